@@ -1,0 +1,92 @@
+"""What Manyheads says when something is wrong: what was found, expected, and what to do.
+
+Every error that a user can cause is a `ManyheadsError`; the command line prints its one
+message and exits with its status, without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+
+
+class ManyheadsError(Exception):
+    """An error in the user's input or request, told in one message.
+
+    Args:
+        found: what is wrong, with the offending value.
+        expected: what would have been right.
+        fix: what to do now, a whole sentence.
+        where: the file and line, the record, or the configuration key (see `at`).
+    """
+
+    exit_status = 2
+
+    def __init__(self, found: str, *, expected: str = "", fix: str = "", where: str = "") -> None:
+        self.found, self.expected, self.fix, self.where = found, expected, fix, where
+        message = f"{where}: {found}" if where else found
+        if expected:
+            message += f"; expected {expected}"
+        if fix:
+            message += f". {fix}"
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.found, self.expected, self.fix, self.where))
+
+
+def _rebuild(
+    kind: type[ManyheadsError], found: str, expected: str, fix: str, where: str
+) -> ManyheadsError:
+    return kind(found, expected=expected, fix=fix, where=where)
+
+
+class ConfigError(ManyheadsError):
+    """A configuration that cannot be used."""
+
+
+class DataError(ManyheadsError):
+    """Data that cannot be read or learned from."""
+
+
+class ModelError(ManyheadsError):
+    """A model folder, checkpoint or encoder that cannot be used."""
+
+
+class RequestError(ManyheadsError):
+    """A request that cannot be carried out as it was made."""
+
+
+class CheckFailed(ManyheadsError):
+    """A check or gate that did its work and found something."""
+
+    exit_status = 1
+
+
+def at(path: str | os.PathLike[str], line: int | None = None, unit: str = "line") -> str:
+    """Name a place in a file: `train.csv:12` for lines, `train.json record 3` for records."""
+    if line is None:
+        return os.fspath(path)
+    return f"{os.fspath(path)}:{line}" if unit == "line" else f"{os.fspath(path)} {unit} {line}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean "x"?)` for the known word closest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.6)
+    return f' (did you mean "{matches[0]}"?)' if matches else ""
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return the `repr` of a value, cut so that a message stays readable."""
+    if isinstance(value, str | bytes) and len(value) > limit:
+        return f"{value[:limit]!r}... ({len(value)} characters)"
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def listing(names: Iterable[object], limit: int = 12) -> str:
+    """Join names for a message, the first few only, saying how many there are in all."""
+    items = [str(name) for name in names]
+    shown = ", ".join(shorten(item) if len(item) > 80 else item for item in items[:limit])
+    return shown if len(items) <= limit else f"{shown}, ... ({len(items)} in all)"

@@ -1,0 +1,209 @@
+"""Labels: named classes, tags and the character spans they stand for.
+
+A tagging label lives on the characters of the text, as a `Span`. Tags are derived from spans
+for the words a model sees, and spans are read back from the tags it predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from manyheads.errors import DataError, listing, nearest, shorten
+
+OUTSIDE = "O"
+WordSpan = tuple[int, int]
+
+# The prefixes of the schemes read. BILOU's "U" and "L" are IOBES' "S" and "E".
+_PREFIXES = frozenset("BIESLU")
+_ENDING = frozenset("ESLU")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A labelled stretch of text: characters `start` to `end`, `end` exclusive."""
+
+    start: int
+    end: int
+    label: str
+
+
+class Scheme(str, Enum):
+    """How tags make entities."""
+
+    BIO = "bio"
+    """`B-` begins an entity, `I-` continues it, `O` is outside."""
+    PLAIN = "plain"
+    """Every token has a class of its own, as with parts of speech."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The ordered names of a task's labels; a label's index is its place.
+
+    Raises:
+        DataError: a name is empty or occurs twice.
+    """
+
+    names: tuple[str, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index = {name: i for i, name in enumerate(self.names)}
+        if len(index) != len(self.names):
+            twice = next(n for i, n in enumerate(self.names) if index[n] != i)
+            raise DataError(f"label {shorten(twice)} is listed twice", expected="each label once")
+        if "" in index:
+            raise DataError("a label is an empty string", expected="a name for every label")
+        object.__setattr__(self, "_index", index)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def index(self, name: str) -> int:
+        """Return the index of a name.
+
+        Raises:
+            DataError: the name is not one of the labels.
+        """
+        try:
+            return self._index[name]
+        except KeyError:
+            raise DataError(
+                f"label {shorten(name)} is not known{nearest(name, self.names)}",
+                expected=f"one of: {listing(self.names)}",
+            ) from None
+
+
+@dataclass(frozen=True)
+class TagSet(LabelSet):
+    """The tags of a tagging task. Under BIO `O` comes first, then `B-` and `I-` of each type."""
+
+    scheme: Scheme = Scheme.BIO
+
+    def __post_init__(self) -> None:
+        LabelSet.__post_init__(self)
+        if self.scheme is Scheme.BIO:
+            expected = bio_names(self.types)
+            if set(self.names) != set(expected):
+                raise DataError(
+                    f"tags {listing(self.names)} are not a BIO tag set",
+                    expected=f"O and, for each type, B- and I-: {listing(expected)}",
+                )
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The entity types (BIO) or the classes themselves (plain), in the order of the tags."""
+        if self.scheme is Scheme.PLAIN:
+            return self.names
+        return tuple(dict.fromkeys(name[2:] for name in self.names if name != OUTSIDE))
+
+    @classmethod
+    def of_types(cls, types: Iterable[str]) -> TagSet:
+        """Make the BIO tag set of some entity types, in their order."""
+        return cls(bio_names(types), Scheme.BIO)
+
+
+def bio_names(types: Iterable[str]) -> tuple[str, ...]:
+    """Return `O`, then `B-` and `I-` of each type."""
+    return (OUTSIDE, *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
+
+
+def is_prefixed(tag: str) -> bool:
+    """Tell whether a tag has the form `B-PER` (or `I-`, `E-`, `S-`, `L-`, `U-`)."""
+    return len(tag) > 2 and tag[1] == "-" and tag[0] in _PREFIXES
+
+
+def scheme_of(tags: Iterable[str]) -> Scheme:
+    """Tell by their form whether tags mark entities or are classes of their own.
+
+    Raises:
+        DataError: some tags have a prefix and some, other than `O`, have none.
+    """
+    distinct = set(tags) - {OUTSIDE}
+    bare = sorted(tag for tag in distinct if not is_prefixed(tag))
+    if not bare:
+        return Scheme.BIO
+    if len(bare) == len(distinct):
+        return Scheme.PLAIN
+    raise DataError(
+        f"tags {listing(bare)} have no prefix while others, such as "
+        f"{min(distinct - set(bare))!r}, have one",
+        expected="either B-/I- tags and O, or plain classes",
+        fix="Write every entity tag as B-TYPE or I-TYPE.",
+    )
+
+
+def to_bio(tags: Sequence[str]) -> list[str]:
+    """Turn one sentence's tags into BIO, from BIO, IOB1, IOBES or BILOU.
+
+    The schemes need no telling apart: an entity begins at `B-`, `S-` or `U-`, and wherever a
+    type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`). This is how
+    the reference scorer conlleval and seqeval's default mode read them.
+    """
+    bio: list[str] = []
+    kind, ended = "", True
+    for tag in tags:
+        if not is_prefixed(tag):
+            bio.append(OUTSIDE)
+            kind, ended = "", True
+            continue
+        begins = tag[0] in "BSU" or ended or tag[2:] != kind
+        kind, ended = tag[2:], tag[0] in _ENDING
+        bio.append(f"{'B' if begins else 'I'}-{kind}")
+    return bio
+
+
+def spans_of(
+    tags: Sequence[str], words: Sequence[WordSpan], scheme: Scheme = Scheme.BIO
+) -> tuple[Span, ...]:
+    """Read the labelled spans off one sentence's tags.
+
+    Args:
+        tags: a tag for each word.
+        words: the characters of each word, in order.
+        scheme: under `PLAIN` every word is a span of its own.
+    """
+    if scheme is Scheme.PLAIN:
+        return tuple(Span(s, e, tag) for tag, (s, e) in zip(tags, words, strict=True))
+    spans: list[Span] = []
+    for tag, (start, end) in zip(to_bio(tags), words, strict=True):
+        if tag == OUTSIDE:
+            continue
+        if tag[0] == "B":
+            spans.append(Span(start, end, tag[2:]))
+        else:
+            spans[-1] = Span(spans[-1].start, end, tag[2:])
+    return tuple(spans)
+
+
+def tags_of(
+    spans: Iterable[Span], words: Sequence[WordSpan], scheme: Scheme = Scheme.BIO
+) -> list[str]:
+    """Give each word the tag that labelled spans make of it.
+
+    A word belongs to a span that overlaps it; where two do, to the one that begins first.
+    """
+    tags = [OUTSIDE] * len(words)
+    ordered = sorted(spans)
+    first = 0
+    for span in ordered:
+        while first < len(words) and words[first][1] <= span.start:
+            first += 1
+        begun = False
+        for i in range(first, len(words)):
+            start, end = words[i]
+            if start >= span.end:
+                break
+            if tags[i] != OUTSIDE or end <= span.start:
+                continue
+            if scheme is Scheme.PLAIN:
+                tags[i] = span.label
+            else:
+                tags[i] = f"{'I' if begun else 'B'}-{span.label}"
+            begun = True
+    return tags
