@@ -25,14 +25,13 @@ from tokenizers import (
 )
 
 ASCII = [chr(code) for code in range(33, 127)]
-WORDS = tuple(
-    """
+VOCABULARY = """
     a an and are at book by calls eats ern er for from friend has he her his how i in is it ing
     likes lives london made me meeting movie music my new of on paris play rain rate restaurant
     she song sunny table the to visits was weather what where who will with works yesterday you
     john mary peter anna smith york berlin rome emma paul monday tomorrow good bad very not s t
-    """.split()
-)
+"""
+WORDS = tuple(VOCABULARY.split())
 
 
 @dataclass(frozen=True, slots=True)
