@@ -1,0 +1,461 @@
+"""The configuration: one schema for the YAML file, the flags and the Python interface.
+
+The text under each field is its documentation and the help of its flag.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from manyheads.errors import ConfigError, listing, nearest, shorten
+from manyheads.yaml_files import YamlDocument, parse_scalar, read_yaml
+
+TaskKind = Literal["classification", "multilabel", "tagging"]
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "checkpoint_dir": "save_dir"}
+"""Other names of fields, for flags and files alike."""
+
+INPUT_PATHS = ("train_file", "valid_file")
+
+# Where a task looks for its labels in a record when its `field` is not set.
+DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("label",),
+    "multilabel": ("labels",),
+    "tagging": ("ner", "entities"),
+}
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is not a number")
+    return value
+
+
+def _interval(value: object) -> int | str | None:
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]*[smh]", value):
+        return value
+    raise ValueError("not an interval")
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class TaskConfig(_Strict):
+    """One task: what its labels are, where they stand, and the head that learns them."""
+
+    kind: TaskKind
+    """What the head answers: one class a sentence (classification), any number of classes
+    (multilabel), or a tag a token (tagging)."""
+    field: str | None = None
+    """The records' field that holds the labels. Default: `label` for classification, `labels`
+    for multilabel, `ner` or `entities` for tagging."""
+    labels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The label names in order; for tagging, the tags or just the entity types. Default: those
+    found in the training data, sorted."""
+    num_labels: Int | None = Field(default=None, ge=2)
+    """How many labels there are: an upper bound for names, the range of indices."""
+    train_file: str | None = None
+    """Training records of this task alone. Default: the common `train_file`."""
+    valid_file: str | None = None
+    """Validation records of this task alone. Default: the common `valid_file`."""
+    weight: Float = Field(default=1.0, ge=0)
+    """The factor on this task's loss."""
+    batch_size: Int | None = Field(default=None, ge=1)
+    """Sentences a batch for this task. Default: the common `batch_size`."""
+    decoder: Literal["linear", "crf"] = "linear"
+    """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
+    neck: Literal["none", "bilstm", "transformer"] = "none"
+    """Tagging: a small network of the head's own below its classifier."""
+    neck_size: Int = Field(default=128, ge=1)
+    """Units of the neck (for a BiLSTM, in each direction)."""
+    neck_layers: Int = Field(default=1, ge=1, le=8)
+    """Layers of the neck."""
+    dropout: Float = Field(default=0.1, ge=0, lt=1)
+    """Share of the head's inputs dropped in training."""
+    reads: Literal["last", "mix"] = "last"
+    """What the head reads: the encoder's last layer, or a learned mix of all its layers."""
+    pooling: tuple[Literal["sentence", "cls", "mean", "max", "attention"], ...] = Field(
+        default=("sentence",), min_length=1
+    )
+    """Sentence heads: the vectors joined to describe the sentence; `sentence` is the encoder's
+    own embedding before normalisation."""
+    hidden: Int | None = Field(default=None, ge=1)
+    """Sentence heads: units of a hidden layer. Default: none."""
+    label_smoothing: Float = Field(default=0.0, ge=0, lt=1)
+    """Classification: the share of the target spread over all classes."""
+    threshold: Float = Field(default=0.5, gt=0, lt=1)
+    """Multilabel: the probability from which a label counts as predicted."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a record in which this task's labels may stand, in order of preference."""
+        return (self.field,) if self.field else DEFAULT_FIELDS[self.kind]
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> TaskConfig:
+        for options, kinds in (
+            (("decoder", "neck", "neck_size", "neck_layers"), ("tagging",)),
+            (("pooling", "hidden"), ("classification", "multilabel")),
+            (("label_smoothing",), ("classification",)),
+            (("threshold",), ("multilabel",)),
+        ):
+            for option in options:
+                default = type(self).model_fields[option].default
+                if self.kind not in kinds and getattr(self, option) != default:
+                    raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
+        if self.neck == "none" and (
+            "neck_size" in self.model_fields_set or "neck_layers" in self.model_fields_set
+        ):
+            raise ValueError("`neck_size` and `neck_layers` need a `neck`")
+        return self
+
+
+class Config(_Strict):
+    """A whole training run."""
+
+    model_name: str = Field(default=DEFAULT_MODEL, min_length=1)
+    """The encoder: a name on the hub or a folder."""
+    max_length: Int = Field(default=128, ge=4)
+    """Sub-tokens of a sentence that training reads; prediction reads longer ones in windows."""
+    pooling: Literal["auto", "mean", "cls", "max"] = "auto"
+    """How token vectors make the sentence embedding; `auto` is what the encoder's folder says."""
+    batch_size: Int = Field(default=16, ge=1)
+    """Sentences a batch."""
+    learning_rate: Float = Field(default=5e-5, ge=0)
+    """Peak learning rate of the encoder."""
+    head_learning_rate: Float = Field(default=1e-3, ge=0)
+    """Peak learning rate of the heads."""
+    weight_decay: Float = Field(default=0.01, ge=0)
+    """AdamW's weight decay; biases and normalisation layers have none."""
+    warmup_ratio: Float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises from zero."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warm-up."""
+    max_grad_norm: Float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    gradient_accumulation: Int = Field(default=1, ge=1)
+    """Batches that make one optimiser step."""
+    num_epochs: Int = Field(default=3, ge=1)
+    """How often every record of every task is seen."""
+    num_classes: Int | None = Field(default=None, ge=2)
+    """Without `tasks`: number of sentence classes."""
+    num_ner_labels: Int | None = Field(default=None, ge=2)
+    """Without `tasks`: number of tags, `O` included."""
+    train_file: str | None = None
+    """Training records: a file, a folder of seq.in/seq.out/label, or `datasets:NAME`."""
+    valid_file: str | None = None
+    """Validation records, by which the best model is chosen."""
+    save_dir: str = Field(default="saved_model", min_length=1)
+    """Where checkpoints and the best model go."""
+    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
+    """The tasks by name. Default: `classification` and `ner`."""
+    schedule: Literal["alternate", "joint"] = "alternate"
+    """Which task next: a batch of each in turn, or all tasks of a batch of records at once."""
+    best_metric: str = "mean"
+    """What chooses the best model: `mean` of the tasks' main metrics, a task's name, or
+    `TASK.METRIC`."""
+    early_stopping: Int | None = Field(default=None, ge=1)
+    """Stop after this many epochs without a better model. Default: never."""
+    keep_checkpoints: Int | None = Field(default=None, ge=1)
+    """How many epoch checkpoints are kept. Default: all."""
+    checkpoint_every: Annotated[int | str | None, PlainValidator(_interval)] = None
+    """Also save inside epochs: every so many optimiser steps (200), or so much time (5m)."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a loss that is not finite does: stop the run, or skip the step and count it."""
+    seed: Int = Field(default=42, ge=0, lt=2**63)
+    """Where every random number comes from."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Arithmetic of the encoder; `auto` measures which is faster here."""
+    threads: Int | None = Field(default=None, ge=1)
+    """Processor threads. Default: all cores there are."""
+    log_every: Int = Field(default=10, ge=1)
+    """Optimiser steps between lines of metrics.jsonl."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _task_names(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+        for name in tasks:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
+                raise ValueError(
+                    f"the task name {shorten(name)} must begin with a letter and have at most 64 "
+                    "letters, digits, '_' or '-'"
+                )
+            if name in ("embedding", "text", "mean"):
+                raise ValueError(f"the task name {name!r} is taken by the output's own fields")
+        return tasks
+
+    @model_validator(mode="after")
+    def _default_tasks(self) -> Config:
+        if not self.tasks:
+            standard = _standard_tasks(self.num_classes, self.num_ner_labels)
+            tasks = {name: TaskConfig(**task) for name, task in standard.items()}
+            object.__setattr__(self, "tasks", tasks)
+        elif self.num_classes is not None or self.num_ner_labels is not None:
+            raise ValueError(
+                "`num_classes` and `num_ner_labels` are for configurations without "
+                "`tasks`; set `tasks.NAME.num_labels`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _best_metric_names_a_task(self) -> Config:
+        task = self.best_metric.split(".", 1)[0]
+        if task != "mean" and task not in self.tasks:
+            raise ValueError(
+                f"`best_metric` is {self.best_metric!r}, but there is no task {task!r}"
+                f"{nearest(task, self.tasks)}; use mean, a task or TASK.METRIC, where the tasks "
+                f"are {listing(self.tasks)}"
+            )
+        if self.best_metric.startswith("mean."):
+            raise ValueError("`best_metric` mean takes no metric")
+        return self
+
+    def train_files(self) -> dict[str, tuple[str, ...]]:
+        """Return the training files, each with the tasks that learn from it."""
+        return self._files("train_file")
+
+    def valid_files(self) -> dict[str, tuple[str, ...]]:
+        """Return the validation files, each with the tasks it validates."""
+        return self._files("valid_file")
+
+    def _files(self, key: str) -> dict[str, tuple[str, ...]]:
+        files: dict[str, tuple[str, ...]] = {}
+        for name, task in self.tasks.items():
+            path = getattr(task, key) or getattr(self, key)
+            if path is None:
+                raise ConfigError(
+                    f"task {name!r} has no {key.replace('_', ' ')}",
+                    fix=f"Set `{key}` or `tasks.{name}.{key}`.",
+                )
+            files[path] = (*files.get(path, ()), name)
+        return files
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a configuration file and lay `overrides` over it.
+
+    Args:
+        path: a YAML file, or None for the defaults alone. Input paths in it are relative to it.
+        overrides: values by field name, alias or dotted key (`tasks.ner.decoder`), hyphens and
+            underscores alike. Text is read as YAML. Paths among them are relative to the working
+            directory.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is not allowed.
+    """
+    document = YamlDocument({}, {}, None) if path is None else read_yaml(Path(path))
+    values = _canonical(document.values, document)
+    if path is not None:
+        _resolve_inputs(values, Path(path).parent)
+    # Keys of one task come last: they refine the tasks that the other keys make.
+    for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
+        _set(values, key, parse_scalar(value) if isinstance(value, str) else value)
+    return make_config(values, document)
+
+
+def make_config(values: Mapping[str, Any], document: YamlDocument | None = None) -> Config:
+    """Validate plain values.
+
+    Raises:
+        ConfigError: naming the key, its value, what is allowed and the nearest known key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, document) from None
+
+
+def _standard_tasks(num_classes: Any, num_ner_labels: Any) -> dict[str, Any]:
+    """The tasks that the flat keys mean."""
+    return {
+        "classification": {"kind": "classification", "num_labels": num_classes},
+        "ner": {"kind": "tagging", "num_labels": num_ner_labels},
+    }
+
+
+def _canonical(values: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        name = _field_name(key)
+        if name in result:
+            raise ConfigError(
+                f"`{key}` sets {name} a second time",
+                where=document.where((key,)),
+                fix="Keep one of the two.",
+            )
+        result[name] = value
+    return result
+
+
+def _field_name(key: str) -> str:
+    name = key.replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
+    """Make the input paths of a file, in place, relative to the file's folder."""
+    tasks = values.get("tasks")
+    holders = [values, *(tasks.values() if isinstance(tasks, dict) else ())]
+    if isinstance(tasks, dict):
+        values["tasks"] = tasks = {
+            k: dict(v) if isinstance(v, dict) else v for k, v in tasks.items()
+        }
+        holders = [values, *tasks.values()]
+    for holder in holders:
+        if isinstance(holder, dict):
+            for key in INPUT_PATHS:
+                if isinstance(holder.get(key), str) and not holder[key].startswith("datasets:"):
+                    holder[key] = os.path.normpath(folder / Path(holder[key]).expanduser())
+    model = values.get("model_name")
+    if isinstance(model, str) and model.startswith(("./", "../", "~")):
+        values["model_name"] = os.path.normpath(folder / Path(model).expanduser())
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key. A task's name keeps its hyphens; field names do not."""
+    parts = key.split(".")
+    parts[0] = _field_name(parts[0])
+    if len(parts) > 1:
+        parts[-1] = parts[-1].replace("-", "_")
+    if parts[0] == "tasks" and len(parts) == 1 and not isinstance(value, dict):
+        raise ConfigError(
+            f"`{key}` is {shorten(value)}",
+            expected="a mapping",
+            fix="Set one field of one task: tasks.NAME.FIELD=VALUE.",
+        )
+    if len(parts) == 3 and parts[0] == "tasks" and not values.get("tasks"):
+        values["tasks"] = _standard_tasks(
+            values.pop("num_classes", None), values.pop("num_ner_labels", None)
+        )
+    holder = values
+    for part in parts[:-1]:
+        inner = holder.get(part)
+        holder[part] = dict(inner) if isinstance(inner, dict) else {}
+        holder = holder[part]
+    holder[parts[-1]] = value
+
+
+def _config_error(error: ValidationError, document: YamlDocument | None) -> ConfigError:
+    """Turn pydantic's report into one message: the first problem whole, the others in short."""
+    problems = error.errors(include_url=False, include_context=False)
+    first = _problem(problems[0], document)
+    if len(problems) == 1:
+        return first
+    others = "; ".join(str(_problem(p, document)) for p in problems[1:6])
+    more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+    return ConfigError(
+        first.found,
+        expected=first.expected,
+        where=first.where,
+        fix=f"{first.fix} Also: {others}{more}".strip(),
+    )
+
+
+def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> ConfigError:
+    location: tuple[str | int, ...] = tuple(problem["loc"])
+    key = ".".join(str(part) for part in location)
+    where = document.where(location) if document else ""
+    value = problem["input"]
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        known = _known_keys(location)
+        return ConfigError(
+            f"unknown key `{key}`{nearest(str(location[-1]), known)}",
+            where=where,
+            expected=f"one of: {listing(known, 60)}",
+        )
+    if kind == "value_error" and (not location or location[-1] in ("tasks",) or "`" in message):
+        prefix = f"`{key}`: " if key else ""
+        return ConfigError(f"{prefix}{message}", where=where)
+    if kind == "missing":
+        return ConfigError(f"`{key}` is missing", where=where, expected=_allowed(location))
+    return ConfigError(
+        f"`{key}` is {shorten(value)}", where=where, expected=_allowed(location) or message.lower()
+    )
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    model = TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
+    return [*model.model_fields, *(ALIASES if model is Config else ())]
+
+
+def _allowed(location: tuple[str | int, ...]) -> str:
+    """Say in words what values a field takes."""
+    if not location:
+        return "a mapping of keys to values"
+    in_task = location[0] == "tasks" and len(location) > 2
+    if location[0] == "tasks" and not in_task:
+        return "a mapping from a task's name to its settings"
+    name = str(location[2] if in_task else location[0])
+    info = (TaskConfig if in_task else Config).model_fields.get(name)
+    if info is None:
+        return ""
+    if name == "checkpoint_every":
+        return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
+    if name == "device":
+        return "auto, cpu, cuda, cuda:N or mps"
+    words = _type_words(info.annotation)
+    bounds = {type(m).__name__: m for m in info.metadata}
+    limits = [
+        f"{text} {getattr(bounds[kind], attribute):g}"
+        for kind, attribute, text in (
+            ("Ge", "ge", "at least"),
+            ("Gt", "gt", "above"),
+            ("Le", "le", "at most"),
+            ("Lt", "lt", "below"),
+        )
+        if kind in bounds
+    ]
+    return " ".join([words, " and ".join(limits)]).strip()
+
+
+def _type_words(annotation: Any) -> str:
+    choices = _literals(annotation)
+    if choices:
+        return "one of: " + ", ".join(choices)
+    text = str(annotation)
+    if "tuple" in text:
+        return "a list of names"
+    if "float" in text:
+        return "a number"
+    if "int" in text:
+        return "a whole number"
+    return "a text"
+
+
+def _literals(annotation: Any) -> list[str]:
+    if getattr(annotation, "__origin__", None) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [c for part in get_args(annotation) for c in _literals(part)]
