@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, ModelError, listing, nearest, shorten
-from manyheads.labels import OUTSIDE, LabelSet, Scheme, TagSet
+from manyheads.labels import LabelSet, Scheme, TagSet
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -292,24 +292,47 @@ def entity_score(scores: Floats) -> float:
     return float(np.min(scores))
 
 
-@lru_cache(maxsize=64)
-def allowed_transitions(
-    labels: tuple[str, ...], scheme: Scheme
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Say which tags may begin a sentence [L] and which may follow which [L, L] (from, to).
+@dataclass(frozen=True, slots=True, eq=False)
+class TagRules:
+    """Which sequences of tags a scheme allows. Arrays are read-only.
 
-    Under BIO, `I-x` follows only `B-x` and `I-x`; everything else is free. The arrays are
-    read-only.
+    Under BIO a tag `I-x` follows only `B-x` and `I-x` and never begins a sentence; all else is
+    free, as everything is with plain classes.
     """
+
+    start: NDArray[np.bool_]
+    """[L]: whether a tag may begin a sentence."""
+    pairwise: NDArray[np.bool_]
+    """[L, L] (from, to): whether a tag may follow another."""
+    free: Ints
+    """[F]: the tags that any tag may precede."""
+    inside: Ints
+    """[N]: the others, F + N = L."""
+    before: Ints
+    """[N, 2]: the two tags that may precede each of `inside`, `B-x` and `I-x`."""
+
+
+@lru_cache(maxsize=64)
+def tag_rules(labels: tuple[str, ...], scheme: Scheme) -> TagRules:
+    """Derive from the tags' names which sequences are allowed, in whatever order they stand."""
+    inside = [i for i, tag in enumerate(labels) if scheme is Scheme.BIO and tag.startswith("I-")]
+    before = [[labels.index("B" + labels[i][1:]), i] for i in inside]
     start = np.ones(len(labels), np.bool_)
+    start[inside] = False
     pairwise = np.ones((len(labels), len(labels)), np.bool_)
-    if scheme is Scheme.BIO:
-        for to, tag in enumerate(labels):
-            if tag != OUTSIDE and tag[0] == "I":
-                start[to] = False
-                pairwise[:, to] = [other[2:] == tag[2:] != "" for other in labels]
-    start.flags.writeable = pairwise.flags.writeable = False
-    return start, pairwise
+    for to, predecessors in zip(inside, before, strict=True):
+        pairwise[:, to] = False
+        pairwise[predecessors, to] = True
+    rules = TagRules(
+        start=start,
+        pairwise=pairwise,
+        free=np.flatnonzero(start),
+        inside=np.array(inside, np.int64),
+        before=np.array(before, np.int64).reshape(-1, 2),
+    )
+    for array in (rules.start, rules.pairwise, rules.free, rules.inside, rules.before):
+        array.flags.writeable = False
+    return rules
 
 
 def best_paths(
@@ -326,31 +349,22 @@ def best_paths(
     Returns:
         tags [B, W]; beyond a sentence's length they are 0.
     """
-    start_allowed, pair_allowed = allowed_transitions(labels, scheme)
+    rules = tag_rules(labels, scheme)
     batch, words, _ = emissions.shape
-    inside = np.arange(words) < lengths[:, None]
+    paths = np.zeros((batch, words), np.int64)
+    if not paths.size:
+        return paths
     if transitions is not None:
-        paths = np.zeros((batch, words), np.int64)
-        todo = np.arange(batch)
-    else:
-        # The best tags of the words, each for itself, are the best sequence wherever they are
-        # an allowed one: nearly always, once a model is trained.
-        paths = np.where(inside, emissions.argmax(axis=-1), 0) if words else inside.astype(np.int64)
-        valid = pair_allowed[paths[:, :-1], paths[:, 1:]] | ~inside[:, 1:]
-        wrong = ~valid.all(axis=1)
-        if words:
-            wrong |= ~start_allowed[paths[:, 0]] & inside[:, 0]
-        todo = np.flatnonzero(wrong)
-        transitions = Transitions.zeros(len(labels))
-    if len(todo):
-        forbidden = np.float32(-np.inf)
-        paths[todo] = _viterbi(
-            emissions[todo],
-            lengths[todo],
-            np.where(start_allowed, transitions.start, forbidden),
-            transitions.end,
-            np.where(pair_allowed, transitions.pairwise, forbidden),
-        )
+        return _viterbi(emissions, lengths, rules, transitions)
+    # Each word's best tag by itself makes the best sequence wherever that is an allowed one:
+    # nearly always, once a model is trained.
+    inside = np.arange(words) < lengths[:, None]
+    paths = np.where(inside, emissions.argmax(axis=-1), 0)
+    wrong = inside[:, 0] & ~rules.start[paths[:, 0]]
+    wrong |= (inside[:, 1:] & ~rules.pairwise[paths[:, :-1], paths[:, 1:]]).any(axis=1)
+    if wrong.any():
+        neutral = Transitions.zeros(len(labels))
+        paths[wrong] = _viterbi(emissions[wrong], lengths[wrong], rules, neutral)
     return paths
 
 
@@ -372,7 +386,7 @@ def marginals(
     Returns:
         [B, W, L] float64; rows sum to 1, those beyond a sentence's length are zero.
     """
-    start_allowed, pair_allowed = allowed_transitions(labels, scheme)
+    rules = tag_rules(labels, scheme)
     batch, words, size = emissions.shape
     result = np.zeros((batch, words, size))
     if not words:
@@ -381,9 +395,9 @@ def marginals(
     local = emissions[order].astype(np.float64)
     local -= local.max(axis=-1, keepdims=True)
     np.exp(np.maximum(local, -300.0, out=local), out=local)
-    start = np.where(start_allowed, np.exp(transitions.start.astype(np.float64)), 0.0)
+    start = np.where(rules.start, np.exp(transitions.start.astype(np.float64)), 0.0)
     end = np.exp(transitions.end.astype(np.float64))
-    pairwise = np.where(pair_allowed, np.exp(transitions.pairwise.astype(np.float64)), 0.0)
+    pairwise = np.where(rules.pairwise, np.exp(transitions.pairwise.astype(np.float64)), 0.0)
 
     forward = np.zeros((words, batch, size))
     for t, count in enumerate(active):
@@ -403,35 +417,46 @@ def marginals(
     return result
 
 
-def _viterbi(
-    emissions: Floats, lengths: Ints, start: Floats, end: Floats, pairwise: Floats
-) -> Ints:
-    """Find the best paths [B, W]; forbidden transitions score -inf."""
-    batch, words, _ = emissions.shape
-    paths = np.zeros((batch, words), np.int64)
+def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Transitions) -> Ints:
+    """Find the best allowed paths [B, W] under some transitions."""
+    batch, words, size = emissions.shape
     order, active = _by_length(lengths, words)
-    emissions = emissions[order]
-    into = np.ascontiguousarray(pairwise.T)
+    # Free tags first, so that both groups are slices.
+    tags = np.concatenate([rules.free, rules.inside])
+    place = np.argsort(tags)
+    split = len(rules.free)
+    scores = emissions[order][:, :, tags]
+    pairwise = transitions.pairwise[np.ix_(tags, tags)]
+    free = np.ascontiguousarray(pairwise[:, None, :split])
+    before = place[rules.before.T]
+    inside = pairwise[before, np.arange(split, size)]
 
-    best: list[Floats] = []
-    for t, count in enumerate(active):
-        if t == 0:
-            best.append(start + emissions[:count, 0])
-            continue
-        arriving = (best[-1][:count, None, :] + into).max(axis=-1)
+    # scores[:, t] becomes the score of the best path to each tag of word t.
+    scores[:, 0] += transitions.start[tags]
+    scores[:, 0, split:] = -np.inf
+    for t, count in enumerate(active[1:], start=1):
+        last, here = scores[:count, t - 1], scores[:count, t]
         # Scores relative to the best keep float32 exact however long the sentence is.
-        arriving -= arriving.max(axis=-1, keepdims=True)
-        best.append(arriving + emissions[:count, t])
+        last -= last.max(axis=-1, keepdims=True)
+        # [from, B, to]: reducing the first axis is what numpy vectorises best.
+        here[:, :split] += (last.T[:, :, None] + free).max(axis=0)
+        if split < size:
+            arriving = last[:, before] + inside
+            here[:, split:] += np.maximum(arriving[:, 0], arriving[:, 1])
 
-    # The predecessors of the best path alone are looked up on the way back: far fewer than
-    # one for each word and tag.
+    # The predecessors of the best path alone are looked up on the way back: far fewer than one
+    # for each word and tag.
+    into = np.where(rules.pairwise, transitions.pairwise, np.float32(-np.inf))
+    into = np.ascontiguousarray(into[np.ix_(tags, tags)].T)
+    end = transitions.end[tags]
+    paths = np.zeros((batch, words), np.int64)
     following = np.zeros(0, np.int64)
     for t in range(len(active) - 1, -1, -1):
-        scores = best[t].copy()
-        scores[: len(following)] += into[following]
-        scores[len(following) :] += end
-        following = scores.argmax(axis=-1)
-        paths[order[: active[t]], t] = following
+        best = scores[: active[t], t]
+        best[: len(following)] += into[following]
+        best[len(following) :] += end
+        following = best.argmax(axis=-1)
+        paths[order[: active[t]], t] = tags[following]
     return paths
 
 
