@@ -119,6 +119,25 @@ class TaskConfig(_Strict):
         """The fields of a record in which this task's labels may stand, in order of preference."""
         return (self.field,) if self.field else DEFAULT_FIELDS[self.kind]
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        seen: set[str] = set()
+        for label in labels or ():
+            if not label.strip() or label in seen:
+                raise ValueError(
+                    f"`labels` has {shorten(label)} {'twice' if label in seen else 'as an entry'}"
+                )
+            seen.add(label)
+        return labels
+
+    @model_validator(mode="after")
+    def _labels_fit_their_number(self) -> TaskConfig:
+        count = len(self.labels or ())
+        if self.kind != "tagging" and self.num_labels is not None and count > self.num_labels:
+            raise ValueError(f"there are {count} `labels`, but `num_labels` is {self.num_labels}")
+        return self
+
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TaskConfig:
         for options, kinds in (
@@ -281,7 +300,9 @@ def load_config(
         _resolve_inputs(values, Path(path).parent)
     # Keys of one task come last: they refine the tasks that the other keys make.
     for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
-        _set(values, key, parse_scalar(value) if isinstance(value, str) else value)
+        parts = _key_path(key)
+        _set(values, parts, _parse(parts, value) if isinstance(value, str) else value)
+        document = document.without(parts)
     return make_config(values, document)
 
 
@@ -326,32 +347,55 @@ def _field_name(key: str) -> str:
 
 def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
     """Make the input paths of a file, in place, relative to the file's folder."""
-    tasks = values.get("tasks")
-    holders = [values, *(tasks.values() if isinstance(tasks, dict) else ())]
-    if isinstance(tasks, dict):
-        values["tasks"] = tasks = {
-            k: dict(v) if isinstance(v, dict) else v for k, v in tasks.items()
+    holders = [values]
+    if isinstance(values.get("tasks"), dict):
+        values["tasks"] = {
+            name: dict(task) if isinstance(task, dict) else task
+            for name, task in values["tasks"].items()
         }
-        holders = [values, *tasks.values()]
+        holders += [task for task in values["tasks"].values() if isinstance(task, dict)]
     for holder in holders:
-        if isinstance(holder, dict):
-            for key in INPUT_PATHS:
-                if isinstance(holder.get(key), str) and not holder[key].startswith("datasets:"):
-                    holder[key] = os.path.normpath(folder / Path(holder[key]).expanduser())
+        for key in INPUT_PATHS:
+            path = holder.get(key)
+            if isinstance(path, str) and not path.startswith("datasets:"):
+                holder[key] = _from(folder, path)
     model = values.get("model_name")
     if isinstance(model, str) and model.startswith(("./", "../", "~")):
-        values["model_name"] = os.path.normpath(folder / Path(model).expanduser())
+        values["model_name"] = _from(folder, model)
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key. A task's name keeps its hyphens; field names do not."""
-    parts = key.split(".")
-    parts[0] = _field_name(parts[0])
-    if len(parts) > 1:
-        parts[-1] = parts[-1].replace("-", "_")
-    if parts[0] == "tasks" and len(parts) == 1 and not isinstance(value, dict):
+def _from(folder: Path, path: str) -> str:
+    # os.path leaves the name of an unknown user alone, where Path raises.
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111
+
+
+def _key_path(key: str) -> tuple[str, ...]:
+    """Split a dotted key. A task's name keeps its hyphens; the names of fields do not."""
+    first, *rest = key.split(".")
+    if rest and (_field_name(first) != "tasks" or len(rest) > 2):
         raise ConfigError(
-            f"`{key}` is {shorten(value)}",
+            f"there is no key `{key}`", expected="the name of a field, or tasks.NAME.FIELD"
+        )
+    if len(rest) > 1:
+        rest[-1] = rest[-1].replace("-", "_")
+    return (_field_name(first), *rest)
+
+
+def _parse(parts: tuple[str, ...], text: str) -> Any:
+    """Read an override given as text: as YAML where the field holds a list or a mapping."""
+    model: type[BaseModel] = TaskConfig if parts[0] == "tasks" and len(parts) > 1 else Config
+    info = model.model_fields.get(parts[-1])
+    if info is None or "tuple" in str(info.annotation) or "dict" in str(info.annotation):
+        return parse_scalar(text)
+    # Kept as text, so that a folder may be called 2024; numbers are read by their fields.
+    optional = type(None) in get_args(info.annotation)
+    return None if optional and text in ("", "~", "null") else text
+
+
+def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
+    if parts == ("tasks",) and not isinstance(value, dict):
+        raise ConfigError(
+            f"`tasks` is {shorten(value)}",
             expected="a mapping",
             fix="Set one field of one task: tasks.NAME.FIELD=VALUE.",
         )
@@ -370,6 +414,8 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 def _config_error(error: ValidationError, document: YamlDocument | None) -> ConfigError:
     """Turn pydantic's report into one message: the first problem whole, the others in short."""
     problems = error.errors(include_url=False, include_context=False)
+    # A key that is misspelt explains what else is missing.
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     first = _problem(problems[0], document)
     if len(problems) == 1:
         return first
@@ -392,7 +438,8 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
     if kind == "extra_forbidden":
         known = _known_keys(location)
         return ConfigError(
-            f"unknown key `{key}`{nearest(str(location[-1]), known)}",
+            f"unknown key `{key}`{nearest(str(location[-1]), known)} with the value "
+            f"{shorten(value, 40)}",
             where=where,
             expected=f"one of: {listing(known, 60)}",
         )
@@ -402,8 +449,15 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
     if kind == "missing":
         return ConfigError(f"`{key}` is missing", where=where, expected=_allowed(location))
     return ConfigError(
-        f"`{key}` is {shorten(value)}", where=where, expected=_allowed(location) or message.lower()
+        f"`{key}` is {shorten(value)}",
+        where=where,
+        expected=_allowed(location) or message.lower(),
+        fix="Put it in quotes." if kind == "string_type" and _is_plain(value) else "",
     )
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
@@ -426,10 +480,11 @@ def _allowed(location: tuple[str | int, ...]) -> str:
         return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
     if name == "device":
         return "auto, cpu, cuda, cuda:N or mps"
-    words = _type_words(info.annotation)
+    inner = len(location) > (3 if in_task else 1)
+    words = _type_words(info.annotation, inner)
     bounds = {type(m).__name__: m for m in info.metadata}
     limits = [
-        f"{text} {getattr(bounds[kind], attribute):g}"
+        f"{text} {getattr(bounds[kind], attribute)}"
         for kind, attribute, text in (
             ("Ge", "ge", "at least"),
             ("Gt", "gt", "above"),
@@ -441,13 +496,13 @@ def _allowed(location: tuple[str | int, ...]) -> str:
     return " ".join([words, " and ".join(limits)]).strip()
 
 
-def _type_words(annotation: Any) -> str:
+def _type_words(annotation: Any, inner: bool) -> str:
     choices = _literals(annotation)
     if choices:
         return "one of: " + ", ".join(choices)
     text = str(annotation)
     if "tuple" in text:
-        return "a list of names"
+        return "a name" if inner else "a list of names"
     if "float" in text:
         return "a number"
     if "int" in text:

@@ -186,12 +186,12 @@ def tags_of(
 ) -> list[str]:
     """Give each word the tag that labelled spans make of it.
 
-    A word belongs to a span that overlaps it; where two do, to the one that begins first.
+    A word belongs to a span that shares a character with it; where two do, to the one that
+    begins first.
     """
     tags = [OUTSIDE] * len(words)
-    ordered = sorted(spans)
     first = 0
-    for span in ordered:
+    for span in sorted(span for span in spans if span.start < span.end):
         while first < len(words) and words[first][1] <= span.start:
             first += 1
         begun = False

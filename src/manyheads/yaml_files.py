@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from manyheads.errors import ConfigError, at, shorten
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
 MAX_DEPTH = 50
+TOO_MUCH = f"more than {MAX_NODES} values or {MAX_DEPTH} levels"
+
+KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 KeyPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it in a configuration, and no more of it than a configuration needs.
+
+    Of the plain values that YAML 1.1 reads in a way of its own, only `true` and `false` are truth
+    values (`no` may be a label) and dates are text. Explicit tags are refused.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise ComposerError(None, None, "a tag (`!...`) is not allowed", event.start_mark)
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > MAX_NODES or self._depth > MAX_DEPTH:
+            raise ComposerError(None, None, TOO_MUCH, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if not tag.endswith((":bool", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 @dataclass(frozen=True)
@@ -25,10 +63,15 @@ class YamlDocument:
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int]
     path: Path | None
+    replaced: frozenset[KeyPath] = frozenset()
+
+    def without(self, key: KeyPath) -> YamlDocument:
+        """Forget where a key stands, because its value now comes from elsewhere."""
+        return replace(self, replaced=self.replaced | {key})
 
     def where(self, key: KeyPath) -> str:
         """Name the file and line of a key, or of its closest parent that the file has."""
-        if self.path is None:
+        if self.path is None or any(key[: len(other)] == other for other in self.replaced):
             return ""
         while key and key not in self.lines:
             key = key[:-1]
@@ -45,16 +88,16 @@ def read_yaml(path: Path) -> YamlDocument:
             mapping, or says a key twice.
     """
     node = _compose(path, _read_text(path))
-    if node is None:
+    if node is None or node.tag == "tag:yaml.org,2002:null":
         return YamlDocument({}, {}, path)
     lines = dict(_walk(node, path))
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
-            f"the file holds a {node.tag.rsplit(':', 1)[-1]}",
+            f"the file holds a {_kind(node)}",
             where=at(path, node.start_mark.line + 1),
             expected="keys and values (`key: value`)",
         )
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
         values = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -69,13 +112,13 @@ def read_yaml(path: Path) -> YamlDocument:
 def parse_scalar(text: str) -> Any:
     """Read a value given as text on the command line, as YAML where it is YAML."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if node is None:
-            return None if text.strip() in ("", "~", "null") else text
+            return None if text.strip() == "" else text
         for _ in _walk(node, Path("value")):
             pass
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, ConfigError):
         return text
 
 
@@ -109,15 +152,11 @@ def _read_text(path: Path) -> str:
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _yaml_error(path, error) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML ({shorten(str(error))})", where=at(path)) from None
-    except RecursionError:
-        raise ConfigError(
-            "values are nested too deep", where=at(path), expected=f"at most {MAX_DEPTH} levels"
-        ) from None
 
 
 def _yaml_error(path: Path, error: yaml.MarkedYAMLError) -> ConfigError:
@@ -126,6 +165,13 @@ def _yaml_error(path: Path, error: yaml.MarkedYAMLError) -> ConfigError:
         f"not YAML ({error.problem or error.context})",
         where=at(path, mark.line + 1 if mark else None),
         expected="keys and values (`key: value`)",
+    )
+
+
+def _kind(node: yaml.Node) -> str:
+    name = node.tag.rsplit(":", 1)[-1]
+    return {"map": "mapping", "seq": "list", "str": "text", "int": "number", "float": "number"}.get(
+        name, name
     )
 
 
@@ -139,17 +185,23 @@ def _walk(root: yaml.Node, path: Path) -> Iterator[tuple[KeyPath, int]]:
         where = at(path, node.start_mark.line + 1)
         if count > MAX_NODES or len(key) > MAX_DEPTH:
             raise ConfigError(
-                "the configuration expands to too many or too deeply nested values",
+                f"the configuration expands to {TOO_MUCH}",
                 where=where,
-                expected=f"at most {MAX_NODES} values and {MAX_DEPTH} levels",
+                expected="a configuration written by hand",
                 fix="Remove the repeated aliases.",
             )
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for name, value in node.value:
                 line = name.start_mark.line + 1
-                if not isinstance(name, yaml.ScalarNode):
-                    raise ConfigError("a key is not a text", where=at(path, line))
+                if not isinstance(name, yaml.ScalarNode) or name.tag not in KEY_TAGS:
+                    key_name = shorten(name.value) if isinstance(name.value, str) else ""
+                    raise ConfigError(
+                        f"{f'key {key_name}' if key_name else 'a key'} is a {_kind(name)}",
+                        where=at(path, line),
+                        expected="a text",
+                        fix="Put it in quotes if it is meant.",
+                    )
                 if name.value in seen:
                     raise ConfigError(
                         f"key {shorten(name.value)} stands here a second time",

@@ -1,0 +1,304 @@
+"""The configuration: what the flat keys mean, how overrides are laid over them, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from manyheads.config import ALIASES, Config, TaskConfig, load_config, make_config
+from manyheads.errors import ConfigError
+
+FLAT = """
+model_name: distilbert-base-uncased
+max_length: 128
+batch_size: 16
+learning_rate: 2e-5
+num_epochs: 3
+num_classes: 2
+num_ner_labels: 5
+train_file: data/train.json
+valid_file: data/valid.json
+save_dir: saved_model
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(content: str) -> Path:
+        path = tmp_path / "c.yaml"
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_flat_keys_alone_are_a_complete_configuration(write: Write, tmp_path: Path) -> None:
+    config = load_config(write(FLAT))
+    assert config.learning_rate == 2e-5
+    assert {name: (t.kind, t.num_labels) for name, t in config.tasks.items()} == {
+        "classification": ("classification", 2),
+        "ner": ("tagging", 5),
+    }
+    both = ("classification", "ner")
+    assert config.train_files() == {str(tmp_path / "data/train.json"): both}
+    assert config.valid_files() == {str(tmp_path / "data/valid.json"): both}
+
+
+def test_input_paths_are_relative_to_the_file_and_output_paths_to_the_working_directory(
+    write: Write, tmp_path: Path
+) -> None:
+    config = load_config(
+        write(
+            "train_file: a.json\nvalid_file: /b.json\nsave_dir: out\nmodel_name: ./encoder\n"
+            "tasks: {x: {kind: tagging, train_file: ../c.json, valid_file: 'datasets:wnut_17'}}"
+        )
+    )
+    assert config.train_file == str(tmp_path / "a.json")
+    assert config.valid_file == "/b.json"
+    assert config.save_dir == "out"
+    assert config.model_name == str(tmp_path / "encoder")
+    assert config.tasks["x"].train_file == str(tmp_path.parent / "c.json")
+    assert config.tasks["x"].valid_file == "datasets:wnut_17"
+
+
+def test_paths_among_the_overrides_are_relative_to_the_working_directory(write: Write) -> None:
+    config = load_config(write(FLAT), {"train_file": "mine.json", "tasks.ner.valid_file": "v.json"})
+    assert config.train_file == "mine.json"
+    assert config.tasks["ner"].valid_file == "v.json"
+
+
+def test_the_home_of_a_user_who_does_not_exist_is_a_name_like_any_other(write: Write) -> None:
+    config = load_config(write("train_file: ~nobody-of-this-name/a.json"))
+    assert str(config.train_file).endswith("~nobody-of-this-name/a.json")
+
+
+@pytest.mark.parametrize(("alias", "field"), ALIASES.items())
+def test_an_alias_is_the_field_in_files_and_overrides(write: Write, alias: str, field: str) -> None:
+    assert getattr(
+        load_config(write(f"{alias}: 7" if alias != "checkpoint_dir" else ""), {alias: "7"}), field
+    ) in (7, "7")
+
+
+def test_names_are_the_same_with_hyphens_and_underscores(write: Write) -> None:
+    assert load_config(write("batch-size: 3")).batch_size == 3
+    assert load_config(write(""), {"batch-size": "3"}).batch_size == 3
+    config = load_config(
+        None,
+        {"tasks": {"my-ner": {"kind": "tagging", "neck": "bilstm"}}, "tasks.my-ner.neck-size": "7"},
+    )
+    assert config.tasks["my-ner"].neck_size == 7
+
+
+def test_an_override_replaces_what_the_file_says(write: Write) -> None:
+    config = load_config(write(FLAT), {"lr": "3e-5", "num_epochs": 5, "max_length": "64"})
+    assert (config.learning_rate, config.num_epochs, config.max_length) == (3e-5, 5, 64)
+
+
+def test_a_dotted_override_refines_one_task_and_keeps_the_others(write: Write) -> None:
+    config = load_config(write(FLAT), {"tasks.ner.decoder": "crf", "tasks.ner.weight": "2"})
+    assert config.tasks["ner"] == TaskConfig(
+        kind="tagging", num_labels=5, decoder="crf", weight=2.0
+    )
+    assert config.tasks["classification"].num_labels == 2
+
+
+def test_a_dotted_override_applies_to_the_number_of_labels_given_beside_it(write: Write) -> None:
+    config = load_config(write(FLAT), {"tasks.ner.decoder": "crf", "num_ner_labels": "9"})
+    assert config.tasks["ner"].num_labels == 9
+
+
+def test_text_stays_text_where_the_field_is_a_text() -> None:
+    config = load_config(None, {"save_dir": "2024", "train_file": "yes", "valid_file": "null"})
+    assert (config.save_dir, config.train_file, config.valid_file) == ("2024", "yes", None)
+
+
+def test_lists_and_mappings_are_read_as_yaml() -> None:
+    config = load_config(None, {"tasks.ner.labels": "[PER, LOC]"})
+    assert config.tasks["ner"].labels == ("PER", "LOC")
+    config = load_config(None, {"tasks": "{topic: {kind: multilabel}}"})
+    assert list(config.tasks) == ["topic"]
+
+
+def test_the_arguments_are_left_as_they_were(write: Write) -> None:
+    tasks = {"ner": {"kind": "tagging"}}
+    load_config(None, {"tasks": tasks, "tasks.ner.decoder": "crf"})
+    assert tasks == {"ner": {"kind": "tagging"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("200", 200), (200, 200), ("5m", "5m"), ("30s", "30s"), ("null", None)]
+)
+def test_a_checkpoint_comes_every_so_many_steps_or_so_much_time(
+    value: object, expected: object
+) -> None:
+    assert load_config(None, {"checkpoint_every": value}).checkpoint_every == expected
+
+
+@pytest.mark.parametrize("value", ["cpu", "cuda", "cuda:3", "mps", "auto"])
+def test_a_device_is_one_that_torch_knows(value: str) -> None:
+    assert load_config(None, {"device": value}).device == value
+
+
+def test_every_field_is_documented() -> None:
+    for model in (Config, TaskConfig):
+        for name, info in model.model_fields.items():
+            assert info.description, name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "seed: 1\nlearnin_rate: 3",
+            r'c\.yaml:2: unknown key `learnin_rate` \(did you mean "learning_rate"\?\) with the '
+            r"value 3; expected one of: model_name, .*lr, epochs, checkpoint_dir$",
+        ),
+        (
+            "tasks:\n  ner:\n    kind: tagging\n    decodr: crf",
+            r'c\.yaml:4: unknown key `tasks\.ner\.decodr` \(did you mean "decoder"\?\)',
+        ),
+        ("seed: x\nbatch_size: 0\nsed: 1", r"^\S+:3: unknown key `sed` .* Also: .*:2: .*; .*:1: "),
+        ("batch_size: 0", r"c\.yaml:1: `batch_size` is 0; expected a whole number at least 1"),
+        ("batch_size: true", "`batch_size` is True; expected a whole number"),
+        ("learning_rate: .inf", "`learning_rate` is inf; expected a number at least 0"),
+        ("learning_rate: -1", r"`learning_rate` is -1; expected a number at least 0"),
+        ("num_classes: 2.5", "`num_classes` is 2.5; expected a whole number at least 2"),
+        ("early_stopping: 0", "`early_stopping` is 0; expected a whole number at least 1"),
+        ("save_dir: 2024", r"`save_dir` is 2024; expected a text\. Put it in quotes\."),
+        ("device: cud", "`device` is 'cud'; expected auto, cpu, cuda, cuda:N or mps"),
+        (
+            "checkpoint_every: 5x",
+            "`checkpoint_every` is '5x'; expected a number of optimiser steps",
+        ),
+        ("checkpoint_every: ²", "`checkpoint_every` is '²'; expected a number of optimiser steps"),
+        ("lr_schedule: linar", "`lr_schedule` is 'linar'; expected one of: linear, cosine, const"),
+        ("lr: 1\nlearning_rate: 2", r"c\.yaml:2: `learning_rate` sets learning_rate a second time"),
+        ("tasks: [ner]", r"`tasks` is \['ner'\]; expected a mapping from a task's name to its"),
+        ("tasks: {ner: 1}", r"`tasks\.ner` is 1; expected a mapping"),
+        ("tasks: {ner: {decoder: crf}}", r"`tasks\.ner\.kind` is missing; expected one of: class"),
+        ("tasks: {ner: {kind: x}}", r"`tasks\.ner\.kind` is 'x'; expected one of: classification"),
+        ("tasks: {a b: {kind: tagging}}", "the task name 'a b' must begin with a letter"),
+        ("tasks: {text: {kind: tagging}}", "the task name 'text' is taken"),
+        ("tasks: {a: {kind: classification, decoder: crf}}", "`decoder` is for tagging tasks only"),
+        (
+            "tasks: {a: {kind: tagging, pooling: [max]}}",
+            "`pooling` is for classification and multi",
+        ),
+        (
+            "tasks: {a: {kind: tagging, neck_size: 3}}",
+            "`neck_size` and `neck_layers` need a `neck`",
+        ),
+        ("tasks: {a: {kind: tagging, labels: PER}}", r"labels` is 'PER'; expected a list of names"),
+        ("tasks: {a: {kind: tagging, labels: []}}", r"labels` is \[\]; expected a list of names"),
+        ("tasks: {a: {kind: tagging, labels: [x, x]}}", "`labels` has 'x' twice"),
+        ("tasks: {a: {kind: tagging, labels: [x, ' ']}}", "`labels` has ' ' as an entry"),
+        ("tasks: {a: {kind: tagging, labels: [1]}}", r"labels\.0` is 1; expected a name\. Put it"),
+        (
+            "tasks: {a: {kind: classification, labels: [x, y, z], num_labels: 2}}",
+            "there are 3 `labels`, but `num_labels` is 2",
+        ),
+        ("tasks: {a: {kind: tagging}}\nnum_classes: 3", "are for configurations without `tasks`"),
+        ("best_metric: nr", r"`best_metric` is 'nr', but there is no task 'nr' \(did you mean "),
+        ("best_metric: mean.f1", "`best_metric` mean takes no metric"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_its_value_and_what_is_allowed(
+    write: Write, content: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(content))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"lr": "fast"}, "^`learning_rate` is 'fast'; expected a number at least 0$"),
+        ({"num-epoch": "3"}, r'^unknown key `num_epoch` \(did you mean "num_epochs"\?\)'),
+        ({"tasks.ner.decodr": "crf"}, r'^unknown key `tasks\.ner\.decodr` \(did you mean "deco'),
+        ({"tasks.nr.decoder": "crf"}, r"`tasks\.nr\.kind` is missing"),
+        ({"tasks": "x"}, r"^`tasks` is 'x'; expected a mapping\. Set one field of one task"),
+        ({"seed.x": "3"}, r"^there is no key `seed\.x`; expected the name of a field, or tasks"),
+        ({"tasks.ner.labels.0": "x"}, r"^there is no key `tasks\.ner\.labels\.0`"),
+        ({"": "x"}, "^unknown key ``"),
+    ],
+)
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(
+    write: Write, overrides: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(FLAT), overrides)
+
+
+def test_a_task_without_a_file_is_told_where_to_set_one() -> None:
+    config = make_config({"tasks": {"a": {"kind": "tagging"}}, "valid_file": "v.json"})
+    assert config.valid_files() == {"v.json": ("a",)}
+    with pytest.raises(
+        ConfigError,
+        match=r"task 'a' has no train file\. Set `train_file` or `tasks\.a\.train_file`",
+    ):
+        config.train_files()
+
+
+def test_tasks_of_different_files_are_grouped_by_file() -> None:
+    task = {"kind": "tagging"}
+    config = make_config(
+        {
+            "tasks": {"a": task, "b": {**task, "train_file": "b.json"}, "c": task},
+            "train_file": "x.json",
+        }
+    )
+    assert config.train_files() == {"x.json": ("a", "c"), "b.json": ("b",)}
+
+
+FIELDS = [*Config.model_fields, *TaskConfig.model_fields, *ALIASES]
+DOTTED = ["tasks.ner", "tasks.ner.kind", "tasks.ner.labels", "tasks.a.hidden", "tasks..", "."]
+KEYS = st.sampled_from(FIELDS + DOTTED)
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from(["tagging", "crf", "mix", "1e-3", "~x/y", "9" * 5000, "mean.", "cuda:"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(KEYS, st.text(max_size=4)), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+def message_of(build: Callable[[], Config]) -> str:
+    try:
+        assert isinstance(build(), Config)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(st.one_of(KEYS, st.text(max_size=6)), VALUES, max_size=4))
+def test_any_values_make_a_configuration_or_a_configuration_error(values: dict[str, Any]) -> None:
+    assert len(message_of(lambda: load_config(None, values))) < 5000
+    assert len(message_of(lambda: make_config(values))) < 5000
+
+
+LINES = st.builds("{}: {}".format, KEYS, st.one_of(VALUES.map(repr), st.text(max_size=10)))
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(LINES, max_size=4).map("\n".join))
+def test_any_file_is_a_configuration_or_a_configuration_error(write: Write, text: str) -> None:
+    path = write(text.encode("utf-8", "replace").decode())
+    assert len(message_of(lambda: load_config(path))) < 5000

@@ -1,0 +1,86 @@
+"""What a message says, and that it survives the trip between processes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manyheads.errors import (
+    CheckFailed,
+    ConfigError,
+    DataError,
+    ManyheadsError,
+    at,
+    listing,
+    nearest,
+    shorten,
+)
+
+
+def test_a_message_says_where_what_was_found_what_was_expected_and_what_to_do() -> None:
+    error = DataError(
+        "4 tags for 5 tokens",
+        where=at("train.json", 12),
+        expected="a tag for each token",
+        fix="Add the missing tag.",
+    )
+    assert str(error) == (
+        "train.json:12: 4 tags for 5 tokens; expected a tag for each token. Add the missing tag."
+    )
+
+
+def test_a_message_leaves_out_the_parts_it_does_not_have() -> None:
+    assert str(DataError("no records")) == "no records"
+    assert str(DataError("no records", where="a.csv")) == "a.csv: no records"
+    assert str(DataError("no records", fix="Add some.")) == "no records. Add some."
+
+
+@pytest.mark.parametrize("kind", [ManyheadsError, ConfigError, CheckFailed])
+def test_an_error_of_a_worker_process_arrives_whole(kind: type[ManyheadsError]) -> None:
+    error = kind("found", expected="expected", fix="Fix.", where="here")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (kind, str(error))
+    assert (copy.found, copy.expected, copy.fix, copy.where) == (
+        "found",
+        "expected",
+        "Fix.",
+        "here",
+    )
+
+
+def test_a_failed_check_exits_with_1_and_other_errors_with_2() -> None:
+    assert CheckFailed("x").exit_status == 1
+    assert {kind.exit_status for kind in (ManyheadsError, ConfigError, DataError)} == {2}
+
+
+def test_a_place_is_a_line_or_a_counted_unit_of_a_file() -> None:
+    assert at("a.csv") == "a.csv"
+    assert at("a.csv", 3) == "a.csv:3"
+    assert at("a.json", 3, "record") == "a.json record 3"
+
+
+def test_the_nearest_known_word_is_offered_only_if_it_is_near() -> None:
+    assert nearest("learnin_rate", ["batch_size", "learning_rate"]) == (
+        ' (did you mean "learning_rate"?)'
+    )
+    assert nearest("zzz", ["batch_size", "learning_rate"]) == ""
+
+
+@given(st.one_of(st.text(), st.binary(), st.lists(st.text())), st.integers(10, 100))
+def test_a_shortened_value_fits_a_message_whatever_its_size(value: object, limit: int) -> None:
+    # A character can take up to ten in a repr, such as \U0001f600.
+    assert len(shorten(value, limit)) <= 10 * limit + 40
+
+
+def test_a_shortened_text_says_how_long_it_was() -> None:
+    assert shorten("x" * 1_000_000, 5) == "'xxxxx'... (1000000 characters)"
+    assert shorten("short") == "'short'"
+
+
+def test_a_listing_shows_the_first_names_and_counts_the_rest() -> None:
+    assert listing(["a", "b"]) == "a, b"
+    assert listing(range(100), 3) == "0, 1, 2, ... (100 in all)"
+    assert len(listing(["x" * 1_000_000])) < 150
