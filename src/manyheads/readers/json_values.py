@@ -1,0 +1,57 @@
+"""JSON objects out of text, with every way to fail turned into one clear error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from manyheads.errors import DataError, shorten
+
+DECODER = json.JSONDecoder()
+SPACE = " \t\r\n"
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """Parse a text that is one JSON object.
+
+    Raises:
+        DataError: it is broken, nested too deeply, or another kind of value.
+    """
+    try:
+        value = DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise broken(error, where) from None
+    return expect_object(value, where)
+
+
+def expect_object(value: object, where: str) -> dict[str, Any]:
+    """Return the value if it is an object.
+
+    Raises:
+        DataError: it is another kind of value.
+    """
+    if type(value) is dict:
+        return value
+    raise DataError(
+        f"the record is {shorten(value)}",
+        where=where,
+        expected='an object such as {"text": "...", "label": "..."}',
+    )
+
+
+def broken(error: ValueError | RecursionError, where: str, column: int | None = None) -> DataError:
+    """Make the error for text that is not JSON, at a column where that is known."""
+    if isinstance(error, RecursionError):
+        return DataError(
+            "the JSON is nested too deeply to be a record",
+            where=where,
+            expected="an object of texts, numbers and short lists",
+        )
+    if isinstance(error, json.JSONDecodeError):
+        place = f"column {error.colno if column is None else column}"
+        message = error.msg[:1].lower() + error.msg[1:]
+        return DataError(
+            f"broken JSON at {place}: {message}", where=where, fix="Correct the file there."
+        )
+    # The one other failure: integers beyond sys.get_int_max_str_digits().
+    return DataError("the JSON has a number of thousands of digits", where=where)
