@@ -1,0 +1,45 @@
+"""The heads by kind. A new kind is a class of its own and a line in `HEADS`."""
+
+from __future__ import annotations
+
+from manyheads.config import TaskConfig
+from manyheads.errors import ModelError, listing, nearest, shorten
+from manyheads.heads.base import IGNORE, EncoderShape, Features, Head
+from manyheads.heads.classification import ClassificationHead
+from manyheads.heads.multilabel import MultilabelHead
+from manyheads.heads.tagging import TaggingHead
+from manyheads.labels import LabelSet
+
+__all__ = [
+    "HEADS",
+    "IGNORE",
+    "ClassificationHead",
+    "EncoderShape",
+    "Features",
+    "Head",
+    "MultilabelHead",
+    "TaggingHead",
+    "make_head",
+]
+
+HEADS: dict[str, type[Head]] = {
+    ClassificationHead.kind: ClassificationHead,
+    MultilabelHead.kind: MultilabelHead,
+    TaggingHead.kind: TaggingHead,
+}
+
+
+def make_head(config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> Head:
+    """Make the new head that a task's configuration asks for.
+
+    Raises:
+        ConfigError: the settings do not fit together.
+        ModelError: there is no head of this kind.
+    """
+    head = HEADS.get(config.kind)
+    if head is None:
+        raise ModelError(
+            f"no head of kind {shorten(config.kind)}{nearest(config.kind, HEADS)}",
+            expected=f"one of: {listing(HEADS)}",
+        )
+    return head.from_config(config, labels, encoder)
