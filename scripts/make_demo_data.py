@@ -46,7 +46,8 @@ FIRST_NAMES = {
         Emma Esther Fatima Felix Frank Greta Hannah Henrik Hugo Ingrid Irene Isabel Ivan Jacob
         James Julia Katarina Kenji Leila Liam Lucas Marco Maria Mei Nadia Nikolai Olga Oliver Omar
         Oscar Paula Pedro Peter Priya Rahul Rosa Samuel Stefan Tariq Thomas Tomasz Ursula Vera
-        Viktor Wanda William Yuki Yusuf Zainab Zoe""",
+        Viktor Wanda William Yuki Yusuf Zainab Zoe Abdullah Arjun Farida Hiroshi Kavita Kwame
+        Lakshmi Ngozi Sakura Sanjay Thandiwe""",
     "valid": """Agnes Akira Alice Amina Astrid Boris Deepa Eva Haruto Hassan Jonas Juan Karim
         Khadija Laura Lucia Luigi Mateo Miguel Mohammed Noah Nora Pablo Robert Ruth Sergei Simon
         Svetlana Walter Yasmin""",
@@ -74,7 +75,8 @@ PLACES = {
         Miami; Morocco; Moscow; Munich; Nepal; Osaka; Philadelphia; Poland; Quito; Rome; Spain;
         Sweden; Valencia; Vancouver; Venice; Vietnam; Zurich; Abu Dhabi; Baton Rouge; Burkina Faso;
         El Paso; Phnom Penh; Puerto Rico; Saint Petersburg; Santa Fe; Aix en Provence;
-        Dar es Salaam; Newcastle upon Tyne; Playa del Carmen""",
+        British Virgin Islands; Central African Republic; Dar es Salaam; Newcastle upon Tyne;
+        Playa del Carmen; United Arab Emirates""",
 }
 
 # Templates are split into tokens by spaces. One that ends with a mark keeps it.

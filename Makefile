@@ -1,0 +1,86 @@
+# Everything here needs make, and Python 3.10 or newer with its venv module; the rest is set up
+# in $(VENV) when it is first needed, and again when the requirements change.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes that share the tests.
+JOBS ?= 2
+DEMO_DIR ?= saved_model_demo
+
+PY := $(VENV)/bin/python
+KEY := $(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+INSTALLED := $(VENV)/.installed-$(KEY)
+INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
+
+# Tests never reach for the network, and share the cores between processes, not threads.
+TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check lint types format data bench soak clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
+
+demo: $(INSTALLED)  ## set up, train on the demonstration data, evaluate, predict new sentences
+	$(PY) src/train.py src/config.yaml --save_dir $(DEMO_DIR) --overwrite
+	$(PY) src/evaluate.py $(DEMO_DIR)/best
+	$(PY) src/predict.py $(DEMO_DIR)/best "John lives in Paris" "Where does Mary Jane Watson work?" \
+	  "I wonder whether Ravi ever went back to Nova Scotia." "is it far from Marseille to Lyon"
+	@echo
+	@echo 'The model is in $(DEMO_DIR)/best. Ask it something:'
+	@echo '  $(VENV)/bin/manyheads predict $(DEMO_DIR)/best "your own sentence"'
+
+install: $(INSTALLED)  ## set up the environment without the development tools
+
+test: $(INSTALLED_DEV)  ## set up the development tools and run the tests
+	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+check: lint types test  ## lint, types and tests: what has to pass before a change lands
+
+lint: $(INSTALLED_DEV)  ## style
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(INSTALLED_DEV)  ## types
+	$(PY) -m mypy
+
+format: $(INSTALLED_DEV)  ## put the code into form
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+data:  ## write the demonstration data again (the same bytes)
+	$(PYTHON) scripts/make_demo_data.py
+
+bench: $(INSTALLED_DEV)  ## measure speed on this machine, side by side with others
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+
+soak: $(INSTALLED_DEV)  ## the long tests: many kills, many generated cases
+	$(TEST_ENV) $(PY) -m pytest -m soak $(ARGS)
+
+clean:  ## remove what was built and cached; models and the environment stay
+	rm -rf build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks scripts docker -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that does not start (its Python is gone, or it was moved) is made anew.
+define make_venv
+	@if ! $(PY) -c '' 2>/dev/null; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Manyheads needs Python 3.10 or newer."; \
+	    echo "Install one, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: $(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv"; \
+	    exit 1; }; \
+	  echo "Setting up $(VENV)"; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	fi
+endef
+
+$(INSTALLED):
+	$(make_venv)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	@rm -f $(VENV)/.installed-[0-9]* && touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@rm -f $(VENV)/.installed-dev-* && touch $@

@@ -1,0 +1,8 @@
+"""Predict from a checkout: `python src/predict.py ...` is `manyheads predict ...`."""
+
+import sys
+
+from manyheads.cli import main
+
+if __name__ == "__main__":
+    main(["predict", *sys.argv[1:]])
