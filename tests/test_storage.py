@@ -100,6 +100,27 @@ def test_the_old_contents_stay_visible_until_the_new_are_complete(tmp_path: Path
     assert path.read_bytes() == NEW
 
 
+def test_contents_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append(f"flush {'folder' if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 'file'}")
+        fsync(descriptor)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        assert self.read_bytes() == NEW
+        steps.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(storage.os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    write_bytes(tmp_path / "file", NEW)
+    assert steps == ["flush file", "rename", "flush folder"]
+
+
 def test_an_exception_in_the_body_leaves_the_old_contents(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(OLD)
@@ -312,6 +333,30 @@ def test_this_system_exchanges_folders_in_one_step(tmp_path: Path) -> None:
     assert names(tmp_path / "b") == ["file"]
     with pytest.raises(FileNotFoundError):
         storage._exchange(tmp_path / "a", tmp_path / "missing")
+
+
+@pytest.mark.usefixtures("way")
+def test_everything_in_a_folder_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync, swap = os.fsync, storage._swap
+
+    def note_fsync(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def check_then_swap(temporary: Path, target: Path) -> None:
+        entries = [temporary, *temporary.rglob("*")]
+        assert len(entries) == 4
+        assert sorted(flushed) == sorted(entry.stat().st_ino for entry in entries)
+        swap(temporary, target)
+
+    monkeypatch.setattr(storage.os, "fsync", note_fsync)
+    monkeypatch.setattr(storage, "_swap", check_then_swap)
+    with atomic_folder(tmp_path / "best") as folder:
+        fill(folder, NEW)
+    assert flushed[-1] == tmp_path.stat().st_ino
 
 
 @pytest.mark.usefixtures("way")

@@ -87,6 +87,15 @@ def explain(error: OSError, path: StrPath, action: str = "written") -> StorageEr
     )
 
 
+@contextmanager
+def explained(path: StrPath, action: str = "written") -> Iterator[None]:
+    """Explain whatever the system reports in the body as an error about `path` (see `explain`)."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path, action) from error
+
+
 def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
     """Write a file whole or not at all.
 
@@ -132,19 +141,19 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
     target = _real(path)
     mode = _mode(target)
     if mode is not None and not stat.S_ISREG(mode):
-        with _explained(path):
+        with explained(path):
             stream = target.open("wb")
         with stream:
             yield cast(BinaryIO, stream)
         return
     remove_leftovers(target.parent, target.name)
-    with _explained(path):
+    with explained(path):
         temporary, descriptor = _create_temporary_file(target)
     file = io.BufferedWriter(_ReportingFile(descriptor, path), _BUFFER)
     try:
         yield cast(BinaryIO, file)
         file.flush()
-        with _explained(path):
+        with explained(path):
             if mode is not None:
                 temporary.chmod(mode & 0o777)
             _sync(descriptor)
@@ -175,12 +184,12 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
         StorageError: it could not be written; the old folder is as it was.
     """
     target = _real(path)
-    with _explained(path):
+    with explained(path):
         mode = _mode(target)
         if mode is not None and not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     remove_leftovers(target.parent, target.name)
-    with _explained(path):
+    with explained(path):
         temporary, lock = _create_temporary_folder(target)
     try:
         try:
@@ -189,7 +198,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
             if _concerns(error, temporary):
                 raise explain(error, path) from error
             raise
-        with _explained(path):
+        with explained(path):
             _sync_tree(temporary)
             _swap(temporary, target)
             _sync_folder(target.parent)
@@ -262,7 +271,7 @@ def sha256_file(path: StrPath) -> str:
     Raises:
         StorageError: it could not be read.
     """
-    with _explained(path, "read"), Path(path).open("rb", buffering=0) as file:
+    with explained(path, "read"), Path(path).open("rb", buffering=0) as file:
         digest = hashlib.sha256()
         buffer = bytearray(_BUFFER)
         view = memoryview(buffer)
@@ -282,16 +291,8 @@ class _ReportingFile(io.FileIO):
         self._path = path
 
     def write(self, data: Any) -> int:
-        with _explained(self._path):
+        with explained(self._path):
             return super().write(data)
-
-
-@contextmanager
-def _explained(path: StrPath, action: str = "written") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise explain(error, path, action) from error
 
 
 def _free_space(path: StrPath) -> str:
@@ -315,7 +316,7 @@ def _readable(count: int) -> str:
 
 def _real(path: StrPath) -> Path:
     """Follow symbolic links, so that a link stays one and the file it names is replaced."""
-    with _explained(path):
+    with explained(path):
         try:
             return Path(os.path.realpath(path))
         except ValueError as error:  # a null byte
