@@ -42,21 +42,25 @@ def read_lines(source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
         source: the file.
         keep_ends: leave line breaks where they are.
     """
-    offset = 0
     with opened(source.path, source.name) as file:
-        chunks = iter(partial(file.readline, source.limit + 1), b"")
-        for number, raw in enumerate(chunks, 1):
-            size = len(raw)
-            if size > source.limit:
-                size += _skip_line(file, source.limit) if raw[-1] != 10 else 0
-                yield source.too_large(number)
-            else:
-                if number == 1:
-                    raw = raw.removeprefix(UTF8_BOM)
-                if not keep_ends:
-                    raw = raw[: -2 if raw[-2:] == b"\r\n" else -1] if raw[-1:] == b"\n" else raw
-                yield _decode(raw, source.name, number, offset)
-            offset += size
+        yield from lines_of(file, source, keep_ends=keep_ends)
+
+
+def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
+    """Yield the lines of an open stream, as `read_lines` does those of a file."""
+    offset = 0
+    for number, raw in enumerate(iter(partial(file.readline, source.limit + 1), b""), 1):
+        size = len(raw)
+        if size > source.limit:
+            size += _skip_line(file, source.limit) if raw[-1] != 10 else 0
+            yield source.too_large(number)
+        else:
+            if number == 1:
+                raw = raw.removeprefix(UTF8_BOM)
+            if not keep_ends:
+                raw = raw[: -2 if raw[-2:] == b"\r\n" else -1] if raw[-1:] == b"\n" else raw
+            yield _decode(raw, source.name, number, offset)
+        offset += size
 
 
 def _skip_line(file: BinaryIO, limit: int) -> int:
