@@ -1,0 +1,25 @@
+"""What people see: results as tables, and the progress of long work."""
+
+from __future__ import annotations
+
+from manyheads.report.progress import Counter, TrainingProgress, track
+from manyheads.report.tables import (
+    Section,
+    confusion_table,
+    epoch_table,
+    evaluation_tables,
+    plain,
+    show,
+)
+
+__all__ = [
+    "Counter",
+    "Section",
+    "TrainingProgress",
+    "confusion_table",
+    "epoch_table",
+    "evaluation_tables",
+    "plain",
+    "show",
+    "track",
+]
