@@ -1,0 +1,29 @@
+"""Records: texts with labels, read from any file and checked against what the tasks know."""
+
+from __future__ import annotations
+
+from manyheads.readers import Row
+from manyheads.records.discovery import (
+    LabelCollector,
+    Paths,
+    discover_labels,
+    label_names,
+    unseen_labels,
+)
+from manyheads.records.parsing import RecordParser, parse_row, read_records
+from manyheads.records.record import Label, Record, read_text
+
+__all__ = [
+    "Label",
+    "LabelCollector",
+    "Paths",
+    "Record",
+    "RecordParser",
+    "Row",
+    "discover_labels",
+    "label_names",
+    "parse_row",
+    "read_records",
+    "read_text",
+    "unseen_labels",
+]
