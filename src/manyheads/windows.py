@@ -137,12 +137,12 @@ def stitch_words(parts: Sequence[Window], logits: Sequence[Floats]) -> Floats:
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def mean_over_windows(parts: Sequence[Window], values: Floats) -> Floats:
-    """Average [B, L] logits or embeddings of a text's windows, weighted by length; returns [L]."""
+def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floats:
+    """Average a text's windows' logits or embeddings, each [L], weighted by length; returns [L]."""
     if len(parts) == 1:
         return values[0]
-    weights = [part.weight for part in parts]
-    return np.average(values, axis=0, weights=weights).astype(np.float32)
+    mean = np.average(np.stack(values), axis=0, weights=[part.weight for part in parts])
+    return np.asarray(mean, np.float32)
 
 
 def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:

@@ -1,0 +1,171 @@
+"""What a prediction is: values for Python, JSON for programs, lines for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SCORE_DIGITS = 6
+_TITLES = {"classification": "Classification", "ner": "NER Tags"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """One label of a text, and its probability. All None for a text without words."""
+
+    label: str | None
+    id: int | None
+    score: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the label as a JSON object."""
+        return {"label": self.label, "id": self.id, "score": _rounded(self.score)}
+
+
+@dataclass(frozen=True, slots=True)
+class MultilabelResult:
+    """All labels that apply to a text, in the order of the task's labels."""
+
+    labels: tuple[ClassResult, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the labels as a JSON object."""
+        return {"labels": [label.to_json() for label in self.labels]}
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A labelled stretch of a text: `text` is the whole text's characters `start` to `end`."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entity as a JSON object."""
+        return {
+            "text": self.text,
+            "label": self.label,
+            "start": self.start,
+            "end": self.end,
+            "score": _rounded(self.score),
+        }
+
+
+class TokenTag(NamedTuple):
+    """A token and its tag; `id` is the tag's index, -1 if the task has no tag `O`."""
+
+    text: str
+    tag: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaggingResult:
+    """The entities of a text and the tags of its tokens.
+
+    The tokens are those that the user gave, or else the words that were found in the text. A task
+    whose tags are plain classes, one for every token, has no entities.
+    """
+
+    entities: tuple[Entity, ...]
+    tokens: tuple[TokenTag, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return entities and tokens as a JSON object."""
+        return {
+            "entities": [entity.to_json() for entity in self.entities],
+            "tokens": [token._asdict() for token in self.tokens],
+        }
+
+
+Result = ClassResult | MultilabelResult | TaggingResult
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Everything a model says about one text."""
+
+    text: str
+    """As the user gave it; a list of tokens is joined by spaces."""
+    results: Mapping[str, Result]
+    """By the task's name, in the order of the model's tasks."""
+    embedding: NDArray[np.float32] | None = None
+    """[H] if it was asked for and the text has words."""
+    windows: int = 1
+    """In how many parts the text was read: more than one when it is longer than the encoder
+    takes, none when it has no words."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the text has no words, so that there was nothing to predict from."""
+        return self.windows == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the prediction as one JSON object.
+
+        `embedding` is there if asked for, `empty` and `windows` only where they say something.
+        """
+        record: dict[str, Any] = {"text": self.text}
+        record.update((name, result.to_json()) for name, result in self.results.items())
+        if self.embedding is not None:
+            record["embedding"] = self.embedding.tolist()
+        if self.empty:
+            record["empty"] = True
+        elif self.windows > 1:
+            record["windows"] = self.windows
+        return record
+
+
+def two_lines(prediction: Prediction) -> str:
+    """Show a prediction to people: a line of label indices for each task, then one in words.
+
+    Classification: 1
+    NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]
+    In words: classification: statement; ner: John (PER), Paris (LOC)
+    """
+    lines = [
+        f"{_TITLES.get(name, name.replace('_', ' ').capitalize())}: {_indices(result)}"
+        for name, result in prediction.results.items()
+    ]
+    if prediction.empty:
+        return "\n".join([*lines, "In words: the text has no words"])
+    words = [f"{name}: {_words(result)}" for name, result in prediction.results.items()]
+    if prediction.windows > 1:
+        words.append(f"a long text, read in {prediction.windows} windows")
+    return "\n".join([*lines, f"In words: {'; '.join(words)}"])
+
+
+def _indices(result: Result) -> str:
+    if isinstance(result, TaggingResult):
+        pairs = (f"({json.dumps(t.text, ensure_ascii=False)}, {t.id})" for t in result.tokens)
+        return f"[{', '.join(pairs)}]"
+    if isinstance(result, MultilabelResult):
+        return str([label.id for label in result.labels])
+    return str(result.id)
+
+
+def _words(result: Result) -> str:
+    if isinstance(result, ClassResult):
+        return _shown(str(result.label))
+    if isinstance(result, MultilabelResult):
+        return ", ".join(_shown(str(label.label)) for label in result.labels) or "none"
+    if result.entities:
+        return ", ".join(f"{_shown(e.text)} ({_shown(e.label)})" for e in result.entities)
+    return "none"
+
+
+def _shown(text: str) -> str:
+    """Keep line breaks and terminal control sequences of a text out of the line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, _SCORE_DIGITS)
