@@ -5,4 +5,4 @@ import sys
 from manyheads.cli import main
 
 if __name__ == "__main__":
-    main(["predict", *sys.argv[1:]])
+    sys.exit(main(command="predict"))

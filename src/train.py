@@ -1,8 +1,9 @@
-"""Train a model from a checkout: `python src/train.py ...` is `manyheads train ...`."""
+"""Train from a checkout: `python src/train.py ...` is `manyheads train ...`."""
 
 import sys
+from pathlib import Path
 
 from manyheads.cli import main
 
 if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+    sys.exit(main(command="train", default_config=Path(__file__).parent / "config.yaml"))
