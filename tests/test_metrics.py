@@ -18,6 +18,7 @@ from manyheads import metrics
 from manyheads.labels import Scheme, spans_of
 from manyheads.metrics import (
     METRICS,
+    NO_ANSWER,
     SentenceCounts,
     classification_counts,
     classification_metrics,
@@ -118,6 +119,22 @@ def test_a_gold_label_that_the_model_does_not_know_is_an_error_everywhere() -> N
     assert result["confusions"] == [{"gold": "<unknown>", "predicted": "book", "count": 1}]
 
 
+def test_a_sentence_without_a_prediction_costs_recall_and_no_precision() -> None:
+    result = classification_metrics([0, 0, -1], [0, NO_ANSWER, NO_ANSWER], LABELS)
+    assert result["accuracy"] == pytest.approx(1 / 3)
+    assert result["f1_micro"] == pytest.approx(2 / (1 + 3))
+    assert result["per_class"]["book"] == {
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "support": 2,
+    }
+    assert {"gold": "book", "predicted": "<no answer>", "count": 1} in result["confusions"]
+    counts = classification_counts([0, 0, -1], [0, NO_ANSWER, NO_ANSWER])
+    assert counts.correct.tolist() == [True, False, False]
+    assert f1_of(counts) == pytest.approx(result["f1_micro"])
+
+
 def test_a_label_called_unknown_keeps_its_own_row() -> None:
     result = classification_metrics([0, -1], [0, 0], ["<unknown>"])
     assert set(result["per_class"]) == {"<unknown>", "<<unknown>>"}
@@ -143,6 +160,7 @@ def test_the_most_frequent_confusions_come_first_and_only_ten_of_them() -> None:
         ([-2], [0], "gold index -2 is not one of 4 labels"),
         ([0], [4], "predicted index 4 is not one of 4 labels"),
         ([0], [-1], "predicted index -1 is not one of 4 labels"),
+        ([0], [-3], "predicted index -3 is not one of 4 labels"),
     ],
 )
 def test_impossible_classes_are_refused(
@@ -205,9 +223,10 @@ def test_multilabel_metrics_equal_scikit_learns(
     assert f1_of(counts) == pytest.approx(ours["f1_micro"])
 
 
-def test_impossible_labels_of_a_set_are_refused() -> None:
-    with pytest.raises(ValueError, match="predicted index 9 is not one of 4 labels"):
-        multilabel_metrics([frozenset()], [frozenset({9})], LABELS)
+@pytest.mark.parametrize("index", [9, -1])
+def test_impossible_labels_of_a_set_are_refused(index: int) -> None:
+    with pytest.raises(ValueError, match=f"predicted index {index} is not one of 4 labels"):
+        multilabel_metrics([frozenset()], [frozenset({index})], LABELS)
 
 
 # Tagging

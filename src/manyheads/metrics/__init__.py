@@ -25,6 +25,7 @@ from manyheads.metrics.correlation import (
     spearman,
 )
 from manyheads.metrics.counts import (
+    NO_ANSWER,
     UNKNOWN,
     Confusion,
     LabelReport,
@@ -36,6 +37,7 @@ from manyheads.metrics.tags import TaggingMetrics, tagging_counts, tagging_metri
 __all__ = [
     "MAIN_METRIC",
     "METRICS",
+    "NO_ANSWER",
     "UNKNOWN",
     "ClassificationMetrics",
     "Confusion",

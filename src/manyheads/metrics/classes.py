@@ -2,9 +2,10 @@
 
 Equal to scikit-learn's, with its rule for macro averages: they are over the labels that occur,
 as gold or as prediction. Gold labels that the model does not know (index -1) are never right;
-together they count as one more label, which `per_class` calls `<unknown>`.
+together they count as one more label, which `per_class` calls `<unknown>`. A sentence without a
+prediction (index -2) costs recall and accuracy, but no label's precision.
 
-Arrays: B sentences, L labels (with the unknown one, the last).
+Inside this module label L, after the L known ones, is the unknown label and L + 1 no answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypedDict
 import numpy as np
 
 from manyheads.metrics.counts import (
+    NO_ANSWER,
     UNKNOWN,
     Confusion,
     Ints,
@@ -64,18 +66,20 @@ def classification_metrics(
     Args:
         gold: the right class of each sentence, an index into `labels`, or -1 for a class that
             the model does not know.
-        predicted: the class predicted for each sentence.
+        predicted: the class predicted for each sentence, or -2 where none is.
         labels: the names of the classes.
 
     Raises:
         ValueError: the numbers of sentences differ, or an index is not one of `labels`.
     """
     same_length(gold, predicted)
-    names = _names(labels)
-    right = _indices(gold, len(labels), unknown=True)
-    said = _indices(predicted, len(labels), unknown=False)
+    names = (*labels, _special("unknown", labels))
+    right = _indices("gold", gold, len(labels), unknown=True)
+    said = _indices("predicted", predicted, len(labels), no_answer=True)
     hits = right[right == said]
-    counts = LabelCounts(names, *(tally(x, len(names)) for x in (hits, said, right)))
+    counts = LabelCounts(
+        names, *(tally(x, len(names)) for x in (hits, said[said < len(names)], right))
+    )
     macro = counts.macro()
     return {
         "accuracy": share(len(hits), len(right)),
@@ -84,16 +88,17 @@ def classification_metrics(
         "f1": macro["f1"],
         "f1_micro": counts.micro()["f1"],
         "per_class": counts.reports(),
-        "confusions": confusions(right, said, names),
+        "confusions": confusions(right, said, (*names, _special("no answer", labels))),
     }
 
 
 def classification_counts(gold: Sequence[int], predicted: Sequence[int]) -> SentenceCounts:
     """Count for each sentence what it adds to the metrics of `classification_metrics`."""
     same_length(gold, predicted)
-    correct = np.asarray(gold, np.int64) == np.asarray(predicted, np.int64)
-    one = np.ones(len(gold), np.int64)
-    return SentenceCounts(correct, correct.astype(np.int64), one, one)
+    right, said = np.asarray(gold, np.int64), np.asarray(predicted, np.int64)
+    correct = right == said
+    answered = (said != NO_ANSWER).astype(np.int64)
+    return SentenceCounts(correct, correct.astype(np.int64), answered, np.ones_like(right))
 
 
 def multilabel_metrics(
@@ -111,9 +116,9 @@ def multilabel_metrics(
         ValueError: the numbers of sentences differ, or an index is not one of `labels`.
     """
     same_length(gold, predicted)
-    names = _names(labels)
-    right = _pairs(gold, len(labels), unknown=True)
-    said = _pairs(predicted, len(labels), unknown=False)
+    names = (*labels, _special("unknown", labels))
+    right = _pairs("gold", gold, len(labels), unknown=True)
+    said = _pairs("predicted", predicted, len(labels))
     hits = np.intersect1d(right, said, assume_unique=True)
     counts = LabelCounts(
         names, *(tally(pairs % len(names), len(names)) for pairs in (hits, said, right))
@@ -135,8 +140,8 @@ def multilabel_counts(
 ) -> SentenceCounts:
     """Count for each sentence what it adds to the metrics of `multilabel_metrics`."""
     same_length(gold, predicted)
-    right = _pairs(gold, len(labels), unknown=True)
-    said = _pairs(predicted, len(labels), unknown=False)
+    right = _pairs("gold", gold, len(labels), unknown=True)
+    said = _pairs("predicted", predicted, len(labels))
     hits = np.intersect1d(right, said, assume_unique=True)
     return _sentence_counts(len(gold), len(labels) + 1, hits, said, right)
 
@@ -149,27 +154,41 @@ def _sentence_counts(
     return SentenceCounts(correct, *per_sentence)
 
 
-def _names(labels: Sequence[str]) -> tuple[str, ...]:
-    unknown = "<unknown>"
-    while unknown in labels:
-        unknown = f"<{unknown}>"
-    return (*labels, unknown)
+def _special(meaning: str, labels: Sequence[str]) -> str:
+    """Name a label that is none: in angle brackets, more where a label is called just that."""
+    name = f"<{meaning}>"
+    while name in labels:
+        name = f"<{name}>"
+    return name
 
 
-def _indices(values: Sequence[int] | Ints, labels: int, *, unknown: bool) -> Ints:
-    """Return checked indices, the unknown label as the last one, `labels`."""
+def _indices(
+    what: str,
+    values: Sequence[int] | Ints,
+    labels: int,
+    *,
+    unknown: bool = False,
+    no_answer: bool = False,
+) -> Ints:
+    """Return checked indices, -1 as `labels` and -2 as `labels + 1` where they are allowed."""
     indices = np.asarray(values, np.int64)
-    wrong = (indices >= labels) | (indices < (UNKNOWN if unknown else 0))
+    wrong = (indices >= labels) | (indices < 0)
+    if unknown:
+        wrong &= indices != UNKNOWN
+    if no_answer:
+        wrong &= indices != NO_ANSWER
     if wrong.any():
-        what = "gold" if unknown else "predicted"
         raise ValueError(f"{what} index {indices[wrong][0]} is not one of {labels} labels")
-    return np.where(indices == UNKNOWN, labels, indices)
+    return np.where(indices < 0, labels - 1 - indices, indices)
 
 
-def _pairs(sets: Sequence[frozenset[int]], labels: int, *, unknown: bool) -> Ints:
+def _pairs(
+    what: str, sets: Sequence[frozenset[int]], labels: int, *, unknown: bool = False
+) -> Ints:
     """Write each label of each sentence as one number: sentence * (labels + 1) + label."""
     sizes = np.fromiter(map(len, sets), np.int64, len(sets))
     flat = np.fromiter(chain.from_iterable(sets), np.int64, int(sizes.sum()))
     sentence = np.repeat(np.arange(len(sets), dtype=np.int64), sizes)
-    pairs: Ints = sentence * (labels + 1) + _indices(flat, labels, unknown=unknown)
+    indices = _indices(what, flat, labels, unknown=unknown)
+    pairs: Ints = sentence * (labels + 1) + indices
     return pairs

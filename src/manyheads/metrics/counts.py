@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 UNKNOWN = -1
 """The index of a gold label that the model does not know."""
 
+NO_ANSWER = -2
+"""The index that stands for no prediction, as for a text without words: never right."""
+
 MAX_CONFUSIONS = 10
 
 
