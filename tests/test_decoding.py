@@ -162,6 +162,19 @@ def test_an_inside_tag_that_follows_nothing_is_replaced_by_the_best_allowed_one(
     assert decoded.ids.tolist() == [1, 2]
 
 
+def test_a_long_sentence_is_decoded_as_exactly_as_a_short_one() -> None:
+    rng = np.random.default_rng(0)
+    emissions = rng.normal(0, 1, (1, 3000, 5)).astype(np.float32)
+    # What all tags of a word have in common decides nothing, but it adds up.
+    raised, lengths = emissions + np.float32(64.0), np.array([3000])
+    transitions = random_transitions(rng, 5)
+    tags = TAG_SETS[0]
+    np.testing.assert_array_equal(
+        best_paths(raised, lengths, tags.names, tags.scheme, transitions),
+        best_paths(raised - np.float32(64.0), lengths, tags.names, tags.scheme, transitions),
+    )
+
+
 def test_plain_classes_that_look_like_tags_are_free() -> None:
     assert tag_rules(("O", "I-x"), Scheme.PLAIN).pairwise.all()
     assert not tag_rules(("O", "B-x", "I-x"), Scheme.BIO).pairwise[0, 2]

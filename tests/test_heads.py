@@ -544,5 +544,6 @@ def test_heads_export_to_onnx_for_any_batch_and_length(
         wanted = [argument.name for argument in session.get_inputs()]
         (found,) = session.run(None, {key: inputs[key].numpy() for key in wanted})
         expected = head(**inputs).detach().numpy()
+        assert np.isfinite(found).all()
         mask = inputs["word_mask"].numpy() if expected.ndim == 3 else slice(None)
         np.testing.assert_allclose(found[mask], expected[mask], atol=1e-4, rtol=1e-4)
