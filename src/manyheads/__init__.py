@@ -1,5 +1,53 @@
-"""Manyheads: one sentence encoder, many heads."""
+"""Manyheads: one sentence encoder, many heads.
+
+    import manyheads
+
+    manyheads.train("config.yaml")
+    model = manyheads.load("saved_model")
+    model.predict(["John lives in Paris"])
+    manyheads.evaluate("saved_model")
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from manyheads.api import evaluate, load, train
+    from manyheads.config import Config, TaskConfig, load_config
+    from manyheads.errors import ManyheadsError
+    from manyheads.predict import Predictor
+
+__all__ = [
+    "Config",
+    "ManyheadsError",
+    "Predictor",
+    "TaskConfig",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_config",
+    "train",
+]
+
+# Imported when first used, so that the command line answers at once.
+_HOMES = {
+    "Config": "config",
+    "ManyheadsError": "errors",
+    "Predictor": "predict",
+    "TaskConfig": "config",
+    "evaluate": "api",
+    "load": "api",
+    "load_config": "config",
+    "train": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

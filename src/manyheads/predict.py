@@ -74,7 +74,8 @@ class Backend(Protocol):
 
         Returns:
             by name, the logits of every task, [B, L] or for tagging [B, W, L], and `embedding`,
-            [B, H]. Neither padding nor the other sentences may change a sentence's results.
+            [B, H]. Neither padding nor the other sentences may change a sentence's results, and
+            the arrays are not used again for the next batch.
         """
 
 
@@ -254,9 +255,9 @@ class Predictor:
         self, items: Sequence[_Item], specs: Sequence[TaskSpec], embed: bool
     ) -> list[Prediction]:
         names = [spec.name for spec in specs]
-        outputs = self._run(
-            [item.parts for item in items], [*names, EMBEDDING][: len(names) + embed]
-        )
+        if embed:
+            names.append(EMBEDDING)
+        outputs = self._run([item.parts for item in items], names)
         results: list[dict[str, Result]] = [{} for _ in items]
         full = [i for i, item in enumerate(items) if item.parts]
         sizes = [len(items[i].encoding.word_tokens) for i in full]
@@ -330,11 +331,11 @@ class Predictor:
         return list(_classes(spec, decoded))
 
     def _embedding(self, item: _Item, values: list[Floats]) -> Floats:
-        mean = mean_over_windows(item.parts, values)
-        if self._normalize and len(item.parts) > 1:
-            return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
         # A copy, since the row would keep its whole batch in memory.
-        return mean.copy()
+        embedding = np.array(mean_over_windows(item.parts, values), np.float32)
+        if self._normalize and len(item.parts) > 1:
+            embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
+        return embedding
 
 
 _NONE: Floats = np.empty(0, np.float32)
@@ -393,7 +394,7 @@ def _tagging(spec: TaskSpec, item: _Item, scored: Scored) -> TaggingResult:
     spans = spans_of(tags, words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
     if item.tokens is None:
         tokens = [
-            TokenTag(text[start:end], tag, i)
+            TokenTag(text[start:end], tag, i, start, end)
             for (start, end), tag, i in zip(words, tags, ids, strict=True)
         ]
     else:
@@ -415,7 +416,7 @@ def _token_tags(spec: TaskSpec, item: _Item, tags: Sequence[str]) -> list[TokenT
     """Pair the user's tokens with their tags."""
     index = {label: i for i, label in enumerate(spec.labels)}
     return [
-        TokenTag(item.text[start:end], tag, index.get(tag, -1))
+        TokenTag(item.text[start:end], tag, index.get(tag, -1), start, end)
         for (start, end), tag in zip(item.tokens or (), tags, strict=True)
     ]
 

@@ -60,11 +60,16 @@ class Entity:
 
 
 class TokenTag(NamedTuple):
-    """A token and its tag; `id` is the tag's index, -1 if the task has no tag `O`."""
+    """A token and its tag; `id` is the tag's index, -1 if the task has no tag `O`.
+
+    Its text is the whole text's characters `start` to `end`.
+    """
 
     text: str
     tag: str
     id: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)

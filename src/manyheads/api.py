@@ -1,0 +1,83 @@
+"""The verbs for Python users, as `manyheads` itself offers them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from manyheads.config import Config, load_config, make_config
+from manyheads.errors import ConfigError, shorten
+
+if TYPE_CHECKING:
+    from manyheads.evaluation import EvaluationReport
+    from manyheads.predict import Predictor
+    from manyheads.training import Reporter, TrainResult
+
+PathLike = str | os.PathLike[str]
+
+
+def train(
+    config: Config | PathLike | Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """Train a model; see `manyheads.training.train`.
+
+    Args:
+        config: a configuration, its file, or its values; default, `settings` alone.
+        resume: continue the run in `save_dir`.
+        overwrite: replace the run in `save_dir`.
+        reporter: shows progress.
+        **settings: fields that override the configuration's.
+
+    Raises:
+        ManyheadsError: the configuration, data, encoder or folder is at fault.
+    """
+    from manyheads.training import train as verb
+
+    return verb(_as_config(config, settings), resume=resume, overwrite=overwrite, reporter=reporter)
+
+
+def load(
+    model: PathLike = "saved_model",
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Predictor:
+    """Load a model for prediction; see `manyheads.loading.load_predictor`."""
+    from manyheads.loading import load_predictor
+
+    return load_predictor(model, backend=backend, device=device, threads=threads)
+
+
+def evaluate(
+    model: PathLike = "saved_model",
+    data: PathLike | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+) -> EvaluationReport:
+    """Score a model on labelled records; see `manyheads.evaluation.evaluate`."""
+    from manyheads.evaluation import evaluate as verb
+
+    return verb(model, data=data, tasks=tasks, backend=backend, device=device)
+
+
+def _as_config(
+    config: Config | PathLike | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> Config:
+    if config is None or isinstance(config, str | os.PathLike):
+        return load_config(config, settings)
+    if isinstance(config, Config):
+        return make_config({**config.model_dump(), **settings}) if settings else config
+    if isinstance(config, Mapping):
+        return load_config(None, {**config, **settings})
+    raise ConfigError(
+        f"the configuration is {shorten(config)}", expected="a Config, a path or a mapping"
+    )

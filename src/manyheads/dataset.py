@@ -1,0 +1,247 @@
+"""Training data as flat arrays: tokenised once, in memory or mapped from disk.
+
+Axes: N records, B the records of a batch, T tokens, W words, L labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manyheads.config import TaskConfig
+from manyheads.errors import DataError
+from manyheads.labels import LabelSet, Scheme, Span, TagSet, tags_of
+from manyheads.model import ModelInputs
+from manyheads.ragged import SPILL_BYTES, FlatBuilder, Ragged, RaggedBuilder
+from manyheads.records import Record
+from manyheads.tokenization import Encoding, TextTokenizer
+from manyheads.windows import truncate
+
+UNLABELLED = -100
+"""The target of padding and of records that say nothing about a task; it never counts."""
+
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True)
+class TaskTargets:
+    """One task's targets for every record."""
+
+    kind: str
+    labelled: NDArray[np.bool_]
+    """[N] whether the record says anything about the task."""
+    values: Ragged
+    """Per record: one class; the labels that apply; or a tag for each word."""
+    num_labels: int
+
+    def collate(self, rows: NDArray[np.int64], width: int) -> Tensor:
+        """Make the targets of a batch.
+
+        Args:
+            rows: [B] record numbers.
+            width: W of the batch.
+
+        Returns:
+            classification [B] int64, multilabel [B, L] float32, tagging [B, W] int64, each with
+            -100 where there is no label.
+        """
+        if self.kind == "multilabel":
+            flags = np.zeros((len(rows), self.num_labels), np.float32)
+            for i, row in enumerate(rows):
+                flags[i, self.values.row(int(row))] = 1.0
+            flags[~self.labelled[rows]] = UNLABELLED
+            return torch.from_numpy(flags)
+        if self.kind == "tagging":
+            return torch.from_numpy(self.values.padded(rows, UNLABELLED, width))
+        return torch.from_numpy(self.values.padded(rows, UNLABELLED, 1)[:, 0])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records ready for training."""
+
+    source: str
+    tokens: Ragged
+    """Per record the sub-token ids, special tokens included."""
+    words: Ragged
+    """Per record the position of each word's first sub-token."""
+    targets: Mapping[str, TaskTargets]
+    places: Ragged
+    """Where each record stands, as UTF-8 of `Record.where`."""
+    truncated: int
+    """Records that were longer than the encoder's input."""
+    words_lost: int
+    """Words that were cut off from them."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def where(self, row: int) -> str:
+        """Name the file and line of a record."""
+        return bytes(self.places.row(row).astype(np.uint8)).decode()
+
+    def labelled_rows(self, tasks: Iterable[str]) -> NDArray[np.int64]:
+        """Return the records that have a label for at least one of the tasks."""
+        labelled = np.zeros(len(self), np.bool_)
+        for task in tasks:
+            labelled |= self.targets[task].labelled
+        return np.flatnonzero(labelled)
+
+    def inputs(self, rows: NDArray[np.int64], pad_id: int) -> ModelInputs:
+        """Gather and pad a batch."""
+        lengths = _lengths(self.tokens, rows)
+        word_counts = _lengths(self.words, rows)
+        width = max(1, int(word_counts.max(initial=0)))
+        mask = np.arange(int(lengths.max(initial=1))) < lengths[:, None]
+        word_mask = np.arange(width) < word_counts[:, None]
+        return ModelInputs(
+            torch.from_numpy(self.tokens.padded(rows, pad_id)),
+            torch.from_numpy(mask.astype(np.int64)),
+            torch.from_numpy(self.words.padded(rows, 0, width)),
+            torch.from_numpy(word_mask),
+        )
+
+    def fingerprint(self) -> str:
+        """Return a checksum of everything that training sees of the records."""
+        digest = hashlib.sha256()
+        arrays = [self.tokens.values, self.tokens.offsets, self.words.values, self.words.offsets]
+        for name in sorted(self.targets):
+            target = self.targets[name]
+            digest.update(name.encode())
+            arrays += [target.labelled, target.values.values, target.values.offsets]
+        for array in arrays:
+            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        return digest.hexdigest()
+
+
+def _lengths(ragged: Ragged, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return ragged.offsets[rows + 1] - ragged.offsets[rows]
+
+
+def build_dataset(
+    records: Iterable[Record],
+    source: str,
+    tasks: Mapping[str, TaskConfig],
+    label_sets: Mapping[str, LabelSet],
+    tokenizer: TextTokenizer,
+    max_length: int,
+    *,
+    limit: int = SPILL_BYTES,
+) -> Dataset:
+    """Tokenise records into flat arrays, streaming.
+
+    Args:
+        records: the records, labels by name.
+        source: the file they come from.
+        tasks: the tasks that learn from them.
+        label_sets: each task's labels.
+        tokenizer: the encoder's tokenizer.
+        max_length: sub-tokens that are kept of a record.
+        limit: bytes of an array that stay in memory; what is beyond is mapped from disk.
+
+    Raises:
+        DataError: there is no record, or a label is not known.
+    """
+    tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
+    places = RaggedBuilder(np.int16, limit)
+    targets = {
+        name: _TargetBuilder(task.kind, label_sets[name], limit) for name, task in tasks.items()
+    }
+    truncated = words_lost = 0
+    for chunk in _chunks(records):
+        encodings = []
+        for encoding in tokenizer.encode_batch([record.text for record in chunk]):
+            kept, lost = truncate(encoding, max_length)
+            truncated += len(kept.ids) < len(encoding.ids)
+            words_lost += lost
+            encodings.append(kept)
+        tokens.extend([encoding.ids for encoding in encodings])
+        words.extend([encoding.word_tokens.astype(np.int16) for encoding in encodings])
+        places.extend([_place(record) for record in chunk])
+        for name, builder in targets.items():
+            builder.extend(name, chunk, encodings)
+    dataset = Dataset(
+        source,
+        tokens.finish(),
+        words.finish(),
+        {name: builder.finish() for name, builder in targets.items()},
+        places.finish(),
+        truncated,
+        words_lost,
+    )
+    if not len(dataset):
+        raise DataError("there is no record", where=source, expected="at least one")
+    return dataset
+
+
+def _place(record: Record) -> NDArray[np.int16]:
+    return np.frombuffer(record.where.encode(), np.uint8).astype(np.int16)
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
+
+
+class _TargetBuilder:
+    """Collects one task's targets."""
+
+    def __init__(self, kind: str, labels: LabelSet, limit: int) -> None:
+        self._kind = kind
+        self._labels = labels
+        self._labelled = FlatBuilder(np.int8, limit)
+        self._values = RaggedBuilder(np.int16 if len(labels) < 2**15 else np.int32, limit)
+
+    def extend(self, task: str, records: Sequence[Record], encodings: Sequence[Encoding]) -> None:
+        rows = []
+        for record, encoding in zip(records, encodings, strict=True):
+            try:
+                rows.append(self._row(record.labels.get(task), encoding))
+            except DataError as error:
+                raise DataError(
+                    f"task {task!r}: {error.found}", expected=error.expected, where=record.where,
+                    fix="Correct the record, or add the label to `labels` of the task.",
+                ) from None  # fmt: skip
+        self._labelled.extend([record.labels.get(task) is not None for record in records])
+        self._values.extend([np.asarray(row, np.int32) for row in rows])
+
+    def _row(self, label: str | tuple[str, ...] | tuple[Span, ...] | None, encoding: Encoding
+    ) -> list[int]:  # fmt: skip
+        if self._kind == "tagging":
+            if label is None:
+                return [UNLABELLED] * len(encoding.word_tokens)
+            assert isinstance(label, tuple)
+            return word_tags([s for s in label if isinstance(s, Span)], encoding, self._labels)
+        if self._kind == "multilabel":
+            return [self._labels.index(name) for name in label or () if isinstance(name, str)]
+        return [UNLABELLED if label is None else self._labels.index(str(label))]
+
+    def finish(self) -> TaskTargets:
+        return TaskTargets(
+            self._kind,
+            self._labelled.finish().astype(np.bool_),
+            self._values.finish(),
+            len(self._labels),
+        )
+
+
+def word_tags(spans: Sequence[Span], encoding: Encoding, labels: LabelSet) -> list[int]:
+    """Derive a tag's index for each word of an encoding from labelled spans.
+
+    Words that no span labels get `O`; where the tag set has none (plain classes that cover every
+    token), they get -100.
+    """
+    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
+    outside = labels.index("O") if "O" in labels else UNLABELLED
+    if not spans:
+        return [outside] * len(encoding.word_tokens)
+    words = [(int(s), int(e)) for s, e in encoding.word_spans]
+    return [outside if tag == "O" else labels.index(tag) for tag in tags_of(spans, words, scheme)]

@@ -1,0 +1,165 @@
+"""The shared encoder: any `transformers` encoder, behind one wrapper.
+
+Axes: B sentences, T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec
+from manyheads.errors import ModelError, at, shorten
+from manyheads.heads import EncoderShape
+from manyheads.pooling import pool
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What one pass of the encoder gives."""
+
+    tokens: Tensor
+    """[B, T, H] the last layer, in the encoder's own precision."""
+    layers: tuple[Tensor, ...] | None
+    """Each [B, T, H]: the embedding layer's output and every layer's, where asked for."""
+    sentence: Tensor
+    """[B, H] float32, pooled and not normalised."""
+
+
+class Encoder(nn.Module):
+    """A pretrained transformer with its pooling and its tokenizer's files.
+
+    Args:
+        backbone: an encoder of `transformers`.
+        pooling: how its token vectors make the sentence embedding.
+        files: the tokenizer's small files by name.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, pooling: PoolingSpec, files: Mapping[str, bytes]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.files = dict(files)
+
+    @classmethod
+    def from_source(cls, source: EncoderSource, pooling: str = "auto") -> Encoder:
+        """Load a pretrained encoder in float32.
+
+        Args:
+            source: where it lies.
+            pooling: a mode in place of the source's own, or `auto`.
+
+        Raises:
+            ModelError: the weights do not fit the configuration, or are damaged.
+        """
+        from safetensors import SafetensorError
+        from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        try:
+            backbone = AutoModel.from_pretrained(
+                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
+            raise ModelError(
+                f"the encoder cannot be loaded ({shorten(str(error), 300)})",
+                where=at(source.folder), expected="a complete `transformers` encoder",
+            ) from None  # fmt: skip
+        spec = source.pooling if pooling == "auto" else PoolingSpec(pooling)
+        return cls(_as_encoder(backbone, at(source.folder)), spec, source.files)
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], pooling: PoolingSpec, files: Mapping[str, bytes]
+    ) -> Encoder:
+        """Build an encoder of a configuration's shape, for weights that are loaded next.
+
+        Raises:
+            ModelError: the configuration is not one that `transformers` itself can build.
+        """
+        from transformers import AutoConfig, AutoModel
+
+        values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
+        try:
+            shape = AutoConfig.for_model(str(config.get("model_type")), **values)
+            backbone = AutoModel.from_config(shape, trust_remote_code=False, dtype=torch.float32)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                f"the encoder's configuration cannot be used ({shorten(str(error), 300)})",
+                expected="the configuration of a `transformers` encoder",
+            ) from None
+        return cls(_as_encoder(backbone, "the encoder"), pooling, files)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The backbone's configuration, as its library saves it."""
+        values: dict[str, Any] = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        return {**values, "architectures": [type(self.backbone).__name__], "dtype": "float32"}
+
+    @property
+    def shape(self) -> EncoderShape:
+        """What heads need to know of the encoder."""
+        config = self.backbone.config
+        return EncoderShape(int(config.hidden_size), int(config.num_hidden_layers))
+
+    @property
+    def max_positions(self) -> int:
+        """The longest input in sub-tokens, special tokens included."""
+        config = self.backbone.config
+        positions = int(getattr(config, "max_position_embeddings", 512))
+        # RoBERTa's kind counts positions from behind the padding index.
+        offset = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        return positions - (int(config.pad_token_id) + 1 if offset else 0)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills batches up; its positions are masked."""
+        return int(getattr(self.backbone.config, "pad_token_id", None) or 0)
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer, as the `tokenizers` library reads it."""
+        return self.files[TOKENIZER].decode()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *, all_layers: bool = False
+    ) -> Encoded:
+        """Encode a batch.
+
+        Args:
+            input_ids: [B, T] int64.
+            attention_mask: [B, T] int64, 0 for padding.
+            all_layers: also return every layer's output.
+        """
+        output = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
+        )
+        tokens = output.last_hidden_state
+        return Encoded(
+            tokens,
+            tuple(output.hidden_states) if all_layers else None,
+            pool(tokens, attention_mask, self.pooling.mode),
+        )
+
+    def embed(self, sentence: Tensor) -> Tensor:
+        """Make the sentence embedding of pooled vectors: [B, H] to [B, H]."""
+        return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
+
+
+def _as_encoder(backbone: nn.Module, where: str) -> nn.Module:
+    config = backbone.config
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise ModelError(
+            f"the model is a {type(backbone).__name__}", where=where,
+            expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        )  # fmt: skip
+    return backbone

@@ -1,0 +1,65 @@
+"""metrics.jsonl: one JSON object a line, no line twice and none missing after a resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from manyheads.errors import ModelError, at
+from manyheads.storage import explained
+
+
+class MetricsLog:
+    """Appends to a metrics file.
+
+    A checkpoint remembers how long the file was (`flush`); a resumed run cuts it back to that
+    length, and so drops the lines of steps that it does again.
+
+    Args:
+        path: the file.
+        length: bytes to keep of it; 0 starts anew.
+
+    Raises:
+        ModelError: the file is shorter than the checkpoint remembers.
+    """
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        self._path = path
+        with explained(path):
+            size = path.stat().st_size if path.exists() else 0
+            if size < length:
+                raise ModelError(
+                    f"the file has {size} bytes", where=at(path),
+                    expected=f"at least the {length} that the checkpoint remembers",
+                    fix="Put the file back, or start the run anew with --overwrite.",
+                )  # fmt: skip
+            self._file = path.open("ab" if length else "wb")
+            self._file.truncate(length)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Append a line."""
+        with explained(self._path):
+            self._file.write(json.dumps(values).encode() + b"\n")
+            self._file.flush()
+
+    def sync(self) -> int:
+        """Make all lines durable and return the file's length in bytes."""
+        with explained(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()

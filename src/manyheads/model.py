@@ -1,0 +1,89 @@
+"""The multi-task model: one encoder pass, then every head that is asked for.
+
+Axes: B sentences, T tokens, W words, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.encoder import Encoder
+from manyheads.heads import Features, Head
+
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """One padded batch."""
+
+    input_ids: Tensor
+    """[B, T] int64."""
+    attention_mask: Tensor
+    """[B, T] int64, 0 for padding."""
+    word_tokens: Tensor
+    """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
+    word_mask: Tensor
+    """[B, W] bool."""
+
+    def to(self, device: torch.device) -> ModelInputs:
+        """Copy to a device, without waiting for it."""
+        return ModelInputs(
+            *(
+                tensor.to(device, non_blocking=True)
+                for tensor in (
+                    self.input_ids, self.attention_mask, self.word_tokens, self.word_mask
+                )
+            )
+        )  # fmt: skip
+
+
+class MultiTaskModel(nn.Module):
+    """A shared encoder and its task heads.
+
+    Args:
+        encoder: the shared encoder.
+        heads: the heads by task name.
+    """
+
+    def __init__(self, encoder: Encoder, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def head(self, task: str) -> Head:
+        """Return a task's head."""
+        head = self.heads[task]
+        assert isinstance(head, Head)
+        return head
+
+    def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
+        """Run the encoder once and gather what the heads of `tasks` (default: all) read."""
+        names = self.heads if tasks is None else tasks
+        mixes = any(self.head(task).reads_all_layers for task in names)
+        encoded = self.encoder(inputs.input_ids, inputs.attention_mask, all_layers=mixes)
+        return Features(
+            tokens=encoded.tokens,
+            layers=encoded.layers,
+            attention_mask=inputs.attention_mask,
+            sentence=encoded.sentence,
+            word_tokens=inputs.word_tokens,
+            word_mask=inputs.word_mask,
+        )
+
+    def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Answer some tasks (default: all) from one encoder pass.
+
+        Returns:
+            By task name the head's logits, float32: [B, L] for sentence heads, [B, W, L] for
+            tagging; and under `embedding` the sentence embedding [B, H].
+        """
+        names = list(self.heads) if tasks is None else list(tasks)
+        features = self.features(inputs, names)
+        outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in names}
+        outputs[EMBEDDING] = self.encoder.embed(features.sentence)
+        return outputs

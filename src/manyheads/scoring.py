@@ -1,0 +1,122 @@
+"""Scoring a predictor on labelled records: the same whatever computes its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from manyheads.decoding import TaskSpec
+from manyheads.labels import Scheme, Span, spans_of, tags_of
+from manyheads.metrics import (
+    UNKNOWN,
+    Evaluation,
+    TaskMetrics,
+    classification_metrics,
+    frame_accuracy,
+    multilabel_metrics,
+    tagging_metrics,
+)
+from manyheads.predict import Predictor
+from manyheads.records import Record
+from manyheads.results import ClassResult, MultilabelResult, Result, TaggingResult
+
+_CHUNK = 4096
+
+
+@dataclass
+class TaskOutcomes:
+    """Gold labels and predictions of one task, sentence by sentence."""
+
+    spec: TaskSpec
+    gold: list[Any] = field(default_factory=list)
+    predicted: list[Any] = field(default_factory=list)
+
+    def add(self, record: Record, result: Result) -> bool:
+        """Add a labelled record; tell whether the prediction is right altogether."""
+        label = record.labels[self.spec.name]
+        if isinstance(result, TaggingResult):
+            gold, predicted = _tags(self.spec, record, label, result)
+        elif isinstance(result, MultilabelResult):
+            gold = frozenset(self._index(str(name)) for name in label)
+            predicted = frozenset(one.id for one in result.labels)
+        else:
+            gold = self._index(str(label))
+            predicted = UNKNOWN - 1 if result.id is None else result.id
+        self.gold.append(gold)
+        self.predicted.append(predicted)
+        return bool(gold == predicted)
+
+    def _index(self, name: str) -> int:
+        return self.spec.labels.index(name) if name in self.spec.labels else UNKNOWN
+
+    def metrics(self) -> TaskMetrics:
+        """Reduce the outcomes to the metrics of the task's kind."""
+        if self.spec.scheme is not None:
+            return tagging_metrics(self.gold, self.predicted, self.spec.scheme)
+        if self.spec.threshold is not None:
+            return multilabel_metrics(self.gold, self.predicted, self.spec.labels)
+        return classification_metrics(self.gold, self.predicted, self.spec.labels)
+
+
+@dataclass
+class Outcomes:
+    """Gold labels and predictions of all tasks."""
+
+    tasks: dict[str, TaskOutcomes]
+    correct: dict[str, list[bool | None]]
+    """By task and record whether all of it is right; None where the record is unlabelled."""
+    records: int = 0
+
+    def evaluation(self) -> Evaluation:
+        """Reduce the outcomes to metrics."""
+        return Evaluation(
+            tasks={name: task.metrics() for name, task in self.tasks.items() if task.gold},
+            frame_accuracy=frame_accuracy(self.correct),
+            records=self.records,
+        )
+
+
+def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[str]]]) -> Outcomes:
+    """Predict for labelled records and keep what was right.
+
+    Args:
+        predictor: the model.
+        sets: records, each set with the tasks to score on it.
+    """
+    specs = {spec.name: spec for spec in predictor.specs}
+    scored = [(records, tuple(tasks)) for records, tasks in sets]
+    names = [name for name in specs if any(name in tasks for _, tasks in scored)]
+    outcomes = Outcomes({n: TaskOutcomes(specs[n]) for n in names}, {n: [] for n in names})
+    for records, tasks in scored:
+        for record, results in _predicted(predictor, records, tasks):
+            outcomes.records += 1
+            for name in names:
+                labelled = name in tasks and name in record.labels
+                outcomes.correct[name].append(
+                    outcomes.tasks[name].add(record, results[name]) if labelled else None
+                )
+    return outcomes
+
+
+def _predicted(
+    predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
+) -> Iterator[tuple[Record, Mapping[str, Result]]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, _CHUNK)):
+        predictions = predictor.predict([record.text for record in chunk], tasks=tasks)
+        for record, prediction in zip(chunk, predictions, strict=True):
+            yield record, prediction.results
+
+
+def _tags(
+    spec: TaskSpec, record: Record, label: object, result: TaggingResult
+) -> tuple[list[str], list[str]]:
+    """Put gold and predicted labels on the record's own tokens, or else on the words found."""
+    scheme = spec.scheme or Scheme.BIO
+    words = [(token.start, token.end) for token in result.tokens]
+    tokens = record.tokens if record.tokens is not None else words
+    spans = [span for span in label if isinstance(span, Span)] if isinstance(label, tuple) else []
+    predicted = spans_of([token.tag for token in result.tokens], words, scheme)
+    return tags_of(spans, tokens, scheme), tags_of(predicted, tokens, scheme)

@@ -1,0 +1,133 @@
+"""From a configuration's files to what training draws from and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyheads.batching import Source
+from manyheads.config import Config
+from manyheads.dataset import Dataset, build_dataset
+from manyheads.errors import DataError, listing
+from manyheads.labels import LabelSet
+from manyheads.records import Record, discover_labels, read_records, unseen_labels
+from manyheads.tokenization import TextTokenizer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a run reads from its data files."""
+
+    label_sets: Mapping[str, LabelSet]
+    datasets: tuple[Dataset, ...]
+    """One per training file."""
+    sources: tuple[Source, ...]
+    """What batches are drawn from, in the order in which the schedule takes turns."""
+    validation: tuple[ValidationSet, ...]
+    """One per validation file."""
+
+    def fingerprint(self) -> list[str]:
+        """Return a checksum of each training file's content, as training sees it."""
+        return [dataset.fingerprint() for dataset in self.datasets]
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The records of a validation file and the tasks they validate."""
+
+    path: str
+    tasks: tuple[str, ...]
+    records: tuple[Record, ...]
+
+
+def load_training_data(
+    config: Config, tokenizer: TextTokenizer, max_length: int, warn: Callable[[str], None]
+) -> TrainingData:
+    """Read, check and tokenise all files of a configuration.
+
+    Args:
+        config: names the files and tasks.
+        tokenizer: the encoder's.
+        max_length: sub-tokens that are kept of a training record.
+        warn: takes what the user should know but that does not stop training.
+
+    Raises:
+        DataError: a record is wrong, or a task has no labels.
+        ConfigError: a task has no files.
+    """
+    train_files, valid_files = config.train_files(), config.valid_files()
+    label_sets = discover_labels(config.tasks, train_files)
+    validation = tuple(
+        _read_validation(config, path, names, label_sets, warn)
+        for path, names in valid_files.items()
+    )
+    datasets = []
+    for path, names in train_files.items():
+        tasks = {name: config.tasks[name] for name in names}
+        records = read_records(path, tasks, label_sets)
+        dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
+        if dataset.truncated:
+            warn(
+                f"{path}: {dataset.truncated} of {len(dataset)} records are longer than "
+                f"{max_length} sub-tokens; training does not see their last "
+                f"{dataset.words_lost} words in all. `manyheads data check` lists them; a larger "
+                "`max_length` keeps them."
+            )
+        datasets.append(dataset)
+    sources = _sources(config, list(train_files.values()), datasets)
+    return TrainingData(label_sets, tuple(datasets), sources, validation)
+
+
+def _read_validation(
+    config: Config,
+    path: str,
+    names: tuple[str, ...],
+    label_sets: Mapping[str, LabelSet],
+    warn: Callable[[str], None],
+) -> ValidationSet:
+    tasks = {name: config.tasks[name] for name in names}
+    records = tuple(read_records(path, tasks, label_sets, allow_unseen=True))
+    for name in names:
+        if not any(name in record.labels for record in records):
+            raise DataError(
+                f"no record has a label for task {name!r}", where=path,
+                expected=f"labels in the field {' or '.join(tasks[name].fields)}",
+                fix=f"Set `tasks.{name}.field` or `tasks.{name}.valid_file`.",
+            )  # fmt: skip
+        unseen = unseen_labels(records, name, label_sets[name])
+        if unseen:
+            counts = listing(f"{label} ({count})" for label, count in unseen.items())
+            warn(
+                f"{path}: {sum(unseen.values())} validation labels of task {name!r} never occur "
+                f"in training and count as errors: {counts}"
+            )
+    return ValidationSet(path, names, records)
+
+
+def _sources(
+    config: Config, names: list[tuple[str, ...]], datasets: list[Dataset]
+) -> tuple[Source, ...]:
+    """Lay out the batches' sources: one a task, or one a file where its tasks train jointly."""
+    if config.schedule == "joint":
+        return tuple(
+            _source("+".join(tasks), tasks, number, datasets[number], config.batch_size)
+            for number, tasks in enumerate(names)
+        )
+    dataset_of = {task: number for number, tasks in enumerate(names) for task in tasks}
+    return tuple(
+        _source(
+            name, (name,), dataset_of[name], datasets[dataset_of[name]],
+            task.batch_size or config.batch_size,
+        )
+        for name, task in config.tasks.items()
+    )  # fmt: skip
+
+
+def _source(
+    name: str, tasks: tuple[str, ...], number: int, dataset: Dataset, batch_size: int
+) -> Source:
+    rows = dataset.labelled_rows(tasks)
+    lengths = dataset.tokens.lengths[rows]
+    return Source(name, tasks, number, rows.astype(np.int64), lengths, batch_size)
