@@ -61,12 +61,9 @@ class TransformerNeck(nn.Module):
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """Map [B, W, H] and bool [B, W] to [B, W, N]."""
-        # Where a sentence has no words its first place may be seen, or a softmax over nothing
-        # would make NaN of it.
-        visible = mask | (torch.arange(words.shape[1], device=words.device) == 0)
         words = self.project(words)
         for layer in self.layers:
-            words = layer(words, visible[:, None, None, :])
+            words = layer(words, mask[:, None, None, :])
         normed: Tensor = self.norm(words)
         return normed
 
@@ -90,6 +87,7 @@ class _TransformerLayer(nn.Module):
         batch, length, size = words.shape
         joined = self.attention(self.attention_norm(words))
         query, key, value = joined.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        # A sentence without words sees nothing, of which torch makes zeros, not NaN.
         seen = functional.scaled_dot_product_attention(
             query, key, value, visible, self.dropout.p if self.training else 0.0
         )
