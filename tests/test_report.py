@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -100,6 +101,10 @@ def cells(text: str, first: str) -> list[str]:
     return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
 
 
+def strip_styles(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 # Tables
 
 
@@ -140,6 +145,13 @@ def test_a_given_width_is_kept() -> None:
     table = text.split("\n\n")[1].splitlines()
     assert max(map(len, table)) <= 50
     assert "precision" in table[1]
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_however_narrow_the_terminal_no_number_is_broken_or_lost(width: int) -> None:
+    stream = Terminal()
+    show([epoch_table(history(0.1, 0.5), MAIN)], stream, width=width)
+    assert cells(strip_styles(stream.getvalue()), "2")[-2:] == ["0.5000", "best"]
 
 
 def test_a_terminal_gets_lines_under_the_headers() -> None:

@@ -27,6 +27,10 @@ MAX_LABELS = 40
 
 _PIPE_WIDTH = 100_000
 
+# No column is squeezed below these widths, nor inside a word of its header.
+_NUMBER_WIDTH = 6
+_TEXT_WIDTH = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -73,7 +77,9 @@ def _print(sections: Iterable[Section], console: Console, lines: box.Box | None)
     for section in sections:
         section.table.box = lines
         console.print(Text(section.title, style="bold"), soft_wrap=True)
-        console.print(section.table)
+        # A table that is too wide at its narrowest runs over; it does not lose its last columns.
+        needed = console.measure(section.table).minimum
+        console.print(section.table, width=max(needed, console.width), crop=False)
         if section.note:
             console.print(Text(section.note, style="dim"), soft_wrap=True)
         console.print()
@@ -112,9 +118,11 @@ def make_table(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
     """Begin a table with columns of text, then columns of right-aligned numbers."""
     table = Table(show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in texts:
-        table.add_column(cell(header), overflow="fold")
+        width = max([_TEXT_WIDTH, *map(len, header.split())])
+        table.add_column(cell(header), overflow="fold", min_width=width)
     for header in numbers:
-        table.add_column(cell(header), justify="right", overflow="fold")
+        width = max([_NUMBER_WIDTH, *map(len, header.split())])
+        table.add_column(cell(header), justify="right", overflow="fold", min_width=width)
     return table
 
 
@@ -225,7 +233,7 @@ def epoch_table(
         "score",
     ]
     table = make_table([], ["epoch", *numbers])
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=len("best"))
     for entry in shown:
         epoch, evaluation = entry["epoch"], entry["metrics"]
         speed = (speeds or {}).get(epoch)
