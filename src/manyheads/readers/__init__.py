@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from manyheads.errors import DataError
@@ -36,31 +35,38 @@ def read_rows(
             without it, the first error is raised.
 
     Raises:
-        DataError: something cannot be read, or there is not a single record.
+        DataError: something cannot be read, or there is not a single record. What shows before
+            the first record, such as a missing file, is raised at once.
     """
-    name = os.fspath(path)
-    source = Source(Path(name), name, limit_bytes, on_error)
+    given = os.fspath(path)
+    # A file's name may hold bytes that are no characters; messages show them escaped.
+    name = given.encode(errors="backslashreplace").decode()
+    counter = _Counter(on_error)
+    source = Source(Path(given), name, limit_bytes, counter.note if on_error else None)
     if format is not None:
         chosen = format_named(format)
     elif is_dataset_name(name):
         chosen = FORMATS["datasets"]
     else:
         chosen = format_of(source.path, name)
-    return _rows(source, chosen.read)
+    return counter.rows(chosen.read(source), name)
 
 
-def _rows(source: Source, read: Callable[[Source], Iterator[Row]]) -> Iterator[Row]:
-    found = False
-    inner = source.on_error
+class _Counter:
+    """Sees to it that a file without any record, sound or broken, is an error."""
 
-    def note(error: DataError) -> None:
-        nonlocal found
-        found = True
-        if inner is not None:
-            inner(error)
+    def __init__(self, on_error: Callable[[DataError], None] | None) -> None:
+        self._on_error = on_error
+        self._found = False
 
-    for row in read(replace(source, on_error=note) if inner else source):
-        found = True
-        yield row
-    if not found:
-        raise DataError("there is no record in it", where=source.name, expected="at least one")
+    def note(self, error: DataError) -> None:
+        self._found = True
+        if self._on_error is not None:
+            self._on_error(error)
+
+    def rows(self, rows: Iterator[Row], name: str) -> Iterator[Row]:
+        for row in rows:
+            self._found = True
+            yield row
+        if not self._found:
+            raise DataError("there is no record in it", where=name, expected="at least one")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manyheads.errors import DataError, at, listing, nearest, shorten
-from manyheads.readers.class_names import class_names, with_names
+from manyheads.readers.class_names import Names, class_names, with_names
 from manyheads.readers.optional import optional_module
 from manyheads.readers.row import Row, Source
 
@@ -37,7 +37,12 @@ def read_dataset(source: Source) -> Iterator[Row]:
         )
     split = _open(source.name, match["name"], match["config"], match["split"])
     names = class_names(split.features.to_dict()) if split.features else {}
-    rows = iter(split)
+    return _rows(source, iter(split), names)
+
+
+def _rows(
+    source: Source, rows: Iterator[Mapping[str, Any]], names: Mapping[str, Names]
+) -> Iterator[Row]:
     number = 0
     while True:
         number += 1

@@ -24,6 +24,11 @@ def read_parquet(source: Source) -> Iterator[Row]:
     """
     arrow = optional_module("pyarrow", "reading Parquet", source.name)
     parquet = optional_module("pyarrow.parquet", "reading Parquet", source.name)
+    # ArrowException's kinds, and what to_pylist says of texts that are not UTF-8.
+    return _rows(source, parquet, (arrow.ArrowException, OSError, ValueError))
+
+
+def _rows(source: Source, parquet: Any, failures: tuple[type[Exception], ...]) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(source.path) as file:
@@ -31,15 +36,13 @@ def read_parquet(source: Source) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 for fields in batch.to_pylist():
                     number += 1
-                    if names:
-                        try:
-                            with_names(fields, names, at(source.name, number, "row"))
-                        except DataError as error:
-                            source.refuse(error)
-                            continue
-                    yield Row(source.name, number, "row", fields)
-    # ArrowException's kinds, and what to_pylist says of texts that are not UTF-8.
-    except (arrow.ArrowException, OSError, ValueError) as error:
+                    try:
+                        with_names(fields, names, at(source.name, number, "row"))
+                    except DataError as error:
+                        source.refuse(error)
+                    else:
+                        yield Row(source.name, number, "row", fields)
+    except failures as error:
         raise DataError(
             f"not a sound Parquet file after {number} rows ({shorten(str(error), 200)})",
             where=source.name,

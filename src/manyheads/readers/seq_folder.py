@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -30,6 +30,10 @@ def read_seq_folder(source: Source) -> Iterator[Row]:
     files = [
         replace(source, path=source.path / name, name=str(source.path / name)) for name in SEQ_FILES
     ]
+    return _rows(source, files)
+
+
+def _rows(source: Source, files: Sequence[Source]) -> Iterator[Row]:
     for number, lines in enumerate(zip_longest(*map(read_lines, files)), 1):
         if None in lines:
             ended = SEQ_FILES[lines.index(None)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from manyheads.config import TaskConfig
 from manyheads.errors import DataError, listing
 from manyheads.labels import OUTSIDE, LabelSet, TagSet, WordSpan
 from manyheads.readers import Row, read_rows
-from manyheads.records.label_sets import Found, decide_classes, decide_tags
+from manyheads.records.label_sets import Found, decide_classes, decide_tags, raise_error
 from manyheads.records.raw_labels import (
     IndexedTags,
     NamedTags,
@@ -100,11 +100,14 @@ class LabelCollector:
             else:
                 self._note((label,), found.indices, where)
 
-    def labels(self, paths: Sequence[str]) -> LabelSet:
+    def labels(
+        self, paths: Sequence[str], refuse: Callable[[DataError], None] = raise_error
+    ) -> LabelSet:
         """Decide the labels.
 
         Args:
             paths: the files that were read, for messages.
+            refuse: takes the error of each label that the configuration does not list.
 
         Raises:
             DataError: there is none, or what was found contradicts itself or the configuration.
@@ -116,10 +119,10 @@ class LabelCollector:
                 self._found.types or self._found.indices or self._found.names.keys() - {OUTSIDE}
             ):
                 raise self._no_label(paths, f"no entity in {self._labelled} records")
-            return decide_tags(self._task, self._config, self._found)
+            return decide_tags(self._task, self._config, self._found, refuse)
         if not self._found:
             raise self._no_label(paths, f"{self._wanted()} is empty in all records that have it")
-        return decide_classes(self._task, self._config, self._found)
+        return decide_classes(self._task, self._config, self._found, refuse)
 
     def _note(self, labels: Iterable[_L], places: dict[_L, str], where: str) -> None:
         for label in labels:
@@ -145,22 +148,16 @@ class LabelCollector:
         )
 
 
-def unseen_labels(
-    records: Iterable[Record], label_sets: Mapping[str, LabelSet]
-) -> dict[str, Counter[str]]:
-    """Count the labels of records that their tasks do not know; tasks without any are left out."""
-    known = {
-        name: frozenset(labels.types if isinstance(labels, TagSet) else labels.names)
-        for name, labels in label_sets.items()
-    }
-    counts: dict[str, Counter[str]] = {}
+def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Counter[str]:
+    """Count the labels of a task in records that are not among the known ones.
+
+    Entity types, for tags: a sentence counts as often as it has entities of such a type.
+    """
+    known = frozenset(labels.types if isinstance(labels, TagSet) else labels.names)
+    counts: Counter[str] = Counter()
     for record in records:
-        for task, label in record.labels.items():
-            if task not in known:
-                continue
-            for name in label_names(label):
-                if name not in known[task]:
-                    counts.setdefault(task, Counter())[name] += 1
+        if task in record.labels:
+            counts.update(n for n in label_names(record.labels[task]) if n not in known)
     return counts
 
 

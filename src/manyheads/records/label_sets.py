@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from manyheads.config import TaskConfig
@@ -46,7 +46,18 @@ def natural_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def decide_classes(task: str, config: TaskConfig, found: Found) -> LabelSet:
+Refuse = Callable[[DataError], None]
+"""Takes the error of one label that the configuration does not allow."""
+
+
+def raise_error(error: DataError) -> None:
+    """Refuse a label by raising its error."""
+    raise error
+
+
+def decide_classes(
+    task: str, config: TaskConfig, found: Found, refuse: Refuse = raise_error
+) -> LabelSet:
     """Decide the labels of a classification or multilabel task.
 
     Raises:
@@ -59,14 +70,14 @@ def decide_classes(task: str, config: TaskConfig, found: Found) -> LabelSet:
             if name not in known and not (
                 reads_numerals and is_numeral(name) and int(name) < len(known)
             ):
-                raise _unlisted(task, name, known.names, where)
-        _check_range(task, found, len(known))
+                refuse(_unlisted(task, name, known.names, where))
+        _check_range(task, found, len(known), refuse)
         return known
     _refuse_mixture(task, found)
     count = config.num_labels
     if found.indices:
         if count is not None:
-            _check_range(task, found, count)
+            _check_range(task, found, count, refuse)
         return LabelSet(_numerals(_count(found) if count is None else count))
     if count is not None and all(is_numeral(n) and int(n) < count for n in found.names):
         return LabelSet(_numerals(count))
@@ -74,7 +85,9 @@ def decide_classes(task: str, config: TaskConfig, found: Found) -> LabelSet:
     return LabelSet(tuple(natural_order(found.names)))
 
 
-def decide_tags(task: str, config: TaskConfig, found: Found) -> TagSet:
+def decide_tags(
+    task: str, config: TaskConfig, found: Found, refuse: Refuse = raise_error
+) -> TagSet:
     """Decide the tags of a tagging task; those of every scheme become BIO.
 
     Raises:
@@ -82,13 +95,13 @@ def decide_tags(task: str, config: TaskConfig, found: Found) -> TagSet:
     """
     scheme = _scheme(task, config, found)
     if config.labels is not None:
-        return _listed_tags(task, config.labels, found, scheme)
+        return _listed_tags(task, config.labels, found, scheme, refuse)
     _refuse_mixture(task, found)
     count = config.num_labels
     if found.indices:
         if count is None:
             raise indices_need_names(task, "tags", next(iter(found.indices.values())))
-        _check_range(task, found, count)
+        _check_range(task, found, count, refuse)
         return TagSet(numbered_tags(count), Scheme.BIO if count % 2 else Scheme.PLAIN)
     if scheme is Scheme.PLAIN:
         _check_bound(task, found.names, count)
@@ -122,7 +135,9 @@ def _scheme(task: str, config: TaskConfig, found: Found) -> Scheme:
     return scheme
 
 
-def _listed_tags(task: str, labels: Sequence[str], found: Found, scheme: Scheme) -> TagSet:
+def _listed_tags(
+    task: str, labels: Sequence[str], found: Found, scheme: Scheme, refuse: Refuse
+) -> TagSet:
     """Make the tags that the configuration lists: tags in any scheme, or entity types alone."""
     if any(map(is_prefixed, labels)):
         try:
@@ -146,11 +161,11 @@ def _listed_tags(task: str, labels: Sequence[str], found: Found, scheme: Scheme)
     else:
         known = TagSet.of_types(label for label in labels if label != OUTSIDE)
         count = len(known)
-    _check_range(task, found, count)
+    _check_range(task, found, count, refuse)
     found_types = _types(found) if known.scheme is Scheme.BIO else found.names
     for name, where in found_types.items():
         if name not in known.types:
-            raise _unlisted(task, name, known.types, where)
+            refuse(_unlisted(task, name, known.types, where))
     return known
 
 
@@ -180,14 +195,16 @@ def _numerals(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _check_range(task: str, found: Found, count: int) -> None:
+def _check_range(task: str, found: Found, count: int, refuse: Refuse) -> None:
     for index, where in found.indices.items():
         if index >= count:
-            raise DataError(
-                f"the index {index} is beyond the {count} labels of the task {task!r}",
-                where=where,
-                expected=f"0 to {count - 1}",
-                fix="Correct the record, or the number of labels in the configuration.",
+            refuse(
+                DataError(
+                    f"the index {index} is beyond the {count} labels of the task {task!r}",
+                    where=where,
+                    expected=f"0 to {count - 1}",
+                    fix="Correct the record, or the number of labels in the configuration.",
+                )
             )
 
 
