@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from manyheads import storage
+from manyheads import leftovers, storage
+from manyheads.leftovers import recover_folder, remove_leftovers
 from manyheads.storage import (
     StorageError,
     atomic_file,
     atomic_folder,
-    recover_folder,
-    remove_leftovers,
     sha256,
     sha256_file,
     write_bytes,
@@ -56,7 +55,8 @@ def killed_while(tmp_path: Path, step: str, action: str) -> None:
     """Run `action` in a process that is killed when it reaches `step`."""
     script = f"""
 import os, pathlib, shutil, signal
-from manyheads import storage
+from manyheads import leftovers, storage
+from manyheads.leftovers import recover_folder, remove_leftovers
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 {step}
@@ -284,7 +284,7 @@ def test_cleaning_up_spares_living_writers_and_other_names(tmp_path: Path) -> No
 def test_without_locks_only_old_leftovers_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.fcntl, "flock", fail_with(errno.ENOTSUP))
+    monkeypatch.setattr(leftovers.fcntl, "flock", fail_with(errno.ENOTSUP))
     fresh = tmp_path / ".file.0123abcd.manyheads-tmp"
     aged = tmp_path / ".file.1123abcd.manyheads-tmp"
     fresh.touch()
@@ -490,7 +490,7 @@ with storage.atomic_folder('best') as folder:
 def test_a_folder_moved_aside_by_a_living_writer_is_not_put_back(tmp_path: Path) -> None:
     aside = tmp_path / ".best.0123abcd.manyheads-old"
     aside.mkdir()
-    lock = storage._lock(aside)
+    lock = leftovers.lock_folder(aside)
     assert lock is not None
     try:
         assert not recover_folder(tmp_path / "best")

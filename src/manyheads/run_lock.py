@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 
 from manyheads.errors import RequestError, shorten
-from manyheads.storage import StrPath, explain, remove_leftovers
+from manyheads.leftovers import remove_leftovers
+from manyheads.storage import StrPath, explain
 
 try:
     import fcntl

@@ -14,30 +14,24 @@ import hashlib
 import io
 import json
 import os
-import re
-import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from manyheads.errors import ManyheadsError
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from manyheads.leftovers import (
+    create_temporary_file,
+    create_temporary_folder,
+    lock_folder,
+    name_aside,
+    remove_leftovers,
+)
 
 StrPath = str | os.PathLike[str]
 
-_TEMPORARY = ".manyheads-tmp"
-_REPLACED = ".manyheads-old"
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.manyheads-(?P<kind>tmp|old)", re.DOTALL)
-# Where locks do not work, a leftover counts as abandoned when nothing was done to it so long.
-_ABANDONED_AFTER = 24 * 3600.0
 _BUFFER = 1 << 20
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -148,7 +142,7 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
         return
     remove_leftovers(target.parent, target.name)
     with explained(path):
-        temporary, descriptor = _create_temporary_file(target)
+        temporary, descriptor = create_temporary_file(target)
     file = io.BufferedWriter(_ReportingFile(descriptor, path), _BUFFER)
     try:
         yield cast(BinaryIO, file)
@@ -157,7 +151,7 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
             if mode is not None:
                 temporary.chmod(mode & 0o777)
             _sync(descriptor)
-            if fcntl is None:
+            if os.name != "posix":
                 file.close()  # Windows renames no open file; elsewhere the lock is kept until then
             temporary.replace(target)
             _sync_folder(target.parent)
@@ -190,7 +184,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     remove_leftovers(target.parent, target.name)
     with explained(path):
-        temporary, lock = _create_temporary_folder(target)
+        temporary, lock = create_temporary_folder(target)
     try:
         try:
             yield temporary
@@ -207,57 +201,6 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-
-
-def recover_folder(path: StrPath) -> bool:
-    """Put a folder back that a writer, killed between its two renames, had moved aside.
-
-    Call it before saying that a folder is missing.
-
-    Returns:
-        Whether there was one.
-    """
-    target = _real(path)
-    if target.exists() or not target.parent.is_dir():
-        return False
-    remove_leftovers(target.parent, target.name)
-    return target.exists()
-
-
-def remove_leftovers(folder: StrPath, name: str | None = None) -> int:
-    """Remove what killed writers left in a folder; what a living one is at work on stays.
-
-    A folder that was moved aside and not yet replaced is put back rather than removed. Nothing
-    here is an error: a leftover that cannot be removed does no harm.
-
-    Args:
-        folder: where to look, not in its subfolders.
-        name: look only for leftovers of this file or folder.
-
-    Returns:
-        How many were removed or put back.
-    """
-    dealt_with = 0
-    wanted = None if name is None else _shortened(name)
-    with suppress(OSError):
-        for leftover in sorted(Path(folder).iterdir()):
-            match = _LEFTOVER.fullmatch(leftover.name)
-            if match is None or wanted not in (None, match["name"]):
-                continue
-            if not _abandoned(leftover):
-                continue
-            with suppress(OSError):
-                target = leftover.with_name(name or match["name"])
-                if match["kind"] == "old" and not os.path.lexists(target):
-                    if name is None and _shortened(f"{target.name}x") == target.name:
-                        continue  # a cut name: which folder it was, its next writer knows
-                    leftover.rename(target)
-                elif leftover.is_dir() and not leftover.is_symlink():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink()
-                dealt_with += 1
-    return dealt_with
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:
@@ -330,82 +273,11 @@ def _mode(path: Path) -> int | None:
         return None
 
 
-def _shortened(name: str) -> str:
-    """Cut a name so that the temporary one made from it is not too long for the file system."""
-    return os.fsdecode(os.fsencode(name)[:200])
-
-
-def _sibling(name: str, suffix: str) -> str:
-    return f".{_shortened(name)}.{secrets.token_hex(4)}{suffix}"
-
-
-def _create_temporary_file(target: Path) -> tuple[Path, int]:
-    """Create and lock the file that will become `target`."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-    flags |= getattr(os, "O_BINARY", 0)
-    while True:
-        temporary = target.parent / _sibling(target.name, _TEMPORARY)
-        descriptor = os.open(temporary, flags, 0o666)
-        if fcntl is None:
-            return temporary, descriptor
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between these two calls somebody's clean-up may have taken it for abandoned.
-        if os.fstat(descriptor).st_nlink:
-            return temporary, descriptor
-        os.close(descriptor)
-
-
-def _create_temporary_folder(target: Path) -> tuple[Path, int | None]:
-    """Create and lock the folder that will become `target`."""
-    while True:
-        temporary = target.parent / _sibling(target.name, _TEMPORARY)
-        temporary.mkdir()
-        try:
-            lock = _lock(temporary)
-        except FileNotFoundError:
-            continue  # somebody's clean-up took it for abandoned
-        if temporary.exists():
-            return temporary, lock
-        if lock is not None:
-            os.close(lock)
-
-
 def _concerns(error: OSError, folder: Path) -> bool:
     """Tell whether an error is about a file in a folder, as far as it says."""
     if isinstance(error.filename, str | bytes):
         return Path(os.fsdecode(error.filename)).is_relative_to(folder)
     return error.filename is None
-
-
-def _lock(path: Path) -> int | None:
-    """Hold a folder's lock, where there are locks, for as long as the returned file is open."""
-    if fcntl is None:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _abandoned(path: Path) -> bool:
-    """Tell whether no living process works on a temporary file or folder."""
-    try:
-        if fcntl is not None:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            finally:
-                os.close(descriptor)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # no locks here, or not ours to open: its age must do
-    try:
-        return time.time() - path.lstat().st_mtime > _ABANDONED_AFTER
-    except OSError:
-        return False
 
 
 def _sync(descriptor: int) -> None:
@@ -444,8 +316,8 @@ def _swap(temporary: Path, target: Path) -> None:
         return
     if _exchange(temporary, target):
         return
-    aside = target.parent / _sibling(target.name, _REPLACED)
-    lock = _lock(target)
+    aside = name_aside(target)
+    lock = lock_folder(target)
     try:
         target.rename(aside)
         try:

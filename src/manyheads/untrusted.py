@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, NoReturn
 
 from manyheads.errors import ModelError, shorten
 from manyheads.storage import StorageError, StrPath, explain
@@ -171,3 +172,60 @@ def inside(folder: StrPath, name: str) -> Path:
             where=os.fspath(folder),
         )
     return root / name
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of an object that somebody else wrote, their types checked as they are read."""
+
+    values: Mapping[str, Any]
+    where: str
+    """What to call the file in an error."""
+    fix: str
+    """What to do when a field is not what it should be."""
+    prefix: str = ""
+
+    def get(self, name: str, kind: type) -> Any:
+        """Return a field of exactly this type; a whole number must not be negative.
+
+        Raises:
+            ModelError: the field is missing or of another type.
+        """
+        value = self.values.get(name)
+        if type(value) is not kind or (type(value) is int and value < 0):
+            self.refuse(name, value)
+        return value
+
+    def inner(self, name: str) -> Fields:
+        """Return the fields of an inner object (`get` says what is raised)."""
+        values = self.get(name, dict)
+        if not all(type(key) is str for key in values):
+            self.refuse(name, values)
+        return Fields(values, self.where, self.fix, f"{self.prefix}{name}.")
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        """Return a text field that is one of a few (`get` says what is raised)."""
+        value: str = self.get(name, str)
+        if value not in allowed:
+            self.refuse(name, value)
+        return value
+
+    def objects(self, name: str) -> tuple[dict[str, Any], ...]:
+        """Return a field that is a list of objects, at least one (`get` says what is raised)."""
+        values = self.get(name, list)
+        if not values or not all(isinstance(value, dict) for value in values):
+            self.refuse(name, values)
+        return tuple(values)
+
+    def refuse(self, name: str, value: object) -> NoReturn:
+        """Refuse a field's value.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"has {shorten(value)} as {shorten(self.prefix + name)[1:-1]}",
+            expected="what Manyheads writes there",
+            fix=self.fix,
+            where=self.where,
+        )
