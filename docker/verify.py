@@ -1,0 +1,189 @@
+"""Verify the Dockerfile where there is no Docker engine, by running its lines in an empty root.
+
+    sudo python3 docker/verify.py [--find-links FOLDER] [--keep FOLDER]
+
+An empty root is made with debootstrap: Debian 12, whose Python is 3.11, stands in for the image
+that FROM names. Each line of the Dockerfile is then carried out in it by chroot, and at last
+the services of docker-compose.yml: the model is trained and asked for a prediction.
+
+Needs root, debootstrap, unshare and the network. `--find-links` gives a folder with wheels, such
+as PyTorch's CPU build, to pip as PIP_OPTIONS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONTEXT = Path(__file__).resolve().parent.parent
+SUITE, BASE_IMAGE = "bookworm", "python:3.11-slim"
+PYTHON = "/opt/python"  # the stand-in for the base image's own Python
+
+# The root sees the kernel's files only while a command runs: its mounts are private to it.
+ENTER = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$@"'
+
+
+@dataclass
+class Root:
+    """An image in the making: a folder, and what the Dockerfile has set so far."""
+
+    folder: Path
+    env: dict[str, str]
+    workdir: str = "/"
+    user: str = "root"
+    arguments: dict[str, str] = field(default_factory=dict)
+    entrypoint: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+
+    def run(self, command: list[str], capture: bool = False) -> str:
+        """Run a command inside, as the image's user and in its folder.
+
+        Raises:
+            SystemExit: it failed.
+        """
+        inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.workdir, *command]
+        home = "/root" if self.user == "root" else f"/home/{self.user}"
+        user = subprocess.run(
+            ["chroot", str(self.folder), "id", "-u", self.user], capture_output=True, text=True
+        ).stdout.strip()
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", ENTER, str(self.folder),
+             f"--userspec={user}:{user}", str(self.folder), *inside],
+            env={**self.env, "HOME": home}, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if capture else None,
+        )  # fmt: skip
+        if done.returncode:
+            sys.exit(f"failed with status {done.returncode}: {shlex.join(command)}")
+        return done.stdout or ""
+
+
+def instructions(text: str) -> Iterator[tuple[str, str]]:
+    """Split a Dockerfile into its instructions: the word, and the rest without line breaks."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+        if line.strip():
+            word, _, rest = line.strip().partition(" ")
+            yield word.upper(), rest.strip()
+
+
+def carry_out(root: Root, word: str, rest: str) -> None:
+    """Do to the root what one instruction does to an image.
+
+    Raises:
+        SystemExit: the instruction is not known here, or its command failed.
+    """
+    if word == "FROM":
+        if rest != BASE_IMAGE:
+            sys.exit(f"FROM {rest}: {SUITE} stands in for {BASE_IMAGE} only")
+    elif word == "ARG":
+        name, _, value = rest.partition("=")
+        root.arguments.setdefault(name, shlex.split(value)[0] if value else "")
+    elif word == "ENV":
+        for pair in shlex.split(rest):
+            name, _, value = pair.partition("=")
+            root.env[name] = value
+    elif word == "WORKDIR":
+        root.workdir = rest
+        (root.folder / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    elif word == "USER":
+        root.user = rest
+    elif word == "COPY":
+        *sources, target = shlex.split(rest)
+        for source in sources:
+            copy(CONTEXT / source, root.folder / root.workdir.lstrip("/") / target)
+    elif word == "RUN":
+        outer = Root(root.folder, {**root.arguments, **root.env}, root.workdir, root.user)
+        outer.run(["sh", "-c", rest])
+    elif word == "VOLUME":
+        for name in json.loads(rest):
+            (root.folder / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    elif word == "ENTRYPOINT":
+        root.entrypoint = json.loads(rest)
+    elif word == "CMD":
+        root.command = json.loads(rest)
+    else:
+        sys.exit(f"{word} is not known to this script; teach it")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file into a folder, or the content of a folder over another, as COPY does."""
+    if source.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
+
+
+def make_root(folder: Path, wheels: Path | None) -> Root:
+    """Make a Debian root with Python, and let its pip reach what this machine's pip reaches."""
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv",
+         SUITE, str(folder)], check=True,
+    )  # fmt: skip
+    for name in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
+        shutil.copyfile(Path("/", name), folder / name)
+    inherited = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
+    path = f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    root = Root(folder, {"PATH": path, "LANG": "C.UTF-8", **inherited})
+    root.run(["python3", "-m", "venv", PYTHON])
+    if wheels:
+        copy(wheels, folder / "wheels")
+        root.arguments["PIP_OPTIONS"] = "--find-links /wheels"
+    return root
+
+
+def run_service(root: Root, service: dict[str, Any], arguments: list[str]) -> str:
+    """Run a service of the compose file as `docker compose run SERVICE ARGUMENTS` does."""
+    entrypoint = service.get("entrypoint", root.entrypoint)
+    return root.run([*entrypoint, *(arguments or service.get("command", []))], capture=True)
+
+
+def main() -> None:
+    """Carry out the Dockerfile, then the services.
+
+    Raises:
+        SystemExit: something failed, or the prediction is not what it should be.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--find-links", type=Path, help="a folder with wheels for pip")
+    parser.add_argument("--keep", type=Path, help="make the root here and leave it there")
+    options = parser.parse_args()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="manyheads-root-"))
+    try:
+        root = make_root(folder, options.find_links)
+        dockerfile = (CONTEXT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+        for word, rest in instructions(dockerfile):
+            print(f"==> {word} {rest}", flush=True)
+            carry_out(root, word, rest)
+        compose = (CONTEXT / "docker" / "docker-compose.yml").read_text(encoding="utf-8")
+        services = yaml.safe_load(compose)["services"]
+        print("==> docker run manyheads", flush=True)
+        print(root.run([*root.entrypoint, *root.command], capture=True))
+        print("==> docker compose run train", flush=True)
+        print(run_service(root, services["train"], []))
+        print("==> docker compose run predict", flush=True)
+        answer = run_service(root, services["predict"], ["John lives in Paris"])
+        print(answer)
+        if 'NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]' not in answer:
+            sys.exit("the prediction is not what it should be")
+        print("Every line of the Dockerfile and both services ran.")
+    finally:
+        if not options.keep:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
