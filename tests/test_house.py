@@ -18,8 +18,9 @@ PACKAGE = Path(__file__).parent.parent / "src" / "manyheads"
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: values and files, no torch
     (
-        "config", "errors", "interrupts", "labels", "metrics", "metrics_log", "readers", "records",
-        "run_lock", "statistics", "storage", "torch_zip", "untrusted", "yaml_files",
+        "config", "errors", "interrupts", "labels", "leftovers", "metrics", "metrics_log",
+        "model_files", "readers", "records", "run_lock", "statistics", "storage", "torch_pickle",
+        "torch_zip", "untrusted", "yaml_files",
     ),
     # 1: text, words and token ids; logits to labels; no torch
     ("decoding", "ragged", "results", "tokenization", "windows", "words"),
@@ -29,19 +30,38 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pooling", "training_data",
     ),
     # 3: state
-    ("checkpoint", "model_folder", "optimization", "training_run", "training_state"),
+    (
+        "assembly", "checkpoint", "checkpoint_values", "model_card", "model_folder",
+        "optimization", "state_dicts", "training_state",
+    ),
     # 4: verbs
-    ("backends", "evaluate", "export", "predict", "scoring", "train"),
+    (
+        "backends", "data_check", "evaluation", "export", "loading", "predict", "scoring",
+        "training", "training_run",
+    ),
     # 5: faces
-    ("__main__", "cli", "report", "server"),
+    ("__main__", "api", "cli", "report", "server"),
 )  # fmt: skip
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # What `pip install manyheads` brings, by the names under which it is imported.
 BASE = {"numpy", "onnxruntime", "pydantic", "rich", "safetensors", "tokenizers", "typer", "yaml"}
 
-# Beside floors 0 and 1, what a user of an exported model imports.
-RUNTIME = ("manyheads", "manyheads.predict", "manyheads.cli", "manyheads.cli.predict")
+# Beside floors 0 and 1, what runs without torch: checking data, and predicting with an exported
+# model from Python and from the command line.
+RUNTIME = (
+    "manyheads",
+    "manyheads.api",
+    "manyheads.cli",
+    "manyheads.cli.data",
+    "manyheads.cli.info",
+    "manyheads.cli.predict",
+    "manyheads.data_check",
+    "manyheads.loading",
+    "manyheads.predict",
+    "manyheads.report",
+    "manyheads.scoring",
+)
 
 
 @cache

@@ -177,3 +177,24 @@ def test_all_is_every_extra_for_users(project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"]
     (everything,) = map(Requirement, extras["all"])
     assert everything.extras == set(extras) - {"all", "dev"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("*version_info*) exit 1;;", "is Python 3.9.2; Manyheads needs Python 3.10 or newer"),
+        ("*ensurepip*) exit 1;;", "has no venv module. On Debian or Ubuntu: apt install"),
+    ],
+)
+def test_make_says_what_is_missing_on_a_machine(answers: str, message: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$*" in {answers} esac\necho Python 3.9.2\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "install", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+    assert not (tmp_path / "venv").exists()
