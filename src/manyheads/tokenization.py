@@ -56,7 +56,8 @@ class TextTokenizer:
     Args:
         tokenizer: any tokenizer of the `tokenizers` library. It is taken over: truncation and
             padding are switched off, and special tokens typed into a text (`[SEP]`, `</s>`)
-            are read as the ordinary characters they are, so that a text cannot steer the encoder.
+            are read as the ordinary characters they are. Only SentencePiece models that list
+            them among their pieces find them all the same; each is then an ordinary word.
 
     Raises:
         ModelError: the tokenizer makes no tokens of text.
@@ -190,7 +191,7 @@ def align(
     ended[ends] = 1
     first = ended.cumsum()[offsets[:, 0]]
     last = begun.cumsum()[offsets[:, 1]] - 1
-    positions = ((first <= last) & (offsets[:, 0] < offsets[:, 1])).nonzero()[0]
+    positions = (first <= last).nonzero()[0]
     first, last = first[positions], last[positions]
     if (first < last).any() or (first[1:] < first[:-1]).any():
         starts, ends, first = _merge(starts, ends, first, last)
@@ -216,7 +217,7 @@ def _merge(
     # belong together as well, or a word's first token would come after the next word's.
     reached = np.maximum.accumulate(last)
     last = last.copy()
-    last[1:] = np.where(first[1:] < reached[:-1], reached[:-1], last[1:])
+    last[1:] = np.where(first[1:] < reached[:-1], reached[1:], last[1:])
     words = len(starts)
     open_tokens = np.cumsum(
         np.bincount(first, minlength=words) - np.bincount(last, minlength=words)
