@@ -143,7 +143,8 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
     remove_leftovers(target.parent, target.name)
     with explained(path):
         temporary, descriptor = create_temporary_file(target)
-    file = io.BufferedWriter(_ReportingFile(descriptor, path), _BUFFER)
+    raw = _ReportingFile(descriptor, path)
+    file = io.BufferedWriter(raw, _BUFFER)
     try:
         yield cast(BinaryIO, file)
         file.flush()
@@ -155,14 +156,17 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
                 file.close()  # Windows renames no open file; elsewhere the lock is kept until then
             temporary.replace(target)
             _sync_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        # A library that writes for us may have answered with an error of its own.
+        if raw.failure is not None and error is not raw.failure and isinstance(error, Exception):
+            raise raw.failure from error
         raise
     finally:
         # Closing the raw file first: after a failed write, closing the buffer would try again.
         with suppress(OSError):
-            file.raw.close()
+            raw.close()
 
 
 @contextmanager
@@ -232,10 +236,14 @@ class _ReportingFile(io.FileIO):
     def __init__(self, descriptor: int, path: StrPath) -> None:
         super().__init__(descriptor, "wb")
         self._path = path
+        self.failure: StorageError | None = None
 
     def write(self, data: Any) -> int:
-        with explained(self._path):
+        try:
             return super().write(data)
+        except OSError as error:
+            self.failure = explain(error, self._path)
+            raise self.failure from error
 
 
 def _free_space(path: StrPath) -> str:

@@ -173,7 +173,9 @@ class _Walker:
             for _ in range(MAX_OPCODES):
                 opcode = self._take(1)
                 if opcode == b".":
-                    (value,) = self.stack
+                    value = self._pop()
+                    if self.stack:
+                        raise ValueError("more than one value")
                     return value
                 handler = _HANDLERS.get(opcode)
                 if handler is None:
@@ -304,7 +306,9 @@ class _Walker:
     ) -> TensorClaim:
         if not isinstance(storage, _Storage) or not isinstance(hooks, _NoHooks):
             raise TypeError
-        if requires_grad is not False or any(type(n) is not int or n < 0 for n in shape):
+        if requires_grad is not False or not len(shape) == len(stride) <= MAX_DEPTH:
+            raise TypeError
+        if any(type(n) is not int or not 0 <= n < 1 << 63 for n in (*shape, *stride)):
             raise TypeError
         contiguous = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         elements = math.prod(shape)

@@ -84,10 +84,11 @@ class _Reader:
         records: dict[str, Record] = {}
         for entry, end in zip(entries, ends, strict=True):
             name = entry.filename.partition("/")[2]
+            told = f"its record {shorten(name)} is"
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-                raise hostile(f"holds a compressed or encrypted record {shorten(name)}", self.where)
+                raise hostile(f"{told} compressed or encrypted", self.where)
             if name in records or entry.file_size != entry.compress_size:
-                raise hostile(f"describes its record {shorten(name)} in two ways", self.where)
+                raise hostile(f"{told} described in two ways", self.where)
             records[name] = Record(self._data_offset(entry, end), entry.file_size, entry.CRC)
         return records
 
