@@ -206,7 +206,11 @@ def test_every_field_is_documented() -> None:
         ),
         ("tasks: {a: {kind: tagging}}\nnum_classes: 3", "are for configurations without `tasks`"),
         ("best_metric: nr", r"`best_metric` is 'nr', but there is no task 'nr' \(did you mean "),
-        ("best_metric: mean.f1", "`best_metric` mean takes no metric"),
+        ("best_metric: mean.f1", "'mean' has no metric 'f1'; it has none"),
+        (
+            "best_metric: ner.acuracy",
+            r"'ner' has no metric 'acuracy' \(did you mean \"token_accuracy\"\?\); it has precision",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_line_its_value_and_what_is_allowed(

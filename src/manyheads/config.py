@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from manyheads.errors import ConfigError, listing, nearest, shorten
+from manyheads.metrics import METRICS
 from manyheads.yaml_files import YamlDocument, parse_scalar, read_yaml
 
 TaskKind = Literal["classification", "multilabel", "tagging"]
@@ -255,8 +256,13 @@ class Config(_Strict):
                 f"{nearest(task, self.tasks)}; use mean, a task or TASK.METRIC, where the tasks "
                 f"are {listing(self.tasks)}"
             )
-        if self.best_metric.startswith("mean."):
-            raise ValueError("`best_metric` mean takes no metric")
+        metric = self.best_metric.partition(".")[2]
+        known = () if task == "mean" else METRICS[self.tasks[task].kind]
+        if metric and metric not in known:
+            raise ValueError(
+                f"`best_metric` is {self.best_metric!r}, but {task!r} has no metric {metric!r}"
+                f"{nearest(metric, known)}; it has {listing(known) or 'none: it is one already'}"
+            )
         return self
 
     def train_files(self) -> dict[str, tuple[str, ...]]:
@@ -497,7 +503,7 @@ def _allowed(location: tuple[str | int, ...]) -> str:
 
 
 def _type_words(annotation: Any, inner: bool) -> str:
-    choices = _literals(annotation)
+    choices = literals(annotation)
     if choices:
         return "one of: " + ", ".join(choices)
     text = str(annotation)
@@ -510,7 +516,8 @@ def _type_words(annotation: Any, inner: bool) -> str:
     return "a text"
 
 
-def _literals(annotation: Any) -> list[str]:
+def literals(annotation: Any) -> list[str]:
+    """Return the choices that a field's type spells out, if it does."""
     if getattr(annotation, "__origin__", None) is Literal:
         return [str(choice) for choice in get_args(annotation)]
-    return [c for part in get_args(annotation) for c in _literals(part)]
+    return [c for part in get_args(annotation) for c in literals(part)]

@@ -1,0 +1,169 @@
+"""`manyheads info`: what a model is, read from its own files without a deep-learning framework."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
+from manyheads.decoding import TaskSpec
+from manyheads.metrics import numbers
+from manyheads.model_files import Manifest, is_model_folder, read_manifest
+
+BEST = "best"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known about a model."""
+
+    path: str
+    kind: str
+    tasks: tuple[TaskSpec, ...]
+    encoder: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    """On the validation data, as `evaluate --json` writes them; none in a checkpoint."""
+    versions: Mapping[str, str]
+    files: Mapping[str, int]
+    """Sizes in bytes."""
+    config: Mapping[str, Any]
+    """Of the run that made the model."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `info --json` writes."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "tasks": {spec.name: spec.to_json() for spec in self.tasks},
+            "encoder": dict(self.encoder),
+            "metrics": dict(self.metrics),
+            "versions": dict(self.versions),
+            "files": dict(self.files),
+            "config": dict(self.config),
+        }
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, the folder of a run (its best model) or a .pt checkpoint.",
+        ),
+    ] = DEFAULT_MODEL,
+    *,
+    json_file: JsonFile = None,
+) -> None:
+    """Tasks, labels, metrics, versions and files of a model; and whether its files are intact."""
+    path = Path(model)
+    if path.suffix == ".pt":
+        description = _of_checkpoint(path)
+        verify = None
+    else:
+        inner = path / BEST
+        manifest = read_manifest(inner if is_model_folder(inner) else path)
+        description, verify = _of_manifest(manifest), manifest.verify
+    if json_file != "-":
+        _show(description)
+    if verify is not None:
+        verify()
+    write_json_to(json_file, description.to_json())
+
+
+def _of_manifest(manifest: Manifest) -> Description:
+    return Description(
+        path=os.fspath(manifest.folder),
+        kind="model folder",
+        tasks=tuple(TaskSpec.from_json(task) for task in manifest.tasks),
+        encoder={
+            "pooling": manifest.pooling,
+            "normalize": manifest.normalize,
+            "max_length": manifest.max_length,
+            "hidden_size": manifest.hidden_size,
+        },
+        metrics=manifest.metrics,
+        versions=manifest.versions,
+        files={name: stored.size for name, stored in manifest.files.items()},
+        config=manifest.config,
+    )
+
+
+def _of_checkpoint(path: Path) -> Description:
+    from manyheads.checkpoint import load_checkpoint
+
+    contents = load_checkpoint(path)
+    return Description(
+        path=os.fspath(path),
+        kind=f"checkpoint, {contents.epoch} epochs and {contents.step} steps",
+        tasks=tuple(TaskSpec.from_json(task) for task in contents.tasks),
+        encoder={
+            "pooling": contents.encoder.pooling,
+            "normalize": contents.encoder.normalize,
+            "max_length": contents.encoder.max_length,
+            "hidden_size": contents.encoder.hidden_size,
+        },
+        metrics={},
+        versions={"manyheads": contents.manyheads_version},
+        files={path.name: path.stat().st_size},
+        config=contents.config,
+    )
+
+
+def _show(description: Description) -> None:
+    from manyheads.report.tables import Section, cell, make_table, printable, show
+
+    tasks = make_table(["task", "kind", "decoder"], ["labels"])
+    for spec in description.tasks:
+        tasks.add_row(
+            cell(spec.name), cell(spec.kind), cell(spec.decoder or "-"), f"{len(spec.labels):,}"
+        )
+    encoder = make_table(["encoder", ""])
+    for name, value in {
+        **description.encoder,
+        "from": description.config.get("model_name"),
+    }.items():
+        encoder.add_row(cell(name), cell(value))
+    metrics = make_table(["task", "metric"], ["on validation"])
+    for task, name, value in _metric_rows(description.metrics):
+        metrics.add_row(cell(task), cell(name), f"{value:.4f}")
+    versions = make_table(["package", "version"])
+    for name, version in description.versions.items():
+        versions.add_row(cell(name), cell(version))
+    files = make_table(["file"], ["bytes"])
+    for name, size in description.files.items():
+        files.add_row(cell(name), f"{size:,}")
+    labels = [
+        f"{spec.name}: {', '.join(printable(label) for label in spec.labels)}"
+        for spec in description.tasks
+    ]
+    tables = {
+        f"{description.path} ({description.kind})": tasks,
+        "Encoder": encoder,
+        "Metrics": metrics,
+        "Made with": versions,
+        "Files": files,
+    }
+    show(
+        Section(title, table, "\n".join(labels) if table is tasks else "")
+        for title, table in tables.items()
+        if table.row_count
+    )
+
+
+def _metric_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    tasks = metrics.get("tasks")
+    for task, values in tasks.items() if isinstance(tasks, Mapping) else ():
+        if isinstance(values, Mapping):
+            for name, value in numbers(values).items():
+                yield task, name, value
+    frame = metrics.get("frame_accuracy")
+    if isinstance(frame, float):
+        yield "all", "frame_accuracy", frame

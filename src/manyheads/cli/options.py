@@ -1,0 +1,125 @@
+"""Options that commands share, and those that the configuration's schema makes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+from pydantic.fields import FieldInfo
+
+from manyheads.config import ALIASES, INPUT_PATHS, Config, literals
+from manyheads.errors import RequestError
+from manyheads.storage import json_bytes, write_json
+
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps, for PyTorch.")
+]
+Backend = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="What computes: auto is the fastest that the model has."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Processor threads. Default: all cores there are."),
+]
+BatchTokens = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Tokens of a batch, padding included.")
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", "--tasks", metavar="NAME,...", help="These tasks only. Repeatable. Default: all."
+    ),
+]
+JsonFile = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE", help="Write the result as JSON; for -, alone to standard output."
+    ),
+]
+
+BATCH_TOKENS = 4096
+DEFAULT_MODEL = "saved_model"
+
+FLAT_FIELDS = {name: info for name, info in Config.model_fields.items() if name != "tasks"}
+
+_PATHS = (*INPUT_PATHS, "save_dir")
+
+
+def write_json_to(target: str | None, value: object) -> None:
+    """Write the value of `--json`: to a file, for `-` to standard output, for None nowhere."""
+    if target == "-":
+        sys.stdout.write(json_bytes(value).decode("ascii"))
+    elif target is not None:
+        write_json(target, value)
+
+
+def task_names(values: Iterable[str] | None) -> list[str] | None:
+    """Split `--task a,b --task c` into names; None where the option was not used."""
+    names = [name.strip() for value in values or () for name in value.split(",")]
+    return [name for name in names if name] or None
+
+
+def takes_config_fields(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, in place of its `**fields`, an option for each flat field of `Config`.
+
+    Name, other names, allowed values and help are the schema's. The values arrive as text, None
+    where an option was not used.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, _option(name, info)],
+        )
+        for name, info in FLAT_FIELDS.items()
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return command
+
+
+def _option(name: str, info: FieldInfo) -> Any:
+    names = [name, *(alias for alias, field in ALIASES.items() if field == name)]
+    flags = [f"--{n.replace('_', '-')}" for n in names]
+    help_text = " ".join((info.description or "").split())
+    if info.default is not None and "efault" not in help_text:
+        help_text += f" Default: {info.default}."
+    return typer.Option(*flags, metavar=_metavar(name, info.annotation), help=help_text)
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    choices = literals(annotation)
+    if choices:
+        return "|".join(choices)
+    if name in _PATHS:
+        return "PATH"
+    text = str(annotation)
+    return "N" if "int" in text else "X" if "float" in text else "TEXT"
+
+
+def overrides_of(fields: Mapping[str, str | None], settings: Iterable[str]) -> dict[str, str]:
+    """Join the options of fields and `--set KEY=VALUE` into overrides for `load_config`.
+
+    Raises:
+        RequestError: a setting has no value, or a key is set twice.
+    """
+    overrides = {name: value for name, value in fields.items() if value is not None}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise RequestError(
+                f"--set {setting!r} sets nothing",
+                expected="KEY=VALUE, such as --set tasks.ner.decoder=crf",
+            )
+        flat = key.replace("-", "_")
+        name = ALIASES.get(flat, flat) if "." not in key else key
+        if name in overrides:
+            raise RequestError(f"--set {key} sets {name} a second time", fix="Keep one of the two.")
+        overrides[name] = value
+    return overrides

@@ -1,0 +1,280 @@
+"""`manyheads predict`: texts from anywhere to labels, entities and embeddings.
+
+Nothing here needs a deep-learning framework; whether one is imported is the backend's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from threading import Timer
+from typing import Annotated, BinaryIO
+
+import typer
+
+from manyheads.cli.errors import tell
+from manyheads.cli.options import (
+    BATCH_TOKENS,
+    DEFAULT_MODEL,
+    Backend,
+    BatchTokens,
+    Device,
+    Tasks,
+    Threads,
+    task_names,
+)
+from manyheads.cli.texts import (
+    Text,
+    WhenEmpty,
+    argument_texts,
+    file_texts,
+    is_person,
+    stdin_texts,
+)
+from manyheads.errors import ManyheadsError, RequestError
+from manyheads.predict import Predictor
+from manyheads.results import Prediction, two_lines
+
+EXAMPLES = (
+    "John lives in Paris.",
+    "Where does Mary Jane Watson work?",
+    "I wonder whether Ravi ever went back to Nova Scotia.",
+    "is it far from Marseille to Lyon",
+)
+
+# The control characters that JSON leaves as they are; a terminal acts on some of them.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x00, 0x0A), *range(0x7F, 0xA0))}
+
+# Seconds without input after which a person is told what the command waits for.
+_PATIENCE = 2.0
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Form(str, Enum):
+    """How predictions are written."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+@app.command()
+def predict(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL|TEXT",
+            help="A model folder, the folder of a run or a .pt checkpoint (default: "
+            f"{DEFAULT_MODEL}), and texts. The first argument is a model if there is such a path, "
+            "or if it ends in .pt or looks like a path. After `--` everything is an argument.",
+        ),
+    ] = None,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The model; then all arguments are texts."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read texts from a data file of any format, a .txt with one a line, or - for "
+            "standard input.",
+        ),
+    ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The format of FILE, where its ending does not say it."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to a file, which appears when it is complete."),
+    ] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="Lines for people, or a JSON object a text.")
+    ] = Form.TEXT,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Also the sentence embedding (with --format jsonl).")
+    ] = False,
+    tasks: Tasks = None,
+    when_empty: Annotated[
+        WhenEmpty, typer.Option(help="A text without words ends the command, is answered, or left.")
+    ] = WhenEmpty.REFUSE,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    batch_tokens: BatchTokens = BATCH_TOKENS,
+) -> None:
+    """Predict labels and entities, and the embedding on request.
+
+    Texts come from the arguments, a file, or the lines of standard input. Without any, a few
+    example sentences are shown; on a terminal, your own follow.
+    """
+    if embed and form is Form.TEXT:
+        raise RequestError("--embed has no place in the text format", fix="Add --format jsonl.")
+    name, given = (model, list(arguments or ())) if model else split_arguments(arguments or ())
+    if file is not None and given:
+        raise RequestError(
+            f"{len(given)} texts among the arguments and --file {file}", fix="Give one of the two."
+        )
+    texts = argument_texts(given, when_empty)
+
+    from manyheads.loading import load_predictor
+
+    predictor = load_predictor(
+        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
+    )
+    job = _Job(predictor, form, embed, task_names(tasks), when_empty)
+    job.check_tasks()
+    if given:
+        job.write(texts, output)
+    elif file is not None:
+        job.write(file_texts(file, input_format, when_empty), output, progress=True)
+    elif output is None and form is Form.TEXT and _stdin_is_silent():
+        job.show_examples()
+        if is_person(sys.stdin):
+            job.converse()
+    else:
+        count = job.write(_announced(stdin_texts(when_empty)), output, progress=True)
+        if not count and output is None and form is Form.TEXT:
+            job.show_examples()
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Tell the model, if the first argument is one, from the texts.
+
+    Raises:
+        RequestError: the first argument is a file that is no model.
+    """
+    if not arguments or not arguments[0]:
+        return DEFAULT_MODEL, list(arguments)
+    first, *rest = arguments
+    path = Path(first)
+    with suppress(OSError, ValueError):  # a text longer than any path
+        if path.is_file() and path.suffix != ".pt":
+            raise RequestError(
+                f"{first} is a file, but not a model",
+                expected="a model folder, the folder of a run or a .pt checkpoint",
+                fix=f"To predict for its lines or records: --file {first}",
+            )
+        if path.exists():
+            return first, rest
+    looks_like_a_path = first.endswith((".pt", os.sep)) or (
+        os.sep in first and not any(map(str.isspace, first))
+    )
+    return (first, rest) if looks_like_a_path else (DEFAULT_MODEL, [first, *rest])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A predictor and how its predictions are to be written."""
+
+    predictor: Predictor
+    form: Form
+    embed: bool
+    tasks: list[str] | None
+    when_empty: WhenEmpty
+
+    def check_tasks(self) -> None:
+        """Refuse unknown tasks before any text is read."""
+        self.predictor.predict([], tasks=self.tasks)
+
+    def predictions(self, texts: Iterable[Text], chunk: int = 2048) -> Iterator[Prediction]:
+        return self.predictor.predict_stream(
+            texts,
+            embed=self.embed,
+            tasks=self.tasks,
+            when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
+            chunk=chunk,
+        )
+
+    def write(self, texts: Iterable[Text], output: Path | None, progress: bool = False) -> int:
+        """Predict for texts and write the results; return how many there were."""
+        predictions = self.predictions(texts)
+        if progress and (output is not None or not is_person(sys.stdout)):
+            from manyheads.report import track
+
+            predictions = track(predictions, f"Predicting ({self.predictor.backend.name})")
+        count = 0
+        with _opened(output) as stream:
+            for count, prediction in enumerate(predictions, 1):
+                stream.write(self.shown(prediction, first=count == 1))
+        return count
+
+    def shown(self, prediction: Prediction, first: bool = True) -> bytes:
+        if self.form is Form.JSONL:
+            return json.dumps(prediction.to_json(), ensure_ascii=False).encode() + b"\n"
+        text = two_lines(prediction).translate(_CONTROLS)
+        return f"{text}\n".encode() if first else f"\n{text}\n".encode()
+
+    def show_examples(self) -> None:
+        """Predict for a few sentences, each shown above its results."""
+        with _opened(None) as stream:
+            for prediction in self.predictions(EXAMPLES):
+                stream.write(f"> {prediction.text}\n".encode() + self.shown(prediction) + b"\n")
+
+    def converse(self) -> None:
+        """Answer the sentences that somebody types, until the end of input."""
+        with suppress(ImportError):
+            import readline  # noqa: F401 - gives `input` its line editing
+
+        print("Your own sentences (Ctrl-D ends):")
+        while True:
+            try:
+                line = input("> ")
+            except EOFError:
+                print()
+                return
+            except UnicodeDecodeError as error:
+                tell("error", f"byte {error.object[error.start]:#04x} is not UTF-8")
+                continue
+            try:
+                for text in argument_texts([line], WhenEmpty.SKIP):
+                    for prediction in self.predictions([text], chunk=1):
+                        print(self.shown(prediction).decode())
+            except ManyheadsError as error:
+                tell("error", str(error))
+
+
+def _announced(texts: Iterable[Text]) -> Iterator[Text]:
+    """Pass texts on; should the first not come soon, say what the command waits for."""
+    note = "reading sentences from standard input, one a line; Ctrl-C ends"
+    timer = Timer(_PATIENCE, lambda: tell("note", note))
+    timer.daemon = True
+    timer.start()
+    try:
+        for text in texts:
+            timer.cancel()
+            yield text
+    finally:
+        timer.cancel()
+
+
+def _stdin_is_silent() -> bool:
+    """Tell whether nothing but a person can be at the other end of standard input."""
+    if sys.stdin is None or sys.stdin.closed or is_person(sys.stdin):
+        return True
+    try:
+        return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[BinaryIO]:
+    """Open where results go: a file that appears when complete, or standard output."""
+    if output is not None:
+        from manyheads.storage import atomic_file
+
+        with atomic_file(output) as file:
+            yield file
+        return
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()

@@ -1,0 +1,145 @@
+"""Where the texts to predict for come from: arguments, standard input, files, or a person."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from manyheads.errors import DataError, RequestError, at, shorten
+from manyheads.readers import is_dataset_name, read_rows
+from manyheads.readers.row import Row, Source
+from manyheads.readers.text_lines import Line, lines_of, opened
+from manyheads.records.record import is_encodable, read_text
+
+Text = str | list[str]
+
+STDIN = "standard input"
+
+
+class WhenEmpty(str, Enum):
+    """What to do about a text that is empty or only white space."""
+
+    REFUSE = "refuse"
+    FLAG = "flag"
+    SKIP = "skip"
+
+
+def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text]:
+    """Return the texts that were given as arguments.
+
+    Raises:
+        RequestError: one is empty or not UTF-8.
+    """
+    texts: list[Text] = []
+    for number, text in enumerate(arguments, 1):
+        if not is_encodable(text):
+            # What is no UTF-8 among the arguments, Python gives as half characters.
+            raise RequestError(
+                f"{shorten(os.fsencode(text))} is not UTF-8",
+                where=f"text {number}",
+                expected="text in UTF-8",
+                fix="Set the terminal to UTF-8.",
+            )
+        texts.extend(_kept(text, when_empty, f"text {number}"))
+    return texts
+
+
+def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Iterator[Text]:
+    """Yield a text for each line of a stream.
+
+    Raises:
+        DataError: a line is not UTF-8, too long, or empty and refused.
+    """
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, DataError):
+            raise line
+        yield from _kept(line, when_empty, at(name, number))
+
+
+def stdin_texts(when_empty: WhenEmpty) -> Iterator[Text]:
+    """Yield a text for each line of standard input (see `line_texts`)."""
+    if sys.stdin is None:
+        return
+    source = Source(Path("-"), STDIN)
+    try:
+        yield from line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty)
+    except OSError as error:
+        # Closed, or a folder.
+        raise DataError(f"cannot be read ({error.strerror or error})", where=STDIN) from error
+
+
+def file_texts(path: str, format: str | None, when_empty: WhenEmpty) -> Iterator[Text]:
+    """Yield the texts of a file: of its records, or of its lines where it has no records.
+
+    Labels that the records have are not looked at.
+
+    Args:
+        path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
+        format: a name of `FORMATS`; by default the path's ending and content say it.
+
+    Raises:
+        DataError: something cannot be read, or is empty and refused.
+    """
+    if path == "-":
+        yield from stdin_texts(when_empty)
+    elif format == "text" or (format is None and _has_lines(path)):
+        empty = True
+        source = Source(Path(path), path)
+        with opened(source.path, path) as file:
+            for text in line_texts(lines_of(file, source), path, when_empty):
+                empty = False
+                yield text
+        if empty:
+            raise DataError("the file is empty", where=path, expected="a sentence a line")
+    else:
+        for row in read_rows(path, format=format):
+            yield from _row_texts(row, when_empty)
+
+
+def _has_lines(path: str) -> bool:
+    """Tell whether a path is plain text: by its ending, or a pipe such as `<(command)` makes."""
+    if is_dataset_name(path):
+        return False
+    with suppress(OSError, ValueError):
+        mode = Path(path).stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            return True
+        if stat.S_ISDIR(mode):
+            return False
+    return Path(path).suffix.lower() == ".txt"
+
+
+def _row_texts(row: Row, when_empty: WhenEmpty) -> Iterator[Text]:
+    text = row.fields.get("text")
+    if isinstance(text, str) and (not text or text.isspace()):
+        yield from _kept(text, when_empty, row.where)
+        return
+    text, tokens = read_text(row)
+    # Tokens that stand beside their own text are found in it again; alone, they are the text.
+    yield text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
+
+
+def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:
+    if (text and not text.isspace()) or when_empty is WhenEmpty.FLAG:
+        yield text
+    elif when_empty is WhenEmpty.REFUSE:
+        raise RequestError(
+            f"the text is {'only white space' if text else 'empty'}",
+            where=where,
+            expected="a sentence",
+            fix="Remove it, or use --when-empty skip, or flag, which answers it without labels.",
+        )
+
+
+def is_person(stream: object) -> bool:
+    """Tell whether a stream is a terminal, at which somebody can type."""
+    isatty = getattr(stream, "isatty", None)
+    try:
+        return bool(isatty and isatty())
+    except ValueError:  # closed
+        return False

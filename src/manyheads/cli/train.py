@@ -1,0 +1,69 @@
+"""`manyheads train`: a configuration, the options laid over it, and a run with its progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyheads.cli.options import overrides_of, takes_config_fields
+from manyheads.config import load_config
+from manyheads.errors import RequestError
+from manyheads.metrics import main_metric
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+@takes_config_fields
+def train(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A YAML file. Default: config.yaml."),
+    ] = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any field, also of a task: --set tasks.ner.decoder=crf. Repeatable.",
+        ),
+    ] = None,
+    **fields: str | None,
+) -> None:
+    """Train a model: a checkpoint an epoch, and the best model in save_dir/best.
+
+    Options lie over what the configuration says; underscores in their names are as good as
+    hyphens.
+    """
+    path = config or _default_config(context)
+    configuration = load_config(path, overrides_of(fields, settings or ()))
+
+    from manyheads.report import TrainingProgress
+    from manyheads.training import train as run
+
+    main = {name: main_metric(task.kind) for name, task in configuration.tasks.items()}
+    with TrainingProgress(main) as progress:
+        progress.message(f"Configuration: {path}")
+        result = run(configuration, resume=resume, overwrite=overwrite, reporter=progress)
+    print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
+
+
+def _default_config(context: typer.Context) -> Path:
+    path: Path = context.obj["default_config"] or Path("config.yaml")
+    if not path.exists():
+        raise RequestError(
+            f"no configuration is named, and there is no {path} here",
+            expected="a YAML file",
+            fix=f"Name one: {context.command_path} CONFIG",
+        )
+    return path
