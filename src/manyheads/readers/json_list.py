@@ -175,6 +175,9 @@ class _Window:
             offset = self._bytes + len(data) - len(error.object) + error.start
             byte = error.object[error.start]
             raise not_utf8(self._source.name, line, offset, byte) from None
+        # Nothing moves at the end of the file: an error's position stays what it is.
+        if not data:
+            return False
         if "\0" in text:
             line = 1 + self._lines + text.count("\n", 0, text.index("\0"))
             raise nul_byte(self._source.name, line)
@@ -184,4 +187,4 @@ class _Window:
         self._line, self._counted = self.line, 0
         self._text = self._text[self.position :] + text
         self.position = 0
-        return bool(data)
+        return True

@@ -49,7 +49,7 @@ def broken(error: ValueError | RecursionError, where: str, column: int | None = 
         )
     if isinstance(error, json.JSONDecodeError):
         place = f"column {error.colno if column is None else column}"
-        message = error.msg[:1].lower() + error.msg[1:]
+        message = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at").removesuffix(":")
         return DataError(
             f"broken JSON at {place}: {message}", where=where, fix="Correct the file there."
         )
