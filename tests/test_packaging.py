@@ -198,3 +198,15 @@ def test_make_says_what_is_missing_on_a_machine(answers: str, message: str, tmp_
     assert done.returncode == 2
     assert message in done.stdout + done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_the_image_is_built_from_files_that_exist_and_are_let_in() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    copied = [
+        source
+        for line in re.findall(r"^COPY (.+)$", dockerfile, flags=re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
+    assert sorted(copied) == sorted(let_in)
+    assert not [name for name in copied if not (ROOT / name).exists()]
