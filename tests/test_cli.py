@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -662,6 +663,27 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
         err = writer.stderr.read()
         assert writer.wait(timeout=30) == 141
     assert err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_told() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(FAKE), "some text"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
+def test_a_process_without_any_stream_can_predict(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    script = shlex.join([sys.executable, "-c", textwrap.dedent(FAKE), "a b", "--output", str(out)])
+    done = subprocess.run(f"{script} <&- >&- 2>&-", shell=True, check=False)
+    assert done.returncode == 0
+    assert out.read_text(encoding="utf-8").startswith("Classification: 3\n")
 
 
 # ----------------------------------------------------------------------------------- data check

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -35,6 +36,9 @@ def catching(run: Callable[[], int]) -> int:
 
     SIGTERM unwinds the command, so that no temporary file stays behind.
     """
+    # A process may be started without them; what takes their place lives as long as it does.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         with _unwound_by_sigterm():
             status = run()
@@ -80,8 +84,12 @@ def _status_of(error: BaseException) -> int:
                 "Run: pip install 'manyheads[train]'",
             )
             return 2
-        case OSError() if error.filename is not None:
-            tell("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
+        case OSError():
+            # Those of files that we write say more (`StorageError`); here are all others, such
+            # as a full disk behind standard output.
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            tell("error", f"{where}{error.strerror or error}")
+            _discard_output()
             return 2
     tell(
         "error",
