@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from rich.control import strip_control_codes
 
+from manyheads.data_check import DataReport, FileSummary, Finding, Kind, Lengths, TaskSummary
 from manyheads.metrics import (
     Evaluation,
     classification_metrics,
@@ -21,6 +23,7 @@ from manyheads.metrics import (
 from manyheads.report import (
     Counter,
     TrainingProgress,
+    data_sections,
     epoch_table,
     evaluation_tables,
     plain,
@@ -137,6 +140,7 @@ def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.Mon
     assert plain(sections) == narrow
     assert "a" * 50 in narrow
     table = narrow.split("\n\n")[0].splitlines()[1:6]
+    assert table[0].startswith("task ")
     assert len({len(line) for line in table}) == 1  # numbers are aligned to the right
 
 
@@ -226,6 +230,111 @@ def test_a_long_history_shows_its_newest_epochs_and_the_best() -> None:
     text = plain([epoch_table(history(0.1, 0.9, 0.2, 0.3, 0.4), MAIN, last=2)])
     rows = [line.split()[0] for line in text.splitlines()[2:] if line]
     assert rows == ["2", "4", "5"]
+
+
+# The data check
+
+
+def data_report(findings: tuple[Finding, ...], counts: dict[Kind, int]) -> DataReport:
+    def file(path: str, labels: dict[str, int], **changes: Any) -> FileSummary:
+        lengths = Lengths.of([3, 4, 5])
+        summary = FileSummary(
+            path=path,
+            records=1234,
+            broken=0,
+            complete=True,
+            tasks={
+                "intent": TaskSummary("classification", 1200, 34, labels, 1200),
+                "ner": TaskSummary("tagging", 1234, 0, {"PER": 7}, 6),
+            },
+            words=lengths,
+            tokens=lengths,
+            truncated=5,
+            words_lost=17,
+            labels_lost=2,
+            duplicates=1,
+            leaks=0,
+        )
+        return dataclasses.replace(summary, **changes)
+
+    files = (
+        file("data/train.json", {"play": 900, "book": 300}),
+        file("data/valid.json", {"book": 1200}, leaks=3, broken=1, complete=False),
+    )
+    return DataReport(files, findings, counts, 128)
+
+
+def test_a_data_check_shows_files_lengths_labels_and_findings() -> None:
+    leak = Finding(Kind.LEAK, "valid.json:3", "the text is also in train.json:9", "Remove one.")
+    twice = Finding(Kind.DUPLICATE, "train.json:5", "the text stands in train.json:2 too")
+    report = data_report((twice, leak), {Kind.LEAK: 3, Kind.DUPLICATE: 1})
+    files, lengths, intent, ner, findings = plain(data_sections(report)).rstrip().split("\n\n")
+
+    assert cells(files, "data/train.json")[1:] == ["1,234", "0", "1", "0", "5", "17", "2"]
+    assert cells(files, "data/valid.json")[1:] == ["1,234", "1", "1", "3", "5", "17", "2"]
+    assert "data/valid.json: not read to its end" in files
+    assert "longer than 128 sub-tokens" in files
+    assert cells(lengths, "data/train.json")[1:] == ["words", "4.0", "4", "5", "5", "5", "5"]
+    assert lengths.count("sub-tokens") == 2
+    assert intent.startswith("intent: classification labels\n")
+    assert [line.split() for line in intent.splitlines()[1:4]] == [
+        ["label", "train.json", "valid.json"],
+        ["book", "300", "1,200"],
+        ["play", "900", "0"],
+    ]
+    assert "train.json: 1,200 labelled, 34 not" in intent
+    assert "valid.json: 1,234 labelled (6 not empty), 0 not" in ner
+    assert findings.splitlines() == [
+        "Findings: 3 errors, 1 warning",
+        "error: valid.json:3: the text is also in train.json:9. Remove one.",
+        "warning: train.json:5: the text stands in train.json:2 too.",
+        "error: 2 more of the kind 'leak'",
+    ]
+
+
+def test_clean_data_are_called_so() -> None:
+    text = plain(data_sections(data_report((), {})))
+    assert text.endswith("Findings: nothing wrong was found\n\n")
+
+
+def test_without_a_tokenizer_nothing_is_said_about_truncation() -> None:
+    report = data_report((), {})
+    files = tuple(dataclasses.replace(file, tokens=None) for file in report.files)
+    text = plain(data_sections(dataclasses.replace(report, files=files, max_length=None)))
+    assert "truncated" not in text
+    assert "sub-tokens" not in text
+
+
+def test_files_of_one_name_are_told_apart_and_long_paths_keep_their_end() -> None:
+    report = data_report((), {})
+    paths = ("a/" * 50 + "train.json", "b/train.json")
+    files = tuple(
+        dataclasses.replace(file, path=path) for file, path in zip(report.files, paths, strict=True)
+    )
+    text = plain(data_sections(dataclasses.replace(report, files=files)))
+    assert "\n..." in text
+    assert "a/a/train.json  " in text
+    assert "a/" * 30 not in text
+    assert cells(text, "label") == ["label", "a/train.json", "b/train.json"]
+
+
+def test_the_findings_cannot_drive_the_terminal() -> None:
+    finding = Finding(Kind.LABELS, "\x1b]0;x\x07.json:1", "label '[red]'")
+    for stream in (io.StringIO(), Terminal()):
+        show(data_sections(data_report((finding,), {Kind.LABELS: 1})), stream)
+        assert r"\x1b]0;x\x07.json:1: label '[red]'." in strip_styles(stream.getvalue())
+        assert "\x1b]" not in stream.getvalue()
+
+
+def test_of_very_many_labels_the_most_frequent_are_shown() -> None:
+    report = data_report((), {})
+    many = {f"label{i}": 100 - i for i in range(60)}
+    task = TaskSummary("classification", 1, 0, many, 1)
+    files = (dataclasses.replace(report.files[0], tasks={"intent": task}),)
+    text = plain(data_sections(dataclasses.replace(report, files=files), max_labels=3))
+    assert "label2 " in text
+    assert "label3" not in text
+    assert "the 3 most frequent labels; 57 more are not shown" in text
 
 
 # Progress of training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyheads.report.data import data_sections
 from manyheads.report.progress import Counter, TrainingProgress, track
 from manyheads.report.tables import (
     Section,
@@ -17,6 +18,7 @@ __all__ = [
     "Section",
     "TrainingProgress",
     "confusion_table",
+    "data_sections",
     "epoch_table",
     "evaluation_tables",
     "plain",

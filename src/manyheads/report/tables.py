@@ -34,10 +34,10 @@ _TEXT_WIDTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table with its title and, below it, a note."""
+    """A table or text with its title and, below it, a note."""
 
     title: str
-    table: Table
+    body: Table | Text
     note: str = ""
 
 
@@ -75,11 +75,13 @@ def plain(sections: Iterable[Section], *, width: int | None = None) -> str:
 
 def _print(sections: Iterable[Section], console: Console, lines: box.Box | None) -> None:
     for section in sections:
-        section.table.box = lines
         console.print(Text(section.title, style="bold"), soft_wrap=True)
-        # A table that is too wide at its narrowest runs over; it does not lose its last columns.
-        needed = console.measure(section.table).minimum
-        console.print(section.table, width=max(needed, console.width), crop=False)
+        if isinstance(section.body, Text):
+            console.print(section.body, soft_wrap=True, end="\n" if section.body else "")
+        else:
+            section.body.box = lines
+            # A table too wide at its narrowest runs over; it does not lose its last columns.
+            console.print(section.body, crop=False)
         if section.note:
             console.print(Text(section.note, style="dim"), soft_wrap=True)
         console.print()
