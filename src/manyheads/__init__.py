@@ -1,11 +1,11 @@
 """Manyheads: one sentence encoder, many heads.
 
-    import manyheads
+import manyheads
 
-    manyheads.train("config.yaml")
-    model = manyheads.load("saved_model")
-    model.predict(["John lives in Paris"])
-    manyheads.evaluate("saved_model")
+manyheads.train("config.yaml")
+model = manyheads.load("saved_model")
+model.predict(["John lives in Paris"])
+manyheads.evaluate("saved_model")
 """
 
 from __future__ import annotations

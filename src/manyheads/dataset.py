@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,13 +112,18 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return a checksum of everything that training sees of the records."""
         digest = hashlib.sha256()
-        arrays = [self.tokens.values, self.tokens.offsets, self.words.values, self.words.offsets]
+        arrays: list[NDArray[Any]] = [
+            self.tokens.values,
+            self.tokens.offsets,
+            self.words.values,
+            self.words.offsets,
+        ]
         for name in sorted(self.targets):
             target = self.targets[name]
             digest.update(name.encode())
             arrays += [target.labelled, target.values.values, target.values.offsets]
         for array in arrays:
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec
 from manyheads.errors import ModelError, at, shorten
 from manyheads.heads import EncoderShape
 from manyheads.pooling import pool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,10 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, pooling: PoolingSpec, files: Mapping[str, bytes]
+        self, backbone: PreTrainedModel, pooling: PoolingSpec, files: Mapping[str, bytes]
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: PreTrainedModel = backbone
         self.pooling = pooling
         self.files = dict(files)
 
@@ -64,7 +67,7 @@ class Encoder(nn.Module):
         from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             backbone = AutoModel.from_pretrained(
                 source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
@@ -91,7 +94,9 @@ class Encoder(nn.Module):
         values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
         try:
             shape = AutoConfig.for_model(str(config.get("model_type")), **values)
-            backbone = AutoModel.from_config(shape, trust_remote_code=False, dtype=torch.float32)
+            backbone: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                shape, trust_remote_code=False, dtype=torch.float32
+            )
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 f"the encoder's configuration cannot be used ({shorten(str(error), 300)})",
@@ -155,7 +160,7 @@ class Encoder(nn.Module):
         return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
 
 
-def _as_encoder(backbone: nn.Module, where: str) -> nn.Module:
+def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:
     config = backbone.config
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
         raise ModelError(

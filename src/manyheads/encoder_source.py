@@ -181,8 +181,9 @@ def _read_pooling(folder: Path) -> PoolingSpec:
 
 
 def _pooling_mode(settings: Mapping[str, Any], path: Path) -> str:
+    chosen: list[str]
     if isinstance(settings.get("pooling_mode"), str):
-        chosen = [settings["pooling_mode"]]
+        chosen = [str(settings["pooling_mode"])]
     else:
         names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
         flags = [k.removeprefix("pooling_mode_") for k, on in settings.items()

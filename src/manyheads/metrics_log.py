@@ -12,6 +12,8 @@ from typing import Any
 from manyheads.errors import ModelError, at
 from manyheads.storage import explained
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class MetricsLog:
     """Appends to a metrics file.

@@ -20,7 +20,7 @@ from manyheads.metrics import (
 )
 from manyheads.predict import Predictor
 from manyheads.records import Record
-from manyheads.results import ClassResult, MultilabelResult, Result, TaggingResult
+from manyheads.results import MultilabelResult, Result, TaggingResult
 
 _CHUNK = 4096
 
@@ -36,6 +36,8 @@ class TaskOutcomes:
     def add(self, record: Record, result: Result) -> bool:
         """Add a labelled record; tell whether the prediction is right altogether."""
         label = record.labels[self.spec.name]
+        gold: object
+        predicted: object
         if isinstance(result, TaggingResult):
             gold, predicted = _tags(self.spec, record, label, result)
         elif isinstance(result, MultilabelResult):

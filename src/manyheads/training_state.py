@@ -83,15 +83,9 @@ class TrainingState:
         """Restore what `to_dict` returned."""
         fields = dict(values)
         best = fields.pop("best")
-        tallies = {
-            key: {task: Tally(**tally) for task, tally in fields.pop(key).items()}
-            for key in ("since_log", "this_epoch")
-        }
-        return cls(
-            best=Best(best["epoch"], best["score"]) if best["epoch"] else Best(),
-            **tallies,
-            **fields,
-        )
+        for key in ("since_log", "this_epoch"):
+            fields[key] = {task: Tally(**tally) for task, tally in fields[key].items()}
+        return cls(best=Best(best["epoch"], best["score"]) if best["epoch"] else Best(), **fields)
 
 
 def check_same_run(

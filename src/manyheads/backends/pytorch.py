@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from manyheads.devices import Compute
+from manyheads.assembly import model_of_checkpoint, model_of_folder
+from manyheads.checkpoint import load_checkpoint
+from manyheads.config import Config, make_config
+from manyheads.devices import Compute, choose_compute
+from manyheads.errors import at
 from manyheads.model import ModelInputs, MultiTaskModel
+from manyheads.model_folder import load_model_folder
 from manyheads.predict import Predictor
 from manyheads.tokenization import TextTokenizer
 from manyheads.windows import Batch
@@ -53,6 +60,8 @@ def make_predictor(
     compute: Compute,
     tokenizer: TextTokenizer,
     max_length: int,
+    *,
+    batch_tokens: int = 4096,
 ) -> Predictor:
     """Put a predictor around a model in memory.
 
@@ -68,4 +77,50 @@ def make_predictor(
         pad_id=model.encoder.pad_id,
         transitions={name: t for name, t in transitions.items() if t is not None},
         normalize=model.encoder.pooling.normalize,
+        token_budget=batch_tokens,
     )
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in memory and what it was trained with."""
+
+    model: MultiTaskModel
+    tokenizer: TextTokenizer
+    max_length: int
+    config: Config
+
+
+def load_trained(path: Path) -> TrainedModel:
+    """Load a model folder or a checkpoint, on the CPU in float32.
+
+    Raises:
+        ModelError: it is damaged, or does not fit together.
+    """
+    if path.is_dir():
+        folder = load_model_folder(path)
+        model, config, files = model_of_folder(folder, path), folder.config, folder.encoder
+    else:
+        checkpoint = load_checkpoint(path)
+        model, config = model_of_checkpoint(checkpoint, path), checkpoint.config
+        files = checkpoint.encoder
+    tokenizer = TextTokenizer.from_json(model.encoder.tokenizer_json, where=at(path))
+    return TrainedModel(model.eval(), tokenizer, files.max_length, make_config(config))
+
+
+def load(
+    path: Path, *, device: str, threads: int | None, batch_tokens: int
+) -> tuple[Predictor, Config]:
+    """Load a model folder or a checkpoint for prediction in float32.
+
+    Raises:
+        ModelError: it is damaged, or does not fit together.
+        RequestError: the device is not there.
+    """
+    trained = load_trained(path)
+    compute = choose_compute(device, "float32", threads)
+    model = trained.model.to(compute.device)
+    predictor = make_predictor(
+        model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens
+    )
+    return predictor, trained.config

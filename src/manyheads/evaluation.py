@@ -1,0 +1,122 @@
+"""Evaluation: precision, recall and F1 of each task, on any labelled file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import TaskConfig
+from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
+from manyheads.loading import LoadedModel, load_model
+from manyheads.metrics import Evaluation
+from manyheads.records import read_records, unseen_labels
+from manyheads.scoring import Outcomes, score
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What an evaluation found, and on what."""
+
+    model: str
+    data: tuple[str, ...]
+    evaluation: Evaluation
+    outcomes: Outcomes
+    """Gold labels and predictions, sentence by sentence."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `evaluate --json` writes."""
+        return {"model": self.model, "data": list(self.data), **self.evaluation}
+
+
+def evaluate(
+    model: StrPath = "saved_model",
+    *,
+    data: StrPath | None = None,
+    tasks: Sequence[str] | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = 4096,
+    warn: Callable[[str], None] = lambda text: None,
+) -> EvaluationReport:
+    """Score a model on labelled records.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its latest checkpoint).
+        data: any labelled file; default, the validation files that the model was chosen on.
+        tasks: the tasks to score; default, all that the data have labels for.
+        backend: what runs the model; `auto` takes the fastest.
+        device: see `manyheads.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+        warn: takes what the user should know but that does not stop the evaluation.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or have no label in common.
+    """
+    loaded = load_model(
+        model,
+        prefer="latest",
+        backend=backend,
+        device=device,
+        threads=threads,
+        batch_tokens=batch_tokens,
+    )
+    chosen = _chosen(loaded, tasks)
+    files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
+    label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
+    sets = []
+    for path, names in files.items():
+        settings = {name: chosen[name] for name in names}
+        records = list(read_records(path, settings, label_sets, allow_unseen=True))
+        if not records:
+            raise DataError("there is no record", where=path, expected="at least one")
+        for name in names:
+            unseen = unseen_labels(records, name, label_sets[name])
+            if unseen:
+                warn(
+                    f"{path}: {sum(unseen.values())} labels of task {name!r} are unknown to the "
+                    f"model and count as errors: "
+                    f"{listing(f'{label} ({n})' for label, n in unseen.items())}"
+                )
+        sets.append((records, names))
+    outcomes = score(loaded.predictor, sets)
+    labelled = [name for name, task in outcomes.tasks.items() if task.gold]
+    for name in chosen if tasks is not None or not labelled else ():
+        if name not in labelled:
+            raise DataError(
+                f"no record has a label for task {name!r}", where=", ".join(files),
+                expected=f"labels in the field {' or '.join(chosen[name].fields)}",
+                fix="Evaluate another file, or only the tasks that it has labels for (--task).",
+            )  # fmt: skip
+    return EvaluationReport(loaded.path, tuple(files), outcomes.evaluation(), outcomes)
+
+
+def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
+    known = loaded.config.tasks
+    for name in tasks or ():
+        if name not in known:
+            raise RequestError(
+                f"the model has no task {shorten(name)}{nearest(name, known)}",
+                expected=f"one of: {listing(known)}",
+            )
+    return {name: task for name, task in known.items() if tasks is None or name in tasks}
+
+
+def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
+    files = {
+        path: tuple(name for name in names if name in chosen)
+        for path, names in loaded.config.valid_files().items()
+    }
+    for path in files:
+        if not path.startswith("datasets:") and not Path(path).exists():
+            raise ModelError(
+                f"the validation file {path} that the model was chosen on is not there",
+                where=loaded.path, fix="Name a file: manyheads evaluate MODEL --file FILE",
+            )  # fmt: skip
+    return {path: names for path, names in files.items() if names}

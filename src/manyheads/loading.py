@@ -1,0 +1,128 @@
+"""Loading a trained model, whatever form it has: run folder, checkpoint or model folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from manyheads.config import Config
+from manyheads.errors import ModelError, at, listing
+from manyheads.model_files import is_model_folder
+from manyheads.predict import Predictor
+
+StrPath = str | os.PathLike[str]
+Prefer = Literal["best", "latest"]
+BEST = "best"
+"""The folder of the best model in a run's folder."""
+
+_CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to predict, and the configuration it was trained with."""
+
+    path: str
+    predictor: Predictor
+    config: Config
+
+
+def load_predictor(
+    model: StrPath = "saved_model",
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = 4096,
+) -> Predictor:
+    """Load a model for prediction.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its best model).
+        backend: what runs the model; `auto` takes the fastest there is.
+        device: see `manyheads.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    return load_model(
+        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
+    ).predictor
+
+
+def load_model(
+    model: StrPath,
+    *,
+    prefer: Prefer = "best",
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = 4096,
+) -> LoadedModel:
+    """Load a model with the configuration it was trained with.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder.
+        prefer: what of a run's folder is taken, its best model or its latest checkpoint.
+        backend: what runs the model; `auto` takes the fastest there is.
+        device: see `manyheads.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    path = resolve_model(model, prefer)
+    try:
+        from manyheads.backends import pytorch
+    except ImportError as error:
+        raise ModelError(
+            f"running this model needs PyTorch and transformers ({error})", where=at(path),
+            fix='Run: pip install "manyheads[train]"',
+        ) from error  # fmt: skip
+    predictor, config = pytorch.load(
+        path, device=device, threads=threads, batch_tokens=batch_tokens
+    )
+    return LoadedModel(os.fspath(path), predictor, config)
+
+
+def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
+    """Find the model folder or checkpoint that a path means.
+
+    Raises:
+        ModelError: it means none.
+    """
+    path = Path(model)
+    if is_model_folder(path) or path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(
+            "there is no such model", where=at(path),
+            expected="a model folder, a checkpoint (.pt) or a run's folder",
+            fix="Train one first (manyheads train CONFIG), or correct the path.",
+        )  # fmt: skip
+    best = path / BEST if is_model_folder(path / BEST) else None
+    if prefer == "best" and best:
+        return best
+    checkpoint = latest_checkpoint(path)
+    if checkpoint or best:
+        return checkpoint or path / BEST
+    raise ModelError(
+        "the folder holds neither a model nor a checkpoint", where=at(path),
+        expected="a folder that `manyheads train` wrote",
+        fix=f"It holds: {listing(sorted(p.name for p in path.iterdir())) or 'nothing'}.",
+    )  # fmt: skip
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of the last epoch, or else of the last step, by its name."""
+    found = [
+        (match, path) for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))
+    ]
+    ranked = [(match[1] == "epoch", int(match[2]), path) for match, path in found]
+    return max(ranked)[2] if ranked else None

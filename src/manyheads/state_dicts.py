@@ -1,0 +1,54 @@
+"""Loading parameters into a module: every one of them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from manyheads.errors import ModelError, listing
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Copy parameters and buffers into a module, strictly.
+
+    Nothing is copied unless everything fits.
+
+    Args:
+        module: what they are for.
+        state: by the names that the module gives them.
+        where: the file they come from, for an error.
+
+    Raises:
+        ModelError: a parameter is missing, unexpected, or of another shape or type; all are
+            named.
+    """
+    wanted = module.state_dict()
+    problems = []
+    if missing := [name for name in wanted if name not in state]:
+        problems.append(f"lacks {listing(missing)}")
+    if unexpected := [name for name in state if name not in wanted]:
+        problems.append(f"has {listing(unexpected)} too much")
+    if misfits := [
+        f"{name} {_described(state[name])} for {_described(tensor)}"
+        for name, tensor in wanted.items()
+        if name in state and not _fits(state[name], tensor)
+    ]:
+        problems.append(f"has {listing(misfits)}")
+    if problems:
+        raise ModelError(
+            f"does not have the parameters of this model: it {'; it '.join(problems)}",
+            expected="the parameters that the model's configuration and tasks ask for",
+            fix="It is another model's, or of another version; train or copy the model again.",
+            where=where,
+        )
+    module.load_state_dict(dict(state))
+
+
+def _fits(given: Tensor, wanted: Tensor) -> bool:
+    same_kind = given.is_floating_point() == wanted.is_floating_point()
+    return given.shape == wanted.shape and (given.dtype == wanted.dtype or same_kind)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

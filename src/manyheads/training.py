@@ -1,0 +1,293 @@
+"""Training: draw a batch, forward, loss, step, log, evaluate, save.
+
+What is drawn next is a pure function of (seed, epoch, step), and so is dropout; a run that is
+stopped anywhere and resumed makes the same model as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from manyheads.batching import Step, plan_epoch, step_seed
+from manyheads.config import Config
+from manyheads.errors import ManyheadsError, listing
+from manyheads.interrupts import Stopped, StopRequest
+from manyheads.labels import Scheme
+from manyheads.loading import BEST
+from manyheads.metrics import Evaluation, main_metric, numbers
+from manyheads.metrics_log import METRICS_FILE, MetricsLog
+from manyheads.optimization import clip, rate_factor, set_rates
+from manyheads.run_lock import RunLock
+from manyheads.storage import explained
+from manyheads.training_run import Run, prepare_run
+from manyheads.training_state import Best, Tally
+
+
+class TrainingError(ManyheadsError):
+    """Training that cannot go on."""
+
+
+class Reporter(Protocol):
+    """Shows a run to whoever started it."""
+
+    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+        """Training starts, or goes on after `done_steps`."""
+
+    def step(self, task: str, loss: float, sentences: int, tokens: int) -> None:
+        """A task was trained for a step."""
+
+    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """An epoch ended; the last entry of the history is its own."""
+
+    def message(self, text: str) -> None:
+        """Something worth knowing happened."""
+
+    def end(self) -> None:
+        """Training is over, for whatever reason."""
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+        """Say nothing."""
+
+    def step(self, task: str, loss: float, sentences: int, tokens: int) -> None:
+        """Say nothing."""
+
+    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Say nothing."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+    def end(self) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves."""
+
+    save_dir: Path
+    best: Path
+    """The best model's folder."""
+    best_epoch: int
+    best_score: float
+    history: Sequence[Mapping[str, Any]]
+    """One entry an epoch: losses, metrics and the score that chooses the best."""
+
+
+def train(
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> TrainResult:
+    """Train a model as configured.
+
+    Args:
+        config: the whole run.
+        resume: continue from the newest intact checkpoint in `save_dir`; without one, start.
+        overwrite: remove another run's checkpoints and model from `save_dir` first.
+        reporter: shows progress.
+
+    Raises:
+        ManyheadsError: the configuration, data, encoder or folder is at fault.
+        TrainingError: the loss is not finite.
+        Stopped: SIGINT or SIGTERM asked to stop; the state is saved.
+    """
+    reporter = reporter or Quiet()
+    with explained(config.save_dir):
+        Path(config.save_dir).mkdir(parents=True, exist_ok=True)
+    with RunLock(config.save_dir), StopRequest() as stop:
+        run = prepare_run(config, resume=resume, overwrite=overwrite, say=reporter.message)
+        if run.state.finished:
+            reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
+            return _result(run)
+        with MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes) as log:
+            reporter.begin(run.total_steps, run.state.step, list(config.tasks))
+            try:
+                train_loop(run, log, reporter, stop)
+            finally:
+                reporter.end()
+        return _result(run)
+
+
+def _result(run: Run) -> TrainResult:
+    best = run.state.best
+    return TrainResult(run.save_dir, run.save_dir / BEST, best.epoch, best.score, run.state.history)
+
+
+def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> None:
+    """Train from the run's present position to its end."""
+    config, state = run.config, run.state
+    while not state.finished:
+        plan = plan_epoch(
+            run.data.sources,
+            seed=config.seed,
+            epoch=state.epoch,
+            accumulation=config.gradient_accumulation,
+        )
+        for step in plan[state.step_in_epoch :]:
+            losses = forward_backward(run, step)
+            if update(run, step, losses):
+                count(run, step, losses, log, reporter)
+            state.step += 1
+            state.step_in_epoch += 1
+            if stop.signal_number is not None:
+                path = run.save_step(log)
+                raise Stopped(
+                    f"Stopped after step {state.step} of {run.total_steps}; "
+                    f"{path} is saved. Continue with --resume.",
+                    stop.signal_number,
+                )
+            if run.save_is_due() and state.step_in_epoch < len(plan):
+                run.save_step(log)
+        finish_epoch(run, log, reporter)
+
+
+def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
+    """Add up the gradients of a step's batches.
+
+    Returns:
+        Each task's loss, a float32 scalar: the mean over the step's batches, before weights.
+    """
+    model, source = run.model, run.data.sources[step.source]
+    dataset = run.data.datasets[source.dataset]
+    device = run.compute.device
+    model.train()
+    torch.manual_seed(step_seed(run.config.seed, run.state.step))
+    losses = {task: torch.zeros((), device=device) for task in source.tasks}
+    for rows in step.batches:
+        share = len(rows) / step.records
+        inputs = dataset.inputs(rows, model.encoder.pad_id).to(device)
+        with run.compute.autocast():
+            outputs = model(inputs, source.tasks)
+        total = torch.zeros((), device=device)
+        for task in source.tasks:
+            targets = dataset.targets[task].collate(rows, inputs.word_tokens.shape[1])
+            loss = model.head(task).loss(outputs[task], targets.to(device))
+            losses[task] = losses[task] + share * loss.detach()
+            total = total + run.config.tasks[task].weight * share * loss
+        total.backward()  # type: ignore[no-untyped-call]
+    return losses
+
+
+def update(run: Run, step: Step, losses: Mapping[str, Tensor]) -> bool:
+    """Make the optimiser step, unless a loss or the gradient is not finite.
+
+    Returns:
+        Whether the step was made.
+
+    Raises:
+        TrainingError: it was not, and the configuration says to stop then.
+    """
+    state, config = run.state, run.config
+    set_rates(
+        run.optimizer,
+        rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
+    )
+    norm = clip(run.model.parameters(), config.max_grad_norm)
+    finite = bool(torch.stack([norm, *losses.values()]).isfinite().all())
+    if finite:
+        run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if finite:
+        return True
+    if config.on_nonfinite == "stop":
+        raise _not_finite(run, step, losses)
+    state.skipped += 1
+    return False
+
+
+def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingError:
+    dataset = run.data.datasets[run.data.sources[step.source].dataset]
+    places = [dataset.where(int(row)) for batch in step.batches for row in batch]
+    told = ", ".join(f"{task} {float(loss):g}" for task, loss in losses.items())
+    return TrainingError(
+        f"the loss or its gradient is not finite at step {run.state.step + 1} (loss: {told}) on "
+        f"the records {listing(places)}",
+        fix="Look at these records; lower `learning_rate` or `head_learning_rate`, use `precision:"
+        " float32`, or go on without such steps with --resume --on-nonfinite skip.",
+    )
+
+
+def count(
+    run: Run, step: Step, losses: Mapping[str, Tensor], log: MetricsLog, reporter: Reporter
+) -> None:
+    """Add a step to the tallies, show it, and log them when it is time."""
+    state = run.state
+    source = run.data.sources[step.source]
+    lengths = run.data.datasets[source.dataset].tokens
+    tokens = sum(int((lengths.offsets[b + 1] - lengths.offsets[b]).sum()) for b in step.batches)
+    for task, loss in losses.items():
+        value = float(loss)
+        for tallies in (state.since_log, state.this_epoch):
+            tallies.setdefault(task, Tally()).add(value, step.records, tokens)
+        reporter.step(task, value, step.records, tokens)
+    if (state.step + 1) % run.config.log_every == 0:
+        log.write(
+            {
+                "event": "step",
+                "step": state.step + 1,
+                "epoch": state.epoch + 1,
+                "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
+                "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
+                "skipped": state.skipped,
+                "seconds": round(run.clock.lap(), 3),
+            }
+        )
+        state.since_log = {}
+
+
+def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
+    """Evaluate, keep the model if it is the best, log and save."""
+    state, config = run.state, run.config
+    reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
+    evaluation = run.evaluate()
+    score = best_score(run, evaluation)
+    entry = {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "loss": {task: tally.loss / tally.steps for task, tally in state.this_epoch.items()},
+        "score": score,
+        "best": score > state.best.score,
+        "metrics": evaluation,
+    }
+    state.history.append(entry)
+    state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
+    if entry["best"]:
+        state.best = Best(state.epoch, score)
+        run.save_best(evaluation)
+    waited = state.epoch - state.best.epoch
+    state.finished = state.epoch >= config.num_epochs or waited >= (
+        config.early_stopping or config.num_epochs
+    )
+    log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
+    reporter.epoch(state.history)
+    run.save_epoch(log)
+    if state.finished and state.epoch < config.num_epochs:
+        reporter.message(f"Stopped early: no better model for {waited} epochs (`early_stopping`).")
+
+
+def best_score(run: Run, evaluation: Evaluation) -> float:
+    """Reduce an evaluation to the number that chooses the best model: larger is better."""
+    tasks = evaluation["tasks"]
+
+    def value(task: str, metric: str = "") -> float:
+        spec = run.model.head(task).spec(task)
+        main = main_metric(spec.kind, spec.scheme or Scheme.BIO)
+        return numbers(tasks[task])[metric or main]
+
+    name, _, metric = run.config.best_metric.partition(".")
+    if name == "mean":
+        return sum(value(task) for task in tasks) / len(tasks)
+    return value(name, metric)

@@ -1,0 +1,296 @@
+"""A training run put together from its configuration, and how it is saved."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manyheads.assembly import (
+    build_encoder,
+    encoder_files,
+    model_contents,
+    task_specs,
+)
+from manyheads.backends.pytorch import make_predictor
+from manyheads.batching import steps_per_epoch
+from manyheads.checkpoint import (
+    CheckpointContents,
+    epoch_path,
+    list_checkpoints,
+    load_checkpoint,
+    newest_intact,
+    prune,
+    remove_checkpoints,
+    save_checkpoint,
+    step_path,
+)
+from manyheads.config import Config
+from manyheads.devices import Compute, choose_compute
+from manyheads.encoder import Encoder
+from manyheads.encoder_source import find_encoder
+from manyheads.errors import ConfigError, ManyheadsError, RequestError, at, listing
+from manyheads.heads import make_head
+from manyheads.loading import BEST
+from manyheads.metrics import Evaluation
+from manyheads.metrics_log import METRICS_FILE, MetricsLog
+from manyheads.model import MultiTaskModel
+from manyheads.model_files import read_manifest
+from manyheads.model_folder import save_model_folder
+from manyheads.optimization import parameter_groups
+from manyheads.scoring import score
+from manyheads.state_dicts import load_state
+from manyheads.storage import explained
+from manyheads.tokenization import TextTokenizer
+from manyheads.training_data import TrainingData, load_training_data
+from manyheads.training_state import TrainingState, check_same_run
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Clock:
+    """Measures the time between lines of the log and between saves."""
+
+    def __init__(self) -> None:
+        self._lap = self._save = time.monotonic()
+
+    def lap(self) -> float:
+        """Return the seconds since the last call."""
+        now = time.monotonic()
+        elapsed, self._lap = now - self._lap, now
+        return elapsed
+
+    def saved(self) -> None:
+        """Note that the state has just been saved."""
+        self._save = time.monotonic()
+
+    def since_save(self) -> float:
+        """Return the seconds since the state was last saved."""
+        return time.monotonic() - self._save
+
+
+@dataclass
+class Run:
+    """All parts of a training run."""
+
+    config: Config
+    save_dir: Path
+    data: TrainingData
+    model: MultiTaskModel
+    tokenizer: TextTokenizer
+    max_length: int
+    compute: Compute
+    optimizer: torch.optim.Optimizer
+    state: TrainingState = field(default_factory=TrainingState)
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        return steps_per_epoch(self.data.sources, self.config.gradient_accumulation)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.config.num_epochs * self.steps_per_epoch
+
+    def evaluate(self) -> Evaluation:
+        """Score the model as it is on the validation data, in float32."""
+        exact = replace(self.compute, precision="float32")
+        predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
+        sets = [(part.records, part.tasks) for part in self.data.validation]
+        return score(predictor, sets).evaluation()
+
+    def save_is_due(self) -> bool:
+        """Tell whether a checkpoint inside the epoch is due at this step."""
+        every = self.config.checkpoint_every
+        if every is None:
+            return False
+        if isinstance(every, int):
+            return self.state.step % every == 0
+        return self.clock.since_save() >= int(every[:-1]) * _SECONDS[every[-1]]
+
+    def save_step(self, log: MetricsLog) -> Path:
+        """Save the state inside an epoch, in place of any earlier such save."""
+        path = step_path(self.save_dir, self.state.step)
+        self._save(path, log)
+        return path
+
+    def save_epoch(self, log: MetricsLog) -> Path:
+        """Save the state at the end of an epoch."""
+        path = epoch_path(self.save_dir, self.state.epoch)
+        self._save(path, log)
+        return path
+
+    def _save(self, path: Path, log: MetricsLog) -> None:
+        self.state.log_bytes = log.sync()
+        save_checkpoint(path, self.contents())
+        prune(self.save_dir, self.config.keep_checkpoints)
+        self.clock.saved()
+
+    def contents(self) -> CheckpointContents:
+        """Return all that a checkpoint holds of the run as it is."""
+        return CheckpointContents(
+            config=self.config.model_dump(mode="json"),
+            tasks=task_specs(self.model),
+            encoder=encoder_files(self.model.encoder, self.max_length),
+            model=self.model.state_dict(),
+            training={
+                "state": self.state.to_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "data": self.data.fingerprint(),
+                "precision": self.compute.precision,
+                "torch_rng": torch.get_rng_state(),
+            },
+            epoch=self.state.epoch,
+            step=self.state.step,
+        )
+
+    def restore(self, contents: CheckpointContents) -> None:
+        """Go to where a checkpoint was saved.
+
+        Raises:
+            RequestError: it is of another configuration or other data.
+            ModelError: its parameters do not fit the model.
+        """
+        training = contents.training
+        check_same_run(self.config, self.data.fingerprint(), contents.config, training["data"])
+        load_state(self.model, contents.model, at(self.save_dir))
+        self.optimizer.load_state_dict(training["optimizer"])
+        torch.set_rng_state(training["torch_rng"])
+        self.state = TrainingState.from_dict(training["state"])
+
+    def save_best(self, evaluation: Mapping[str, Any]) -> None:
+        """Write the model as it is to the folder of the best one."""
+        contents = model_contents(self.model, self.config, self.max_length, evaluation)
+        save_model_folder(self.save_dir / BEST, contents)
+
+
+def prepare_run(
+    config: Config, *, resume: bool, overwrite: bool, say: Callable[[str], None]
+) -> Run:
+    """Read data and encoder, make the model, and go to where the run left off.
+
+    Args:
+        config: the whole run.
+        resume: go on from the newest intact checkpoint.
+        overwrite: remove another run's files from `save_dir`.
+        say: takes what the user should know.
+
+    Raises:
+        ManyheadsError: the configuration, data, encoder or folder is at fault.
+    """
+    save_dir = Path(config.save_dir)
+    found = find_checkpoint(save_dir, say) if resume else None
+    if not resume:
+        make_room(save_dir, overwrite)
+    if found:
+        encoder = build_encoder(found.encoder)
+    else:
+        encoder = Encoder.from_source(find_encoder(config.model_name), config.pooling)
+    # A resumed run keeps the arithmetic it began with, whatever would be measured today.
+    precision = found.training["precision"] if found else config.precision
+    hidden = encoder.shape.hidden_size
+    compute = choose_compute(config.device, precision, config.threads, hidden)
+    say(
+        f"Training on {compute.device} with {compute.threads} threads in {compute.precision} "
+        f"({compute.reason})."
+    )
+    max_length = usable_length(config, encoder)
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    data = load_training_data(config, tokenizer, max_length, lambda text: say(f"warning: {text}"))
+    torch.manual_seed(config.seed)
+    heads = {
+        name: make_head(task, data.label_sets[name], encoder.shape)
+        for name, task in config.tasks.items()
+    }
+    model = MultiTaskModel(encoder, heads).to(compute.device)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer)
+    if found:
+        run.restore(found)
+        say(f"Resumed after step {run.state.step} of {run.total_steps}.")
+        restore_best(run, say)
+    return run
+
+
+def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointContents | None:
+    """Return the newest intact checkpoint, and tell which damaged ones were passed over."""
+    intact, refused = newest_intact(save_dir)
+    for one in refused:
+        say(f"warning: passed over a checkpoint. {one.error}")
+    if intact is None:
+        if refused:
+            raise RequestError(
+                "no checkpoint is intact", where=at(save_dir),
+                fix="Start anew with --overwrite, or put an intact checkpoint back.",
+            )  # fmt: skip
+        make_room(save_dir, overwrite=False)
+        say(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
+        return None
+    say(f"Continuing from {intact.path}.")
+    return intact.contents
+
+
+def restore_best(run: Run, say: Callable[[str], None]) -> None:
+    """Write the best model's folder again if it is damaged or gone since it was chosen."""
+    best = run.state.best.epoch
+    folder = run.save_dir / BEST
+    if not best:
+        return
+    try:
+        manifest = read_manifest(folder)
+        manifest.verify(*manifest.files)
+        return
+    except ManyheadsError as error:
+        say(f"warning: {error}")
+    contents = load_checkpoint(epoch_path(run.save_dir, best))
+    present = {name: value.clone() for name, value in run.model.state_dict().items()}
+    load_state(run.model, contents.model, at(folder))
+    run.save_best(run.state.history[best - 1]["metrics"])
+    load_state(run.model, present, at(folder))
+    say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
+
+
+def usable_length(config: Config, encoder: Encoder) -> int:
+    """Return the configured length of inputs.
+
+    Raises:
+        ConfigError: the encoder cannot read that many sub-tokens.
+    """
+    if config.max_length > encoder.max_positions:
+        raise ConfigError(
+            f"`max_length` is {config.max_length}",
+            expected=f"at most {encoder.max_positions}, which is what the encoder reads",
+        )
+    return config.max_length
+
+
+def make_room(save_dir: Path, overwrite: bool) -> None:
+    """See to it that a new run finds no other run's files in its folder.
+
+    Raises:
+        RequestError: it does, and they may not be overwritten.
+    """
+    others = [save_dir / name for name in (BEST, METRICS_FILE)]
+    remains = [file.path for file in list_checkpoints(save_dir)]
+    remains += [path for path in others if path.exists()]
+    if remains and not overwrite:
+        raise RequestError(
+            f"the folder holds another run ({listing(path.name for path in remains)})",
+            where=at(save_dir), expected="a new or empty `save_dir`",
+            fix="Continue that run with --resume, replace it with --overwrite, or choose another "
+            "`save_dir`.",
+        )  # fmt: skip
+    remove_checkpoints(save_dir)
+    for path in others:
+        with explained(path, "removed"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
