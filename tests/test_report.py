@@ -30,7 +30,7 @@ from manyheads.report import (
     show,
     track,
 )
-from manyheads.report.progress import duration, rate
+from manyheads.report.live import duration, rate
 
 MAIN = {"intent": "accuracy", "ner": "f1"}
 

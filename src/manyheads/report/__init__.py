@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyheads.report.data import data_sections
-from manyheads.report.progress import Counter, TrainingProgress, track
+from manyheads.report.progress import Counter, track
 from manyheads.report.tables import (
     Section,
     confusion_table,
@@ -12,6 +12,7 @@ from manyheads.report.tables import (
     plain,
     show,
 )
+from manyheads.report.training_progress import TrainingProgress
 
 __all__ = [
     "Counter",
