@@ -193,7 +193,7 @@ def test_every_field_is_documented() -> None:
         ),
         (
             "tasks: {a: {kind: tagging, neck_size: 3}}",
-            "`neck_size` and `neck_layers` need a `neck`",
+            "`neck_size` needs a `neck`",
         ),
         ("tasks: {a: {kind: tagging, labels: PER}}", r"labels` is 'PER'; expected a list of names"),
         ("tasks: {a: {kind: tagging, labels: []}}", r"labels` is \[\]; expected a list of names"),

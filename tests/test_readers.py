@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import string
 import sys
 import tracemalloc
@@ -165,6 +166,40 @@ def test_json_list_round_trip_whatever_the_window(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_list_module, "_CHUNK", chunk)
         assert fields(path) == items
+
+
+@given(st.lists(json_object, min_size=1, max_size=3), st.integers(1, 40), st.data())
+@QUICK
+def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
+    folder: Path, items: list[Any], chunk: int, data: st.DataObject
+) -> None:
+    text = json.dumps(items, indent=1)
+    start = data.draw(st.integers(1, len(text)))
+    cut = data.draw(st.integers(0, 2))
+    text = (
+        text[:start]
+        + data.draw(st.sampled_from(["", "]", "{", ",", '"', "\\", "-", "é"]))
+        + (text[start + cut :])
+    )
+    try:
+        expected: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        expected = error
+    found: Any
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_list_module, "_CHUNK", chunk)
+        try:
+            found = fields(write(folder / "broken.json", text))
+        except DataError as error:
+            found = str(error)
+    if isinstance(expected, json.JSONDecodeError):
+        place = re.search(r":([0-9]+) .*broken JSON at column ([0-9]+)", str(found))
+        is_no_object = "the record is" in str(found)
+        assert is_no_object or (
+            place and [*map(int, place.groups())] == ([expected.lineno, expected.colno])
+        )
+    else:
+        assert found == expected or "the record is" in found or "no record" in found
 
 
 @given(st.lists(st.tuples(text_without_nul, text_without_nul), min_size=1, max_size=5))

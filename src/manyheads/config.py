@@ -63,6 +63,10 @@ Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 
 
+def _default(model: type[BaseModel], field: str) -> object:
+    return model.model_fields[field].default
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
@@ -148,13 +152,12 @@ class TaskConfig(_Strict):
             (("threshold",), ("multilabel",)),
         ):
             for option in options:
-                default = type(self).model_fields[option].default
+                default = _default(type(self), option)
                 if self.kind not in kinds and getattr(self, option) != default:
                     raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
-        if self.neck == "none" and (
-            "neck_size" in self.model_fields_set or "neck_layers" in self.model_fields_set
-        ):
-            raise ValueError("`neck_size` and `neck_layers` need a `neck`")
+        for option in ("neck_size", "neck_layers"):
+            if self.neck == "none" and getattr(self, option) != _default(type(self), option):
+                raise ValueError(f"`{option}` needs a `neck`")
         return self
 
 
@@ -240,11 +243,16 @@ class Config(_Strict):
             standard = _standard_tasks(self.num_classes, self.num_ner_labels)
             tasks = {name: TaskConfig(**task) for name, task in standard.items()}
             object.__setattr__(self, "tasks", tasks)
-        elif self.num_classes is not None or self.num_ner_labels is not None:
-            raise ValueError(
-                "`num_classes` and `num_ner_labels` are for configurations without "
-                "`tasks`; set `tasks.NAME.num_labels`"
-            )
+            return self
+        for task, key in (("classification", "num_classes"), ("ner", "num_ner_labels")):
+            number = getattr(self, key)
+            if number is not None and (
+                task not in self.tasks or self.tasks[task].num_labels != number
+            ):
+                raise ValueError(
+                    "`num_classes` and `num_ner_labels` are for configurations without `tasks`; "
+                    "set `tasks.NAME.num_labels`"
+                )
         return self
 
     @model_validator(mode="after")

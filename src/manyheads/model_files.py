@@ -114,6 +114,9 @@ class Manifest:
     """The configuration of the run that made the model."""
     versions: Mapping[str, str] = field(repr=False)
     files: Mapping[str, StoredFile] = field(repr=False)
+    shared_tensors: Mapping[str, Mapping[str, str]] = field(repr=False)
+    """By safetensors file: for each name without a tensor of its own, the name of the one it
+    shares."""
 
     def path(self, name: str) -> Path:
         """Return the path of one of the model's files, without looking at it.
@@ -315,6 +318,16 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
     refuse_code(config, f"{where}/{LAYOUT.config}")
 
 
+def read_tokenizer(manifest: Manifest) -> str:
+    """Read the text of `tokenizer.json`, for the `tokenizers` library.
+
+    Raises:
+        ModelError: it is not as it was saved.
+        StorageError: it cannot be read.
+    """
+    return manifest.read(LAYOUT.tokenizer).decode("utf-8", "replace")
+
+
 def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Read the parameters of every head, by `<task>.<parameter>`.
 
@@ -342,6 +355,7 @@ def not_tensors(error: Exception, path: Path) -> ModelError:
 def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
     fields = Fields(values, where, _GET_AGAIN)
     encoder, listed = fields.inner("encoder"), fields.inner("files")
+    shared = fields.inner("shared_tensors")
     files: dict[str, StoredFile] = {}
     for name in listed.values:
         inside(folder, name)
@@ -365,4 +379,9 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
         config=fields.get("config", dict),
         versions={key: str(value) for key, value in fields.get("versions", dict).items()},
         files=files,
+        shared_tensors={
+            file: {alias: names.get(alias, str) for alias in names.values}
+            for file in shared.values
+            for names in (shared.inner(file),)
+        },
     )

@@ -10,6 +10,7 @@ from typing import Any
 from manyheads.decoding import TaskSpec
 from manyheads.labels import Scheme, Span, spans_of, tags_of
 from manyheads.metrics import (
+    NO_ANSWER,
     UNKNOWN,
     Evaluation,
     TaskMetrics,
@@ -45,7 +46,7 @@ class TaskOutcomes:
             predicted = frozenset(one.id for one in result.labels)
         else:
             gold = self._index(str(label))
-            predicted = UNKNOWN - 1 if result.id is None else result.id
+            predicted = NO_ANSWER if result.id is None else result.id
         self.gold.append(gold)
         self.predicted.append(predicted)
         return bool(gold == predicted)

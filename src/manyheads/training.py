@@ -39,8 +39,8 @@ class Reporter(Protocol):
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         """Training starts, or goes on after `done_steps`."""
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int) -> None:
-        """A task was trained for a step."""
+    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+        """A task was trained; `steps` is 0 if it shares the optimiser step of the task before."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """An epoch ended; the last entry of the history is its own."""
@@ -58,7 +58,7 @@ class Quiet:
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         """Say nothing."""
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int) -> None:
+    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
         """Say nothing."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -228,11 +228,11 @@ def count(
     source = run.data.sources[step.source]
     lengths = run.data.datasets[source.dataset].tokens
     tokens = sum(int((lengths.offsets[b + 1] - lengths.offsets[b]).sum()) for b in step.batches)
-    for task, loss in losses.items():
+    for number, (task, loss) in enumerate(losses.items()):
         value = float(loss)
         for tallies in (state.since_log, state.this_epoch):
             tallies.setdefault(task, Tally()).add(value, step.records, tokens)
-        reporter.step(task, value, step.records, tokens)
+        reporter.step(task, value, step.records, tokens, steps=0 if number else 1)
     if (state.step + 1) % run.config.log_every == 0:
         log.write(
             {

@@ -41,15 +41,17 @@ def read_bytes(path: StrPath, max_bytes: int) -> bytes:
                 fix="Correct the path.",
                 where=os.fspath(path),
             )
-        with Path(path).open("rb") as file:
-            data = file.read(max_bytes + 1)  # it may grow while it is read
+        size, data = status.st_size, b""
+        if size <= max_bytes:
+            with Path(path).open("rb") as file:
+                data = file.read(max_bytes + 1)  # it may have grown
     except OSError as error:
         raise explain(error, path, "read") from error
     except ValueError as error:  # a null byte
         raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
-    if len(data) > max_bytes:
+    if max(size, len(data)) > max_bytes:
         raise StorageError(
-            f"cannot be read: it has {max(status.st_size, len(data))} bytes",
+            f"cannot be read: it has {max(size, len(data))} bytes",
             expected=f"at most {max_bytes}",
             fix="Check that it is the file that was meant.",
             where=os.fspath(path),

@@ -12,10 +12,9 @@ import typer
 
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
 from manyheads.decoding import TaskSpec
+from manyheads.loading import resolve_model
 from manyheads.metrics import numbers
-from manyheads.model_files import Manifest, is_model_folder, read_manifest
-
-BEST = "best"
+from manyheads.model_files import Manifest, read_manifest
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -63,18 +62,13 @@ def info(
     json_file: JsonFile = None,
 ) -> None:
     """Tasks, labels, metrics, versions and files of a model; and whether its files are intact."""
-    path = Path(model)
-    if path.suffix == ".pt":
-        description = _of_checkpoint(path)
-        verify = None
-    else:
-        inner = path / BEST
-        manifest = read_manifest(inner if is_model_folder(inner) else path)
-        description, verify = _of_manifest(manifest), manifest.verify
+    path = resolve_model(model)
+    manifest = None if path.is_file() else read_manifest(path)
+    description = _of_checkpoint(path) if manifest is None else _of_manifest(manifest)
     if json_file != "-":
         _show(description)
-    if verify is not None:
-        verify()
+    if manifest is not None:
+        manifest.verify()
     write_json_to(json_file, description.to_json())
 
 
