@@ -1,0 +1,170 @@
+"""The README.md of a model folder: what the model does, how well, and how to load it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+MAX_LABELS = 40
+MAX_CELL = 60
+
+_KINDS = {
+    "classification": "text-classification",
+    "multilabel": "text-classification",
+    "tagging": "token-classification",
+}
+
+_TEMPLATE = """\
+# A sentence encoder with {count}
+
+{origin} was trained by Manyheads {version} together with {heads}.
+One forward pass answers every question about a sentence: {tasks}, and its embedding.
+
+## Tasks
+
+{task_table}
+
+## Scores
+
+{scores}
+
+## Use
+
+This folder is at once a Manyheads model, a sentence-transformers model and a transformers
+checkpoint. With Manyheads, for all of its tasks:
+
+```sh
+pip install "manyheads[train]"
+manyheads predict path/to/this/folder "A sentence of your own."
+```
+
+```python
+from manyheads import load
+
+model = load("path/to/this/folder")
+print(model.predict(["A sentence of your own."]))
+```
+
+With sentence-transformers, for its embeddings:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+embeddings = SentenceTransformer("path/to/this/folder").encode(["A sentence of your own."])
+```
+
+With transformers, for the encoder alone:
+
+```python
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+encoder = AutoModel.from_pretrained("path/to/this/folder")
+```
+
+The encoder reads up to {max_length} tokens at once; Manyheads reads longer texts in overlapping
+windows. A sentence's embedding has {hidden_size} numbers: {pooling}.
+No file here is a pickle, and none can run code. `manyheads.json` holds the checksums of all others
+but this one, which you may edit.
+"""
+
+_POOLING = {
+    "mean": "the mean of its tokens' vectors",
+    "cls": "the vector of its first token",
+    "max": "the largest of its tokens' vectors, number by number",
+}
+
+
+def model_card(
+    *,
+    tasks: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    base_model: str | None,
+    version: str,
+    pooling: str,
+    normalize: bool,
+    max_length: int,
+    hidden_size: int,
+) -> str:
+    """Write a model card in Markdown, with the front matter that model hubs read.
+
+    Args:
+        tasks: each task's `name`, `kind` and `labels`.
+        metrics: scores in the form of `evaluate --json`; may be empty.
+        base_model: the encoder that training began with, as the configuration names it.
+        version: of Manyheads.
+        pooling: how token vectors make the embedding.
+        normalize: whether the embedding has length one.
+        max_length: tokens that the encoder reads at once.
+        hidden_size: length of the embedding.
+    """
+    names = [str(task["name"]) for task in tasks]
+    body = _TEMPLATE.format(
+        count="one head" if len(tasks) == 1 else f"{len(tasks)} heads",
+        origin=f"The encoder {_cell(base_model)}" if base_model else "This encoder",
+        version=_cell(version),
+        heads="its head" if len(tasks) == 1 else "all of its heads",
+        tasks=", ".join(map(_cell, names)),
+        task_table=_table(
+            ["task", "kind", "labels"],
+            ([_cell(t["name"]), _cell(t["kind"]), _labels(t["labels"])] for t in tasks),
+        ),
+        scores=_scores(metrics),
+        pooling=_POOLING[pooling] + (", scaled to length one" if normalize else ""),
+        max_length=max_length,
+        hidden_size=hidden_size,
+    )
+    return f"---\n{_front_matter(tasks, base_model)}---\n\n{body}"
+
+
+def _front_matter(tasks: Sequence[Mapping[str, Any]], base_model: str | None) -> str:
+    kinds = sorted({_KINDS[task["kind"]] for task in tasks if task["kind"] in _KINDS})
+    matter: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["manyheads", "sentence-transformers", "transformers", *kinds],
+    }
+    # Only what can be a name on a hub: a path on the machine that trained is nobody's business.
+    if base_model and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base_model, re.ASCII):
+        matter["base_model"] = base_model
+    text: str = yaml.safe_dump(matter, sort_keys=False)
+    return text
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    """Make a table of every score that is one number; the others are in `manyheads.json`."""
+    rows = [
+        [_cell(task), _cell(metric), f"{value:.4f}"]
+        for task, scores in metrics.get("tasks", {}).items()
+        for metric, value in scores.items()
+        if isinstance(value, float)
+    ]
+    if isinstance(metrics.get("frame_accuracy"), float):
+        rows.append(["all", "frame accuracy", f"{metrics['frame_accuracy']:.4f}"])
+    if not rows:
+        return "None were recorded."
+    records = metrics.get("records")
+    data = f"the {records} records of the validation data" if records else "the validation data"
+    return f"On {data}, as shares of 1.\n\n{_table(['task', 'metric', 'value'], rows)}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _labels(labels: Sequence[str]) -> str:
+    shown = ", ".join(_cell(label) for label in labels[:MAX_LABELS])
+    return shown if len(labels) <= MAX_LABELS else f"{shown}, ... ({len(labels)} in all)"
+
+
+def _cell(value: object) -> str:
+    """Write a name so that it stays one piece of plain text in Markdown, whatever it holds."""
+    text = str(value)
+    text = text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}..."
+    text = re.sub(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+", " ", text).strip()
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return re.sub(r"([\\`*_\[\]<>|#&~$!])", r"\\\1", text)
