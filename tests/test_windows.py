@@ -83,6 +83,7 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
             shared = set(tokens) & set(body(encoding, following.ids))
             assert len(shared) <= stride
             border = tokens[-1] + 1
+            assert border < body(encoding, following.ids)[-1] + 1
             # Cut within a word only if the word is longer than a window.
             assert border in starts or not any(tokens[0] < s <= border for s in starts)
     assert seen == set(everything)
@@ -121,6 +122,15 @@ def test_truncation_does_not_cut_a_word() -> None:
     assert encoding.word_tokens.tolist() == [1, 2, 3]
     kept, lost = truncate(encoding, 5)
     assert (len(kept.ids), lost) == (4, 1)
+
+
+def test_neighbouring_windows_share_the_stride_and_each_decides_half_of_it() -> None:
+    encoding = make_encoding(26, list(range(26)))
+    parts = windows(encoding, 12, 4)
+    assert [body(encoding, part.ids) for part in parts] == [
+        list(range(10)), list(range(6, 16)), list(range(12, 22)), list(range(18, 26)),
+    ]  # fmt: skip
+    assert [part.decides for part in parts] == [(0, 8), (8, 14), (14, 20), (20, 26)]
 
 
 def test_a_word_longer_than_a_window_is_decided_by_its_beginning() -> None:

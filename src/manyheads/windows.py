@@ -235,16 +235,15 @@ def _owners(
 ) -> NDArray[np.int64]:
     """Choose for each word the window in which it has most context; returns [W], ascending.
 
-    Context is the number of tokens to the nearer border of the window; the text's own beginning
-    and end are no borders, as nothing is missing beyond them. The first of equals is taken.
+    Context is the number of tokens from the word to the nearer border of the window. The borders
+    of the text itself need no exception: a window that ends with it reaches further than the one
+    before in any case. The first of equals is taken.
     """
     ends = np.append(starts[1:], size)
     owners = np.zeros(len(starts), np.int64)
     most = np.full(len(starts), np.iinfo(np.int64).min)
     for i, ((start, end), (first, last)) in enumerate(zip(spans, bounds, strict=True)):
-        before = starts[first:last] - (start if start > 0 else -size)
-        after = (end if end < size else 2 * size) - ends[first:last]
-        context = np.minimum(before, after)
+        context = np.minimum(starts[first:last] - start, end - ends[first:last])
         better = context > most[first:last]
         owners[first:last][better] = i
         most[first:last][better] = context[better]
