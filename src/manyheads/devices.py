@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, shorten
 
 BF16_GAIN = 1.2
 """How much faster bf16 products must be than float32 ones to be chosen."""
@@ -50,12 +51,16 @@ def choose_device(name: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that is there.
 
     Raises:
-        RequestError: it is not.
+        RequestError: it is not there, or not a name of one.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise RequestError(
+            f"there is no device {shorten(name)}", expected="auto, cpu, cuda, cuda:N or mps"
+        )
     device = torch.device(name)
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     there = device.type == "cpu" or (

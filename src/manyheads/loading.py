@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from manyheads.config import Config
-from manyheads.errors import ModelError, at, listing
+from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
 from manyheads.model_files import is_model_folder
 from manyheads.predict import Predictor
 
@@ -17,6 +17,8 @@ StrPath = str | os.PathLike[str]
 Prefer = Literal["best", "latest"]
 BEST = "best"
 """The folder of the best model in a run's folder."""
+BACKENDS = ("auto", "torch")
+"""What can run a model; `auto` is the fastest that there is for it."""
 
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
@@ -76,7 +78,13 @@ def load_model(
 
     Raises:
         ModelError: there is no such model, or it is damaged.
+        RequestError: there is no such backend or device.
     """
+    if backend not in BACKENDS:
+        raise RequestError(
+            f"there is no backend {shorten(backend)}{nearest(backend, BACKENDS)}",
+            expected=f"one of: {listing(BACKENDS)}",
+        )
     path = resolve_model(model, prefer)
     try:
         from manyheads.backends import pytorch

@@ -119,7 +119,7 @@ def _show(description: Description) -> None:
         tasks.add_row(
             cell(spec.name), cell(spec.kind), cell(spec.decoder or "-"), f"{len(spec.labels):,}"
         )
-    encoder = make_table(["encoder", ""])
+    encoder = make_table(["setting", "value"])
     for name, value in {
         **description.encoder,
         "from": description.config.get("model_name"),
