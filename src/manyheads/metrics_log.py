@@ -41,6 +41,8 @@ class MetricsLog:
                 )  # fmt: skip
             self._file = path.open("ab" if length else "wb")
             self._file.truncate(length)
+            # Appending goes to the end by itself, but the position told is where it was before.
+            self._file.seek(length)
 
     def __enter__(self) -> MetricsLog:
         return self
