@@ -16,6 +16,7 @@ from torch import Tensor
 
 from manyheads.batching import Step, plan_epoch, step_seed
 from manyheads.config import Config
+from manyheads.dataset import UNLABELLED
 from manyheads.errors import ManyheadsError, listing
 from manyheads.interrupts import Stopped, StopRequest
 from manyheads.labels import Scheme
@@ -138,10 +139,17 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
         )
         for step in plan[state.step_in_epoch :]:
             losses = forward_backward(run, step)
-            if update(run, step, losses):
-                count(run, step, losses, log, reporter)
+            if update(run, losses):
+                count(run, step, losses, reporter)
+            elif config.on_nonfinite == "skip":
+                state.skipped += 1
+            else:
+                run.save_step(log)
+                raise _not_finite(run, step, losses)
             state.step += 1
             state.step_in_epoch += 1
+            if state.step % config.log_every == 0:
+                log_step(run, log)
             if stop.signal_number is not None:
                 path = run.save_step(log)
                 raise Stopped(
@@ -157,38 +165,51 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
 def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     """Add up the gradients of a step's batches.
 
+    Each task's loss is the mean over all that is labelled in the step, so that a step of several
+    batches has the gradient of one large batch.
+
     Returns:
-        Each task's loss, a float32 scalar: the mean over the step's batches, before weights.
+        Each task's loss before its weight, a float32 scalar.
     """
     model, source = run.model, run.data.sources[step.source]
     dataset = run.data.datasets[source.dataset]
     device = run.compute.device
     model.train()
     torch.manual_seed(step_seed(run.config.seed, run.state.step))
+    batches = [dataset.inputs(rows, model.encoder.pad_id) for rows in step.batches]
+    targets = {
+        task: [
+            dataset.targets[task].collate(rows, inputs.word_tokens.shape[1])
+            for rows, inputs in zip(step.batches, batches, strict=True)
+        ]
+        for task in source.tasks
+    }
+    shares = {task: _shares(parts) for task, parts in targets.items()}
     losses = {task: torch.zeros((), device=device) for task in source.tasks}
-    for rows in step.batches:
-        share = len(rows) / step.records
-        inputs = dataset.inputs(rows, model.encoder.pad_id).to(device)
+    for number, inputs in enumerate(batches):
         with run.compute.autocast():
-            outputs = model(inputs, source.tasks)
+            outputs = model(inputs.to(device), source.tasks)
         total = torch.zeros((), device=device)
         for task in source.tasks:
-            targets = dataset.targets[task].collate(rows, inputs.word_tokens.shape[1])
-            loss = model.head(task).loss(outputs[task], targets.to(device))
+            loss = model.head(task).loss(outputs[task], targets[task][number].to(device))
+            share = shares[task][number]
             losses[task] = losses[task] + share * loss.detach()
             total = total + run.config.tasks[task].weight * share * loss
         total.backward()  # type: ignore[no-untyped-call]
     return losses
 
 
-def update(run: Run, step: Step, losses: Mapping[str, Tensor]) -> bool:
+def _shares(targets: Sequence[Tensor]) -> list[float]:
+    """Return which share of all that is labelled in some batches each of them holds."""
+    counts = [int((part != UNLABELLED).sum()) for part in targets]
+    return [count / max(1, sum(counts)) for count in counts]
+
+
+def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
     """Make the optimiser step, unless a loss or the gradient is not finite.
 
     Returns:
         Whether the step was made.
-
-    Raises:
-        TrainingError: it was not, and the configuration says to stop then.
     """
     state, config = run.state, run.config
     set_rates(
@@ -200,12 +221,7 @@ def update(run: Run, step: Step, losses: Mapping[str, Tensor]) -> bool:
     if finite:
         run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    if finite:
-        return True
-    if config.on_nonfinite == "stop":
-        raise _not_finite(run, step, losses)
-    state.skipped += 1
-    return False
+    return finite
 
 
 def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingError:
@@ -215,15 +231,14 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingE
     return TrainingError(
         f"the loss or its gradient is not finite at step {run.state.step + 1} (loss: {told}) on "
         f"the records {listing(places)}",
-        fix="Look at these records; lower `learning_rate` or `head_learning_rate`, use `precision:"
-        " float32`, or go on without such steps with --resume --on-nonfinite skip.",
+        fix="The state before this step is saved. Look at these records; lower `learning_rate` or "
+        "`head_learning_rate`, use `precision: float32`, or go on without such steps with --resume "
+        "--on-nonfinite skip.",
     )
 
 
-def count(
-    run: Run, step: Step, losses: Mapping[str, Tensor], log: MetricsLog, reporter: Reporter
-) -> None:
-    """Add a step to the tallies, show it, and log them when it is time."""
+def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter) -> None:
+    """Add a step to the tallies, and show it."""
     state = run.state
     source = run.data.sources[step.source]
     lengths = run.data.datasets[source.dataset].tokens
@@ -233,19 +248,23 @@ def count(
         for tallies in (state.since_log, state.this_epoch):
             tallies.setdefault(task, Tally()).add(value, step.records, tokens)
         reporter.step(task, value, step.records, tokens, steps=0 if number else 1)
-    if (state.step + 1) % run.config.log_every == 0:
-        log.write(
-            {
-                "event": "step",
-                "step": state.step + 1,
-                "epoch": state.epoch + 1,
-                "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
-                "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
-                "skipped": state.skipped,
-                "seconds": round(run.clock.lap(), 3),
-            }
-        )
-        state.since_log = {}
+
+
+def log_step(run: Run, log: MetricsLog) -> None:
+    """Write down the losses since the last line of the log."""
+    state = run.state
+    log.write(
+        {
+            "event": "step",
+            "step": state.step,
+            "epoch": state.epoch + 1,
+            "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
+            "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
+            "skipped": state.skipped,
+            "seconds": round(run.clock.lap(), 3),
+        }
+    )
+    state.since_log = {}
 
 
 def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
@@ -266,7 +285,6 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
     state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
     if entry["best"]:
         state.best = Best(state.epoch, score)
-        run.save_best(evaluation)
     waited = state.epoch - state.best.epoch
     state.finished = state.epoch >= config.num_epochs or waited >= (
         config.early_stopping or config.num_epochs
@@ -274,6 +292,9 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     reporter.epoch(state.history)
     run.save_epoch(log)
+    if entry["best"]:
+        # After the checkpoint, from which a resumed run can write this folder again.
+        run.save_best(evaluation)
     if state.finished and state.epoch < config.num_epochs:
         reporter.message(f"Stopped early: no better model for {waited} epochs (`early_stopping`).")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from manyheads.dataset import Dataset, build_dataset
 from manyheads.errors import DataError, listing
 from manyheads.labels import LabelSet
 from manyheads.records import Record, discover_labels, read_records, unseen_labels
+from manyheads.storage import sha256
 from manyheads.tokenization import TextTokenizer
 
 
@@ -29,8 +31,16 @@ class TrainingData:
     """One per validation file."""
 
     def fingerprint(self) -> list[str]:
-        """Return a checksum of each training file's content, as training sees it."""
-        return [dataset.fingerprint() for dataset in self.datasets]
+        """Return checksums of all content: the labels' names, then each file's.
+
+        Where the files lie is no part of it, nor is what training does not see.
+        """
+        names = {task: labels.names for task, labels in self.label_sets.items()}
+        return [
+            sha256(repr(sorted(names.items())).encode()),
+            *(dataset.fingerprint() for dataset in self.datasets),
+            *(part.fingerprint() for part in self.validation),
+        ]
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,14 @@ class ValidationSet:
     path: str
     tasks: tuple[str, ...]
     records: tuple[Record, ...]
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the texts and labels."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            content = (record.text, record.tokens, sorted(record.labels.items()))
+            digest.update(repr(content).encode())
+        return digest.hexdigest()
 
 
 def load_training_data(

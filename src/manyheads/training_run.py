@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ from manyheads.config import Config
 from manyheads.devices import Compute, choose_compute
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
-from manyheads.errors import ConfigError, ManyheadsError, RequestError, at, listing
+from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
 from manyheads.heads import make_head
 from manyheads.loading import BEST
 from manyheads.metrics import Evaluation
@@ -48,7 +49,7 @@ from manyheads.state_dicts import load_state
 from manyheads.storage import explained
 from manyheads.tokenization import TextTokenizer
 from manyheads.training_data import TrainingData, load_training_data
-from manyheads.training_state import TrainingState, check_same_run
+from manyheads.training_state import TrainingState, check_same_run, differing_keys
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -179,7 +180,7 @@ def prepare_run(
     Args:
         config: the whole run.
         resume: go on from the newest intact checkpoint.
-        overwrite: remove another run's files from `save_dir`.
+        overwrite: remove another run's files from `save_dir`, once all else is in order.
         say: takes what the user should know.
 
     Raises:
@@ -187,8 +188,10 @@ def prepare_run(
     """
     save_dir = Path(config.save_dir)
     found = find_checkpoint(save_dir, say) if resume else None
-    if not resume:
-        make_room(save_dir, overwrite)
+    if not found and not overwrite:
+        refuse_other_run(save_dir, resume)
+    # For parameters that the encoder's file lacks and nobody reads, such as BERT's pooler.
+    torch.manual_seed(config.seed)
     if found:
         encoder = build_encoder(found.encoder)
     else:
@@ -216,6 +219,9 @@ def prepare_run(
         run.restore(found)
         say(f"Resumed after step {run.state.step} of {run.total_steps}.")
         restore_best(run, say)
+    else:
+        # Not before everything else is known to be in order.
+        remove_run(save_dir)
     return run
 
 
@@ -230,7 +236,6 @@ def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointCon
                 "no checkpoint is intact", where=at(save_dir),
                 fix="Start anew with --overwrite, or put an intact checkpoint back.",
             )  # fmt: skip
-        make_room(save_dir, overwrite=False)
         say(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
         return None
     say(f"Continuing from {intact.path}.")
@@ -238,22 +243,37 @@ def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointCon
 
 
 def restore_best(run: Run, say: Callable[[str], None]) -> None:
-    """Write the best model's folder again if it is damaged or gone since it was chosen."""
+    """Write the best model's folder again unless it is whole and the one that was chosen.
+
+    Raises:
+        ModelError: the checkpoint of its epoch is gone or damaged.
+    """
     best = run.state.best.epoch
-    folder = run.save_dir / BEST
     if not best:
         return
+    folder, metrics = run.save_dir / BEST, run.state.history[best - 1]["metrics"]
     try:
         manifest = read_manifest(folder)
-        manifest.verify(*manifest.files)
-        return
+        manifest.verify()
+        # What an epoch is told by: its metrics, since only a better one takes its place.
+        same_metrics = manifest.metrics == json.loads(json.dumps(metrics))
+        if same_metrics and not differing_keys(run.config, manifest.config):
+            return
+        say(f"warning: {folder} is not the model of epoch {best}.")
     except ManyheadsError as error:
         say(f"warning: {error}")
-    contents = load_checkpoint(epoch_path(run.save_dir, best))
+    path = epoch_path(run.save_dir, best)
+    if not path.exists():
+        raise ModelError(
+            f"the best model, which is that of epoch {best}, is gone or damaged",
+            where=at(folder), expected=f"its folder, or {path.name} to write it from",
+            fix="Put one of them back, or start anew with --overwrite.",
+        )  # fmt: skip
+    contents = load_checkpoint(path)
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
-    load_state(run.model, contents.model, at(folder))
-    run.save_best(run.state.history[best - 1]["metrics"])
-    load_state(run.model, present, at(folder))
+    load_state(run.model, contents.model, at(path))
+    run.save_best(metrics)
+    load_state(run.model, present, at(path))
     say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
 
 
@@ -271,26 +291,44 @@ def usable_length(config: Config, encoder: Encoder) -> int:
     return config.max_length
 
 
-def make_room(save_dir: Path, overwrite: bool) -> None:
+def refuse_other_run(save_dir: Path, resume: bool) -> None:
     """See to it that a new run finds no other run's files in its folder.
 
+    Args:
+        save_dir: the folder.
+        resume: whether a metrics log may be there: it is all that a run leaves which ended
+            before its first checkpoint.
+
     Raises:
-        RequestError: it does, and they may not be overwritten.
+        RequestError: it does.
     """
-    others = [save_dir / name for name in (BEST, METRICS_FILE)]
-    remains = [file.path for file in list_checkpoints(save_dir)]
-    remains += [path for path in others if path.exists()]
-    if remains and not overwrite:
+    others = [path for path in _beside_checkpoints(save_dir) if path.exists()]
+    if resume:
+        others = [path for path in others if path.name != METRICS_FILE]
+    remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
+    if remains:
+        go_on = "R" if resume else "Continue that run with --resume, r"
         raise RequestError(
             f"the folder holds another run ({listing(path.name for path in remains)})",
             where=at(save_dir), expected="a new or empty `save_dir`",
-            fix="Continue that run with --resume, replace it with --overwrite, or choose another "
-            "`save_dir`.",
+            fix=f"{go_on}eplace it with --overwrite, or choose another `save_dir`.",
         )  # fmt: skip
+
+
+def remove_run(save_dir: Path) -> None:
+    """Remove a run's checkpoints, log and best model.
+
+    Raises:
+        StorageError: one could not be removed.
+    """
     remove_checkpoints(save_dir)
-    for path in others:
+    for path in _beside_checkpoints(save_dir):
         with explained(path, "removed"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _beside_checkpoints(save_dir: Path) -> list[Path]:
+    return [save_dir / BEST, save_dir / METRICS_FILE]

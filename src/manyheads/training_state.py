@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
 from manyheads.errors import RequestError, shorten
 
 # What may differ between a run and its continuation: where things lie, how often they are
-# written, and on what they run. The data themselves are compared by their content.
+# written, and on what they run. The data themselves are compared by their content, and what the
+# numbers of labels mean is in the tasks.
 _FREE = frozenset(
     {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
-        "threads", "log_every", "on_nonfinite", "model_name", "num_classes", "num_ner_labels",
-        "precision",
+        "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels",
     }
 )  # fmt: skip
 
@@ -95,22 +96,16 @@ def check_same_run(
 
     Args:
         config: the present configuration.
-        data: a checksum of each training file's content.
+        data: checksums of the data's content.
         stored_config: the configuration that the checkpoint holds, as JSON values.
         stored_data: the checksums that it holds.
 
     Raises:
         RequestError: naming the keys that differ, with both values.
     """
-    present = flatten(config.model_dump(mode="json"))
-    stored = flatten(stored_config)
-    differing = [
-        f"{key} is {shorten(present.get(key))} and was {shorten(stored.get(key))}"
-        for key in sorted(present.keys() | stored.keys())
-        if key.rpartition(".")[2] not in _FREE and present.get(key) != stored.get(key)
-    ]
+    differing = differing_keys(config, stored_config)
     if not differing and data != stored_data:
-        differing = ["the training data have another content"]
+        differing = ["the data have another content"]
     if differing:
         raise RequestError(
             f"the run cannot be resumed, because its configuration has changed: "
@@ -118,6 +113,28 @@ def check_same_run(
             expected="the configuration and data that it was started with",
             fix="Restore them, or start anew with --overwrite or another `save_dir`.",
         )
+
+
+def differing_keys(config: Config, stored_config: Mapping[str, Any]) -> list[str]:
+    """Tell in which keys a configuration is another run's, with both values.
+
+    Args:
+        config: the present configuration.
+        stored_config: the one to compare it with, as JSON values.
+    """
+    present = flatten(config.model_dump(mode="json"))
+    stored = flatten(stored_config)
+    return [
+        f"{key} is {shorten(present.get(key))} and was {shorten(stored.get(key))}"
+        for key in sorted(present.keys() | stored.keys())
+        if key.rpartition(".")[2] not in _FREE
+        and _compared(key, present.get(key)) != _compared(key, stored.get(key))
+    ]
+
+
+def _compared(key: str, value: Any) -> Any:
+    # An encoder's folder may have moved; a resumed run takes its weights from the checkpoint.
+    return Path(str(value)).name if key == "model_name" else value
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
