@@ -101,6 +101,24 @@ def test_taking_the_lock_clears_away_what_killed_writers_left(tmp_path: Path) ->
         assert names(tmp_path) == [run_lock.LOCK_NAME]
 
 
+def test_a_lock_file_that_its_owner_just_removed_is_not_taken_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = run_lock.fcntl.flock
+    calls: list[int] = []
+
+    def owner_leaves_first(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / run_lock.LOCK_NAME).unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", owner_leaves_first)
+    with RunLock(tmp_path), pytest.raises(RequestError, match=f"in use by process {os.getpid()}"):
+        RunLock(tmp_path).acquire()
+    assert len(calls) == 3
+
+
 def test_a_file_system_without_locks_is_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

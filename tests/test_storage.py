@@ -281,6 +281,31 @@ def test_cleaning_up_spares_living_writers_and_other_names(tmp_path: Path) -> No
     }
 
 
+def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = leftovers.fcntl.flock
+    victims: list[str] = []
+
+    def clean_up_first(descriptor: int, operation: int) -> None:
+        if len(victims) < 2:
+            (victim,) = tmp_path.glob(".*.manyheads-tmp")
+            victim.rmdir() if victim.is_dir() else victim.unlink()
+            victims.append(victim.name)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(leftovers.fcntl, "flock", clean_up_first)
+    write_bytes(tmp_path / "file", NEW)
+    assert len(set(victims)) == 2
+    victims.clear()
+    with atomic_folder(tmp_path / "best") as folder:
+        fill(folder, NEW)
+    assert len(set(victims)) == 2
+    assert contents(tmp_path) == {"file": NEW} | {
+        f"best/{name}": data for name, data in expected(NEW).items()
+    }
+
+
 def test_without_locks_only_old_leftovers_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,13 @@ def test_what_is_no_whole_torch_file_is_refused(data: bytes, message: str) -> No
         read(data)
 
 
+def test_a_flipped_bit_in_the_pickle_is_damage_and_not_an_attack() -> None:
+    data = bytearray(torch_file(program(glob("torch.FloatStorage"))))
+    data[data.index(b"Float")] ^= 1
+    with pytest.raises(ModelError, match=r"is damaged: its description .*data\.pkl\) has changed"):
+        read(bytes(data))
+
+
 def test_another_zip_is_refused() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
