@@ -1,0 +1,367 @@
+"""A run that was stopped anywhere and resumed makes, to the bit, the model of one that was not."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from manyheads.checkpoint import epoch_path, list_checkpoints, load_checkpoint, step_path
+from manyheads.config import Config
+from manyheads.errors import ModelError, RequestError
+from manyheads.interrupts import Stopped
+from manyheads.training import train
+from manyheads.training_run import Run
+from training_setup import (
+    Killed,
+    Spy,
+    config,
+    digest,
+    log_lines,
+    sentences,
+    write_records,
+)
+
+EPOCHS = 2
+STEPS = 10
+"""Of the whole run: per epoch three of the larger task and two of the smaller."""
+
+
+def hard_config(folder: Path, **changes: Any) -> Config:
+    """Dropout, two tasks of different sizes, accumulation and bf16."""
+    if not (folder / "classes.jsonl").exists():
+        write_records(folder / "classes.jsonl", sentences(21, 3, fields=["label"]))
+        write_records(folder / "tags.jsonl", sentences(11, 4, fields=["ner"]))
+    values: dict[str, Any] = {
+        "tasks": {
+            "intent": {"kind": "classification", "train_file": str(folder / "classes.jsonl")},
+            "ner": {
+                "kind": "tagging", "train_file": str(folder / "tags.jsonl"), "dropout": 0.3,
+                "decoder": "crf", "neck": "bilstm", "neck_size": 8,
+            },
+        },
+        "num_epochs": EPOCHS,
+        "gradient_accumulation": 2,
+        "precision": "bf16",
+        "lr_schedule": "cosine",
+        **changes,
+    }  # fmt: skip
+    return config(folder, train_file=str(folder / "classes.jsonl"), **values)
+
+
+def stop_at(step: int) -> Callable[[int], None]:
+    """End the process, as far as the run can tell, when so many steps are done in it."""
+
+    def end(done: int) -> None:
+        if done == step:
+            raise Killed
+
+    return end
+
+
+def signal_at(step: int, number: int = signal.SIGTERM) -> Callable[[int], None]:
+    def send(done: int) -> None:
+        if done == step:
+            assert signal.getsignal(number) not in (signal.SIG_DFL, None)
+            signal.raise_signal(number)
+
+    return send
+
+
+def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
+    """Everything that must be equal to the bit: the last checkpoint and the best model's files."""
+    contents = load_checkpoint(epoch_path(save_dir, epoch))
+    return {
+        "model": dict(contents.model),
+        "training": contents.training,
+        "best": digest(save_dir / "best"),
+        "log": log_lines(save_dir),
+    }
+
+
+def assert_equal(one: Any, other: Any, place: str = "") -> None:
+    if isinstance(one, Tensor):
+        assert one.dtype == other.dtype, place
+        assert torch.equal(one, other), place
+    elif isinstance(one, Mapping):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            # The log says how long things took, so that its length is not always the same.
+            if key not in ("log_bytes", "save_dir"):
+                assert_equal(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{place}[{i}]")
+    else:
+        assert one == other, place
+
+
+@functools.cache
+def undisturbed(base: Path) -> dict[str, Any]:
+    folder = base / "undisturbed"
+    train(hard_config(folder))
+    return state_of(folder / "saved")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+def compare(base: Path, save_dir: Path) -> None:
+    """Compare with the undisturbed run; `best` names the folder of its run in its files."""
+    expected, found = undisturbed(base), state_of(save_dir)
+    # Where the model was saved is part of what it says of itself.
+    for name in ("manyheads.json", "README.md"):
+        expected["best"].pop(name, None)
+        found["best"].pop(name)
+    assert_equal(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("step", "every"),
+    [(1, None), (2, 1), (3, 2), (5, 2), (6, None), (7, 3), (8, 1), (9, 4), (STEPS, 2)],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    base: Path, tmp_path: Path, step: int, every: int | None
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=every)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(step)))
+    spy = Spy()
+    train(settings, resume=True, reporter=spy)
+    assert spy.said("Continuing from" if every or step > STEPS // 2 else "from the beginning")
+    compare(base, tmp_path / "saved")
+
+
+def test_a_run_killed_in_every_step_goes_on_as_if_nothing_had_happened(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=1)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(2)))
+    for done in range(1, STEPS):
+        spy = Spy(stop_at(2))
+        if done < STEPS - 1:
+            with pytest.raises(Killed):
+                train(settings, resume=True, reporter=spy)
+        else:
+            train(settings, resume=True, reporter=spy)
+        assert spy.said(f"Resumed after step {done} of {STEPS}")
+    compare(base, tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "status"), [(2, signal.SIGTERM, 143), (5, signal.SIGINT, 130)]
+)
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
+    base: Path, tmp_path: Path, step: int, number: signal.Signals, status: int
+) -> None:
+    settings = hard_config(tmp_path)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped, match=rf"after step {step} of {STEPS}; .*mtl_step{step}.pt is saved"
+                       r".*--resume") as caught:  # fmt: skip
+        train(settings, reporter=Spy(signal_at(step, number)))
+    assert caught.value.exit_status == status
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert step_path(tmp_path / "saved", step).exists()
+    train(settings, resume=True)
+    compare(base, tmp_path / "saved")
+
+
+def test_steps_that_a_log_does_not_show_are_not_lost(tmp_path: Path) -> None:
+    # Long pauses between lines: what is counted for the next line must go along, and the file's
+    # length stay right although nothing is written between two saves.
+    logged = {"log_every": 4, "checkpoint_every": 1}
+    train(hard_config(tmp_path / "a", **logged))
+    settings = hard_config(tmp_path / "b", **logged)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(6)))
+    for _ in range(3):
+        with pytest.raises(Killed):
+            train(settings, resume=True, reporter=Spy(stop_at(2)))
+    train(settings, resume=True)
+    assert log_lines(tmp_path / "b" / "saved") == log_lines(tmp_path / "a" / "saved")
+
+
+@pytest.fixture(scope="module")
+def stopped(base: Path) -> Path:
+    """The folder of a run that was killed in its second epoch, and had chosen a best model."""
+    settings = hard_config(base / "stopped", checkpoint_every=1)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(8)))
+    return base / "stopped"
+
+
+@pytest.fixture
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of that run for a test to change."""
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_without_a_checkpoint_a_resumed_run_begins_and_says_so(base: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(hard_config(tmp_path), resume=True, reporter=spy)
+    assert spy.said("There is no checkpoint")
+    assert spy.said("training starts from the beginning")
+    compare(base, tmp_path / "saved")
+
+
+def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path) -> None:
+    first = train(hard_config(tmp_path))
+    before = digest(tmp_path / "saved")
+    spy = Spy()
+    again = train(hard_config(tmp_path), resume=True, reporter=spy)
+    assert spy.said("is finished; nothing is left to do")
+    assert not spy.losses
+    assert (again.best_epoch, again.best_score) == (first.best_epoch, first.best_score)
+    assert digest(tmp_path / "saved") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 8}, "batch_size is 8 and was 4"),
+        ({"seed": 1}, "seed is 1 and was 42"),
+        ({"num_epochs": 3}, "num_epochs is 3 and was 2"),
+        ({"precision": "float32"}, "precision is 'float32' and was 'bf16'"),
+        ({"learning_rate": 0.5}, "learning_rate is 0.5 and was 0.001"),
+        ({"model_name": "distilbert-base-uncased"}, "model_name is 'distilbert-base-uncased' and"),
+    ],
+)
+def test_a_changed_configuration_is_refused_with_the_key_and_both_values(
+    copied: Path, change: dict[str, Any], message: str
+) -> None:
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=f"cannot be resumed.*{message}.*Restore"):
+        train(hard_config(copied, **change), resume=True)
+    assert digest(copied / "saved") == before
+
+
+def test_a_changed_task_is_refused_with_its_key(copied: Path) -> None:
+    settings = hard_config(copied)
+    tasks = {name: task.model_dump() for name, task in settings.tasks.items()}
+    tasks["ner"]["dropout"] = 0.0
+    with pytest.raises(RequestError, match=r"tasks\.ner\.dropout is 0\.0 and was 0\.3"):
+        train(hard_config(copied, tasks=tasks), resume=True)
+
+
+@pytest.mark.parametrize("file", ["classes", "tags", "valid"])
+def test_changed_data_are_refused(copied: Path, file: str) -> None:
+    path = copied / f"{file}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
+    with pytest.raises(RequestError, match="the data have another content"):
+        train(hard_config(copied), resume=True)
+
+
+def test_labels_of_another_name_are_changed_data(copied: Path) -> None:
+    for name in ("classes", "valid"):
+        path = copied / f"{name}.jsonl"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"statement"', '"telling"'), encoding="utf-8")
+    with pytest.raises(RequestError, match="the data have another content"):
+        train(hard_config(copied), resume=True)
+
+
+def test_a_run_whose_data_and_folder_moved_goes_on(base: Path, copied: Path) -> None:
+    (copied / "elsewhere").mkdir()
+    for path in copied.glob("*.jsonl"):
+        path.rename(copied / "elsewhere" / path.name)
+    (copied / "saved").rename(copied / "elsewhere" / "saved")
+    train(hard_config(copied / "elsewhere", checkpoint_every=3, log_every=1), resume=True)
+    compare(base, copied / "elsewhere" / "saved")
+
+
+@pytest.mark.parametrize("way", ["flipped", "cut", "another"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_message(
+    base: Path, copied: Path, way: str
+) -> None:
+    newest = step_path(copied / "saved", 7)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes({"flipped": data, "cut": data[:5000], "another": b"something"}[way])
+    spy = Spy()
+    train(hard_config(copied), resume=True, reporter=spy)
+    assert spy.said("passed over a checkpoint")
+    assert spy.said(newest.name)
+    assert spy.said(f"Continuing from {epoch_path(copied / 'saved', 1)}")
+    compare(base, copied / "saved")
+
+
+def test_damaged_checkpoints_alone_are_no_reason_to_start_anew(copied: Path) -> None:
+    for file in list_checkpoints(copied / "saved"):
+        file.path.write_bytes(b"damaged")
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=r"no checkpoint is intact.*--overwrite"):
+        train(hard_config(copied), resume=True)
+    assert digest(copied / "saved") == before
+
+
+def test_a_best_model_without_a_checkpoint_is_not_replaced(copied: Path) -> None:
+    for file in list_checkpoints(copied / "saved"):
+        file.path.unlink()
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=r"holds another run \(best\).*--overwrite"):
+        train(hard_config(copied), resume=True)
+    assert digest(copied / "saved") == before
+
+
+@pytest.mark.parametrize("way", ["gone", "flipped", "no heads", "another run's"])
+def test_a_best_model_that_is_damaged_is_written_again(base: Path, copied: Path, way: str) -> None:
+    best = copied / "saved" / "best"
+    weights = best / "model.safetensors"
+    before = digest(best)
+    if way == "gone":
+        shutil.rmtree(best)
+    elif way == "flipped":
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    elif way == "no heads":
+        (best / "heads.safetensors").unlink()
+    else:
+        other = hard_config(copied, seed=7, save_dir=str(copied / "other"), num_epochs=1)
+        train(other)
+        shutil.rmtree(best)
+        (copied / "other" / "best").rename(best)
+        assert digest(best) != before
+    spy = Spy(stop_at(1))
+    with pytest.raises(Killed):
+        train(hard_config(copied), resume=True, reporter=spy)
+    assert spy.said(f"Wrote {best} again from the checkpoint of epoch 1")
+    assert digest(best)["model.safetensors"] == before["model.safetensors"]
+    assert digest(best)["heads.safetensors"] == before["heads.safetensors"]
+    train(hard_config(copied), resume=True)
+    compare(base, copied / "saved")
+
+
+def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> None:
+    epoch_path(copied / "saved", 1).unlink()
+    shutil.rmtree(copied / "saved" / "best")
+    with pytest.raises(ModelError, match=r"the best model, which is that of epoch 1, is gone"):
+        train(hard_config(copied), resume=True)
+
+
+def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: Run, evaluation: Mapping[str, Any]) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save_best", killed)
+        with pytest.raises(Killed):
+            train(hard_config(tmp_path))
+    assert [file.path.name for file in list_checkpoints(tmp_path / "saved")] == ["mtl_epoch1.pt"]
+    train(hard_config(tmp_path), resume=True)
+    compare(base, tmp_path / "saved")

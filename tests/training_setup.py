@@ -1,0 +1,153 @@
+"""What tests of training share: small data, a small encoder, a reporter that remembers."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import Config, load_config
+from manyheads.training import TrainResult, train
+from tiny import tiny_encoder_folder
+
+NAMES = {"john": "PER", "mary": "PER", "peter": "PER", "anna": "PER", "emma": "PER", "paul": "PER"}
+PLACES = {"london": "LOC", "paris": "LOC", "berlin": "LOC", "rome": "LOC", "york": "LOC"}
+ENTITIES = NAMES | PLACES
+
+
+@cache
+def encoder_folder(model_type: str = "bert", pooling: str = "mean") -> Path:
+    """A tiny encoder with weights, the same for all tests of a process."""
+    folder = Path(tempfile.mkdtemp(prefix="manyheads-encoder-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return tiny_encoder_folder(folder, model_type=model_type, pooling=pooling)
+
+
+def sentences(count: int, seed: int = 0, *, fields: Sequence[str] = ("label", "ner")) -> list[Any]:
+    """Records of short sentences, one or two names or places in each; the same for a seed."""
+    draw = random.Random(seed)
+    records = []
+    for _ in range(count):
+        name, place = draw.choice(list(NAMES)), draw.choice(list(PLACES))
+        shape = draw.randrange(4)
+        tokens = [
+            ["will", name, "eat", "in", place, "?"],
+            [name, "lives", "in", place],
+            ["where", "is", name, "?"],
+            ["the", "weather", "in", place, "was", "very", "bad", "yesterday"],
+        ][shape]
+        record: dict[str, Any] = {"tokens": tokens}
+        if "label" in fields:
+            record["label"] = "question" if "?" in tokens else "statement"
+        if "ner" in fields:
+            record["ner"] = [f"B-{ENTITIES[t]}" if t in ENTITIES else "O" for t in tokens]
+        records.append(record)
+    return records
+
+
+def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
+    """Write records as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The settings of a small run on data in `folder`, which are written if they are not there."""
+    train_file, valid_file = folder / "train.jsonl", folder / "valid.jsonl"
+    if "train_file" not in changes and not train_file.exists():
+        write_records(train_file, sentences(14, 1))
+    if "valid_file" not in changes and not valid_file.exists():
+        write_records(valid_file, sentences(8, 2))
+    return {
+        "model_name": str(encoder_folder()),
+        "train_file": str(train_file),
+        "valid_file": str(valid_file),
+        "save_dir": str(folder / "saved"),
+        "max_length": 32,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "head_learning_rate": 1e-2,
+        "num_epochs": 1,
+        "threads": 1,
+        "precision": "float32",
+        "log_every": 1,
+        **changes,
+    }
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    """The configuration of a small run (see `settings`)."""
+    return load_config(None, settings(folder, **changes))
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a chance to save anything."""
+
+
+@dataclass
+class Spy:
+    """A reporter that remembers what it was told, and can end the run after a step."""
+
+    at_step: Callable[[int], None] = lambda step: None
+    """Called with the number of optimiser steps done in this process."""
+    messages: list[str] = field(default_factory=list)
+    losses: list[tuple[str, float]] = field(default_factory=list)
+    sentences: dict[str, int] = field(default_factory=dict)
+    turns: list[str] = field(default_factory=list)
+    """The task, or the first of the tasks, of each optimiser step."""
+    history: list[Mapping[str, Any]] = field(default_factory=list)
+    total_steps: int = 0
+    ended: bool = False
+
+    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+        self.total_steps = total_steps
+
+    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+        self.losses.append((task, loss))
+        self.sentences[task] = self.sentences.get(task, 0) + sentences
+        if steps:
+            self.turns.append(task)
+            self.at_step(len(self.turns))
+
+    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
+        self.history = list(history)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def end(self) -> None:
+        self.ended = True
+
+    def said(self, part: str) -> bool:
+        """Whether a message had this part."""
+        return any(part in message for message in self.messages)
+
+
+def run(folder: Path, **changes: Any) -> tuple[TrainResult, Spy]:
+    """Train a small model from the beginning."""
+    spy = Spy()
+    return train(config(folder, **changes), reporter=spy), spy
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file under a folder, but those by which a running process is known."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".manyheads.")
+    }
+
+
+def log_lines(save_dir: Path) -> list[dict[str, Any]]:
+    """The lines of the metrics log, without the seconds."""
+    lines = (save_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
