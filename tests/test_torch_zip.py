@@ -203,6 +203,7 @@ def test_leaves_are_met_in_order_with_their_paths() -> None:
         (torch_file(program(b"N"))[:60], "is damaged: it is cut"),
         (torch_file(program(b"N")) + b"x", "is damaged: it is cut"),
     ],
+    ids=["empty", "text", "the mark of a ZIP", "a byte short", "half", "a byte too long"],
 )
 def test_what_is_no_whole_torch_file_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ModelError, match=message):
