@@ -410,8 +410,9 @@ def test_what_is_no_model_folder_is_refused(tmp_path: Path, source: Path) -> Non
 
 
 def test_a_folder_that_a_killed_writer_moved_aside_is_found(best: Path) -> None:
-    best.rename(best.with_name(".best.0123abcd.manyheads-old"))
-    load_model_folder(best)
+    for find in (is_model_folder, load_model_folder):
+        best.rename(best.with_name(".best.0123abcd.manyheads-old"))
+        assert find(best)
 
 
 # Hostile folders

@@ -192,7 +192,12 @@ class Manifest:
 
 
 def is_model_folder(path: StrPath) -> bool:
-    """Tell whether a path is a folder that says it is a Manyheads model, intact or not."""
+    """Tell whether a path is a folder that says it is a Manyheads model, intact or not.
+
+    A folder that a killed writer had moved aside is put back first.
+    """
+    if not Path(path).exists():
+        recover_folder(path)
     return (Path(path) / LAYOUT.manifest).is_file()
 
 
@@ -206,9 +211,7 @@ def read_manifest(folder: StrPath) -> Manifest:
     """
     root = Path(folder)
     path = root / LAYOUT.manifest
-    if not root.exists():
-        recover_folder(root)
-    if not path.is_file():
+    if not is_model_folder(root):
         raise ModelError(
             f"has no {LAYOUT.manifest}" if root.is_dir() else "is not a folder that exists",
             expected="a model folder that Manyheads wrote, such as saved_model/best",
