@@ -377,6 +377,16 @@ def test_truncation_is_a_warning_and_an_error_where_it_loses_labels(
     assert not report.ok
 
 
+def test_an_entity_that_ends_where_the_first_lost_word_begins_is_kept(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    path = write(tmp_path / "x.jsonl", entity("to Paris....", 3, 8))
+    report = check_data([path], {"t": TAGS}, tokenizer, max_length=4)
+    assert only(report, Kind.TRUNCATED)
+    assert report.files[0].words_lost == 4
+    assert Kind.LOST_LABEL not in report.counts
+
+
 def test_labels_are_judged_over_all_files(tmp_path: Path) -> None:
     train = write(
         tmp_path / "train.jsonl", {"text": "a", "label": "yes"}, {"text": "b", "label": "no"}

@@ -118,6 +118,7 @@ def test_classes_are_names_or_indices() -> None:
     assert label(CLASS, known, label="1") == "pos"
     assert label(CLASS, LabelSet(("false", "true")), label=True) == "true"
     assert label(CLASS, label=3) == "3"
+    assert label(CLASS, label="größer als") == "größer als"
     assert label(TaskConfig(kind="classification", field="intent"), known, intent="pos") == "pos"
 
 
@@ -219,6 +220,8 @@ def test_plain_classes_are_a_span_a_token() -> None:
     spans = (Span(0, 1, "VERB"), Span(2, 3, "NOUN"))
     assert label(TAGS, known, text=None, tokens=["a", "b"], ner=["VERB", "NOUN"]) == spans
     assert label(TAGS, known, text=None, tokens=["a", "b"], ner=[1, 0]) == spans
+    with_o = TagSet(("O", "VERB"), Scheme.PLAIN)
+    assert label(TAGS, with_o, text=None, tokens=["a"], ner=["O"]) == (Span(0, 1, "O"),)
 
 
 def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
@@ -405,6 +408,13 @@ def test_indices_make_names_of_their_own(tmp_path: Path) -> None:
     assert discover(tmp_path, five, {"ner": [0, 1]}) == TagSet.of_types("12")
     four = TaskConfig(kind="tagging", num_labels=4)
     assert discover(tmp_path, four, {"ner": [0, 1]}) == TagSet(tuple("0123"), Scheme.PLAIN)
+
+
+def test_as_many_labels_as_the_configuration_says_are_fine(tmp_path: Path) -> None:
+    two = TaskConfig(kind="classification", num_labels=2)
+    assert discover(tmp_path, two, *classes("b", "a")).names == ("a", "b")
+    five = TaskConfig(kind="tagging", num_labels=5)
+    assert len(discover(tmp_path, five, {"ner": ["B-x", "I-y"]})) == 5
 
 
 def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
