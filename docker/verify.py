@@ -133,6 +133,7 @@ def make_root(folder: Path, wheels: Path | None) -> Root:
         ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv",
          SUITE, str(folder)], check=True,
     )  # fmt: skip
+    folder.chmod(0o755)  # a temporary folder is its owner's alone; a root is everyone's
     for name in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copyfile(Path("/", name), folder / name)
     inherited = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
