@@ -26,6 +26,8 @@ class FakePredictor:
         if options["tasks"] not in (None, ["classification"], ["classification", "ner"]):
             raise RequestError(f"no task {options['tasks']}")
         for text in texts:
+            if text == "refuse":
+                raise RequestError("refused")
             whole = text if isinstance(text, str) else " ".join(text)
             words = whole.split()
             entities = (Entity(words[0], "PER", 0, len(words[0]), 0.5),) if words else ()

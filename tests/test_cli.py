@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -627,25 +628,93 @@ def test_a_program_that_sends_nothing_gets_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+class Terminal:
+    """The person's end of a terminal at which `manyheads predict` runs."""
+
+    def __init__(self) -> None:
+        self.descriptor, self.other_end = pytest.importorskip("pty").openpty()
+        self.unread = b""
+
+    def expect(self, text: bytes) -> bytes:
+        """Read until some text is there, for ten seconds at most, and return what came with it."""
+        while text not in self.unread:
+            assert select.select([self.descriptor], [], [], 10)[0], self.unread
+            self.unread += os.read(self.descriptor, 4096)
+        seen, _, self.unread = self.unread.partition(text)
+        return seen
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.descriptor, keys)
+
+
 def test_at_a_terminal_examples_come_first_and_then_one_s_own_sentences() -> None:
+    terminal = Terminal()
+    talk = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(FAKE)],
+        stdin=terminal.other_end,
+        stdout=terminal.other_end,
+        stderr=subprocess.PIPE,
+    )
+    os.close(terminal.other_end)
+    try:
+        seen = terminal.expect(b"Your own sentences (Ctrl-D ends):")
+        for example in EXAMPLES:
+            assert f"> {example}".encode() in seen
+        for sentence in (b"one two three", b"four"):
+            terminal.expect(b"> ")
+            terminal.type(sentence + b"\n")
+            terminal.expect(f"Classification: {len(sentence)}\r\n".encode())
+        terminal.expect(b"> ")
+        terminal.type(b"\x04")
+        _, err = talk.communicate(timeout=20)
+    finally:
+        talk.kill()
+        talk.communicate()
+        os.close(terminal.descriptor)
+    assert (talk.returncode, err) == (0, b"")
+
+
+def test_what_cannot_be_answered_in_a_conversation_does_not_end_it(
+    run: Callable[..., SimpleNamespace], predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undecodable = UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "invalid continuation byte")
+    lines = iter([undecodable, os.fsdecode(b"caf\xe9"), "", "refuse", "fine", EOFError()])
+
+    def read(prompt: str) -> str:
+        line = next(lines)
+        if isinstance(line, BaseException):
+            raise line
+        return str(line)
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("manyheads.cli.predict.is_person", lambda stream: True)
+    monkeypatch.setattr("manyheads.cli.texts.is_person", lambda stream: True)
+    result = run("predict")
+    assert result.status == 0
+    assert [line.split(";")[0] for line in result.err.splitlines()] == [
+        "error: byte 0xe9 is not UTF-8",
+        "error: text 1: b'caf\\xe9' is not UTF-8",
+        "error: refused",
+    ]
+    assert result.out.count("Classification: ") == len(EXAMPLES) + 1
+    assert "Classification: 4\n" in result.out
+
+
+def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
-    with subprocess.Popen(
+    done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FAKE)],
         stdin=slave,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
-    ) as talk:
-        os.close(slave)
-        os.write(master, b"one two three\n\xff\n\nfour\n\x04")
-        out, err = talk.communicate(timeout=30)
+        timeout=30,
+        check=False,
+    )
+    os.close(slave)
     os.close(master)
-    assert talk.returncode == 0, err
-    assert out.index(f"> {EXAMPLES[-1]}") < out.index("Your own sentences (Ctrl-D ends):")
-    answers = out[out.index("Your own") :]
-    assert re.findall(r"Classification: (\d+)", answers) == ["13", "4"]
-    assert re.fullmatch(r"error: .*xff.* is not UTF-8.*\n", err)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("> ") == len(EXAMPLES)
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:

@@ -138,7 +138,7 @@ def predict(
         job.write(file_texts(file, input_format, when_empty), output, progress=True)
     elif output is None and form is Form.TEXT and _stdin_is_silent():
         job.show_examples()
-        if is_person(sys.stdin):
+        if is_person(sys.stdin) and is_person(sys.stdout):
             job.converse()
     else:
         count = job.write(_announced(stdin_texts(when_empty)), output, progress=True)
