@@ -233,7 +233,7 @@ class Config(_Strict):
                     f"the task name {shorten(name)} must begin with a letter and have at most 64 "
                     "letters, digits, '_' or '-'"
                 )
-            if name in ("embedding", "text", "mean"):
+            if name in ("embedding", "empty", "mean", "text", "windows"):
                 raise ValueError(f"the task name {name!r} is taken by the output's own fields")
         return tasks
 
