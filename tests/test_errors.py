@@ -84,3 +84,7 @@ def test_a_listing_shows_the_first_names_and_counts_the_rest() -> None:
     assert listing(["a", "b"]) == "a, b"
     assert listing(range(100), 3) == "0, 1, 2, ... (100 in all)"
     assert len(listing(["x" * 1_000_000])) < 150
+
+
+def test_a_listing_quotes_names_that_would_drive_a_terminal_or_are_no_unicode() -> None:
+    assert listing(["a", "\x1b[31m", "\ud800"]) == "a, '\\x1b[31m', '\\ud800'"

@@ -86,7 +86,12 @@ def shorten(value: object, limit: int = 80) -> str:
 
 
 def listing(names: Iterable[object], limit: int = 12) -> str:
-    """Join names for a message, the first few only, saying how many there are in all."""
+    """Join names for a message, the first few only, saying how many there are in all.
+
+    Names that are long, or that a terminal would act on, are quoted.
+    """
     items = [str(name) for name in names]
-    shown = ", ".join(shorten(item) if len(item) > 80 else item for item in items[:limit])
+    shown = ", ".join(
+        item if len(item) <= 80 and item.isprintable() else shorten(item) for item in items[:limit]
+    )
     return shown if len(items) <= limit else f"{shown}, ... ({len(items)} in all)"
