@@ -132,7 +132,7 @@ def test_what_cannot_be_opened_at_all_is_the_request_at_fault(tmp_path: Path) ->
     with pytest.raises(DataError, match="there is no such file"):
         check_data([path, str(tmp_path / "absent.json")])
     with pytest.raises(DataError, match="the file is given twice"):
-        check_data([path, path])
+        check_data([path, str(tmp_path / ".." / tmp_path.name / "x.jsonl")])
 
 
 def test_copies_in_a_file_are_duplicates_or_contradictions(tmp_path: Path) -> None:

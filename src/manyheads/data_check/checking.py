@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ from manyheads.data_check.data_report import (
 )
 from manyheads.data_check.file_check import FileCheck
 from manyheads.errors import DataError, at, listing, shorten
+from manyheads.readers import is_dataset_name
 from manyheads.records import LabelCollector, Paths
 from manyheads.tokenization import TextTokenizer
 
@@ -87,14 +89,17 @@ def _tasks_of_files(paths: Paths, tasks: Mapping[str, TaskConfig]) -> dict[str, 
     if isinstance(paths, Mapping):
         return {path: tuple(names) for path, names in paths.items()}
     files: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
     for path in paths:
-        if path in files:
+        real = path if is_dataset_name(path) else os.path.realpath(path)
+        if real in seen:
             raise DataError(
                 "the file is given twice",
                 where=path,
                 expected="different files",
                 fix="Validate on records that training does not see.",
             )
+        seen.add(real)
         files[path] = tuple(tasks)
     return files
 

@@ -10,8 +10,8 @@ from typing import Any
 from manyheads.errors import DataError, at
 
 MAX_RECORD_BYTES = 16 * 2**20
-"""The largest record that is read. Python objects take some twenty times the bytes of the most
-wasteful JSON, so this bounds memory at a few hundred megabytes whatever a file holds."""
+"""The largest record that is read. Python objects take up to some forty times the bytes of what
+they are read from, so this bounds memory at several hundred megabytes whatever a file holds."""
 
 
 @dataclass(frozen=True, slots=True)
