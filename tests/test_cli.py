@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,14 +22,12 @@ import pytest
 from fake_predictor import FakePredictor
 from manyheads.cli import COMMANDS, main
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
-from manyheads.cli.predict import EXAMPLES, split_arguments
+from manyheads.cli.predict import EXAMPLES, announced, split_arguments
 from manyheads.cli.texts import WhenEmpty, argument_texts, file_texts
 from manyheads.config import Config
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.interrupts import Stopped
 from tiny import tiny_tokenizer
-
-SRC = Path(__file__).parent.parent / "src"
 
 
 @pytest.fixture
@@ -621,6 +620,23 @@ def test_without_any_text_a_few_examples_are_shown(text: str | None) -> None:
     for example in EXAMPLES:
         assert f"> {example}\nClassification: {len(example)}\n" in done.stdout
     assert done.stdout.replace("\n", "").isprintable()
+
+
+def test_somebody_who_waits_for_the_command_is_told_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("manyheads.cli.predict._PATIENCE", 0.01)
+
+    def texts(pause: float) -> Iterator[str]:
+        time.sleep(pause)
+        yield "one"
+        time.sleep(0.1)
+
+    assert list(announced(texts(0.5))) == ["one"]
+    assert capsys.readouterr().err.startswith("note: reading sentences from standard input")
+    monkeypatch.setattr("manyheads.cli.predict._PATIENCE", 30.0)
+    assert list(announced(texts(0.0))) == ["one"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_program_that_sends_nothing_gets_nothing() -> None:

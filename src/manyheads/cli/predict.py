@@ -141,7 +141,7 @@ def predict(
         if is_person(sys.stdin) and is_person(sys.stdout):
             job.converse()
     else:
-        count = job.write(_announced(stdin_texts(when_empty)), output, progress=True)
+        count = job.write(announced(stdin_texts(when_empty)), output, progress=True)
         if not count and output is None and form is Form.TEXT:
             job.show_examples()
 
@@ -242,7 +242,7 @@ class _Job:
                 tell("error", str(error))
 
 
-def _announced(texts: Iterable[Text]) -> Iterator[Text]:
+def announced(texts: Iterable[Text]) -> Iterator[Text]:
     """Pass texts on; should the first not come soon, say what the command waits for."""
     note = "reading sentences from standard input, one a line; Ctrl-C ends"
     timer = Timer(_PATIENCE, lambda: tell("note", note))
