@@ -19,8 +19,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: values and files, no torch
     (
         "config", "errors", "interrupts", "labels", "leftovers", "metrics", "metrics_log",
-        "model_files", "readers", "records", "run_lock", "statistics", "storage", "torch_pickle",
-        "torch_zip", "untrusted", "yaml_files",
+        "model_additions", "model_files", "readers", "records", "run_lock", "statistics",
+        "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
     ),
     # 1: text, words and token ids; logits to labels; no torch
     ("decoding", "ragged", "results", "tokenization", "windows", "words"),
@@ -36,8 +36,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 4: verbs
     (
-        "backends", "data_check", "evaluation", "export", "loading", "predict", "scoring",
-        "training", "training_run",
+        "backends", "data_check", "evaluation", "export", "exported", "loading", "predict",
+        "scoring", "training", "training_run",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),
@@ -57,6 +57,7 @@ RUNTIME = (
     "manyheads.cli.info",
     "manyheads.cli.predict",
     "manyheads.data_check",
+    "manyheads.exported",
     "manyheads.loading",
     "manyheads.predict",
     "manyheads.report",

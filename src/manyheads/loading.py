@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from manyheads.config import Config
+from manyheads.config import Config, make_config
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
-from manyheads.model_files import is_model_folder
+from manyheads.exported import GRAPHS, fastest_backend, load_exported
+from manyheads.model_files import Manifest, is_model_folder, read_manifest
 from manyheads.predict import Predictor
 
 StrPath = str | os.PathLike[str]
 Prefer = Literal["best", "latest"]
 BEST = "best"
 """The folder of the best model in a run's folder."""
-BACKENDS = ("auto", "torch")
-"""What can run a model; `auto` is the fastest that there is for it."""
+BACKENDS = ("auto", "torch", *GRAPHS)
+"""What can run a model; `auto` is the fastest graph that it was exported to, or else PyTorch."""
 
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
@@ -44,7 +45,7 @@ def load_predictor(
 
     Args:
         model: a model folder, a checkpoint, or a run's folder (its best model).
-        backend: what runs the model; `auto` takes the fastest there is.
+        backend: one of `BACKENDS`.
         device: see `manyheads.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
@@ -71,7 +72,7 @@ def load_model(
     Args:
         model: a model folder, a checkpoint, or a run's folder.
         prefer: what of a run's folder is taken, its best model or its latest checkpoint.
-        backend: what runs the model; `auto` takes the fastest there is.
+        backend: one of `BACKENDS`.
         device: see `manyheads.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
@@ -86,6 +87,10 @@ def load_model(
             expected=f"one of: {listing(BACKENDS)}",
         )
     path = resolve_model(model, prefer)
+    if (exported := _exported(path, backend, device)) is not None:
+        manifest, graph = exported
+        predictor = load_exported(manifest, graph, threads=threads, batch_tokens=batch_tokens)
+        return LoadedModel(os.fspath(path), predictor, make_config(manifest.config))
     try:
         from manyheads.backends import pytorch
     except ImportError as error:
@@ -97,6 +102,29 @@ def load_model(
         path, device=device, threads=threads, batch_tokens=batch_tokens
     )
     return LoadedModel(os.fspath(path), predictor, config)
+
+
+def _exported(path: Path, backend: str, device: str) -> tuple[Manifest, str] | None:
+    """Choose the graph that is to run a model; None stands for PyTorch."""
+    if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
+        return None
+    if not is_model_folder(path):
+        if backend == "auto":
+            return None
+        raise ModelError(
+            f"a checkpoint has no graph for backend {backend!r}", where=at(path),
+            expected="a model folder, such as the run's best model",
+            fix="Export that one first: manyheads export MODEL",
+        )  # fmt: skip
+    if backend != "auto" and device not in ("auto", "cpu"):
+        raise RequestError(
+            f"backend {backend!r} does not run on device {device!r}",
+            expected="device cpu",
+            fix="Use --backend torch.",
+        )
+    manifest = read_manifest(path)
+    graph = fastest_backend(manifest) if backend == "auto" else backend
+    return None if graph is None else (manifest, graph)
 
 
 def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:

@@ -1,0 +1,402 @@
+"""The gate: an exported graph is used only if it answers as the trained model does.
+
+On labelled validation records each head's logits, decisions and main metric, and the sentence
+embeddings, are compared with the PyTorch model in float32. Both go through the same predictor, so
+that the batches are the same and everything but the graph is.
+
+Axes: B sentences, W words, L labels, H hidden.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import DataError, listing
+from manyheads.labels import Scheme
+from manyheads.metrics import main_metric
+from manyheads.predict import EMBEDDING, Backend, Predictor
+from manyheads.records import Record
+from manyheads.results import ClassResult, MultilabelResult, Prediction, TaggingResult
+from manyheads.scoring import Outcomes, score
+from manyheads.windows import Batch
+
+LIMIT = 0.3
+"""Points (hundredths) of its main metric that a head may lose, if nothing else is asked for."""
+
+MIN_COSINE = 0.95
+"""What the embeddings' mean cosine with the reference must reach."""
+
+EXACT_LOGITS = 1e-2
+EXACT_COSINE = 0.9999
+"""What a float32 graph must keep to: it computes the same, in another order."""
+
+_MATES = 128
+"""Sentences that are predicted alone as well, to see what their batch mates change."""
+
+RecordSets = Sequence[tuple[Sequence[Record], Sequence[str]]]
+"""Validation records, each set with the tasks that it has labels for."""
+MakePredictor = Callable[[Backend], Predictor]
+"""Puts the model's tokenizer and tasks around a backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadComparison:
+    """One head of the graph against the same head of the reference."""
+
+    metric: str
+    reference: float
+    exported: float
+    decisions: int
+    """Sentences of the task."""
+    changed: int
+    """Sentences that are answered differently."""
+    max_logit_difference: float
+    mean_logit_difference: float
+
+    @property
+    def lost(self) -> float:
+        """Points of the main metric that the head loses; negative if it gains."""
+        return 100.0 * (self.reference - self.exported)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        return {
+            "metric": self.metric,
+            "reference": self.reference,
+            "exported": self.exported,
+            "points_lost": self.lost,
+            "decisions": self.decisions,
+            "changed": self.changed,
+            "max_logit_difference": self.max_logit_difference,
+            "mean_logit_difference": self.mean_logit_difference,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMates:
+    """What it changes for a sentence to be predicted with others, not alone."""
+
+    sentences: int
+    changed: Mapping[str, int]
+    """By task, sentences that are answered differently."""
+    max_score_difference: float
+    """The largest difference of a probability."""
+    min_cosine: float
+    """The smallest cosine between the embeddings."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        return {
+            "sentences": self.sentences,
+            "changed": dict(self.changed),
+            "max_score_difference": self.max_score_difference,
+            "min_cosine": self.min_cosine,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the gate found about a graph."""
+
+    backend: str
+    setting: str
+    """What of the graph is in which arithmetic, in words."""
+    heads: Mapping[str, HeadComparison]
+    min_cosine: float
+    mean_cosine: float
+    batch_mates: BatchMates
+    records: int
+    sentences_per_second: float
+    """The graph alone, without tokenising and decoding, on the validation records."""
+    reference_sentences_per_second: float
+    threads: int
+    limit: float
+    faults: tuple[str, ...]
+    """Why the graph is refused; none if it passes."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Of the export: fused operators, opset, versions, bytes."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the graph may be used."""
+        return not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored beside the graph."""
+        return {
+            "backend": self.backend,
+            "setting": self.setting,
+            "passed": self.passed,
+            "faults": list(self.faults),
+            "limit_points": self.limit,
+            "records": self.records,
+            "heads": {name: head.to_json() for name, head in self.heads.items()},
+            "embedding": {"min_cosine": self.min_cosine, "mean_cosine": self.mean_cosine},
+            "batch_mates": self.batch_mates.to_json(),
+            "sentences_per_second": self.sentences_per_second,
+            "reference_sentences_per_second": self.reference_sentences_per_second,
+            "threads": self.threads,
+            **self.details,
+        }
+
+
+class Gate:
+    """Compares graphs with one reference, which is run once.
+
+    Args:
+        reference: the PyTorch model in float32.
+        make_predictor: puts the model's tokenizer and tasks around a backend.
+        sets: the validation records.
+        limit: points of its main metric that a head may lose.
+        threads: processor threads of reference and graphs, for the report.
+
+    Raises:
+        DataError: a task has no labelled record, so that nothing could be said about its head.
+    """
+
+    def __init__(
+        self,
+        reference: Backend,
+        make_predictor: MakePredictor,
+        sets: RecordSets,
+        *,
+        limit: float = LIMIT,
+        threads: int = 1,
+    ) -> None:
+        self._make_predictor = make_predictor
+        self._sets = sets
+        self._limit = limit
+        self._threads = threads
+        self._recorder = _Recorder(reference)
+        predictor = make_predictor(self._recorder)
+        self._metric = {
+            spec.name: main_metric(spec.kind, spec.scheme or Scheme.BIO) for spec in predictor.specs
+        }
+        self._outcomes = score(predictor, sets)
+        unlabelled = [
+            name for name in self._metric
+            if name not in self._outcomes.tasks or not self._outcomes.tasks[name].gold
+        ]  # fmt: skip
+        if unlabelled:
+            raise DataError(
+                f"no validation record has a label for task {listing(unlabelled)}",
+                expected="labelled records for every head, which the gate compares",
+                fix="Name a file that has them: manyheads export MODEL --file FILE",
+            )
+
+    def examine(
+        self, backend: Backend, name: str, setting: str, *, exact: bool, **details: Any
+    ) -> GateReport:
+        """Compare a graph with the reference.
+
+        Args:
+            backend: the graph.
+            name: the backend's name.
+            setting: its arithmetic, in words.
+            exact: whether it must compute what the reference does, but for rounding (float32).
+            details: more for the report.
+        """
+        comparer = _Comparer(backend, self._recorder.outputs)
+        outcomes = score(self._make_predictor(comparer), self._sets)
+        heads = {
+            task: self._head(task, outcomes, comparer.differences[task]) for task in self._metric
+        }
+        cosines = np.concatenate(comparer.cosines)
+        mates = self._batch_mates(backend)
+        report = GateReport(
+            backend=name,
+            setting=setting,
+            heads=heads,
+            min_cosine=float(cosines.min()),
+            mean_cosine=float(cosines.mean()),
+            batch_mates=mates,
+            records=outcomes.records,
+            sentences_per_second=comparer.sentences / max(comparer.seconds, 1e-9),
+            reference_sentences_per_second=self._recorder.sentences
+            / max(self._recorder.seconds, 1e-9),
+            threads=self._threads,
+            limit=self._limit,
+            faults=(),
+            details=details,
+        )
+        faults = tuple(_faults(report, exact))
+        return GateReport(
+            **{name: getattr(report, name) for name in GateReport.__slots__ if name != "faults"},
+            faults=faults,
+        )
+
+    def _head(self, task: str, outcomes: Outcomes, differences: _Differences) -> HeadComparison:
+        reference, exported = self._outcomes.tasks[task], outcomes.tasks[task]
+        metric = self._metric[task]
+        pairs = zip(reference.predicted, exported.predicted, strict=True)
+        return HeadComparison(
+            metric=metric,
+            reference=_value(reference.metrics(), metric),
+            exported=_value(exported.metrics(), metric),
+            decisions=len(reference.predicted),
+            changed=sum(before != after for before, after in pairs),
+            max_logit_difference=differences.largest,
+            mean_logit_difference=differences.total / max(1, differences.count),
+        )
+
+    def _batch_mates(self, backend: Backend) -> BatchMates:
+        texts: list[str] = []
+        for records, _ in self._sets:
+            # From all over the set, since files are often sorted by label.
+            step = max(1, len(records) * len(self._sets) // _MATES)
+            texts += [record.text for record in records[::step]]
+        texts = texts[:_MATES]
+        together = self._make_predictor(backend).predict(texts, embed=True)
+        predictor = self._make_predictor(backend)
+        alone = [predictor.predict([text], embed=True)[0] for text in texts]
+        pairs = list(zip(alone, together, strict=True))
+        cosines = [
+            _cosines(one.embedding[None], other.embedding[None])[0]
+            for one, other in pairs
+            if one.embedding is not None and other.embedding is not None
+        ]
+        return BatchMates(
+            sentences=len(texts),
+            changed={
+                task: sum(_answer(one, task) != _answer(other, task) for one, other in pairs)
+                for task in self._metric
+            },
+            max_score_difference=max(
+                (
+                    abs(a - b)
+                    for one, other in pairs
+                    for task in self._metric
+                    for a, b in _scores(one, other, task)
+                ),
+                default=0.0,
+            ),
+            min_cosine=float(min(cosines, default=1.0)),
+        )
+
+
+def _faults(report: GateReport, exact: bool) -> Iterable[str]:
+    for name, head in report.heads.items():
+        if head.lost > report.limit:
+            yield (
+                f"head {name!r} loses {head.lost:.2f} points of {head.metric} "
+                f"({100 * head.reference:.2f} to {100 * head.exported:.2f}); "
+                f"at most {report.limit:g} are allowed"
+            )
+        if exact and not head.max_logit_difference <= EXACT_LOGITS:
+            yield (
+                f"head {name!r} has logits that differ by {head.max_logit_difference:.2g}; "
+                f"at most {EXACT_LOGITS:g} is rounding"
+            )
+    least, found = (EXACT_COSINE, report.min_cosine) if exact else (MIN_COSINE, report.mean_cosine)
+    if not found >= least:
+        yield (
+            f"the {'smallest' if exact else 'mean'} cosine of the embeddings is {found:.4f}; "
+            f"at least {least:g} is needed"
+        )
+    if exact and any(report.batch_mates.changed.values()):
+        yield "the answers depend on the other sentences of a batch"
+
+
+@dataclass
+class _Differences:
+    """How far a task's logits are from the reference's."""
+
+    largest: float = 0.0
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        if values.size:
+            # A value that is no number counts as infinitely far.
+            values = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
+            self.largest = max(self.largest, float(values.max()))
+            self.total += float(values.sum(dtype=np.float64))
+            self.count += values.size
+
+
+class _Recorder:
+    """A backend that keeps what another one answers, in order."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.outputs: list[Mapping[str, NDArray[np.float32]]] = []
+        self.seconds = 0.0
+        self.sentences = 0
+
+    @property
+    def name(self) -> str:
+        return self._backend.name
+
+    def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
+        began = time.perf_counter()
+        outputs = self._backend.run(batch)
+        self.seconds += time.perf_counter() - began
+        self.sentences += len(batch.input_ids)
+        self.outputs.append(outputs)
+        return outputs
+
+
+class _Comparer(_Recorder):
+    """A backend whose answers are compared with recorded ones, batch by batch."""
+
+    def __init__(
+        self, backend: Backend, recorded: Sequence[Mapping[str, NDArray[np.float32]]]
+    ) -> None:
+        super().__init__(backend)
+        self._recorded = iter(recorded)
+        self.differences: dict[str, _Differences] = {}
+        self.cosines: list[NDArray[np.float32]] = []
+
+    def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
+        outputs = super().run(batch)
+        self.outputs.clear()
+        for name, reference in next(self._recorded).items():
+            if name == EMBEDDING:
+                self.cosines.append(_cosines(outputs[name], reference))
+                continue
+            distance = np.abs(outputs[name] - reference)
+            if distance.ndim == 3:
+                distance = distance[batch.word_mask]
+            self.differences.setdefault(name, _Differences()).add(distance)
+        return outputs
+
+
+def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the cosines of two [B, H], row by row: [B]."""
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines: NDArray[np.float32] = (left * right).sum(axis=1) / np.maximum(norms, 1e-12)
+    return cosines
+
+
+def _value(metrics: object, name: str) -> float:
+    return float(cast(Mapping[str, Any], metrics)[name])
+
+
+def _answer(prediction: Prediction, task: str) -> object:
+    result = prediction.results[task]
+    if isinstance(result, ClassResult):
+        return result.id
+    if isinstance(result, MultilabelResult):
+        return tuple(label.id for label in result.labels)
+    return tuple(token.id for token in result.tokens)
+
+
+def _scores(one: Prediction, other: Prediction, task: str) -> Iterable[tuple[float, float]]:
+    """Pair the probabilities of answers that are the same."""
+    if _answer(one, task) != _answer(other, task):
+        return
+    left, right = one.results[task], other.results[task]
+    if isinstance(left, ClassResult) and isinstance(right, ClassResult):
+        yield left.score or 0.0, right.score or 0.0
+    elif isinstance(left, MultilabelResult) and isinstance(right, MultilabelResult):
+        yield from (
+            (a.score or 0.0, b.score or 0.0) for a, b in zip(left.labels, right.labels, strict=True)
+        )
+    elif isinstance(left, TaggingResult) and isinstance(right, TaggingResult):
+        yield from ((a.score, b.score) for a, b in zip(left.entities, right.entities, strict=True))

@@ -1,0 +1,211 @@
+"""One ONNX graph of the whole model, fused by onnxruntime's transformer optimiser.
+
+The graph has every head's logits and the embedding as named outputs; batch, length and number of
+words are free. Decoding stays outside.
+
+The tracing exporter (`dynamo=False`) is used, with transformers' eager attention: this is the form
+that the optimiser's patterns were written for. What `torch.export` makes of the same models is
+not fused at all, and the optimiser does not say so; hence the counts that are checked here.
+
+Axes: B sentences, T tokens, W words.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.errors import ModelError
+from manyheads.model import EMBEDDING, ModelInputs, MultiTaskModel
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
+OPSET = 17
+
+# One protobuf message, and so one ONNX file, cannot be larger.
+_MAX_BYTES = 2**31 - 2**20
+
+# Encoders whose attention the optimiser knows. MPNet adds relative positions to the scores and
+# ModernBERT rotates queries and keys: their attention stays a few open operators, which on
+# processors are as fast (see docs/inference.md).
+_FUSED_ATTENTION = ("bert", "distilbert", "roberta", "xlm-roberta")
+
+_GELUS = ("Gelu", "FastGelu", "BiasGelu")
+_NORMS = ("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization")
+
+
+@dataclass(frozen=True, slots=True)
+class Fusions:
+    """How many fused operators of each kind a graph has."""
+
+    attention: int
+    layer_norm: int
+    gelu: int
+
+
+def export_graph(model: MultiTaskModel, *, opset: int = OPSET) -> tuple[onnx.ModelProto, Fusions]:
+    """Export a model to one optimised float32 graph.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        opset: the version of ONNX's operators.
+
+    Raises:
+        ModelError: the model is too large for one file, or the optimiser did not fuse what it
+            fuses in encoders of this type.
+    """
+    import onnx
+    from onnxruntime.transformers import optimizer  # type: ignore[import-untyped]
+    from onnxruntime.transformers.fusion_options import (  # type: ignore[import-untyped]
+        FusionOptions,
+    )
+
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if size > _MAX_BYTES:
+        raise ModelError(
+            f"the model's parameters take {size / 1e9:.1f} GB",
+            expected="at most 2 GB, which is what one ONNX file can hold",
+            fix="Predict with PyTorch (--backend torch), or train a smaller encoder.",
+        )
+    config = model.encoder.backbone.config
+    options = FusionOptions("bert")
+    # onnxruntime's kernel for a sum and its normalisation in one is several times slower on
+    # processors than the two one after the other, and a bias goes free with an int8 product.
+    options.enable_skip_layer_norm = False
+    options.enable_bias_gelu = False
+    with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
+        path = Path(folder) / "traced.onnx"
+        _trace(model, path, opset)
+        optimised = optimizer.optimize_model(
+            str(path),
+            model_type="bert",
+            num_heads=int(config.num_attention_heads),
+            hidden_size=int(config.hidden_size),
+            optimization_options=options,
+            opt_level=0,
+        )
+        # Saving is what sorts the graph and declares the fused operators' domain.
+        optimised.save_model_to_file(str(path))
+        graph = onnx.load(path)
+    graph.producer_name, graph.producer_version = "manyheads", ""
+    fusions = count_fusions(graph)
+    _check_fusions(fusions, expected_fusions(model), config.model_type)
+    return graph, fusions
+
+
+def count_fusions(graph: onnx.ModelProto) -> Fusions:
+    """Count the fused operators of a graph."""
+    kinds = Counter(node.op_type for node in graph.graph.node)
+    return Fusions(
+        attention=kinds["Attention"] + kinds["MultiHeadAttention"],
+        layer_norm=sum(kinds[name] for name in _NORMS),
+        gelu=sum(kinds[name] for name in _GELUS),
+    )
+
+
+def expected_fusions(model: MultiTaskModel) -> Fusions:
+    """Say what the optimiser has to fuse in a model: every normalisation, GELU and attention."""
+    config = model.encoder.backbone.config
+    layers = model.encoder.shape.num_layers
+    modules = list(model.modules())
+    activations = [getattr(config, name, "") for name in
+                   ("hidden_act", "activation", "hidden_activation")]  # fmt: skip
+    return Fusions(
+        attention=layers if config.model_type in _FUSED_ATTENTION else 0,
+        layer_norm=sum(isinstance(module, nn.LayerNorm) for module in modules),
+        gelu=layers * ("gelu" in activations)
+        + sum(isinstance(module, nn.GELU) for module in model.heads.modules()),
+    )
+
+
+def _check_fusions(found: Fusions, expected: Fusions, model_type: str) -> None:
+    for kind in ("attention", "layer_norm", "gelu"):
+        if getattr(found, kind) < getattr(expected, kind):
+            raise ModelError(
+                f"the optimiser fused {getattr(found, kind)} of {getattr(expected, kind)} "
+                f"{kind} patterns of this {model_type} encoder, so that the graph would be slow",
+                expected="every one, as with the versions in requirements.txt",
+                fix="Install the tested versions of torch, transformers and onnxruntime.",
+            )
+
+
+class _Traced(nn.Module):
+    """The model as the exporter wants it: tensors in, a tuple of tensors out."""
+
+    def __init__(self, model: MultiTaskModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model(ModelInputs(*inputs)).values())
+
+
+def _trace(model: MultiTaskModel, path: Path, opset: int) -> None:
+    names = [*model.heads, EMBEDDING]
+    axes: dict[str, dict[int, str]] = {
+        "input_ids": {0: "batch", 1: "tokens"},
+        "attention_mask": {0: "batch", 1: "tokens"},
+        "word_tokens": {0: "batch", 1: "words"},
+        "word_mask": {0: "batch", 1: "words"},
+    }
+    example = _example(model)
+    backbone = model.encoder.backbone
+    attention = backbone.config._attn_implementation
+    training = model.training
+    backbone.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            outputs = model.eval()(ModelInputs(*example))
+            for name in names:
+                axes[name] = {0: "batch"} | ({1: "words"} if outputs[name].dim() == 3 else {})
+            torch.onnx.export(
+                _Traced(model).eval(),
+                example,
+                str(path),
+                input_names=list(INPUTS),
+                output_names=names,
+                dynamic_axes=axes,
+                opset_version=opset,
+                do_constant_folding=True,
+                dynamo=False,
+            )
+    finally:
+        backbone.set_attn_implementation(attention)
+        model.train(training)
+
+
+def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
+    """Make a batch in which nothing is as long as anything else, so that no axis is mixed up."""
+    batch, tokens, words = 3, 11, 6
+    vocabulary = int(model.encoder.backbone.config.vocab_size)
+    ids = torch.arange(batch * tokens).reshape(batch, tokens) % max(1, vocabulary - 8) + 5
+    mask = (torch.arange(tokens) < torch.tensor([[tokens], [7], [9]])).long()
+    ids = torch.where(mask.bool(), ids.clamp(max=vocabulary - 1), model.encoder.pad_id)
+    word_mask = torch.arange(words) < torch.tensor([[words], [3], [4]])
+    word_tokens = (torch.arange(words) + 1) * word_mask
+    return ids, mask, word_tokens, word_mask
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporter's and the optimiser's remarks to ourselves: what matters is checked."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

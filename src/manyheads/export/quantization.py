@@ -1,0 +1,108 @@
+"""Dynamic int8: weights as 8-bit integers by channel, activations quantised as they come.
+
+Weights are converted once; each product's input is scaled to 8 bits at run time, by the range of
+the whole tensor. So a sentence's result depends a little on the others of its batch: the gate
+measures how much (`manyheads.export.gate`). The heads stay in float32: they are a thousandth of
+the work, and nothing after them would even out their errors.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manyheads.export.graph import quiet
+
+if TYPE_CHECKING:
+    import onnx
+
+_PRODUCTS = ("MatMul", "Attention", "Gemm")
+_LOOKUPS = ("Gather", "EmbedLayerNormalization")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What of the encoder is computed in int8."""
+
+    name: str
+    embeddings: bool = True
+    """Whether the embedding table is int8; it then takes a quarter of the memory."""
+    reduce_range: bool = False
+    """Weights of 7 bits: processors without VNNI instructions add up pairs of products in 16
+    bits, where 8-bit weights can overflow."""
+    feed_forward_outputs: bool = True
+    """Whether the second product of each feed-forward block is int8; its inputs have the widest
+    range in a transformer (Bondarenko et al., 2021, "Understanding and overcoming the challenges
+    of efficient transformer quantization")."""
+    float_layers: float = 0.0
+    """Share of the layers, from the last, that stay float32, rounded up."""
+
+
+SETTINGS = (
+    Setting("everything but the heads"),
+    Setting("7-bit weights", reduce_range=True),
+    Setting("all but the embedding table", embeddings=False),
+    Setting("all but the embedding table and the last layer", embeddings=False, float_layers=1e-9),
+    Setting(
+        "all but the embedding table and feed-forward outputs",
+        embeddings=False,
+        feed_forward_outputs=False,
+    ),
+    Setting(
+        "the first half of the layers, without feed-forward outputs",
+        embeddings=False,
+        feed_forward_outputs=False,
+        float_layers=0.5,
+    ),
+)
+"""From the fastest to the mildest."""
+
+
+def quantize(graph: onnx.ModelProto, setting: Setting) -> onnx.ModelProto:
+    """Return a float32 graph with the products of its encoder in int8."""
+    import onnx
+    from onnxruntime.quantization import (  # type: ignore[import-untyped]
+        QuantType,
+        quantize_dynamic,
+    )
+
+    with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(graph, source)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=[*_PRODUCTS, *(_LOOKUPS if setting.embeddings else ())],
+            nodes_to_exclude=list(_kept_in_float32(graph, setting)),
+            per_channel=True,
+            reduce_range=setting.reduce_range,
+            weight_type=QuantType.QInt8,
+            # The types of what fused operators return are not inferred; all are float32.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        quantized = onnx.load(target)
+    quantized.producer_name, quantized.producer_version = "manyheads", ""
+    return quantized
+
+
+def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
+    """Name the nodes that a setting leaves as they are."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
+    products = []
+    for node in graph.graph.node:
+        if "/heads/" in node.name:
+            yield node.name
+        elif node.op_type in _PRODUCTS:
+            shape = next((shapes[name] for name in node.input[1:2] if name in shapes), None)
+            if shape is not None:
+                products.append((node.name, node.op_type != "Attention" and shape[0] > shape[1]))
+    layer, layers = 0, sum(closes for _, closes in products)
+    kept = math.ceil(setting.float_layers * layers)
+    for name, closes_layer in products:
+        if layer >= layers - kept or (closes_layer and not setting.feed_forward_outputs):
+            yield name
+        layer += closes_layer

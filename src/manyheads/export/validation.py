@@ -1,0 +1,51 @@
+"""The labelled records that the gate compares on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from manyheads.config import Config
+from manyheads.decoding import TaskSpec
+from manyheads.errors import DataError
+from manyheads.export.gate import RecordSets
+from manyheads.records import read_records
+
+MAX_RECORDS = 10_000
+"""Records of a file that are compared at most, spread evenly over it."""
+
+
+def validation_sets(
+    config: Config, specs: Sequence[TaskSpec], data: str | os.PathLike[str] | None, where: str
+) -> RecordSets:
+    """Read the validation records of a model, or those of a file.
+
+    Args:
+        config: what the model was trained with.
+        specs: the model's tasks.
+        data: a labelled file; default, the validation files of the configuration.
+        where: the model, for an error.
+
+    Raises:
+        DataError: there are no records, or they cannot be read.
+    """
+    names = [spec.name for spec in specs]
+    files = config.valid_files() if data is None else {os.fspath(data): tuple(names)}
+    label_sets = {spec.name: spec.label_set() for spec in specs}
+    sets = []
+    for path, tasks in files.items():
+        if data is None and not path.startswith("datasets:") and not Path(path).exists():
+            raise DataError(
+                f"the validation file {path} that the model was chosen on is not there",
+                expected="labelled records to compare the exported graphs on",
+                fix="Name a file: manyheads export MODEL --file FILE",
+                where=where,
+            )
+        settings = {name: config.tasks[name] for name in tasks if name in label_sets}
+        records = list(read_records(path, settings, label_sets, allow_unseen=True))
+        if not records:
+            raise DataError("there is no record", where=path, expected="at least one")
+        step = -(-len(records) // MAX_RECORDS)
+        sets.append((records[::step], tuple(settings)))
+    return sets
