@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from manyheads.errors import RequestError
 from manyheads.results import ClassResult, Entity, Prediction, TaggingResult, TokenTag
 
@@ -34,5 +36,8 @@ class FakePredictor:
             tokens = tuple(TokenTag(word, "O", 0, 0, 0) for word in words)
             label = ClassResult(str(len(whole)), len(whole), 0.25)
             yield Prediction(
-                whole, {"classification": label, "ner": TaggingResult(entities, tokens)}
+                whole,
+                {"classification": label, "ner": TaggingResult(entities, tokens)},
+                np.array([0.5, -0.25], np.float32) if options["embed"] else None,
+                0 if not words or whole == "\u200b" else 1,
             )

@@ -434,12 +434,10 @@ def test_lines_for_people_have_no_control_characters(
     assert all(c.isprintable() for c in out.replace("\n", ""))
 
 
-def test_the_embedding_needs_a_format_that_has_room_for_it(
+def test_the_embedding_is_a_line_of_its_own_for_people(
     run: Callable[..., SimpleNamespace], predictor: FakePredictor
 ) -> None:
-    result = run("predict", "--embed", "a")
-    assert result.status == 2
-    assert "--embed has no place in the text format. Add --format jsonl." in result.err
+    assert run("predict", "--embed", "a").out.splitlines()[3:] == ["Embedding: [0.5, -0.25]"]
 
 
 @pytest.mark.parametrize(
@@ -492,7 +490,7 @@ def test_a_text_without_words_is_refused_flagged_or_left_out(
     assert refused.err.startswith(f"error: text 2: the text is {problem}; expected a sentence")
     flagged = run("predict", "--when-empty", "flag", "--format", "jsonl", "fine", text)
     assert [json.loads(line)["text"] for line in flagged.out.splitlines()] == ["fine", text]
-    skipped = run("predict", "--when-empty", "skip", "--format", "jsonl", "fine", text)
+    skipped = run("predict", "--when-empty", "skip", "--format", "jsonl", "fine", text, "\u200b")
     assert [json.loads(line)["text"] for line in skipped.out.splitlines()] == ["fine"]
 
 

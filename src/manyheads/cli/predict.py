@@ -99,9 +99,7 @@ def predict(
     form: Annotated[
         Form, typer.Option("--format", help="Lines for people, or a JSON object a text.")
     ] = Form.TEXT,
-    embed: Annotated[
-        bool, typer.Option("--embed", help="Also the sentence embedding (with --format jsonl).")
-    ] = False,
+    embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
         WhenEmpty, typer.Option(help="A text without words ends the command, is answered, or left.")
@@ -116,8 +114,6 @@ def predict(
     Texts come from the arguments, a file, or the lines of standard input. Without any, a few
     example sentences are shown; on a terminal, your own follow.
     """
-    if embed and form is Form.TEXT:
-        raise RequestError("--embed has no place in the text format", fix="Add --format jsonl.")
     name, given = (model, list(arguments or ())) if model else split_arguments(arguments or ())
     if file is not None and given:
         raise RequestError(
@@ -186,13 +182,17 @@ class _Job:
         self.predictor.predict([], tasks=self.tasks)
 
     def predictions(self, texts: Iterable[Text], chunk: int = 2048) -> Iterator[Prediction]:
-        return self.predictor.predict_stream(
+        predictions = self.predictor.predict_stream(
             texts,
             embed=self.embed,
             tasks=self.tasks,
             when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
             chunk=chunk,
         )
+        for prediction in predictions:
+            # Texts of invisible characters alone come to light only here.
+            if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
+                yield prediction
 
     def write(self, texts: Iterable[Text], output: Path | None, progress: bool = False) -> int:
         """Predict for texts and write the results; return how many there were."""
@@ -211,6 +211,8 @@ class _Job:
         if self.form is Form.JSONL:
             return json.dumps(prediction.to_json(), ensure_ascii=False).encode() + b"\n"
         text = two_lines(prediction).translate(_CONTROLS)
+        if prediction.embedding is not None:
+            text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
         return f"{text}\n".encode() if first else f"\n{text}\n".encode()
 
     def show_examples(self) -> None:

@@ -1,0 +1,138 @@
+"""`manyheads export`: a trained model as graphs that run fast without PyTorch, each compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manyheads.cli.errors import tell
+from manyheads.cli.options import DEFAULT_MODEL, JsonFile, Threads, write_json_to
+from manyheads.errors import CheckFailed, listing
+
+if TYPE_CHECKING:
+    from manyheads.export import ExportResult
+    from manyheads.export.gate import GateReport
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run: its best."),
+    ] = DEFAULT_MODEL,
+    *,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="float32, int8 (ONNX) or openvino. Repeatable. Default: float32,int8.",
+        ),
+    ] = None,
+    limit: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS", help="Hundredths of its main metric that a task may lose to int8."
+        ),
+    ] = 0.3,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled data to compare on. Default: the validation data of the run.",
+        ),
+    ] = None,
+    opset: Annotated[
+        int, typer.Option(metavar="N", min=14, max=20, help="The version of ONNX's operators.")
+    ] = 17,
+    json_file: JsonFile = None,
+    threads: Threads = None,
+) -> None:
+    """Add fast graphs of a model to its folder, each compared with PyTorch before it is used.
+
+    Of int8 the fastest setting is kept with which no task loses more than the limit. Exit status
+    1 if no setting of a format passes.
+    """
+    from manyheads.export import DEFAULT_FORMATS, export_model
+
+    names = [name.strip() for value in formats or () for name in value.split(",")]
+    quiet = json_file == "-"
+    result = export_model(
+        model,
+        formats=[name for name in names if name] or DEFAULT_FORMATS,
+        data=file,
+        limit=limit,
+        opset=opset,
+        threads=threads,
+        report=_ignore if quiet else show_report,
+        progress=lambda text: tell("export", text),
+    )
+    write_json_to(json_file, _to_json(result))
+    if not quiet:
+        for report in result.kept:
+            print(f"kept: {report.backend} ({report.setting})")
+    if result.missing:
+        faults = dict.fromkeys(fault for report in result.refused for fault in report.faults)
+        raise CheckFailed(
+            f"no {listing(result.missing)} graph passes: {'; '.join(faults)}",
+            expected="answers as good as the trained model's",
+            fix="Allow more with --limit, or predict with what passed.",
+        )
+
+
+def show_report(report: GateReport) -> None:
+    """Print what the gate found about a graph."""
+    from manyheads.report import Section, show
+    from manyheads.report.tables import cell, make_table
+
+    table = make_table(
+        ["task", "metric"],
+        ["PyTorch", "graph", "points lost", "changed", "logits off by", "alone"],
+    )
+    mates = report.batch_mates
+    for name, head in report.heads.items():
+        table.add_row(
+            cell(name),
+            head.metric,
+            f"{head.reference:.4f}",
+            f"{head.exported:.4f}",
+            f"{head.lost:+.2f}",
+            f"{head.changed}/{head.decisions}",
+            f"{head.max_logit_difference:.2g}",
+            f"{mates.changed[name]}/{mates.sentences}",
+        )
+    size = report.details.get("bytes", 0) / 1e6
+    notes = [
+        f"embeddings: cosine {report.mean_cosine:.4f} on average, {report.min_cosine:.4f} at least",
+        f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
+        f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",
+        f"{report.sentences_per_second:,.0f} sentences/s on {_threads(report.threads)}, PyTorch "
+        f"{report.reference_sentences_per_second:,.0f}; {size:,.1f} MB",
+        *(f"refused: {fault}" for fault in report.faults),
+    ]
+    title = f"{report.backend}: {report.setting}, {report.records:,} records"
+    show([Section(title, table, "\n".join(notes))])
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _ignore(report: GateReport) -> None:
+    pass
+
+
+def _to_json(result: ExportResult) -> dict[str, object]:
+    def listed(reports: Sequence[GateReport]) -> list[dict[str, object]]:
+        return [report.to_json() for report in reports]
+
+    return {
+        "folder": str(result.folder),
+        "kept": listed(result.kept),
+        "refused": listed(result.refused),
+        "missing": list(result.missing),
+    }
