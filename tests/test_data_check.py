@@ -131,6 +131,10 @@ def test_what_cannot_be_opened_at_all_is_the_request_at_fault(tmp_path: Path) ->
     path = write(tmp_path / "x.jsonl", sound(0))
     with pytest.raises(DataError, match="there is no such file"):
         check_data([path, str(tmp_path / "absent.json")])
+    with pytest.raises(DataError, match="cannot be read"):
+        check_data([path, "a\0b"])
+    with pytest.raises(DataError, match="the file is given twice"):
+        check_data([path, path])
     with pytest.raises(DataError, match="the file is given twice"):
         check_data([path, str(tmp_path / ".." / tmp_path.name / "x.jsonl")])
 

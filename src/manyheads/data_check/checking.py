@@ -63,6 +63,7 @@ def check_data(
         )
         for path, names in files.items()
     ]
+    _refuse_one_file_by_two_names(files)
     collectors = {name: LabelCollector(name, task) for name, task in wanted.items()}
     copies = CopyFinder(list(wanted))
     for number, check in enumerate(checks):
@@ -88,20 +89,29 @@ def check_data(
 def _tasks_of_files(paths: Paths, tasks: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
     if isinstance(paths, Mapping):
         return {path: tuple(names) for path, names in paths.items()}
-    files: dict[str, tuple[str, ...]] = {}
+    given = list(paths)
+    files = {path: tuple(tasks) for path in given}
+    if len(files) < len(given):
+        raise _given_twice(next(path for i, path in enumerate(given) if path in given[:i]))
+    return files
+
+
+def _refuse_one_file_by_two_names(paths: Iterable[str]) -> None:
     seen: set[str] = set()
     for path in paths:
         real = path if is_dataset_name(path) else os.path.realpath(path)
         if real in seen:
-            raise DataError(
-                "the file is given twice",
-                where=path,
-                expected="different files",
-                fix="Validate on records that training does not see.",
-            )
+            raise _given_twice(path)
         seen.add(real)
-        files[path] = tuple(tasks)
-    return files
+
+
+def _given_twice(path: str) -> DataError:
+    return DataError(
+        "the file is given twice",
+        where=path,
+        expected="different files",
+        fix="Validate on records that training does not see.",
+    )
 
 
 def _check_every_file_has_labels(checks: Iterable[FileCheck], findings: Findings) -> None:
