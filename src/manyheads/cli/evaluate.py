@@ -47,7 +47,10 @@ def evaluate(
     threads: Threads = None,
     batch_tokens: BatchTokens = BATCH_TOKENS,
 ) -> None:
-    """Precision, recall and F1 for each task, and how often all tasks of a sentence are right."""
+    """Precision, recall and F1 of each task on labelled data.
+
+    Also the frame accuracy: how often all tasks of a sentence are right.
+    """
     from manyheads.evaluation import evaluate as run
     from manyheads.report import evaluation_tables, show
 

@@ -61,7 +61,10 @@ def info(
     *,
     json_file: JsonFile = None,
 ) -> None:
-    """Tasks, labels, metrics, versions and files of a model; and whether its files are intact."""
+    """Tasks, labels, metrics, versions and files of a model.
+
+    And whether its files are intact: if not, the status is 2.
+    """
     path = resolve_model(model)
     manifest = None if path.is_file() else read_manifest(path)
     description = _of_checkpoint(path) if manifest is None else _of_manifest(manifest)

@@ -40,9 +40,9 @@ def train(
     ] = None,
     **fields: str | None,
 ) -> None:
-    """Train a model: a checkpoint an epoch, and the best model in save_dir/best.
+    """Train a model; keep a checkpoint an epoch and the best.
 
-    Options lie over what the configuration says; underscores in their names are as good as
+    They go to save_dir, the best model to its folder best. Options lie over what the configuration says; underscores in their names are as good as
     hyphens.
     """
     path = config or _default_config(context)
