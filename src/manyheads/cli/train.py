@@ -42,8 +42,8 @@ def train(
 ) -> None:
     """Train a model; keep a checkpoint an epoch and the best.
 
-    They go to save_dir, the best model to its folder best. Options lie over what the configuration says; underscores in their names are as good as
-    hyphens.
+    They go to save_dir, the best model to its folder best. Options lie over what the
+    configuration says; underscores in their names are as good as hyphens.
     """
     path = config or _default_config(context)
     configuration = load_config(path, overrides_of(fields, settings or ()))
