@@ -15,7 +15,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import manyheads
 from manyheads.api import evaluate, train
@@ -92,7 +92,7 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         for name, metrics in report.evaluation["tasks"].items():
             for metric in ("accuracy", "f1"):
                 if metric in metrics:
-                    scores[f"{name} {metric}"] = metrics[metric]  # type: ignore[literal-required]
+                    scores[f"{name} {metric}"] = cast("Mapping[str, Any]", metrics)[metric]
         if not task:
             scores["frame accuracy"] = report.evaluation["frame_accuracy"]
     seconds = sum(json.loads(line)["seconds"] for line in lines)
