@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types format data bench soak clean
+.PHONY: help demo install test check lint types format data bench bench-data soak clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -51,8 +51,14 @@ format: $(INSTALLED_DEV)  ## put the code into form
 data:  ## write the demonstration data again (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py
 
-bench: $(INSTALLED_DEV)  ## measure speed on this machine, side by side with others
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+bench: bench-data $(INSTALLED)  ## measure on public data, DATA=FOLDER (docs/benchmarks.md)
+	$(PY) benchmarks/accuracy.py snips --data "$(DATA)" $(ARGS)
+	$(PY) benchmarks/accuracy.py banking77_wnut17 --data "$(DATA)" $(ARGS)
+
+bench-data:
+	@test -d "$(DATA)" || { \
+	  echo "error: make bench DATA=FOLDER, where FOLDER holds the data sets of docs/benchmarks.md"; \
+	  exit 1; }
 
 soak: $(INSTALLED_DEV)  ## the long tests: many kills, many generated cases
 	$(TEST_ENV) $(PY) -m pytest -m soak $(ARGS)
