@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 _PRODUCTS = ("MatMul", "Attention", "Gemm")
+_BACKBONE = "/model/encoder/backbone/"
 _LOOKUPS = ("Gather", "EmbedLayerNormalization")
 
 
@@ -94,8 +95,11 @@ def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
     products = []
     for node in graph.graph.node:
-        if "/heads/" in node.name:
+        # What was fused has a new name without a path; only the backbone has such products.
+        if node.name.startswith("/") and not node.name.startswith(_BACKBONE):
             yield node.name
+            # The quantiser first turns a Gemm into a product and a sum.
+            yield f"{node.name}_MatMul"
         elif node.op_type in _PRODUCTS:
             shape = next((shapes[name] for name in node.input[1:2] if name in shapes), None)
             if shape is not None:
