@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec
-from manyheads.errors import ModelError, at, shorten
+from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import EncoderShape
 from manyheads.pooling import pool
 
@@ -53,12 +53,8 @@ class Encoder(nn.Module):
         self.files = dict(files)
 
     @classmethod
-    def from_source(cls, source: EncoderSource, pooling: str = "auto") -> Encoder:
+    def from_source(cls, source: EncoderSource) -> Encoder:
         """Load a pretrained encoder in float32.
-
-        Args:
-            source: where it lies.
-            pooling: a mode in place of the source's own, or `auto`.
 
         Raises:
             ModelError: the weights do not fit the configuration, or are damaged.
@@ -69,16 +65,25 @@ class Encoder(nn.Module):
 
         disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
-            backbone = AutoModel.from_pretrained(
-                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-            )
+            backbone, info = AutoModel.from_pretrained(
+                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
+                output_loading_info=True,
+            )  # fmt: skip
         except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
             raise ModelError(
                 f"the encoder cannot be loaded ({shorten(str(error), 300)})",
                 where=at(source.folder), expected="a complete `transformers` encoder",
             ) from None  # fmt: skip
-        spec = source.pooling if pooling == "auto" else PoolingSpec(pooling)
-        return cls(_as_encoder(backbone, at(source.folder)), spec, source.files)
+        # The library draws what is missing at random. Of a pooler that is all right: many
+        # published encoders have none, and nothing here reads it.
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+        if missing:
+            raise ModelError(
+                f"the weights lack {listing(missing)}", where=at(source.weights),
+                expected="all parameters of the model that config.json describes",
+                fix="Get the encoder again; the file may be another model's.",
+            )  # fmt: skip
+        return cls(_as_encoder(backbone, at(source.folder)), source.pooling, source.files)
 
     @classmethod
     def from_config(

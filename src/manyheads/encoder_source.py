@@ -13,6 +13,7 @@ from typing import Any
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.errors import ModelError, at, shorten
+from manyheads.model_files import POOLING_MODES, check_code
 from manyheads.storage import sha256_file
 from manyheads.untrusted import inside, read_json, refuse_code
 
@@ -32,8 +33,6 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt",
 )  # fmt: skip
-
-POOLING_MODES = ("mean", "cls", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +63,14 @@ class EncoderSource:
         return whole if whole.exists() else self.folder / f"{WEIGHTS}.index.json"
 
 
-def find_encoder(name: str) -> EncoderSource:
+def find_encoder(name: str, pooling: str = "auto") -> EncoderSource:
     """Locate an encoder and read its small files.
 
     Args:
         name: a folder, or a name on the hub. The default encoder is taken from the package that
             carries it, where that is installed with the published weights, before any hub is
             asked.
+        pooling: a mode in place of the encoder's own, or `auto`.
 
     Raises:
         ModelError: no such encoder here or on the hub, no safetensors weights, a configuration
@@ -88,7 +88,10 @@ def find_encoder(name: str) -> EncoderSource:
         raise ModelError("no model_type is named", where=at(config_file), expected="the "
                          "configuration of a `transformers` model")  # fmt: skip
     refuse_code(config, at(config_file))
-    source = EncoderSource(name, folder, config, _read_pooling(folder), _read_files(folder))
+    files = _read_files(folder)
+    # The tokenizer's files too: a checkpoint that asks for code would not be read again.
+    check_code(config, files, at(folder))
+    source = EncoderSource(name, folder, config, _read_pooling(folder, pooling), files)
     if not source.weights.exists():
         raise ModelError(
             f"the encoder has no {WEIGHTS}", where=at(folder), expected="weights as safetensors",
@@ -158,31 +161,44 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def _read_pooling(folder: Path) -> PoolingSpec:
-    """Read the pooling of a sentence-transformers folder; a plain encoder gets the mean."""
+def _read_pooling(folder: Path, mode: str) -> PoolingSpec:
+    """Read the pooling of a sentence-transformers folder; a plain encoder gets the mean.
+
+    Args:
+        folder: the encoder's.
+        mode: what to take in place of the folder's own mode, or `auto`.
+    """
     modules_file = folder / "modules.json"
     if not modules_file.is_file():
-        return PoolingSpec()
-    normalize, mode = False, "mean"
-    for module in read_json(modules_file):
+        return PoolingSpec("mean" if mode == "auto" else mode)
+    modules = read_json(modules_file)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelError(
+            "is not a list of modules", where=at(modules_file),
+            expected="what sentence-transformers writes", fix="Get the encoder again.",
+        )  # fmt: skip
+    normalize, own = False, "mean"
+    for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling":
-            settings = inside(folder, str(module["path"])) / "config.json"
-            mode = _pooling_mode(read_json(settings), settings)
+        if kind == "Pooling" and mode == "auto":
+            settings = inside(folder, str(module.get("path", ""))) / "config.json"
+            own = _pooling_mode(read_json(settings), settings)
         elif kind == "Normalize":
             normalize = True
-        elif kind != "Transformer":
+        elif kind not in ("Transformer", "Pooling"):
             raise ModelError(
                 f"the encoder has a module of type {shorten(kind)}", where=at(modules_file),
                 expected="Transformer, Pooling and Normalize alone",
                 fix="Choose another encoder.",
             )  # fmt: skip
-    return PoolingSpec(mode, normalize)
+    return PoolingSpec(own if mode == "auto" else mode, normalize)
 
 
-def _pooling_mode(settings: Mapping[str, Any], path: Path) -> str:
+def _pooling_mode(settings: Any, path: Path) -> str:
     chosen: list[str]
-    if isinstance(settings.get("pooling_mode"), str):
+    if not isinstance(settings, dict):
+        chosen = []
+    elif isinstance(settings.get("pooling_mode"), str):
         chosen = [str(settings["pooling_mode"])]
     else:
         names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
@@ -203,6 +219,13 @@ def _read_files(folder: Path) -> dict[str, bytes]:
     if (folder / TOKENIZER).is_file():
         files[TOKENIZER] = (folder / TOKENIZER).read_bytes()
         return files
+    # Without any vocabulary the library would make a tokenizer that knows no word.
+    if not {"vocab.txt", "vocab.json"} & files.keys() and not any(folder.glob("*.model")):
+        raise ModelError(
+            "the encoder has no tokenizer", where=at(folder),
+            expected=f"a {TOKENIZER}, or a vocabulary to make it of",
+            fix="Get the encoder again, or save its tokenizer into the folder.",
+        )  # fmt: skip
     from transformers import AutoTokenizer
 
     try:

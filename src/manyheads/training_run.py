@@ -195,7 +195,7 @@ def prepare_run(
     if found:
         encoder = build_encoder(found.encoder)
     else:
-        encoder = Encoder.from_source(find_encoder(config.model_name), config.pooling)
+        encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
     # A resumed run keeps the arithmetic it began with, whatever would be measured today.
     precision = found.training["precision"] if found else config.precision
     hidden = encoder.shape.hidden_size

@@ -126,7 +126,8 @@ def _tokenizer(settings: Config | None) -> TextTokenizer | None:
         # Without a configuration, no encoder is fetched from anywhere.
         if settings is None and packaged_encoder() is None:
             raise ModelError("no encoder is named", fix="Name one in a --config CONFIG.")
-        source = find_encoder((settings or Config()).model_name)
+        settings = settings or Config()
+        source = find_encoder(settings.model_name, settings.pooling)
         return TextTokenizer.from_json(source.files[TOKENIZER].decode(), where=str(source.folder))
     except ModelError as error:
         tell("note", f"truncation is not checked: {error}")
