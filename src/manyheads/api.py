@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from manyheads.config import Config, load_config, make_config
+from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _as_config(
     if config is None or isinstance(config, str | os.PathLike):
         return load_config(config, settings)
     if isinstance(config, Config):
-        return make_config({**config.model_dump(), **settings}) if settings else config
+        return load_config(None, {**config.model_dump(), **settings}) if settings else config
     if isinstance(config, Mapping):
         return load_config(None, {**config, **settings})
     raise ConfigError(

@@ -112,6 +112,7 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
     files = {
         path: tuple(name for name in names if name in chosen)
         for path, names in loaded.config.valid_files().items()
+        if any(name in chosen for name in names)
     }
     for path in files:
         if not path.startswith("datasets:") and not Path(path).exists():
@@ -119,4 +120,4 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
                 f"the validation file {path} that the model was chosen on is not there",
                 where=loaded.path, fix="Name a file: manyheads evaluate MODEL --file FILE",
             )  # fmt: skip
-    return {path: names for path, names in files.items() if names}
+    return files
