@@ -23,6 +23,10 @@ class Stopped(BaseException):
         self.exit_status = 128 + signal_number
 
 
+class Interrupted(Exception):
+    """Work that was given up because a signal had come; nothing of it is kept."""
+
+
 class StopRequest:
     """Catches SIGINT and SIGTERM while a run is under way.
 
@@ -48,6 +52,15 @@ class StopRequest:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+
+    def check(self) -> None:
+        """Give up what is being done if a signal has come.
+
+        Raises:
+            Interrupted: it has.
+        """
+        if self.signal_number is not None:
+            raise Interrupted
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number

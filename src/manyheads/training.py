@@ -6,6 +6,7 @@ stopped anywhere and resumed makes the same model as one that was not.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from manyheads.batching import Step, plan_epoch, step_seed
 from manyheads.config import Config
 from manyheads.dataset import UNLABELLED
 from manyheads.errors import ManyheadsError, listing
-from manyheads.interrupts import Stopped, StopRequest
+from manyheads.interrupts import Interrupted, Stopped, StopRequest
 from manyheads.labels import Scheme
 from manyheads.loading import BEST
 from manyheads.metrics import Evaluation, main_metric, numbers
@@ -108,12 +109,16 @@ def train(
     reporter = reporter or Quiet()
     with explained(config.save_dir):
         Path(config.save_dir).mkdir(parents=True, exist_ok=True)
-    with RunLock(config.save_dir), StopRequest() as stop:
+    with RunLock(config.save_dir):
+        # Signals act as ever in here: as long as nothing is trained, nothing need be saved.
         run = prepare_run(config, resume=resume, overwrite=overwrite, say=reporter.message)
         if run.state.finished:
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
-        with MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes) as log:
+        with (
+            StopRequest() as stop,
+            MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes) as log,
+        ):
             reporter.begin(run.total_steps, run.state.step, list(config.tasks))
             try:
                 train_loop(run, log, reporter, stop)
@@ -151,15 +156,24 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             if state.step % config.log_every == 0:
                 log_step(run, log)
             if stop.signal_number is not None:
-                path = run.save_step(log)
-                raise Stopped(
-                    f"Stopped after step {state.step} of {run.total_steps}; "
-                    f"{path} is saved. Continue with --resume.",
-                    stop.signal_number,
-                )
+                raise _stopped(run, run.save_step(log), stop)
             if run.save_is_due() and state.step_in_epoch < len(plan):
                 run.save_step(log)
-        finish_epoch(run, log, reporter)
+        try:
+            path = finish_epoch(run, log, reporter, stop)
+        except Interrupted:
+            # The epoch's steps are done; a resumed run begins with its evaluation.
+            raise _stopped(run, run.save_step(log), stop) from None
+        if stop.signal_number is not None and not state.finished:
+            raise _stopped(run, path, stop)
+
+
+def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
+    return Stopped(
+        f"Stopped after step {run.state.step} of {run.total_steps}; {path} is saved. "
+        "Continue with --resume.",
+        stop.signal_number or signal.SIGTERM,
+    )
 
 
 def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
@@ -267,11 +281,18 @@ def log_step(run: Run, log: MetricsLog) -> None:
     state.since_log = {}
 
 
-def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
-    """Evaluate, keep the model if it is the best, log and save."""
+def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> Path:
+    """Evaluate, keep the model if it is the best, log and save.
+
+    Returns:
+        The epoch's checkpoint.
+
+    Raises:
+        Interrupted: a signal came during the evaluation; the run is as it was before it.
+    """
     state, config = run.state, run.config
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
-    evaluation = run.evaluate()
+    evaluation = run.evaluate(stop.check)
     score = best_score(run, evaluation)
     entry = {
         "epoch": state.epoch + 1,
@@ -291,12 +312,13 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter) -> None:
     )
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     reporter.epoch(state.history)
-    run.save_epoch(log)
+    path = run.save_epoch(log)
     if entry["best"]:
         # After the checkpoint, from which a resumed run can write this folder again.
         run.save_best(evaluation)
     if state.finished and state.epoch < config.num_epochs:
         reporter.message(f"Stopped early: no better model for {waited} epochs (`early_stopping`).")
+    return path
 
 
 def best_score(run: Run, evaluation: Evaluation) -> float:
