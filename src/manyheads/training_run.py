@@ -44,12 +44,14 @@ from manyheads.model import MultiTaskModel
 from manyheads.model_files import read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import parameter_groups
+from manyheads.predict import Backend
 from manyheads.scoring import score
 from manyheads.state_dicts import load_state
 from manyheads.storage import explained
 from manyheads.tokenization import TextTokenizer
 from manyheads.training_data import TrainingData, load_training_data
 from manyheads.training_state import TrainingState, check_same_run, differing_keys
+from manyheads.windows import Batch, Floats
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -73,6 +75,24 @@ class Clock:
     def since_save(self) -> float:
         """Return the seconds since the state was last saved."""
         return time.monotonic() - self._save
+
+
+class _Watched:
+    """A backend that lets somebody speak up before each batch."""
+
+    def __init__(self, backend: Backend, before_batch: Callable[[], None]) -> None:
+        self._backend = backend
+        self._before_batch = before_batch
+
+    @property
+    def name(self) -> str:
+        """What the backend is called in messages."""
+        return self._backend.name
+
+    def run(self, batch: Batch) -> Mapping[str, Floats]:
+        """Compute every head's logits and the embedding, unless somebody speaks up."""
+        self._before_batch()
+        return self._backend.run(batch)
 
 
 @dataclass
@@ -100,10 +120,15 @@ class Run:
         """Optimiser steps of the whole run."""
         return self.config.num_epochs * self.steps_per_epoch
 
-    def evaluate(self) -> Evaluation:
-        """Score the model as it is on the validation data, in float32."""
+    def evaluate(self, before_batch: Callable[[], None] = lambda: None) -> Evaluation:
+        """Score the model as it is on the validation data, in float32.
+
+        Args:
+            before_batch: called before each batch; what it raises ends the evaluation.
+        """
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
+        predictor.backend = _Watched(predictor.backend, before_batch)
         sets = [(part.records, part.tasks) for part in self.data.validation]
         return score(predictor, sets).evaluation()
 
