@@ -40,8 +40,8 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
     def key(name: str) -> tuple[list[tuple[int, int, str]], str]:
         parts = re.split(r"([0-9]+)", name)
-        # Numerals of the same value but other length, and equal keys, fall back on the text.
-        return [(0, int(p[:4000]), p) if p.isdecimal() else (1, 0, p) for p in parts if p], name
+        # `2` and `02` have the same value: the text decides.
+        return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p], name
 
     return sorted(names, key=key)
 
