@@ -6,17 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from manyheads.checkpoint import CheckpointContents
 from manyheads.config import Config, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import PoolingSpec
 from manyheads.errors import ModelError, at, listing
-from manyheads.heads import make_head
+from manyheads.heads import Head, make_head
 from manyheads.model import MultiTaskModel
 from manyheads.model_files import LAYOUT, EncoderFiles
 from manyheads.model_folder import ModelContents
-from manyheads.state_dicts import load_state
+from manyheads.state_dicts import check_state, load_state
+
+# How the names of a whole model's parameters begin.
+_BACKBONE, _HEADS = "encoder.backbone.", "heads."
 
 
 def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
@@ -31,15 +37,36 @@ def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
     )
 
 
-def build_encoder(files: EncoderFiles) -> Encoder:
+def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) -> Encoder:
     """Build an encoder whose weights are loaded next.
 
+    Args:
+        files: all of it but the weights.
+        state: the weights.
+        where: the file that they come from, for an error.
+
     Raises:
-        ModelError: the configuration is not one that `transformers` itself can build.
+        ModelError: the configuration is not one that `transformers` itself can build, or the
+            weights are not its own.
     """
-    return Encoder.from_config(
-        files.config, PoolingSpec(files.pooling, files.normalize), files.files
-    )
+    pooling = PoolingSpec(files.pooling, files.normalize)
+    encoder = Encoder.from_config(files.config, pooling, files.files, state, where)
+    if not 0 < files.max_length <= encoder.max_positions:
+        raise ModelError(
+            f"the model reads {files.max_length} sub-tokens at once", where=where,
+            expected=f"at most the {encoder.max_positions} that its encoder can",
+            fix="It is damaged or was edited; copy or train it again.",
+        )  # fmt: skip
+    return encoder
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pick the encoder's weights out of a whole model's."""
+    return {
+        name.removeprefix(_BACKBONE): tensor
+        for name, tensor in state.items()
+        if name.startswith(_BACKBONE)
+    }
 
 
 def model_contents(
@@ -67,10 +94,13 @@ def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
     Raises:
         ModelError: they do not fit together.
     """
-    model = _empty_model(contents.config, contents.tasks, contents.encoder)
-    load_state(model.encoder.backbone, contents.encoder_state, at(folder / LAYOUT.weights))
-    load_state(model.heads, contents.head_state, at(folder / LAYOUT.heads))
-    return model
+    weights, heads = at(folder / LAYOUT.weights), at(folder / LAYOUT.heads)
+    encoder = build_encoder(contents.encoder, contents.encoder_state, weights)
+    load_state(encoder.backbone, contents.encoder_state, weights)
+    return MultiTaskModel(
+        encoder,
+        _heads(contents.config, contents.tasks, encoder, contents.head_state, heads),
+    )
 
 
 def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskModel:
@@ -79,23 +109,43 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
     Raises:
         ModelError: they do not fit together.
     """
-    model = _empty_model(contents.config, contents.tasks, contents.encoder)
-    load_state(model, contents.model, at(path))
+    where = at(path)
+    encoder = build_encoder(contents.encoder, backbone_state(contents.model), where)
+    head_state = {
+        name.removeprefix(_HEADS): tensor
+        for name, tensor in contents.model.items()
+        if name.startswith(_HEADS)
+    }
+    heads = _heads(contents.config, contents.tasks, encoder, head_state, where)
+    model = MultiTaskModel(encoder, heads)
+    load_state(model, contents.model, where)
     return model
 
 
-def _empty_model(
-    config: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], files: EncoderFiles
-) -> MultiTaskModel:
+def _heads(
+    config: Mapping[str, Any],
+    tasks: Sequence[Mapping[str, Any]],
+    encoder: Encoder,
+    state: Mapping[str, Tensor],
+    where: str,
+) -> dict[str, Head]:
+    """Build the heads and load their parameters."""
     settings = make_config(config).tasks
-    encoder = build_encoder(files)
-    heads = {}
-    for task in tasks:
-        spec = TaskSpec.from_json(task)
+    specs = [TaskSpec.from_json(task) for task in tasks]
+    for spec in specs:
         if spec.name not in settings:
             raise ModelError(
-                f"task {spec.name!r} is not in the model's configuration",
+                f"task {spec.name!r} is not in the model's configuration", where=where,
                 expected=f"one of: {listing(settings)}",
-            )
-        heads[spec.name] = make_head(settings[spec.name], spec.label_set(), encoder.shape)
-    return MultiTaskModel(encoder, heads)
+            )  # fmt: skip
+
+    def build() -> dict[str, Head]:
+        return {s.name: make_head(settings[s.name], s.label_set(), encoder.shape) for s in specs}
+
+    # First without memory: a configuration may ask for any amount.
+    with torch.device("meta"):
+        skeleton = build()
+    check_state(nn.ModuleDict(skeleton), state, where)
+    heads = build()
+    load_state(nn.ModuleDict(heads), state, where)
+    return heads

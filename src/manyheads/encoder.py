@@ -14,13 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec
+from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec, stored_parameters
 from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import EncoderShape
 from manyheads.pooling import pool
+from manyheads.state_dicts import check_state
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# The largest published encoders have 48 layers.
+_MAX_LAYERS = 1000
+# What a model computes for itself, such as its positions, beside what is stored.
+_MAX_BUFFER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +65,29 @@ class Encoder(nn.Module):
         Raises:
             ModelError: the weights do not fit the configuration, or are damaged.
         """
-        from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
 
+        where = at(source.folder)
+        asked = sum(p.numel() for p in _skeleton(_shape(source.config, where), where).parameters())
+        stored = stored_parameters(source)
+        # A pooler may be missing; the rest of what is asked for has to be there.
+        if asked > 2 * stored:
+            raise ModelError(
+                f"the configuration asks for {asked:,} parameters", where=where,
+                expected=f"about the {stored:,} that are stored",
+                fix="Get the encoder again; a file may be another model's.",
+            )  # fmt: skip
         disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             backbone, info = AutoModel.from_pretrained(
                 source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
                 output_loading_info=True,
             )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
+        except Exception as error:  # the library and those below it raise all kinds
             raise ModelError(
                 f"the encoder cannot be loaded ({shorten(str(error), 300)})",
-                where=at(source.folder), expected="a complete `transformers` encoder",
+                where=where, expected="a complete `transformers` encoder",
             ) from None  # fmt: skip
         # The library draws what is missing at random. Of a pooler that is all right: many
         # published encoders have none, and nothing here reads it.
@@ -83,31 +98,34 @@ class Encoder(nn.Module):
                 expected="all parameters of the model that config.json describes",
                 fix="Get the encoder again; the file may be another model's.",
             )  # fmt: skip
-        return cls(_as_encoder(backbone, at(source.folder)), source.pooling, source.files)
+        return cls(_as_encoder(backbone, where), source.pooling, source.files)
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], pooling: PoolingSpec, files: Mapping[str, bytes]
+        cls,
+        config: Mapping[str, Any],
+        pooling: PoolingSpec,
+        files: Mapping[str, bytes],
+        state: Mapping[str, Tensor],
+        where: str,
     ) -> Encoder:
         """Build an encoder of a configuration's shape, for weights that are loaded next.
 
-        Raises:
-            ModelError: the configuration is not one that `transformers` itself can build.
-        """
-        from transformers import AutoConfig, AutoModel
+        Args:
+            config: as its library saves it.
+            pooling: how its token vectors make the sentence embedding.
+            files: the tokenizer's small files by name.
+            state: the weights, by the names that the library gives them. What they do not bear
+                out is not built, so that no configuration can ask for more memory than they have.
+            where: the file or folder that all this comes from, for an error.
 
-        values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
-        try:
-            shape = AutoConfig.for_model(str(config.get("model_type")), **values)
-            backbone: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-                shape, trust_remote_code=False, dtype=torch.float32
-            )
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"the encoder's configuration cannot be used ({shorten(str(error), 300)})",
-                expected="the configuration of a `transformers` encoder",
-            ) from None
-        return cls(_as_encoder(backbone, "the encoder"), pooling, files)
+        Raises:
+            ModelError: the configuration is not one that `transformers` itself can build, or the
+                weights are not its own.
+        """
+        shape = _shape(config, where)
+        check_state(_skeleton(shape, where), state, where)
+        return cls(_build(shape, where), pooling, files)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -163,6 +181,60 @@ class Encoder(nn.Module):
     def embed(self, sentence: Tensor) -> Tensor:
         """Make the sentence embedding of pooled vectors: [B, H] to [B, H]."""
         return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
+
+
+def _shape(config: Mapping[str, Any], where: str) -> PreTrainedConfig:
+    """Read a configuration of bounded depth.
+
+    Raises:
+        ModelError: `transformers` itself does not know it, or it has too many layers.
+    """
+    from transformers import AutoConfig
+
+    values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
+    try:
+        shape = AutoConfig.for_model(str(config.get("model_type")), **values)
+        layers = getattr(shape, "num_hidden_layers", 0)
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    if not isinstance(layers, int) or layers > _MAX_LAYERS:
+        raise ModelError(
+            f"the encoder has {shorten(layers)} layers", where=where,
+            expected=f"at most {_MAX_LAYERS}", fix="Choose another model.",
+        )  # fmt: skip
+    return shape
+
+
+def _build(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    try:
+        backbone: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            shape, trust_remote_code=False, dtype=torch.float32
+        )
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    return _as_encoder(backbone, where)
+
+
+def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """Build an encoder that has shapes and takes no memory."""
+    with torch.device("meta"):
+        backbone = _build(shape, where)
+    size = sum(buffer.nbytes for buffer in backbone.buffers())
+    if size > _MAX_BUFFER_BYTES:
+        raise ModelError(
+            f"the encoder asks for {size:,} bytes beside its parameters", where=where,
+            expected=f"at most {_MAX_BUFFER_BYTES:,}", fix="Choose another model.",
+        )  # fmt: skip
+    return backbone
+
+
+def _unusable(error: Exception, where: str) -> ModelError:
+    return ModelError(
+        f"the encoder's configuration cannot be used ({shorten(str(error), 300)})", where=where,
+        expected="the configuration of a `transformers` encoder",
+    )  # fmt: skip
 
 
 def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:

@@ -6,6 +6,7 @@ Weights are read from safetensors alone, and no code of a model's own is ever ru
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from manyheads.config import DEFAULT_MODEL
 from manyheads.errors import ModelError, at, shorten
 from manyheads.model_files import POOLING_MODES, check_code
 from manyheads.storage import sha256_file
-from manyheads.untrusted import inside, read_json, refuse_code
+from manyheads.untrusted import MAX_JSON_BYTES, inside, read_bytes, read_json, refuse_code
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -61,6 +62,49 @@ class EncoderSource:
         """The weights, or the index of their parts."""
         whole = self.folder / WEIGHTS
         return whole if whole.exists() else self.folder / f"{WEIGHTS}.index.json"
+
+
+def stored_parameters(source: EncoderSource) -> int:
+    """Count the numbers that an encoder's weights hold, without reading them.
+
+    Raises:
+        ModelError: they are not safetensors, or lead out of the folder.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = [source.weights]
+    if source.weights.name != WEIGHTS:
+        parts = _object(read_json(source.weights), source.weights).get("weight_map")
+        names = sorted({str(name) for name in _object(parts, source.weights).values()})
+        files = [inside(source.folder, name) for name in names]
+    total = 0
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118
+                    total += math.prod(file.get_slice(name).get_shape())
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"the weights cannot be loaded ({shorten(str(error), 160)})",
+                where=at(path), expected="a complete `transformers` encoder",
+                fix="Get the encoder again.",
+            ) from None  # fmt: skip
+    return total
+
+
+def _object(value: object, path: Path) -> Mapping[str, Any]:
+    """Return what should be a JSON object.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise ModelError(
+            f"{shorten(value)} stands where an object belongs", where=at(path),
+            expected="what `transformers` or sentence-transformers writes",
+            fix="Get the encoder again.",
+        )  # fmt: skip
+    return value
 
 
 def find_encoder(name: str, pooling: str = "auto") -> EncoderSource:
@@ -215,9 +259,9 @@ def _pooling_mode(settings: Any, path: Path) -> str:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    files = {n: (folder / n).read_bytes() for n in _TOKENIZER_FILES if (folder / n).is_file()}
-    if (folder / TOKENIZER).is_file():
-        files[TOKENIZER] = (folder / TOKENIZER).read_bytes()
+    names = [name for name in (*_TOKENIZER_FILES, TOKENIZER) if (folder / name).is_file()]
+    files = {name: _text(folder / name) for name in names}
+    if TOKENIZER in files:
         return files
     # Without any vocabulary the library would make a tokenizer that knows no word.
     if not {"vocab.txt", "vocab.json"} & files.keys() and not any(folder.glob("*.model")):
@@ -231,9 +275,27 @@ def _read_files(folder: Path) -> dict[str, bytes]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         files[TOKENIZER] = tokenizer.backend_tokenizer.to_str().encode()
-    except (OSError, ValueError, AttributeError) as error:
+    except Exception as error:  # the library raises all kinds
         raise ModelError(
             f"the encoder's tokenizer cannot be read ({shorten(str(error), 200)})",
             where=at(folder), expected=f"a {TOKENIZER}",
         ) from None  # fmt: skip
     return files
+
+
+def _text(path: Path) -> bytes:
+    """Read one of the tokenizer's files.
+
+    Raises:
+        ModelError: it is not UTF-8.
+        StorageError: it cannot be read, or is too large.
+    """
+    data = read_bytes(path, MAX_JSON_BYTES)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"byte {error.start} is not UTF-8", where=at(path), expected="text",
+            fix="Get the encoder again.",
+        ) from None  # fmt: skip
+    return data

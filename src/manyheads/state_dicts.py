@@ -23,6 +23,15 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
         ModelError: a parameter is missing, unexpected, or of another shape or type; all are
             named.
     """
+    check_state(module, state, where)
+    module.load_state_dict(dict(state))
+
+
+def check_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """See whether parameters and buffers are a module's own (`load_state` says what is raised).
+
+    The module may be one on torch's device `meta`, which has shapes and takes no memory.
+    """
     wanted = module.state_dict()
     problems = []
     if missing := [name for name in wanted if name not in state]:
@@ -42,7 +51,6 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
             fix="It is another model's, or of another version; train or copy the model again.",
             where=where,
         )
-    module.load_state_dict(dict(state))
 
 
 def _fits(given: Tensor, wanted: Tensor) -> bool:

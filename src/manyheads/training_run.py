@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from manyheads.assembly import (
+    backbone_state,
     build_encoder,
     encoder_files,
     model_contents,
@@ -218,7 +219,7 @@ def prepare_run(
     # For parameters that the encoder's file lacks and nobody reads, such as BERT's pooler.
     torch.manual_seed(config.seed)
     if found:
-        encoder = build_encoder(found.encoder)
+        encoder = build_encoder(found.encoder, backbone_state(found.model), at(save_dir))
     else:
         encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
     # A resumed run keeps the arithmetic it began with, whatever would be measured today.

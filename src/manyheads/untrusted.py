@@ -22,6 +22,8 @@ MAX_JSON_DEPTH = 100
 
 # Keys by which a configuration names Python code to download or import, and run.
 _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
+# Keys that name one of transformers' ways to compute attention, or a repository of compiled code.
+_ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
 def read_bytes(path: StrPath, max_bytes: int) -> bytes:
@@ -131,10 +133,12 @@ def refuse_code(value: Any, where: str) -> None:
         where: what to call it in an error.
 
     Raises:
-        ModelError: it has a key such as `auto_map`, at any depth.
+        ModelError: it has a key such as `auto_map`, at any depth, or names attention kernels to
+            be fetched.
     """
     for key, item, _ in walk(value):
-        if key in _CODE_KEYS and item not in (None, False, {}, []):
+        foreign = key in _ATTENTION_KEYS and "/" in str(item)
+        if foreign or (key in _CODE_KEYS and item not in (None, False, {}, [])):
             raise ModelError(
                 f'"{key}" asks for code of the model\'s own to be run: {shorten(item)}',
                 expected="a model that transformers knows by itself",
