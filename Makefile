@@ -88,5 +88,5 @@ $(INSTALLED):
 	@rm -f $(VENV)/.installed-[0-9]* && touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PY) -m pip install --disable-pip-version-check --use-pep517 -r requirements-dev.txt
+	$(PY) -m pip install -q --disable-pip-version-check --use-pep517 -r requirements-dev.txt
 	@rm -f $(VENV)/.installed-dev-* && touch $@
