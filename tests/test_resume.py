@@ -159,6 +159,16 @@ def test_a_run_killed_in_every_step_goes_on_as_if_nothing_had_happened(
     compare(base, tmp_path / "saved")
 
 
+def test_no_step_depends_on_random_numbers_drawn_elsewhere(base: Path, tmp_path: Path) -> None:
+    def draw(step: int) -> None:
+        torch.rand(step)
+
+    train(hard_config(tmp_path), reporter=Spy(draw))
+    expected, found = undisturbed(base), state_of(tmp_path / "saved")
+    assert_equal(expected["model"], found["model"])
+    assert_equal(expected["log"], found["log"])
+
+
 @pytest.mark.parametrize(
     ("step", "number", "status"), [(2, signal.SIGTERM, 143), (5, signal.SIGINT, 130)]
 )
