@@ -36,8 +36,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 4: verbs
     (
-        "backends", "data_check", "evaluation", "export", "exported", "loading", "predict",
-        "scoring", "training", "training_run",
+        "backends", "data_check", "evaluation", "export", "exported", "file_prediction",
+        "loading", "predict", "scoring", "training", "training_run",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),
@@ -58,6 +58,7 @@ RUNTIME = (
     "manyheads.cli.predict",
     "manyheads.data_check",
     "manyheads.exported",
+    "manyheads.file_prediction",
     "manyheads.loading",
     "manyheads.predict",
     "manyheads.report",

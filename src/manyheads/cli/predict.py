@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -30,7 +30,6 @@ from manyheads.cli.options import (
     task_names,
 )
 from manyheads.cli.texts import (
-    Text,
     WhenEmpty,
     argument_texts,
     file_texts,
@@ -38,7 +37,8 @@ from manyheads.cli.texts import (
     stdin_texts,
 )
 from manyheads.errors import ManyheadsError, RequestError
-from manyheads.predict import Predictor
+from manyheads.file_prediction import can_continue, describe_run, write_predictions
+from manyheads.predict import Predictor, Text
 from manyheads.results import Prediction, two_lines
 
 EXAMPLES = (
@@ -96,6 +96,12 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write to a file, which appears when it is complete."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the --output of a run that was stopped, where it stopped."
+        ),
+    ] = False,
     form: Annotated[
         Form, typer.Option("--format", help="Lines for people, or a JSON object a text.")
     ] = Form.TEXT,
@@ -119,6 +125,11 @@ def predict(
         raise RequestError(
             f"{len(given)} texts among the arguments and --file {file}", fix="Give one of the two."
         )
+    if resume and (file in (None, "-") or output is None or not can_continue(output)):
+        raise RequestError(
+            "--resume has nothing to continue",
+            expected="--file and --output, each an ordinary file",
+        )
     texts = argument_texts(given, when_empty)
 
     from manyheads.loading import load_predictor
@@ -131,7 +142,21 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        job.write(file_texts(file, input_format, when_empty), output, progress=True)
+        texts_of_file = file_texts(file, input_format, when_empty)
+        if output is not None and file != "-" and can_continue(output):
+            run = describe_run(
+                name,
+                file,
+                backend=predictor.backend.name,
+                input_format=input_format,
+                format=form.value,
+                embed=embed,
+                tasks=job.tasks,
+                when_empty=when_empty.value,
+            )
+            job.write_file(texts_of_file, output, run, resume)
+        else:
+            job.write(texts_of_file, output, progress=True)
     elif output is None and form is Form.TEXT and _stdin_is_silent():
         job.show_examples()
         if is_person(sys.stdin) and is_person(sys.stdout):
@@ -206,6 +231,27 @@ class _Job:
             for count, prediction in enumerate(predictions, 1):
                 stream.write(self.shown(prediction, first=count == 1))
         return count
+
+    def write_file(
+        self, texts: Iterable[Text], output: Path, run: Mapping[str, Any], resume: bool
+    ) -> int:
+        """Predict for a file's texts, so that a killed run can go on; return how many there are."""
+        from manyheads.report import track
+
+        def started(done: int) -> None:
+            if resume:
+                tell("note", f"{done:,} texts are done already; continuing behind them")
+
+        description = f"Predicting ({self.predictor.backend.name})"
+        return write_predictions(
+            output,
+            texts,
+            lambda some: track(self.predictions(some), description),
+            self.shown,
+            run=run,
+            resume=resume,
+            started=started,
+        )
 
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
         if self.form is Form.JSONL:
