@@ -193,7 +193,7 @@ def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
         except DataError as error:
             found = str(error)
     if isinstance(expected, json.JSONDecodeError):
-        place = re.search(r":([0-9]+) .*broken JSON at column ([0-9]+)", str(found))
+        place = re.search(r":([0-9]+)[ :].*broken JSON at column ([0-9]+)", str(found))
         is_no_object = "the record is" in str(found)
         assert is_no_object or (
             place and [*map(int, place.groups())] == ([expected.lineno, expected.colno])
