@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 4: verbs
     (
         "backends", "data_check", "evaluation", "export", "exported", "file_prediction",
-        "loading", "predict", "scoring", "training", "training_run",
+        "loading", "predict", "ray_prediction", "scoring", "training", "training_run",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),

@@ -29,6 +29,14 @@ from manyheads.cli.options import (
     Threads,
     task_names,
 )
+from manyheads.cli.ray_engine import (
+    Engine,
+    EngineOption,
+    RayAddress,
+    Workers,
+    predict_with_ray,
+    refuse_ray_options,
+)
 from manyheads.cli.texts import (
     WhenEmpty,
     argument_texts,
@@ -92,9 +100,11 @@ def predict(
         str | None,
         typer.Option(metavar="NAME", help="The format of FILE, where its ending does not say it."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write to a file, which appears when it is complete."),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write to a file, which appears when it is complete."
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -114,6 +124,9 @@ def predict(
     device: Device = "auto",
     threads: Threads = None,
     batch_tokens: BatchTokens = BATCH_TOKENS,
+    engine: EngineOption = Engine.LOCAL,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Predict labels and entities, and the embedding on request.
 
@@ -125,6 +138,17 @@ def predict(
         raise RequestError(
             f"{len(given)} texts among the arguments and --file {file}", fix="Give one of the two."
         )
+    if engine is Engine.RAY:
+        odd = ["--resume"] * resume + ["--format jsonl"] * (form is Form.JSONL)
+        predict_with_ray(
+            name, [file] if file is not None else given, to, unsupported=odd,
+            input_format=input_format, embed=embed, tasks=task_names(tasks),
+            when_empty=when_empty, backend=backend, device=device, threads=threads,
+            batch_tokens=batch_tokens, workers=workers, address=ray_address,
+        )  # fmt: skip
+        return
+    refuse_ray_options(workers, ray_address)
+    output = None if to is None else Path(to)
     if resume and (file in (None, "-") or output is None or not can_continue(output)):
         raise RequestError(
             "--resume has nothing to continue",

@@ -1,0 +1,79 @@
+"""What failed in a worker, told as if it had failed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import ray
+
+from manyheads.errors import DataError, ManyheadsError, RequestError, shorten
+
+# What a reader says last before Ray tries another, whose complaint means less.
+_ARROW = re.compile(r"^pyarrow\.lib\.Arrow\w+: (.+)$", re.MULTILINE)
+_DEATHS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Unwrap what Ray wraps around the errors of the body.
+
+    Args:
+        where: the input, for messages.
+
+    Raises:
+        ManyheadsError: the user's input, model or cluster is at fault.
+        RuntimeError: something else is.
+    """
+    try:
+        yield
+    except ManyheadsError:
+        raise
+    except Exception as error:
+        raise _cause(error, where) from error
+
+
+def _cause(error: Exception, where: str) -> Exception:
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, ManyheadsError):
+            return one
+    deepest, text = chain[-1], str(error)
+    if isinstance(deepest, _DEATHS):
+        return RequestError(
+            f"the workers died ({shorten(text, 500)})",
+            expected="workers that stay alive",
+            fix="If memory ran out, use fewer workers or smaller batches.",
+        )
+    if "ExecutionTimeoutError" in type(deepest).__name__:
+        return RequestError(
+            f"nothing has moved for a long time ({shorten(text, 500)})",
+            fix="Look at the cluster; workers that die again and again need more memory.",
+        )
+    found = _ARROW.findall(text)
+    if found or isinstance(deepest, pa.ArrowException | OSError | ValueError):
+        return DataError(
+            f"cannot be read ({shorten(found[-1] if found else str(deepest), 300)})",
+            where=where,
+            expected="sound Parquet, JSON lines or CSV",
+        )
+    return RuntimeError(f"{type(deepest).__name__}: {deepest}")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Follow an error to what caused it: Ray keeps that in `cause`, Python in `__cause__`."""
+    seen = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = getattr(current, "cause", None)
+        current = inner if isinstance(inner, BaseException) else current.__cause__

@@ -1,0 +1,158 @@
+"""What runs on the workers: prediction of blocks, and writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from ray.data import ActorPoolStrategy, Datasink
+
+from manyheads.errors import RequestError, listing
+from manyheads.loading import load_predictor
+from manyheads.predict import Text, WhenEmpty
+from manyheads.ray_prediction.cluster import Cluster
+from manyheads.ray_prediction.inputs import Input
+from manyheads.ray_prediction.outputs import Place
+from manyheads.ray_prediction.tables import conformed, result_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker has to know."""
+
+    model: str
+    backend: str
+    threads: int
+    batch_tokens: int
+    tasks: tuple[str, ...]
+    embed: bool
+    when_empty: WhenEmpty
+    skip_empty: bool
+    chunk: int
+    """Rows that are worked on together."""
+    names: Mapping[str, str]
+    """By column of the results, that of the output."""
+    input: pa.Schema
+    results: pa.Schema
+    source: str
+    """The input, for messages."""
+    before_chunk: Callable[[], None] | None
+
+    @property
+    def output(self) -> pa.Schema:
+        """The columns of the output."""
+        renamed = [field.with_name(self.names[field.name]) for field in self.results]
+        return pa.schema([*self.input, *renamed])
+
+
+class Worker:
+    """A model in a process of its own, which blocks of rows go through."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._predictor = load_predictor(
+            job.model,
+            backend=job.backend,
+            device="cpu",
+            threads=job.threads,
+            batch_tokens=job.batch_tokens,
+        )
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Predict for the rows of a block.
+
+        Raises:
+            ManyheadsError: a text is at fault.
+        """
+        job = self._job
+        for start in range(0, block.num_rows, job.chunk):
+            if job.before_chunk is not None:
+                job.before_chunk()
+            rows = conformed(block.slice(start, job.chunk), job.input, job.source)
+            predictions = self._predictor.predict(
+                texts_of(rows), embed=job.embed, tasks=job.tasks, when_empty=job.when_empty
+            )
+            results = result_columns(predictions, job.results)
+            table = pa.Table.from_arrays([*rows.columns, *results], schema=job.output)
+            if job.skip_empty:
+                table = table.filter(pa.array([not one.empty for one in predictions]))
+            yield table
+
+
+def texts_of(rows: pa.Table) -> list[Text]:
+    """Return what to predict for: a row's text, or where it has none, its tokens."""
+    names = rows.column_names
+    texts = rows["text"].to_pylist() if "text" in names else [None] * rows.num_rows
+    tokens = rows["tokens"].to_pylist() if "tokens" in names else [None] * rows.num_rows
+    return [
+        text if text is not None else [token or "" for token in words or ()]
+        for text, words in zip(texts, tokens, strict=True)
+    ]
+
+
+class ParquetSink(Datasink[tuple[str, int]]):
+    """Writes each task's blocks as one file, under the task's number.
+
+    Ray's own would not promise the order of rows within a file, nor one schema for all.
+    """
+
+    def __init__(self, place: Place, schema: pa.Schema) -> None:
+        self._place = place
+        self._schema = schema
+        self.rows = 0
+        self.files = 0
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[str, int]:
+        """Write some blocks; return the file's name and its rows."""
+        name, rows = f"part-{ctx.task_idx:06}.parquet", 0
+        with (
+            self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream,
+            pq.ParquetWriter(stream, self._schema, compression="zstd") as writer,
+        ):
+            for block in blocks:
+                # A block without rows may have lost its columns.
+                if block.num_rows:
+                    writer.write_table(block.cast(self._schema))
+                    rows += block.num_rows
+        return name, rows
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Check that all files have arrived.
+
+        Raises:
+            RequestError: one is not where this process sees it.
+        """
+        written = dict(write_result.write_returns)
+        there = self._place.names()
+        missing = sorted(set(written) - set(there))
+        if missing:
+            raise RequestError(
+                f"{len(missing)} of {len(written)} files were written where this machine does "
+                f"not see them: {listing(missing, 3)}",
+                expected="an output folder that all machines of the cluster share",
+                fix="Use a shared file system, or a URI such as s3://BUCKET/FOLDER.",
+            )
+        if not written:
+            name = f"part-{0:06}.parquet"
+            with self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream:
+                pq.write_table(self._schema.empty_table(), stream)
+            written = {name: 0}
+        self.rows, self.files = sum(written.values()), len(written)
+
+
+def predict_and_write(source: Input, job: Job, place: Place, cluster: Cluster) -> tuple[int, int]:
+    """Run the workers over the input; return how many rows and files were written."""
+    sink = ParquetSink(place, job.output)
+    source.read(job.input, source.blocks(cluster.workers)).map_batches(
+        Worker,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=cluster.workers),
+        num_cpus=cluster.threads,
+        udf_modifying_row_count=job.skip_empty,
+    ).write_datasink(sink)
+    return sink.rows, sink.files
