@@ -1,0 +1,203 @@
+"""What people use today for the same three answers, for `benchmarks/inference.py`.
+
+The three separate models have the encoder's trained weights and heads of the same shapes; what
+they answer is not compared, since their libraries' heads are built in another way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manyheads.backends.pytorch import TrainedModel
+from manyheads.decoding import CLASSIFICATION, TAGGING, decode
+from manyheads.labels import Scheme, Span, tags_of
+from manyheads.metrics import classification_metrics, tagging_metrics
+from manyheads.model import ModelInputs
+from manyheads.records import Record
+
+Run = Callable[[Sequence[str]], object]
+
+BATCH_SIZES = (1, 8, 32, 64)
+
+
+class SeparateModels:
+    """`text-classification`, `token-classification` and `encode`, a model for each.
+
+    Args:
+        folder: our model, whose encoder and tokenizer they share.
+        trained: the same model in memory.
+        work: an empty folder for the models' files.
+    """
+
+    def __init__(self, folder: Path, trained: TrainedModel, work: Path) -> None:
+        from sentence_transformers import SentenceTransformer
+        from transformers import (
+            AutoModelForSequenceClassification,
+            AutoModelForTokenClassification,
+            AutoTokenizer,
+            pipeline,
+        )
+
+        specs = [trained.model.head(name).spec(name) for name in trained.model.heads]
+        labels = {spec.kind: spec.labels for spec in specs}
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        pipes = {}
+        for kind, task, auto in (
+            (CLASSIFICATION, "text-classification", AutoModelForSequenceClassification),
+            (TAGGING, "token-classification", AutoModelForTokenClassification),
+        ):
+            model = auto.from_pretrained(
+                folder, num_labels=len(labels[kind]), id2label=dict(enumerate(labels[kind]))
+            )
+            model.save_pretrained(work / task)
+            tokenizer.save_pretrained(work / task)
+            options = {"aggregation_strategy": "simple"} if kind == TAGGING else {}
+            pipes[task] = pipeline(task, model=str(work / task), device="cpu", **options)
+        encoder = SentenceTransformer(str(folder), device="cpu")
+        self.systems: dict[str, Callable[[Sequence[str], int], object]] = {
+            "text-classification": lambda texts, size: pipes["text-classification"](
+                list(texts), batch_size=size
+            ),
+            "token-classification": lambda texts, size: pipes["token-classification"](
+                list(texts), batch_size=size
+            ),
+            "encode": lambda texts, size: encoder.encode(
+                list(texts), batch_size=size, show_progress_bar=False
+            ),
+        }
+
+    def one(self, text: str) -> None:
+        """Ask all three about one sentence."""
+        for run in self.systems.values():
+            run([text], 1)
+
+
+def padded_loop(folder: Path, trained: TrainedModel, batch_size: int) -> Run:
+    """Make the plain loop: one model, float32, every batch padded to the longest input there is."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, length = trained.model, trained.max_length
+    specs = [model.head(name).spec(name) for name in model.heads]
+    transitions = {name: model.head(name).transitions() for name in model.heads}
+
+    def run(texts: Sequence[str]) -> object:
+        answers = []
+        for start in range(0, len(texts), batch_size):
+            inputs = tokenizer(
+                list(texts[start : start + batch_size]),
+                padding="max_length", truncation=True, max_length=length, return_tensors="pt",
+            )  # fmt: skip
+            # As such loops do, every token is tagged as if it were a word.
+            places = torch.arange(length).expand_as(inputs["input_ids"]).contiguous()
+            mask = inputs["attention_mask"]
+            with torch.inference_mode():
+                outputs = model(ModelInputs(inputs["input_ids"], mask, places, mask.bool()))
+            counts = mask.sum(dim=1).numpy()
+            answers += [
+                decode(
+                    spec, outputs[spec.name].numpy(),
+                    counts if spec.kind == TAGGING else None, transitions[spec.name],
+                )
+                for spec in specs
+            ]  # fmt: skip
+            answers.append(outputs["embedding"].numpy())
+        return answers
+
+    return run
+
+
+class SpacyPipeline:
+    """A shared tok2vec with textcat and ner, trained on the same records.
+
+    Args:
+        records: the training records.
+        intent: the classification task's name.
+        slots: the tagging task's name.
+        epochs: passes over the records.
+        seed: of the weights and of the order.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], intent: str, slots: str, *, epochs: int, seed: int = 1
+    ) -> None:
+        import spacy
+        from spacy.training import Example
+
+        spacy.util.fix_random_seed(seed)
+        self._intent, self._slots = intent, slots
+        self.nlp = spacy.blank("en")
+        listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 96, "upstream": "*"}
+        self.nlp.add_pipe("tok2vec")
+        textcat = {
+            "@architectures": "spacy.TextCatReduce.v1", "exclusive_classes": True,
+            "use_reduce_first": False, "use_reduce_last": False, "use_reduce_max": True,
+            "use_reduce_mean": True, "tok2vec": listener,
+        }  # fmt: skip
+        ner = {
+            "@architectures": "spacy.TransitionBasedParser.v2", "state_type": "ner",
+            "extra_state_tokens": False, "hidden_width": 64, "maxout_pieces": 2, "use_upper": True,
+            "tok2vec": listener,
+        }  # fmt: skip
+        self.nlp.add_pipe("textcat", config={"model": textcat})
+        self.nlp.add_pipe("ner", config={"model": ner})
+        classes = sorted({str(record.labels[intent]) for record in records})
+
+        def example(record: Record) -> Any:
+            doc = _doc(self.nlp, record)
+            gold = doc.copy()
+            gold.cats = {name: float(name == record.labels[intent]) for name in classes}
+            spans = [s for s in record.labels[slots] if isinstance(s, Span)]
+            found = [gold.char_span(s.start, s.end, label=s.label) for s in spans]
+            gold.ents = [span for span in found if span is not None]
+            return Example(doc, gold)
+
+        examples = [example(record) for record in records]
+        optimizer = self.nlp.initialize(lambda: examples)
+        order = random.Random(seed)
+        for _ in range(epochs):
+            order.shuffle(examples)
+            for batch in spacy.util.minibatch(examples, size=64):
+                self.nlp.update(batch, sgd=optimizer, drop=0.1)
+
+    def __call__(self, texts: Sequence[str]) -> object:
+        """Answer a batch of texts: classes, entities and, as the embedding, the mean vector."""
+        return [
+            (doc.cats, [(e.text, e.label_) for e in doc.ents], doc.tensor.mean(axis=0))
+            for doc in self.nlp.pipe(texts, batch_size=256)
+        ]
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Score the test records with our metrics."""
+        names = sorted({str(record.labels[self._intent]) for record in records})
+        gold_classes, classes, gold_tags, tags = [], [], [], []
+        for record, doc in zip(records, self._docs(records), strict=True):
+            best = max(doc.cats, key=doc.cats.__getitem__)
+            gold_classes.append(names.index(str(record.labels[self._intent])))
+            classes.append(names.index(best) if best in names else -1)
+            words = [(token.idx, token.idx + len(token)) for token in doc]
+            spans = [s for s in record.labels[self._slots] if isinstance(s, Span)]
+            found = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
+            gold_tags.append(tags_of(spans, words, Scheme.BIO))
+            tags.append(tags_of(found, words, Scheme.BIO))
+        return {
+            "accuracy": classification_metrics(gold_classes, classes, names)["accuracy"],
+            "f1": tagging_metrics(gold_tags, tags, Scheme.BIO)["f1"],
+        }
+
+    def _docs(self, records: Sequence[Record]) -> Iterator[Any]:
+        yield from self.nlp.pipe([_doc(self.nlp, record) for record in records], batch_size=256)
+
+
+def _doc(nlp: Any, record: Record) -> Any:
+    """Make a document of a record's own words, so that every slot begins at one."""
+    from spacy.tokens import Doc
+
+    if record.tokens is None:
+        return nlp.make_doc(record.text)
+    return Doc(nlp.vocab, words=[record.text[start:end] for start, end in record.tokens])
