@@ -60,7 +60,8 @@ def test_accelerators_are_found(machine: pytest.MonkeyPatch) -> None:
 
 
 def test_the_number_of_threads_is_set() -> None:
-    assert choose_compute("cpu", "float32", 1).threads == torch.get_num_threads() == 1
+    for count in (3, 1):
+        assert choose_compute("cpu", "float32", count).threads == torch.get_num_threads() == count
     assert choose_compute("cpu", "float32").threads == available_cores()
 
 
