@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 LAUNCHERS = ("train", "evaluate", "predict")
 
 # Extras that requirements.txt leaves out: they serve special wishes and are large.
-NOT_PINNED = ("lora", "openvino", "ray", "tensorboard", "all")
+NOT_PINNED = ("openvino", "all")
 
 
 @pytest.fixture(scope="module")

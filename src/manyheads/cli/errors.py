@@ -24,7 +24,7 @@ BUG = 70
 TRACEBACK = "MANYHEADS_TRACEBACK"
 
 # Packages of the extra `train`, which the base install does without.
-_TRAIN_PACKAGES = ("torch", "transformers", "accelerate", "sklearn")
+_TRAIN_PACKAGES = ("torch", "transformers")
 
 
 class _Terminated(BaseException):
