@@ -14,7 +14,7 @@ from manyheads.config import Config, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import PoolingSpec
-from manyheads.errors import ModelError, at, listing
+from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import Head, make_head
 from manyheads.model import MultiTaskModel
 from manyheads.model_files import LAYOUT, EncoderFiles
@@ -143,8 +143,15 @@ def _heads(
         return {s.name: make_head(settings[s.name], s.label_set(), encoder.shape) for s in specs}
 
     # First without memory: a configuration may ask for any amount.
-    with torch.device("meta"):
-        skeleton = build()
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+    except (RuntimeError, OverflowError) as error:  # more than even torch can count
+        raise ModelError(
+            f"the tasks' heads cannot be built ({shorten(str(error), 200)})", where=where,
+            expected="the sizes that the model was trained with",
+            fix="It is damaged or was edited; copy or train it again.",
+        ) from None  # fmt: skip
     check_state(nn.ModuleDict(skeleton), state, where)
     heads = build()
     load_state(nn.ModuleDict(heads), state, where)

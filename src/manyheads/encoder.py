@@ -23,8 +23,8 @@ from manyheads.state_dicts import check_state
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# The largest published encoders have 48 layers.
-_MAX_LAYERS = 1000
+# So many are looked into, whatever is stored: they cost no more than a moment.
+_FEW_LAYERS = 100
 # What a model computes for itself, such as its positions, beside what is stored.
 _MAX_BUFFER_BYTES = 64 << 20
 
@@ -69,8 +69,9 @@ class Encoder(nn.Module):
         from transformers.utils.logging import disable_progress_bar
 
         where = at(source.folder)
-        asked = sum(p.numel() for p in _skeleton(_shape(source.config, where), where).parameters())
-        stored = stored_parameters(source)
+        tensors, stored = stored_parameters(source)
+        skeleton = _skeleton(_shape(source.config, tensors, where), where)
+        asked = sum(parameter.numel() for parameter in skeleton.parameters())
         # A pooler may be missing; the rest of what is asked for has to be there.
         if asked > 2 * stored:
             raise ModelError(
@@ -123,7 +124,7 @@ class Encoder(nn.Module):
             ModelError: the configuration is not one that `transformers` itself can build, or the
                 weights are not its own.
         """
-        shape = _shape(config, where)
+        shape = _shape(config, len(state), where)
         check_state(_skeleton(shape, where), state, where)
         return cls(_build(shape, where), pooling, files)
 
@@ -183,8 +184,8 @@ class Encoder(nn.Module):
         return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
 
 
-def _shape(config: Mapping[str, Any], where: str) -> PreTrainedConfig:
-    """Read a configuration of bounded depth.
+def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:
+    """Read a configuration, which may not have many more layers than there are stored tensors.
 
     Raises:
         ModelError: `transformers` itself does not know it, or it has too many layers.
@@ -197,10 +198,11 @@ def _shape(config: Mapping[str, Any], where: str) -> PreTrainedConfig:
         layers = getattr(shape, "num_hidden_layers", 0)
     except Exception as error:  # the library raises all kinds
         raise _unusable(error, where) from None
-    if not isinstance(layers, int) or layers > _MAX_LAYERS:
+    if not isinstance(layers, int) or layers > max(tensors, _FEW_LAYERS):
         raise ModelError(
-            f"the encoder has {shorten(layers)} layers", where=where,
-            expected=f"at most {_MAX_LAYERS}", fix="Choose another model.",
+            f"the configuration asks for {shorten(layers)} layers", where=where,
+            expected=f"as many as there are in the {tensors} tensors that are stored",
+            fix="It is damaged or another model's; get it again.",
         )  # fmt: skip
     return shape
 

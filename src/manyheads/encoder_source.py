@@ -64,8 +64,8 @@ class EncoderSource:
         return whole if whole.exists() else self.folder / f"{WEIGHTS}.index.json"
 
 
-def stored_parameters(source: EncoderSource) -> int:
-    """Count the numbers that an encoder's weights hold, without reading them.
+def stored_parameters(source: EncoderSource) -> tuple[int, int]:
+    """Count the tensors of an encoder's weights, and the numbers in them, without reading these.
 
     Raises:
         ModelError: they are not safetensors, or lead out of the folder.
@@ -77,19 +77,20 @@ def stored_parameters(source: EncoderSource) -> int:
         parts = _object(read_json(source.weights), source.weights).get("weight_map")
         names = sorted({str(name) for name in _object(parts, source.weights).values()})
         files = [inside(source.folder, name) for name in names]
-    total = 0
+    tensors = numbers = 0
     for path in files:
         try:
             with safe_open(path, framework="numpy") as file:
                 for name in file.keys():  # noqa: SIM118
-                    total += math.prod(file.get_slice(name).get_shape())
+                    tensors += 1
+                    numbers += math.prod(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"the weights cannot be loaded ({shorten(str(error), 160)})",
                 where=at(path), expected="a complete `transformers` encoder",
                 fix="Get the encoder again.",
             ) from None  # fmt: skip
-    return total
+    return tensors, numbers
 
 
 def _object(value: object, path: Path) -> Mapping[str, Any]:
