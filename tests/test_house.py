@@ -27,12 +27,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 2: tensors
     (
         "batching", "crf", "dataset", "devices", "encoder", "encoder_source", "heads", "model",
-        "pooling", "training_data",
+        "pooling", "state_dicts", "training_data",
     ),
     # 3: state
     (
         "assembly", "checkpoint", "checkpoint_values", "model_card", "model_folder",
-        "optimization", "state_dicts", "training_state",
+        "optimization", "training_state",
     ),
     # 4: verbs
     (
