@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class Benchmark:
         self.threads: int = arguments.threads
         self.manifest = read_manifest(self.folder)
         self.trained = load_trained(self.folder)
-        kinds = {t.kind: name for name, t in self.trained.config.tasks.items()}
+        kinds: dict[str, str] = {t.kind: name for name, t in self.trained.config.tasks.items()}
         self.intent, self.slots = kinds[CLASSIFICATION], kinds[TAGGING]
         self.records = self._read("test")[: arguments.sentences]
         self.texts = [record.text for record in self.records]
@@ -97,7 +98,7 @@ class Benchmark:
             sizes = {}
             for name, system in three.systems.items():
                 sizes[name] = self.best_size(system)
-                systems[name] = lambda texts, run=system, size=sizes[name]: run(texts, size)
+                systems[name] = _sized(system, sizes[name])
             singles[THREE] = three.one
             loops = {n: padded_loop(self.folder, self.trained, n) for n in (1, 32)}
             size = self.best_size(lambda texts, n: loops[n](texts), tuple(loops))
@@ -155,9 +156,7 @@ class Benchmark:
 
     def spacy(self) -> SpacyPipeline | None:
         """Train spaCy's pipeline, if it is installed."""
-        try:
-            import spacy  # noqa: F401
-        except ImportError:
+        if find_spec("spacy") is None:
             print("spaCy is not installed: pip install -r benchmarks/requirements.txt")
             return None
         return SpacyPipeline(
@@ -237,7 +236,7 @@ class Benchmark:
 def int8_rate(threads: int, hidden: int) -> float:
     """Measure the machine's int8 matrix products, in operations a second, at their best shape."""
     import onnx
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
     from onnx import TensorProto, helper, numpy_helper
 
     best = 0.0
@@ -347,6 +346,10 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=140)
+
+
+def _sized(system: Callable[[Sequence[str], int], object], size: int) -> Run:
+    return lambda texts: system(texts, size)
 
 
 def _batched(predictor: Predictor) -> Run:

@@ -1,20 +1,23 @@
 """What people use today for the same three answers, for `benchmarks/inference.py`.
 
-The three separate models have the encoder's trained weights and heads of the same shapes; what
-they answer is not compared, since their libraries' heads are built in another way.
+The three separate models have the encoder's trained weights, and the tagger its trained classifier
+too, so that it finds as many entities as ours. The sentence classifier has an untrained layer more
+than ours, which costs nothing; so what they answer is not compared.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Linear
 
 from manyheads.backends.pytorch import TrainedModel
-from manyheads.decoding import CLASSIFICATION, TAGGING, decode
+from manyheads.decoding import CLASSIFICATION, TAGGING, TaskSpec, decode
 from manyheads.labels import Scheme, Span, tags_of
 from manyheads.metrics import classification_metrics, tagging_metrics
 from manyheads.model import ModelInputs
@@ -36,28 +39,29 @@ class SeparateModels:
 
     def __init__(self, folder: Path, trained: TrainedModel, work: Path) -> None:
         from sentence_transformers import SentenceTransformer
-        from transformers import (
-            AutoModelForSequenceClassification,
-            AutoModelForTokenClassification,
-            AutoTokenizer,
-            pipeline,
-        )
 
-        specs = [trained.model.head(name).spec(name) for name in trained.model.heads]
-        labels = {spec.kind: spec.labels for spec in specs}
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        pipes = {}
+        hub: Any = import_module("transformers")
+        hub.utils.logging.set_verbosity_error()
+        hub.utils.logging.disable_progress_bar()
+        heads = {spec.kind: trained.model.head(spec.name) for spec in _specs(trained)}
+        tokenizer = hub.AutoTokenizer.from_pretrained(folder)
+        pipes: dict[str, Any] = {}
         for kind, task, auto in (
-            (CLASSIFICATION, "text-classification", AutoModelForSequenceClassification),
-            (TAGGING, "token-classification", AutoModelForTokenClassification),
+            (CLASSIFICATION, "text-classification", hub.AutoModelForSequenceClassification),
+            (TAGGING, "token-classification", hub.AutoModelForTokenClassification),
         ):
-            model = auto.from_pretrained(
-                folder, num_labels=len(labels[kind]), id2label=dict(enumerate(labels[kind]))
-            )
+            names = dict(enumerate(heads[kind].labels.names))
+            model = auto.from_pretrained(folder, num_labels=len(names), id2label=names)
+            ours = getattr(heads[kind], "classifier", None)
+            theirs = getattr(model, "classifier", None)
+            if isinstance(ours, Linear) and isinstance(theirs, Linear) and (
+                ours.weight.shape == theirs.weight.shape
+            ):  # fmt: skip
+                theirs.load_state_dict(ours.state_dict())
             model.save_pretrained(work / task)
             tokenizer.save_pretrained(work / task)
             options = {"aggregation_strategy": "simple"} if kind == TAGGING else {}
-            pipes[task] = pipeline(task, model=str(work / task), device="cpu", **options)
+            pipes[task] = hub.pipeline(task, model=str(work / task), device="cpu", **options)
         encoder = SentenceTransformer(str(folder), device="cpu")
         self.systems: dict[str, Callable[[Sequence[str], int], object]] = {
             "text-classification": lambda texts, size: pipes["text-classification"](
@@ -79,11 +83,10 @@ class SeparateModels:
 
 def padded_loop(folder: Path, trained: TrainedModel, batch_size: int) -> Run:
     """Make the plain loop: one model, float32, every batch padded to the longest input there is."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    hub: Any = import_module("transformers")
+    tokenizer = hub.AutoTokenizer.from_pretrained(folder)
     model, length = trained.model, trained.max_length
-    specs = [model.head(name).spec(name) for name in model.heads]
+    specs = _specs(trained)
     transitions = {name: model.head(name).transitions() for name in model.heads}
 
     def run(texts: Sequence[str]) -> object:
@@ -126,8 +129,8 @@ class SpacyPipeline:
     def __init__(
         self, records: Sequence[Record], intent: str, slots: str, *, epochs: int, seed: int = 1
     ) -> None:
-        import spacy
-        from spacy.training import Example
+        spacy: Any = import_module("spacy")
+        training: Any = import_module("spacy.training")
 
         spacy.util.fix_random_seed(seed)
         self._intent, self._slots = intent, slots
@@ -155,7 +158,7 @@ class SpacyPipeline:
             spans = [s for s in record.labels[slots] if isinstance(s, Span)]
             found = [gold.char_span(s.start, s.end, label=s.label) for s in spans]
             gold.ents = [span for span in found if span is not None]
-            return Example(doc, gold)
+            return training.Example(doc, gold)
 
         examples = [example(record) for record in records]
         optimizer = self.nlp.initialize(lambda: examples)
@@ -196,8 +199,11 @@ class SpacyPipeline:
 
 def _doc(nlp: Any, record: Record) -> Any:
     """Make a document of a record's own words, so that every slot begins at one."""
-    from spacy.tokens import Doc
-
     if record.tokens is None:
         return nlp.make_doc(record.text)
-    return Doc(nlp.vocab, words=[record.text[start:end] for start, end in record.tokens])
+    tokens: Any = import_module("spacy.tokens")
+    return tokens.Doc(nlp.vocab, words=[record.text[start:end] for start, end in record.tokens])
+
+
+def _specs(trained: TrainedModel) -> list[TaskSpec]:
+    return [trained.model.head(name).spec(name) for name in trained.model.heads]
