@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types format data bench bench-data soak clean
+.PHONY: help demo install test check lint types format data sample bench bench-data soak clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ format: $(INSTALLED_DEV)  ## put the code into form
 
 data:  ## write the demonstration data again (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py
+
+sample: $(INSTALLED)  ## renew docs/sample_output.txt by a run of the demonstration
+	@{ echo '$$ make demo     (this file is what it printed; renew it with: make sample)'; echo; \
+	  $(MAKE) --no-print-directory demo; } >docs/sample_output.txt 2>&1
 
 bench: bench-data $(INSTALLED)  ## measure on public data, DATA=FOLDER (docs/benchmarks.md)
 	$(PY) benchmarks/accuracy.py snips --data "$(DATA)" $(ARGS)
