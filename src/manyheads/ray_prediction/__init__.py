@@ -107,7 +107,7 @@ def predict_files(
         # Inside, so that the failures are told while the folder can still be removed.
         stack.enter_context(explained(source.name))
         cluster = stack.enter_context(joined(address, workers, threads or 1, progress))
-        columns = survey(source)
+        found = survey(source)
         job = Job(
             model=str(path),
             backend=backend,
@@ -118,13 +118,13 @@ def predict_files(
             when_empty=when_empty,
             skip_empty=skip_empty,
             chunk=chunk,
-            names=output_columns([spec.name for spec in specs], columns.names, embed),
-            input=columns,
+            names=output_columns([spec.name for spec in specs], found.columns.names, embed),
+            input=found.columns,
             results=result_schema(specs, embed),
             source=source.name,
             before_chunk=before_chunk,
         )
-        rows, files = predict_and_write(source, job, place, cluster)
+        rows, files = predict_and_write(source, found.rows, job, place, cluster)
     return Written(output, rows, files)
 
 

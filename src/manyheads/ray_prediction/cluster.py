@@ -126,6 +126,8 @@ def _context(progress: bool) -> Iterator[None]:
     context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = progress
     context.print_on_execution_start = False
+    # The newer reader of Parquet starts 32 processes to look at the files before it begins.
+    context.use_datasource_v2 = False
     context.execution_options.preserve_order = True
     with DataContext.current(context), _quiet("ray.data"):
         yield

@@ -11,8 +11,8 @@ import ray
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, shorten
 
-# What a reader says last before Ray tries another, whose complaint means less.
-_ARROW = re.compile(r"^pyarrow\.lib\.Arrow\w+: (.+)$", re.MULTILINE)
+# Where Ray's own advice begins, which is for whoever calls Ray.
+_ADVICE = re.compile(r"\.? Please check the CSV file|\n")
 _DEATHS = (
     ray.exceptions.RayActorError,
     ray.exceptions.WorkerCrashedError,
@@ -58,12 +58,12 @@ def _cause(error: Exception, where: str) -> Exception:
             f"nothing has moved for a long time ({shorten(text, 500)})",
             fix="Look at the cluster; workers that die again and again need more memory.",
         )
-    found = _ARROW.findall(text)
-    if found or isinstance(deepest, pa.ArrowException | OSError | ValueError):
+    if isinstance(deepest, pa.ArrowException | OSError | ValueError):
         return DataError(
-            f"cannot be read ({shorten(found[-1] if found else str(deepest), 300)})",
+            f"cannot be read ({shorten(_ADVICE.split(str(deepest))[0], 300)})",
             where=where,
             expected="sound Parquet, JSON lines or CSV",
+            fix="Run `manyheads data check FILE` to see what is wrong, and where.",
         )
     return RuntimeError(f"{type(deepest).__name__}: {deepest}")
 

@@ -154,10 +154,17 @@ def _format(paths: Sequence[str], name: str) -> str:
     )  # fmt: skip
 
 
-def survey(source: Input) -> pa.Schema:
-    """Read the input once, for the columns and types that all of it has.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What all of the input has."""
 
-    Those of CSV are strings, as they are in the file.
+    columns: pa.Schema
+    """Those of CSV are strings, as they are in the file."""
+    rows: int
+
+
+def survey(source: Input) -> Survey:
+    """Read the input once, for its columns and for how many rows there are.
 
     Raises:
         DataError: the parts do not go together, or there is no text.
@@ -168,21 +175,26 @@ def survey(source: Input) -> pa.Schema:
         # was right for the first rows might not be for the next.
         names = source.read().limit(1).schema()
         known = pa.schema([(name, pa.string()) for name in names.names]) if names else None
-    parts = source.read(known).map_batches(
-        _stored_schema, batch_format="pyarrow", batch_size=None, udf_modifying_row_count=True
+    data = source.read(known)
+    parts = data.map_batches(
+        _look_at, batch_format="pyarrow", batch_size=None, udf_modifying_row_count=True
     )
-    stored = {row["schema"] for row in parts.take_all()}
-    schemas = [pa.ipc.read_schema(pa.py_buffer(schema)) for schema in sorted(stored)]
+    found = parts.take_all()
+    # Each once, in the order of the input, which is that of the output's columns.
+    stored = dict.fromkeys(row["schema"] for row in found)
+    schemas = [pa.ipc.read_schema(pa.py_buffer(schema)) for schema in stored]
+    if not schemas and (whole := data.schema()) is not None:
+        schemas = [whole.base_schema]  # there are columns, but no rows
     if source.format == "csv":
         schemas = [pa.schema([(n, pa.string()) for n in schema.names]) for schema in schemas]
     elif source.format == "jsonl":
         schemas = [_without_dates(schema) for schema in schemas]
-    return common_schema(schemas, source.name)
+    return Survey(common_schema(schemas, source.name), sum(row["rows"] for row in found))
 
 
-def _stored_schema(block: pa.Table) -> pa.Table:
-    schema = block.schema.remove_metadata()
-    return pa.table({"schema": pa.array([schema.serialize().to_pybytes()], pa.binary())})
+def _look_at(block: pa.Table) -> pa.Table:
+    schema = block.schema.remove_metadata().serialize().to_pybytes()
+    return pa.table({"schema": pa.array([schema], pa.binary()), "rows": [block.num_rows]})
 
 
 def _without_dates(schema: pa.Schema) -> pa.Schema:

@@ -10,9 +10,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from ray.data import ActorPoolStrategy, Datasink
 
-from manyheads.errors import RequestError, listing
+from manyheads.errors import DataError, ManyheadsError, RequestError, listing
 from manyheads.loading import load_predictor
-from manyheads.predict import Text, WhenEmpty
+from manyheads.predict import Predictor, Text, WhenEmpty
 from manyheads.ray_prediction.cluster import Cluster
 from manyheads.ray_prediction.inputs import Input
 from manyheads.ray_prediction.outputs import Place
@@ -53,26 +53,33 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._predictor = load_predictor(
-            job.model,
-            backend=job.backend,
-            device="cpu",
-            threads=job.threads,
-            batch_tokens=job.batch_tokens,
-        )
+        self._loaded: Predictor | ManyheadsError
+        try:
+            self._loaded = load_predictor(
+                job.model,
+                backend=job.backend,
+                device="cpu",
+                threads=job.threads,
+                batch_tokens=job.batch_tokens,
+            )
+        except ManyheadsError as error:
+            # Told with the first block: of an error here, Ray would hand on the traceback alone.
+            self._loaded = error
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Predict for the rows of a block.
 
         Raises:
-            ManyheadsError: a text is at fault.
+            ManyheadsError: a text is at fault, or the model on this machine.
         """
-        job = self._job
+        job, predictor = self._job, self._loaded
+        if isinstance(predictor, ManyheadsError):
+            raise predictor
         for start in range(0, block.num_rows, job.chunk):
             if job.before_chunk is not None:
                 job.before_chunk()
             rows = conformed(block.slice(start, job.chunk), job.input, job.source)
-            predictions = self._predictor.predict(
+            predictions = predictor.predict(
                 texts_of(rows), embed=job.embed, tasks=job.tasks, when_empty=job.when_empty
             )
             results = result_columns(predictions, job.results)
@@ -107,7 +114,11 @@ class ParquetSink(Datasink[tuple[str, int]]):
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[str, int]:
         """Write some blocks; return the file's name and its rows."""
-        name, rows = f"part-{ctx.task_idx:06}.parquet", 0
+        return self.write_file(ctx.task_idx, blocks)
+
+    def write_file(self, number: int, blocks: Iterable[Any]) -> tuple[str, int]:
+        """Write the file of a number; return its name and its rows."""
+        name, rows = f"part-{number:06}.parquet", 0
         with (
             self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream,
             pq.ParquetWriter(stream, self._schema, compression="zstd") as writer,
@@ -135,17 +146,22 @@ class ParquetSink(Datasink[tuple[str, int]]):
                 expected="an output folder that all machines of the cluster share",
                 fix="Use a shared file system, or a URI such as s3://BUCKET/FOLDER.",
             )
-        if not written:
-            name = f"part-{0:06}.parquet"
-            with self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream:
-                pq.write_table(self._schema.empty_table(), stream)
-            written = {name: 0}
         self.rows, self.files = sum(written.values()), len(written)
 
 
-def predict_and_write(source: Input, job: Job, place: Place, cluster: Cluster) -> tuple[int, int]:
-    """Run the workers over the input; return how many rows and files were written."""
+def predict_and_write(
+    source: Input, rows: int, job: Job, place: Place, cluster: Cluster
+) -> tuple[int, int]:
+    """Run the workers over the input; return how many rows and files were written.
+
+    Raises:
+        ManyheadsError: a text, the model or the cluster is at fault, or the input has no longer
+            as many rows as it had.
+    """
     sink = ParquetSink(place, job.output)
+    if not rows:
+        # So that whoever reads the output finds the columns.
+        return sink.write_file(0, [])[1], 1
     source.read(job.input, source.blocks(cluster.workers)).map_batches(
         Worker,
         fn_constructor_args=(job,),
@@ -155,4 +171,11 @@ def predict_and_write(source: Input, job: Job, place: Place, cluster: Cluster) -
         num_cpus=cluster.threads,
         udf_modifying_row_count=job.skip_empty,
     ).write_datasink(sink)
+    if sink.rows != rows and not job.skip_empty:
+        raise DataError(
+            f"{rows} rows were read, then {sink.rows}",
+            where=source.name,
+            expected="an input that nobody writes to meanwhile",
+            fix="Run it again.",
+        )
     return sink.rows, sink.files
