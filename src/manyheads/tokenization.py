@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ManyheadsError, ModelError, shorten
 from manyheads.words import Positions, code_points, word_borders
 
 # How much is aligned at once: bounds the memory that a huge list of texts needs.
@@ -96,16 +97,9 @@ class TextTokenizer:
         Raises:
             ModelError: it is not a tokenizer.
         """
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing more precise
-            raise ModelError(
-                f"not a tokenizer: {shorten(str(error), 200)}",
-                expected=f"a tokenizer.json that tokenizers {tokenizers.__version__} can read",
-                fix="Copy the encoder's tokenizer.json again, or upgrade tokenizers.",
-                where=where,
-            ) from error
-        return cls(tokenizer)
+        # Some of what is wrong with a tokenizer shows only when it is used for the first time.
+        with _told(where):
+            return cls(Tokenizer.from_str(text))
 
     def to_json(self) -> str:
         """Return the contents of a `tokenizer.json` from which `from_json` makes an equal one."""
@@ -133,7 +127,8 @@ class TextTokenizer:
         if codes.dtype != np.uint8 and ((codes & 0xFFFFF800) == 0xD800).any():
             # Half of a UTF-16 pair is no character. A stand-in of equal length keeps the offsets.
             texts = [_SURROGATE.sub("\ufffd", text) for text in texts]
-        raw = self._tokenizer.encode_batch(texts)
+        with _told(""):
+            raw = self._tokenizer.encode_batch(texts)
 
         token_counts = np.fromiter(map(len, raw), np.int64, len(raw))
         token_ends = token_counts.cumsum()
@@ -227,6 +222,25 @@ def _merge(
     is_first[1:] = is_last[:-1]
     merged = np.cumsum(is_first) - 1
     return starts[is_first], ends[is_last], merged[first]
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Tell in one message what the library finds wrong with a tokenizer."""
+    try:
+        yield
+    except ManyheadsError:
+        raise
+    except BaseException as error:
+        # The library raises nothing more precise, and its panics are not even Exceptions.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(
+            f"not a tokenizer: {shorten(str(error), 200)}",
+            expected=f"a tokenizer.json that tokenizers {tokenizers.__version__} can read",
+            fix="Copy the encoder's tokenizer.json again, or upgrade tokenizers.",
+            where=where,
+        ) from error
 
 
 def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
