@@ -234,11 +234,7 @@ def test_safetensors_whose_header_lies_are_refused(folder: Path, refused: Ask, l
 def test_json_nested_ten_thousand_deep_is_refused_wherever_it_is(
     folder: Path, refused: Ask
 ) -> None:
-    for deep in (
-        "[" * 10_000,
-        "[" * 10_000 + "]" * 10_000,
-        '{"text":' * 10_000 + "1" + "}" * 10_000,
-    ):
+    for deep in ("[" * 10_000, '{"text":' * 10_000 + "1" + "}" * 10_000):
         for name in ("x.json", "x.jsonl"):
             Path(name).write_text(deep, encoding="utf-8")
             assert main(["data", "check", name]) in (1, 2)
@@ -354,6 +350,27 @@ def test_a_length_that_the_encoder_cannot_read_is_refused(folder: Path, refused:
     for length in (0, 65, 10**12):
         rewrite_manifest(best, lambda v: v["encoder"].update(max_length=length))  # noqa: B023
         assert f"reads {length} sub-tokens at once" in refused("predict", best, "john")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # What the library panics at when the tokenizer is used for the first time.
+        lambda v: v["post_processor"]["special_tokens"].clear(),
+        lambda v: v["post_processor"].update(special_tokens={"[CLS]": {}}),
+        lambda v: v["model"].update(vocab={}),
+    ],
+)
+def test_a_tokenizer_at_which_its_library_panics_is_refused(
+    folder: Path, refused: Ask, change: Callable[[dict[str, Any]], object]
+) -> None:
+    best, encoder = folder / "saved" / "best", copy_encoder(folder)
+    values = json.loads((best / "tokenizer.json").read_text(encoding="utf-8"))
+    change(values)
+    replace_file(best, "tokenizer.json", json.dumps(values).encode())
+    (encoder / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+    assert "tokenizer" in refused("predict", best, "qqq \u65e5")
+    assert "tokenizer" in refused(*TRAIN)
 
 
 # ------------------------------------------------------------------------------------ labels, paths
