@@ -51,7 +51,8 @@ Draw = random.Random
 
 WORDS = (
     "john", "lives", "in", "paris", "Don't", "e-mail", "3.5%", "U.S.", "re\u0301sume\u0301",
-    "\u65e5\u672c\u8a9e", "\ud55c\uae00", "\u0645\u0631\u062d", "\u0e2a\u0e27\u0e31", "[SEP]", "</s>",
+    "\u65e5\u672c\u8a9e", "\ud55c\uae00", "\u0645\u0631\u062d", "\u0e2a\u0e27\u0e31", "[SEP]",
+    "</s>",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1eb\U0001f1f7", "##s", "_x_", "\u01c5",
     "\ufb01", "\u0130", "\u1e9e", "a\u200db", "\ufeff", "\u00ad",
 )  # fmt: skip
