@@ -20,7 +20,7 @@ from typing import Any, cast
 import manyheads
 from manyheads.api import evaluate, train
 from manyheads.config import Config, load_config
-from manyheads.devices import available_cores
+from manyheads.cores import available_cores
 from manyheads.metrics import main_metric
 from manyheads.report import TrainingProgress
 from manyheads.statistics import mean_interval

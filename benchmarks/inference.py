@@ -28,8 +28,8 @@ import torch
 
 import manyheads
 import manyheads.predict as predict_module
-from manyheads.backends.onnx import available_cores
 from manyheads.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.cores import available_cores
 from manyheads.decoding import CLASSIFICATION, TAGGING
 from manyheads.devices import Compute, choose_compute
 from manyheads.exported import ONNX, ONNX_INT8, exported_backends, load_exported

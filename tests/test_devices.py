@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from manyheads import devices
+from manyheads.cores import available_cores
 from manyheads.devices import (
     BF16_GAIN,
     Compute,
-    available_cores,
     choose_compute,
     choose_device,
     product_rate,
@@ -66,7 +66,12 @@ def test_the_number_of_threads_is_set() -> None:
 
 
 def test_the_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert available_cores() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert available_cores() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert available_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "manyheads"
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: values and files, no torch
     (
-        "config", "errors", "interrupts", "labels", "leftovers", "metrics", "metrics_log",
+        "config", "cores", "errors", "interrupts", "labels", "leftovers", "metrics", "metrics_log",
         "model_additions", "model_files", "readers", "records", "run_lock", "statistics",
         "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from manyheads.cores import available_cores
 from manyheads.errors import RequestError, shorten
 
 BF16_GAIN = 1.2
@@ -38,13 +38,6 @@ class Compute:
         """Wait until the device has done all it was asked for."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def available_cores() -> int:
-    """Count the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choose_device(name: str) -> torch.device:

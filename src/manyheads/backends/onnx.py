@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.cores import available_cores
 from manyheads.errors import ModelError, shorten
 from manyheads.windows import Batch
 
@@ -91,10 +92,3 @@ class OnnxBackend:
         feeds: dict[str, Any] = {name: getattr(batch, name) for name in self._inputs}
         values = self._session.run(self._outputs, feeds)
         return dict(zip(self._outputs, values, strict=True))
-
-
-def available_cores() -> int:
-    """Count the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

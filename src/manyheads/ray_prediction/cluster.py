@@ -15,7 +15,7 @@ from functools import cache
 import ray
 from ray.data import DataContext
 
-from manyheads.backends.onnx import available_cores
+from manyheads.cores import available_cores
 from manyheads.errors import RequestError
 
 # Rows travel in blocks of at most so many bytes: small, since a block is what a worker's death
