@@ -315,6 +315,8 @@ GIANT = [
     {"hidden_act": "evil"},
     {"model_type": "modernbert", "hidden_size": 1 << 20},
     {"model_type": "t5"},
+    {"chunk_size_feed_forward": {}},
+    {"chunk_size_feed_forward": "x"},
 ]
 
 
@@ -359,6 +361,7 @@ def test_a_length_that_the_encoder_cannot_read_is_refused(folder: Path, refused:
         lambda v: v["post_processor"]["special_tokens"].clear(),
         lambda v: v["post_processor"].update(special_tokens={"[CLS]": {}}),
         lambda v: v["model"].update(vocab={}),
+        lambda v: v["model"].update(vocab={t: 2**31 + i for t, i in v["model"]["vocab"].items()}),
     ],
 )
 def test_a_tokenizer_at_which_its_library_panics_is_refused(

@@ -434,6 +434,10 @@ def test_a_folder_that_a_killed_writer_moved_aside_is_found(best: Path) -> None:
         (lambda v: v["encoder"].update(max_length="9"), "has '9' as encoder.max_length"),
         (lambda v: v["encoder"].update(tokenizer_files=["x"]), "as encoder.tokenizer_files"),
         (lambda v: v["encoder"].update(tokenizer_files=[{}]), "as encoder.tokenizer_files"),
+        (
+            lambda v: v["encoder"].update(tokenizer_files=["tokenizer.json", {}]),
+            "as encoder.tokenizer_files",
+        ),
         (lambda v: v.update(metrics=None), "has None as metrics"),
         (lambda v: v.update(shared_tensors={"a": {"b": 1}}), "has 1 as shared_tensors.a.b"),
         (

@@ -99,7 +99,9 @@ class Encoder(nn.Module):
                 expected="all parameters of the model that config.json describes",
                 fix="Get the encoder again; the file may be another model's.",
             )  # fmt: skip
-        return cls(_as_encoder(backbone, where), source.pooling, source.files)
+        encoder = cls(_as_encoder(backbone, where), source.pooling, source.files)
+        _try(encoder, where)
+        return encoder
 
     @classmethod
     def from_config(
@@ -126,7 +128,9 @@ class Encoder(nn.Module):
         """
         shape = _shape(config, len(state), where)
         check_state(_skeleton(shape, where), state, where)
-        return cls(_build(shape, where), pooling, files)
+        encoder = cls(_build(shape, where), pooling, files)
+        _try(encoder, where)
+        return encoder
 
     @property
     def config(self) -> dict[str, Any]:
@@ -230,6 +234,24 @@ def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
             expected=f"at most {_MAX_BUFFER_BYTES:,}", fix="Choose another model.",
         )  # fmt: skip
     return backbone
+
+
+def _try(encoder: Encoder, where: str) -> None:
+    """Let an encoder read two tokens: some of what is wrong with a configuration shows only then.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    ids = torch.zeros((1, 2), dtype=torch.int64)
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            encoder(ids, torch.ones_like(ids), all_layers=True)
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    finally:
+        encoder.train(was_training)
 
 
 def _unusable(error: Exception, where: str) -> ModelError:

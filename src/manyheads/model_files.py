@@ -367,7 +367,8 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
             stored.refuse("sha256", digest)
         files[name] = StoredFile(stored.get("size", int), digest)
     names = encoder.get("tokenizer_files", list)
-    if LAYOUT.tokenizer not in names or not all(name in files for name in names):
+    known = all(isinstance(name, str) and name in files for name in names)
+    if LAYOUT.tokenizer not in names or not known:
         encoder.refuse("tokenizer_files", names)
     return Manifest(
         folder=folder,

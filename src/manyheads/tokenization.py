@@ -129,11 +129,11 @@ class TextTokenizer:
             texts = [_SURROGATE.sub("\ufffd", text) for text in texts]
         with _told(""):
             raw = self._tokenizer.encode_batch(texts)
+            ids = np.fromiter(chain.from_iterable(e.ids for e in raw), np.int32)
 
         token_counts = np.fromiter(map(len, raw), np.int64, len(raw))
         token_ends = token_counts.cumsum()
         tokens = int(token_ends[-1])
-        ids = np.fromiter(chain.from_iterable(e.ids for e in raw), np.int32, tokens)
         pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in raw))
         offsets = np.fromiter(pairs, np.int64, 2 * tokens).reshape(-1, 2)
 
