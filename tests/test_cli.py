@@ -324,7 +324,9 @@ def test_the_word_error_is_red_on_a_terminal_alone(
 
 
 SLEEPER = """
-    import sys, time
+    import signal, sys, time
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from types import ModuleType
     from pathlib import Path
     module = ModuleType("manyheads.evaluation")

@@ -230,4 +230,4 @@ def test_batches_hold_every_sentence_once_within_the_budget(
         assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= budget
     for batch in batches[:-1]:
         # No batch is smaller than it has to be.
-        assert len(batch) == most or (len(batch) + 1) * lengths[batch[0]] > budget
+        assert len(batch) == most or (len(batch) + 1) * max(1, lengths[batch[0]]) > budget

@@ -85,13 +85,19 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+_LONG = 1024
+"""Characters that hardly any path exceeds, and no label."""
+
+
 def listing(names: Iterable[object], limit: int = 12) -> str:
     """Join names for a message, the first few only, saying how many there are in all.
 
-    Names that are long, or that a terminal would act on, are quoted.
+    Names that are very long, or that a terminal would act on, are quoted. Paths are not cut: the
+    line stands at their end.
     """
     items = [str(name) for name in names]
     shown = ", ".join(
-        item if len(item) <= 80 and item.isprintable() else shorten(item) for item in items[:limit]
+        item if len(item) <= _LONG and item.isprintable() else shorten(item)
+        for item in items[:limit]
     )
     return shown if len(items) <= limit else f"{shown}, ... ({len(items)} in all)"
