@@ -30,6 +30,10 @@ TaskKind = Literal["classification", "multilabel", "tagging"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
+BATCH_TOKENS = 512
+"""Sub-tokens of a batch in prediction, padding included, unless the user says otherwise. On a
+processor larger batches are slower."""
+
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "checkpoint_dir": "save_dir"}
 """Other names of fields, for flags and files alike."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import TaskConfig
+from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
 from manyheads.loading import LoadedModel, load_model
 from manyheads.metrics import Evaluation
@@ -41,7 +41,7 @@ def evaluate(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     warn: Callable[[str], None] = lambda text: None,
 ) -> EvaluationReport:
     """Score a model on labelled records.

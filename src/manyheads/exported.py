@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manyheads.config import BATCH_TOKENS
 from manyheads.decoding import TaskSpec, Transitions
 from manyheads.errors import ModelError, RequestError, at, listing
 from manyheads.model_files import LAYOUT, Manifest, read_heads, read_manifest
@@ -64,7 +65,7 @@ def load_exported(
     backend: str = "auto",
     *,
     threads: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Predictor:
     """Load an exported model for prediction.
 
@@ -117,7 +118,9 @@ def open_backend(backend: str, path: Path, *, threads: int | None = None) -> Bac
     return OnnxBackend(path, threads=threads, name=f"{backend} ({path.name})")
 
 
-def make_predictor(manifest: Manifest, backend: Backend, *, batch_tokens: int = 4096) -> Predictor:
+def make_predictor(
+    manifest: Manifest, backend: Backend, *, batch_tokens: int = BATCH_TOKENS
+) -> Predictor:
     """Put a predictor around a backend, from the model folder's small files.
 
     Raises:

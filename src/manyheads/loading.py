@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from manyheads.config import Config, make_config
+from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
 from manyheads.exported import GRAPHS, fastest_backend, load_exported
 from manyheads.model_files import Manifest, is_model_folder, read_manifest
@@ -39,7 +39,7 @@ def load_predictor(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Predictor:
     """Load a model for prediction.
 
@@ -65,7 +65,7 @@ def load_model(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> LoadedModel:
     """Load a model with the configuration it was trained with.
 

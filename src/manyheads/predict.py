@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from manyheads.config import BATCH_TOKENS
 from manyheads.decoding import (
     CLASSIFICATION,
     MULTILABEL,
@@ -128,7 +129,7 @@ class Predictor:
         transitions: Mapping[str, Transitions] | None = None,
         normalize: bool = True,
         stride: int | None = None,
-        token_budget: int = 4096,
+        token_budget: int = BATCH_TOKENS,
         max_sentences: int = 256,
     ) -> None:
         self.backend = backend

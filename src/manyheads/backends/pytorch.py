@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.assembly import model_of_checkpoint, model_of_folder
 from manyheads.checkpoint import load_checkpoint
-from manyheads.config import Config, make_config
+from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.devices import Compute, choose_compute
 from manyheads.errors import at
 from manyheads.model import ModelInputs, MultiTaskModel
@@ -61,7 +61,7 @@ def make_predictor(
     tokenizer: TextTokenizer,
     max_length: int,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Predictor:
     """Put a predictor around a model in memory.
 

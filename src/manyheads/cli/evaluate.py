@@ -8,7 +8,6 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    BATCH_TOKENS,
     DEFAULT_MODEL,
     Backend,
     BatchTokens,
@@ -19,6 +18,7 @@ from manyheads.cli.options import (
     task_names,
     write_json_to,
 )
+from manyheads.config import BATCH_TOKENS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -41,7 +41,6 @@ JsonFile = Annotated[
     ),
 ]
 
-BATCH_TOKENS = 4096
 DEFAULT_MODEL = "saved_model"
 
 FLAT_FIELDS = {name: info for name, info in Config.model_fields.items() if name != "tasks"}

@@ -20,7 +20,6 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    BATCH_TOKENS,
     DEFAULT_MODEL,
     Backend,
     BatchTokens,
@@ -44,6 +43,7 @@ from manyheads.cli.texts import (
     is_person,
     stdin_texts,
 )
+from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.file_prediction import can_continue, describe_run, write_predictions
 from manyheads.predict import Predictor, Text

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from manyheads.config import BATCH_TOKENS
 from manyheads.errors import RequestError, listing
 from manyheads.loading import StrPath, load_predictor, resolve_model
 from manyheads.predict import WhenEmpty
@@ -46,7 +47,7 @@ def predict_files(
     embed: bool = False,
     when_empty: WhenEmpty = "flag",
     skip_empty: bool = False,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     threads: int | None = None,
     workers: int | None = None,
     address: str | None = None,
