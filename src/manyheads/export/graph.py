@@ -137,7 +137,8 @@ def _check_fusions(found: Fusions, expected: Fusions, model_type: str) -> None:
                 f"the optimiser fused {getattr(found, kind)} of {getattr(expected, kind)} "
                 f"{kind} patterns of this {model_type} encoder, so that the graph would be slow",
                 expected="every one, as with the versions in requirements.txt",
-                fix="Install the tested versions of torch, transformers and onnxruntime.",
+                fix="Install the tested versions of torch, transformers and onnxruntime; those of "
+                "onnxruntime need Python 3.11.",
             )
 
 
