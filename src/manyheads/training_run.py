@@ -245,6 +245,8 @@ def prepare_run(
         run.restore(found)
         say(f"Resumed after step {run.state.step} of {run.total_steps}.")
         restore_best(run, say)
+        # A run that was killed between a save and this left a checkpoint too many.
+        prune(save_dir, config.keep_checkpoints)
     else:
         # Not before everything else is known to be in order.
         remove_run(save_dir)
