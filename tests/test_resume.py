@@ -373,3 +373,17 @@ def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
     assert [file.path.name for file in list_checkpoints(tmp_path / "saved")] == ["mtl_epoch1.pt"]
     train(hard_config(tmp_path), resume=True)
     compare(base, tmp_path / "saved")
+
+
+def test_a_checkpoint_left_by_a_kill_before_pruning_is_removed_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("manyheads.training_run.prune", lambda save_dir, keep: ())
+        train(settings)
+    left = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
+    assert f"mtl_step{STEPS - 1}.pt" in left
+    train(settings, resume=True)
+    kept = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
+    assert kept == ["mtl_epoch1.pt", "mtl_epoch2.pt"]
