@@ -11,13 +11,11 @@ from typing import Literal
 from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
 from manyheads.exported import GRAPHS, fastest_backend, load_exported
-from manyheads.model_files import Manifest, is_model_folder, read_manifest
+from manyheads.model_files import BEST, Manifest, is_model_folder, read_manifest
 from manyheads.predict import Predictor
 
 StrPath = str | os.PathLike[str]
 Prefer = Literal["best", "latest"]
-BEST = "best"
-"""The folder of the best model in a run's folder."""
 BACKENDS = ("auto", "torch", *GRAPHS)
 """What can run a model; `auto` is the fastest graph that it was exported to, or else PyTorch."""
 

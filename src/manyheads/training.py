@@ -21,9 +21,9 @@ from manyheads.dataset import UNLABELLED
 from manyheads.errors import ManyheadsError, listing
 from manyheads.interrupts import Interrupted, Stopped, StopRequest
 from manyheads.labels import Scheme
-from manyheads.loading import BEST
 from manyheads.metrics import Evaluation, main_metric, numbers
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
+from manyheads.model_files import BEST
 from manyheads.optimization import clip, rate_factor, set_rates
 from manyheads.run_lock import RunLock
 from manyheads.storage import explained

@@ -38,11 +38,10 @@ from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
 from manyheads.heads import make_head
-from manyheads.loading import BEST
 from manyheads.metrics import Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
-from manyheads.model_files import read_manifest
+from manyheads.model_files import BEST, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import parameter_groups
 from manyheads.predict import Backend
