@@ -103,13 +103,3 @@ def steps_per_epoch(sources: Sequence[Source], accumulation: int = 1) -> int:
 def step_seed(seed: int, step: int) -> int:
     """Return the seed of a step's dropout, so that a step needs no memory of the steps before."""
     return int(generator(seed, "step", step).integers(0, 2**63))
-
-
-def order_digest(steps: Sequence[Step]) -> int:
-    """Return a checksum of which records are drawn in which order."""
-    digest = 0
-    for step in steps:
-        digest = zlib.crc32(np.asarray([step.source], np.int64).tobytes(), digest)
-        for batch in step.batches:
-            digest = zlib.crc32(np.ascontiguousarray(batch).tobytes(), digest)
-    return digest

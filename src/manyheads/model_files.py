@@ -321,16 +321,6 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
     refuse_code(config, f"{where}/{LAYOUT.config}")
 
 
-def read_tokenizer(manifest: Manifest) -> str:
-    """Read the text of `tokenizer.json`, for the `tokenizers` library.
-
-    Raises:
-        ModelError: it is not as it was saved.
-        StorageError: it cannot be read.
-    """
-    return manifest.read(LAYOUT.tokenizer).decode("utf-8", "replace")
-
-
 def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Read the parameters of every head, by `<task>.<parameter>`.
 
