@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,8 +31,9 @@ class TrainingData:
     validation: tuple[ValidationSet, ...]
     """One per validation file."""
 
+    @cached_property
     def fingerprint(self) -> list[str]:
-        """Return checksums of all content: the labels' names, then each file's.
+        """Checksums of all content: the labels' names, then each file's.
 
         Where the files lie is no part of it, nor is what training does not see.
         """

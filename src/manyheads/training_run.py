@@ -169,7 +169,7 @@ class Run:
             training={
                 "state": self.state.to_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "data": self.data.fingerprint(),
+                "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
             },
@@ -185,7 +185,7 @@ class Run:
             ModelError: its parameters do not fit the model.
         """
         training = contents.training
-        check_same_run(self.config, self.data.fingerprint(), contents.config, training["data"])
+        check_same_run(self.config, self.data.fingerprint, contents.config, training["data"])
         load_state(self.model, contents.model, at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
