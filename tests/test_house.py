@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "backends", "data_check", "evaluation", "export", "exported", "file_prediction",
         "loading", "predict", "ray_prediction", "scoring", "training", "training_run",
+        "training_step",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),

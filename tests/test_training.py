@@ -30,7 +30,8 @@ from manyheads.heads.classification import ClassificationHead
 from manyheads.loading import load_predictor
 from manyheads.model import ModelInputs
 from manyheads.tokenization import TextTokenizer
-from manyheads.training import TrainingError, forward_backward, train
+from manyheads.training import TrainingError, train
+from manyheads.training_step import forward_backward
 from manyheads.training_run import Run, prepare_run
 from training_setup import (
     Spy,
