@@ -31,8 +31,8 @@ from manyheads.loading import load_predictor
 from manyheads.model import ModelInputs
 from manyheads.tokenization import TextTokenizer
 from manyheads.training import TrainingError, train
-from manyheads.training_step import forward_backward
 from manyheads.training_run import Run, prepare_run
+from manyheads.training_step import forward_backward
 from training_setup import (
     Spy,
     config,
