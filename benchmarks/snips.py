@@ -1,0 +1,55 @@
+"""The SNIPS data for the benchmarks of training: a part of them, and our configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import Config, load_config
+from manyheads.records import Record, read_records
+
+INTENT, SLOTS = "intent", "slots"
+
+TASKS: Mapping[str, Mapping[str, str]] = {
+    INTENT: {"kind": "classification", "field": "label"},
+    SLOTS: {"kind": "tagging", "field": "ner"},
+}
+
+_FILES = ("seq.in", "seq.out", "label")
+
+
+def first_records(folder: Path, count: int | None, out: Path) -> Path:
+    """Copy the first records of a SNIPS folder; without a number, return the folder itself.
+
+    The sentences of the published split are in no particular order.
+    """
+    if count is None:
+        return folder
+    part = out / f"{folder.name}-{count}"
+    part.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        with (folder / name).open(encoding="utf-8") as file:
+            (part / name).write_text("".join(islice(file, count)), encoding="utf-8")
+    return part
+
+
+def configuration(train: Path, dev: Path, save_dir: Path, **changes: Any) -> Config:
+    """Return our defaults for SNIPS: every sentence has both labels, so its tasks are joint."""
+    return load_config(
+        None,
+        {
+            "train_file": str(train),
+            "valid_file": str(dev),
+            "save_dir": str(save_dir),
+            "schedule": "joint",
+            "tasks": {name: dict(task) for name, task in TASKS.items()},
+            **changes,
+        },
+    )
+
+
+def records_of(folder: Path, config: Config) -> list[Record]:
+    """Read the records of a folder, labels by name."""
+    return list(read_records(folder, config.tasks, {}))

@@ -1,0 +1,223 @@
+"""Where the time of a training step goes: by stage, and by operator.
+
+    python benchmarks/step_account.py --data SNIPS_FOLDER [--records N] [--threads N]
+
+The stages are our own functions, watched from outside while `train` runs as for any user. The
+time of a function that calls another counts for the inner one. On a processor a call returns
+when its work is done, so that clocks around the calls tell the truth; on a GPU they would not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import manyheads.training as training_module
+import manyheads.training_step as step_module
+from manyheads.config import Config
+from manyheads.cores import available_cores
+from manyheads.dataset import Dataset, TaskTargets
+from manyheads.encoder import Encoder
+from manyheads.heads import HEADS
+from manyheads.model import MultiTaskModel
+from manyheads.training import Quiet, train
+from snips import configuration, first_records
+
+AROUND = "Python around"
+STEPS = "steps"
+OUTSIDE = "outside"
+
+# What is watched: the stage, and the function whose time is its own. `OUTSIDE` is no part of a
+# step; `STEPS` is the loop, whose time beside all others' is that of the Python around.
+STAGES: tuple[tuple[str, Any, str], ...] = (
+    (AROUND, training_module, "train_loop"),
+    (OUTSIDE, training_module, "finish_epoch"),
+    ("data", training_module, "plan_epoch"),
+    ("data", Dataset, "inputs"),
+    ("data", TaskTargets, "collate"),
+    ("forward: encoder", Encoder, "forward"),
+    ("forward: heads", MultiTaskModel, "forward"),
+    *(("loss", head, "loss") for head in HEADS.values()),
+    ("backward", torch.Tensor, "backward"),
+    ("clipping", step_module, "clip"),
+    ("optimiser", torch.optim.Optimizer, "zero_grad"),
+    ("logging", training_module, "count"),
+    ("logging", training_module, "log_step"),
+)
+
+
+@dataclass
+class Account:
+    """Seconds by stage. Stages nest: only the innermost one's clock runs."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _stack: list[str] = field(default_factory=list)
+    _since: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Let a stage's clock run instead of that of the stage around it."""
+        self._turn()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._stack.pop()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._stack:
+            self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def watching(self, owner: Any, name: str, stage: str) -> Iterator[None]:
+        """Count the time of a function or method for a stage."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self.stage(stage):
+                return function(*arguments, **options)
+
+        setattr(owner, name, timed)
+        try:
+            yield
+        finally:
+            setattr(owner, name, function)
+
+
+@dataclass
+class Counter(Quiet):
+    """A reporter that counts steps and real sub-tokens, and can call somebody at each step."""
+
+    at_step: Callable[[int], None] = lambda step: None
+    steps: int = 0
+    tokens: int = 0
+
+    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+        """Count a step once, however many tasks it trains."""
+        if steps:
+            self.steps += 1
+            self.tokens += tokens
+            self.at_step(self.steps)
+
+
+def account(config: Config) -> dict[str, Any]:
+    """Train, and tell the milliseconds of a step by stage."""
+    watch, counter = Account(), Counter()
+    with ExitStack() as stack:
+        for stage, owner, name in STAGES:
+            stack.enter_context(watch.watching(owner, name, stage))
+        # The optimiser's own class, which torch wraps for hooks and profiling when it is made.
+        for owner in _optimizers():
+            stack.enter_context(watch.watching(owner, "step", "optimiser"))
+        train(config, overwrite=True, reporter=counter)
+    seconds = {name: value for name, value in watch.seconds.items() if name != OUTSIDE}
+    total = sum(seconds.values())
+    return {
+        "steps": counter.steps,
+        "tokens": counter.tokens,
+        "tokens_per_second": counter.tokens / total,
+        "ms_per_step": 1e3 * total / counter.steps,
+        "stages_ms": {n: 1e3 * value / counter.steps for n, value in seconds.items()},
+    }
+
+
+def _optimizers() -> list[type[torch.optim.Optimizer]]:
+    """Every optimiser class there is that has a step of its own."""
+    found, waiting = [], [torch.optim.Optimizer]
+    while waiting:
+        for one in waiting.pop().__subclasses__():
+            waiting.append(one)
+            if "step" in vars(one):
+                found.append(one)
+    return found
+
+
+def operators(config: Config, first: int, last: int, top: int = 25) -> list[dict[str, Any]]:
+    """Profile the steps after `first` up to `last`, and return the operators that take longest."""
+    profiler = profile(activities=[ProfilerActivity.CPU])
+
+    def at_step(step: int) -> None:
+        if step == first:
+            profiler.start()
+        elif step == last:
+            profiler.stop()
+
+    train(config, overwrite=True, reporter=Counter(at_step=at_step))
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    steps = last - first
+    return [
+        {
+            "operator": event.key,
+            "ms_per_step": event.self_cpu_time_total / 1e3 / steps,
+            "calls_per_step": event.count / steps,
+        }
+        for event in events[:top]
+    ]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Format the account as two tables."""
+    total = report["ms_per_step"]
+    lines = [
+        f"{report['steps']:,} steps of {report['tokens'] / report['steps']:.0f} real sub-tokens, "
+        f"{total:.1f} ms a step, {report['tokens_per_second']:,.0f} real sub-tokens a second.",
+        "",
+        "| stage | ms a step | share |",
+        "|---|---:|---:|",
+    ]
+    stages = sorted(report["stages_ms"].items(), key=lambda pair: -pair[1])
+    lines += [f"| {name} | {ms:.2f} | {100 * ms / total:.1f} % |" for name, ms in stages]
+    lines += ["", "| operator | ms a step | calls a step |", "|---|---:|---:|"]
+    lines += [
+        f"| `{row['operator']}` | {row['ms_per_step']:.2f} | {row['calls_per_step']:.0f} |"
+        for row in report["operators"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Make the account on SNIPS and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--records", type=int, default=4_000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--json", type=Path, help="where to write the account as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+
+        def config(records: int) -> Config:
+            return configuration(
+                first_records(arguments.data / "train", records, folder),
+                first_records(arguments.data / "dev", 50, folder),
+                folder / "saved",
+                num_epochs=1, batch_size=arguments.batch_size, threads=arguments.threads,
+                precision=arguments.precision, log_every=10,
+            )  # fmt: skip
+
+        report = account(config(arguments.records))
+        size = arguments.batch_size
+        report["operators"] = operators(config(20 * size), first=5, last=18)
+    print(markdown(report))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
