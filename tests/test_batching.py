@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.batching import (
-    Source,
-    Step,
-    draw_batches,
-    plan_epoch,
-    step_seed,
-    steps_per_epoch,
-)
+from manyheads.batching import Source, draw_batches, draw_shares, step_seed
 
 
 def source(
@@ -26,46 +17,25 @@ def source(
     return Source(name, tasks or (name,), 0, np.arange(count) * 2, lengths, batch_size)
 
 
-def order(steps: list[Step]) -> list[list[list[int]]]:
-    """The records of each step, in the order in which they are drawn."""
-    return [[batch.tolist() for batch in step.batches] for step in steps]
-
-
-sizes = st.lists(st.integers(0, 60), min_size=1, max_size=4)
+@settings(deadline=None)
+@given(st.integers(0, 90), st.integers(1, 7), st.integers(0, 2**32), st.integers(0, 50))
+def test_every_record_is_in_exactly_one_batch(
+    count: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    drawn = draw_batches(source("a", count, batch_size), seed, epoch)
+    assert sorted(int(row) for batch in drawn for row in batch) == list(range(0, 2 * count, 2))
+    assert all(1 <= len(batch) <= batch_size for batch in drawn)
 
 
 @settings(deadline=None)
-@given(sizes, st.integers(1, 7), st.integers(1, 4), st.integers(0, 2**32), st.integers(0, 50))
-def test_every_record_of_every_source_is_seen_exactly_once_an_epoch(
-    counts: list[int], batch_size: int, accumulation: int, seed: int, epoch: int
+@given(st.integers(0, 90), st.integers(1, 40), st.integers(0, 2**32))
+def test_every_record_is_in_exactly_one_share_and_shares_are_of_one_size(
+    count: int, shares: int, seed: int
 ) -> None:
-    sources = [source(f"task{i}", n, batch_size) for i, n in enumerate(counts)]
-    plan = plan_epoch(sources, seed=seed, epoch=epoch, accumulation=accumulation)
-    seen = Counter((step.source, int(row)) for step in plan for b in step.batches for row in b)
-    assert seen == Counter((i, int(row)) for i, s in enumerate(sources) for row in s.rows)
-    assert len(plan) == steps_per_epoch(sources, accumulation)
-    assert all(step.records <= batch_size * accumulation for step in plan)
-
-
-def test_sources_take_turns_until_the_smaller_ones_are_used_up() -> None:
-    plan = plan_epoch([source("a", 12), source("b", 4), source("c", 8)], seed=1, epoch=0)
-    assert [step.source for step in plan] == [0, 1, 2, 0, 2, 0]
-
-
-def test_a_plan_depends_on_nothing_but_seed_and_epoch() -> None:
-    sources = [source("a", 50), source("b", 30)]
-    drawn = order(plan_epoch(sources, seed=7, epoch=3))
-    np.random.default_rng(0).random()
-    assert order(plan_epoch(sources, seed=7, epoch=3)) == drawn
-    others = [(7, 2), (7, 4), (8, 3)]
-    assert drawn not in [order(plan_epoch(sources, seed=s, epoch=e)) for s, e in others]
-
-
-def test_a_sources_batches_do_not_depend_on_the_other_sources() -> None:
-    alone = plan_epoch([source("a", 30)], seed=7, epoch=0)
-    beside = plan_epoch([source("a", 30), source("b", 11)], seed=7, epoch=0)
-    mine = [step for step in beside if step.source == 0]
-    assert order(alone) == order(mine)
+    drawn = draw_shares(source("a", count), seed, 0, shares)
+    assert sorted(int(row) for share in drawn for row in share) == list(range(0, 2 * count, 2))
+    assert {len(share) for share in drawn} <= {count // shares, count // shares + 1}
+    assert len(drawn) == shares
 
 
 def test_batches_hold_sentences_of_similar_length() -> None:

@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 2: tensors
     (
         "batching", "crf", "dataset", "devices", "encoder", "encoder_source", "heads", "model",
-        "pooling", "state_dicts", "training_data",
+        "pooling", "schedules", "state_dicts", "training_data",
     ),
     # 3: state
     (

@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from manyheads.batching import plan_epoch
+from manyheads.batching import Step
 from manyheads.checkpoint import list_checkpoints, load_checkpoint
 from manyheads.config import load_config
 from manyheads.dataset import Dataset
@@ -29,6 +29,7 @@ from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError,
 from manyheads.heads.classification import ClassificationHead
 from manyheads.loading import load_predictor
 from manyheads.model import ModelInputs
+from manyheads.schedules import plan_epoch
 from manyheads.tokenization import TextTokenizer
 from manyheads.training import TrainingError, train
 from manyheads.training_run import Run, prepare_run
@@ -150,6 +151,34 @@ def test_tasks_take_turns_until_the_smaller_is_used_up(tmp_path: Path) -> None:
     assert spy.turns == ["intent", "ner", "intent", "ner", "intent", "intent"]
 
 
+def test_together_every_step_trains_all_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with encoder_calls(monkeypatch) as calls:
+        _, spy = run(tmp_path, **disjoint(tmp_path, schedule="together"))
+    assert [task for task, _ in spy.losses] == ["intent", "ner"] * 4
+    assert spy.turns == ["intent"] * 4
+    assert spy.sentences == {"intent": 13, "ner": 6}
+    assert sorted(len(batch) for batch in calls) == [1, 1, 2, 2, 3, 3, 3, 4]
+
+
+def test_a_step_of_several_sources_has_the_sum_of_their_gradients(tmp_path: Path) -> None:
+    whole = without_dropout(prepared(tmp_path, **disjoint(tmp_path, schedule="together")))
+    step = plan_epoch(whole.data.sources, "together", seed=1, epoch=0)[0]
+    losses = forward_backward(whole, step)
+    expected: dict[str, Tensor] = {}
+    for part, task in zip(step.parts, ("intent", "ner"), strict=True):
+        one = without_dropout(prepared(tmp_path, **disjoint(tmp_path)))
+        (loss,) = forward_backward(one, Step((part,))).values()
+        assert torch.equal(loss, losses[task])
+        for name, gradient in gradients(one).items():
+            expected[name] = expected.get(name, torch.zeros(())) + gradient
+    found = gradients(whole)
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-7, rtol=1e-5, msg=name)
+
+
 def test_a_task_may_have_a_batch_size_of_its_own(tmp_path: Path) -> None:
     values = disjoint(tmp_path)
     values["tasks"]["ner"]["batch_size"] = 2
@@ -224,7 +253,9 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(
     losses = []
     for one, accumulation in ((small, 4), (large, 1)):
         (step,) = plan_epoch(one.data.sources, seed=1, epoch=0, accumulation=accumulation)
-        assert [len(batch) for batch in step.batches] == [12 // accumulation] * accumulation
+        assert [len(batch) for batch in step.parts[0].batches] == [
+            12 // accumulation
+        ] * accumulation
         losses.append(forward_backward(one, step))
     for task in losses[0]:
         torch.testing.assert_close(losses[0][task], losses[1][task])

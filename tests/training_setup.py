@@ -111,7 +111,16 @@ class Spy:
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         self.total_steps = total_steps
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
         self.losses.append((task, loss))
         self.sentences[task] = self.sentences.get(task, 0) + sentences
         if steps:

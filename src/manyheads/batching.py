@@ -1,14 +1,13 @@
-"""Which records make the next batch: a pure function of the seed, the epoch and the step.
+"""Which records make a batch: a pure function of the seed and of how often they were all seen.
 
 Batches hold sentences of similar length, so that little is padding; which ones, and in which
-order, is drawn anew each epoch. Every record of every task is seen once an epoch.
+order, is drawn anew each time. Which task's batch is next is for `schedules` to say.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +32,30 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One optimiser step: the batches whose gradients it adds up, all of one source."""
+class Part:
+    """What one source gives to an optimiser step."""
 
     source: int
+    """Its number."""
     batches: tuple[NDArray[np.int64], ...]
+    """[B] rows of the source's data set each."""
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return sum(len(batch) for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser step: the batches whose gradients it adds up, by source."""
+
+    parts: tuple[Part, ...]
 
     @property
     def records(self) -> int:
         """How many records the step sees."""
-        return sum(len(batch) for batch in self.batches)
+        return sum(part.records for part in self.parts)
 
 
 def generator(seed: int, *place: int | str) -> np.random.Generator:
@@ -54,11 +67,7 @@ def generator(seed: int, *place: int | str) -> np.random.Generator:
 def draw_batches(source: Source, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Deal all rows of a source into shuffled batches of similar length."""
     random = generator(seed, epoch, source.name)
-    order = random.permutation(len(source.rows))
-    pool = source.batch_size * POOL_BATCHES
-    # Sorting by (pool, length) at once; the shuffle before it breaks ties between equal lengths.
-    keys = np.lexsort((source.lengths[order], np.arange(len(order)) // pool))
-    order = order[keys]
+    order = _sorted_in_pools(source, random, source.batch_size * POOL_BATCHES)
     batches = [
         source.rows[order[i : i + source.batch_size]]
         for i in range(0, len(order), source.batch_size)
@@ -66,38 +75,23 @@ def draw_batches(source: Source, seed: int, epoch: int) -> list[NDArray[np.int64
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def plan_epoch(
-    sources: Sequence[Source], *, seed: int, epoch: int, accumulation: int = 1
-) -> list[Step]:
-    """Lay out the steps of an epoch: the sources in turn, a step each.
+def draw_shares(source: Source, seed: int, epoch: int, count: int) -> list[NDArray[np.int64]]:
+    """Deal all rows of a source into so many shuffled shares of similar length.
 
-    A source that has no batch left is passed over, so the larger ones go on until each record
-    has been seen once.
-
-    Args:
-        sources: one per task to alternate between tasks; one per set of records to train on all
-            its tasks jointly.
-        seed: the run's seed.
-        epoch: which epoch, from 0.
-        accumulation: batches that make one step.
+    Their sizes differ by at most one. Where there are fewer rows than shares, some are empty.
     """
-    queues = []
-    for number, source in enumerate(sources):
-        batches = draw_batches(source, seed, epoch)
-        queues.append(
-            [
-                Step(number, tuple(batches[i : i + accumulation]))
-                for i in range(0, len(batches), accumulation)
-            ]
-        )
-    longest = max((len(queue) for queue in queues), default=0)
-    return [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
+    random = generator(seed, epoch, source.name)
+    pool = max(1, math.ceil(len(source.rows) / count)) * POOL_BATCHES
+    shares = np.array_split(source.rows[_sorted_in_pools(source, random, pool)], count)
+    return [shares[i] for i in random.permutation(count)]
 
 
-def steps_per_epoch(sources: Sequence[Source], accumulation: int = 1) -> int:
-    """Count the optimiser steps of an epoch; it is the same for every epoch."""
-    batches = [math.ceil(len(source.rows) / source.batch_size) for source in sources]
-    return sum(math.ceil(count / accumulation) for count in batches)
+def _sorted_in_pools(source: Source, random: np.random.Generator, pool: int) -> NDArray[np.int64]:
+    """Shuffle a source's rows and sort each pool of them by length; returns their places."""
+    order = random.permutation(len(source.rows))
+    # Sorting by (pool, length) at once; the shuffle before it breaks ties between equal lengths.
+    keys = np.lexsort((source.lengths[order], np.arange(len(order)) // pool))
+    return order[keys]
 
 
 def step_seed(seed: int, step: int) -> int:

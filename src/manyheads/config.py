@@ -204,8 +204,10 @@ class Config(_Strict):
     """Where checkpoints and the best model go."""
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     """The tasks by name. Default: `classification` and `ner`."""
-    schedule: Literal["alternate", "joint"] = "alternate"
-    """Which task next: a batch of each in turn, or all tasks of a batch of records at once."""
+    schedule: Literal["alternate", "joint", "together"] = "alternate"
+    """Which task next: a batch of each in turn (alternate), all tasks of a batch of records at
+    once (joint), or records of every task in each step (together): the largest task sets the
+    number of steps, and the others come in smaller batches."""
     best_metric: str = "mean"
     """What chooses the best model: `mean` of the tasks' main metrics, a task's name, or
     `TASK.METRIC`."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from manyheads.batching import Step, plan_epoch
+from manyheads.batching import Step
 from manyheads.config import Config
 from manyheads.errors import ManyheadsError, listing
 from manyheads.interrupts import Interrupted, Stopped, StopRequest
@@ -23,6 +23,7 @@ from manyheads.metrics import Evaluation, main_metric, numbers
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model_files import BEST
 from manyheads.run_lock import RunLock
+from manyheads.schedules import plan_epoch
 from manyheads.storage import explained
 from manyheads.training_run import Run, prepare_run
 from manyheads.training_state import Best, Tally
@@ -39,8 +40,21 @@ class Reporter(Protocol):
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         """Training starts, or goes on after `done_steps`."""
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
-        """A task was trained; `steps` is 0 if it shares the optimiser step of the task before."""
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
+        """A task was trained.
+
+        `steps` is 0 if it shares the optimiser step of the task before; `shared` says that it
+        learned from the same sentences, too.
+        """
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """An epoch ended; the last entry of the history is its own."""
@@ -58,7 +72,16 @@ class Quiet:
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         """Say nothing."""
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
         """Say nothing."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -136,6 +159,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
     while not state.finished:
         plan = plan_epoch(
             run.data.sources,
+            config.schedule,
             seed=config.seed,
             epoch=state.epoch,
             accumulation=config.gradient_accumulation,
@@ -175,8 +199,10 @@ def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
 
 
 def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingError:
-    dataset = run.data.datasets[run.data.sources[step.source].dataset]
-    places = [dataset.where(int(row)) for batch in step.batches for row in batch]
+    places = []
+    for part in step.parts:
+        dataset = run.data.datasets[run.data.sources[part.source].dataset]
+        places += [dataset.where(int(row)) for batch in part.batches for row in batch]
     told = ", ".join(f"{task} {float(loss):g}" for task, loss in losses.items())
     return TrainingError(
         f"the loss or its gradient is not finite at step {run.state.step + 1} (loss: {told}) on "
@@ -190,14 +216,15 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingE
 def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter) -> None:
     """Add a step to the tallies, and show it."""
     state = run.state
-    source = run.data.sources[step.source]
-    lengths = run.data.datasets[source.dataset].tokens
-    tokens = sum(int((lengths.offsets[b + 1] - lengths.offsets[b]).sum()) for b in step.batches)
-    for number, (task, loss) in enumerate(losses.items()):
-        value = float(loss)
-        for tallies in (state.since_log, state.this_epoch):
-            tallies.setdefault(task, Tally()).add(value, step.records, tokens)
-        reporter.step(task, value, step.records, tokens, steps=0 if number else 1)
+    for part_number, part in enumerate(step.parts):
+        source = run.data.sources[part.source]
+        lengths = run.data.datasets[source.dataset].tokens
+        tokens = sum(int((lengths.offsets[b + 1] - lengths.offsets[b]).sum()) for b in part.batches)
+        for number, task in enumerate(source.tasks):
+            value, first = float(losses[task]), not (number or part_number)
+            for tallies in (state.since_log, state.this_epoch):
+                tallies.setdefault(task, Tally()).add(value, part.records, tokens)
+            reporter.step(task, value, part.records, tokens, steps=int(first), shared=number > 0)
 
 
 def log_step(run: Run, log: MetricsLog) -> None:

@@ -20,7 +20,6 @@ from manyheads.assembly import (
     task_specs,
 )
 from manyheads.backends.pytorch import make_predictor
-from manyheads.batching import steps_per_epoch
 from manyheads.checkpoint import (
     CheckpointContents,
     epoch_path,
@@ -45,6 +44,7 @@ from manyheads.model_files import BEST, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import parameter_groups
 from manyheads.predict import Backend
+from manyheads.schedules import steps_per_epoch
 from manyheads.scoring import score
 from manyheads.state_dicts import load_state
 from manyheads.storage import explained
@@ -113,7 +113,8 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        return steps_per_epoch(self.data.sources, self.config.gradient_accumulation)
+        config = self.config
+        return steps_per_epoch(self.data.sources, config.schedule, config.gradient_accumulation)
 
     @property
     def total_steps(self) -> int:

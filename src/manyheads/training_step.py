@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from manyheads.batching import Step, step_seed
 from manyheads.dataset import UNLABELLED
+from manyheads.model import ModelInputs
 from manyheads.optimization import clip, rate_factor, set_rates
 from manyheads.training_run import Run
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """One batch of a step, and what its tasks should make of it."""
+
+    inputs: ModelInputs
+    targets: Mapping[str, Tensor]
+    """By task, as `TaskTargets.collate` makes them."""
 
 
 def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     """Add up the gradients of a step's batches.
 
     Each task's loss is the mean over all that is labelled in the step, so that a step of several
-    batches has the gradient of one large batch.
+    batches has the gradient of one large batch. A step of several sources adds up their losses.
 
     Returns:
         Each task's loss before its weight, a float32 scalar.
     """
-    model, source = run.model, run.data.sources[step.source]
-    dataset = run.data.datasets[source.dataset]
-    device = run.compute.device
+    model, device = run.model, run.compute.device
     model.train()
     torch.manual_seed(step_seed(run.config.seed, run.state.step))
-    batches = [dataset.inputs(rows, model.encoder.pad_id) for rows in step.batches]
-    targets = {
-        task: [
-            dataset.targets[task].collate(rows, inputs.word_tokens.shape[1])
-            for rows, inputs in zip(step.batches, batches, strict=True)
-        ]
-        for task in source.tasks
-    }
-    shares = {task: _shares(parts) for task, parts in targets.items()}
-    losses = {task: torch.zeros((), device=device) for task in source.tasks}
-    for number, inputs in enumerate(batches):
+    batches = load_batches(run, step)
+    tasks = list(dict.fromkeys(task for batch in batches for task in batch.targets))
+    shares = {task: _shares([batch.targets.get(task) for batch in batches]) for task in tasks}
+    losses = {task: torch.zeros((), device=device) for task in tasks}
+    for number, batch in enumerate(batches):
         with run.compute.autocast():
-            outputs = model(inputs.to(device), source.tasks)
+            outputs = model(batch.inputs.to(device), tuple(batch.targets))
         total = torch.zeros((), device=device)
-        for task in source.tasks:
-            loss = model.head(task).loss(outputs[task], targets[task][number].to(device))
+        for task, target in batch.targets.items():
+            loss = model.head(task).loss(outputs[task], target.to(device))
             share = shares[task][number]
             losses[task] = losses[task] + share * loss.detach()
             total = total + run.config.tasks[task].weight * share * loss
@@ -50,9 +53,23 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     return losses
 
 
-def _shares(targets: Sequence[Tensor]) -> list[float]:
+def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
+    """Gather and pad the batches of a step, part by part."""
+    batches = []
+    for part in step.parts:
+        source = run.data.sources[part.source]
+        dataset = run.data.datasets[source.dataset]
+        for rows in part.batches:
+            inputs = dataset.inputs(rows, run.model.encoder.pad_id)
+            width = inputs.word_tokens.shape[1]
+            targets = {task: dataset.targets[task].collate(rows, width) for task in source.tasks}
+            batches.append(LabelledBatch(inputs, targets))
+    return batches
+
+
+def _shares(targets: Sequence[Tensor | None]) -> list[float]:
     """Return which share of all that is labelled in some batches each of them holds."""
-    counts = [int((part != UNLABELLED).sum()) for part in targets]
+    counts = [0 if part is None else int((part != UNLABELLED).sum()) for part in targets]
     return [count / max(1, sum(counts)) for count in counts]
 
 

@@ -102,7 +102,16 @@ class TrainingProgress:
         self._last = None
         self._display.start(done_steps, total_steps)
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
         """Count a training step of a task.
 
         Args:
@@ -111,6 +120,7 @@ class TrainingProgress:
             sentences: sentences in the step.
             tokens: tokens in the step, without padding.
             steps: 0 for each further task that the same optimiser step trained.
+            shared: whether the sentences are those of the task before.
         """
         pace = self._paces.setdefault(task, _TaskPace())
         pace.add_loss(loss)
@@ -124,8 +134,8 @@ class TrainingProgress:
                 self._timed_steps += steps
                 self._seconds += self._step_seconds
                 self._epoch_seconds += self._step_seconds
-                self._epoch_sentences += sentences
         if self._step_seconds:
+            self._epoch_sentences += 0 if shared else sentences
             pace.add_time(self._step_seconds, sentences, tokens)
         self._display.update(self._done)
 
