@@ -24,7 +24,9 @@ def test_every_record_is_in_exactly_one_batch(
 ) -> None:
     drawn = draw_batches(source("a", count, batch_size), seed, epoch)
     assert sorted(int(row) for batch in drawn for row in batch) == list(range(0, 2 * count, 2))
-    assert all(1 <= len(batch) <= batch_size for batch in drawn)
+    sizes = [len(batch) for batch in drawn]
+    assert all(1 <= size <= batch_size for size in sizes)
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
 @settings(deadline=None)
@@ -55,6 +57,17 @@ def test_lengths_come_in_no_particular_order() -> None:
     means = [np.mean([lengths[int(r)] for r in b]) for b in draw_batches(drawn, seed=0, epoch=0)]
     steps = np.arange(len(means))
     assert abs(np.corrcoef(steps, means)[0, 1]) < 0.3
+
+
+def test_a_batch_does_not_depend_on_which_were_drawn_before() -> None:
+    for dealt in (draw_batches(source("a", 2_000), 7, 1), draw_shares(source("a", 700), 7, 1, 900)):
+        whole = [batch.tolist() for batch in dealt]
+        for i in (len(dealt) - 1, 3, 400):
+            assert dealt[i].tolist() == whole[i]
+        assert [batch.tolist() for batch in dealt[390:410]] == whole[390:410]
+        assert dealt[-1].tolist() == whole[-1]
+        with pytest.raises(IndexError):
+            dealt[len(dealt)]
 
 
 @pytest.mark.parametrize("step", [0, 1, 1_000_000])

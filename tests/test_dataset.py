@@ -65,12 +65,18 @@ def test_each_task_has_targets_of_its_kind_and_none_where_a_record_says_nothing(
     assert kinds == {"intent": torch.int64, "topics": torch.float32, "ner": torch.int64}
 
 
-def test_the_rows_of_some_tasks_are_those_with_a_label_of_any() -> None:
+@pytest.mark.parametrize("limit", [1, 1_000])
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [(["intent"], [0, 1]), (["ner"], [0, 2, 3]), (["intent", "ner"], [0, 1, 2, 3]), ([], [])],
+)
+def test_the_rows_of_some_tasks_are_those_with_a_label_of_any(
+    tasks: list[str], expected: list[int], limit: int
+) -> None:
     dataset = build()
-    assert dataset.labelled_rows(["intent"]).tolist() == [0, 1]
-    assert dataset.labelled_rows(["ner"]).tolist() == [0, 2, 3]
-    assert dataset.labelled_rows(["intent", "ner"]).tolist() == [0, 1, 2, 3]
-    assert dataset.labelled_rows([]).tolist() == []
+    rows, lengths = dataset.labelled_rows(tasks, limit)
+    assert rows.tolist() == expected
+    assert lengths.tolist() == [len(TOKENIZER.encode(RECORDS[row].text).ids) for row in expected]
 
 
 @pytest.mark.parametrize("rows", [[0], [1, 3], [2, 0, 1]])

@@ -23,7 +23,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
     ),
     # 1: text, words and token ids; logits to labels; no torch
-    ("decoding", "ragged", "results", "tokenization", "windows", "words"),
+    (
+        "decoding", "ragged", "results", "shuffling", "token_budget", "tokenization", "windows",
+        "words",
+    ),
     # 2: tensors
     (
         "batching", "crf", "dataset", "devices", "encoder", "encoder_source", "heads", "model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ def source(name: str, count: int, batch_size: int = 4) -> Source:
     return Source(name, (name,), 0, np.arange(count) * 2, lengths, batch_size)
 
 
-def turns(steps: list[Step]) -> list[int]:
+def turns(steps: Sequence[Step]) -> list[int]:
     """The source of each step that has but one."""
     return [part.source for step in steps for part in step.parts]
 
 
-def seen(steps: list[Step]) -> Counter[tuple[int, int]]:
+def seen(steps: Sequence[Step]) -> Counter[tuple[int, int]]:
     """How often each record of each source is seen."""
     return Counter(
         (part.source, int(row))
@@ -34,7 +35,7 @@ def seen(steps: list[Step]) -> Counter[tuple[int, int]]:
     )
 
 
-def drawn(steps: list[Step]) -> list[list[tuple[int, list[list[int]]]]]:
+def drawn(steps: Sequence[Step]) -> list[list[tuple[int, list[list[int]]]]]:
     """The records of each step, in the order in which they are drawn."""
     return [[(p.source, [b.tolist() for b in p.batches]) for p in step.parts] for step in steps]
 
@@ -94,3 +95,23 @@ def test_together_a_source_with_fewer_records_than_steps_is_spread_over_the_epoc
     assert len(places) == 20
     assert places[0] < 20
     assert places[-1] > 80
+
+
+@pytest.mark.parametrize("schedule", ["alternate", "together"])
+def test_a_step_is_the_same_whether_or_not_those_before_it_were_drawn(schedule: str) -> None:
+    sources = [source("a", 2_000), source("b", 700)]
+    whole = drawn(list(plan_epoch(sources, schedule, seed=7, epoch=1)))
+    plan = plan_epoch(sources, schedule, seed=7, epoch=1)
+    for i in (len(plan) - 1, 3, 400):
+        assert drawn([plan[i]]) == [whole[i]]
+    assert drawn(plan[450:]) == whole[450:]
+
+
+@pytest.mark.parametrize("schedule", ["joint", "together"])
+def test_an_epoch_of_a_billion_records_starts_in_its_middle_at_once(schedule: str) -> None:
+    # Arrays that take no memory.
+    rows = np.broadcast_to(np.int64(3), 10**9)
+    huge = Source("a", ("a",), 0, rows, rows, 10_000)
+    plan = plan_epoch([huge], schedule, seed=1, epoch=0)
+    assert len(plan) == steps_per_epoch([huge], schedule) == 100_000
+    assert plan[50_000].records == 10_000

@@ -76,7 +76,7 @@ def test_fingerprints_are_of_the_content_and_not_of_the_place(tmp_path: Path) ->
     for name in ("a", "b", "c"):
         write_records(tmp_path / name / "train.jsonl", sentences(6, 1))
         write_records(tmp_path / name / "valid.jsonl", sentences(4, 2 if name != "c" else 3))
-    prints = {name: load(tmp_path / name).fingerprint() for name in ("a", "b", "c")}
+    prints = {name: load(tmp_path / name).fingerprint for name in ("a", "b", "c")}
     assert prints["a"] == prints["b"]
     assert prints["a"] != prints["c"]
     assert prints["a"][:-1] == prints["c"][:-1]

@@ -2,19 +2,31 @@
 
 Batches hold sentences of similar length, so that little is padding; which ones, and in which
 order, is drawn anew each time. Which task's batch is next is for `schedules` to say.
+
+Nothing is laid out in advance: a batch is dealt when it is asked for, so that an epoch of any
+length starts at once, at any of its steps.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.shuffling import Shuffle
+from manyheads.token_budget import TokenBins
+
 POOL_BATCHES = 64
-"""Batches' worth of shuffled records that are sorted by length together."""
+"""Batches' worth of shuffled records that are sorted by length together, about."""
+
+Rows = NDArray[np.int64]
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -25,10 +37,20 @@ class Source:
     tasks: tuple[str, ...]
     dataset: int
     """Which data set the rows are of."""
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    rows: NDArray[np.signedinteger[Any]]
+    lengths: NDArray[np.signedinteger[Any]]
     """Sub-tokens of each row."""
     batch_size: int
+    """Records of a batch, at most."""
+    bins: TokenBins | None = None
+    """The rows by length, where batches have a budget of sub-tokens instead of a size."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches an epoch has."""
+        if self.bins is not None:
+            return self.bins.batches
+        return math.ceil(len(self.rows) / self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +59,7 @@ class Part:
 
     source: int
     """Its number."""
-    batches: tuple[NDArray[np.int64], ...]
+    batches: tuple[Rows, ...]
     """[B] rows of the source's data set each."""
 
     @property
@@ -64,34 +86,112 @@ def generator(seed: int, *place: int | str) -> np.random.Generator:
     return np.random.default_rng([seed, *key])
 
 
-def draw_batches(source: Source, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+class Lazy(Sequence[_T_co]):
+    """A sequence that makes its items when they are asked for: needs `__len__` and `item`."""
+
+    def item(self, index: int) -> _T_co:
+        """Make the item at an index from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> _T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_T_co]: ...
+    def __getitem__(self, index: int | slice) -> _T_co | Sequence[_T_co]:
+        if isinstance(index, slice):
+            return [self.item(i) for i in range(*index.indices(len(self)))]
+        return self.item(range(len(self))[index])
+
+
+class Shares(Lazy[Rows]):
+    """All rows of a source, dealt into shuffled batches of similar length.
+
+    The rows are shuffled and fall into pools; the rows of a pool are sorted by length and cut into
+    batches, whose order is drawn. The sizes of any two batches differ by at most one.
+
+    Args:
+        source: the rows.
+        seed: the run's seed.
+        epoch: how often all rows were dealt before.
+        count: how many batches; more than there are rows make some empty.
+    """
+
+    def __init__(self, source: Source, seed: int, epoch: int, count: int) -> None:
+        self._source, self._count = source, count
+        self._place = (seed, epoch, source.name)
+        self._pools = max(1, round(count / POOL_BATCHES))
+        self._shuffle = Shuffle.draw(len(source.rows), generator(*self._place))
+        self._dealt: tuple[int, list[Rows]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def item(self, index: int) -> Rows:
+        """Return the rows of one batch."""
+        pool = ((index + 1) * self._pools - 1) // self._count
+        if self._dealt[0] != pool:
+            self._dealt = (pool, self._deal(pool))
+        return self._dealt[1][index - self._first(pool)]
+
+    def _first(self, pool: int) -> int:
+        """Return the first batch of a pool."""
+        return pool * self._count // self._pools
+
+    def _deal(self, pool: int) -> list[Rows]:
+        batches = np.arange(self._first(pool), self._first(pool + 1) + 1)
+        cuts = batches * len(self._source.rows) // self._count
+        order = self._shuffle[np.arange(cuts[0], cuts[-1])]
+        # The shuffle breaks ties between equal lengths.
+        order = order[np.argsort(self._source.lengths[order], kind="stable")]
+        dealt = np.split(self._source.rows[order].astype(np.int64), cuts[1:-1] - cuts[0])
+        turns = generator(*self._place, pool).permutation(len(dealt))
+        return [dealt[i] for i in turns]
+
+
+class Budgeted(Lazy[Rows]):
+    """All rows of a source, dealt into shuffled batches of at most so many sub-tokens.
+
+    Args:
+        source: the rows, with bins.
+        seed: the run's seed.
+        epoch: how often all rows were dealt before.
+    """
+
+    def __init__(self, source: Source, seed: int, epoch: int) -> None:
+        assert source.bins is not None
+        self._source, self._bins = source, source.bins
+        place = (seed, epoch, source.name)
+        self._turns = Shuffle.draw(self._bins.batches, generator(*place))
+        self._shuffles = [
+            Shuffle.draw(part.records, generator(*place, number))
+            for number, part in enumerate(self._bins.parts)
+        ]
+
+    def __len__(self) -> int:
+        return self._bins.batches
+
+    def item(self, index: int) -> Rows:
+        """Return the rows of one batch."""
+        number, places = self._bins.places(int(self._turns[np.asarray([index])][0]))
+        first = self._bins.parts[number].first
+        order = self._bins.order[first + self._shuffles[number][places]]
+        rows: Rows = self._source.rows[order].astype(np.int64)
+        return rows
+
+
+def draw_batches(source: Source, seed: int, epoch: int) -> Sequence[Rows]:
     """Deal all rows of a source into shuffled batches of similar length."""
-    random = generator(seed, epoch, source.name)
-    order = _sorted_in_pools(source, random, source.batch_size * POOL_BATCHES)
-    batches = [
-        source.rows[order[i : i + source.batch_size]]
-        for i in range(0, len(order), source.batch_size)
-    ]
-    return [batches[i] for i in random.permutation(len(batches))]
+    if source.bins is not None:
+        return Budgeted(source, seed, epoch)
+    return Shares(source, seed, epoch, source.batches)
 
 
-def draw_shares(source: Source, seed: int, epoch: int, count: int) -> list[NDArray[np.int64]]:
+def draw_shares(source: Source, seed: int, epoch: int, count: int) -> Sequence[Rows]:
     """Deal all rows of a source into so many shuffled shares of similar length.
 
-    Their sizes differ by at most one. Where there are fewer rows than shares, some are empty.
+    Where there are fewer rows than shares, some are empty.
     """
-    random = generator(seed, epoch, source.name)
-    pool = max(1, math.ceil(len(source.rows) / count)) * POOL_BATCHES
-    shares = np.array_split(source.rows[_sorted_in_pools(source, random, pool)], count)
-    return [shares[i] for i in random.permutation(count)]
-
-
-def _sorted_in_pools(source: Source, random: np.random.Generator, pool: int) -> NDArray[np.int64]:
-    """Shuffle a source's rows and sort each pool of them by length; returns their places."""
-    order = random.permutation(len(source.rows))
-    # Sorting by (pool, length) at once; the shuffle before it breaks ties between equal lengths.
-    keys = np.lexsort((source.lengths[order], np.arange(len(order)) // pool))
-    return order[keys]
+    return Shares(source, seed, epoch, count)
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -176,6 +176,9 @@ class Config(_Strict):
     """How token vectors make the sentence embedding; `auto` is what the encoder's folder says."""
     batch_size: Int = Field(default=16, ge=1)
     """Sentences a batch."""
+    tokens_per_batch: Int | None = Field(default=None, ge=1)
+    """Sub-tokens a batch, padding included, in place of `batch_size`: many short sentences or few
+    long ones. A sentence that is longer makes a batch of its own."""
     learning_rate: Float = Field(default=5e-5, ge=0)
     """Peak learning rate of the encoder."""
     head_learning_rate: Float = Field(default=1e-3, ge=0)
@@ -277,6 +280,22 @@ class Config(_Strict):
                 f"`best_metric` is {self.best_metric!r}, but {task!r} has no metric {metric!r}"
                 f"{nearest(metric, known)}; it has {listing(known) or 'none: it is one already'}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_have_one_measure(self) -> Config:
+        if self.tokens_per_batch is not None and self.schedule == "together":
+            raise ValueError(
+                "`tokens_per_batch` does not go with `schedule: together`, whose batches are as "
+                "large as the steps of the largest task allow; use `batch_size`"
+            )
+        for name, task in self.tasks.items():
+            if self.tokens_per_batch is not None and task.batch_size is not None:
+                raise ValueError(
+                    f"`tokens_per_batch` is {self.tokens_per_batch} and `tasks.{name}.batch_size` "
+                    f"is {task.batch_size}: batches have a budget of sub-tokens or a number of "
+                    "sentences; leave one of them out"
+                )
         return self
 
     def train_files(self) -> dict[str, tuple[str, ...]]:

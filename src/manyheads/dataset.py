@@ -20,7 +20,7 @@ from manyheads.config import TaskConfig
 from manyheads.errors import DataError
 from manyheads.labels import LabelSet, Scheme, Span, TagSet, tags_of
 from manyheads.model import ModelInputs
-from manyheads.ragged import SPILL_BYTES, FlatBuilder, Ragged, RaggedBuilder
+from manyheads.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
 from manyheads.records import Record
 from manyheads.tokenization import Encoding, TextTokenizer
 from manyheads.windows import truncate
@@ -29,6 +29,8 @@ UNLABELLED = -100
 """The target of padding and of records that say nothing about a task; it never counts."""
 
 _CHUNK = 2_000
+# Records that are looked at together where a little of each is enough.
+_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,31 @@ class Dataset:
 
     def where(self, row: int) -> str:
         """Name the file and line of a record."""
-        return bytes(self.places.row(row).astype(np.uint8)).decode()
+        return self.places.row(row).tobytes().decode()
 
-    def labelled_rows(self, tasks: Iterable[str]) -> NDArray[np.int64]:
-        """Return the records that have a label for at least one of the tasks."""
-        labelled = np.zeros(len(self), np.bool_)
-        for task in tasks:
-            labelled |= self.targets[task].labelled
-        return np.flatnonzero(labelled)
+    def labelled_rows(
+        self, tasks: Sequence[str], limit: int = SPILL_BYTES
+    ) -> tuple[Integers, Integers]:
+        """Return the records that have a label for at least one of the tasks, and their lengths.
+
+        Args:
+            tasks: their names.
+            limit: bytes of each array that stay in memory.
+        """
+        rows, lengths = FlatBuilder(np.int64, limit), FlatBuilder(np.int32, limit)
+        for start in range(0, len(self), _ROWS):
+            labelled = np.zeros(min(_ROWS, len(self) - start), np.bool_)
+            for task in tasks:
+                labelled |= self.targets[task].labelled[start : start + _ROWS]
+            found = start + np.flatnonzero(labelled)
+            rows.extend(found)
+            lengths.extend(self.tokens.lengths_of(found))
+        return rows.finish(), lengths.finish()
 
     def inputs(self, rows: NDArray[np.int64], pad_id: int) -> ModelInputs:
         """Gather and pad a batch."""
-        lengths = _lengths(self.tokens, rows)
-        word_counts = _lengths(self.words, rows)
+        lengths = self.tokens.lengths_of(rows)
+        word_counts = self.words.lengths_of(rows)
         width = max(1, int(word_counts.max(initial=0)))
         mask = np.arange(int(lengths.max(initial=1))) < lengths[:, None]
         word_mask = np.arange(width) < word_counts[:, None]
@@ -127,10 +141,6 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _lengths(ragged: Ragged, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return ragged.offsets[rows + 1] - ragged.offsets[rows]
-
-
 def build_dataset(
     records: Iterable[Record],
     source: str,
@@ -156,7 +166,7 @@ def build_dataset(
         DataError: there is no record, or a label is not known.
     """
     tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
-    places = RaggedBuilder(np.int16, limit)
+    places = RaggedBuilder(np.int8, limit)
     targets = {
         name: _TargetBuilder(task.kind, label_sets[name], limit) for name, task in tasks.items()
     }
@@ -187,8 +197,8 @@ def build_dataset(
     return dataset
 
 
-def _place(record: Record) -> NDArray[np.int16]:
-    return np.frombuffer(record.where.encode(), np.uint8).astype(np.int16)
+def _place(record: Record) -> NDArray[np.int8]:
+    return np.frombuffer(record.where.encode(), np.int8)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -233,7 +243,7 @@ class _TargetBuilder:
     def finish(self) -> TaskTargets:
         return TaskTargets(
             self._kind,
-            self._labelled.finish().astype(np.bool_),
+            self._labelled.finish().view(np.bool_),
             self._values.finish(),
             len(self._labels),
         )

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-SPILL_BYTES = 256 << 20
-"""Values beyond this go to an unnamed temporary file that is mapped into memory."""
+SPILL_BYTES = 32 << 20
+"""An array beyond this goes to an unnamed temporary file that is mapped into memory."""
 
 Integers = NDArray[np.signedinteger[Any]]
 
@@ -21,15 +21,20 @@ class Ragged:
     """Rows of integers: row i is `values[offsets[i]:offsets[i + 1]]`."""
 
     values: Integers
-    offsets: NDArray[np.int64]
+    offsets: Integers
+    """[rows + 1] int64."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Integers:
         """The length of each row."""
         return np.diff(self.offsets)
+
+    def lengths_of(self, rows: Integers) -> Integers:
+        """Return the lengths of some rows."""
+        return self.offsets[rows + 1] - self.offsets[rows]
 
     def row(self, i: int) -> Integers:
         """Return one row, without a copy."""
@@ -43,14 +48,26 @@ class Ragged:
             fill: the value behind the end of a row.
             width: columns; default, the longest of the rows (at least one).
         """
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
+        starts, lengths = self.offsets[rows], self.lengths_of(rows)
         columns = np.arange(width or max(1, int(lengths.max(initial=0))))
         inside = columns < lengths[:, None]
         if not len(self.values):
             return np.full(inside.shape, fill, np.int64)
         places = np.where(inside, starts[:, None] + columns, 0)
         return np.where(inside, self.values[places], fill).astype(np.int64, copy=False)
+
+
+def filled(count: int, dtype: type[np.signedinteger[Any]], limit: int = SPILL_BYTES) -> Integers:
+    """Return so many zeros to write to, in memory or mapped from disk."""
+    if count * np.dtype(dtype).itemsize <= limit:
+        return np.zeros(count, dtype)
+    with _temporary_file() as file:
+        file.truncate(count * np.dtype(dtype).itemsize)
+        return np.memmap(file, dtype, mode="r+", shape=(count,))
+
+
+def _temporary_file() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="manyheads-")
 
 
 class FlatBuilder:
@@ -75,7 +92,7 @@ class FlatBuilder:
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="manyheads-")  # noqa: SIM115 - mapped below
+            self._file = _temporary_file()
         for chunk in self._chunks:
             self._file.write(chunk.tobytes())
         self._chunks, self._bytes = [], 0
@@ -95,17 +112,18 @@ class RaggedBuilder:
 
     def __init__(self, dtype: type[np.signedinteger[Any]], limit: int = SPILL_BYTES) -> None:
         self._values = FlatBuilder(dtype, limit)
-        self._lengths = FlatBuilder(np.int32, limit)
+        self._offsets = FlatBuilder(np.int64, limit)
+        self._offsets.extend([0])
+        self._end = 0
 
     def extend(self, rows: list[Integers]) -> None:
         """Append rows."""
         if rows:
             self._values.extend(np.concatenate(rows))
-            self._lengths.extend([len(row) for row in rows])
+            ends = self._end + np.cumsum([len(row) for row in rows])
+            self._offsets.extend(ends)
+            self._end = int(ends[-1])
 
     def finish(self) -> Ragged:
         """Return all rows."""
-        lengths = self._lengths.finish()
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return Ragged(self._values.finish(), offsets)
+        return Ragged(self._values.finish(), self._offsets.finish())

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.batching import Part, Source, Step, draw_batches, draw_shares
+from manyheads.batching import Lazy, Part, Rows, Source, Step, draw_batches, draw_shares
 
 
 def plan_epoch(
@@ -28,8 +28,8 @@ def plan_epoch(
     seed: int,
     epoch: int,
     accumulation: int = 1,
-) -> list[Step]:
-    """Lay out the steps of an epoch.
+) -> Sequence[Step]:
+    """Lay out the steps of an epoch, each of which is made when it is asked for.
 
     Args:
         sources: one per task; for `joint`, one per set of records, with all its tasks.
@@ -39,8 +39,11 @@ def plan_epoch(
         accumulation: batches of a source that make one step.
     """
     if schedule == "together":
-        return _together(sources, seed, epoch, accumulation)
-    return _in_turn(sources, seed, epoch, accumulation)
+        count = steps_per_epoch(sources, schedule, accumulation)
+        shares = [draw_shares(source, seed, epoch, count) for source in sources]
+        return Together(shares, [source.batch_size for source in sources], count)
+    batches = [draw_batches(source, seed, epoch) for source in sources]
+    return InTurn(batches, _round_robin(sources, accumulation), accumulation)
 
 
 def steps_per_epoch(
@@ -53,37 +56,76 @@ def steps_per_epoch(
 
 def _steps_of(source: Source, accumulation: int) -> int:
     """Count the steps in which a source, alone, gives each of its records once."""
-    return math.ceil(math.ceil(len(source.rows) / source.batch_size) / accumulation)
+    return math.ceil(source.batches / accumulation)
 
 
-def _in_turn(sources: Sequence[Source], seed: int, epoch: int, accumulation: int) -> list[Step]:
-    queues = []
-    for number, source in enumerate(sources):
-        batches = draw_batches(source, seed, epoch)
-        queues.append(
-            [
-                Step((Part(number, tuple(batches[i : i + accumulation])),))
-                for i in range(0, len(batches), accumulation)
-            ]
-        )
-    longest = max((len(queue) for queue in queues), default=0)
-    return [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
+def _round_robin(sources: Sequence[Source], accumulation: int) -> NDArray[np.int16]:
+    """Return the source of each step: all in turn, but those that have no batch left."""
+    steps = [_steps_of(source, accumulation) for source in sources]
+    rounds = np.concatenate([np.arange(0), *(np.arange(count) for count in steps)])
+    numbers = np.repeat(np.arange(len(sources), dtype=np.int16), steps)
+    return numbers[np.argsort(rounds, kind="stable")]
 
 
-def _together(sources: Sequence[Source], seed: int, epoch: int, accumulation: int) -> list[Step]:
-    count = steps_per_epoch(sources, "together", accumulation)
-    shares = [draw_shares(source, seed, epoch, count) if count else [] for source in sources]
-    return [
-        Step(
+class InTurn(Lazy[Step]):
+    """Steps of one source each.
+
+    All that is laid out is six bytes a step: its source, and how many steps that had before.
+
+    Args:
+        batches: by source.
+        turns: [steps] the source of each step.
+        accumulation: batches that make one step.
+    """
+
+    def __init__(
+        self, batches: Sequence[Sequence[Rows]], turns: NDArray[np.int16], accumulation: int
+    ) -> None:
+        self._batches, self._turns, self._accumulation = batches, turns, accumulation
+        self._before = np.zeros(len(turns), np.int32)
+        for number in range(len(batches)):
+            mine = turns == number
+            self._before[mine] = np.arange(mine.sum())
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def item(self, index: int) -> Step:
+        """Return one step."""
+        source = int(self._turns[index])
+        first = int(self._before[index]) * self._accumulation
+        batches = self._batches[source][first : first + self._accumulation]
+        return Step((Part(source, tuple(batches)),))
+
+
+class Together(Lazy[Step]):
+    """Steps of all sources each.
+
+    Args:
+        shares: by source, what it gives to each step.
+        sizes: by source, the records of a batch.
+        count: how many steps there are.
+    """
+
+    def __init__(
+        self, shares: Sequence[Sequence[Rows]], sizes: Sequence[int], count: int
+    ) -> None:
+        self._shares, self._sizes, self._count = shares, sizes, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def item(self, index: int) -> Step:
+        """Return one step."""
+        given = [shares[index] for shares in self._shares]
+        return Step(
             tuple(
-                Part(number, _cut(shares[number][i], source.batch_size))
-                for number, source in enumerate(sources)
-                if len(shares[number][i])
+                Part(number, _cut(rows, self._sizes[number]))
+                for number, rows in enumerate(given)
+                if len(rows)
             )
         )
-        for i in range(count)
-    ]
 
 
-def _cut(rows: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], ...]:
+def _cut(rows: Rows, size: int) -> tuple[Rows, ...]:
     return tuple(rows[i : i + size] for i in range(0, len(rows), size))

@@ -164,7 +164,8 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             epoch=state.epoch,
             accumulation=config.gradient_accumulation,
         )
-        for step in plan[state.step_in_epoch :]:
+        for number in range(state.step_in_epoch, len(plan)):
+            step = plan[number]
             losses = forward_backward(run, step)
             if update(run, losses):
                 count(run, step, losses, reporter)
@@ -219,7 +220,7 @@ def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter
     for part_number, part in enumerate(step.parts):
         source = run.data.sources[part.source]
         lengths = run.data.datasets[source.dataset].tokens
-        tokens = sum(int((lengths.offsets[b + 1] - lengths.offsets[b]).sum()) for b in part.batches)
+        tokens = sum(int(lengths.lengths_of(batch).sum()) for batch in part.batches)
         for number, task in enumerate(source.tasks):
             value, first = float(losses[task]), not (number or part_number)
             for tallies in (state.since_log, state.this_epoch):

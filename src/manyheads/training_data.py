@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from manyheads.batching import Source
 from manyheads.config import Config
 from manyheads.dataset import Dataset, build_dataset
@@ -16,6 +14,7 @@ from manyheads.errors import DataError, listing
 from manyheads.labels import LabelSet
 from manyheads.records import Record, discover_labels, read_records, unseen_labels
 from manyheads.storage import sha256
+from manyheads.token_budget import make_bins
 from manyheads.tokenization import TextTokenizer
 
 
@@ -132,22 +131,30 @@ def _sources(
     """Lay out the batches' sources: one a task, or one a file where its tasks train jointly."""
     if config.schedule == "joint":
         return tuple(
-            _source("+".join(tasks), tasks, number, datasets[number], config.batch_size)
+            _source(
+                "+".join(tasks), tasks, number, datasets[number], config.batch_size,
+                config.tokens_per_batch,
+            )
             for number, tasks in enumerate(names)
-        )
+        )  # fmt: skip
     dataset_of = {task: number for number, tasks in enumerate(names) for task in tasks}
     return tuple(
         _source(
             name, (name,), dataset_of[name], datasets[dataset_of[name]],
-            task.batch_size or config.batch_size,
+            task.batch_size or config.batch_size, config.tokens_per_batch,
         )
         for name, task in config.tasks.items()
     )  # fmt: skip
 
 
 def _source(
-    name: str, tasks: tuple[str, ...], number: int, dataset: Dataset, batch_size: int
+    name: str,
+    tasks: tuple[str, ...],
+    number: int,
+    dataset: Dataset,
+    batch_size: int,
+    tokens_per_batch: int | None,
 ) -> Source:
-    rows = dataset.labelled_rows(tasks)
-    lengths = dataset.tokens.lengths[rows]
-    return Source(name, tasks, number, rows.astype(np.int64), lengths, batch_size)
+    rows, lengths = dataset.labelled_rows(tasks)
+    bins = None if tokens_per_batch is None else make_bins(lengths, tokens_per_batch)
+    return Source(name, tasks, number, rows, lengths, batch_size, bins)
