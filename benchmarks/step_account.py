@@ -31,6 +31,7 @@ from manyheads.dataset import Dataset, TaskTargets
 from manyheads.encoder import Encoder
 from manyheads.heads import HEADS
 from manyheads.model import MultiTaskModel
+from manyheads.schedules import InTurn
 from manyheads.training import Quiet, train
 from snips import configuration, first_records
 
@@ -44,6 +45,7 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     (AROUND, training_module, "train_loop"),
     (OUTSIDE, training_module, "finish_epoch"),
     ("data", training_module, "plan_epoch"),
+    ("data", InTurn, "item"),
     ("data", Dataset, "inputs"),
     ("data", TaskTargets, "collate"),
     ("forward: encoder", Encoder, "forward"),
@@ -106,11 +108,20 @@ class Counter(Quiet):
     steps: int = 0
     tokens: int = 0
 
-    def step(self, task: str, loss: float, sentences: int, tokens: int, *, steps: int = 1) -> None:
-        """Count a step once, however many tasks it trains."""
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
+        """Count a step, and its sentences, once, however many tasks it trains."""
+        self.tokens += 0 if shared else tokens
         if steps:
             self.steps += 1
-            self.tokens += tokens
             self.at_step(self.steps)
 
 

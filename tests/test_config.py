@@ -205,6 +205,14 @@ def test_every_field_is_documented() -> None:
             "there are 3 `labels`, but `num_labels` is 2",
         ),
         ("tasks: {a: {kind: tagging}}\nnum_classes: 3", "are for configurations without `tasks`"),
+        (
+            "tokens_per_batch: 512\ntasks: {a: {kind: tagging, batch_size: 4}}",
+            "`tokens_per_batch` is 512 and `tasks.a.batch_size` is 4: .*leave one of them out",
+        ),
+        (
+            "tokens_per_batch: 512\nschedule: together",
+            "`tokens_per_batch` does not go with `schedule: together`.*use `batch_size`",
+        ),
         ("best_metric: nr", r"`best_metric` is 'nr', but there is no task 'nr' \(did you mean "),
         ("best_metric: mean.f1", "'mean' has no metric 'f1'; it has none"),
         (

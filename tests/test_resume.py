@@ -142,6 +142,19 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     compare(base, tmp_path / "saved")
 
 
+def test_batches_by_a_token_budget_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    train(hard_config(tmp_path / "a", tokens_per_batch=40))
+    settings = hard_config(tmp_path / "b", tokens_per_batch=40, checkpoint_every=2)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(3)))
+    spy = Spy()
+    train(settings, resume=True, reporter=spy)
+    assert spy.said("Resumed after step 2 of")
+    expected, found = (state_of(tmp_path / name / "saved") for name in ("a", "b"))
+    assert_equal(expected["model"], found["model"])
+    assert_equal(expected["log"], found["log"])
+
+
 def test_a_run_killed_in_every_step_goes_on_as_if_nothing_had_happened(
     base: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +253,7 @@ def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path
     ("change", "message"),
     [
         ({"batch_size": 8}, "batch_size is 8 and was 4"),
+        ({"tokens_per_batch": 64}, "tokens_per_batch is 64 and was None"),
         ({"seed": 1}, "seed is 1 and was 42"),
         ({"num_epochs": 3}, "num_epochs is 3 and was 2"),
         ({"precision": "float32"}, "precision is 'float32' and was 'bf16'"),

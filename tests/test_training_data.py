@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from manyheads.batching import draw_batches
 from manyheads.errors import ConfigError, DataError
 from manyheads.tokenization import TextTokenizer
 from manyheads.training_data import TrainingData, load_training_data
@@ -53,6 +54,18 @@ def test_tasks_have_files_and_batch_sizes_of_their_own(tmp_path: Path) -> None:
     ]  # fmt: skip
     for source in data.sources:
         assert source.lengths.tolist() == data.datasets[source.dataset].tokens.lengths.tolist()
+
+
+@pytest.mark.parametrize("schedule", ["alternate", "joint"])
+def test_batches_may_have_a_budget_of_sub_tokens(tmp_path: Path, schedule: str) -> None:
+    data = load(tmp_path, schedule=schedule, tokens_per_batch=24)
+    for source in data.sources:
+        assert source.bins is not None
+        batches = draw_batches(source, 1, 0)
+        tokens = data.datasets[0].tokens
+        widths = [len(batch) * tokens.lengths_of(batch).max() for batch in batches]
+        assert max(widths) <= 24
+        assert sorted(row for batch in batches for row in batch) == list(range(14))
 
 
 def test_joint_tasks_are_drawn_together_file_by_file(tmp_path: Path) -> None:

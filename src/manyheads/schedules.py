@@ -107,9 +107,7 @@ class Together(Lazy[Step]):
         count: how many steps there are.
     """
 
-    def __init__(
-        self, shares: Sequence[Sequence[Rows]], sizes: Sequence[int], count: int
-    ) -> None:
+    def __init__(self, shares: Sequence[Sequence[Rows]], sizes: Sequence[int], count: int) -> None:
         self._shares, self._sizes, self._count = shares, sizes, count
 
     def __len__(self) -> int:
