@@ -8,6 +8,7 @@ than ours, which costs nothing; so what they answer is not compared.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -124,10 +125,22 @@ class SpacyPipeline:
         slots: the tagging task's name.
         epochs: passes over the records.
         seed: of the weights and of the order.
+        batch_size: sentences of a batch.
+
+    Attributes:
+        seconds: what the loop of the epochs took.
+        steps: how many batches it had.
     """
 
     def __init__(
-        self, records: Sequence[Record], intent: str, slots: str, *, epochs: int, seed: int = 1
+        self,
+        records: Sequence[Record],
+        intent: str,
+        slots: str,
+        *,
+        epochs: int,
+        seed: int = 1,
+        batch_size: int = 64,
     ) -> None:
         spacy: Any = import_module("spacy")
         training: Any = import_module("spacy.training")
@@ -163,10 +176,14 @@ class SpacyPipeline:
         examples = [example(record) for record in records]
         optimizer = self.nlp.initialize(lambda: examples)
         order = random.Random(seed)
+        self.steps = 0
+        began = time.perf_counter()
         for _ in range(epochs):
             order.shuffle(examples)
-            for batch in spacy.util.minibatch(examples, size=64):
+            for batch in spacy.util.minibatch(examples, size=batch_size):
                 self.nlp.update(batch, sgd=optimizer, drop=0.1)
+                self.steps += 1
+        self.seconds = time.perf_counter() - began
 
     def __call__(self, texts: Sequence[str]) -> object:
         """Answer a batch of texts: classes, entities and, as the embedding, the mean vector."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -36,11 +37,10 @@ from manyheads.training import Quiet, train
 from snips import configuration, first_records
 
 AROUND = "Python around"
-STEPS = "steps"
 OUTSIDE = "outside"
 
 # What is watched: the stage, and the function whose time is its own. `OUTSIDE` is no part of a
-# step; `STEPS` is the loop, whose time beside all others' is that of the Python around.
+# step. What is left of the loop when all others are taken away is the Python around.
 STAGES: tuple[tuple[str, Any, str], ...] = (
     (AROUND, training_module, "train_loop"),
     (OUTSIDE, training_module, "finish_epoch"),
@@ -107,6 +107,12 @@ class Counter(Quiet):
     at_step: Callable[[int], None] = lambda step: None
     steps: int = 0
     tokens: int = 0
+    precision: str = ""
+
+    def message(self, text: str) -> None:
+        """Take note of the arithmetic that was chosen."""
+        if found := re.search(r"threads in (\w+)", text):
+            self.precision = found[1]
 
     def step(
         self,
@@ -125,24 +131,33 @@ class Counter(Quiet):
             self.at_step(self.steps)
 
 
-def account(config: Config) -> dict[str, Any]:
-    """Train, and tell the milliseconds of a step by stage."""
+def account(config: Config, *, whole: bool = False) -> dict[str, Any]:
+    """Train, and tell the milliseconds of a step by stage.
+
+    Args:
+        config: the run.
+        whole: watch the loop as a whole, for the speed alone.
+    """
     watch, counter = Account(), Counter()
     with ExitStack() as stack:
         for stage, owner, name in STAGES:
-            stack.enter_context(watch.watching(owner, name, stage))
+            if not whole or stage in (AROUND, OUTSIDE):
+                stack.enter_context(watch.watching(owner, name, stage))
         # The optimiser's own class, which torch wraps for hooks and profiling when it is made.
-        for owner in _optimizers():
+        for owner in () if whole else _optimizers():
             stack.enter_context(watch.watching(owner, "step", "optimiser"))
-        train(config, overwrite=True, reporter=counter)
+        result = train(config, overwrite=True, reporter=counter)
     seconds = {name: value for name, value in watch.seconds.items() if name != OUTSIDE}
     total = sum(seconds.values())
     return {
         "steps": counter.steps,
         "tokens": counter.tokens,
+        "seconds": total,
         "tokens_per_second": counter.tokens / total,
         "ms_per_step": 1e3 * total / counter.steps,
         "stages_ms": {n: 1e3 * value / counter.steps for n, value in seconds.items()},
+        "precision": counter.precision,
+        "history": result.history,
     }
 
 
@@ -225,6 +240,7 @@ def main() -> None:
         report = account(config(arguments.records))
         size = arguments.batch_size
         report["operators"] = operators(config(20 * size), first=5, last=18)
+    del report["history"]
     print(markdown(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,0 +1,241 @@
+"""How people train the same model today, for `benchmarks/training.py`: kept short and honest.
+
+Both get what ours gets: the pretrained weights, the heads' first weights, the learning rates and
+their schedule, weight decay, clipping and dropout. What they do not get is what makes ours fast.
+
+Axes: B sentences, T tokens, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+
+from manyheads.encoder_source import find_encoder
+from manyheads.training_run import Run
+from snips import INTENT, SLOTS
+
+IGNORE = -100
+
+Example = dict[str, Any]
+
+
+class JointModel(nn.Module):
+    """An encoder of `transformers` with a classifier for the sentence and one for its tokens."""
+
+    def __init__(self, folder: Any, intents: int, tags: int, dropout: float) -> None:
+        super().__init__()
+        hub: Any = import_module("transformers")
+        hub.utils.logging.set_verbosity_error()
+        hub.utils.logging.disable_progress_bar()
+        self.encoder = hub.AutoModel.from_pretrained(folder, dtype=torch.float32)
+        hidden = self.encoder.config.hidden_size
+        self.dropout = nn.Dropout(dropout)
+        self.intent = nn.Linear(hidden, intents)
+        self.slots = nn.Linear(hidden, tags)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        intent: Tensor | None = None,
+        slots: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the sum of the losses of the tasks whose labels are given.
+
+        Args:
+            input_ids: [B, T] int64.
+            attention_mask: [B, T] int64.
+            intent: [B] int64.
+            slots: [B, T] int64, -100 for all but the first token of a word.
+        """
+        tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        loss = torch.zeros(())
+        if intent is not None:
+            mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+            sentence = (tokens * mask).sum(1) / mask.sum(1)
+            loss = loss + nn.functional.cross_entropy(self.intent(self.dropout(sentence)), intent)
+        if slots is not None:
+            logits = self.slots(self.dropout(tokens))
+            loss = loss + nn.functional.cross_entropy(logits.flatten(0, 1), slots.flatten())
+        return {"loss": loss}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a rival's run took."""
+
+    seconds: float
+    """In its loop."""
+    steps: int
+    tokens: int
+    """Real sub-tokens of the sentences that it went through; a sentence whose tasks are trained
+    in passes of their own counts once."""
+
+
+def examples(run: Run) -> list[Example]:
+    """Take the tokenised training records as lists, as a tokenizer's output is."""
+    (data,) = run.data.datasets
+    found = []
+    for row in range(len(data)):
+        ids = data.tokens.row(row).tolist()
+        slots = [IGNORE] * len(ids)
+        for place, tag in zip(
+            data.words.row(row), data.targets[SLOTS].values.row(row), strict=True
+        ):
+            slots[int(place)] = int(tag)
+        intent = int(data.targets[INTENT].values.row(row)[0])
+        found.append({"input_ids": ids, "intent": intent, "slots": slots})
+    return found
+
+
+def joint_model(run: Run) -> JointModel:
+    """Make the model with the weights that ours begins with."""
+    source = find_encoder(run.config.model_name)
+    labels = run.data.label_sets
+    model = JointModel(source.folder, len(labels[INTENT]), len(labels[SLOTS]), 0.1)
+    ours: Any = run.model.heads
+    model.intent.load_state_dict(ours[INTENT].scorer.layers[-1].state_dict())
+    model.slots.load_state_dict(ours[SLOTS].classifier.state_dict())
+    return model
+
+
+def give_back(model: JointModel, run: Run) -> None:
+    """Put the trained weights into our model, by which all are scored alike."""
+    ours: Any = run.model
+    ours.encoder.backbone.load_state_dict(model.encoder.state_dict())
+    ours.heads[INTENT].scorer.layers[-1].load_state_dict(model.intent.state_dict())
+    ours.heads[SLOTS].classifier.load_state_dict(model.slots.state_dict())
+
+
+def groups(model: JointModel, run: Run) -> list[dict[str, Any]]:
+    """Split the parameters as everybody does: two rates, and no decay of what has one dimension."""
+    config, found = run.config, []
+    for of_encoder, rate in ((True, config.learning_rate), (False, config.head_learning_rate)):
+        for decayed in (True, False):
+            parameters = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if name.startswith("encoder.") == of_encoder and (parameter.ndim > 1) == decayed
+            ]
+            decay = config.weight_decay if decayed else 0.0
+            found.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    return found
+
+
+def warm_then_linear(optimizer: torch.optim.Optimizer, steps: int, run: Run) -> Any:
+    """Make the schedule of ours with the library's own function."""
+    hub: Any = import_module("transformers")
+    warmup = round(run.config.warmup_ratio * steps)
+    return hub.get_linear_schedule_with_warmup(optimizer, warmup, steps)
+
+
+def pad(batch: Sequence[Example], width: int | None = None) -> dict[str, Tensor]:
+    """Pad a batch to its longest sentence, or to a width."""
+
+    def rectangle(key: str, fill: int) -> Tensor:
+        padded = pad_sequence(
+            [torch.tensor(e[key]) for e in batch], batch_first=True, padding_value=fill
+        )
+        missing = 0 if width is None else width - padded.shape[1]
+        return nn.functional.pad(padded, (0, missing), value=fill)
+
+    lengths = torch.tensor([len(e["input_ids"]) for e in batch])
+    ids = rectangle("input_ids", 0)
+    return {
+        "input_ids": ids,
+        "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+        "intent": torch.tensor([e["intent"] for e in batch]),
+        "slots": rectangle("slots", IGNORE),
+    }
+
+
+def plain_loop(run: Run, max_steps: int | None = None) -> Trained:
+    """Train as most scripts do: padded to `max_length`, float32, a pass for each task.
+
+    Args:
+        run: what to train on, and how.
+        max_steps: end after so many batches, when speed is all that is asked for.
+    """
+    config = run.config
+    model = joint_model(run)
+    loader: Any = DataLoader(
+        examples(run),  # type: ignore[arg-type]
+        batch_size=config.batch_size,
+        shuffle=True,
+        collate_fn=lambda batch: pad(batch, run.max_length),
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    optimizer = torch.optim.AdamW(groups(model, run))
+    schedule = warm_then_linear(optimizer, config.num_epochs * len(loader), run)
+    torch.manual_seed(config.seed)
+    model.train()
+    tokens = steps = 0
+    began = time.perf_counter()
+    for batch in _cycle(loader, config.num_epochs, max_steps):
+        for task in (INTENT, SLOTS):
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask", task)}
+            model(**inputs)["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        steps += 1
+        tokens += int(batch["attention_mask"].sum())
+    seconds = time.perf_counter() - began
+    give_back(model, run)
+    return Trained(seconds, steps, tokens)
+
+
+def _cycle(loader: Any, epochs: int, most: int | None) -> Iterator[dict[str, Tensor]]:
+    done = 0
+    for _ in range(epochs):
+        for batch in loader:
+            if done == most:
+                return
+            done += 1
+            yield batch
+
+
+def hf_trainer(run: Run, folder: str) -> Trained:
+    """Train with transformers' `Trainer`, both losses in one pass, padded to the longest."""
+    hub: Any = import_module("transformers")
+    config = run.config
+    model, data = joint_model(run), examples(run)
+    arguments = hub.TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.num_epochs,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    steps = config.num_epochs * -(-len(data) // config.batch_size)
+    # The library's own default optimiser, with the two learning rates.
+    optimizer = torch.optim.AdamW(groups(model, run), fused=True)
+    trainer = hub.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        data_collator=pad,
+        optimizers=(optimizer, warm_then_linear(optimizer, steps, run)),
+    )
+    began = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - began
+    give_back(model, run)
+    tokens = config.num_epochs * sum(len(example["input_ids"]) for example in data)
+    return Trained(seconds, trainer.state.global_step, tokens)

@@ -1,0 +1,78 @@
+"""The benchmark of training, on next to nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+import training as benchmark
+from training_setup import encoder_folder, sentences
+
+
+def snips_folder(folder: Path) -> Path:
+    """Sentences in the form of the public data set."""
+    for part, seed in (("train", 1), ("dev", 2)):
+        records = sentences(12, seed)
+        (folder / part).mkdir(parents=True)
+        for name, lines in (
+            ("seq.in", [" ".join(record["tokens"]) for record in records]),
+            ("seq.out", [" ".join(record["ner"]) for record in records]),
+            ("label", [record["label"] for record in records]),
+        ):
+            (folder / part / name).write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    with warnings.catch_warnings():
+        # Not ours to mend: what the other libraries' training warns of.
+        warnings.simplefilter("ignore")
+        benchmark.main(
+            [
+                "--data", str(snips_folder(folder / "snips")), "--out", str(folder / "out"),
+                "--model", str(encoder_folder()), "--max-length", "32", "--threads", "1",
+                "--precision", "float32", "--systems", "ours", "plain", "trainer", "--smoke",
+            ]
+        )  # fmt: skip
+    return folder / "out"
+
+
+def test_all_systems_are_measured_on_the_same_sentences(report: Path) -> None:
+    found = json.loads((report / "training.json").read_text())
+    assert set(found["speed"]) == set(found["accuracy"]) == {"ours", "plain", "trainer"}
+    runs = [run for runs in found["accuracy"].values() for run in runs]
+    assert len({run["tokens"] for run in runs}) == 1
+    assert [run["steps"] for run in runs] == [3, 3, 3]
+    assert all(0 <= score <= 1 for run in runs for score in run["scores"].values())
+    assert found["ratios"]["ours"] == 1
+    assert found["share_of_rate"]["products"]["float32"] > 0
+
+
+def test_the_stages_of_a_step_are_all_watched_and_make_up_the_whole(report: Path) -> None:
+    account = json.loads((report / "training.json").read_text())["account"]
+    assert set(account["stages_ms"]) >= {
+        "data", "forward: encoder", "forward: heads", "loss", "backward", "clipping", "optimiser",
+        "logging",
+    }  # fmt: skip
+    assert min(account["stages_ms"].values()) > 0
+    assert sum(account["stages_ms"].values()) == pytest.approx(account["ms_per_step"])
+    assert account["operators"]
+
+
+def test_what_is_measured_is_not_measured_again(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "measure", lambda *_: pytest.fail("measured again"))
+    text = (report / "training.md").read_text()
+    data = str(report.parent / "snips")
+    benchmark.main(["--data", data, "--out", str(report), "--threads", "1", "--smoke",
+                    "--systems", "ours", "plain", "trainer"])  # fmt: skip
+    assert (report / "training.md").read_text() == text
