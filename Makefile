@@ -58,6 +58,7 @@ sample: $(INSTALLED)  ## renew docs/sample_output.txt by a run of the demonstrat
 bench: bench-data $(INSTALLED)  ## measure on public data, DATA=FOLDER (docs/benchmarks.md)
 	$(PY) benchmarks/accuracy.py snips --data "$(DATA)" $(ARGS)
 	$(PY) benchmarks/accuracy.py banking77_wnut17 --data "$(DATA)" $(ARGS)
+	$(PY) benchmarks/training.py --data "$(DATA)/snips" $(ARGS)
 
 bench-data:
 	@test -d "$(DATA)" || { \
