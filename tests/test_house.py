@@ -18,9 +18,9 @@ PACKAGE = Path(__file__).parent.parent / "src" / "manyheads"
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: values and files, no torch
     (
-        "config", "cores", "errors", "interrupts", "labels", "leftovers", "metrics", "metrics_log",
-        "model_additions", "model_files", "readers", "records", "run_lock", "statistics",
-        "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
+        "allocator", "config", "cores", "errors", "interrupts", "labels", "leftovers", "metrics",
+        "metrics_log", "model_additions", "model_files", "readers", "records", "run_lock",
+        "statistics", "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
     ),
     # 1: text, words and token ids; logits to labels; no torch
     (
@@ -29,8 +29,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 2: tensors
     (
-        "batching", "crf", "dataset", "devices", "encoder", "encoder_source", "heads", "model",
-        "pooling", "schedules", "state_dicts", "training_data",
+        "attention", "batching", "crf", "dataset", "devices", "dropout", "encoder",
+        "encoder_source", "heads", "model", "pooling", "schedules", "state_dicts", "training_data",
     ),
     # 3: state
     (

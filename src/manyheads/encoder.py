@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from manyheads.attention import use_attention
+from manyheads.dropout import replace_dropout
 from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec, stored_parameters
 from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import EncoderShape
@@ -55,6 +57,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone: PreTrainedModel = backbone
+        replace_dropout(backbone)
+        use_attention(backbone)
         self.pooling = pooling
         self.files = dict(files)
 
@@ -143,6 +147,15 @@ class Encoder(nn.Module):
         """What heads need to know of the encoder."""
         config = self.backbone.config
         return EncoderShape(int(config.hidden_size), int(config.num_hidden_layers))
+
+    def use_sparse_gradients(self) -> None:
+        """Let the table of tokens have sparse gradients: of the rows that a batch reads.
+
+        Backward passes then spend nothing on the others; `optimization.AdamW` treats both alike.
+        """
+        table = self.backbone.get_input_embeddings()
+        if isinstance(table, nn.Embedding):
+            table.sparse = True
 
     @property
     def max_positions(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manyheads.config import TaskConfig
+from manyheads.dropout import Dropout
 from manyheads.heads.base import take_rows
 
 
@@ -30,7 +31,7 @@ class BiLSTM(nn.Module):
         sizes = [input_size, *[2 * size] * (num_layers - 1)]
         self.ahead = nn.ModuleList(nn.LSTM(n, size, batch_first=True) for n in sizes)
         self.back = nn.ModuleList(nn.LSTM(n, size, batch_first=True) for n in sizes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """Map [B, W, H] and bool [B, W] to [B, W, N]."""
@@ -78,9 +79,9 @@ class _TransformerLayer(nn.Module):
         self.attended = nn.Linear(size, size)
         self.feed_norm = nn.LayerNorm(size)
         self.feed = nn.Sequential(
-            nn.Linear(size, 4 * size), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * size, size)
+            nn.Linear(size, 4 * size), nn.GELU(), Dropout(dropout), nn.Linear(4 * size, size)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, words: Tensor, visible: Tensor) -> Tensor:
         """Map [B, W, N] and bool [B, 1, 1, W] to [B, W, N]."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.config import TaskConfig
+from manyheads.dropout import Dropout
 from manyheads.errors import ConfigError
 from manyheads.heads.base import EncoderShape, Features, output_layer
 from manyheads.heads.scalar_mix import ScalarMix, TokenReader
@@ -65,9 +66,9 @@ class SentenceScorer(nn.Module):
         self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
         self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
         size = encoder.hidden_size * len(self.pooling)
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        layers: list[nn.Module] = [Dropout(dropout)]
         if hidden is not None:
-            layers += [nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(size, hidden), nn.GELU(), Dropout(dropout)]
         layers.append(output_layer(hidden or size, num_labels))
         self.layers = nn.Sequential(*layers)
 

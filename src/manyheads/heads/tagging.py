@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import TaskConfig
 from manyheads.crf import CRF
 from manyheads.decoding import TAGGING, TaskSpec, Transitions
+from manyheads.dropout import Dropout
 from manyheads.heads.base import IGNORE, EncoderShape, Features, Head, output_layer, take_rows
 from manyheads.heads.necks import Neck, make_neck
 from manyheads.heads.scalar_mix import ScalarMix, TokenReader
@@ -48,7 +49,7 @@ class TaggingHead(Head):
         self.tags = tags
         self.reader = reader
         self.neck = neck
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classifier = output_layer(neck.output_size if neck else hidden_size, len(tags))
         self.crf = crf
 
