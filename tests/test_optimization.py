@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from manyheads.optimization import clip, parameter_groups, rate_factor, set_rates
+from manyheads.optimization import AdamW, clip, parameter_groups, rate_factor, set_rates
 from test_model import make_model
 from training_setup import config, log_lines, run
 
@@ -99,3 +99,44 @@ def test_gradients_are_scaled_down_to_a_norm_and_never_up(limit: float, after: f
     norm = sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None) ** 0.5
     assert norm == pytest.approx(after, rel=1e-5)
     assert parameters[2].grad is None
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("max_norm", [0.0, 0.5])
+def test_sparse_gradients_change_a_table_as_dense_ones_do(max_norm: float, decay: float) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(50, 4)
+    tables = [torch.nn.Embedding.from_pretrained(start.clone(), freeze=False) for _ in range(2)]
+    tables[1].sparse = True
+    group = {"lr": 1e-2, "weight_decay": decay}
+    dense = torch.optim.AdamW([{"params": [tables[0].weight], **group}], fused=True)
+    sparse = AdamW([{"params": [tables[1].weight], **group}])
+    for _ in range(30):
+        # Distinct rows, since sums of the same row may be rounded in another order.
+        ids = torch.randperm(50)[:7]
+        factors = torch.randn(7, 4)
+        norms = []
+        for table, optimizer in zip(tables, (dense, sparse), strict=True):
+            (table(ids) * factors).sum().backward()
+            norms.append(clip([table.weight], max_norm))
+            optimizer.step()
+            optimizer.zero_grad()
+        torch.testing.assert_close(*norms)
+    states = [
+        (t.weight, o.state[t.weight]["exp_avg"], o.state[t.weight]["exp_avg_sq"])
+        for t, o in zip(tables, (dense, sparse), strict=True)
+    ]
+    for one, other in zip(*states, strict=True):
+        # To the bit, unless clipping divides by a norm that was added up in another order.
+        tolerance = 0.0 if max_norm == 0.0 else 1e-5
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_a_row_that_occurs_twice_counts_with_the_sum_of_its_gradients() -> None:
+    table = torch.nn.Embedding(5, 2, sparse=True)
+    table(torch.tensor([1, 1, 3])).sum().backward()
+    norm = clip([table.weight], 1.0)
+    assert norm.item() == pytest.approx((2 * 2.0**2 + 2 * 1.0**2) ** 0.5)
+    gradient = table.weight.grad
+    assert gradient is not None
+    assert gradient.to_dense().norm().item() == pytest.approx(1.0, rel=1e-5)

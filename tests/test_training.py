@@ -97,7 +97,7 @@ def prepared(folder: Path, **changes: Any) -> Run:
 
 def gradients(run: Run) -> dict[str, Tensor]:
     return {
-        name: parameter.grad.clone()
+        name: parameter.grad.to_dense().clone()
         for name, parameter in run.model.named_parameters()
         if parameter.grad is not None
     }

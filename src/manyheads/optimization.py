@@ -64,9 +64,56 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+class AdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter, 2019) that also takes sparse gradients, as if they were dense.
+
+    A batch touches one row in a hundred of an embedding table. Its sparse gradient spares the
+    backward pass a table of zeros; here its rows are laid into zeros that are kept, so that the
+    rows without a gradient decay and follow their momentum as ever.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, fused=True)
+        self._dense: dict[nn.Parameter, Tensor] = {}
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Change all parameters that have a gradient; sparse gradients must be coalesced."""
+        laid: list[tuple[nn.Parameter, Tensor]] = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None or not gradient.is_sparse:
+                    continue
+                if parameter not in self._dense:
+                    self._dense[parameter] = torch.zeros_like(parameter)
+                rows = gradient.indices()[0]
+                parameter.grad = self._dense[parameter].index_copy_(0, rows, gradient.values())
+                laid.append((parameter, rows))
+        super().step()
+        for parameter, rows in laid:
+            self._dense[parameter].index_fill_(0, rows, 0.0)
+            parameter.grad = None
+
+
 def clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale gradients down to a total norm, and return the norm before, a float32 scalar."""
-    with_gradient = [p for p in parameters if p.grad is not None]
+    """Scale gradients down to a total norm, and return the norm before, a float32 scalar.
+
+    Sparse gradients are coalesced, so that each row counts once.
+    """
+    gradients = [_values(p) for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     if max_norm > 0:
-        return nn.utils.clip_grad_norm_(with_gradient, max_norm)
-    return nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        # On a processor a plain number is three times as fast; elsewhere it would be waited for.
+        torch._foreach_mul_(gradients, float(factor) if norm.device.type == "cpu" else factor)
+    return norm
+
+
+def _values(parameter: Tensor) -> Tensor:
+    """Return a gradient's numbers, after coalescing a sparse one in place."""
+    gradient = parameter.grad
+    assert gradient is not None
+    if not gradient.is_sparse:
+        return gradient
+    parameter.grad = gradient.coalesce()
+    return parameter.grad.values()

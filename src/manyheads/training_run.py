@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from manyheads.allocator import keep_freed_memory
 from manyheads.assembly import (
     backbone_state,
     build_encoder,
@@ -42,7 +43,7 @@ from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
 from manyheads.model_files import BEST, read_manifest
 from manyheads.model_folder import save_model_folder
-from manyheads.optimization import parameter_groups
+from manyheads.optimization import AdamW, parameter_groups
 from manyheads.predict import Backend
 from manyheads.schedules import steps_per_epoch
 from manyheads.scoring import score
@@ -239,7 +240,10 @@ def prepare_run(
         for name, task in config.tasks.items()
     }
     model = MultiTaskModel(encoder, heads).to(compute.device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+    if compute.device.type == "cpu":
+        keep_freed_memory()
+        encoder.use_sparse_gradients()
+    optimizer = AdamW(parameter_groups(model, config))
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer)
     if found:
         run.restore(found)
