@@ -82,11 +82,11 @@ class SeparateModels:
             run([text], 1)
 
 
-def padded_loop(folder: Path, trained: TrainedModel, batch_size: int) -> Run:
-    """Make the plain loop: one model, float32, every batch padded to the longest input there is."""
+def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: int) -> Run:
+    """Make the plain loop: one model, float32, every sentence padded to one length."""
     hub: Any = import_module("transformers")
     tokenizer = hub.AutoTokenizer.from_pretrained(folder)
-    model, length = trained.model, trained.max_length
+    model = trained.model
     specs = _specs(trained)
     transitions = {name: model.head(name).transitions() for name in model.heads}
 

@@ -26,7 +26,12 @@ from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.export import export_model
 from manyheads.export import graph as graph_module
 from manyheads.export.gate import Gate, GateReport
-from manyheads.export.graph import count_fusions, expected_fusions, export_graph
+from manyheads.export.graph import (
+    count_fusions,
+    expected_fusions,
+    export_graph,
+    trace_graph,
+)
 from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.exported import GRAPHS, exported_backends, load_exported, report_name
 from manyheads.heads import make_head
@@ -171,7 +176,7 @@ def test_int8_settings_convert_what_they_say(setting: Setting, tmp_path: Path) -
     model = model_of(
         tiny_encoder_folder(tmp_path, layers=4),
         intent=TaskConfig(kind="classification"),
-        ner=TaskConfig(kind="tagging"),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
     )
     graph, _ = export_graph(model)
     heads, layers, per_layer = 2, 4, 4  # a layer's products: attention, its output, two more
@@ -183,18 +188,119 @@ def test_int8_settings_convert_what_they_say(setting: Setting, tmp_path: Path) -
         "the first half of the layers, without feed-forward outputs": 2 * per_layer + 2,
     }.get(setting.name, 0)
     assert float_products(small) == heads + kept
-    assert ("EmbedLayerNormalization" in {n.op_type for n in small.graph.node}) != (
-        setting.embeddings
-    )
+    kinds = {n.op_type for n in small.graph.node}
+    assert ("EmbedLayerNormalization" in kinds) != setting.embeddings
+    assert ("LSTM" in kinds) != setting.necks
     onnxruntime.InferenceSession(small.SerializeToString(), providers=["CPUExecutionProvider"])
     assert_equal_outputs(small, model, TEXTS, tolerance=0.2)
 
 
 def test_weights_are_quantised_by_channel(tmp_path: Path) -> None:
     model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
-    small = quantize(export_graph(model)[0], SETTINGS[0])
+    small = quantize(export_graph(model)[0], SETTINGS[1])
     scales = [t for t in small.graph.initializer if "query" in t.name or t.name.endswith("_scale")]
     assert max(int(np.prod(t.dims)) for t in scales) >= 32
+
+
+# ------------------------------------------------------------------------- static int8, OpenVINO
+
+
+def openvino_model(model: MultiTaskModel, folder: Path) -> Any:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    from manyheads.export.openvino import convert
+
+    folder.mkdir()
+    return convert(trace_graph(model), folder)
+
+
+def float_products_of_openvino(model: Any) -> list[str]:
+    """Products of the encoder whose weight is still float32."""
+    from manyheads.export.openvino import products
+
+    return [name for name, _ in products(model)]
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_converts_to_static_int8_by_every_setting(
+    model_type: str, tmp_path: Path
+) -> None:
+    model = model_of(
+        tiny_encoder_folder(tmp_path / "encoder", model_type=model_type, layers=4),
+        intent=TaskConfig(kind="classification"),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
+    )
+    converted = openvino_model(model, tmp_path / "work")
+    from manyheads.backends.openvino import OpenVinoBackend
+    from manyheads.export.openvino import STATIC_SETTINGS, files_of, quantize_static
+    from manyheads.exported import graph_files
+
+    settings = STATIC_SETTINGS if model_type == "bert" else STATIC_SETTINGS[:1]
+    batches = [batch_of(model, [text]) for text in TEXTS]
+    per_layer = len(float_products_of_openvino(converted)) // 4
+    kept = {
+        "everything but the classifiers": 0,
+        "everything but the heads": 0,
+        "all but the last layer": per_layer,
+        "all but feed-forward outputs": 4,
+        "the first half of the layers, without feed-forward outputs": 2 * per_layer + 2,
+    }
+    for setting in settings:
+        small = quantize_static(converted, batches, setting)
+        assert len(float_products_of_openvino(small)) == kept[setting.name], setting.name
+        scaled = [
+            node.get_friendly_name()
+            for node in small.get_ordered_ops()
+            if node.get_type_name() == "FakeQuantize"
+        ]
+        assert scaled
+        # Never a classifier, and the neck only where the setting says so.
+        assert not any(name.startswith(("/model/intent", "/model/ner/cl")) for name in scaled)
+        assert all("backbone" in name for name in scaled) != setting.necks
+        for name, data in files_of(small, "openvino-int8", tmp_path / "work").items():
+            (tmp_path / name.rpartition("/")[2]).write_bytes(data)
+        xml = tmp_path / graph_files("openvino-int8")[0].rpartition("/")[2]
+        backend = OpenVinoBackend(xml, lanes=2)
+        batch = batch_of(model, TEXTS)
+        expected = TorchBackend(model, choose_compute("cpu", "float32", 1)).run(batch)
+        found = backend.run(batch)
+        for name, values in expected.items():
+            mask = batch.word_mask if values.ndim == 3 else slice(None)
+            np.testing.assert_allclose(found[name][mask], values[mask], atol=0.3, err_msg=name)
+        # Static scales: neither padding nor the others change a sentence's numbers.
+        for row, text in enumerate(TEXTS):
+            alone = backend.run(batch_of(model, [text]))["embedding"][0]
+            np.testing.assert_allclose(found["embedding"][row], alone, atol=1e-4)
+
+
+def test_export_to_openvino_needs_both_packages(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import manyheads.export.openvino as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "nncf" else object())
+    with pytest.raises(RequestError, match=r"needs the package nncf.*manyheads\[openvino\]"):
+        export_model(best, formats=("openvino",), threads=1)
+
+
+def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
+    best: Path, tmp_path: Path
+) -> None:
+    from manyheads.backends import pytorch
+    from manyheads.config import make_config
+    from manyheads.export.calibration import calibration_batches
+
+    trained = pytorch.load_trained(best)
+    specs = [TaskSpec.from_json(task) for task in read_manifest(best).tasks]
+    config = make_config(read_manifest(best).config)
+    gate = [([Record(text, None, {}, "") for text in ("John is here", "x")], ("intent", "ner"))]
+
+    def count(config: Any) -> int:
+        return len(calibration_batches(config, specs, gate, trained.tokenizer, 32))
+
+    assert count(config) == 120
+    gone = config.model_copy(update={"train_file": str(tmp_path / "gone.jsonl")})
+    assert count(gone) == 2
 
 
 # --------------------------------------------------------------------------------------- gate
@@ -330,9 +436,13 @@ def test_the_gate_sees_answers_that_depend_on_batch_mates(exported: Path) -> Non
                 outputs["intent"] = -outputs["intent"]
             return outputs
 
-    report = gate.examine(Sociable(backend, ""), "onnx", "sociable", exact=True)
-    assert report.batch_mates.changed["intent"] == report.batch_mates.sentences
-    assert "the answers depend on the other sentences of a batch" in report.faults
+    for exact, independent in ((True, None), (False, True)):
+        report = gate.examine(
+            Sociable(backend, ""), "onnx", "sociable", exact=exact, independent=independent
+        )
+        assert report.batch_mates.changed["intent"] == report.batch_mates.sentences
+        assert "the answers depend on the other sentences of a batch" in report.faults
+    assert gate.examine(Sociable(backend, ""), "onnx-int8", "sociable", exact=False).passed
 
 
 def test_refused_settings_give_way_to_milder_ones(
@@ -350,7 +460,8 @@ def test_refused_settings_give_way_to_milder_ones(
 
     monkeypatch.setattr(Gate, "examine", strict)
     result = export_model(best, formats=("int8",), threads=1, limit=20)
-    assert tried == [f"int8: {setting.name}" for setting in SETTINGS[:3]]
+    # Without a neck, the first setting is the second one.
+    assert tried == [f"int8: {setting.name}" for setting in SETTINGS[1:4]]
     assert [report.setting for report in result.kept] == ["int8: all but the embedding table"]
     assert all("head 'ner' loses" in report.faults[0] for report in result.refused)
     assert GRAPHS["onnx"] not in read_manifest(best).files
@@ -363,8 +474,8 @@ def test_where_nothing_passes_an_earlier_graph_goes(
     assert (best / GRAPHS["onnx-int8"]).exists()
     monkeypatch.setattr("manyheads.export.gate.MIN_COSINE", 1.1)
     result = export_model(best, formats=("int8",), threads=1, limit=100)
-    assert result.missing == ("int8",)
-    assert len(result.refused) == len(SETTINGS)
+    assert result.missing == ("onnx-int8",)
+    assert len(result.refused) == len(SETTINGS) - 1
     manifest = read_manifest(best)
     manifest.verify()
     assert not any(name.startswith("onnx/") for name in manifest.files)

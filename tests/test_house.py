@@ -39,9 +39,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 4: verbs
     (
-        "backends", "data_check", "evaluation", "export", "exported", "file_prediction",
-        "loading", "predict", "ray_prediction", "scoring", "training", "training_run",
-        "training_step",
+        "answers", "backends", "data_check", "evaluation", "export", "exported",
+        "file_prediction", "lanes", "loading", "predict", "ray_prediction", "scoring",
+        "training", "training_run", "training_step",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),

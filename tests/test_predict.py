@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from manyheads.decoding import TaskSpec, Transitions
 from manyheads.errors import ModelError, RequestError
 from manyheads.labels import Scheme, Span, spans_of
-from manyheads.predict import Predictor, Text
+from manyheads.lanes import Lanes
+from manyheads.predict import Backend, Predictor, Text
 from manyheads.results import (
     ClassResult,
     Entity,
@@ -93,7 +94,7 @@ class WordBackend:
 def make_predictor(
     *specs: TaskSpec,
     tokenizer: str = "wordpiece",
-    backend: WordBackend | None = None,
+    backend: Backend | None = None,
     max_length: int = 64,
     **options: object,
 ) -> Predictor:
@@ -306,11 +307,16 @@ TEXTS: list[Text] = [
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 @pytest.mark.parametrize("limits", [{}, {"token_budget": 20}, {"max_sentences": 1}])
+@pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_a_stream_gives_the_same_results_in_order_however_it_is_cut(
-    chunk: int, limits: dict[str, int]
+    chunk: int, limits: dict[str, int], lanes: int
 ) -> None:
     expected = [make_predictor().predict([text], embed=True)[0].to_json() for text in TEXTS]
-    predictor = make_predictor(**limits)  # type: ignore[arg-type]
+    backend = WordBackend()
+    predictor = make_predictor(
+        backend=Lanes(backend, WordBackend, lanes) if lanes > 1 else backend,
+        **limits,  # type: ignore[arg-type]
+    )
     streamed = predictor.predict_stream(iter(TEXTS), embed=True, chunk=chunk)
     assert [prediction.to_json() for prediction in streamed] == expected
 
@@ -354,6 +360,18 @@ def test_the_model_runs_in_the_callers_thread() -> None:
     predictor = make_predictor(backend=backend)
     list(predictor.predict_stream(["John"] * 10, chunk=3))
     assert backend.threads == {threading.current_thread().name}
+
+
+def test_several_lanes_share_what_there_is() -> None:
+    backend = WordBackend()
+    predictor = make_predictor(backend=Lanes(backend, WordBackend, 2))
+    predictor.predict(["john " * 18] * 12)
+    assert sorted(backend.shapes) == [(6, 20), (6, 20)]
+    assert len(backend.threads) <= 2
+    # A few words are not worth two batches.
+    backend.shapes.clear()
+    predictor.predict(["john", "mary lives"])
+    assert backend.shapes == [(2, 4)]
 
 
 def test_sentences_of_similar_length_share_a_batch() -> None:

@@ -18,8 +18,15 @@ import pytest
 from manyheads.backends.onnx import OnnxBackend
 from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.export import export_model
-from manyheads.exported import GRAPHS, exported_backends, fastest_backend, report_name
+from manyheads.exported import (
+    GRAPHS,
+    exported_backends,
+    fastest_backend,
+    open_backend,
+    report_name,
+)
 from manyheads.file_prediction import describe_run, partial_path, write_predictions
+from manyheads.lanes import Lanes
 from manyheads.loading import load_model, load_predictor
 from manyheads.model_additions import add_files
 from manyheads.model_files import read_manifest
@@ -203,18 +210,36 @@ def test_threads_are_those_that_are_asked_for(best: Path) -> None:
     options = backend._session.get_session_options()
     assert options.intra_op_num_threads == options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    one = open_backend("onnx", best / GRAPHS["onnx"], threads=1)
+    assert isinstance(one, OnnxBackend)
+    several = open_backend("onnx", best / GRAPHS["onnx"], threads=3)
+    assert isinstance(several, Lanes)
+    assert several.count == 3
+    assert isinstance(several.narrow, OnnxBackend)
+    assert several.narrow.threads == 1
 
 
 def test_openvino_predicts_the_same(best: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
     import shutil
 
     folder = shutil.copytree(best, tmp_path / "best")
-    result = export_model(folder, formats=("openvino",), threads=1)
-    assert [report.backend for report in result.kept] == ["openvino"]
-    found = load_predictor(folder, backend="openvino", threads=1).predict(TEXTS, embed=True)
+    result = export_model(folder, formats=("openvino",), threads=2, limit=100)
+    assert [report.backend for report in result.kept] == ["openvino", "openvino-int8"]
+    assert not any(result.kept[1].batch_mates.changed.values())
     expected = load_predictor(folder, backend="torch", threads=1).predict(TEXTS, embed=True)
-    assert_same(as_json(found), as_json(expected), 1e-3)
+    for threads in (1, 2):
+        exact = load_predictor(folder, backend="openvino", threads=threads)
+        assert_same(as_json(exact.predict(TEXTS, embed=True)), as_json(expected), 1e-3)
+        small = load_predictor(folder, backend="openvino-int8", threads=threads)
+        assert small.backend.name == "openvino-int8 (model_int8.xml)"
+        found = small.predict(TEXTS, embed=True)
+        alone = [small.predict([text], embed=True)[0] for text in TEXTS]
+        assert_same(as_json(found), as_json(alone), 1e-4)
+        for one, other in zip(found, expected, strict=True):
+            if one.embedding is not None and other.embedding is not None:
+                assert float(one.embedding @ other.embedding) > 0.98
 
 
 def test_int8_stays_close_whatever_the_batch(best: Path) -> None:

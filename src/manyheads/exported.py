@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import BATCH_TOKENS
+from manyheads.cores import available_cores
 from manyheads.decoding import TaskSpec, Transitions
 from manyheads.errors import ModelError, RequestError, at, listing
+from manyheads.lanes import Lanes
 from manyheads.model_files import LAYOUT, Manifest, read_heads, read_manifest
 from manyheads.predict import Backend, Predictor
 from manyheads.tokenization import TextTokenizer
@@ -20,14 +22,19 @@ from manyheads.tokenization import TextTokenizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ONNX, ONNX_INT8, OPENVINO = "onnx", "onnx-int8", "openvino"
+ONNX, ONNX_INT8 = "onnx", "onnx-int8"
+OPENVINO, OPENVINO_INT8 = "openvino", "openvino-int8"
 
 GRAPHS: Mapping[str, str] = {
     ONNX: "onnx/model.onnx",
     ONNX_INT8: "onnx/model_int8.onnx",
     OPENVINO: "openvino/model.xml",
+    OPENVINO_INT8: "openvino/model_int8.xml",
 }
 """By backend, the file in the model folder. One that the manifest lists has passed the gate."""
+
+
+_OF_OPENVINO = (OPENVINO, OPENVINO_INT8)
 
 
 def report_name(backend: str) -> str:
@@ -38,7 +45,8 @@ def report_name(backend: str) -> str:
 def graph_files(backend: str) -> tuple[str, ...]:
     """Name the files of a backend's graph, the one to open first."""
     graph = GRAPHS[backend]
-    return (graph, f"{graph.rpartition('.')[0]}.bin") if backend == OPENVINO else (graph,)
+    weights = f"{graph.rpartition('.')[0]}.bin"
+    return (graph, weights) if backend in _OF_OPENVINO else (graph,)
 
 
 def exported_backends(manifest: Manifest) -> tuple[str, ...]:
@@ -55,7 +63,7 @@ def exported_backends(manifest: Manifest) -> tuple[str, ...]:
 def fastest_backend(manifest: Manifest) -> str | None:
     """Return the fastest exported backend that can run here, or None where there is none."""
     for backend in exported_backends(manifest):
-        if backend != OPENVINO or _has_openvino():
+        if backend not in _OF_OPENVINO or _has_openvino():
             return backend
     return None
 
@@ -98,24 +106,35 @@ def load_exported(
 
 
 def open_backend(backend: str, path: Path, *, threads: int | None = None) -> Backend:
-    """Open a graph with the library that runs it.
+    """Open a graph with the library that runs it, for as many batches at once as threads.
 
     Raises:
         ModelError: it cannot run the graph.
         RequestError: it is not installed.
     """
-    if backend == OPENVINO:
+    count = threads or available_cores()
+    name = f"{backend} ({path.name})"
+    if backend in _OF_OPENVINO:
         if not _has_openvino():
             raise RequestError(
-                "backend 'openvino' needs a package that is not installed",
+                f"backend {backend!r} needs a package that is not installed",
                 fix='Run: pip install "manyheads[openvino]"',
             )
         from manyheads.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(path, threads=threads, name=f"{backend} ({path.name})")
-    from manyheads.backends.onnx import OnnxBackend
+        narrow: Backend = OpenVinoBackend(path, lanes=count, name=name)
 
-    return OnnxBackend(path, threads=threads, name=f"{backend} ({path.name})")
+        def open_wide() -> Backend:
+            return OpenVinoBackend(path, threads=count, name=name)
+    else:
+        from manyheads.backends.onnx import OnnxBackend
+
+        narrow = OnnxBackend(path, threads=1, name=name)
+
+        def open_wide() -> Backend:
+            return OnnxBackend(path, threads=count, name=name)
+
+    return Lanes(narrow, open_wide, count) if count > 1 else narrow
 
 
 def make_predictor(

@@ -4,45 +4,28 @@ No deep-learning framework is needed here: a backend runs the model, and everyth
 from tokenisation to decoding, is the same for all of them.
 
 Texts go through in chunks, so that a stream of any length needs constant memory. In a chunk,
-sentences of similar length make a batch, and the next chunk is tokenised while a chunk is
-computed.
+sentences of similar length make a batch; a backend with several lanes computes as many at once
+while those before are decoded here, and the next chunk is tokenised meanwhile.
 
 Axes: B windows or sentences of a batch, W words, H hidden, L labels.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from manyheads.answers import Item, class_results, no_result, tagging_result
 from manyheads.config import BATCH_TOKENS
-from manyheads.decoding import (
-    CLASSIFICATION,
-    MULTILABEL,
-    TAGGING,
-    Scored,
-    TaskSpec,
-    Transitions,
-    decode,
-    entity_score,
-)
+from manyheads.decoding import TAGGING, TaskSpec, Transitions, decode
 from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
-from manyheads.labels import OUTSIDE, Scheme, WordSpan, spans_of, tags_of
-from manyheads.results import (
-    ClassResult,
-    Entity,
-    MultilabelResult,
-    Prediction,
-    Result,
-    TaggingResult,
-    TokenTag,
-)
-from manyheads.tokenization import Encoding, TextTokenizer
+from manyheads.labels import WordSpan
+from manyheads.lanes import lanes_of, run_in_order
+from manyheads.results import MultilabelResult, Prediction, Result
+from manyheads.tokenization import TextTokenizer
 from manyheads.windows import (
     Batch,
     Floats,
@@ -61,6 +44,8 @@ Text = str | Sequence[str]
 WhenEmpty = Literal["flag", "refuse"]
 
 _CHUNK_CHARACTERS = 1 << 20
+# Of how many tokens a batch is at least, where there are more: several lanes share what there is.
+_LEAST_TOKENS = 32
 
 
 class Backend(Protocol):
@@ -90,15 +75,27 @@ class _Given(NamedTuple):
     """The characters of the user's tokens, if the text was given as such."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A text on its way through the model."""
+class _Chunk:
+    """Texts that are worked on together, and what the model said of them so far."""
 
-    text: str
-    tokens: list[WordSpan] | None
-    encoding: Encoding
-    parts: list[Window]
-    """The text's windows; none if it has no words."""
+    def __init__(self, items: Sequence[Item], names: Sequence[str]) -> None:
+        self.items = items
+        self.places = [(i, part) for i, item in enumerate(items) for part in range(len(item.parts))]
+        self.outputs: dict[str, list[list[Floats]]] = {
+            name: [[_NONE] * len(item.parts) for item in items] for name in names
+        }
+        self.results: list[dict[str, Result]] = [{} for _ in items]
+        self.missing = [len(item.parts) for item in items]
+        """By text, windows that the model has not said anything of."""
+        self.batches_left = 0
+
+
+class _Job(NamedTuple):
+    """A batch of a chunk's windows; of a chunk without words an empty one."""
+
+    chunk: _Chunk
+    members: list[int]
+    """Which of the chunk's `places`."""
 
 
 class Predictor:
@@ -189,8 +186,19 @@ class Predictor:
                 fix="Put the text into a list.",
             )
         specs = self._chosen(tasks)
-        for items in self._prepared(texts, chunk, when_empty):
-            yield from self._predict_items(items, specs, embed)
+        names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
+        jobs = (
+            job
+            for items in self._prepared(texts, chunk, when_empty)
+            for job in self._jobs(_Chunk(items, names))
+        )
+        for (work, members), outputs in run_in_order(
+            self.backend, jobs, self._compute, ahead=chunk > 1
+        ):
+            self._take(work, members, outputs, specs)
+            work.batches_left -= 1
+            if not work.batches_left:
+                yield from self._predictions(work, specs, embed)
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
         if tasks is None:
@@ -209,17 +217,17 @@ class Predictor:
 
     def _prepared(
         self, texts: Iterable[Text], chunk: int, when_empty: WhenEmpty
-    ) -> Iterator[list[_Item]]:
+    ) -> Iterator[list[Item]]:
         """Tokenise texts chunk by chunk, each but the first while the one before is computed."""
 
-        def prepare(given: list[_Given]) -> list[_Item]:
+        def prepare(given: list[_Given]) -> list[Item]:
             return self._prepare(given, when_empty)
 
         chunks = _chunks(texts, chunk)
         if chunk == 1:
             yield from map(prepare, chunks)
             return
-        ready: list[_Item] | None = None
+        ready: list[Item] | None = None
         # No thread is started before there is a second chunk.
         with ThreadPoolExecutor(1, thread_name_prefix="manyheads-tokenize") as pool:
             for some in chunks:
@@ -232,7 +240,7 @@ class Predictor:
             if ready is not None:
                 yield ready
 
-    def _prepare(self, given: list[_Given], when_empty: WhenEmpty) -> list[_Item]:
+    def _prepare(self, given: list[_Given], when_empty: WhenEmpty) -> list[Item]:
         items = []
         encodings = self._tokenizer.encode_batch([text.text for text in given])
         for text, encoding in zip(given, encodings, strict=True):
@@ -247,71 +255,78 @@ class Predictor:
                     fix="Leave it out.",
                     where=f"text {text.number}",
                 )
-            items.append(_Item(text.text, text.tokens, encoding, parts))
+            items.append(Item(text.text, text.tokens, encoding, parts))
         return items
 
     # ------------------------------------------------------------------ from windows to answers
 
-    def _predict_items(
-        self, items: Sequence[_Item], specs: Sequence[TaskSpec], embed: bool
-    ) -> list[Prediction]:
-        names = [spec.name for spec in specs]
-        if embed:
-            names.append(EMBEDDING)
-        outputs = self._run([item.parts for item in items], names)
-        results: list[dict[str, Result]] = [{} for _ in items]
-        full = [i for i, item in enumerate(items) if item.parts]
-        sizes = [len(items[i].encoding.word_tokens) for i in full]
-        # Again in groups of similar length, since decoding works on rectangles as well.
-        for group in plan_batches(sizes, self._token_budget, self._max_sentences):
-            members = [full[i] for i in group.tolist()]
-            for spec in specs:
-                answers = self._decode(
-                    spec,
-                    [items[i] for i in members],
-                    [outputs[spec.name][i] for i in members],
-                )
-                for i, answer in zip(members, answers, strict=True):
-                    results[i][spec.name] = answer
-        return [
-            Prediction(
-                item.text,
-                result if item.parts else {spec.name: _nothing(spec, item) for spec in specs},
-                self._embedding(item, outputs[EMBEDDING][i]) if embed and item.parts else None,
-                len(item.parts),
-            )
-            for i, (item, result) in enumerate(zip(items, results, strict=True))
-        ]
+    def _jobs(self, chunk: _Chunk) -> Iterator[_Job]:
+        """Plan the batches of a chunk: windows of similar length, a fair share for every lane."""
+        windows = [chunk.items[i].parts[part] for i, part in chunk.places]
+        lengths = [len(window.ids) for window in windows]
+        share = max(_LEAST_TOKENS, -(-sum(lengths) // lanes_of(self.backend)))
+        batches = plan_batches(lengths, min(self._token_budget, share), self._max_sentences)
+        members = [batch.tolist() for batch in batches] or [[]]
+        chunk.batches_left = len(members)
+        for some in members:
+            yield _Job(chunk, some)
 
-    def _run(
-        self, texts: Sequence[Sequence[Window]], names: Sequence[str]
-    ) -> dict[str, list[list[Floats]]]:
-        """Run the model on all windows of some texts; returns by output, text and window."""
-        places = [(i, window) for i, parts in enumerate(texts) for window in parts]
-        rows: dict[str, list[Floats]] = {name: [_NONE] * len(places) for name in names}
-        lengths = [len(window.ids) for _, window in places]
-        for group in plan_batches(lengths, self._token_budget, self._max_sentences):
-            members = group.tolist()
-            batch = pad_batch([places[place][1] for place in members], self._pad_id)
-            outputs = self.backend.run(batch)
-            for name, values in rows.items():
-                if name not in outputs:
-                    raise ModelError(
-                        f"backend {self.backend.name} has no output {name!r}",
-                        expected=f"one for every task, and {EMBEDDING!r}; it has "
-                        f"{listing(outputs)}",
-                        fix="Export the model again.",
-                    )
-                for place, value in zip(members, outputs[name], strict=True):
-                    values[place] = value
-        grouped: dict[str, list[list[Floats]]] = {name: [[] for _ in texts] for name in names}
-        for name, values in rows.items():
-            for (i, _), value in zip(places, values, strict=True):
-                grouped[name][i].append(value)
-        return grouped
+    def _compute(self, backend: Backend, job: _Job) -> Mapping[str, Floats]:
+        """Run the model on a batch of windows."""
+        if not job.members:
+            return {}
+        items, places = job.chunk.items, job.chunk.places
+        windows = [items[i].parts[part] for i, part in (places[m] for m in job.members)]
+        return backend.run(pad_batch(windows, self._pad_id))
+
+    def _take(
+        self,
+        chunk: _Chunk,
+        members: Sequence[int],
+        outputs: Mapping[str, Floats],
+        specs: Sequence[TaskSpec],
+    ) -> None:
+        """Take a batch's outputs, and decode the texts that nothing is missing of any more."""
+        places = [chunk.places[member] for member in members]
+        for name, rows in chunk.outputs.items():
+            if places and name not in outputs:
+                raise ModelError(
+                    f"backend {self.backend.name} has no output {name!r}",
+                    expected=f"one for every task, and {EMBEDDING!r}; it has {listing(outputs)}",
+                    fix="Export the model again.",
+                )
+            for (i, part), value in zip(places, outputs.get(name, ()), strict=True):
+                rows[i][part] = value
+        complete = []
+        for i, _ in places:
+            chunk.missing[i] -= 1
+            if not chunk.missing[i]:
+                complete.append(i)
+        # Again in groups of similar length, since decoding works on rectangles as well.
+        sizes = [len(chunk.items[i].encoding.word_tokens) for i in complete]
+        for group in plan_batches(sizes, self._token_budget, self._max_sentences):
+            some = [complete[k] for k in group.tolist()]
+            items = [chunk.items[i] for i in some]
+            for spec in specs:
+                logits = [chunk.outputs[spec.name][i] for i in some]
+                answers = self._decode(spec, items, logits)
+                for i, answer in zip(some, answers, strict=True):
+                    chunk.results[i][spec.name] = answer
+
+    def _predictions(
+        self, chunk: _Chunk, specs: Sequence[TaskSpec], embed: bool
+    ) -> Iterator[Prediction]:
+        """Put together what is known of a chunk's texts."""
+        for i, (item, results) in enumerate(zip(chunk.items, chunk.results, strict=True)):
+            if item.parts:
+                embedding = self._embedding(item, chunk.outputs[EMBEDDING][i]) if embed else None
+                yield Prediction(item.text, results, embedding, len(item.parts))
+            else:
+                empty = {spec.name: no_result(spec, item) for spec in specs}
+                yield Prediction(item.text, empty, None, 0)
 
     def _decode(
-        self, spec: TaskSpec, items: Sequence[_Item], logits: Sequence[list[Floats]]
+        self, spec: TaskSpec, items: Sequence[Item], logits: Sequence[list[Floats]]
     ) -> list[Result]:
         """Decode one task for some texts, given the logits of their windows."""
         if spec.kind == TAGGING:
@@ -321,17 +336,17 @@ class Predictor:
                 row[:count] = stitch_words(item.parts, values)
             decoded = decode(spec, emissions, counts, self._transitions.get(spec.name))
             assert isinstance(decoded, list)
-            return [_tagging(spec, *pair) for pair in zip(items, decoded, strict=True)]
+            return [tagging_result(spec, *pair) for pair in zip(items, decoded, strict=True)]
         means = [
             mean_over_windows(item.parts, values)
             for item, values in zip(items, logits, strict=True)
         ]
         decoded = decode(spec, np.stack(means))
         if isinstance(decoded, list):
-            return [MultilabelResult(tuple(_classes(spec, scored))) for scored in decoded]
-        return list(_classes(spec, decoded))
+            return [MultilabelResult(tuple(class_results(spec, scored))) for scored in decoded]
+        return list(class_results(spec, decoded))
 
-    def _embedding(self, item: _Item, values: list[Floats]) -> Floats:
+    def _embedding(self, item: Item, values: list[Floats]) -> Floats:
         # A copy, since the row would keep its whole batch in memory.
         embedding = np.array(mean_over_windows(item.parts, values), np.float32)
         if self._normalize and len(item.parts) > 1:
@@ -378,54 +393,3 @@ def _not_a_text(found: object, number: int) -> RequestError:
         fix="Leave it out or turn it into a string.",
         where=f"text {number}",
     )
-
-
-def _classes(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
-    for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
-        yield ClassResult(spec.labels[i], i, score)
-
-
-def _tagging(spec: TaskSpec, item: _Item, scored: Scored) -> TaggingResult:
-    """Turn the tags of a text's words into entities and into the tags of its tokens."""
-    text, labels, scheme = item.text, spec.labels, spec.scheme or Scheme.BIO
-    words: list[WordSpan] = item.encoding.word_spans.tolist()
-    ids = scored.ids.tolist()
-    tags = [labels[i] for i in ids]
-    plain = scheme is Scheme.PLAIN
-    spans = spans_of(tags, words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
-    if item.tokens is None:
-        tokens = [
-            TokenTag(text[start:end], tag, i, start, end)
-            for (start, end), tag, i in zip(words, tags, ids, strict=True)
-        ]
-    else:
-        tokens = _token_tags(spec, item, tags_of(spans, item.tokens, scheme))
-    if plain:
-        return TaggingResult((), tuple(tokens))
-    starts = [start for start, _ in words]
-    entities = []
-    for span in spans:
-        first, end = bisect_left(starts, span.start), bisect_left(starts, span.end)
-        score = entity_score(scored.scores[first:end])
-        entities.append(
-            Entity(text[span.start : span.end], span.label, span.start, span.end, score)
-        )
-    return TaggingResult(tuple(entities), tuple(tokens))
-
-
-def _token_tags(spec: TaskSpec, item: _Item, tags: Sequence[str]) -> list[TokenTag]:
-    """Pair the user's tokens with their tags."""
-    index = {label: i for i, label in enumerate(spec.labels)}
-    return [
-        TokenTag(item.text[start:end], tag, index.get(tag, -1), start, end)
-        for (start, end), tag in zip(item.tokens or (), tags, strict=True)
-    ]
-
-
-def _nothing(spec: TaskSpec, item: _Item) -> Result:
-    """Make the result of a text without words."""
-    if spec.kind == CLASSIFICATION:
-        return ClassResult(None, None, None)
-    if spec.kind == MULTILABEL:
-        return MultilabelResult(())
-    return TaggingResult((), tuple(_token_tags(spec, item, [OUTSIDE] * len(item.tokens or ()))))

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class OpenVinoBackend:
 
     Args:
         graph: the `.xml` file; its weights lie beside it.
-        threads: processor threads; default, as OpenVINO chooses.
+        threads: processor threads that compute a batch.
+        lanes: batches that are computed at the same time, each by as many threads.
         name: what the backend is called in messages. Default: the file's.
 
     Raises:
@@ -31,20 +33,27 @@ class OpenVinoBackend:
     """
 
     def __init__(
-        self, graph: str | os.PathLike[str], *, threads: int | None = None, name: str = ""
+        self, graph: str | os.PathLike[str], *, threads: int = 1, lanes: int = 1, name: str = ""
     ) -> None:
         openvino: Any = import_module("openvino")
 
         path = Path(graph)
         self._name = name or os.fspath(path)
         settings: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "LATENCY" if lanes == 1 else "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads * lanes,
+            "NUM_STREAMS": lanes,
+            # Processes that share a machine would all take the same cores.
+            "ENABLE_CPU_PINNING": False,
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._model = openvino.Core().compile_model(path, "CPU", settings)
+            core = openvino.Core()
+            model = core.read_model(path)
+            # Compiled, a tensor may get further names.
+            self._inputs = [value.any_name for value in model.inputs]
+            self._outputs = [value.any_name for value in model.outputs]
+            self._model = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(
                 f"OpenVINO {openvino.__version__} cannot load the graph "
@@ -53,9 +62,7 @@ class OpenVinoBackend:
                 fix="Export the model again.",
                 where=self._name,
             ) from error
-        self._request = self._model.create_infer_request()
-        self._inputs = [value.any_name for value in self._model.inputs]
-        self._outputs = [value.any_name for value in self._model.outputs]
+        self._idle: SimpleQueue[Any] = SimpleQueue()
 
     @property
     def name(self) -> str:
@@ -64,6 +71,16 @@ class OpenVinoBackend:
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
-        self._request.infer({name: getattr(batch, name) for name in self._inputs})
-        # Copies, since the request's own memory is used again for the next batch.
-        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self._model.create_infer_request()
+        try:
+            request.infer({name: getattr(batch, name) for name in self._inputs})
+            # Copies, since the request's own memory is used again for the next batch.
+            return {
+                name: request.get_output_tensor(i).data.copy()
+                for i, name in enumerate(self._outputs)
+            }
+        finally:
+            self._idle.put(request)

@@ -30,7 +30,8 @@ def export(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help="float32, int8 (ONNX) or openvino. Repeatable. Default: float32,int8.",
+            help="float32, int8 (both ONNX) or openvino (float32 and int8). Repeatable. "
+            "Default: float32,int8.",
         ),
     ] = None,
     limit: Annotated[
@@ -111,7 +112,8 @@ def show_report(report: GateReport) -> None:
         f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
         f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",
         f"{report.sentences_per_second:,.0f} sentences/s on {_threads(report.threads)}, PyTorch "
-        f"{report.reference_sentences_per_second:,.0f}; {size:,.1f} MB",
+        f"{report.reference_sentences_per_second:,.0f}; one by one {report.milliseconds_alone:.1f} "
+        f"ms; {size:,.1f} MB",
         *(f"refused: {fault}" for fault in report.faults),
     ]
     title = f"{report.backend}: {report.setting}, {report.records:,} records"

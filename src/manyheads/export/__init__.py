@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.decoding import TaskSpec
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.export.calibration import calibration_batches
 from manyheads.export.gate import LIMIT, Gate, GateReport
 from manyheads.export.validation import validation_sets
 from manyheads.exported import (
@@ -23,6 +24,7 @@ from manyheads.exported import (
     ONNX,
     ONNX_INT8,
     OPENVINO,
+    OPENVINO_INT8,
     graph_files,
     make_predictor,
     open_backend,
@@ -32,15 +34,18 @@ from manyheads.loading import resolve_model
 from manyheads.model_additions import add_files
 from manyheads.model_files import is_model_folder, read_manifest
 from manyheads.storage import json_bytes
+from manyheads.windows import Batch
 
 if TYPE_CHECKING:
-    import onnx
-
     from manyheads.model import MultiTaskModel
 
-FORMATS = ("float32", "int8", "openvino")
-"""What can be asked for; the graph of each is `GRAPHS[BACKEND_OF[format]]`."""
-BACKEND_OF = {"float32": ONNX, "int8": ONNX_INT8, "openvino": OPENVINO}
+BACKENDS_OF = {
+    "float32": (ONNX,),
+    "int8": (ONNX_INT8,),
+    "openvino": (OPENVINO, OPENVINO_INT8),
+}
+"""By what can be asked for, the backends that it makes a graph for."""
+FORMATS = tuple(BACKENDS_OF)
 DEFAULT_FORMATS = ("float32", "int8")
 
 OPSET = 17
@@ -58,7 +63,7 @@ class ExportResult:
     refused: tuple[GateReport, ...]
     """Of the graphs and settings that did not pass."""
     missing: tuple[str, ...]
-    """The formats of which no setting passed."""
+    """The backends for which no setting passed."""
 
 
 def export_model(
@@ -72,7 +77,7 @@ def export_model(
     report: Callable[[GateReport], None] = lambda report: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> ExportResult:
-    """Export a model and keep, of each format, the fastest graph that passes the gate.
+    """Export a model and keep, for each backend, the fastest graph that passes the gate.
 
     Args:
         model: a model folder, or a run's folder (its best model).
@@ -116,13 +121,17 @@ def export_model(
         limit=limit,
         threads=compute.threads,
     )
-    exporter = _Exporter(trained.model, gate, opset, compute.threads, progress)
+    exporter = _Exporter(
+        trained.model, gate, opset, compute.threads, progress,
+        lambda: calibration_batches(
+            trained.config, specs, sets, trained.tokenizer, trained.max_length
+        ),
+    )  # fmt: skip
     kept: list[GateReport] = []
     refused: list[GateReport] = []
     missing: list[str] = []
-    for form in (form for form in FORMATS if form in formats):
-        backend = BACKEND_OF[form]
-        for candidate in exporter.candidates(form):
+    for backend in (one for form in FORMATS if form in formats for one in BACKENDS_OF[form]):
+        for candidate in exporter.candidates(backend):
             report(candidate.report)
             if candidate.report.passed:
                 progress(f"writing {GRAPHS[backend]}")
@@ -134,7 +143,7 @@ def export_model(
         else:
             # What an earlier export left was made by other rules.
             add_files(folder, {}, remove=[*graph_files(backend), report_name(backend)])
-            missing.append(form)
+            missing.append(backend)
     return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
 
 
@@ -148,7 +157,7 @@ class _Candidate:
 
 
 class _Exporter:
-    """Makes graphs of a model and has them examined, the fastest of each format first."""
+    """Makes graphs of a model and has them examined, the fastest for each backend first."""
 
     def __init__(
         self,
@@ -157,43 +166,71 @@ class _Exporter:
         opset: int,
         threads: int,
         progress: Callable[[str], None],
+        calibration: Callable[[], list[Batch]],
     ) -> None:
-        from manyheads.export.graph import export_graph
+        from manyheads.export.graph import fuse_graph, trace_graph
 
         self._gate, self._threads, self._progress = gate, threads, progress
+        self._calibration = calibration
         progress("tracing the model and fusing its graph")
-        self._graph, fusions = export_graph(model, opset=opset)
-        self._details: dict[str, Any] = {
-            "fused": asdict(fusions),
-            "opset": opset,
-            "versions": _versions(),
-        }
+        self._traced = trace_graph(model, opset=opset)
+        self._fused, fusions = fuse_graph(self._traced, model)
+        self._fusions = asdict(fusions)
+        self._details: dict[str, Any] = {"opset": opset, "versions": _versions()}
 
-    def candidates(self, form: str) -> Iterator[_Candidate]:
-        """Yield the graphs of a format, each examined when it is asked for."""
-        from manyheads.export.quantization import SETTINGS, quantize
+    def candidates(self, backend: str) -> Iterator[_Candidate]:
+        """Yield the graphs for a backend, each examined when it is asked for."""
+        if backend in (OPENVINO, OPENVINO_INT8):
+            yield from self._of_openvino(backend)
+            return
+        from manyheads.export.quantization import quantize, settings_for
 
-        if form == "float32":
-            yield self._examined(ONNX, "all in float32", self._graph)
-        elif form == "int8":
-            for setting in SETTINGS:
-                self._progress(f"converting to int8: {setting.name}")
-                yield self._examined(
-                    ONNX_INT8, f"int8: {setting.name}", quantize(self._graph, setting)
-                )
-        else:
-            yield self._examined(OPENVINO, "all in float32", self._graph)
+        if backend == ONNX:
+            contents = self._fused.SerializeToString()
+            yield self._examined(
+                ONNX, "all in float32", {GRAPHS[ONNX]: contents}, fused=self._fusions
+            )
+            return
+        for setting in settings_for(self._fused):
+            self._progress(f"converting to int8: {setting.name}")
+            contents = quantize(self._fused, setting).SerializeToString()
+            yield self._examined(
+                ONNX_INT8,
+                f"int8: {setting.name}",
+                {GRAPHS[ONNX_INT8]: contents},
+                fused=self._fusions,
+            )
 
-    def _examined(self, backend: str, setting: str, graph: onnx.ModelProto) -> _Candidate:
-        contents = graph.SerializeToString()
+    def _of_openvino(self, backend: str) -> Iterator[_Candidate]:
+        from manyheads.export.openvino import (
+            convert,
+            files_of,
+            quantize_static,
+            static_settings_for,
+        )
+
         with tempfile.TemporaryDirectory(prefix="manyheads-export-") as name:
             folder = Path(name)
+            model = convert(self._traced, folder)
             if backend == OPENVINO:
-                from manyheads.export.openvino import write_openvino
+                yield self._examined(OPENVINO, "all in float32", files_of(model, OPENVINO, folder))
+                return
+            batches = self._calibration()
+            for setting in static_settings_for(model):
+                self._progress(f"converting to static int8: {setting.name}")
+                quantized = quantize_static(model, batches, setting)
+                yield self._examined(
+                    OPENVINO_INT8,
+                    f"static int8: {setting.name}",
+                    files_of(quantized, OPENVINO_INT8, folder),
+                    calibrated_on=len(batches),
+                )
 
-                files = write_openvino(contents, folder)
-            else:
-                files = {GRAPHS[backend]: contents}
+    def _examined(
+        self, backend: str, setting: str, files: Mapping[str, bytes], **details: object
+    ) -> _Candidate:
+        with tempfile.TemporaryDirectory(prefix="manyheads-export-") as name:
+            folder = Path(name)
             for file, data in files.items():
                 (folder / file).parent.mkdir(exist_ok=True)
                 (folder / file).write_bytes(data)
@@ -201,8 +238,9 @@ class _Exporter:
             # Opened from a file, as it will be.
             session = open_backend(backend, folder / GRAPHS[backend], threads=self._threads)
             report = self._gate.examine(
-                session, backend, setting, exact=backend == ONNX,
-                bytes=sum(map(len, files.values())), **self._details,
+                session, backend, setting, exact=backend in (ONNX, OPENVINO),
+                independent=backend != ONNX_INT8, bytes=sum(map(len, files.values())),
+                **details, **self._details,
             )  # fmt: skip
             del session
         return _Candidate(report, files)
@@ -217,12 +255,16 @@ def _check_request(formats: Sequence[str], limit: float) -> None:
             )
     if not formats:
         raise RequestError("no format is asked for", expected=f"some of: {listing(FORMATS)}")
+    if "openvino" in formats:
+        from manyheads.export.openvino import check_openvino
+
+        check_openvino("openvino", "nncf")
     if not 0 <= limit <= 100:
         raise RequestError(f"a limit of {limit} points", expected="a number from 0 to 100")
 
 
 def _versions() -> dict[str, str]:
-    names = ("manyheads", "torch", "transformers", "onnx", "onnxruntime")
+    names = ("manyheads", "torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
     versions = {}
     for name in names:
         with suppress(metadata.PackageNotFoundError):

@@ -63,14 +63,22 @@ def export_graph(model: MultiTaskModel, *, opset: int = OPSET) -> tuple[onnx.Mod
         opset: the version of ONNX's operators.
 
     Raises:
-        ModelError: the model is too large for one file, or the optimiser did not fuse what it
-            fuses in encoders of this type.
+        ModelError: as `trace_graph` and `fuse_graph` do.
+    """
+    return fuse_graph(trace_graph(model, opset=opset), model)
+
+
+def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto:
+    """Export a model to a graph of ONNX's own operators.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        opset: the version of ONNX's operators.
+
+    Raises:
+        ModelError: the model is too large for one file.
     """
     import onnx
-    from onnxruntime.transformers import optimizer  # type: ignore[import-untyped]
-    from onnxruntime.transformers.fusion_options import (  # type: ignore[import-untyped]
-        FusionOptions,
-    )
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size > _MAX_BYTES:
@@ -79,6 +87,28 @@ def export_graph(model: MultiTaskModel, *, opset: int = OPSET) -> tuple[onnx.Mod
             expected="at most 2 GB, which is what one ONNX file can hold",
             fix="Predict with PyTorch (--backend torch), or train a smaller encoder.",
         )
+    with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
+        path = Path(folder) / "traced.onnx"
+        _trace(model, path, opset)
+        return onnx.load(path)
+
+
+def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
+    """Fuse a traced graph's operators into those that onnxruntime is fast with.
+
+    Args:
+        traced: what `trace_graph` made of the model; it stays as it is.
+        model: the model.
+
+    Raises:
+        ModelError: the optimiser did not fuse what it fuses in encoders of this type.
+    """
+    import onnx
+    from onnxruntime.transformers import optimizer  # type: ignore[import-untyped]
+    from onnxruntime.transformers.fusion_options import (  # type: ignore[import-untyped]
+        FusionOptions,
+    )
+
     config = model.encoder.backbone.config
     options = FusionOptions("bert")
     # onnxruntime's kernel for a sum and its normalisation in one is several times slower on
@@ -87,7 +117,7 @@ def export_graph(model: MultiTaskModel, *, opset: int = OPSET) -> tuple[onnx.Mod
     options.enable_bias_gelu = False
     with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
         path = Path(folder) / "traced.onnx"
-        _trace(model, path, opset)
+        onnx.save(traced, path)
         optimised = optimizer.optimize_model(
             str(path),
             model_type="bert",

@@ -1,39 +1,179 @@
-"""An exported graph in the form of OpenVINO."""
+"""An exported graph in the form of OpenVINO, in float32 or in static int8.
+
+Static: the scale of every activation is measured on calibration records, by nncf, and is part of
+the file. So a sentence's result does not depend on the others of its batch, as it does with
+dynamic int8, and no time is spent on looking for the range of each batch. Large values of single
+channels are moved from activations into weights first (Xiao et al., 2023, "SmoothQuant"). The
+heads' classifiers stay in float32.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import RequestError
-from manyheads.exported import OPENVINO, graph_files
+from manyheads.export.graph import quiet
+from manyheads.export.quantization import BACKBONE, NECKS, is_of_neck
+from manyheads.exported import graph_files
+from manyheads.windows import Batch
+
+if TYPE_CHECKING:
+    import onnx
 
 
-def write_openvino(graph: bytes, folder: Path) -> dict[str, bytes]:
-    """Convert a fused ONNX graph.
+@dataclass(frozen=True, slots=True)
+class StaticSetting:
+    """What of the products is computed in int8."""
 
-    Args:
-        graph: its bytes.
-        folder: an empty folder to work in.
+    name: str
+    necks: bool = False
+    """Whether the heads' own networks between encoder and classifier are int8."""
+    feed_forward_outputs: bool = True
+    """Whether the second product of each feed-forward block is int8; its inputs have the widest
+    range in a transformer."""
+    float_layers: float = 0.0
+    """Share of the layers, from the last, that stay float32, rounded up."""
 
-    Returns:
-        the files by their names in a model folder.
+
+STATIC_SETTINGS = (
+    StaticSetting("everything but the classifiers", necks=True),
+    StaticSetting("everything but the heads"),
+    StaticSetting("all but the last layer", float_layers=1e-9),
+    StaticSetting("all but feed-forward outputs", feed_forward_outputs=False),
+    StaticSetting(
+        "the first half of the layers, without feed-forward outputs",
+        feed_forward_outputs=False,
+        float_layers=0.5,
+    ),
+)
+"""From the fastest to the mildest."""
+
+
+def static_settings_for(model: Any) -> tuple[StaticSetting, ...]:
+    """Return the settings that make a difference for a model."""
+    has_necks = any(is_of_neck(node.get_friendly_name()) for node in model.get_ordered_ops())
+    return tuple(setting for setting in STATIC_SETTINGS if has_necks or not setting.necks)
+
+
+def check_openvino(*names: str) -> None:
+    """Check that the packages of an export to OpenVINO are there.
 
     Raises:
-        RequestError: OpenVINO is not installed.
+        RequestError: one is not.
     """
-    try:
-        openvino: Any = import_module("openvino")
-    except ImportError:
-        raise RequestError(
-            "format 'openvino' needs a package that is not installed",
-            fix='Run: pip install "manyheads[openvino]"',
-        ) from None
+    for name in names:
+        if find_spec(name) is None:
+            raise RequestError(
+                f"this format needs the package {name}, which is not installed",
+                fix='Run: pip install "manyheads[openvino]"',
+            )
+
+
+def convert(graph: onnx.ModelProto, folder: Path) -> Any:
+    """Read a traced ONNX graph into OpenVINO.
+
+    Args:
+        graph: the graph. OpenVINO fuses it for itself; what onnxruntime's optimiser makes of it
+            is slower here.
+        folder: a folder to work in.
+    """
     source = folder / "model.onnx"
-    source.write_bytes(graph)
-    model = openvino.convert_model(source)
-    target = folder / graph_files(OPENVINO)[0]
-    target.parent.mkdir()
-    openvino.save_model(model, target, compress_to_fp16=False)
-    return {name: (folder / name).read_bytes() for name in graph_files(OPENVINO)}
+    source.write_bytes(graph.SerializeToString())
+    # Not `convert_model`, which reports its use to the makers.
+    model = _openvino().Core().read_model(source)
+    # A tensor has other names as well, and those that are read back may come in any order.
+    for output, value in zip(model.outputs, graph.graph.output, strict=True):
+        output.get_tensor().set_names({value.name})
+    return model
+
+
+def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting) -> Any:
+    """Return an OpenVINO model with products in int8.
+
+    Args:
+        model: what `convert` made; it stays as it is.
+        batches: calibration records as they are predicted.
+        setting: which products.
+    """
+    nncf = _nncf()
+    names = [value.any_name for value in model.inputs]
+    feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
+    inside = f"{re.escape(BACKBONE[1:])}|{NECKS}" if setting.necks else re.escape(BACKBONE[1:])
+    # There is no switch for its progress bars.
+    with quiet(), redirect_stdout(StringIO()):
+        return nncf.quantize(
+            model,
+            nncf.Dataset(feeds),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(feeds),
+            ignored_scope=nncf.IgnoredScope(
+                names=sorted(_kept_in_float32(model, setting)),
+                # Always a neck's; its name does not say where in the graph it is from.
+                types=[] if setting.necks else ["LSTMSequence"],
+                patterns=[f"/(?!{inside}).*"],
+                validate=False,
+            ),
+        )
+
+
+def files_of(model: Any, backend: str, folder: Path) -> Mapping[str, bytes]:
+    """Write a model; return its files by their names in a model folder."""
+    names = graph_files(backend)
+    target = folder / names[0]
+    target.parent.mkdir(exist_ok=True)
+    _openvino().save_model(model, target, compress_to_fp16=False)
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def products(model: Any) -> Iterator[tuple[str, bool]]:
+    """Name the encoder's products with a weight, in order, and tell which of them close a layer."""
+    for node in model.get_ordered_ops():
+        name = node.get_friendly_name()
+        if node.get_type_name() != "MatMul" or not name.startswith(BACKBONE):
+            continue
+        weight = node.input_value(1)
+        if weight.get_node().get_type_name() == "Constant":
+            inner, outer = weight.get_shape()
+            yield name, inner > outer
+
+
+def _kept_in_float32(model: Any, setting: StaticSetting) -> Iterator[str]:
+    found = list(products(model))
+    layer, layers = 0, sum(closes for _, closes in found)
+    kept = math.ceil(setting.float_layers * layers)
+    for name, closes_layer in found:
+        if layer >= layers - kept or (closes_layer and not setting.feed_forward_outputs):
+            yield name
+        layer += closes_layer
+
+
+def _openvino() -> Any:
+    return import_module("openvino")
+
+
+def _nncf() -> Any:
+    """Import nncf with the variable set by which it does not report its use to the makers."""
+    switch = "NNCF_CI"
+    before = os.environ.get(switch)
+    os.environ[switch] = "1"
+    try:
+        nncf: Any = import_module("nncf")
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before
+    nncf.set_log_level(logging.ERROR)
+    return nncf

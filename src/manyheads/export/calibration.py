@@ -1,0 +1,57 @@
+"""The sentences on which static int8 measures how large activations become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from manyheads.config import Config
+from manyheads.decoding import TaskSpec
+from manyheads.export.gate import RecordSets
+from manyheads.records import Record, read_records
+from manyheads.tokenization import TextTokenizer
+from manyheads.windows import Batch, pad_batch, windows
+
+SENTENCES = 300
+
+
+def calibration_batches(
+    config: Config,
+    specs: Sequence[TaskSpec],
+    validation: RecordSets,
+    tokenizer: TextTokenizer,
+    max_length: int,
+) -> list[Batch]:
+    """Choose sentences from all over the training records, or else the validation records.
+
+    Each is a batch alone: what is computed for padding would count as well.
+
+    Args:
+        config: what the model was trained with.
+        specs: the model's tasks.
+        validation: the gate's records, where the training files are not at hand.
+        tokenizer: the model's.
+        max_length: tokens that the encoder reads at once.
+
+    Raises:
+        DataError: a training file is there and cannot be read.
+    """
+    records = list(_training_records(config, specs)) or list(
+        chain.from_iterable(records for records, _ in validation)
+    )
+    some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
+    encodings = tokenizer.encode_batch([record.text for record in some])
+    return [
+        pad_batch([windows(encoding, max_length, 0)[0]], pad_id=0)
+        for encoding in encodings
+        if len(encoding.word_tokens)
+    ]
+
+
+def _training_records(config: Config, specs: Sequence[TaskSpec]) -> Iterator[Record]:
+    label_sets = {spec.name: spec.label_set() for spec in specs}
+    for path, tasks in config.train_files().items():
+        if Path(path).exists():
+            settings = {name: config.tasks[name] for name in tasks if name in label_sets}
+            yield from read_records(path, settings, label_sets, allow_unseen=True)
