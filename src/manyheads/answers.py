@@ -58,10 +58,11 @@ def tagging_result(spec: TaskSpec, item: Item, scored: Scored) -> TaggingResult:
     if plain:
         return TaggingResult((), tuple(tokens))
     starts = [start for start, _ in words]
+    scores: list[float] = scored.scores.tolist()
     entities = []
     for span in spans:
         first, end = bisect_left(starts, span.start), bisect_left(starts, span.end)
-        score = entity_score(scored.scores[first:end])
+        score = entity_score(scores[first:end])
         entities.append(
             Entity(text[span.start : span.end], span.label, span.start, span.end, score)
         )

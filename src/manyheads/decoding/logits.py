@@ -138,14 +138,14 @@ def decode_tags(
     return [Scored(row[:n], score[:n]) for row, score, n in zip(ids, scores, counts, strict=True)]
 
 
-def entity_score(scores: Floats) -> float:
+def entity_score(scores: Sequence[float]) -> float:
     """Return the score of an entity from those of its words: the least of them.
 
     An entity is right when all its words are, and the probability of that is at most the
     least of theirs; where tags depend strongly on each other, as in a CRF, it is close to it. A
     mean would hide one doubtful word, usually the one at the entity's border.
     """
-    return float(np.min(scores))
+    return min(scores)
 
 
 def _softmax_of(logits: Floats, ids: Ints) -> Floats:

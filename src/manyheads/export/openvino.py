@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -90,8 +90,8 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
     """
     source = folder / "model.onnx"
     source.write_bytes(graph.SerializeToString())
-    # Not `convert_model`, which reports its use to the makers.
-    model = _openvino().Core().read_model(source)
+    with _unreported():
+        model = _openvino().convert_model(source)
     # A tensor has other names as well, and those that are read back may come in any order.
     for output, value in zip(model.outputs, graph.graph.output, strict=True):
         output.get_tensor().set_names({value.name})
@@ -106,12 +106,13 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
         batches: calibration records as they are predicted.
         setting: which products.
     """
-    nncf = _nncf()
     names = [value.any_name for value in model.inputs]
     feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
     inside = f"{re.escape(BACKBONE[1:])}|{NECKS}" if setting.necks else re.escape(BACKBONE[1:])
     # There is no switch for its progress bars.
-    with quiet(), redirect_stdout(StringIO()):
+    with _unreported(), quiet(), redirect_stdout(StringIO()):
+        nncf: Any = import_module("nncf")
+        nncf.set_log_level(logging.ERROR)
         return nncf.quantize(
             model,
             nncf.Dataset(feeds),
@@ -119,7 +120,10 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(feeds),
             ignored_scope=nncf.IgnoredScope(
-                names=sorted(_kept_in_float32(model, setting)),
+                # A product that is an output, as a classifier is, has the output's name.
+                names=sorted(
+                    {*_kept_in_float32(model, setting), *(o.any_name for o in model.outputs)}
+                ),
                 # Always a neck's; its name does not say where in the graph it is from.
                 types=[] if setting.necks else ["LSTMSequence"],
                 patterns=[f"/(?!{inside}).*"],
@@ -145,8 +149,8 @@ def products(model: Any) -> Iterator[tuple[str, bool]]:
             continue
         weight = node.input_value(1)
         if weight.get_node().get_type_name() == "Constant":
-            inner, outer = weight.get_shape()
-            yield name, inner > outer
+            rows, columns = weight.get_shape()
+            yield name, (rows < columns if node.get_attributes()["transpose_b"] else rows > columns)
 
 
 def _kept_in_float32(model: Any, setting: StaticSetting) -> Iterator[str]:
@@ -163,17 +167,15 @@ def _openvino() -> Any:
     return import_module("openvino")
 
 
-def _nncf() -> Any:
-    """Import nncf with the variable set by which it does not report its use to the makers."""
-    switch = "NNCF_CI"
-    before = os.environ.get(switch)
-    os.environ[switch] = "1"
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Keep both packages from reporting their use to the makers, as they do but for in a CI job."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
     try:
-        nncf: Any = import_module("nncf")
+        yield
     finally:
         if before is None:
-            del os.environ[switch]
+            del os.environ["CI"]
         else:
-            os.environ[switch] = before
-    nncf.set_log_level(logging.ERROR)
-    return nncf
+            os.environ["CI"] = before
