@@ -49,20 +49,29 @@ def graph_files(backend: str) -> tuple[str, ...]:
     return (graph, weights) if backend in _OF_OPENVINO else (graph,)
 
 
-def exported_backends(manifest: Manifest) -> tuple[str, ...]:
-    """Return the backends that a model has been exported for, the fastest measured first."""
+def exported_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, ...]:
+    """Return the backends that a model has been exported for, the fastest measured first.
+
+    Args:
+        manifest: the model's.
+        alone: whether texts will be asked one by one, not in batches.
+    """
     speeds = {}
     for backend, name in GRAPHS.items():
         if name in manifest.files:
             report = manifest.read_json(report_name(backend))
-            speed = report.get("sentences_per_second") if isinstance(report, dict) else None
-            speeds[backend] = float(speed) if isinstance(speed, int | float) else 0.0
-    return tuple(sorted(speeds, key=lambda backend: -speeds[backend]))
+            found = report if isinstance(report, dict) else {}
+            rate, wait = (
+                float(value) if isinstance(value, int | float) and value > 0 else 0.0
+                for value in map(found.get, ("sentences_per_second", "milliseconds_alone"))
+            )
+            speeds[backend] = (1.0 / wait if wait else 0.0, rate) if alone else (rate, 0.0)
+    return tuple(sorted(speeds, key=speeds.__getitem__, reverse=True))
 
 
-def fastest_backend(manifest: Manifest) -> str | None:
+def fastest_backend(manifest: Manifest, *, alone: bool = False) -> str | None:
     """Return the fastest exported backend that can run here, or None where there is none."""
-    for backend in exported_backends(manifest):
+    for backend in exported_backends(manifest, alone=alone):
         if backend not in _OF_OPENVINO or _has_openvino():
             return backend
     return None

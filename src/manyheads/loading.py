@@ -38,6 +38,7 @@ def load_predictor(
     device: str = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    alone: bool = False,
 ) -> Predictor:
     """Load a model for prediction.
 
@@ -47,13 +48,15 @@ def load_predictor(
         device: see `manyheads.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
+        alone: whether a text or two will be asked, for which another graph may be the fastest.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
     """
     return load_model(
-        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
-    ).predictor
+        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
+        alone=alone,
+    ).predictor  # fmt: skip
 
 
 def load_model(
@@ -64,6 +67,7 @@ def load_model(
     device: str = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    alone: bool = False,
 ) -> LoadedModel:
     """Load a model with the configuration it was trained with.
 
@@ -74,6 +78,7 @@ def load_model(
         device: see `manyheads.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
+        alone: see `load_predictor`.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -85,7 +90,7 @@ def load_model(
             expected=f"one of: {listing(BACKENDS)}",
         )
     path = resolve_model(model, prefer)
-    if (exported := _exported(path, backend, device)) is not None:
+    if (exported := _exported(path, backend, device, alone)) is not None:
         manifest, graph = exported
         predictor = load_exported(manifest, graph, threads=threads, batch_tokens=batch_tokens)
         return LoadedModel(os.fspath(path), predictor, make_config(manifest.config))
@@ -102,7 +107,7 @@ def load_model(
     return LoadedModel(os.fspath(path), predictor, config)
 
 
-def _exported(path: Path, backend: str, device: str) -> tuple[Manifest, str] | None:
+def _exported(path: Path, backend: str, device: str, alone: bool) -> tuple[Manifest, str] | None:
     """Choose the graph that is to run a model; None stands for PyTorch."""
     if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
         return None
@@ -121,7 +126,7 @@ def _exported(path: Path, backend: str, device: str) -> tuple[Manifest, str] | N
             fix="Use --backend torch.",
         )
     manifest = read_manifest(path)
-    graph = fastest_backend(manifest) if backend == "auto" else backend
+    graph = fastest_backend(manifest, alone=alone) if backend == "auto" else backend
     return None if graph is None else (manifest, graph)
 
 

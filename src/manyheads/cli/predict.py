@@ -159,8 +159,9 @@ def predict(
     from manyheads.loading import load_predictor
 
     predictor = load_predictor(
-        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
-    )
+        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
+        alone=bool(given),
+    )  # fmt: skip
     job = _Job(predictor, form, embed, task_names(tasks), when_empty)
     job.check_tasks()
     if given:
