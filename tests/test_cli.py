@@ -131,7 +131,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimpleNames
 
     def train(config: Config, *, resume: bool, overwrite: bool, reporter: Any) -> SimpleNamespace:
         calls.append(SimpleNamespace(config=config, resume=resume, overwrite=overwrite))
-        return SimpleNamespace(best=Path("out/best"), best_epoch=2, best_score=0.5)
+        best_of = {"ner": Path("out/best-ner")} if config.keep_best_per_task else {}
+        return SimpleNamespace(best=Path("out/best"), best_epoch=2, best_score=0.5, best_of=best_of)
 
     module = ModuleType("manyheads.training")
     module.__dict__["train"] = train
@@ -139,6 +140,17 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimpleNames
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("batch_size: 4\nlearning_rate: 2e-5\n", encoding="utf-8")
     return calls
+
+
+def test_the_best_models_of_tasks_are_named_where_they_are_kept(
+    run: Callable[..., SimpleNamespace], trained: list[SimpleNamespace]
+) -> None:
+    mapping = "{classification: 1, ner: 3}"
+    options = ["--keep-best-per-task", "true", "--best-metric", "weighted"]
+    result = run("train", "config.yaml", *options, "--best-weights", mapping)
+    assert result.status == 0, result.err
+    assert result.out.splitlines()[1:] == ["Best model for ner: out/best-ner"]
+    assert trained[0].config.best_weights == {"classification": 1, "ner": 3}
 
 
 def test_an_option_overrides_what_the_configuration_says(

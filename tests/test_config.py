@@ -178,6 +178,27 @@ def test_every_field_is_documented() -> None:
             "`checkpoint_every` is '5x'; expected a number of optimiser steps",
         ),
         ("checkpoint_every: ²", "`checkpoint_every` is '²'; expected a number of optimiser steps"),
+        ("schedule_alpha: 0.5", "`schedule_alpha` is 0.5, but `schedule` is 'alternate'"),
+        ("schedule: temperature\nschedule_alpha: 2", "`schedule_alpha` is 2; expected a number at"),
+        ("schedule: ratios", "no task has a `ratio`"),
+        ("tasks: {a: {kind: tagging, ratio: 2}}", "`tasks.a.ratio` is 2, but `schedule` is 'alter"),
+        (
+            "schedule: joint\ntasks: {a: {kind: tagging, batch_size: 2}}",
+            "`tasks.a.batch_size` is 2,",
+        ),
+        (
+            "schedule: joint\ntasks: {a: {kind: tagging, max_records: 2}}",
+            "`tasks.a.max_records` is",
+        ),
+        ("best_weights: {ner: 1}", "`best_weights` is set, but `best_metric` is 'mean'"),
+        ("best_metric: weighted\nbest_weights: {nre: 1}", r'no such task \(did you mean "ner"\?\)'),
+        ("best_metric: weighted\nbest_weights: {ner: 0}", "no task has a weight above 0"),
+        (
+            "best_metric: weighted\nbest_weights: {ner: -1}",
+            "`best_weights.ner` is -1; expected a number at least 0",
+        ),
+        ("best_metric: weighted\nbest_weights: 3", "a mapping from a task's name to a number"),
+        ("keep_best_per_task: maybe", "`keep_best_per_task` is 'maybe'; expected true or false"),
         ("lr_schedule: linar", "`lr_schedule` is 'linar'; expected one of: linear, cosine, const"),
         ("lr: 1\nlearning_rate: 2", r"c\.yaml:2: `learning_rate` sets learning_rate a second time"),
         ("tasks: [ner]", r"`tasks` is \['ner'\]; expected a mapping from a task's name to its"),
@@ -208,6 +229,10 @@ def test_every_field_is_documented() -> None:
         (
             "tokens_per_batch: 512\ntasks: {a: {kind: tagging, batch_size: 4}}",
             "`tokens_per_batch` is 512 and `tasks.a.batch_size` is 4: .*leave one of them out",
+        ),
+        (
+            "tokens_per_batch: 512\ntasks: {a: {kind: tagging, max_records: 4}}",
+            "`tokens_per_batch` does not go with `tasks.a.max_records`, which is 4",
         ),
         (
             "tokens_per_batch: 512\nschedule: together",

@@ -20,7 +20,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "allocator", "config", "cores", "errors", "interrupts", "labels", "leftovers", "metrics",
         "metrics_log", "model_additions", "model_files", "readers", "records", "run_lock",
-        "statistics", "storage", "torch_pickle", "torch_zip", "untrusted", "yaml_files",
+        "selection", "statistics", "storage", "torch_pickle", "torch_zip", "untrusted", "verdicts",
+        "yaml_files",
     ),
     # 1: text, words and token ids; logits to labels; no torch
     (
@@ -39,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 4: verbs
     (
-        "answers", "backends", "data_check", "evaluation", "export", "exported",
+        "answers", "backends", "comparison", "data_check", "evaluation", "export", "exported",
         "file_prediction", "lanes", "loading", "predict", "ray_prediction", "scoring",
         "training", "training_run", "training_step",
     ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from manyheads.batching import Source, draw_batches
 from manyheads.ragged import SPILL_BYTES
-from manyheads.schedules import plan_epoch, steps_per_epoch
+from manyheads.schedules import Schedule, plan_epoch, steps_per_epoch
 from manyheads.token_budget import make_bins
 
 
@@ -65,8 +65,9 @@ def test_batches_are_about_full_and_hold_little_padding() -> None:
 
 def test_an_epoch_has_as_many_steps_as_the_others_and_other_batches() -> None:
     drawn = source(sentences(400), 256)
-    plans = [plan_epoch([drawn], seed=1, epoch=epoch, accumulation=2) for epoch in range(5)]
-    steps = steps_per_epoch([drawn], accumulation=2)
+    schedule = Schedule(accumulation=2)
+    plans = [plan_epoch([drawn], schedule, seed=1, epoch=epoch) for epoch in range(5)]
+    steps = steps_per_epoch([drawn], schedule)
     assert [len(plan) for plan in plans] == [steps] * 5
     batches = [frozenset(b.tolist()) for plan in plans for step in plan
                for b in step.parts[0].batches]  # fmt: skip

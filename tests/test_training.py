@@ -29,7 +29,7 @@ from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError,
 from manyheads.heads.classification import ClassificationHead
 from manyheads.loading import load_predictor
 from manyheads.model import ModelInputs
-from manyheads.schedules import plan_epoch
+from manyheads.schedules import Schedule, plan_epoch
 from manyheads.tokenization import TextTokenizer
 from manyheads.training import TrainingError, train
 from manyheads.training_run import Run, prepare_run
@@ -164,7 +164,7 @@ def test_together_every_step_trains_all_tasks(
 
 def test_a_step_of_several_sources_has_the_sum_of_their_gradients(tmp_path: Path) -> None:
     whole = without_dropout(prepared(tmp_path, **disjoint(tmp_path, schedule="together")))
-    step = plan_epoch(whole.data.sources, "together", seed=1, epoch=0)[0]
+    step = plan_epoch(whole.data.sources, Schedule("together"), seed=1, epoch=0)[0]
     losses = forward_backward(whole, step)
     expected: dict[str, Tensor] = {}
     for part, task in zip(step.parts, ("intent", "ner"), strict=True):
@@ -252,7 +252,8 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(
     large = without_dropout(prepared(tmp_path, batch_size=12, **values))
     losses = []
     for one, accumulation in ((small, 4), (large, 1)):
-        (step,) = plan_epoch(one.data.sources, seed=1, epoch=0, accumulation=accumulation)
+        schedule = Schedule(accumulation=accumulation)
+        (step,) = plan_epoch(one.data.sources, schedule, seed=1, epoch=0)
         assert [len(batch) for batch in step.parts[0].batches] == [
             12 // accumulation
         ] * accumulation
@@ -366,6 +367,81 @@ def test_the_named_metric_chooses_the_best_model(
     for entry in log_lines(result.save_dir):
         if entry["event"] == "epoch":
             assert entry["metrics"]["tasks"].keys() == {"classification", "ner"}
+
+
+def fake_evaluations(monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, float]]) -> None:
+    """Let epochs' models be as good as told, whatever they have learned."""
+    told = iter(scores)
+    evaluate = Run.evaluate
+
+    def faked(self: Run, before_batch: Callable[[], None] = lambda: None) -> Any:
+        evaluation: Any = evaluate(self, before_batch)
+        tasks = evaluation["tasks"]
+        tasks["classification"]["accuracy"], tasks["ner"]["f1"] = next(told)
+        return evaluation
+
+    monkeypatch.setattr(Run, "evaluate", faked)
+
+
+def epoch_of(folder: Path, save_dir: Path) -> int:
+    """The epoch whose weights a model folder has."""
+    best = load_file(folder / "heads.safetensors")
+    (epoch,) = (
+        file.number
+        for file in list_checkpoints(save_dir)
+        if all(torch.equal(best[n], weights(save_dir, file.number)[f"heads.{n}"]) for n in best)
+    )
+    return epoch
+
+
+def test_the_best_model_of_each_task_is_kept_beside_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_evaluations(monkeypatch, [(0.5, 0.9), (0.9, 0.7), (0.6, 0.9)])
+    result, spy = run(tmp_path, num_epochs=3, keep_best_per_task=True)
+    folders = {"": result.best, **result.best_of}
+    assert {name: epoch_of(path, result.save_dir) for name, path in folders.items()} == {
+        "": 2, "classification": 2, "ner": 1
+    }  # fmt: skip
+    assert result.best_of["ner"] == result.save_dir / "best-ner"
+    assert load_predictor(result.best_of["ner"], device="cpu").predict(["john lives in paris"])
+    assert [entry["front"] for entry in result.history] == [[1], [1, 2], [2, 3]]
+    assert spy.said("No epoch is the best for every task. None is better in all than these: "
+                    "epoch 2 (classification 0.9000, ner 0.7000); epoch 3")  # fmt: skip
+    lines = [line for line in log_lines(result.save_dir) if line["event"] == "epoch"]
+    assert [line["front"] for line in lines] == [[1], [1, 2], [2, 3]]
+
+
+def test_without_being_asked_only_one_best_model_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_evaluations(monkeypatch, [(0.5, 0.7), (0.9, 0.8)])
+    result, spy = run(tmp_path, num_epochs=2)
+    assert not result.best_of
+    assert not list(result.save_dir.glob("best-*"))
+    assert not spy.said("No epoch is the best for every task")
+
+
+def test_the_best_models_of_tasks_come_back_and_go_as_the_best_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_evaluations(monkeypatch, [(0.5, 0.9), (0.9, 0.7)])
+    settings = config(tmp_path, num_epochs=2, keep_best_per_task=True)
+    result = train(settings)
+    before = digest(result.save_dir)
+    shutil.rmtree(result.save_dir / "best-ner")
+    (result.save_dir / "best-classification" / "heads.safetensors").write_bytes(b"damaged")
+    spy = Spy()
+    again = train(settings, resume=True, reporter=spy)
+    assert spy.said(f"Wrote {result.save_dir / 'best-ner'} again from the checkpoint of epoch 1")
+    assert digest(result.save_dir) == before
+    assert again.best_of == result.best_of
+    with pytest.raises(RequestError, match=r"holds another run \(.*best, best-classification, "
+                       r"best-ner, metrics.jsonl\)"):  # fmt: skip
+        train(settings)
+    monkeypatch.undo()
+    train(config(tmp_path), overwrite=True)
+    assert not list(result.save_dir.glob("best-*"))
 
 
 def test_a_run_learns(tmp_path: Path) -> None:

@@ -44,13 +44,21 @@ class Source:
     """Records of a batch, at most."""
     bins: TokenBins | None = None
     """The rows by length, where batches have a budget of sub-tokens instead of a size."""
+    max_records: int | None = None
+    """How many records are dealt in one round, at most; not with a budget."""
+
+    @property
+    def round_size(self) -> int:
+        """How many records are dealt in one round: all, unless they are capped."""
+        count = len(self.rows)
+        return count if self.max_records is None else min(count, self.max_records)
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has."""
+        """How many batches a round has."""
         if self.bins is not None:
             return self.bins.batches
-        return math.ceil(len(self.rows) / self.batch_size)
+        return math.ceil(self.round_size / self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +111,36 @@ class Lazy(Sequence[_T_co]):
         return self.item(range(len(self))[index])
 
 
+class Capped:
+    """The order of the rows in a round of a source that is capped.
+
+    Round after round goes on in one long row: all rows shuffled, all rows shuffled anew, and so
+    on. After any round, any two rows have been dealt equally often but for one.
+
+    Args:
+        source: the rows.
+        seed: the run's seed.
+        number: which round, from 0.
+    """
+
+    def __init__(self, source: Source, seed: int, number: int) -> None:
+        self._count, self._begin = len(source.rows), number * source.round_size
+        self._first = self._begin // self._count
+        # A round is no longer than all rows, so that two shuffles hold it.
+        self._shuffles = [
+            Shuffle.draw(self._count, generator(seed, "cap", again, source.name))
+            for again in (self._first, self._first + 1)
+        ]
+
+    def __getitem__(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return which rows stand at some places of the round."""
+        again, within = np.divmod(places + self._begin, self._count)
+        earlier, later = (shuffle[within] for shuffle in self._shuffles)
+        return np.where(again == self._first, earlier, later)
+
+
 class Shares(Lazy[Rows]):
-    """All rows of a source, dealt into shuffled batches of similar length.
+    """A round of a source's rows, dealt into shuffled batches of similar length.
 
     The rows are shuffled and fall into pools; the rows of a pool are sorted by length and cut into
     batches, whose order is drawn. The sizes of any two batches differ by at most one.
@@ -112,15 +148,19 @@ class Shares(Lazy[Rows]):
     Args:
         source: the rows.
         seed: the run's seed.
-        epoch: how often all rows were dealt before.
+        number: which round, from 0.
         count: how many batches; more than there are rows make some empty.
     """
 
-    def __init__(self, source: Source, seed: int, epoch: int, count: int) -> None:
+    def __init__(self, source: Source, seed: int, number: int, count: int) -> None:
         self._source, self._count = source, count
-        self._place = (seed, epoch, source.name)
+        self._place = (seed, number, source.name)
         self._pools = max(1, round(count / POOL_BATCHES))
-        self._shuffle = Shuffle.draw(len(source.rows), generator(*self._place))
+        self._shuffle: Shuffle | Capped
+        if source.round_size < len(source.rows):
+            self._shuffle = Capped(source, seed, number)
+        else:
+            self._shuffle = Shuffle.draw(len(source.rows), generator(*self._place))
         self._dealt: tuple[int, list[Rows]] = (-1, [])
 
     def __len__(self) -> int:
@@ -139,7 +179,7 @@ class Shares(Lazy[Rows]):
 
     def _deal(self, pool: int) -> list[Rows]:
         batches = np.arange(self._first(pool), self._first(pool + 1) + 1)
-        cuts = batches * len(self._source.rows) // self._count
+        cuts = batches * self._source.round_size // self._count
         order = self._shuffle[np.arange(cuts[0], cuts[-1])]
         # The shuffle breaks ties between equal lengths.
         order = order[np.argsort(self._source.lengths[order], kind="stable")]
@@ -154,17 +194,17 @@ class Budgeted(Lazy[Rows]):
     Args:
         source: the rows, with bins.
         seed: the run's seed.
-        epoch: how often all rows were dealt before.
+        number: which round, from 0.
     """
 
-    def __init__(self, source: Source, seed: int, epoch: int) -> None:
+    def __init__(self, source: Source, seed: int, number: int) -> None:
         assert source.bins is not None
         self._source, self._bins = source, source.bins
-        place = (seed, epoch, source.name)
+        place = (seed, number, source.name)
         self._turns = Shuffle.draw(self._bins.batches, generator(*place))
         self._shuffles = [
-            Shuffle.draw(part.records, generator(*place, number))
-            for number, part in enumerate(self._bins.parts)
+            Shuffle.draw(part.records, generator(*place, bin_number))
+            for bin_number, part in enumerate(self._bins.parts)
         ]
 
     def __len__(self) -> int:
@@ -172,22 +212,29 @@ class Budgeted(Lazy[Rows]):
 
     def item(self, index: int) -> Rows:
         """Return the rows of one batch."""
-        number, places = self._bins.places(int(self._turns[np.asarray([index])][0]))
-        first = self._bins.parts[number].first
-        order = self._bins.order[first + self._shuffles[number][places]]
+        bin_number, places = self._bins.places(int(self._turns[np.asarray([index])][0]))
+        first = self._bins.parts[bin_number].first
+        order = self._bins.order[first + self._shuffles[bin_number][places]]
         rows: Rows = self._source.rows[order].astype(np.int64)
         return rows
 
 
 def draw_batches(source: Source, seed: int, epoch: int) -> Sequence[Rows]:
-    """Deal all rows of a source into shuffled batches of similar length."""
+    """Deal a source's rows, or as many as a round may have, into batches of similar length.
+
+    Args:
+        source: the rows.
+        seed: the run's seed.
+        epoch: which epoch, or round where a source has several in one, from 0; each is shuffled
+            anew.
+    """
     if source.bins is not None:
         return Budgeted(source, seed, epoch)
     return Shares(source, seed, epoch, source.batches)
 
 
 def draw_shares(source: Source, seed: int, epoch: int, count: int) -> Sequence[Rows]:
-    """Deal all rows of a source into so many shuffled shares of similar length.
+    """Deal a round, as `draw_batches` does, into so many shares.
 
     Where there are fewer rows than shares, some are empty.
     """

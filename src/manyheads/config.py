@@ -99,6 +99,11 @@ class TaskConfig(_Strict):
     """The factor on this task's loss."""
     batch_size: Int | None = Field(default=None, ge=1)
     """Sentences a batch for this task. Default: the common `batch_size`."""
+    ratio: Float | None = Field(default=None, gt=0)
+    """With `schedule: ratios`, this task's share of the steps, in any unit. Default: 1."""
+    max_records: Int | None = Field(default=None, ge=1)
+    """Records of this task that an epoch sees at most; the next epoch goes on with others.
+    Default: all."""
     decoder: Literal["linear", "crf"] = "linear"
     """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
     neck: Literal["none", "bilstm", "transformer"] = "none"
@@ -194,7 +199,8 @@ class Config(_Strict):
     gradient_accumulation: Int = Field(default=1, ge=1)
     """Batches that make one optimiser step."""
     num_epochs: Int = Field(default=3, ge=1)
-    """How often every record of every task is seen."""
+    """How many epochs there are: in each, every record of every task is seen once, unless the
+    schedule or `max_records` says otherwise."""
     num_classes: Int | None = Field(default=None, ge=2)
     """Without `tasks`: number of sentence classes."""
     num_ner_labels: Int | None = Field(default=None, ge=2)
@@ -207,13 +213,24 @@ class Config(_Strict):
     """Where checkpoints and the best model go."""
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     """The tasks by name. Default: `classification` and `ner`."""
-    schedule: Literal["alternate", "joint", "together"] = "alternate"
-    """Which task next: a batch of each in turn (alternate), all tasks of a batch of records at
-    once (joint), or records of every task in each step (together): the largest task sets the
-    number of steps, and the others come in smaller batches."""
+    schedule: Literal[
+        "alternate", "proportional", "temperature", "annealed", "ratios", "joint", "together"
+    ] = "alternate"
+    """Which task next. A step of each in turn (alternate); steps in proportion to the tasks' sizes
+    (proportional), to a power of them (temperature), to a power that falls over the run
+    (annealed), or as the tasks' `ratio` says (ratios); all tasks of a batch of records at once
+    (joint); records of every task in each step, the smaller tasks in smaller batches (together)."""
+    schedule_alpha: Float | None = Field(default=None, ge=0, le=1)
+    """The power of the tasks' sizes: 1 is proportional, 0 is as many steps for each. For
+    temperature (default 0.5); for annealed, at the end of the run (default 0)."""
     best_metric: str = "mean"
-    """What chooses the best model: `mean` of the tasks' main metrics, a task's name, or
-    `TASK.METRIC`."""
+    """What chooses the best model: the `mean` of the tasks' main metrics, their `weighted` mean, a
+    task's name, or `TASK.METRIC`."""
+    best_weights: dict[str, Annotated[Float, Field(ge=0)]] | None = None
+    """For `best_metric: weighted`: tasks with their weights ({intent: 1, ner: 3}); a task that is
+    left out does not count. Default: each task's `weight`."""
+    keep_best_per_task: bool = False
+    """Whether the model that is best for each task is kept beside `best`, as `best-TASK`."""
     early_stopping: Int | None = Field(default=None, ge=1)
     """Stop after this many epochs without a better model. Default: never."""
     keep_checkpoints: Int | None = Field(default=None, ge=1)
@@ -242,8 +259,8 @@ class Config(_Strict):
                     f"the task name {shorten(name)} must begin with a letter and have at most 64 "
                     "letters, digits, '_' or '-'"
                 )
-            if name in ("embedding", "empty", "mean", "text", "windows"):
-                raise ValueError(f"the task name {name!r} is taken by the output's own fields")
+            if name in ("embedding", "empty", "mean", "text", "weighted", "windows"):
+                raise ValueError(f"the task name {name!r} is taken: it has a meaning of its own")
         return tasks
 
     @model_validator(mode="after")
@@ -265,16 +282,44 @@ class Config(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _schedule_uses_its_settings(self) -> Config:
+        powers = ("temperature", "annealed")
+        if self.schedule_alpha is not None and self.schedule not in powers:
+            raise ValueError(
+                f"`schedule_alpha` is {self.schedule_alpha:g}, but `schedule` is "
+                f"{self.schedule!r}; it is for {' and '.join(powers)}"
+            )
+        for name, task in self.tasks.items():
+            if task.ratio is not None and self.schedule != "ratios":
+                raise ValueError(
+                    f"`tasks.{name}.ratio` is {task.ratio:g}, but `schedule` is "
+                    f"{self.schedule!r}; set `schedule: ratios`, or leave it out"
+                )
+            for option in ("batch_size", "max_records"):
+                value = getattr(task, option)
+                if value is not None and self.schedule == "joint":
+                    raise ValueError(
+                        f"`tasks.{name}.{option}` is {value}, but with `schedule: joint` all "
+                        "tasks of a file learn from the same batches; leave it out, or choose "
+                        "another schedule"
+                    )
+        if self.schedule == "ratios" and all(t.ratio is None for t in self.tasks.values()):
+            raise ValueError(
+                "`schedule` is 'ratios', but no task has a `ratio`; set `tasks.NAME.ratio`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _best_metric_names_a_task(self) -> Config:
         task = self.best_metric.split(".", 1)[0]
-        if task != "mean" and task not in self.tasks:
+        if task not in ("mean", "weighted", *self.tasks):
             raise ValueError(
                 f"`best_metric` is {self.best_metric!r}, but there is no task {task!r}"
-                f"{nearest(task, self.tasks)}; use mean, a task or TASK.METRIC, where the tasks "
-                f"are {listing(self.tasks)}"
+                f"{nearest(task, self.tasks)}; use mean, weighted, a task or TASK.METRIC, where "
+                f"the tasks are {listing(self.tasks)}"
             )
         metric = self.best_metric.partition(".")[2]
-        known = () if task == "mean" else METRICS[self.tasks[task].kind]
+        known = METRICS[self.tasks[task].kind] if task in self.tasks else ()
         if metric and metric not in known:
             raise ValueError(
                 f"`best_metric` is {self.best_metric!r}, but {task!r} has no metric {metric!r}"
@@ -290,12 +335,41 @@ class Config(_Strict):
                 "large as the steps of the largest task allow; use `batch_size`"
             )
         for name, task in self.tasks.items():
+            if self.tokens_per_batch is not None and task.max_records is not None:
+                raise ValueError(
+                    f"`tokens_per_batch` does not go with `tasks.{name}.max_records`, which is "
+                    f"{task.max_records}; use `batch_size`"
+                )
             if self.tokens_per_batch is not None and task.batch_size is not None:
                 raise ValueError(
                     f"`tokens_per_batch` is {self.tokens_per_batch} and `tasks.{name}.batch_size` "
                     f"is {task.batch_size}: batches have a budget of sub-tokens or a number of "
                     "sentences; leave one of them out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _best_weights_are_of_the_tasks(self) -> Config:
+        weighted = self.best_metric == "weighted"
+        weights = self.best_weights
+        if weights is not None and not weighted:
+            raise ValueError(
+                f"`best_weights` is set, but `best_metric` is {self.best_metric!r}; set "
+                "`best_metric: weighted`, or leave it out"
+            )
+        for name in weights or ():
+            if name not in self.tasks:
+                raise ValueError(
+                    f"`best_weights` has {name!r}, but there is no such task"
+                    f"{nearest(name, self.tasks)}; the tasks are {listing(self.tasks)}"
+                )
+        if weights is None:
+            weights = {name: task.weight for name, task in self.tasks.items()}
+        if weighted and not any(weights.values()):
+            raise ValueError(
+                "`best_metric` is 'weighted', but no task has a weight above 0; set "
+                "`best_weights`, such as {intent: 1, ner: 3}"
+            )
         return self
 
     def train_files(self) -> dict[str, tuple[str, ...]]:
@@ -519,6 +593,9 @@ def _allowed(location: tuple[str | int, ...]) -> str:
         return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
     if name == "device":
         return "auto, cpu, cuda, cuda:N or mps"
+    if name == "best_weights":
+        whole = len(location) == 1
+        return "a mapping from a task's name to a number" if whole else "a number at least 0"
     inner = len(location) > (3 if in_task else 1)
     words = _type_words(info.annotation, inner)
     bounds = {type(m).__name__: m for m in info.metadata}
@@ -539,6 +616,8 @@ def _type_words(annotation: Any, inner: bool) -> str:
     choices = literals(annotation)
     if choices:
         return "one of: " + ", ".join(choices)
+    if annotation is bool:
+        return "true or false"
     text = str(annotation)
     if "tuple" in text:
         return "a name" if inner else "a list of names"

@@ -67,6 +67,12 @@ LAYOUT = Layout()
 BEST = "best"
 """What the best model's folder is called in a run's folder."""
 
+
+def best_of(task: str) -> str:
+    """Name the folder of the model that is best for one task."""
+    return f"{BEST}-{task}"
+
+
 _TOKENIZER_JSON = (LAYOUT.tokenizer, LAYOUT.tokenizer_config)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,12 @@ from manyheads.config import Config
 from manyheads.errors import ManyheadsError, listing
 from manyheads.interrupts import Interrupted, Stopped, StopRequest
 from manyheads.labels import Scheme
-from manyheads.metrics import Evaluation, main_metric, numbers
+from manyheads.metrics import Evaluation, main_metric
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
-from manyheads.model_files import BEST
+from manyheads.model_files import BEST, best_of
 from manyheads.run_lock import RunLock
-from manyheads.schedules import plan_epoch
+from manyheads.schedules import Schedule, plan_epoch
+from manyheads.selection import best_value, main_scores, pareto_front, trade_off
 from manyheads.storage import explained
 from manyheads.training_run import Run, prepare_run
 from manyheads.training_state import Best, Tally
@@ -104,7 +105,10 @@ class TrainResult:
     best_epoch: int
     best_score: float
     history: Sequence[Mapping[str, Any]]
-    """One entry an epoch: losses, metrics and the score that chooses the best."""
+    """One entry an epoch: losses, metrics, the score that chooses the best, and the epochs so far
+    that none beats in all tasks (`front`)."""
+    best_of: Mapping[str, Path] = field(default_factory=dict)
+    """By task the folder of the model that is best for it, with `keep_best_per_task`."""
 
 
 def train(
@@ -150,7 +154,14 @@ def train(
 
 def _result(run: Run) -> TrainResult:
     best = run.state.best
-    return TrainResult(run.save_dir, run.save_dir / BEST, best.epoch, best.score, run.state.history)
+    return TrainResult(
+        run.save_dir,
+        run.save_dir / BEST,
+        best.epoch,
+        best.score,
+        run.state.history,
+        {task: run.save_dir / best_of(task) for task in run.state.best_of},
+    )
 
 
 def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> None:
@@ -159,10 +170,9 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
     while not state.finished:
         plan = plan_epoch(
             run.data.sources,
-            config.schedule,
+            Schedule.of(config),
             seed=config.seed,
             epoch=state.epoch,
-            accumulation=config.gradient_accumulation,
         )
         for number in range(state.step_in_epoch, len(plan)):
             step = plan[number]
@@ -257,19 +267,25 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     state, config = run.state, run.config
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
     evaluation = run.evaluate(stop.check)
-    score = best_score(run, evaluation)
+    score, main = best_score(run, evaluation), main_metrics(run)
+    points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
     entry = {
         "epoch": state.epoch + 1,
         "step": state.step,
         "loss": {task: tally.loss / tally.steps for task, tally in state.this_epoch.items()},
         "score": score,
         "best": score > state.best.score,
+        "front": [i + 1 for i in pareto_front(points)],
         "metrics": evaluation,
     }
     state.history.append(entry)
     state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
     if entry["best"]:
         state.best = Best(state.epoch, score)
+    better = []
+    if config.keep_best_per_task:
+        better = [t for t, v in points[-1].items() if v > state.best_of.get(t, Best()).score]
+        state.best_of |= {task: Best(state.epoch, points[-1][task]) for task in better}
     waited = state.epoch - state.best.epoch
     state.finished = state.epoch >= config.num_epochs or waited >= (
         config.early_stopping or config.num_epochs
@@ -280,6 +296,10 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     if entry["best"]:
         # After the checkpoint, from which a resumed run can write this folder again.
         run.save_best(evaluation)
+    for task in better:
+        run.save_best(evaluation, best_of(task))
+    if state.finished and (told := trade_off(points)):
+        reporter.message(told)
     if state.finished and state.epoch < config.num_epochs:
         reporter.message(f"Stopped early: no better model for {waited} epochs (`early_stopping`).")
     return path
@@ -287,14 +307,10 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
 
 def best_score(run: Run, evaluation: Evaluation) -> float:
     """Reduce an evaluation to the number that chooses the best model: larger is better."""
-    tasks = evaluation["tasks"]
+    return best_value(run.config, evaluation, main_metrics(run))
 
-    def value(task: str, metric: str = "") -> float:
-        spec = run.model.head(task).spec(task)
-        main = main_metric(spec.kind, spec.scheme or Scheme.BIO)
-        return numbers(tasks[task])[metric or main]
 
-    name, _, metric = run.config.best_metric.partition(".")
-    if name == "mean":
-        return sum(value(task) for task in tasks) / len(tasks)
-    return value(name, metric)
+def main_metrics(run: Run) -> dict[str, str]:
+    """Name each task's main metric."""
+    specs = [run.model.head(task).spec(task) for task in run.model.heads]
+    return {spec.name: main_metric(spec.kind, spec.scheme or Scheme.BIO) for spec in specs}

@@ -141,7 +141,7 @@ def _sources(
     return tuple(
         _source(
             name, (name,), dataset_of[name], datasets[dataset_of[name]],
-            task.batch_size or config.batch_size, config.tokens_per_batch,
+            task.batch_size or config.batch_size, config.tokens_per_batch, task.max_records,
         )
         for name, task in config.tasks.items()
     )  # fmt: skip
@@ -154,7 +154,8 @@ def _source(
     dataset: Dataset,
     batch_size: int,
     tokens_per_batch: int | None,
+    max_records: int | None = None,
 ) -> Source:
     rows, lengths = dataset.labelled_rows(tasks)
     bins = None if tokens_per_batch is None else make_bins(lengths, tokens_per_batch)
-    return Source(name, tasks, number, rows, lengths, batch_size, bins)
+    return Source(name, tasks, number, rows, lengths, batch_size, bins, max_records)

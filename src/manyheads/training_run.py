@@ -41,11 +41,11 @@ from manyheads.heads import make_head
 from manyheads.metrics import Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
-from manyheads.model_files import BEST, read_manifest
+from manyheads.model_files import BEST, best_of, is_model_folder, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import AdamW, parameter_groups
 from manyheads.predict import Backend
-from manyheads.schedules import steps_per_epoch
+from manyheads.schedules import Schedule, passes, steps_per_epoch
 from manyheads.scoring import score
 from manyheads.state_dicts import load_state
 from manyheads.storage import explained
@@ -114,8 +114,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        config = self.config
-        return steps_per_epoch(self.data.sources, config.schedule, config.gradient_accumulation)
+        return steps_per_epoch(self.data.sources, Schedule.of(self.config))
 
     @property
     def total_steps(self) -> int:
@@ -193,10 +192,10 @@ class Run:
         torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
 
-    def save_best(self, evaluation: Mapping[str, Any]) -> None:
-        """Write the model as it is to the folder of the best one."""
+    def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
+        """Write the model as it is to the folder of the best one, or of the best for a task."""
         contents = model_contents(self.model, self.config, self.max_length, evaluation)
-        save_model_folder(self.save_dir / BEST, contents)
+        save_model_folder(self.save_dir / folder, contents)
 
 
 def prepare_run(
@@ -245,6 +244,7 @@ def prepare_run(
         encoder.use_sparse_gradients()
     optimizer = AdamW(parameter_groups(model, config))
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer)
+    tell_passes(run, say)
     if found:
         run.restore(found)
         say(f"Resumed after step {run.state.step} of {run.total_steps}.")
@@ -275,15 +275,19 @@ def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointCon
 
 
 def restore_best(run: Run, say: Callable[[str], None]) -> None:
-    """Write the best model's folder again unless it is whole and the one that was chosen.
+    """Write the best models' folders again unless they are whole and the ones that were chosen.
 
     Raises:
-        ModelError: the checkpoint of its epoch is gone or damaged.
+        ModelError: the checkpoint of one's epoch is gone or damaged.
     """
-    best = run.state.best.epoch
-    if not best:
-        return
-    folder, metrics = run.save_dir / BEST, run.state.history[best - 1]["metrics"]
+    if run.state.best.epoch:
+        _restore_one(run, BEST, run.state.best.epoch, say)
+    for task, best in run.state.best_of.items():
+        _restore_one(run, best_of(task), best.epoch, say)
+
+
+def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> None:
+    folder, metrics = run.save_dir / name, run.state.history[best - 1]["metrics"]
     try:
         manifest = read_manifest(folder)
         manifest.verify()
@@ -304,9 +308,28 @@ def restore_best(run: Run, say: Callable[[str], None]) -> None:
     contents = load_checkpoint(path)
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
     load_state(run.model, contents.model, at(path))
-    run.save_best(metrics)
+    run.save_best(metrics, name)
     load_state(run.model, present, at(path))
     say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
+
+
+def tell_passes(run: Run, say: Callable[[str], None]) -> None:
+    """Tell how often each task's records are seen, unless that is once an epoch, as ever."""
+    config, sources = run.config, run.data.sources
+    counts = passes(sources, Schedule.of(config))
+    if all(count == config.num_epochs for count in counts):
+        return
+    told = ", ".join(
+        f"{source.name} {count:.2f} times" for source, count in zip(sources, counts, strict=True)
+    )
+    say(f"In {config.num_epochs} epochs the records of each task are seen: {told}.")
+    for source, count in zip(sources, counts, strict=True):
+        if count < 1:
+            say(
+                f"warning: {1 - count:.0%} of the records of {source.name} are never seen in "
+                f"{config.num_epochs} epochs; raise `num_epochs`, the task's share of the steps "
+                "or its `max_records` to see them all."
+            )
 
 
 def usable_length(config: Config, encoder: Encoder) -> int:
@@ -348,7 +371,7 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
 
 
 def remove_run(save_dir: Path) -> None:
-    """Remove a run's checkpoints, log and best model.
+    """Remove a run's checkpoints, log and best models.
 
     Raises:
         StorageError: one could not be removed.
@@ -363,4 +386,5 @@ def remove_run(save_dir: Path) -> None:
 
 
 def _beside_checkpoints(save_dir: Path) -> list[Path]:
-    return [save_dir / BEST, save_dir / METRICS_FILE]
+    for_tasks = sorted(path for path in save_dir.glob(best_of("*")) if is_model_folder(path))
+    return [save_dir / BEST, *for_tasks, save_dir / METRICS_FILE]

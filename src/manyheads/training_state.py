@@ -59,6 +59,8 @@ class TrainingState:
     step: int = 0
     """Optimiser steps done in all."""
     best: Best = field(default_factory=Best)
+    best_of: dict[str, Best] = field(default_factory=dict)
+    """By task, where the best model of each is kept."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One entry an epoch: losses, metrics, the score that chooses the best."""
     since_log: dict[str, Tally] = field(default_factory=dict)
@@ -86,7 +88,9 @@ class TrainingState:
         best = fields.pop("best")
         for key in ("since_log", "this_epoch"):
             fields[key] = {task: Tally(**tally) for task, tally in fields[key].items()}
-        return cls(best=Best(best["epoch"], best["score"]) if best["epoch"] else Best(), **fields)
+        best_of = {task: Best(**one) for task, one in fields.pop("best_of").items()}
+        best = Best(best["epoch"], best["score"]) if best["epoch"] else Best()
+        return cls(best=best, best_of=best_of, **fields)
 
 
 def check_same_run(

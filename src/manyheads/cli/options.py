@@ -98,7 +98,11 @@ def _metavar(name: str, annotation: Any) -> str:
         return "|".join(choices)
     if name in _PATHS:
         return "PATH"
+    if annotation is bool:
+        return "true|false"
     text = str(annotation)
+    if "dict" in text:
+        return "{NAME: X, ...}"
     return "N" if "int" in text else "X" if "float" in text else "TEXT"
 
 

@@ -56,6 +56,8 @@ def train(
         progress.message(f"Configuration: {path}")
         result = run(configuration, resume=resume, overwrite=overwrite, reporter=progress)
     print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
+    for task, folder in result.best_of.items():
+        print(f"Best model for {task}: {folder}")
 
 
 def _default_config(context: typer.Context) -> Path:
