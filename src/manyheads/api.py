@@ -10,6 +10,7 @@ from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
+    from manyheads.comparison import Comparison
     from manyheads.evaluation import EvaluationReport
     from manyheads.predict import Predictor
     from manyheads.training import Reporter, TrainResult
@@ -67,6 +68,20 @@ def evaluate(
     from manyheads.evaluation import evaluate as verb
 
     return verb(model, data=data, tasks=tasks, backend=backend, device=device)
+
+
+def compare(
+    config: Config | PathLike | Mapping[str, Any],
+    *,
+    seeds: int = 3,
+    out: PathLike = "comparison",
+    test_files: Mapping[str, PathLike] | PathLike | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Judge whether training the tasks together helps; see `manyheads.comparison.compare`."""
+    from manyheads.comparison import compare as verb
+
+    return verb(_as_config(config, settings), seeds=seeds, out=out, test_files=test_files)
 
 
 def _as_config(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from manyheads.decoding import TaskSpec
 from manyheads.labels import Scheme, Span, spans_of, tags_of
 from manyheads.metrics import (
@@ -14,14 +16,18 @@ from manyheads.metrics import (
     UNKNOWN,
     Evaluation,
     TaskMetrics,
+    classification_counts,
     classification_metrics,
     frame_accuracy,
+    multilabel_counts,
     multilabel_metrics,
+    tagging_counts,
     tagging_metrics,
 )
 from manyheads.predict import Predictor
 from manyheads.records import Record
 from manyheads.results import MultilabelResult, Result, TaggingResult
+from manyheads.statistics import Ratio
 
 _CHUNK = 4096
 
@@ -61,6 +67,19 @@ class TaskOutcomes:
         if self.spec.threshold is not None:
             return multilabel_metrics(self.gold, self.predicted, self.spec.labels)
         return classification_metrics(self.gold, self.predicted, self.spec.labels)
+
+    def ratio(self) -> Ratio:
+        """Write the task's main metric as a sum over sentences divided by another."""
+        gold, predicted = self.gold, self.predicted
+        if self.spec.scheme is Scheme.PLAIN:
+            pairs = list(zip(gold, predicted, strict=True))
+            right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
+            return Ratio(np.array(right, np.float64), np.array([len(g) for g in gold], np.float64))
+        if self.spec.scheme is not None:
+            return Ratio.f1(tagging_counts(gold, predicted, self.spec.scheme))
+        if self.spec.threshold is not None:
+            return Ratio.f1(multilabel_counts(gold, predicted, self.spec.labels))
+        return Ratio.accuracy(classification_counts(gold, predicted).correct)
 
 
 @dataclass

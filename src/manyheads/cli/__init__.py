@@ -25,7 +25,7 @@ from manyheads import __version__
 from manyheads.cli.errors import catching
 from manyheads.errors import RequestError, listing, nearest
 
-COMMANDS = ("train", "evaluate", "predict", "export", "data", "info")
+COMMANDS = ("train", "evaluate", "compare", "predict", "export", "data", "info")
 """The commands in the order of the help; each is the module of its name."""
 
 

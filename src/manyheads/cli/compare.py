@@ -1,0 +1,118 @@
+"""`manyheads compare`: each task alone and all together, and a verdict for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manyheads.cli.errors import tell
+from manyheads.cli.options import JsonFile, overrides_of, write_json_to
+from manyheads.config import Config, load_config
+from manyheads.errors import RequestError, listing
+from manyheads.metrics import main_metric
+
+if TYPE_CHECKING:
+    from manyheads.training import Reporter
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def compare(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file with two tasks or more.")
+    ],
+    *,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Runs of each option, from the configuration's seed upwards."
+        ),
+    ] = 3,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the runs and the result are kept.")
+    ] = Path("comparison"),
+    test_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[TASK=]FILE",
+            help="Labelled data to score on, for all tasks or for one. Repeatable. Default: the "
+            "validation data.",
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the result as a PNG (needs matplotlib)."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set any field of CONFIG. Repeatable."),
+    ] = None,
+) -> None:
+    """Find out whether training the tasks together helps.
+
+    Trains each task alone and all together, with the same data and budget, for each seed, and
+    says for each task what joint training changes, how sure that is, and what it saves. A
+    comparison that was stopped goes on when the same command is given again.
+    """
+    configuration = load_config(config, overrides_of({}, settings or ()))
+    files = _test_files(test_file or [])
+    from manyheads.comparison import compare as run
+    from manyheads.report import show
+    from manyheads.report.comparison import (
+        comparison_sections,
+        draw_comparison,
+        require_matplotlib,
+    )
+
+    if picture is not None:
+        require_matplotlib()
+    comparison = run(
+        configuration,
+        seeds=seeds,
+        out=out,
+        test_files=files,
+        reporter_of=_progress,
+        say=lambda text: tell("compare", text),
+    )
+    if picture is not None:
+        draw_comparison(comparison, picture)
+    write_json_to(json_file, comparison.to_json())
+    if json_file != "-":
+        show(comparison_sections(comparison))
+
+
+def _test_files(values: list[str]) -> dict[str, str] | str | None:
+    """Read `--test-file FILE` and `--test-file TASK=FILE`."""
+    if not values:
+        return None
+    named = [value.partition("=") for value in values]
+    if len(values) == 1 and (not named[0][1] or Path(values[0]).exists()):
+        return values[0]
+    files: dict[str, str] = {}
+    for task, equals, path in named:
+        if not equals or task in files:
+            raise RequestError(
+                f"--test-file is given as {listing(values)}",
+                expected="one FILE for all tasks, or one TASK=FILE for each",
+            )
+        files[task] = path
+    return files
+
+
+@contextmanager
+def _progress(title: str, config: Config) -> Iterator[Reporter]:
+    import sys
+
+    from manyheads.report import TrainingProgress
+
+    main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
+    # Results are what standard output is for, and an epoch's table is none here.
+    with TrainingProgress(main, results=sys.stderr) as progress:
+        progress.message(f"{title} ({config.save_dir})")
+        yield progress
