@@ -422,6 +422,7 @@ def test_options_of_prediction_reach_the_predictor(
     assert predictor.loaded == {
         "model": "m",
         "backend": "onnx",
+        "alone": True,
         "device": "cpu",
         "threads": 1,
         "batch_tokens": 64,
