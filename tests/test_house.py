@@ -35,8 +35,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: state
     (
-        "assembly", "checkpoint", "checkpoint_values", "model_card", "model_folder",
-        "optimization", "training_state",
+        "assembly", "checkpoint", "checkpoint_values", "kept_embeddings", "model_card",
+        "model_folder", "optimization", "training_state",
     ),
     # 4: verbs
     (

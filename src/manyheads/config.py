@@ -37,7 +37,7 @@ processor larger batches are slower."""
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "checkpoint_dir": "save_dir"}
 """Other names of fields, for flags and files alike."""
 
-INPUT_PATHS = ("train_file", "valid_file")
+INPUT_PATHS = ("train_file", "valid_file", "texts")
 
 # Where a task looks for its labels in a record when its `field` is not set.
 DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -170,6 +170,32 @@ class TaskConfig(_Strict):
         return self
 
 
+class KeepEmbeddings(_Strict):
+    """How the sentence embedding of a tuned encoder is held near the one it began with."""
+
+    weight: Float = Field(default=1.0, gt=0)
+    """The factor on the loss that holds the embedding."""
+    texts: str | None = None
+    """Unlabelled sentences on which it is held too: plain lines (.txt), or records of any format
+    whose labels are not looked at. Default: the training sentences alone."""
+    batch_size: Int | None = Field(default=None, ge=1)
+    """Unlabelled sentences a step. Default: the common `batch_size`."""
+
+
+def _keep_embeddings(value: object) -> object:
+    """Read a bare number as the weight; nothing else of what is held need be said."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"weight": value}
+    if isinstance(value, str):
+        parsed = parse_scalar(value)
+        return value if isinstance(parsed, str) else _keep_embeddings(parsed)
+    return value
+
+
+NESTED: Mapping[str, type[_Strict]] = {"keep_embeddings": KeepEmbeddings}
+"""Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
+
+
 class Config(_Strict):
     """A whole training run."""
 
@@ -213,6 +239,10 @@ class Config(_Strict):
     """Where checkpoints and the best model go."""
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     """The tasks by name. Default: `classification` and `ner`."""
+    keep_embeddings: Annotated[KeepEmbeddings | None, BeforeValidator(_keep_embeddings)] = None
+    """Hold the sentence embedding near the one that training began with, so that vectors which
+    were made before stay usable: a weight, or `weight`, `texts` and `batch_size`. Default: let it
+    go where the tasks pull it."""
     schedule: Literal[
         "alternate", "proportional", "temperature", "annealed", "ratios", "joint", "together"
     ] = "alternate"
@@ -467,6 +497,10 @@ def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
             for name, task in values["tasks"].items()
         }
         holders += [task for task in values["tasks"].values() if isinstance(task, dict)]
+    for name in NESTED:
+        if isinstance(values.get(name), dict):
+            values[name] = dict(values[name])
+            holders.append(values[name])
     for holder in holders:
         for key in INPUT_PATHS:
             path = holder.get(key)
@@ -485,19 +519,18 @@ def _from(folder: Path, path: str) -> str:
 def _key_path(key: str) -> tuple[str, ...]:
     """Split a dotted key. A task's name keeps its hyphens; the names of fields do not."""
     first, *rest = key.split(".")
-    if rest and (_field_name(first) != "tasks" or len(rest) > 2):
-        raise ConfigError(
-            f"there is no key `{key}`", expected="the name of a field, or tasks.NAME.FIELD"
-        )
-    if len(rest) > 1:
-        rest[-1] = rest[-1].replace("-", "_")
-    return (_field_name(first), *rest)
+    name = _field_name(first)
+    if rest and not (name == "tasks" and len(rest) <= 2) and not (name in NESTED and len(rest) < 2):
+        nested = " or ".join(f"{field}.FIELD" for field in ("tasks.NAME", *NESTED))
+        raise ConfigError(f"there is no key `{key}`", expected=f"the name of a field, or {nested}")
+    if len(rest) > 1 or name in NESTED:
+        rest[-1:] = [part.replace("-", "_") for part in rest[-1:]]
+    return (name, *rest)
 
 
 def _parse(parts: tuple[str, ...], text: str) -> Any:
     """Read an override given as text: as YAML where the field holds a list or a mapping."""
-    model: type[BaseModel] = TaskConfig if parts[0] == "tasks" and len(parts) > 1 else Config
-    info = model.model_fields.get(parts[-1])
+    info = _holder(parts).model_fields.get(parts[-1])
     if info is None or "tuple" in str(info.annotation) or "dict" in str(info.annotation):
         return parse_scalar(text)
     # Kept as text, so that a folder may be called 2024; numbers are read by their fields.
@@ -512,13 +545,15 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
             expected="a mapping",
             fix="Set one field of one task: tasks.NAME.FIELD=VALUE.",
         )
-    if len(parts) == 3 and parts[0] == "tasks" and not values.get("tasks"):
+    if len(parts) == 3 and not values.get("tasks"):
         values["tasks"] = _standard_tasks(
             values.pop("num_classes", None), values.pop("num_ner_labels", None)
         )
     holder = values
     for part in parts[:-1]:
         inner = holder.get(part)
+        if part in NESTED:
+            inner = _keep_embeddings(inner)
         holder[part] = dict(inner) if isinstance(inner, dict) else {}
         holder = holder[part]
     holder[parts[-1]] = value
@@ -573,8 +608,15 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float)
 
 
+def _holder(location: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the mapping that a key's place is in."""
+    if len(location) > 1 and location[0] in NESTED:
+        return NESTED[str(location[0])]
+    return TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
+
+
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    model = TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
+    model = _holder(location)
     return [*model.model_fields, *(ALIASES if model is Config else ())]
 
 
@@ -582,11 +624,12 @@ def _allowed(location: tuple[str | int, ...]) -> str:
     """Say in words what values a field takes."""
     if not location:
         return "a mapping of keys to values"
-    in_task = location[0] == "tasks" and len(location) > 2
-    if location[0] == "tasks" and not in_task:
+    holder = _holder(location)
+    if location[0] == "tasks" and holder is Config:
         return "a mapping from a task's name to its settings"
-    name = str(location[2] if in_task else location[0])
-    info = (TaskConfig if in_task else Config).model_fields.get(name)
+    depth = {Config: 1, TaskConfig: 3}.get(holder, 2)
+    name = str(location[depth - 1])
+    info = holder.model_fields.get(name)
     if info is None:
         return ""
     if name == "checkpoint_every":
@@ -596,8 +639,9 @@ def _allowed(location: tuple[str | int, ...]) -> str:
     if name == "best_weights":
         whole = len(location) == 1
         return "a mapping from a task's name to a number" if whole else "a number at least 0"
-    inner = len(location) > (3 if in_task else 1)
-    words = _type_words(info.annotation, inner)
+    if holder is Config and name in NESTED:
+        return f"a number, or a mapping with: {listing(NESTED[name].model_fields)}"
+    words = _type_words(info.annotation, len(location) > depth)
     bounds = {type(m).__name__: m for m in info.metadata}
     limits = [
         f"{text} {getattr(bounds[kind], attribute)}"

@@ -12,7 +12,14 @@ from manyheads.config import Config
 from manyheads.dataset import Dataset, build_dataset
 from manyheads.errors import DataError, listing
 from manyheads.labels import LabelSet
-from manyheads.records import Record, discover_labels, read_records, unseen_labels
+from manyheads.readers import is_dataset_name, read_rows
+from manyheads.records import (
+    Record,
+    RecordParser,
+    discover_labels,
+    read_records,
+    unseen_labels,
+)
 from manyheads.storage import sha256
 from manyheads.token_budget import make_bins
 from manyheads.tokenization import TextTokenizer
@@ -29,6 +36,8 @@ class TrainingData:
     """What batches are drawn from, in the order in which the schedule takes turns."""
     validation: tuple[ValidationSet, ...]
     """One per validation file."""
+    texts: Dataset | None = None
+    """Unlabelled sentences on which the embedding is held (`keep_embeddings.texts`)."""
 
     @cached_property
     def fingerprint(self) -> list[str]:
@@ -41,6 +50,7 @@ class TrainingData:
             sha256(repr(sorted(names.items())).encode()),
             *(dataset.fingerprint() for dataset in self.datasets),
             *(part.fingerprint() for part in self.validation),
+            *([self.texts.fingerprint()] if self.texts is not None else []),
         ]
 
 
@@ -96,7 +106,22 @@ def load_training_data(
             )
         datasets.append(dataset)
     sources = _sources(config, list(train_files.values()), datasets)
-    return TrainingData(label_sets, tuple(datasets), sources, validation)
+    texts = None
+    if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
+        texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length)
+    return TrainingData(label_sets, tuple(datasets), sources, validation, texts)
+
+
+def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
+    """Read and tokenise unlabelled sentences: the lines of a .txt, or any records' texts.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
+    parse = RecordParser({}, {})
+    records = (parse(row) for row in read_rows(path, format="text" if has_lines else None))
+    return build_dataset(records, path, {}, {}, tokenizer, max_length)
 
 
 def _read_validation(

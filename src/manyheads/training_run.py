@@ -38,6 +38,7 @@ from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
 from manyheads.heads import make_head
+from manyheads.kept_embeddings import ORIGINAL, KeptEmbeddings
 from manyheads.metrics import Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
@@ -108,6 +109,8 @@ class Run:
     max_length: int
     compute: Compute
     optimizer: torch.optim.Optimizer
+    kept: KeptEmbeddings | None = None
+    """Holds the sentence embedding near the original's, where that is asked for."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -173,6 +176,7 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
+                **({} if self.kept is None else {ORIGINAL: self.kept.original}),
             },
             epoch=self.state.epoch,
             step=self.state.step,
@@ -233,6 +237,12 @@ def prepare_run(
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     data = load_training_data(config, tokenizer, max_length, lambda text: say(f"warning: {text}"))
+    if found and ORIGINAL in found.training:
+        load_state(encoder.backbone, found.training[ORIGINAL], at(save_dir))
+    encoder.to(compute.device)
+    if config.keep_embeddings is not None:
+        say("Embedding all sentences with the original encoder, to hold the embedding there.")
+    kept = KeptEmbeddings.of_run(config, data, encoder)
     torch.manual_seed(config.seed)
     heads = {
         name: make_head(task, data.label_sets[name], encoder.shape)
@@ -243,7 +253,7 @@ def prepare_run(
         keep_freed_memory()
         encoder.use_sparse_gradients()
     optimizer = AdamW(parameter_groups(model, config))
-    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer)
+    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, kept)
     tell_passes(run, say)
     if found:
         run.restore(found)

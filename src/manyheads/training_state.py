@@ -16,7 +16,7 @@ from manyheads.errors import RequestError, shorten
 _FREE = frozenset(
     {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
-        "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels",
+        "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "texts",
     }
 )  # fmt: skip
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from manyheads.batching import Step, step_seed
 from manyheads.dataset import UNLABELLED
-from manyheads.model import ModelInputs
+from manyheads.kept_embeddings import HELD
+from manyheads.model import EMBEDDING, ModelInputs
 from manyheads.optimization import clip, rate_factor, set_rates
 from manyheads.training_run import Run
 
@@ -22,6 +25,10 @@ class LabelledBatch:
     inputs: ModelInputs
     targets: Mapping[str, Tensor]
     """By task, as `TaskTargets.collate` makes them."""
+    dataset: int
+    """Which data set the sentences are of."""
+    rows: NDArray[np.int64]
+    """[B] their numbers in it."""
 
 
 def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
@@ -31,9 +38,11 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     batches has the gradient of one large batch. A step of several sources adds up their losses.
 
     Returns:
-        Each task's loss before its weight, a float32 scalar.
+        Each task's loss before its weight, a float32 scalar; and that of holding the embedding,
+        where it is held.
     """
     model, device = run.model, run.compute.device
+    held = _hold_texts(run)
     model.train()
     torch.manual_seed(step_seed(run.config.seed, run.state.step))
     batches = load_batches(run, step)
@@ -49,8 +58,28 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             share = shares[task][number]
             losses[task] = losses[task] + share * loss.detach()
             total = total + run.config.tasks[task].weight * share * loss
+        if run.kept is not None:
+            loss = run.kept.loss(batch.dataset, batch.rows, outputs[EMBEDDING])
+            share = len(batch.rows) / sum(len(other.rows) for other in batches)
+            held = held + share * loss.detach()
+            total = total + run.kept.weight * share * loss
         total.backward()  # type: ignore[no-untyped-call]
-    return losses
+    return losses if run.kept is None else {**losses, HELD: held}
+
+
+def _hold_texts(run: Run) -> Tensor:
+    """Add the gradient of holding the embedding on unlabelled sentences; returns its loss."""
+    held = torch.zeros((), device=run.compute.device)
+    if run.kept is None:
+        return held
+    # Without dropout, which would keep the embedding from ever being the original's.
+    run.model.eval()
+    with run.compute.autocast():
+        loss = run.kept.text_loss(run.model.encoder, run.state.step)
+    if loss is None:
+        return held
+    (run.kept.weight * loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
@@ -63,7 +92,7 @@ def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
             inputs = dataset.inputs(rows, run.model.encoder.pad_id)
             width = inputs.word_tokens.shape[1]
             targets = {task: dataset.targets[task].collate(rows, width) for task in source.tasks}
-            batches.append(LabelledBatch(inputs, targets))
+            batches.append(LabelledBatch(inputs, targets, source.dataset, rows))
     return batches
 
 
