@@ -26,7 +26,7 @@ from manyheads.errors import ConfigError, listing, nearest, shorten
 from manyheads.metrics import METRICS
 from manyheads.yaml_files import YamlDocument, parse_scalar, read_yaml
 
-TaskKind = Literal["classification", "multilabel", "tagging"]
+TaskKind = Literal["classification", "multilabel", "tagging", "similarity"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -44,6 +44,7 @@ DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "classification": ("label",),
     "multilabel": ("labels",),
     "tagging": ("ner", "entities"),
+    "similarity": ("score",),
 }
 
 
@@ -82,10 +83,11 @@ class TaskConfig(_Strict):
 
     kind: TaskKind
     """What the head answers: one class a sentence (classification), any number of classes
-    (multilabel), or a tag a token (tagging)."""
+    (multilabel), or a tag a token (tagging). `similarity` has no head: scored pairs of sentences
+    train the sentence embedding itself."""
     field: str | None = None
     """The records' field that holds the labels. Default: `label` for classification, `labels`
-    for multilabel, `ner` or `entities` for tagging."""
+    for multilabel, `ner` or `entities` for tagging, `score` for similarity."""
     labels: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The label names in order; for tagging, the tags or just the entity types. Default: those
     found in the training data, sorted."""
@@ -127,6 +129,9 @@ class TaskConfig(_Strict):
     """Classification: the share of the target spread over all classes."""
     threshold: Float = Field(default=0.5, gt=0, lt=1)
     """Multilabel: the probability from which a label counts as predicted."""
+    score_range: tuple[Float, Float] = (0.0, 1.0)
+    """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
+    [0, 5]."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -153,8 +158,19 @@ class TaskConfig(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _score_range_ascends(self) -> TaskConfig:
+        if not self.score_range[0] < self.score_range[1]:
+            raise ValueError(
+                f"`score_range` is {list(self.score_range)}, not a lower and a higher score"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TaskConfig:
+        headed = ("classification", "multilabel", "tagging")
         for options, kinds in (
+            (("labels", "num_labels", "reads", "dropout"), headed),
+            (("score_range",), ("similarity",)),
             (("decoder", "neck", "neck_size", "neck_layers"), ("tagging",)),
             (("pooling", "hidden"), ("classification", "multilabel")),
             (("label_smoothing",), ("classification",)),
@@ -163,7 +179,7 @@ class TaskConfig(_Strict):
             for option in options:
                 default = _default(type(self), option)
                 if self.kind not in kinds and getattr(self, option) != default:
-                    raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
+                    raise ValueError(f"`{option}` is for {listing(kinds)} tasks only")
         for option in ("neck_size", "neck_layers"):
             if self.neck == "none" and getattr(self, option) != _default(type(self), option):
                 raise ValueError(f"`{option}` needs a `neck`")

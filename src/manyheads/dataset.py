@@ -18,15 +18,18 @@ from torch import Tensor
 
 from manyheads.config import TaskConfig
 from manyheads.errors import DataError
-from manyheads.labels import LabelSet, Scheme, Span, TagSet, tags_of
+from manyheads.labels import LabelSet, Pair, Scheme, Span, TagSet, tags_of
 from manyheads.model import ModelInputs
 from manyheads.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
-from manyheads.records import Record
+from manyheads.records import Label, Record
 from manyheads.tokenization import Encoding, TextTokenizer
 from manyheads.windows import truncate
 
 UNLABELLED = -100
 """The target of padding and of records that say nothing about a task; it never counts."""
+
+MILLION = 1_000_000
+"""The parts in which a pair's score is kept, so that all targets are whole numbers."""
 
 _CHUNK = 2_000
 # Records that are looked at together where a little of each is enough.
@@ -41,7 +44,8 @@ class TaskTargets:
     labelled: NDArray[np.bool_]
     """[N] whether the record says anything about the task."""
     values: Ragged
-    """Per record: one class; the labels that apply; or a tag for each word."""
+    """Per record: one class; the labels that apply; a tag for each word; or a pair's score in
+    millionths of its range."""
     num_labels: int
 
     def collate(self, rows: NDArray[np.int64], width: int) -> Tensor:
@@ -52,9 +56,12 @@ class TaskTargets:
             width: W of the batch.
 
         Returns:
-            classification [B] int64, multilabel [B, L] float32, tagging [B, W] int64, each with
-            -100 where there is no label.
+            classification [B] int64, multilabel [B, L] float32, tagging [B, W] int64, similarity
+            [B] float32 from 0 to 1, each with -100 where there is no label.
         """
+        if self.kind == "similarity":
+            scores = self.values.padded(rows, UNLABELLED, 1)[:, 0] / MILLION
+            return torch.from_numpy(np.where(self.labelled[rows], scores, UNLABELLED)).float()
         if self.kind == "multilabel":
             flags = np.zeros((len(rows), self.num_labels), np.float32)
             for i, row in enumerate(rows):
@@ -82,6 +89,9 @@ class Dataset:
     """Records that were longer than the encoder's input."""
     words_lost: int
     """Words that were cut off from them."""
+    partners: NDArray[np.int64] | None = None
+    """[N] for each record that is a pair, the row of its second sentence, which has no label of
+    its own, and -1 for the others; None where there is no pair."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -108,6 +118,13 @@ class Dataset:
             rows.extend(found)
             lengths.extend(self.tokens.lengths_of(found))
         return rows.finish(), lengths.finish()
+
+    def with_partners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Put the second sentences of a batch's pairs behind it, in the order of the first."""
+        if self.partners is None:
+            return rows
+        others = self.partners[rows]
+        return np.concatenate([rows, others[others >= 0]])
 
     def inputs(self, rows: NDArray[np.int64], pad_id: int) -> ModelInputs:
         """Gather and pad a batch."""
@@ -168,10 +185,23 @@ def build_dataset(
     tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
     places = RaggedBuilder(np.int8, limit)
     targets = {
-        name: _TargetBuilder(task.kind, label_sets[name], limit) for name, task in tasks.items()
+        name: _TargetBuilder(task.kind, label_sets[name], task.score_range, limit)
+        for name, task in tasks.items()
     }
-    truncated = words_lost = 0
+    truncated = words_lost = count = 0
+    partners = FlatBuilder(np.int64, limit)
+    paired = False
+    # The second sentence of a pair is a row of its own, behind its chunk's records.
     for chunk in _chunks(records):
+        others = [_partner(record) for record in chunk if len(record.texts) > 1]
+        numbers = np.cumsum([len(record.texts) > 1 for record in chunk]) + count + len(chunk) - 1
+        partners.extend(
+            [n if len(r.texts) > 1 else -1 for r, n in zip(chunk, numbers, strict=True)]
+        )
+        partners.extend([-1] * len(others))
+        paired |= bool(others)
+        chunk = [*chunk, *others]
+        count += len(chunk)
         encodings = []
         for encoding in tokenizer.encode_batch([record.text for record in chunk]):
             kept, lost = truncate(encoding, max_length)
@@ -183,6 +213,7 @@ def build_dataset(
         places.extend([_place(record) for record in chunk])
         for name, builder in targets.items():
             builder.extend(name, chunk, encodings)
+    rows = partners.finish()
     dataset = Dataset(
         source,
         tokens.finish(),
@@ -191,10 +222,22 @@ def build_dataset(
         places.finish(),
         truncated,
         words_lost,
+        rows if paired else None,
     )
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")
     return dataset
+
+
+def _partner(record: Record) -> Record:
+    """Make an unlabelled record of the second sentence of a pair."""
+    _, text, *more = record.texts
+    if more:
+        raise DataError(
+            "two tasks have different second sentences", where=record.where,
+            expected="one pair a record",
+        )  # fmt: skip
+    return Record(text, None, {}, record.where)
 
 
 def _place(record: Record) -> NDArray[np.int8]:
@@ -210,11 +253,15 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 class _TargetBuilder:
     """Collects one task's targets."""
 
-    def __init__(self, kind: str, labels: LabelSet, limit: int) -> None:
+    def __init__(
+        self, kind: str, labels: LabelSet, score_range: tuple[float, float], limit: int
+    ) -> None:
         self._kind = kind
         self._labels = labels
+        self._range = score_range
         self._labelled = FlatBuilder(np.int8, limit)
-        self._values = RaggedBuilder(np.int16 if len(labels) < 2**15 else np.int32, limit)
+        short = len(labels) < 2**15 and kind != "similarity"
+        self._values = RaggedBuilder(np.int16 if short else np.int32, limit)
 
     def extend(self, task: str, records: Sequence[Record], encodings: Sequence[Encoding]) -> None:
         rows = []
@@ -229,15 +276,18 @@ class _TargetBuilder:
         self._labelled.extend([record.labels.get(task) is not None for record in records])
         self._values.extend([np.asarray(row, np.int32) for row in rows])
 
-    def _row(self, label: str | tuple[str, ...] | tuple[Span, ...] | None, encoding: Encoding
-    ) -> list[int]:  # fmt: skip
+    def _row(self, label: Label | None, encoding: Encoding) -> list[int]:
+        if isinstance(label, Pair):
+            low, high = self._range
+            return [round(MILLION * (label.score - low) / (high - low))]
         if self._kind == "tagging":
             if label is None:
                 return [UNLABELLED] * len(encoding.word_tokens)
             assert isinstance(label, tuple)
             return word_tags([s for s in label if isinstance(s, Span)], encoding, self._labels)
         if self._kind == "multilabel":
-            return [self._labels.index(name) for name in label or () if isinstance(name, str)]
+            names = label if isinstance(label, tuple) else ()
+            return [self._labels.index(name) for name in names if isinstance(name, str)]
         return [UNLABELLED if label is None else self._labels.index(str(label))]
 
     def finish(self) -> TaskTargets:

@@ -29,6 +29,14 @@ class Span:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The second sentence of a pair, and how similar people found the two."""
+
+    text: str
+    score: float
+
+
 class Scheme(str, Enum):
     """How tags make entities."""
 

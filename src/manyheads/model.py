@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from manyheads.decoding import SIMILARITY
 from manyheads.encoder import Encoder
 from manyheads.heads import Features, Head
 
@@ -61,9 +62,14 @@ class MultiTaskModel(nn.Module):
         assert isinstance(head, Head)
         return head
 
+    @property
+    def answering(self) -> list[str]:
+        """The tasks that say something of a single sentence: all but those of scored pairs."""
+        return [name for name in self.heads if self.head(name).kind != SIMILARITY]
+
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
         """Run the encoder once and gather what the heads of `tasks` (default: all) read."""
-        names = self.heads if tasks is None else tasks
+        names = self.answering if tasks is None else tasks
         mixes = any(self.head(task).reads_all_layers for task in names)
         encoded = self.encoder(inputs.input_ids, inputs.attention_mask, all_layers=mixes)
         return Features(
@@ -76,13 +82,14 @@ class MultiTaskModel(nn.Module):
         )
 
     def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Answer some tasks (default: all) from one encoder pass.
+        """Answer some tasks (default: all that answer anything) from one encoder pass.
 
         Returns:
             By task name the head's logits, float32: [B, L] for sentence heads, [B, W, L] for
-            tagging; and under `embedding` the sentence embedding [B, H].
+            tagging, [B, H] sentence vectors for scored pairs; and under `embedding` the sentence
+            embedding [B, H].
         """
-        names = list(self.heads) if tasks is None else list(tasks)
+        names = self.answering if tasks is None else list(tasks)
         features = self.features(inputs, names)
         outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in names}
         outputs[EMBEDDING] = self.encoder.embed(features.sentence)

@@ -15,6 +15,7 @@ _KINDS = {
     "classification": "text-classification",
     "multilabel": "text-classification",
     "tagging": "token-classification",
+    "similarity": "sentence-similarity",
 }
 
 _TEMPLATE = """\
@@ -158,6 +159,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _labels(labels: Sequence[str]) -> str:
     shown = ", ".join(_cell(label) for label in labels[:MAX_LABELS])
+    if not labels:
+        return "scored pairs"
     return shown if len(labels) <= MAX_LABELS else f"{shown}, ... ({len(labels)} in all)"
 
 

@@ -154,13 +154,14 @@ class Predictor:
         Args:
             texts: what to predict for.
             embed: whether to give the embedding as well.
-            tasks: the tasks to answer; default, all.
+            tasks: the tasks to answer; default, all. A task of scored pairs answers nothing for a
+                single text: it is in the embedding.
             when_empty: a text without words (empty, or only white space and the like) either
                 gets a prediction that says so, without labels, or is refused.
 
         Raises:
             RequestError: a text is not a string or list of strings, or is refused as empty; or a
-                task is unknown.
+                task is unknown or of scored pairs.
         """
         return list(self.predict_stream(texts, embed=embed, tasks=tasks, when_empty=when_empty))
 
@@ -201,17 +202,24 @@ class Predictor:
                 yield from self._predictions(work, specs, embed)
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
+        answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
-            return list(self.specs)
-        names = [spec.name for spec in self.specs]
+            return answering
+        names = [spec.name for spec in answering]
         for task in tasks:
+            if any(spec.name == task for spec in self.specs) and task not in names:
+                raise RequestError(
+                    f"task {shorten(task)} scores pairs and says nothing of a single text",
+                    expected=f"one of: {listing(names)}" if names else "",
+                    fix="What it trained is the embedding: ask for that (--embed).",
+                )
             if task not in names:
                 raise RequestError(
                     f"task {shorten(task)} is not one of the model's{nearest(str(task), names)}",
                     expected=f"one of: {listing(names)}",
                     fix="Ask for a task that the model was trained on.",
                 )
-        return [spec for spec in self.specs if spec.name in tasks]
+        return [spec for spec in answering if spec.name in tasks]
 
     # -------------------------------------------------------------------- from texts to windows
 

@@ -143,6 +143,8 @@ def two_lines(prediction: Prediction) -> str:
     if prediction.empty:
         return "\n".join([*lines, "In words: the text has no words"])
     words = [f"{name}: {_words(result)}" for name, result in prediction.results.items()]
+    if not words:
+        words.append("the model has an embedding for it, and no labels")
     if prediction.windows > 1:
         words.append(f"a long text, read in {prediction.windows} windows")
     return "\n".join([*lines, f"In words: {'; '.join(words)}"])

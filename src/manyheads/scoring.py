@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyheads.decoding import TaskSpec
-from manyheads.labels import Scheme, Span, spans_of, tags_of
+from manyheads.labels import Pair, Scheme, Span, spans_of, tags_of
 from manyheads.metrics import (
     NO_ANSWER,
     UNKNOWN,
@@ -21,12 +22,13 @@ from manyheads.metrics import (
     frame_accuracy,
     multilabel_counts,
     multilabel_metrics,
+    similarity_metrics,
     tagging_counts,
     tagging_metrics,
 )
 from manyheads.predict import Predictor
 from manyheads.records import Record
-from manyheads.results import MultilabelResult, Result, TaggingResult
+from manyheads.results import ClassResult, MultilabelResult, Prediction, Result, TaggingResult
 from manyheads.statistics import Ratio
 
 _CHUNK = 4096
@@ -40,17 +42,26 @@ class TaskOutcomes:
     gold: list[Any] = field(default_factory=list)
     predicted: list[Any] = field(default_factory=list)
 
-    def add(self, record: Record, result: Result) -> bool:
-        """Add a labelled record; tell whether the prediction is right altogether."""
+    def add(self, record: Record, result: Result | float) -> bool | None:
+        """Add a labelled record; tell whether the prediction is right altogether.
+
+        Of the similarity of a pair nobody can say that it is right: None.
+        """
         label = record.labels[self.spec.name]
+        if isinstance(label, Pair):
+            self.gold.append(label.score)
+            self.predicted.append(result)
+            return None
         gold: object
         predicted: object
         if isinstance(result, TaggingResult):
             gold, predicted = _tags(self.spec, record, label, result)
         elif isinstance(result, MultilabelResult):
-            gold = frozenset(self._index(str(name)) for name in label)
+            names = label if isinstance(label, tuple) else ()
+            gold = frozenset(self._index(str(name)) for name in names)
             predicted = frozenset(one.id for one in result.labels)
         else:
+            assert isinstance(result, ClassResult)
             gold = self._index(str(label))
             predicted = NO_ANSWER if result.id is None else result.id
         self.gold.append(gold)
@@ -62,6 +73,8 @@ class TaskOutcomes:
 
     def metrics(self) -> TaskMetrics:
         """Reduce the outcomes to the metrics of the task's kind."""
+        if not self.spec.answers:
+            return similarity_metrics(self.gold, self.predicted)
         if self.spec.scheme is not None:
             return tagging_metrics(self.gold, self.predicted, self.spec.scheme)
         if self.spec.threshold is not None:
@@ -88,7 +101,8 @@ class Outcomes:
 
     tasks: dict[str, TaskOutcomes]
     correct: dict[str, list[bool | None]]
-    """By task and record whether all of it is right; None where the record is unlabelled."""
+    """By task and record whether all of it is right; None where the record is unlabelled or a pair
+    of sentences."""
     records: int = 0
 
     def evaluation(self) -> Evaluation:
@@ -124,12 +138,40 @@ def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[
 
 def _predicted(
     predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
-) -> Iterator[tuple[Record, Mapping[str, Result]]]:
+) -> Iterator[tuple[Record, Mapping[str, Result | float]]]:
+    """Yield records with each task's result; of a task of pairs, the cosine of their embeddings."""
+    specs = [spec for spec in predictor.specs if spec.name in tasks]
+    answering = [spec.name for spec in specs if spec.answers]
+    pairs = [spec.name for spec in specs if not spec.answers]
     iterator = iter(records)
     while chunk := list(islice(iterator, _CHUNK)):
-        predictions = predictor.predict([record.text for record in chunk], tasks=tasks)
-        for record, prediction in zip(chunk, predictions, strict=True):
-            yield record, prediction.results
+        texts = [record.text for record in chunk]
+        predictions = predictor.predict(texts, tasks=answering, embed=bool(pairs))
+        cosines = [_cosines(predictor, name, chunk, predictions) for name in pairs]
+        for i, (record, prediction) in enumerate(zip(chunk, predictions, strict=True)):
+            similar = {name: row[i] for name, row in zip(pairs, cosines, strict=True) if i in row}
+            yield record, {**prediction.results, **similar}
+
+
+def _cosines(
+    predictor: Predictor, task: str, records: Sequence[Record], firsts: Sequence[Prediction]
+) -> dict[int, float]:
+    """Embed the second sentences of pairs; returns by the record's number the pair's cosine."""
+    labels = {i: record.labels.get(task) for i, record in enumerate(records)}
+    pairs = {i: label for i, label in labels.items() if isinstance(label, Pair)}
+    seconds = predictor.predict([pair.text for pair in pairs.values()], tasks=[], embed=True)
+    cosines = {}
+    for i, second in zip(pairs, seconds, strict=True):
+        one, other = firsts[i].embedding, second.embedding
+        # A text without words has no embedding, and is similar to nothing.
+        cosines[i] = 0.0 if one is None or other is None else cosine(one, other)
+    return cosines
+
+
+def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the cosine of two vectors; 0 where one of them is zero."""
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(one @ other) / norms if norms else 0.0
 
 
 def _tags(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,12 +12,14 @@ from manyheads.config import Config
 from manyheads.dataset import Dataset, build_dataset
 from manyheads.errors import DataError, listing
 from manyheads.labels import LabelSet
-from manyheads.readers import is_dataset_name, read_rows
+from manyheads.readers import Row, is_dataset_name, read_rows
 from manyheads.records import (
+    SECOND_TEXT,
     Record,
     RecordParser,
     discover_labels,
     read_records,
+    read_second_text,
     unseen_labels,
 )
 from manyheads.storage import sha256
@@ -113,15 +115,23 @@ def load_training_data(
 
 
 def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
-    """Read and tokenise unlabelled sentences: the lines of a .txt, or any records' texts.
+    """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
 
     Raises:
         DataError: they cannot be read.
     """
     has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
+    rows = read_rows(path, format="text" if has_lines else None)
+    return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length)
+
+
+def _texts(rows: Iterable[Row]) -> Iterator[Record]:
+    """Make an unlabelled record of every sentence, both sentences of a pair among them."""
     parse = RecordParser({}, {})
-    records = (parse(row) for row in read_rows(path, format="text" if has_lines else None))
-    return build_dataset(records, path, {}, {}, tokenizer, max_length)
+    for row in rows:
+        yield parse(row)
+        if row.fields.get(SECOND_TEXT) is not None:
+            yield Record(read_second_text(row), None, {}, row.where)
 
 
 def _read_validation(

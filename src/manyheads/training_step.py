@@ -88,7 +88,8 @@ def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
     for part in step.parts:
         source = run.data.sources[part.source]
         dataset = run.data.datasets[source.dataset]
-        for rows in part.batches:
+        for drawn in part.batches:
+            rows = dataset.with_partners(drawn)
             inputs = dataset.inputs(rows, run.model.encoder.pad_id)
             width = inputs.word_tokens.shape[1]
             targets = {task: dataset.targets[task].collate(rows, width) for task in source.tasks}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyheads.labels import Span
+from manyheads.labels import Pair, Span
 from manyheads.records import Label, Record
 
 _NONE = -1
@@ -53,7 +53,8 @@ class CopyFinder:
         """Remember a record."""
         self._files.append(file)
         self._lines.append(line)
-        self._texts.append(hash(" ".join(record.text.split())))
+        # A pair is the copy of another where both of its sentences are.
+        self._texts.append(hash("\n".join(" ".join(text.split()) for text in record.texts)))
         for task, column in self._labels.items():
             label = record.labels.get(task)
             column.append(0 if label is None else _hash(label, record.text))
@@ -124,7 +125,7 @@ def _elsewhere(first_in: Mapping[int, int], file: int) -> int:
 
 def _hash(label: Label, text: str) -> int:
     """Hash a label, entities by their text: white space elsewhere moves their offsets."""
-    if isinstance(label, str):
+    if isinstance(label, str | Pair):
         value = hash(label)
     elif label and isinstance(label[0], Span):
         spans = [item for item in label if isinstance(item, Span)]

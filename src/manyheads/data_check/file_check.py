@@ -17,7 +17,7 @@ from manyheads.config import TaskConfig
 from manyheads.data_check.data_report import Findings, Kind
 from manyheads.data_check.tag_starts import TagStarts
 from manyheads.errors import DataError, listing, shorten
-from manyheads.labels import LabelSet, Span
+from manyheads.labels import LabelSet, Pair, Span
 from manyheads.readers import Row, read_rows
 from manyheads.records import LabelCollector, Record, RecordParser, label_names
 from manyheads.records.label_readers import index_order
@@ -131,7 +131,7 @@ class FileCheck:
             names = label_names(label)
             counts = self.counts[name]
             counts.labelled += 1
-            counts.with_label += bool(names)
+            counts.with_label += bool(names) or isinstance(label, Pair)
             counts.labels.update(names)
         if self.tasks and not record.labels:
             fields = [field for task in self.tasks.values() for field in task.fields]
@@ -281,7 +281,7 @@ def _spans(record: Record) -> list[tuple[str, Span]]:
     return [
         (task, item)
         for task, label in record.labels.items()
-        if not isinstance(label, str)
+        if isinstance(label, tuple)
         for item in label
         if isinstance(item, Span)
     ]

@@ -25,11 +25,18 @@ from manyheads.decoding.tag_sequences import (
     marginals,
     tag_rules,
 )
-from manyheads.decoding.task_spec import CLASSIFICATION, MULTILABEL, TAGGING, TaskSpec
+from manyheads.decoding.task_spec import (
+    CLASSIFICATION,
+    MULTILABEL,
+    SIMILARITY,
+    TAGGING,
+    TaskSpec,
+)
 
 __all__ = [
     "CLASSIFICATION",
     "MULTILABEL",
+    "SIMILARITY",
     "TAGGING",
     "Decoded",
     "Floats",

@@ -12,11 +12,14 @@ from manyheads.labels import LabelSet, Scheme, TagSet
 Decoder = Literal["linear", "crf"]
 
 CLASSIFICATION, MULTILABEL, TAGGING = "classification", "multilabel", "tagging"
+SIMILARITY = "similarity"
+"""The kind that says nothing of a single sentence: pairs train and score the embedding."""
 
 OWN_FIELDS: Mapping[str, tuple[str, ...]] = {
     CLASSIFICATION: (),
     MULTILABEL: ("threshold",),
     TAGGING: ("scheme", "decoder"),
+    SIMILARITY: (),
 }
 """The fields of each kind besides name, kind and labels."""
 
@@ -27,7 +30,8 @@ class TaskSpec:
 
     Args:
         name: the task's name, unique in its model.
-        kind: "classification", "multilabel", "tagging" or a kind of a head registered elsewhere.
+        kind: "classification", "multilabel", "tagging", "similarity" or a kind of a head
+            registered elsewhere.
         labels: label names in the order of the logits.
         scheme: tagging only: what the tags mean.
         decoder: tagging only: whether learned transitions are used ("crf") or none ("linear").
@@ -58,12 +62,19 @@ class TaskSpec:
             raise self._error(f"decoder {shorten(self.decoder)}", expected='"linear" or "crf"')
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise self._error(f"threshold {self.threshold}", expected="a number from 0 to 1")
-        if self.kind in OWN_FIELDS and not self.labels:
+        if self.kind == SIMILARITY and self.labels:
+            raise self._error(f"labels {listing(self.labels)}", expected="none: pairs have scores")
+        if self.kind in OWN_FIELDS and self.kind != SIMILARITY and not self.labels:
             raise self._error("no labels", expected="at least one")
         try:
             self.label_set()
         except DataError as error:
             raise self._error(error.found, expected=error.expected) from None
+
+    @property
+    def answers(self) -> bool:
+        """Whether the task says something of a single sentence, beside its embedding."""
+        return self.kind != SIMILARITY
 
     def label_set(self) -> LabelSet | TagSet:
         """Return the task's labels as the set that data are read with."""

@@ -192,6 +192,7 @@ class Gate:
         self._metric = {
             spec.name: main_metric(spec.kind, spec.scheme or Scheme.BIO) for spec in predictor.specs
         }
+        self._answering = [spec.name for spec in predictor.specs if spec.answers]
         self._outcomes = score(predictor, sets)
         self._reference_rate = self._rate(make_predictor(reference), rounds=1)
         unlabelled = [
@@ -229,7 +230,9 @@ class Gate:
         comparer = _Comparer(narrowed(backend), self._recorder.outputs)
         outcomes = score(self._make_predictor(comparer), self._sets)
         heads = {
-            task: self._head(task, outcomes, comparer.differences[task]) for task in self._metric
+            # A task of pairs has no logits of its own: the embeddings are compared.
+            task: self._head(task, outcomes, comparer.differences.get(task, _Differences()))
+            for task in self._metric
         }
         cosines = np.concatenate(comparer.cosines)
         mates, alone = self._batch_mates(backend)
@@ -264,7 +267,7 @@ class Gate:
             reference=_value(reference.metrics(), metric),
             exported=_value(exported.metrics(), metric),
             decisions=len(reference.predicted),
-            changed=sum(before != after for before, after in pairs),
+            changed=sum(before != after for before, after in pairs if task in self._answering),
             max_logit_difference=differences.largest,
             mean_logit_difference=differences.total / max(1, differences.count),
         )
@@ -299,13 +302,13 @@ class Gate:
             sentences=len(texts),
             changed={
                 task: sum(_answer(one, task) != _answer(other, task) for one, other in pairs)
-                for task in self._metric
+                for task in self._answering
             },
             max_score_difference=max(
                 (
                     abs(a - b)
                     for one, other in pairs
-                    for task in self._metric
+                    for task in self._answering
                     for a, b in _scores(one, other, task)
                 ),
                 default=0.0,

@@ -7,6 +7,7 @@ from manyheads.errors import ModelError, listing, nearest, shorten
 from manyheads.heads.base import IGNORE, EncoderShape, Features, Head
 from manyheads.heads.classification import ClassificationHead
 from manyheads.heads.multilabel import MultilabelHead
+from manyheads.heads.similarity import SimilarityHead
 from manyheads.heads.tagging import TaggingHead
 from manyheads.labels import LabelSet
 
@@ -18,6 +19,7 @@ __all__ = [
     "Features",
     "Head",
     "MultilabelHead",
+    "SimilarityHead",
     "TaggingHead",
     "make_head",
 ]
@@ -26,6 +28,7 @@ HEADS: dict[str, type[Head]] = {
     ClassificationHead.kind: ClassificationHead,
     MultilabelHead.kind: MultilabelHead,
     TaggingHead.kind: TaggingHead,
+    SimilarityHead.kind: SimilarityHead,
 }
 
 

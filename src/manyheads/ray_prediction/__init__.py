@@ -146,4 +146,5 @@ def _specs(
     """Load the model here first: what is wrong with it is told at once, and by it itself."""
     predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
     predictor.predict([], tasks=tasks)
-    return [spec for spec in predictor.specs if tasks is None or spec.name in tasks]
+    specs = [spec for spec in predictor.specs if spec.answers]
+    return [spec for spec in specs if tasks is None or spec.name in tasks]

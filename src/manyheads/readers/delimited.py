@@ -1,8 +1,9 @@
-"""CSV and TSV with a header."""
+"""CSV and TSV with a header; scored pairs of sentences also without one."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ from manyheads.readers.row import Row, Source
 from manyheads.readers.text_lines import Line, read_lines
 
 TEXT_COLUMNS = ("text", "tokens")
+
+PAIR_COLUMNS = ("text", "text2", "score")
+"""The columns of a file that has no header and begins with a pair of texts and a number, as the STS
+benchmark does."""
 
 
 def read_csv(source: Source) -> Iterator[Row]:
@@ -38,6 +43,8 @@ def _read_delimited(source: Source, delimiter: str) -> Iterator[Row]:
         line = lines.begin()
         try:
             cells = next(reader)
+            if header is None and _is_pair(cells):
+                header = list(PAIR_COLUMNS)
             if header is None:
                 header = _header(cells, at(source.name, line), delimiter)
             elif cells:
@@ -86,6 +93,16 @@ class _CountedLines(Iterator[str]):
         return line
 
 
+def _is_pair(cells: Sequence[str]) -> bool:
+    """Tell whether a first line is no header but a scored pair: no column is called by a number."""
+    if len(cells) != len(PAIR_COLUMNS) or any(cell.strip() in TEXT_COLUMNS for cell in cells):
+        return False
+    try:
+        return math.isfinite(float(cells[2])) and bool(cells[0].strip() and cells[1].strip())
+    except ValueError:
+        return False
+
+
 def _header(cells: Sequence[str], where: str, delimiter: str) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -119,7 +136,7 @@ def _fields(header: Sequence[str], cells: Sequence[str], name: str, line: int) -
             fix="Quote cells that have separators or line breaks in them.",
         )
     fields: dict[str, Any] = {
-        key: cell or (cell if key in TEXT_COLUMNS else None)
+        key: cell or (cell if key in ("text", "text2", "tokens") else None)
         for key, cell in zip(header, cells, strict=True)
     }
     tokens = fields.get("tokens")

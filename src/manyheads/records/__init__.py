@@ -11,9 +11,10 @@ from manyheads.records.discovery import (
     unseen_labels,
 )
 from manyheads.records.parsing import RecordParser, parse_row, read_records
-from manyheads.records.record import Label, Record, read_text
+from manyheads.records.record import SECOND_TEXT, Label, Record, read_second_text, read_text
 
 __all__ = [
+    "SECOND_TEXT",
     "Label",
     "LabelCollector",
     "Paths",
@@ -24,6 +25,7 @@ __all__ = [
     "label_names",
     "parse_row",
     "read_records",
+    "read_second_text",
     "read_text",
     "unseen_labels",
 ]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from manyheads.config import TaskConfig
 from manyheads.errors import DataError, listing
-from manyheads.labels import OUTSIDE, LabelSet, TagSet, WordSpan
+from manyheads.labels import OUTSIDE, LabelSet, Pair, TagSet, WordSpan
 from manyheads.readers import Row, read_rows
 from manyheads.records.label_sets import Found, decide_classes, decide_tags, raise_error
 from manyheads.records.raw_labels import (
@@ -17,6 +17,7 @@ from manyheads.records.raw_labels import (
     labelled_field,
     read_class,
     read_classes,
+    read_pair,
     read_tags,
 )
 from manyheads.records.record import Label, Record, read_text
@@ -81,7 +82,9 @@ class LabelCollector:
             return
         self._labelled += 1
         value, where, found = row.fields[field], row.where, self._found
-        if self._config.kind == "tagging":
+        if self._config.kind == "similarity":
+            read_pair(row, field, self._config.score_range)
+        elif self._config.kind == "tagging":
             raw = read_tags(value, field, text, tokens, where)
             if isinstance(raw, NamedTags):
                 self._note(raw.tags, found.names, where)
@@ -114,6 +117,8 @@ class LabelCollector:
         """
         if not self._labelled:
             raise self._no_label(paths, f"none of {self._records} records has {self._wanted()}")
+        if self._config.kind == "similarity":
+            return LabelSet(())
         if self._config.kind == "tagging":
             if not (
                 self._found.types or self._found.indices or self._found.names.keys() - {OUTSIDE}
@@ -162,7 +167,12 @@ def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Cou
 
 
 def label_names(label: Label) -> list[str]:
-    """Return the names in a record's label of a task: its class, classes, or types of its spans."""
+    """Return the names in a record's label of a task: its class, classes, or types of its spans.
+
+    A pair of sentences has a score and no name.
+    """
+    if isinstance(label, Pair):
+        return []
     if isinstance(label, str):
         return [label]
     return [item if isinstance(item, str) else item.label for item in label]

@@ -10,7 +10,7 @@ from manyheads.errors import DataError
 from manyheads.labels import LabelSet
 from manyheads.readers import Row, read_rows
 from manyheads.records.label_readers import label_reader
-from manyheads.records.raw_labels import labelled_field
+from manyheads.records.raw_labels import labelled_field, read_pair
 from manyheads.records.record import Label, Record, read_text
 
 
@@ -93,6 +93,8 @@ class RecordParser:
         labels: dict[str, Label] = {}
         for name, task, read in self._tasks:
             field = labelled_field(row, task)
-            if field is not None:
+            if field is not None and task.kind == "similarity":
+                labels[name] = read_pair(row, field, task.score_range)
+            elif field is not None:
                 labels[name] = read(row.fields[field], field, text, tokens, where)
         return Record(text, tokens, labels, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,9 +10,9 @@ from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.errors import DataError, shorten
-from manyheads.labels import OUTSIDE, Span, WordSpan
+from manyheads.labels import OUTSIDE, Pair, Span, WordSpan
 from manyheads.readers import Row
-from manyheads.records.record import is_encodable
+from manyheads.records.record import is_encodable, read_second_text
 
 MAX_LABEL_LENGTH = 256
 """Characters of the longest label name: more is a text in the wrong place, or an attack."""
@@ -155,6 +156,29 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
                 fix="Keep one of the two.",
             )
     return tuple(spans)
+
+
+def read_pair(row: Row, field: str, score_range: tuple[float, float]) -> Pair:
+    """Read the second sentence of a pair and its score, a number or a number in a table's cell.
+
+    Raises:
+        DataError: the score is not a number in the range, or there is no second sentence.
+    """
+    value = row.fields[field]
+    try:
+        # What is no number, and JSON's truth values, become the one that no range holds.
+        score = math.nan if type(value) is bool else float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    low, high = score_range
+    if not low <= score <= high:
+        raise DataError(
+            f"`{field}` is {shorten(value)}",
+            where=row.where,
+            expected=f"a number from {low:g} to {high:g}, the task's `score_range`",
+            fix="Correct the score, or state the range that the scores have.",
+        )
+    return Pair(read_second_text(row), score)
 
 
 def check_name(name: str, field: str, where: str) -> str:

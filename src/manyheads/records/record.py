@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from manyheads.errors import DataError, listing, nearest, shorten
-from manyheads.labels import Span, WordSpan
+from manyheads.labels import Pair, Span, WordSpan
 from manyheads.readers import Row
 
-Label = str | tuple[str, ...] | tuple[Span, ...]
-"""A class, any number of classes, or labelled spans, by the task's kind; always names."""
+Label = str | tuple[str, ...] | tuple[Span, ...] | Pair
+"""A class, any number of classes, or labelled spans, always by name; or the other sentence of a
+pair with its score. Which, the task's kind says."""
 
 TEXT_FIELDS = ("text", "tokens")
+SECOND_TEXT = "text2"
+"""The field of the second sentence of a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,12 @@ class Record:
     """By task; a task that is absent learns nothing from this record."""
     where: str
     """The record's place, for messages."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text, and the second ones of pairs."""
+        others = [label.text for label in self.labels.values() if isinstance(label, Pair)]
+        return (self.text, *dict.fromkeys(others))
 
 
 def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
@@ -43,13 +52,40 @@ def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
         if tokens is None:
             raise _no_text(row)
         return _joined(tokens, row)
+    text = _sound(text, "text", row)
+    return text, None if tokens is None else _found(tokens, text, row)
+
+
+def read_second_text(row: Row) -> str:
+    """Return the second sentence of a row that is a pair.
+
+    Raises:
+        DataError: there is none, or it is blank.
+    """
+    text = row.fields.get(SECOND_TEXT)
+    if text is None:
+        hint = next((h for f in row.fields if (h := nearest(f, [SECOND_TEXT]))), "")
+        raise DataError(
+            f"a score, but no `{SECOND_TEXT}` among the fields {listing(row.fields)}{hint}",
+            where=row.where,
+            expected=f"a pair: `text`, `{SECOND_TEXT}` and how similar they are",
+        )
+    return _sound(text, SECOND_TEXT, row)
+
+
+def _sound(text: Any, field: str, row: Row) -> str:
+    """Return a text if it is one.
+
+    Raises:
+        DataError: it is no string, blank, or not Unicode.
+    """
     if type(text) is not str:
-        raise DataError(f"`text` is {shorten(text)}", where=row.where, expected="a string")
+        raise DataError(f"`{field}` is {shorten(text)}", where=row.where, expected="a string")
     if not text or text.isspace():
         raise _blank(text, row)
     if not text.isascii() and not is_encodable(text):
-        raise _surrogate("text", text, row.where)
-    return text, None if tokens is None else _found(tokens, text, row)
+        raise _surrogate(field, text, row.where)
+    return text
 
 
 def is_encodable(text: str) -> bool:

@@ -73,7 +73,11 @@ def _labels(
             f"the {max_labels} most frequent labels; {len(total) - max_labels} more are not shown"
         )
     for summary, name in summaries:
-        some = "" if summary.kind == "classification" else f" ({summary.with_label:,} not empty)"
+        some = (
+            ""
+            if summary.kind in ("classification", "similarity")
+            else f" ({summary.with_label:,} not empty)"
+        )
         notes.append(f"{name}: {summary.labelled:,} labelled{some}, {summary.unlabelled:,} not")
     kind = summaries[0][0].kind
     return Section(f"{printable(task)}: {kind} labels", table, "\n".join(notes))
