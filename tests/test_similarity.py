@@ -211,9 +211,7 @@ def test_the_data_check_reads_pairs_and_tells_copies_of_both_sentences(tmp_path:
     ]
     path = write_records(tmp_path / "pairs.jsonl", records)
     report = check_data([str(path)], {"likeness": TASK})
-    kinds = [
-        (finding.kind.value, finding.where.rpartition(":")[2]) for finding in report.findings
-    ]
+    kinds = [(finding.kind.value, finding.where.rpartition(":")[2]) for finding in report.findings]
     assert sorted(kinds) == [("broken record", "4"), ("contradiction", "3")]
     (file,) = report.files
     assert (file.tasks["likeness"].labelled, file.tasks["likeness"].labels) == (3, {})
