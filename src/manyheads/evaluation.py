@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
+from manyheads.drift import measure_drift
 from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
 from manyheads.loading import LoadedModel, load_model
-from manyheads.metrics import Evaluation
+from manyheads.metrics import DriftMetrics, Evaluation
 from manyheads.records import read_records, unseen_labels
 from manyheads.scoring import Outcomes, score
 
@@ -27,10 +28,13 @@ class EvaluationReport:
     evaluation: Evaluation
     outcomes: Outcomes
     """Gold labels and predictions, sentence by sentence."""
+    no_drift: str = ""
+    """Why it is not known how far the embedding has gone from the original encoder's."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `evaluate --json` writes."""
-        return {"model": self.model, "data": list(self.data), **self.evaluation}
+        found = {"model": self.model, "data": list(self.data), **self.evaluation}
+        return {**found, "drift": {"unknown": self.no_drift}} if self.no_drift else found
 
 
 def evaluate(
@@ -42,6 +46,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    drift: bool = True,
     warn: Callable[[str], None] = lambda text: None,
 ) -> EvaluationReport:
     """Score a model on labelled records.
@@ -54,6 +59,8 @@ def evaluate(
         device: see `manyheads.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
+        drift: whether to compare the embedding with that of the encoder that training began
+            with, on some of the records.
         warn: takes what the user should know but that does not stop the evaluation.
 
     Raises:
@@ -94,7 +101,15 @@ def evaluate(
                 expected=f"labels in the field {' or '.join(chosen[name].fields)}",
                 fix="Evaluate another file, or only the tasks that it has labels for (--task).",
             )  # fmt: skip
-    return EvaluationReport(loaded.path, tuple(files), outcomes.evaluation(), outcomes)
+    evaluation = outcomes.evaluation()
+    moved: DriftMetrics | str = "it was not asked for"
+    if drift:
+        records = [record for some, _ in sets for record in some]
+        moved = measure_drift(loaded.predictor, loaded.config, records, threads)
+    if not isinstance(moved, str):
+        evaluation["drift"] = moved
+    reason = moved if isinstance(moved, str) else ""
+    return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason)
 
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:

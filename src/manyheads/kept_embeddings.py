@@ -15,6 +15,7 @@ Axes: N sentences, B the sentences of a batch, H hidden.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -69,7 +70,8 @@ class KeptEmbeddings:
         self._targets = [embeddings(original, dataset) for dataset in data.datasets]
         self._texts = data.texts
         self._seed = seed
-        self._pass, self._batches = -1, list[NDArray[np.int64]]()
+        self._round = -1
+        self._batches: Sequence[NDArray[np.int64]] = ()
         if data.texts is not None:
             self._text_targets = embeddings(original, data.texts)
             rows = np.arange(len(data.texts))
@@ -114,10 +116,9 @@ class KeptEmbeddings:
 
     def _drawn(self, step: int) -> NDArray[np.int64]:
         """Return the sentences of a step: all are seen once before one is seen again."""
-        count = -(-len(self._source.rows) // self._source.batch_size)
-        round_, number = divmod(step, count)
-        if round_ != self._pass:
-            self._pass = round_
+        round_, number = divmod(step, self._source.batches)
+        if round_ != self._round:
+            self._round = round_
             self._batches = draw_batches(self._source, self._seed, round_)
         return self._batches[number]
 

@@ -145,6 +145,14 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     ]
     if isinstance(metrics.get("frame_accuracy"), float):
         rows.append(["all", "frame accuracy", f"{metrics['frame_accuracy']:.4f}"])
+    drift = metrics.get("drift")
+    if isinstance(drift, Mapping):
+        names = {"cosine": "cosine", "similarity_correlation": "correlation of similarities"}
+        rows += [
+            ["the embedding, against that of before training", name, f"{drift[key]:.4f}"]
+            for key, name in names.items()
+            if isinstance(drift.get(key), float)
+        ]
     if not rows:
         return "None were recorded."
     records = metrics.get("records")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.decoding import TaskSpec
-from manyheads.labels import Pair, Scheme, Span, spans_of, tags_of
+from manyheads.labels import Pair, Scheme, spans_of, tags_of
 from manyheads.metrics import (
     NO_ANSWER,
     UNKNOWN,
@@ -55,7 +55,7 @@ class TaskOutcomes:
         gold: object
         predicted: object
         if isinstance(result, TaggingResult):
-            gold, predicted = _tags(self.spec, record, label, result)
+            gold, predicted = _tags(self.spec, record, result)
         elif isinstance(result, MultilabelResult):
             names = label if isinstance(label, tuple) else ()
             gold = frozenset(self._index(str(name)) for name in names)
@@ -174,13 +174,10 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(one @ other) / norms if norms else 0.0
 
 
-def _tags(
-    spec: TaskSpec, record: Record, label: object, result: TaggingResult
-) -> tuple[list[str], list[str]]:
+def _tags(spec: TaskSpec, record: Record, result: TaggingResult) -> tuple[list[str], list[str]]:
     """Put gold and predicted labels on the record's own tokens, or else on the words found."""
     scheme = spec.scheme or Scheme.BIO
     words = [(token.start, token.end) for token in result.tokens]
     tokens = record.tokens if record.tokens is not None else words
-    spans = [span for span in label if isinstance(span, Span)] if isinstance(label, tuple) else []
     predicted = spans_of([token.tag for token in result.tokens], words, scheme)
-    return tags_of(spans, tokens, scheme), tags_of(predicted, tokens, scheme)
+    return tags_of(record.spans(spec.name), tokens, scheme), tags_of(predicted, tokens, scheme)

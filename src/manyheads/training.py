@@ -18,6 +18,7 @@ from manyheads.batching import Step
 from manyheads.config import Config
 from manyheads.errors import ManyheadsError, listing
 from manyheads.interrupts import Interrupted, Stopped, StopRequest
+from manyheads.kept_embeddings import HELD
 from manyheads.labels import Scheme
 from manyheads.metrics import Evaluation, main_metric
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
@@ -236,6 +237,11 @@ def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter
             for tallies in (state.since_log, state.this_epoch):
                 tallies.setdefault(task, Tally()).add(value, part.records, tokens)
             reporter.step(task, value, part.records, tokens, steps=int(first), shared=number > 0)
+    if HELD in losses:
+        value = float(losses[HELD])
+        for tallies in (state.since_log, state.this_epoch):
+            tallies.setdefault(HELD, Tally()).add(value, step.records, 0)
+        reporter.step(HELD, value, step.records, 0, steps=0, shared=True)
 
 
 def log_step(run: Run, log: MetricsLog) -> None:

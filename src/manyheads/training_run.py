@@ -34,6 +34,7 @@ from manyheads.checkpoint import (
 )
 from manyheads.config import Config
 from manyheads.devices import Compute, choose_compute
+from manyheads.drift import REFERENCE, Reference
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
@@ -111,6 +112,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     kept: KeptEmbeddings | None = None
     """Holds the sentence embedding near the original's, where that is asked for."""
+    reference: Reference | None = None
+    """The original's embeddings of some validation sentences, to measure how far it goes."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -134,7 +137,10 @@ class Run:
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
         predictor.backend = _Watched(predictor.backend, before_batch)
         sets = [(part.records, part.tasks) for part in self.data.validation]
-        return score(predictor, sets).evaluation()
+        evaluation = score(predictor, sets).evaluation()
+        if self.reference is not None:
+            evaluation["drift"] = self.reference.drift(predictor)
+        return evaluation
 
     def save_is_due(self) -> bool:
         """Tell whether a checkpoint inside the epoch is due at this step."""
@@ -177,6 +183,7 @@ class Run:
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
                 **({} if self.kept is None else {ORIGINAL: self.kept.original}),
+                **({} if self.reference is None else {REFERENCE: self.reference.to_dict()}),
             },
             epoch=self.state.epoch,
             step=self.state.step,
@@ -195,6 +202,7 @@ class Run:
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
+        self.reference = Reference.from_dict(training.get(REFERENCE))
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
         """Write the model as it is to the folder of the best one, or of the best for a task."""
@@ -243,6 +251,11 @@ def prepare_run(
     if config.keep_embeddings is not None:
         say("Embedding all sentences with the original encoder, to hold the embedding there.")
     kept = KeptEmbeddings.of_run(config, data, encoder)
+    reference = None
+    if not found:
+        exact = replace(compute, precision="float32")
+        original = make_predictor(MultiTaskModel(encoder, {}), exact, tokenizer, max_length)
+        reference = Reference.of(original, [r for part in data.validation for r in part.records])
     torch.manual_seed(config.seed)
     heads = {
         name: make_head(task, data.label_sets[name], encoder.shape)
@@ -253,7 +266,8 @@ def prepare_run(
         keep_freed_memory()
         encoder.use_sparse_gradients()
     optimizer = AdamW(parameter_groups(model, config))
-    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, kept)
+    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, kept,
+              reference)  # fmt: skip
     tell_passes(run, say)
     if found:
         run.restore(found)

@@ -14,6 +14,8 @@ from manyheads.assembly import model_of_checkpoint, model_of_folder
 from manyheads.checkpoint import load_checkpoint
 from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.devices import Compute, choose_compute
+from manyheads.encoder import Encoder
+from manyheads.encoder_source import find_encoder
 from manyheads.errors import at
 from manyheads.model import ModelInputs, MultiTaskModel
 from manyheads.model_folder import load_model_folder
@@ -79,6 +81,25 @@ def make_predictor(
         normalize=model.encoder.pooling.normalize,
         token_budget=batch_tokens,
     )
+
+
+def original_predictor(config: Config, threads: int | None = None) -> Predictor:
+    """Make a predictor of embeddings alone around the encoder that a training run began with.
+
+    Nothing is downloaded for it.
+
+    Args:
+        config: of the run.
+        threads: processor threads; default, all cores there are.
+
+    Raises:
+        ModelError: the encoder is not on this machine, or damaged.
+    """
+    encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling, download=False))
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    compute = choose_compute("cpu", "float32", threads)
+    length = min(config.max_length, encoder.max_positions)
+    return make_predictor(MultiTaskModel(encoder, {}), compute, tokenizer, length)
 
 
 @dataclass(frozen=True)

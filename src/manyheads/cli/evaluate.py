@@ -46,10 +46,18 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = None,
     batch_tokens: BatchTokens = BATCH_TOKENS,
+    drift: Annotated[
+        bool,
+        typer.Option(
+            help="Compare the embedding with that of the encoder that training began with, on at "
+            "most 300 of the records."
+        ),
+    ] = True,
 ) -> None:
     """Precision, recall and F1 of each task on labelled data.
 
-    Also the frame accuracy: how often all tasks of a sentence are right.
+    Also the frame accuracy: how often all tasks of a sentence are right; and how far the sentence
+    embedding has gone from that of the encoder that training began with.
     """
     from manyheads.evaluation import evaluate as run
     from manyheads.report import evaluation_tables, show
@@ -62,8 +70,11 @@ def evaluate(
         device=device,
         threads=threads,
         batch_tokens=batch_tokens,
+        drift=drift,
         warn=lambda text: tell("warning", text),
     )
     write_json_to(json_file, report.to_json())
     if json_file != "-":
         show(evaluation_tables(report.evaluation))
+        if drift and report.no_drift:
+            tell("note", f"how far the embedding has gone is not known: {report.no_drift}")

@@ -19,7 +19,9 @@ from manyheads.metrics.classes import (
     multilabel_metrics,
 )
 from manyheads.metrics.correlation import (
+    DriftMetrics,
     SimilarityMetrics,
+    drift_metrics,
     pearson,
     similarity_metrics,
     spearman,
@@ -41,6 +43,7 @@ __all__ = [
     "UNKNOWN",
     "ClassificationMetrics",
     "Confusion",
+    "DriftMetrics",
     "Evaluation",
     "LabelReport",
     "MultilabelMetrics",
@@ -50,6 +53,7 @@ __all__ = [
     "TaskMetrics",
     "classification_counts",
     "classification_metrics",
+    "drift_metrics",
     "frame_accuracy",
     "main_metric",
     "multilabel_counts",
@@ -83,7 +87,12 @@ MAIN_METRIC: Mapping[str, str] = {
 """The one number that stands for a task of a kind."""
 
 
-class Evaluation(TypedDict):
+class _IfKnown(TypedDict, total=False):
+    drift: DriftMetrics
+    """How far the embedding has gone from the original encoder's."""
+
+
+class Evaluation(_IfKnown):
     """What `evaluate --json` writes: each task's metrics and the whole sentence's."""
 
     tasks: dict[str, TaskMetrics]

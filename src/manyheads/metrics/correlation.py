@@ -1,6 +1,6 @@
-"""Metrics of scores: how well predicted similarities agree with people's.
+"""Metrics of similarities: how well they agree with people's, or with those of another encoder.
 
-Arrays: P pairs.
+Axes: P pairs, N sentences, H hidden.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from manyheads.metrics.counts import Floats
 
 Numbers = Sequence[float] | NDArray[np.floating]
+Matrix = NDArray[np.float32]
+
+_DIGITS = 6
 
 
 class SimilarityMetrics(TypedDict):
@@ -21,6 +24,44 @@ class SimilarityMetrics(TypedDict):
 
     spearman: float
     pearson: float
+
+
+class DriftMetrics(TypedDict):
+    """How far the embeddings of some sentences are from those that another encoder gave them."""
+
+    cosine: float
+    """Mean over the sentences; 1 where nothing has changed."""
+    similarity_correlation: float
+    """Spearman's, of the similarities of each two sentences before and after."""
+    sentences: int
+
+
+def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetrics:
+    """Compare two encoders' embeddings of the same sentences.
+
+    Args:
+        before: [N, H].
+        after: [N, H], or of another length H: then no cosine can be taken, and it is 0.
+    """
+    first, second = _directions(before), _directions(after)
+    pairs = np.triu_indices(len(first), 1)
+    same_size = first.shape == second.shape
+    cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
+    # Rounded, so that the order of a matrix product's sums, which the number of threads decides,
+    # changes nothing.
+    similarities = [(some @ some.T)[pairs].round(_DIGITS) for some in (first, second)]
+    return {
+        "cosine": round(cosine, _DIGITS),
+        "similarity_correlation": round(spearman(*similarities), _DIGITS),
+        "sentences": len(first),
+    }
+
+
+def _directions(vectors: Floats | Matrix) -> Floats:
+    """Scale vectors to length one, in float64; zeros stay zeros."""
+    wide = np.asarray(vectors, np.float64)
+    directions: Floats = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return directions
 
 
 def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:

@@ -37,6 +37,12 @@ class Record:
         others = [label.text for label in self.labels.values() if isinstance(label, Pair)]
         return (self.text, *dict.fromkeys(others))
 
+    def spans(self, task: str) -> list[Span]:
+        """Return the labelled spans of a tagging task; none where the record says nothing."""
+        label = self.labels.get(task)
+        items = label if isinstance(label, tuple) else ()
+        return [item for item in items if isinstance(item, Span)]
+
 
 def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
     """Return the text of a row, and the characters of its tokens where it has any.

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from manyheads.metrics import Confusion, Evaluation, LabelReport
+from manyheads.metrics import Confusion, DriftMetrics, Evaluation, LabelReport
 
 MAX_CELL = 60
 MAX_LABELS = 40
@@ -142,6 +142,8 @@ def evaluation_tables(evaluation: Evaluation, *, max_labels: int = MAX_LABELS) -
     """
     tasks: Mapping[str, Mapping[str, Any]] = evaluation["tasks"]
     sections = [_overview(evaluation, tasks)]
+    if "drift" in evaluation:
+        sections.append(_drift(evaluation["drift"]))
     for name, metrics in tasks.items():
         reports = metrics.get("per_class", metrics.get("per_type"))
         if reports:
@@ -181,6 +183,16 @@ def _overview(evaluation: Evaluation, tasks: Mapping[str, Mapping[str, Any]]) ->
         f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
     )
     return Section(f"Evaluation of {evaluation['records']:,} records", table, "\n".join(notes))
+
+
+def _drift(drift: DriftMetrics) -> Section:
+    table = make_table([], ["cosine", "similarity correlation"])
+    table.add_row(share(drift["cosine"]), share(drift["similarity_correlation"]))
+    note = (
+        f"of {drift['sentences']:,} sentences: the mean cosine with their vectors of before, and "
+        "the rank correlation of their similarities; 1 where nothing has changed"
+    )
+    return Section("The embedding, against the encoder that training began with", table, note)
 
 
 def _labels(task: str, reports: Mapping[str, LabelReport], limit: int) -> Section:
