@@ -48,7 +48,8 @@ def test_the_latest_checkpoint_of_a_run_is_scored_on_the_validation_files(
     assert [Path(path).name for path in report.data] == ["intents.jsonl", "tags.jsonl"]
     assert as_json(report.evaluation) == as_json(trained.history[1]["metrics"])
     assert report.evaluation["records"] == 12
-    assert report.to_json().keys() == {"model", "data", "tasks", "frame_accuracy", "records"}
+    keys = {"model", "data", "tasks", "frame_accuracy", "records", "drift"}
+    assert report.to_json().keys() == keys
 
 
 def test_the_best_model_scores_as_it_did_when_it_was_chosen(trained: TrainResult) -> None:
