@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from manyheads.api import evaluate, load
+from manyheads.api import compare, evaluate, load
 from manyheads.config import TaskConfig, load_config
 from manyheads.data_check import check_data
 from manyheads.decoding import SIMILARITY, TaskSpec
@@ -241,6 +241,11 @@ def test_a_task_of_pairs_is_stored_without_labels(tmp_path: Path) -> None:
     assert TaskSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     with pytest.raises(ModelError, match="pairs have scores"):
         TaskSpec("likeness", SIMILARITY, ("a",))
+
+
+def test_a_correlation_is_not_compared_sentence_by_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="task likeness scores pairs of sentences"):
+        compare(config(tmp_path, **pair_settings(tmp_path)), out=tmp_path / "comparison")
 
 
 def test_a_file_without_scores_has_nothing_for_pairs(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, make_config
+from manyheads.decoding import SIMILARITY
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ModelError, RequestError, at, listing, nearest
@@ -134,6 +135,13 @@ def compare(
         raise RequestError(
             f"the configuration has one task, {listing(config.tasks)}",
             expected="at least two: training together is compared with training each alone",
+        )
+    pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
+    if pairs:
+        raise RequestError(
+            f"the task {listing(pairs)} scores pairs of sentences",
+            expected="tasks whose metric is a share of sentences or labels, not a correlation",
+            fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
         )
     if seeds < 1:
         raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more tell what is noise")

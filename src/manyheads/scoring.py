@@ -82,7 +82,10 @@ class TaskOutcomes:
         return classification_metrics(self.gold, self.predicted, self.spec.labels)
 
     def ratio(self) -> Ratio:
-        """Write the task's main metric as a sum over sentences divided by another."""
+        """Write the task's main metric as a sum over sentences divided by another.
+
+        There is none for a task of pairs, whose metric is a correlation.
+        """
         gold, predicted = self.gold, self.predicted
         if self.spec.scheme is Scheme.PLAIN:
             pairs = list(zip(gold, predicted, strict=True))
