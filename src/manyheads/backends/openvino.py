@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,6 +18,19 @@ from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, shorten
 from manyheads.windows import Batch
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the process's one `openvino.Core`, its processor plugin loaded, for good.
+
+    The plugin gives the main thread a stack for signal handlers and takes it back with the core.
+    Of two cores that do not end in the reverse of their order, the second leaves the first one's
+    freed stack behind, and the next Ctrl-C is a segmentation fault.
+    """
+    core = import_module("openvino").Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
 
 
 class OpenVinoBackend:
@@ -48,7 +62,7 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            core = openvino.Core()
+            core = openvino_core()
             model = core.read_model(path)
             # Compiled, a tensor may get further names.
             self._inputs = [value.any_name for value in model.inputs]

@@ -22,6 +22,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manyheads.backends.openvino import openvino_core
 from manyheads.errors import RequestError
 from manyheads.export.graph import quiet
 from manyheads.export.quantization import BACKBONE, NECKS, is_of_neck
@@ -109,6 +110,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
     names = [value.any_name for value in model.inputs]
     feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
     inside = f"{re.escape(BACKBONE[1:])}|{NECKS}" if setting.necks else re.escape(BACKBONE[1:])
+    openvino_core()  # before nncf makes and drops its own
     # There is no switch for its progress bars.
     with _unreported(), quiet(), redirect_stdout(StringIO()):
         nncf: Any = import_module("nncf")
