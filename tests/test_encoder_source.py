@@ -78,7 +78,8 @@ def test_without_the_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -
     assert packaged_encoder() is None
     asked = []
 
-    def download(name: str) -> Path:
+    def download(name: str, may_download: bool) -> Path:
+        assert may_download
         asked.append(name)
         return encoder_folder()
 

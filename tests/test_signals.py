@@ -29,7 +29,6 @@ SIZES = {"num_epochs": 3, "checkpoint_every": 2}
 SLOW = """
 import signal, sys, time
 from manyheads import storage, training, training_run
-from manyheads.backends.pytorch import TorchBackend
 from manyheads.cli import main
 
 # A process in the background is born to ignore Ctrl-C.
@@ -50,7 +49,7 @@ def slow(function):
 if place == "step":
     training.forward_backward = slow(training.forward_backward)
 elif place == "evaluation":
-    TorchBackend.run = slow(TorchBackend.run)
+    training_run._Watched.run = slow(training_run._Watched.run)
 elif place == "preparation":
     training_run.load_training_data = slow(training_run.load_training_data)
 elif place == "save":
