@@ -20,6 +20,13 @@ from tiny import tiny_encoder_folder
 ALMOST_NONE = 1e-9
 
 
+def layer(*, causal: bool = False, groups: int = 1) -> nn.Module:
+    """An encoder's layer of attention, as far as it matters here."""
+    module = nn.Module()
+    module.is_causal, module.num_key_value_groups = causal, groups
+    return module
+
+
 def vectors(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     torch.manual_seed(seed)
     return [torch.randn(shape, dtype=dtype).requires_grad_() for _ in range(3)]
@@ -45,7 +52,7 @@ def test_it_equals_torchs_attention_and_its_gradients(
         mask = (torch.rand(batch, heads, tokens, tokens) < 0.7) | torch.eye(tokens).bool()
     elif kind == "float":
         mask = torch.randn(1, heads, tokens, tokens, dtype=torch.float64)
-    ours, _ = attention(nn.Module(), query, key, value, mask, dropout=ALMOST_NONE, scaling=0.7)
+    ours, _ = attention(layer(), query, key, value, mask, dropout=ALMOST_NONE, scaling=0.7)
     theirs = functional.scaled_dot_product_attention(query, key, value, mask, scale=0.7)
     theirs = theirs.transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -61,10 +68,27 @@ def test_weights_are_dropped_in_the_asked_share() -> None:
     torch.manual_seed(1)
     tokens, p = 64, 0.25
     zeros, ones = torch.zeros(8, 4, tokens, 2), torch.ones(8, 4, tokens, 2)
-    output, _ = attention(nn.Module(), zeros, zeros, ones, None, dropout=p)
+    output, _ = attention(layer(), zeros, zeros, ones, None, dropout=p)
     assert output.mean().item() == pytest.approx(1.0, rel=1e-2)
     kept_each = output[..., 0] * (1 - p) * tokens
     assert kept_each.std().item() == pytest.approx((tokens * p * (1 - p)) ** 0.5, rel=0.1)
+
+
+def test_a_causal_layer_without_a_mask_sees_no_later_token() -> None:
+    query, key, value = vectors((2, 2, 5, 3), 1)
+    ours, _ = attention(layer(causal=True), query, key, value, None, dropout=ALMOST_NONE)
+    theirs = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    torch.testing.assert_close(ours, theirs.transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_heads_may_share_their_keys_and_values() -> None:
+    query = vectors((2, 4, 5, 3), 1)[0]
+    _, key, value = vectors((2, 2, 5, 3), 2)
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    ours, _ = attention(layer(groups=2), query, key, value, mask, dropout=ALMOST_NONE)
+    key, value = (shared.repeat_interleave(2, dim=1) for shared in (key, value))
+    theirs = functional.scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(ours, theirs.transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "distilbert", "roberta", "mpnet", "modernbert"])

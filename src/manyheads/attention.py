@@ -59,7 +59,15 @@ def attention(
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if dropout == 0.0 or query.device.type != "cpu" or options.get("position_bias") is not None:
+    ours = (
+        dropout > 0.0
+        and query.device.type == "cpu"
+        and query.shape == key.shape == value.shape
+        and options.get("position_bias") is None
+        # Without a mask, a layer's own rule may still be that tokens see the earlier ones alone.
+        and (attention_mask is not None or not getattr(module, "is_causal", True))
+    )
+    if not ours:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
