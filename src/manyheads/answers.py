@@ -36,6 +36,7 @@ class Item:
 
 
 def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
+    """Name the class of each text."""
     for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
         yield ClassResult(spec.labels[i], i, score)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -97,9 +98,9 @@ def generator(seed: int, *place: int | str) -> np.random.Generator:
 class Lazy(Sequence[_T_co]):
     """A sequence that makes its items when they are asked for: needs `__len__` and `item`."""
 
+    @abstractmethod
     def item(self, index: int) -> _T_co:
         """Make the item at an index from 0."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, index: int) -> _T_co: ...

@@ -300,8 +300,9 @@ def _evaluated(
     config: Config, model: Path, file: str | None, tasks: Sequence[str]
 ) -> EvaluationReport:
     return evaluate(
-        model, data=file, tasks=tasks, backend="torch", device=config.device, threads=config.threads
-    )
+        model, data=file, tasks=tasks, backend="torch", device=config.device,
+        threads=config.threads, drift=False,
+    )  # fmt: skip
 
 
 def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
