@@ -238,6 +238,16 @@ def test_every_field_is_documented() -> None:
             "tokens_per_batch: 512\nschedule: together",
             "`tokens_per_batch` does not go with `schedule: together`.*use `batch_size`",
         ),
+        ("freeze: layers", "`freeze` is 'layers'; expected one of: none, embeddings, layers:K"),
+        ("freeze: layers:0", "`freeze` is 'layers:0'; expected one of: none, embeddings, layers:K"),
+        (
+            "freeze: encoder\nkeep_embeddings: 2",
+            "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays",
+        ),
+        (
+            "freeze: encoder\ntasks: {a: {kind: tagging}, b: {kind: similarity}}",
+            "`tasks.b` trains the sentence embedding, which `freeze: encoder` holds as it is",
+        ),
         ("best_metric: nr", r"`best_metric` is 'nr', but there is no task 'nr' \(did you mean "),
         ("best_metric: mean.f1", "'mean' has no metric 'f1'; it has none"),
         (

@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: state
     (
-        "assembly", "checkpoint", "checkpoint_values", "kept_embeddings", "model_card",
+        "assembly", "checkpoint", "checkpoint_values", "freezing", "kept_embeddings", "model_card",
         "model_folder", "optimization", "training_state",
     ),
     # 4: verbs

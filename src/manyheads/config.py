@@ -259,6 +259,9 @@ class Config(_Strict):
     """Hold the sentence embedding near the one that training began with, so that vectors which
     were made before stay usable: a weight, or `weight`, `texts` and `batch_size`. Default: let it
     go where the tasks pull it."""
+    freeze: str = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")
+    """What of the encoder training leaves as it is: nothing (none), its embedding layer
+    (embeddings), the lower K layers too (layers:K), or all of it (encoder)."""
     schedule: Literal[
         "alternate", "proportional", "temperature", "annealed", "ratios", "joint", "together"
     ] = "alternate"
@@ -324,6 +327,23 @@ class Config(_Strict):
                 raise ValueError(
                     "`num_classes` and `num_ner_labels` are for configurations without `tasks`; "
                     "set `tasks.NAME.num_labels`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_frozen_is_not_tuned(self) -> Config:
+        if self.freeze != "encoder":
+            return self
+        if self.keep_embeddings is not None:
+            raise ValueError(
+                "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays what it "
+                "is, to the bit; leave one of them out"
+            )
+        for name, task in self.tasks.items():
+            if task.kind == "similarity":
+                raise ValueError(
+                    f"`tasks.{name}` trains the sentence embedding, which `freeze: encoder` holds "
+                    "as it is; leave the task out, or freeze less"
                 )
         return self
 
@@ -652,6 +672,8 @@ def _allowed(location: tuple[str | int, ...]) -> str:
         return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
     if name == "device":
         return "auto, cpu, cuda, cuda:N or mps"
+    if name == "freeze":
+        return "one of: none, embeddings, layers:K (such as layers:3), encoder"
     if name == "best_weights":
         whole = len(location) == 1
         return "a mapping from a task's name to a number" if whole else "a number at least 0"

@@ -38,6 +38,7 @@ from manyheads.drift import REFERENCE, Reference
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
+from manyheads.freezing import Freezing
 from manyheads.heads import make_head
 from manyheads.kept_embeddings import ORIGINAL, KeptEmbeddings
 from manyheads.metrics import Evaluation
@@ -110,6 +111,8 @@ class Run:
     max_length: int
     compute: Compute
     optimizer: torch.optim.Optimizer
+    freezing: Freezing
+    """Holds what of the model is not trained."""
     kept: KeptEmbeddings | None = None
     """Holds the sentence embedding near the original's, where that is asked for."""
     reference: Reference | None = None
@@ -265,9 +268,11 @@ def prepare_run(
     if compute.device.type == "cpu":
         keep_freed_memory()
         encoder.use_sparse_gradients()
+    freezing = Freezing(model, config)
+    say(freezing.describe())
     optimizer = AdamW(parameter_groups(model, config))
-    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, kept,
-              reference)  # fmt: skip
+    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
+              kept, reference)  # fmt: skip
     tell_passes(run, say)
     if found:
         run.restore(found)

@@ -43,7 +43,7 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     """
     model, device = run.model, run.compute.device
     held = _hold_texts(run)
-    model.train()
+    run.freezing.train_mode()
     torch.manual_seed(step_seed(run.config.seed, run.state.step))
     batches = load_batches(run, step)
     tasks = list(dict.fromkeys(task for batch in batches for task in batch.targets))
