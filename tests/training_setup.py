@@ -24,11 +24,11 @@ ENTITIES = NAMES | PLACES
 
 
 @cache
-def encoder_folder(model_type: str = "bert", pooling: str = "mean") -> Path:
+def encoder_folder(model_type: str = "bert", pooling: str = "mean", layers: int = 2) -> Path:
     """A tiny encoder with weights, the same for all tests of a process."""
     folder = Path(tempfile.mkdtemp(prefix="manyheads-encoder-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return tiny_encoder_folder(folder, model_type=model_type, pooling=pooling)
+    return tiny_encoder_folder(folder, model_type=model_type, pooling=pooling, layers=layers)
 
 
 def sentences(count: int, seed: int = 0, *, fields: Sequence[str] = ("label", "ner")) -> list[Any]:

@@ -1,0 +1,167 @@
+"""The upper layers of an encoder, run by themselves from a hidden state below them.
+
+What is below may be frozen and its activations kept, or serve several tops.
+
+Axes: B sentences, T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_EMBEDDINGS = "embeddings"
+
+
+class UpperLayers(nn.Module):
+    """An encoder of `transformers` from one of its layers on, with the final norm if it has one.
+
+    The layers are the encoder's own modules, not copies; for a copy that learns for itself, take
+    `copy.deepcopy` of the whole. Masks, position biases and rotations are made by the encoder's
+    own code, and a layer does what it does at its place in the encoder, so that the result is the
+    encoder's to the bit.
+
+    Args:
+        backbone: the encoder. It may be on the device `meta`, to learn the shapes alone.
+        first: the number of the first layer that is run, from 0.
+
+    Raises:
+        ModelError: this encoder has no such layer, or its layers cannot be run by themselves.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, first: int) -> None:
+        super().__init__()
+        count = int(backbone.config.num_hidden_layers)
+        if not 0 <= first < count:
+            raise ModelError(
+                f"there is no layer {first} in an encoder of {count} layers",
+                expected=f"a layer from 0 to {count - 1}",
+            )
+        path = _layers_path(backbone, count)
+        real = backbone.device.type != "meta"
+        # Before the shell is made: it then knows that the layers can tell their states already.
+        states = _states(backbone) if real else ()
+        self.first = first
+        shell: Any = _cut(backbone, path, first)
+        setattr(shell, _EMBEDDINGS, _PassThrough())
+        if getattr(shell, "pooler", None) is not None:
+            shell.pooler = None
+        self.shell: PreTrainedModel = shell
+        if real:
+            self._try(states)
+
+    def forward(
+        self, hidden: Tensor, attention_mask: Tensor, *, all_layers: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Run the layers.
+
+        Args:
+            hidden: [B, T, H] the hidden state that the first of them reads: number `first` of
+                `Encoded.layers`.
+            attention_mask: [B, T] int64, 0 for padding.
+            all_layers: also return every hidden state.
+
+        Returns:
+            The last layer's output [B, T, H], and where asked for the hidden states, each
+            [B, T, H]: `hidden` and every layer's output.
+        """
+        output = self.shell(
+            inputs_embeds=hidden, attention_mask=attention_mask, output_hidden_states=all_layers
+        )
+        return output.last_hidden_state, tuple(output.hidden_states) if all_layers else None
+
+    def _try(self, states: tuple[Tensor, ...]) -> None:
+        """Compare with what the whole encoder made of the same tokens.
+
+        Raises:
+            ModelError: it is not the same.
+        """
+        try:
+            with _evaluating(self), torch.inference_mode():
+                last, _ = self(states[self.first], _trial_mask(last_of=states))
+        except Exception as error:  # the library raises all kinds
+            raise _unknown(self.shell) from error
+        if not torch.allclose(last, states[-1], rtol=1e-4, atol=1e-5):
+            raise _unknown(self.shell)
+
+
+class _PassThrough(nn.Module):
+    """Stands where an encoder embeds tokens, and gives on what it is given."""
+
+    def forward(
+        self, input_ids: None = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor:
+        assert inputs_embeds is not None
+        return inputs_embeds
+
+
+def _layers_path(backbone: PreTrainedModel, count: int) -> list[str]:
+    """Return where the list of an encoder's layers is.
+
+    Raises:
+        ModelError: it has no such list, or no embeddings to stand in for.
+    """
+    found: list[str] = [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    # The outermost comes first; what is inside a layer is no list of layers.
+    if not found or not isinstance(getattr(backbone, _EMBEDDINGS, None), nn.Module):
+        raise _unknown(backbone)
+    return found[0].split(".")
+
+
+def _cut(module: nn.Module, path: list[str], first: int) -> nn.Module:
+    """Return a copy of a module that has the same children, but a list of fewer layers."""
+    if not path:
+        assert isinstance(module, nn.ModuleList)
+        return nn.ModuleList(list(module)[first:])
+    shell = copy.copy(module)
+    shell.__dict__["_modules"] = dict(module._modules)
+    setattr(shell, path[0], _cut(getattr(module, path[0]), path[1:], first))
+    return shell
+
+
+def _states(backbone: PreTrainedModel) -> tuple[Tensor, ...]:
+    """Return the hidden states of a sentence of two tokens and one of padding, each [1, 3, H]."""
+    ids = torch.zeros((1, 3), dtype=torch.int64, device=backbone.device)
+    with _evaluating(backbone), torch.inference_mode():
+        output = backbone(
+            input_ids=ids, attention_mask=_trial_mask(last_of=(ids,)), output_hidden_states=True
+        )
+    return (*output.hidden_states[:-1], output.last_hidden_state)
+
+
+def _trial_mask(*, last_of: tuple[Tensor, ...]) -> Tensor:
+    return torch.tensor([[1, 1, 0]], device=last_of[-1].device)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while, and leave every module as it was."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+
+
+def _unknown(backbone: nn.Module) -> ModelError:
+    return ModelError(
+        f"the layers of a {type(backbone).__name__} cannot be run by themselves",
+        expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        fix="Choose another encoder, or leave out what needs its upper layers alone.",
+    )
