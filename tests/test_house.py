@@ -36,8 +36,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: state
     (
-        "assembly", "checkpoint", "checkpoint_values", "freezing", "kept_embeddings", "model_card",
-        "model_folder", "optimization", "training_state",
+        "assembly", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
+        "kept_embeddings", "model_card", "model_folder", "optimization", "training_state",
     ),
     # 4: verbs
     (

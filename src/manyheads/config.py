@@ -262,6 +262,12 @@ class Config(_Strict):
     freeze: str = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")
     """What of the encoder training leaves as it is: nothing (none), its embedding layer
     (embeddings), the lower K layers too (layers:K), or all of it (encoder)."""
+    cache_activations: Literal["auto", "off"] = "auto"
+    """Whether what the frozen layers of the encoder give is computed once a sentence and kept, so
+    that later epochs cost what is trained alone (auto), or computed anew each time (off)."""
+    cache_memory: Int = Field(default=1024, ge=0)
+    """Megabytes of kept activations that stay in memory; what is beyond is mapped from a temporary
+    file."""
     schedule: Literal[
         "alternate", "proportional", "temperature", "annealed", "ratios", "joint", "together"
     ] = "alternate"
@@ -344,6 +350,17 @@ class Config(_Strict):
                 raise ValueError(
                     f"`tasks.{name}` trains the sentence embedding, which `freeze: encoder` holds "
                     "as it is; leave the task out, or freeze less"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _only_what_is_frozen_is_cached(self) -> Config:
+        for option in ("cache_activations", "cache_memory"):
+            value = getattr(self, option)
+            if self.freeze in ("none", "embeddings") and value != _default(type(self), option):
+                raise ValueError(
+                    f"`{option}` is {value!r}, but `freeze` is {self.freeze!r}, with which no "
+                    "activations are kept; freeze layers:K or encoder, or leave it out"
                 )
         return self
 

@@ -115,9 +115,12 @@ class Freezing:
             encoder.get_parameter(name).requires_grad_(False)
         modules = _below(self.depth, encoder, [n for n, _ in encoder.named_modules()])
         self._still = [encoder.get_submodule(name) for name in modules]
+        model.eval()  # so that the first `train_mode` sees that there is something to do
 
     def train_mode(self) -> None:
         """Put the model into training mode, but what is frozen."""
+        if self.model.training:
+            return
         self.model.train()
         for module in self._still:
             module.training = False

@@ -14,7 +14,6 @@ Axes: N sentences, B the sentences of a batch, H hidden.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +26,7 @@ from manyheads.batching import Source, draw_batches
 from manyheads.config import Config, KeepEmbeddings
 from manyheads.dataset import Dataset
 from manyheads.encoder import Encoder
-from manyheads.ragged import SPILL_BYTES
+from manyheads.ragged import zeros
 from manyheads.training_data import TrainingData
 
 HELD = "embedding"
@@ -133,8 +132,7 @@ def embeddings(encoder: Encoder, dataset: Dataset) -> Floats:
 
     They stay in memory up to a limit; what is beyond is mapped from disk.
     """
-    shape = (len(dataset), encoder.shape.hidden_size)
-    result = _empty(shape)
+    result = zeros((len(dataset), encoder.shape.hidden_size), np.float32)
     device = next(encoder.parameters()).device
     order = np.argsort(dataset.tokens.lengths, kind="stable")
     was_training = encoder.training
@@ -147,10 +145,3 @@ def embeddings(encoder: Encoder, dataset: Dataset) -> Floats:
             result[rows] = encoder.embed(encoded.sentence).cpu().numpy()
     encoder.train(was_training)
     return result
-
-
-def _empty(shape: tuple[int, int]) -> Floats:
-    if 4 * shape[0] * shape[1] <= SPILL_BYTES:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile(prefix="manyheads-") as file:
-        return np.memmap(file, np.float32, mode="w+", shape=shape)

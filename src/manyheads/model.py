@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from manyheads.decoding import SIMILARITY
 from manyheads.encoder import Encoder
 from manyheads.heads import Features, Head
+from manyheads.windows import Batch
 
 EMBEDDING = "embedding"
 
@@ -30,6 +31,12 @@ class ModelInputs:
     """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool."""
+
+    @classmethod
+    def of(cls, batch: Batch) -> ModelInputs:
+        """Take a batch of prediction, without a copy."""
+        arrays = (batch.input_ids, batch.attention_mask, batch.word_tokens, batch.word_mask)
+        return cls(*(torch.from_numpy(array) for array in arrays))
 
     def to(self, device: torch.device) -> ModelInputs:
         """Copy to a device, without waiting for it."""
@@ -90,7 +97,10 @@ class MultiTaskModel(nn.Module):
             embedding [B, H].
         """
         names = self.answering if tasks is None else list(tasks)
-        features = self.features(inputs, names)
-        outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in names}
+        return self.answers(self.features(inputs, names), names)
+
+    def answers(self, features: Features, tasks: Iterable[str]) -> dict[str, Tensor]:
+        """Answer some tasks from what an encoder pass gave (see `forward`)."""
+        outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in tasks}
         outputs[EMBEDDING] = self.encoder.embed(features.sentence)
         return outputs

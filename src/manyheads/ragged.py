@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from manyheads.storage import explained
 
 SPILL_BYTES = 32 << 20
 """An array beyond this goes to an unnamed temporary file that is mapped into memory."""
 
 Integers = NDArray[np.signedinteger[Any]]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,29 @@ class Ragged:
         return np.where(inside, self.values[places], fill).astype(np.int64, copy=False)
 
 
-def filled(count: int, dtype: type[np.signedinteger[Any]], limit: int = SPILL_BYTES) -> Integers:
-    """Return so many zeros to write to, in memory or mapped from disk."""
-    if count * np.dtype(dtype).itemsize <= limit:
-        return np.zeros(count, dtype)
+def zeros(
+    shape: int | tuple[int, ...], dtype: type[_Number], limit: int = SPILL_BYTES
+) -> NDArray[_Number]:
+    """Return an array of zeros to write to, in memory or, beyond a limit, mapped from disk.
+
+    Raises:
+        StorageError: the disk has no room for it.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size <= limit:
+        return np.zeros(shape, dtype)
     with _temporary_file() as file:
-        file.truncate(count * np.dtype(dtype).itemsize)
-        return np.memmap(file, dtype, mode="r+", shape=(count,))
+        with explained(tempfile.gettempdir()):
+            _reserve(file, size)
+        return np.memmap(file, dtype, mode="r+", shape=shape)
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Give a file its size. Where the disk is full, that fails here and not at the first write."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
 
 
 def _temporary_file() -> IO[bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.ragged import SPILL_BYTES, filled
+from manyheads.ragged import SPILL_BYTES, zeros
 
 NARROW = 0.85
 """How short the shortest row of a bin may be, beside its longest, once there are enough rows."""
@@ -118,7 +118,7 @@ def _order(
     dtype = np.int32 if len(lengths) < 2**31 else np.int64
     longest = np.asarray([part.longest for part in parts])
     following = np.asarray([part.first for part in parts], np.int64)
-    order = filled(len(lengths), dtype, limit)
+    order = zeros(len(lengths), dtype, limit)
     for start in range(0, len(lengths), _CHUNK):
         bins = np.searchsorted(longest, lengths[start : start + _CHUNK])
         by_bin = np.argsort(bins, kind="stable")

@@ -40,6 +40,7 @@ from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
 from manyheads.freezing import Freezing
 from manyheads.heads import make_head
+from manyheads.kept_activations import KeptActivations, KeptBackend
 from manyheads.kept_embeddings import ORIGINAL, KeptEmbeddings
 from manyheads.metrics import Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
@@ -113,6 +114,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     freezing: Freezing
     """Holds what of the model is not trained."""
+    activations: KeptActivations | None = None
+    """What the frozen part of the encoder gave, where enough is frozen for that to be kept."""
     kept: KeptEmbeddings | None = None
     """Holds the sentence embedding near the original's, where that is asked for."""
     reference: Reference | None = None
@@ -138,7 +141,10 @@ class Run:
         """
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
-        predictor.backend = _Watched(predictor.backend, before_batch)
+        backend = predictor.backend
+        if self.activations is not None:
+            backend = KeptBackend(self.activations)
+        predictor.backend = _Watched(backend, before_batch)
         sets = [(part.records, part.tasks) for part in self.data.validation]
         evaluation = score(predictor, sets).evaluation()
         if self.reference is not None:
@@ -271,8 +277,9 @@ def prepare_run(
     freezing = Freezing(model, config)
     say(freezing.describe())
     optimizer = AdamW(parameter_groups(model, config))
+    activations = KeptActivations.of_run(config, data, model, freezing.depth, compute)
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
-              kept, reference)  # fmt: skip
+              activations, kept, reference)  # fmt: skip
     tell_passes(run, say)
     if found:
         run.restore(found)

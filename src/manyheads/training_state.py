@@ -17,6 +17,7 @@ _FREE = frozenset(
     {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "texts",
+        "cache_memory",
     }
 )  # fmt: skip
 

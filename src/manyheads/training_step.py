@@ -12,6 +12,7 @@ from torch import Tensor
 
 from manyheads.batching import Step, step_seed
 from manyheads.dataset import UNLABELLED
+from manyheads.kept_activations import KeptBatch
 from manyheads.kept_embeddings import HELD
 from manyheads.model import EMBEDDING, ModelInputs
 from manyheads.optimization import clip, rate_factor, set_rates
@@ -22,7 +23,8 @@ from manyheads.training_run import Run
 class LabelledBatch:
     """One batch of a step, and what its tasks should make of it."""
 
-    inputs: ModelInputs
+    inputs: ModelInputs | KeptBatch
+    """The sentences, or what is kept of them where the lower part of the encoder is frozen."""
     targets: Mapping[str, Tensor]
     """By task, as `TaskTargets.collate` makes them."""
     dataset: int
@@ -43,15 +45,15 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     """
     model, device = run.model, run.compute.device
     held = _hold_texts(run)
-    run.freezing.train_mode()
-    torch.manual_seed(step_seed(run.config.seed, run.state.step))
     batches = load_batches(run, step)
+    run.freezing.train_mode()
+    _seed(device, step_seed(run.config.seed, run.state.step))
     tasks = list(dict.fromkeys(task for batch in batches for task in batch.targets))
     shares = {task: _shares([batch.targets.get(task) for batch in batches]) for task in tasks}
     losses = {task: torch.zeros((), device=device) for task in tasks}
     for number, batch in enumerate(batches):
         with run.compute.autocast():
-            outputs = model(batch.inputs.to(device), tuple(batch.targets))
+            outputs = _answers(run, batch)
         total = torch.zeros((), device=device)
         for task, target in batch.targets.items():
             loss = model.head(task).loss(outputs[task], target.to(device))
@@ -65,6 +67,25 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             total = total + run.kept.weight * share * loss
         total.backward()  # type: ignore[no-untyped-call]
     return losses if run.kept is None else {**losses, HELD: held}
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed what dropout draws from."""
+    if device.type == "cpu":
+        # Of the other devices' generators each takes note where it was called from: 0.1 ms.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
+def _answers(run: Run, batch: LabelledBatch) -> dict[str, Tensor]:
+    """Run the model, or of it what is above the kept activations."""
+    tasks = tuple(batch.targets)
+    if isinstance(batch.inputs, ModelInputs):
+        outputs: dict[str, Tensor] = run.model(batch.inputs.to(run.compute.device), tasks)
+        return outputs
+    assert run.activations is not None
+    return run.model.answers(run.activations.features(batch.inputs), tasks)
 
 
 def _hold_texts(run: Run) -> Tensor:
@@ -90,7 +111,11 @@ def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
         dataset = run.data.datasets[source.dataset]
         for drawn in part.batches:
             rows = dataset.with_partners(drawn)
-            inputs = dataset.inputs(rows, run.model.encoder.pad_id)
+            inputs: ModelInputs | KeptBatch
+            if run.activations is None:
+                inputs = dataset.inputs(rows, run.model.encoder.pad_id)
+            else:
+                inputs = run.activations.training_batch(source.dataset, rows)
             width = inputs.word_tokens.shape[1]
             targets = {task: dataset.targets[task].collate(rows, width) for task in source.tasks}
             batches.append(LabelledBatch(inputs, targets, source.dataset, rows))
@@ -114,7 +139,8 @@ def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
         run.optimizer,
         rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
     )
-    norm = clip(run.model.parameters(), config.max_grad_norm)
+    trained = [p for group in run.optimizer.param_groups for p in group["params"]]
+    norm = clip(trained, config.max_grad_norm)
     finite = bool(torch.stack([norm, *losses.values()]).isfinite().all())
     if finite:
         run.optimizer.step()

@@ -43,14 +43,7 @@ class TorchBackend:
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
-        inputs = ModelInputs(
-            *(
-                torch.from_numpy(array)
-                for array in (
-                    batch.input_ids, batch.attention_mask, batch.word_tokens, batch.word_mask
-                )
-            )
-        ).to(self.compute.device)  # fmt: skip
+        inputs = ModelInputs.of(batch).to(self.compute.device)
         self.model.eval()
         with torch.inference_mode(), self.compute.autocast():
             outputs = self.model(inputs)

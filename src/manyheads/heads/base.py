@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,11 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.labels = labels
         self.reads_all_layers = reads_all_layers
+
+    @property
+    def reads(self) -> Literal["sentence", "words", "tokens"]:
+        """The most that is read of a sentence: its vector, its words' first tokens, or all."""
+        return "tokens"
 
     @classmethod
     @abstractmethod

@@ -5,7 +5,7 @@ Axes: B sentences, L labels.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 from torch.nn import functional
@@ -33,6 +33,11 @@ class MultilabelHead(Head):
         super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
         self.scorer = scorer
         self.threshold = threshold
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return self.scorer.reads
 
     @classmethod
     def from_config(

@@ -6,6 +6,7 @@ Axes: B sentences, T tokens, H hidden, L labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,11 @@ class SentenceScorer(nn.Module):
             dropout=config.dropout,
         )
 
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
+
     def forward(self, features: Features) -> Tensor:
         """Return logits [B, L] float32."""
         scores: Tensor = self.layers(torch.cat(self._vectors(features), dim=1))
@@ -104,7 +110,7 @@ class SentenceScorer(nn.Module):
 
     def _vectors(self, features: Features) -> list[Tensor]:
         """Return the vectors that describe the sentence, each [B, H] float32."""
-        if set(self.pooling) == {SENTENCE}:
+        if self.reads == "sentence":
             return [features.sentence.float()] * len(self.pooling)
         tokens = self.reader(features)
         vectors = []

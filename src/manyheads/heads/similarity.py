@@ -5,7 +5,7 @@ Axes: R sentences of a batch, P scored pairs, H hidden.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ class SimilarityHead(Head):
     """Lets people's scores of pairs order the cosines of their embeddings; has no parameters."""
 
     kind: ClassVar[str] = SIMILARITY
+
+    @property
+    def reads(self) -> Literal["sentence"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "sentence"
 
     @classmethod
     def from_config(

@@ -5,7 +5,7 @@ Axes: B sentences, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 from torch.nn import functional
@@ -52,6 +52,11 @@ class TaggingHead(Head):
         self.dropout = Dropout(dropout)
         self.classifier = output_layer(neck.output_size if neck else hidden_size, len(tags))
         self.crf = crf
+
+    @property
+    def reads(self) -> Literal["words"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "words"
 
     @classmethod
     def from_config(

@@ -1,0 +1,180 @@
+"""What the frozen part of an encoder gives is computed once, and nobody can tell the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from manyheads.checkpoint import epoch_path, load_checkpoint
+from manyheads.encoder import Encoder
+from manyheads.errors import ConfigError
+from manyheads.kept_activations import KeptActivations
+from manyheads.training import train
+from manyheads.training_run import Run, prepare_run
+from test_resume import assert_equal, state_of, stop_at
+from training_setup import Killed, Spy, config, encoder_folder, run
+
+FAMILIES = ("bert", "distilbert", "mpnet", "roberta", "xlm-roberta", "modernbert")
+
+LINEAR: Mapping[str, Any] = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
+SENTENCE: Mapping[str, Any] = {"intent": {"kind": "classification", "hidden": 8}}
+POOLED: Mapping[str, Any] = {
+    "intent": {"kind": "classification", "pooling": ["sentence", "max", "attention"]},
+    "ner": {"kind": "tagging", "neck": "bilstm", "neck_size": 8, "decoder": "crf"},
+}
+MIXED: Mapping[str, Any] = {
+    "intent": {"kind": "classification"},
+    "ner": {"kind": "tagging", "reads": "mix", "neck": "transformer", "neck_size": 8},
+}
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of sentences of every pass of the encoder."""
+    seen: list[int] = []
+    forward = Encoder.forward
+
+    def counted(self: Encoder, input_ids: Tensor, *args: Any, **options: Any) -> Any:
+        seen.append(len(input_ids))
+        return forward(self, input_ids, *args, **options)
+
+    monkeypatch.setattr(Encoder, "forward", counted)
+    return seen
+
+
+def prepared(folder: Path, **changes: Any) -> Run:
+    settings = config(folder, freeze="encoder", **changes)
+    return prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
+
+
+def activations(prepared_run: Run) -> KeptActivations:
+    assert prepared_run.activations is not None
+    return prepared_run.activations
+
+
+@pytest.mark.parametrize("tasks", [LINEAR, SENTENCE, POOLED, MIXED])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_training_is_the_same_with_and_without(
+    tmp_path: Path, tasks: Mapping[str, Any], precision: str
+) -> None:
+    changes = {"freeze": "encoder", "tasks": tasks, "num_epochs": 3, "precision": precision}
+    kept, kept_spy = run(tmp_path / "kept", **changes)
+    anew, anew_spy = run(tmp_path / "anew", cache_activations="off", **changes)
+    tolerance = 2e-4 if precision == "float32" else 2e-2
+    losses = [[loss for _, loss in spy.losses] for spy in (kept_spy, anew_spy)]
+    np.testing.assert_allclose(*losses, rtol=tolerance, atol=tolerance)
+    one, other = (load_checkpoint(epoch_path(r.save_dir, 3)).model for r in (kept, anew))
+    for name, values in one.items():
+        assert torch.allclose(values, other[name], rtol=0.02, atol=10 * tolerance), name
+    assert kept.history[-1]["metrics"]["drift"] == anew.history[-1]["metrics"]["drift"]
+
+
+def test_the_encoder_reads_each_sentence_once_in_all_epochs(
+    tmp_path: Path, passes: list[int]
+) -> None:
+    prepare, read = 8, []
+    for epochs in (1, 4):
+        passes.clear()
+        run(tmp_path / str(epochs), freeze="encoder", tasks=LINEAR, num_epochs=epochs)
+        read.append(sum(passes))
+    assert read[0] == read[1]
+    assert read[0] >= 14 + prepare
+
+
+def test_without_the_cache_the_encoder_reads_them_each_time(
+    tmp_path: Path, passes: list[int]
+) -> None:
+    run(tmp_path, freeze="encoder", tasks=LINEAR, num_epochs=4, cache_activations="off")
+    assert sum(passes) > 4 * 14
+
+
+@pytest.mark.parametrize("freeze", ["none", "embeddings"])
+def test_where_little_is_frozen_nothing_is_kept(tmp_path: Path, freeze: str) -> None:
+    settings = config(tmp_path, freeze=freeze)
+    made = prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
+    assert made.activations is None
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("tasks", [LINEAR, POOLED, MIXED])
+def test_what_is_kept_is_what_the_encoder_gives(
+    tmp_path: Path, model_type: str, tasks: Mapping[str, Any]
+) -> None:
+    made = prepared(tmp_path, tasks=tasks, model_name=str(encoder_folder(model_type)))
+    rows = np.array([3, 11, 0, 7])
+    inputs = made.data.datasets[0].inputs(rows, made.model.encoder.pad_id)
+    model = made.model.eval()
+    kept = activations(made)
+    with torch.no_grad():
+        expected = model(inputs)
+        for batch in (kept.training_batch(0, rows), kept.evaluated_batch(inputs)):
+            found = model.answers(kept.features(batch), model.answering)
+            for name, values in expected.items():
+                if name == "ner":  # what a head says of padding means nothing
+                    values, found[name] = (v[inputs.word_mask] for v in (values, found[name]))
+                assert torch.allclose(values, found[name], atol=1e-5), name
+
+
+def test_no_more_is_kept_than_the_heads_read(tmp_path: Path) -> None:
+    sizes = {}
+    for name, tasks in (("sentence", SENTENCE), ("words", LINEAR), ("tokens", POOLED),
+                        ("layers", MIXED)):  # fmt: skip
+        made = prepared(tmp_path, tasks=tasks)
+        batch = activations(made).training_batch(0, np.arange(2))
+        longest = max(s.shape[1] for s in batch.states.values()) if batch.states else 0
+        sizes[name] = (len(batch.states), longest)
+        words = made.data.datasets[0].words.lengths_of(np.arange(2)).max()
+        tokens = made.data.datasets[0].tokens.lengths_of(np.arange(2)).max()
+    layers = made.model.encoder.shape.num_layers + 1
+    assert sizes == {
+        "sentence": (0, 0), "words": (1, words), "tokens": (1, tokens), "layers": (layers, words),
+    }  # fmt: skip
+
+
+def test_a_sentence_is_kept_the_same_whatever_batch_asks_for_it(tmp_path: Path) -> None:
+    rows = np.arange(14)
+    one, other = (activations(prepared(tmp_path, tasks=LINEAR)) for _ in range(2))
+    for row in np.random.default_rng(0).permutation(rows):
+        other.training_batch(0, np.array([row]))
+    first, second = (each.training_batch(0, rows) for each in (one, other))
+    assert torch.equal(first.sentence, second.sentence)
+    for number, state in first.states.items():
+        assert torch.equal(state, second.states[number])
+
+
+def test_beyond_the_limit_of_memory_all_is_mapped_from_disk_and_the_same(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"freeze": "encoder", "tasks": MIXED, "num_epochs": 2}
+    results = [
+        run(tmp_path / str(limit), cache_memory=limit, **changes)[0].save_dir for limit in (100, 0)
+    ]
+    in_memory, mapped = (load_checkpoint(epoch_path(path, 2)).model for path in results)
+    assert_equal(in_memory, mapped)
+
+
+def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+    changes = {"freeze": "encoder", "tasks": POOLED, "num_epochs": 3, "precision": "bf16"}
+    train(config(tmp_path / "whole", **changes))
+    settings = config(tmp_path / "parts", checkpoint_every=1, **changes)
+    for step in (2, 4):
+        with pytest.raises(Killed):
+            train(settings, resume=step > 2, reporter=Spy(stop_at(step)))
+    train(settings, resume=True)
+    whole, parts = (state_of(tmp_path / name / "saved", 3) for name in ("whole", "parts"))
+    for state in (whole, parts):
+        for name in ("manyheads.json", "README.md"):
+            state["best"].pop(name)
+    assert_equal(whole, parts)
+
+
+@pytest.mark.parametrize("option", [{"cache_activations": "off"}, {"cache_memory": 5}])
+def test_an_option_of_the_cache_needs_something_frozen(
+    tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"`{next(iter(option))}`.*`freeze` is 'none'"):
+        config(tmp_path, **option)
