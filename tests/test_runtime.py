@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,22 @@ def test_the_fastest_passing_graph_is_taken_and_named(best: Path) -> None:
     # A run's folder stands for its best model.
     assert load_predictor(best.parent, threads=1).backend.name == predictor.backend.name
     assert load_model(best, threads=1).config.tasks.keys() == {"intent", "ner"}
+
+
+def test_batches_and_texts_alone_each_get_the_graph_that_is_fastest_for_them() -> None:
+    measured = {"onnx": (100.0, 2.0), "onnx-int8": (400.0, 6.0)}
+    reports = {
+        report_name(backend): {"sentences_per_second": rate, "milliseconds_alone": wait}
+        for backend, (rate, wait) in measured.items()
+    }
+    files = {GRAPHS[backend]: None for backend in measured}
+    manifest: Any = SimpleNamespace(files=files, read_json=reports.__getitem__)
+    assert fastest_backend(manifest) == "onnx-int8"
+    assert fastest_backend(manifest, alone=True) == "onnx"
+    # Reports of an older version tell the speed in batches alone, by which they are then ranked.
+    for report in reports.values():
+        del report["milliseconds_alone"]
+    assert fastest_backend(manifest, alone=True) == "onnx-int8"
 
 
 @pytest.mark.parametrize(
