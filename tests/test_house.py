@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: state
     (
-        "assembly", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
+        "assembly", "balancing", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
         "kept_embeddings", "model_card", "model_folder", "optimization", "training_state",
     ),
     # 4: verbs

@@ -208,8 +208,54 @@ def _keep_embeddings(value: object) -> object:
     return value
 
 
-NESTED: Mapping[str, type[_Strict]] = {"keep_embeddings": KeepEmbeddings}
+class Balancing(_Strict):
+    """How the tasks' losses weigh against each other."""
+
+    method: Literal["static", "uncertainty", "dwa", "gradnorm", "pcgrad", "cagrad"] = "static"
+    """Each task's `weight` alone (static); weights that are learned (uncertainty), that follow the
+    losses (dwa) or the sizes of the encoder's gradients (gradnorm); or gradients of the encoder
+    that are combined so that none works against another (pcgrad, cagrad)."""
+    temperature: Float | None = Field(default=None, gt=0)
+    """dwa: the larger, the more alike the weights are. Default: 2."""
+    alpha: Float | None = Field(default=None, ge=0)
+    """gradnorm: how strongly a task that learns slowly is helped; 0 makes all gradients the same
+    size. Default: 1.5."""
+    learning_rate: Float | None = Field(default=None, gt=0)
+    """gradnorm: how fast the weights change. Default: 0.025."""
+    c: Float | None = Field(default=None, ge=0, lt=1)
+    """cagrad: how far the encoder's step may be from the tasks' mean, as a share of its length; 0
+    is the mean itself. Default: 0.4."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_method(self) -> Balancing:
+        for option, method in (
+            ("temperature", "dwa"), ("alpha", "gradnorm"), ("learning_rate", "gradnorm"),
+            ("c", "cagrad"),
+        ):  # fmt: skip
+            value = getattr(self, option)
+            if value is not None and self.method != method:
+                raise ValueError(
+                    f"`{option}` is {value:g}, but `method` is {self.method!r}; it is for {method}"
+                )
+        return self
+
+
+COMPARING = ("gradnorm", "pcgrad", "cagrad")
+"""The methods that compare the tasks' gradients of the encoder within a step."""
+
+
+def _balancing(value: object) -> object:
+    """Read a bare name as the method."""
+    if isinstance(value, str):
+        parsed = parse_scalar(value)
+        return parsed if isinstance(parsed, dict) else {"method": value}
+    return value
+
+
+NESTED: Mapping[str, type[_Strict]] = {"keep_embeddings": KeepEmbeddings, "balancing": Balancing}
 """Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
+
+_UNFOLD = {"keep_embeddings": _keep_embeddings, "balancing": _balancing}
 
 
 class Config(_Strict):
@@ -278,6 +324,9 @@ class Config(_Strict):
     schedule_alpha: Float | None = Field(default=None, ge=0, le=1)
     """The power of the tasks' sizes: 1 is proportional, 0 is as many steps for each. For
     temperature (default 0.5); for annealed, at the end of the run (default 0)."""
+    balancing: Annotated[Balancing, BeforeValidator(_balancing)] = Balancing()
+    """How the tasks' losses weigh: static (each task's `weight`), uncertainty, dwa, gradnorm,
+    pcgrad or cagrad; or a mapping with `method` and its options. Default: static."""
     best_metric: str = "mean"
     """What chooses the best model: the `mean` of the tasks' main metrics, their `weighted` mean, a
     task's name, or `TASK.METRIC`."""
@@ -391,6 +440,46 @@ class Config(_Strict):
                 "`schedule` is 'ratios', but no task has a `ratio`; set `tasks.NAME.ratio`"
             )
         return self
+
+    @model_validator(mode="after")
+    def _balancing_has_several_tasks(self) -> Config:
+        method = self.balancing.method
+        if method != "static" and len(self.tasks) < 2:
+            raise ValueError(
+                f"`balancing` is {method!r}, but there is one task, {listing(self.tasks)}; leave "
+                "it out"
+            )
+        if method in COMPARING:
+            self._steps_have_several_tasks(f"`balancing` is {method!r}")
+            self._encoder_is_shared(f"`balancing` is {method!r}")
+        return self
+
+    def _encoder_is_shared(self, setting: str) -> None:
+        """See to it that the tasks train something in common, whose gradients are compared."""
+        if self.freeze == "encoder":
+            raise ValueError(
+                f"{setting}, which compares the tasks' gradients of the encoder, but with `freeze: "
+                "encoder` there are none; freeze less, or leave it out"
+            )
+
+    def _steps_have_several_tasks(self, setting: str) -> None:
+        """See to it that each optimiser step has several tasks, whose gradients are compared."""
+        if self.schedule not in ("together", "joint"):
+            raise ValueError(
+                f"{setting}, which compares the tasks' gradients within a step, but `schedule` is "
+                f"{self.schedule!r}, whose steps have one task each; set `schedule: together`, or "
+                "`joint` where the records have the labels of several tasks"
+            )
+        files: dict[str | None, list[str]] = {}
+        for name, task in self.tasks.items():
+            files.setdefault(task.train_file or self.train_file, []).append(name)
+        for path, names in files.items():
+            if self.schedule == "joint" and len(names) < 2:
+                raise ValueError(
+                    f"{setting}, which compares the tasks' gradients within a step, but with "
+                    f"`schedule: joint` the steps of {path} have one task, {names[0]!r}; set "
+                    "`schedule: together`"
+                )
 
     @model_validator(mode="after")
     def _best_metric_names_a_task(self) -> Config:
@@ -606,7 +695,7 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
     for part in parts[:-1]:
         inner = holder.get(part)
         if part in NESTED:
-            inner = _keep_embeddings(inner)
+            inner = _UNFOLD[part](inner)
         holder[part] = dict(inner) if isinstance(inner, dict) else {}
         holder = holder[part]
     holder[parts[-1]] = value
@@ -695,7 +784,9 @@ def _allowed(location: tuple[str | int, ...]) -> str:
         whole = len(location) == 1
         return "a mapping from a task's name to a number" if whole else "a number at least 0"
     if holder is Config and name in NESTED:
-        return f"a number, or a mapping with: {listing(NESTED[name].model_fields)}"
+        method = NESTED[name].model_fields.get("method")
+        short = _type_words(method.annotation, False) if method else "a number"
+        return f"{short}; or a mapping with: {listing(NESTED[name].model_fields)}"
     words = _type_words(info.annotation, len(location) > depth)
     bounds = {type(m).__name__: m for m in info.metadata}
     limits = [

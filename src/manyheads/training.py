@@ -169,6 +169,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
     """Train from the run's present position to its end."""
     config, state = run.config, run.state
     while not state.finished:
+        run.balancer.begin_epoch([entry["loss"] for entry in state.history])
         plan = plan_epoch(
             run.data.sources,
             Schedule.of(config),
@@ -253,6 +254,7 @@ def log_step(run: Run, log: MetricsLog) -> None:
             "step": state.step,
             "epoch": state.epoch + 1,
             "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
+            "weight": {t: run.balancer.factor(t) for t in state.since_log if t != HELD},
             "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
             "skipped": state.skipped,
             "seconds": round(run.clock.lap(), 3),

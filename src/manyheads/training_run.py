@@ -21,6 +21,7 @@ from manyheads.assembly import (
     task_specs,
 )
 from manyheads.backends.pytorch import make_predictor
+from manyheads.balancing import Balancer, Compared, learned_group, make_balancer
 from manyheads.checkpoint import (
     CheckpointContents,
     epoch_path,
@@ -114,12 +115,16 @@ class Run:
     optimizer: torch.optim.Optimizer
     freezing: Freezing
     """Holds what of the model is not trained."""
+    balancer: Balancer
+    """Decides what the tasks' losses and gradients count."""
     activations: KeptActivations | None = None
     """What the frozen part of the encoder gave, where enough is frozen for that to be kept."""
     kept: KeptEmbeddings | None = None
     """Holds the sentence embedding near the original's, where that is asked for."""
     reference: Reference | None = None
     """The original's embeddings of some validation sentences, to measure how far it goes."""
+    compared: Compared | None = None
+    """The tasks' gradients of the encoder in the last step, where they were compared."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -188,6 +193,7 @@ class Run:
             training={
                 "state": self.state.to_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "balancing": dict(self.balancer.state_dict()),
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
@@ -208,6 +214,7 @@ class Run:
         training = contents.training
         check_same_run(self.config, self.data.fingerprint, contents.config, training["data"])
         load_state(self.model, contents.model, at(self.save_dir))
+        load_state(self.balancer, training.get("balancing", {}), at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
@@ -276,10 +283,11 @@ def prepare_run(
         encoder.use_sparse_gradients()
     freezing = Freezing(model, config)
     say(freezing.describe())
-    optimizer = AdamW(parameter_groups(model, config))
+    balancer = make_balancer(config).to(compute.device)
+    optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
     activations = KeptActivations.of_run(config, data, model, freezing.depth, compute)
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
-              activations, kept, reference)  # fmt: skip
+              balancer, activations, kept, reference)  # fmt: skip
     tell_passes(run, say)
     if found:
         run.restore(found)

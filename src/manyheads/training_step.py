@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manyheads.balancing import Compared, TaskGradients
 from manyheads.batching import Step, step_seed
 from manyheads.dataset import UNLABELLED
 from manyheads.kept_activations import KeptBatch
@@ -44,6 +45,7 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
         where it is held.
     """
     model, device = run.model, run.compute.device
+    gradients = TaskGradients(model.encoder.parameters()) if run.balancer.compares else None
     held = _hold_texts(run)
     batches = load_batches(run, step)
     run.freezing.train_mode()
@@ -54,18 +56,22 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     for number, batch in enumerate(batches):
         with run.compute.autocast():
             outputs = _answers(run, batch)
-        total = torch.zeros((), device=device)
+        terms: dict[str, Tensor] = {}
         for task, target in batch.targets.items():
             loss = model.head(task).loss(outputs[task], target.to(device))
             share = shares[task][number]
             losses[task] = losses[task] + share * loss.detach()
-            total = total + run.config.tasks[task].weight * share * loss
+            terms[task] = run.balancer.term(task, loss, share)
         if run.kept is not None:
             loss = run.kept.loss(batch.dataset, batch.rows, outputs[EMBEDDING])
             share = len(batch.rows) / sum(len(other.rows) for other in batches)
             held = held + share * loss.detach()
-            total = total + run.kept.weight * share * loss
-        total.backward()  # type: ignore[no-untyped-call]
+            terms[HELD] = run.kept.weight * share * loss
+        _backward(terms, gradients)
+    if gradients is not None:
+        gram = gradients.gram([task for task in tasks if any(shares[task])])
+        run.compared = Compared(gram, run.balancer.combine(gram, run.state.step))
+        gradients.lay(run.compared.counts)
     return losses if run.kept is None else {**losses, HELD: held}
 
 
@@ -86,6 +92,26 @@ def _answers(run: Run, batch: LabelledBatch) -> dict[str, Tensor]:
         return outputs
     assert run.activations is not None
     return run.model.answers(run.activations.features(batch.inputs), tasks)
+
+
+def _backward(terms: Mapping[str, Tensor], gradients: TaskGradients | None) -> None:
+    """Add up the gradients of a batch's terms, those of the encoder by task where they are asked.
+
+    Args:
+        terms: what each task, and holding the embedding, adds to the loss: scalars.
+        gradients: takes the encoder's gradients, and those that it has before.
+    """
+    if gradients is None:
+        device = next(iter(terms.values())).device
+        sum(terms.values(), torch.zeros((), device=device)).backward()  # type: ignore[no-untyped-call]
+        return
+    gradients.take_rest()
+    for number, (task, term) in enumerate(terms.items(), start=1):
+        term.backward(retain_graph=number < len(terms))  # type: ignore[no-untyped-call]
+        if task == HELD:
+            gradients.take_rest()
+        else:
+            gradients.take(task)
 
 
 def _hold_texts(run: Run) -> Tensor:
@@ -144,5 +170,8 @@ def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
     finite = bool(torch.stack([norm, *losses.values()]).isfinite().all())
     if finite:
         run.optimizer.step()
+        if run.compared is not None:
+            tasks = {task: float(loss) for task, loss in losses.items() if task != HELD}
+            run.balancer.learn(run.compared.gram, tasks)
     run.optimizer.zero_grad(set_to_none=True)
     return finite
