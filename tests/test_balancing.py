@@ -196,6 +196,19 @@ def test_a_method_is_a_name_or_a_mapping_and_its_options_can_be_set_one_by_one(
             {"balancing": "gradnorm", "schedule": "together", "freeze": "encoder"},
             r"`balancing` is 'gradnorm'.*`freeze: encoder` there are none; freeze less",
         ),
+        ({"log_gradients": 5}, r"`log_gradients` is 5.*`schedule` is 'alternate'.*together"),
+        (
+            {"log_gradients": 5, "schedule": "joint", "freeze": "encoder"},
+            r"`log_gradients` is 5.*`freeze: encoder` there are none",
+        ),
+        (
+            {"log_gradients": 5, "schedule": "joint", "tasks": {"a": {"kind": "multilabel"}}},
+            r"`log_gradients` is 5, but there is one task, a",
+        ),
+        (
+            {"log_gradients": 5, "schedule": "joint", "balancing": "cagrad"},
+            r"`log_gradients` is 5, but `balancing` is 'cagrad', which measures",
+        ),
         (
             {"balancing": "dwa", "tasks": {"a": {"kind": "multilabel"}}},
             r"`balancing` is 'dwa', but there is one task, a",
@@ -377,6 +390,76 @@ def test_gradients_taken_one_by_one_add_up_to_those_of_the_sum(
         if gradient is not None:
             assert gradient.is_sparse == apart[name].is_sparse
             assert torch.allclose(gradient.to_dense(), apart[name].to_dense(), atol=1e-6), name
+
+
+def gradients_of(made: Config) -> list[tuple[int, dict[str, Any]]]:
+    return [(line["step"], line["gradients"]) for line in step_lines(made) if "gradients" in line]
+
+
+def test_gradients_are_measured_every_so_many_steps_and_change_nothing(tmp_path: Path) -> None:
+    for schedule in ("joint", "together"):
+        plain, measured = (
+            config(tmp_path / f"{schedule}-{name}", schedule=schedule, num_epochs=2, **more)
+            for name, more in (("plain", {}), ("measured", {"log_gradients": 3}))
+        )
+        train(plain)
+        train(measured)
+        one, other = model_of(plain), model_of(measured)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert not gradients_of(plain)
+        steps, found = zip(*gradients_of(measured), strict=True)
+        assert steps == (3, 6)
+        for values in found:
+            assert values["norm"].keys() == {"classification", "ner"}
+            assert all(norm > 0 for norm in values["norm"].values())
+            ((pair, cosine),) = values["cosine"].items()
+            assert pair == "classification/ner"
+            assert -1 <= cosine <= 1
+            assert values["conflict"] == {pair: float(cosine < 0)}
+            assert values["count"] == {"classification": 1, "ner": 1}
+
+
+@pytest.mark.parametrize("method", ["gradnorm", "pcgrad"])
+def test_measured_gradients_are_those_that_the_methods_compare(method: str, tmp_path: Path) -> None:
+    found = []
+    for name, more in (("measured", {"log_gradients": 1}), ("compared", {"balancing": method})):
+        made = config(tmp_path / name, schedule="together", **more)
+        train(made)
+        found.append(gradients_of(made)[0][1])
+    for quantity in ("norm", "cosine"):
+        assert found[0][quantity] == pytest.approx(found[1][quantity], rel=1e-4)
+
+
+def test_the_log_has_the_means_of_the_steps_since_its_last_line(tmp_path: Path) -> None:
+    each, third = (
+        config(tmp_path / str(every), schedule="together", balancing="pcgrad", log_every=every)
+        for every in (1, 3)
+    )
+    train(each)
+    train(third)
+    (_, mean), *_ = gradients_of(third)
+    singles = [values for _, values in gradients_of(each)[:3]]
+    for quantity, values in mean.items():
+        for name, value in values.items():
+            assert value == pytest.approx(np.mean([one[quantity][name] for one in singles]))
+
+
+def test_a_stopped_run_tells_the_same_gradients(tmp_path: Path) -> None:
+    whole, stopped = (
+        config(tmp_path / name, schedule="together", log_gradients=1, log_every=3,
+               num_epochs=2, checkpoint_every=1)
+        for name in ("whole", "stopped")
+    )  # fmt: skip
+
+    def kill(step: int) -> None:
+        if step == 6:
+            raise Killed
+
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(kill))
+    train(stopped, resume=True)
+    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
 
 
 def test_surgery_takes_conflict_out_of_a_step(tmp_path: Path) -> None:

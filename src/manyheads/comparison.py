@@ -53,7 +53,7 @@ INFERENCE_ROUNDS = 5
 # What a configuration says about several tasks, and a task about its share among them.
 _OF_SEVERAL = (
     "schedule", "schedule_alpha", "balancing", "best_metric", "best_weights", "keep_best_per_task",
-    "num_classes", "num_ner_labels",
+    "num_classes", "num_ner_labels", "log_gradients",
 )  # fmt: skip
 _OF_ONE_AMONG_SEVERAL = ("weight", "ratio")
 

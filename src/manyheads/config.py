@@ -353,6 +353,10 @@ class Config(_Strict):
     """Processor threads. Default: all cores there are."""
     log_every: Int = Field(default=10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
+    log_gradients: Int | None = Field(default=None, ge=1)
+    """Every so many steps, also measure the tasks' gradients of the encoder, each in a backward
+    pass of its own: their lengths and cosines are in metrics.jsonl. Default: only where `balancing`
+    needs them, and then at every step."""
 
     @field_validator("tasks")
     @classmethod
@@ -452,6 +456,24 @@ class Config(_Strict):
         if method in COMPARING:
             self._steps_have_several_tasks(f"`balancing` is {method!r}")
             self._encoder_is_shared(f"`balancing` is {method!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_can_be_logged(self) -> Config:
+        if self.log_gradients is None:
+            return self
+        setting = f"`log_gradients` is {self.log_gradients}"
+        if self.balancing.method in COMPARING:
+            raise ValueError(
+                f"{setting}, but `balancing` is {self.balancing.method!r}, which measures the "
+                "gradients at every step, and so they are logged; leave `log_gradients` out"
+            )
+        if len(self.tasks) < 2:
+            raise ValueError(
+                f"{setting}, but there is one task, {listing(self.tasks)}; leave it out"
+            )
+        self._steps_have_several_tasks(setting)
+        self._encoder_is_shared(setting)
         return self
 
     def _encoder_is_shared(self, setting: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from manyheads.balancing import GradientTally
 from manyheads.batching import Step
 from manyheads.config import Config
 from manyheads.errors import ManyheadsError, listing
@@ -229,6 +230,8 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingE
 def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter) -> None:
     """Add a step to the tallies, and show it."""
     state = run.state
+    if run.compared is not None:
+        state.gradients_since_log.add(run.compared)
     for part_number, part in enumerate(step.parts):
         source = run.data.sources[part.source]
         lengths = run.data.datasets[source.dataset].tokens
@@ -246,8 +249,9 @@ def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter
 
 
 def log_step(run: Run, log: MetricsLog) -> None:
-    """Write down the losses since the last line of the log."""
+    """Write down the losses, and what is known of gradients, since the last line of the log."""
     state = run.state
+    gradients = state.gradients_since_log.means()
     log.write(
         {
             "event": "step",
@@ -255,12 +259,13 @@ def log_step(run: Run, log: MetricsLog) -> None:
             "epoch": state.epoch + 1,
             "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
             "weight": {t: run.balancer.factor(t) for t in state.since_log if t != HELD},
+            **({"gradients": gradients} if gradients else {}),
             "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
             "skipped": state.skipped,
             "seconds": round(run.clock.lap(), 3),
         }
     )
-    state.since_log = {}
+    state.since_log, state.gradients_since_log = {}, GradientTally()
 
 
 def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> Path:

@@ -124,7 +124,7 @@ class Run:
     reference: Reference | None = None
     """The original's embeddings of some validation sentences, to measure how far it goes."""
     compared: Compared | None = None
-    """The tasks' gradients of the encoder in the last step, where they were compared."""
+    """The tasks' gradients of the encoder in the last step, if they were compared in it."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 

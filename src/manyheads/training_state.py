@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manyheads.balancing import GradientTally
 from manyheads.config import Config
 from manyheads.errors import RequestError, shorten
 
@@ -17,7 +18,7 @@ _FREE = frozenset(
     {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "texts",
-        "cache_memory",
+        "cache_memory", "log_gradients",
     }
 )  # fmt: skip
 
@@ -66,6 +67,8 @@ class TrainingState:
     """One entry an epoch: losses, metrics, the score that chooses the best."""
     since_log: dict[str, Tally] = field(default_factory=dict)
     """By task, since the last line of the metrics log."""
+    gradients_since_log: GradientTally = field(default_factory=GradientTally)
+    """The tasks' gradients of the encoder, since the last line of the metrics log."""
     this_epoch: dict[str, Tally] = field(default_factory=dict)
     """By task, since the epoch began."""
     skipped: int = 0
@@ -89,9 +92,10 @@ class TrainingState:
         best = fields.pop("best")
         for key in ("since_log", "this_epoch"):
             fields[key] = {task: Tally(**tally) for task, tally in fields[key].items()}
+        gradients = GradientTally(**fields.pop("gradients_since_log", {}))
         best_of = {task: Best(**one) for task, one in fields.pop("best_of").items()}
         best = Best(best["epoch"], best["score"]) if best["epoch"] else Best()
-        return cls(best=best, best_of=best_of, **fields)
+        return cls(best=best, best_of=best_of, gradients_since_log=gradients, **fields)
 
 
 def check_same_run(

@@ -45,7 +45,8 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
         where it is held.
     """
     model, device = run.model, run.compute.device
-    gradients = TaskGradients(model.encoder.parameters()) if run.balancer.compares else None
+    apart = run.balancer.compares
+    gradients = TaskGradients(model.encoder.parameters()) if apart or _is_measured(run) else None
     held = _hold_texts(run)
     batches = load_batches(run, step)
     run.freezing.train_mode()
@@ -67,11 +68,16 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             share = len(batch.rows) / sum(len(other.rows) for other in batches)
             held = held + share * loss.detach()
             terms[HELD] = run.kept.weight * share * loss
-        _backward(terms, gradients)
+        if gradients is None or not apart:
+            _backward(terms, gradients)
+        else:
+            _backward_apart(terms, gradients)
+    run.compared = None
     if gradients is not None:
         gram = gradients.gram([task for task in tasks if any(shares[task])])
         run.compared = Compared(gram, run.balancer.combine(gram, run.state.step))
-        gradients.lay(run.compared.counts)
+        if apart:
+            gradients.lay(run.compared.counts)
     return losses if run.kept is None else {**losses, HELD: held}
 
 
@@ -94,17 +100,35 @@ def _answers(run: Run, batch: LabelledBatch) -> dict[str, Tensor]:
     return run.model.answers(run.activations.features(batch.inputs), tasks)
 
 
-def _backward(terms: Mapping[str, Tensor], gradients: TaskGradients | None) -> None:
-    """Add up the gradients of a batch's terms, those of the encoder by task where they are asked.
+def _is_measured(run: Run) -> bool:
+    """Tell whether the tasks' gradients are to be known in this step, though nothing needs them."""
+    every = run.config.log_gradients
+    return every is not None and (run.state.step + 1) % every == 0
+
+
+def _backward(terms: Mapping[str, Tensor], measured: TaskGradients | None) -> None:
+    """Add up the gradients of a batch's terms, in one pass.
 
     Args:
         terms: what each task, and holding the embedding, adds to the loss: scalars.
+        measured: takes a copy of the tasks' gradients of the encoder.
+    """
+    if measured is not None:
+        for task, term in terms.items():
+            if task != HELD:
+                measured.measure(task, term)
+    device = next(iter(terms.values())).device
+    total = sum(terms.values(), torch.zeros((), device=device))
+    total.backward()  # type: ignore[no-untyped-call]
+
+
+def _backward_apart(terms: Mapping[str, Tensor], gradients: TaskGradients) -> None:
+    """Add up the gradients of a batch's terms, but those of the encoder each for itself.
+
+    Args:
+        terms: as for `_backward`.
         gradients: takes the encoder's gradients, and those that it has before.
     """
-    if gradients is None:
-        device = next(iter(terms.values())).device
-        sum(terms.values(), torch.zeros((), device=device)).backward()  # type: ignore[no-untyped-call]
-        return
     gradients.take_rest()
     for number, (task, term) in enumerate(terms.items(), start=1):
         term.backward(retain_graph=number < len(terms))  # type: ignore[no-untyped-call]

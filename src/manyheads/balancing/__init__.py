@@ -12,6 +12,7 @@ from manyheads.balancing.base import Balancer, StaticWeights
 from manyheads.balancing.gradients import Compared, Gram, TaskGradients
 from manyheads.balancing.gradnorm import GradNorm
 from manyheads.balancing.surgery import CAGrad, PCGrad
+from manyheads.balancing.tally import GradientTally
 from manyheads.balancing.uncertainty import Uncertainty
 from manyheads.config import Config
 
@@ -21,6 +22,7 @@ __all__ = [
     "Compared",
     "DynamicAveraging",
     "GradNorm",
+    "GradientTally",
     "Gram",
     "PCGrad",
     "StaticWeights",
