@@ -353,6 +353,9 @@ class Config(_Strict):
     """Processor threads. Default: all cores there are."""
     log_every: Int = Field(default=10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Whether the values in metrics.jsonl are written for TensorBoard too, to `tensorboard` in
+    `save_dir`; needs `pip install "manyheads[tensorboard]"`."""
     log_gradients: Int | None = Field(default=None, ge=1)
     """Every so many steps, also measure the tasks' gradients of the encoder, each in a backward
     pass of its own: their lengths and cosines are in metrics.jsonl. Default: only where `balancing`

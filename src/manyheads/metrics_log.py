@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,9 @@ class MetricsLog:
     Raises:
         ModelError: the file is shorter than the checkpoint remembers.
     """
+
+    also: Callable[[Mapping[str, Any]], None] | None = None
+    """Takes each line, too."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
         self._path = path
@@ -60,6 +63,8 @@ class MetricsLog:
         with explained(self._path):
             self._file.write(json.dumps(values).encode() + b"\n")
             self._file.flush()
+        if self.also is not None:
+            self.also(values)
 
     def sync(self) -> int:
         """Make all lines durable and return the file's length in bytes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from manyheads.run_lock import RunLock
 from manyheads.schedules import Schedule, plan_epoch
 from manyheads.selection import best_value, main_scores, pareto_front, trade_off
 from manyheads.storage import explained
+from manyheads.tensorboard_log import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
 from manyheads.training_run import Run, prepare_run
 from manyheads.training_state import Best, Tally
 from manyheads.training_step import forward_backward, update
@@ -134,6 +136,8 @@ def train(
         Stopped: SIGINT or SIGTERM asked to stop; the state is saved.
     """
     reporter = reporter or Quiet()
+    if config.tensorboard:
+        require_tensorboard()
     with explained(config.save_dir):
         Path(config.save_dir).mkdir(parents=True, exist_ok=True)
     with RunLock(config.save_dir):
@@ -145,6 +149,7 @@ def train(
         with (
             StopRequest() as stop,
             MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes) as log,
+            _tensorboard(run, log),
         ):
             reporter.begin(run.total_steps, run.state.step, list(config.tasks))
             try:
@@ -152,6 +157,16 @@ def train(
             finally:
                 reporter.end()
         return _result(run)
+
+
+def _tensorboard(run: Run, log: MetricsLog) -> AbstractContextManager[object]:
+    """Let TensorBoard have the log's lines, where that is asked for."""
+    if not run.config.tensorboard:
+        return nullcontext()
+    folder = run.save_dir / TENSORBOARD_FOLDER
+    board = TensorBoardLog(folder, run.save_dir / METRICS_FILE, run.state.step)
+    log.also = board.write
+    return board
 
 
 def _result(run: Run) -> TrainResult:

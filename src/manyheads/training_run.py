@@ -54,11 +54,13 @@ from manyheads.schedules import Schedule, passes, steps_per_epoch
 from manyheads.scoring import score
 from manyheads.state_dicts import load_state
 from manyheads.storage import explained
+from manyheads.tensorboard_log import TENSORBOARD_FOLDER
 from manyheads.tokenization import TextTokenizer
 from manyheads.training_data import TrainingData, load_training_data
 from manyheads.training_state import TrainingState, check_same_run, differing_keys
 from manyheads.windows import Batch, Floats
 
+_LOGS = (METRICS_FILE, TENSORBOARD_FOLDER)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -395,15 +397,15 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
 
     Args:
         save_dir: the folder.
-        resume: whether a metrics log may be there: it is all that a run leaves which ended
-            before its first checkpoint.
+        resume: whether logs may be there: they are all that a run leaves which ended before its
+            first checkpoint.
 
     Raises:
         RequestError: it does.
     """
     others = [path for path in _beside_checkpoints(save_dir) if path.exists()]
     if resume:
-        others = [path for path in others if path.name != METRICS_FILE]
+        others = [path for path in others if path.name not in _LOGS]
     remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
     if remains:
         go_on = "R" if resume else "Continue that run with --resume, r"
@@ -431,4 +433,4 @@ def remove_run(save_dir: Path) -> None:
 
 def _beside_checkpoints(save_dir: Path) -> list[Path]:
     for_tasks = sorted(path for path in save_dir.glob(best_of("*")) if is_model_folder(path))
-    return [save_dir / BEST, *for_tasks, save_dir / METRICS_FILE]
+    return [save_dir / BEST, *for_tasks, *(save_dir / name for name in _LOGS)]

@@ -18,7 +18,7 @@ _FREE = frozenset(
     {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "texts",
-        "cache_memory", "log_gradients",
+        "cache_memory", "log_gradients", "tensorboard",
     }
 )  # fmt: skip
 
