@@ -92,7 +92,7 @@ class Epochs(Quiet):
 
         def timed(*arguments: Any) -> Path:
             self.lap("training")
-            path = finish(*arguments)
+            path: Path = finish(*arguments)
             self.lap("saving")
             return path
 
@@ -170,7 +170,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"takes {1e3 * later[WITH]['training'] / settings['steps']:.2f} ms with and "
         f"{1e3 * later[WITHOUT]['training'] / settings['steps']:.1f} ms without. Over all steps "
         f"the losses differ by at most {far['loss']:.1e} (the first is {far['first_loss']:.2f}), "
-        f"the weights at the end by {far['weight']:.1e} (the largest is {far['largest_weight']:.2f}).",
+        f"the weights at the end by {far['weight']:.1e} (the largest is "
+        f"{far['largest_weight']:.2f}).",
     ]
     return "\n".join(lines) + "\n"
 
