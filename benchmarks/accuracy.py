@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,15 +86,7 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     train_one(config, resume=save_dir.exists())
     lines = (save_dir / "metrics.jsonl").read_text().splitlines()
     epochs = [line for line in map(json.loads, lines) if line["event"] == "epoch"]
-    scores: dict[str, float] = {}
-    for task, file in TESTS[arguments.name].items():
-        report = evaluate(save_dir / "best", arguments.data / file, tasks=[task] if task else None)
-        for name, metrics in report.evaluation["tasks"].items():
-            for metric in ("accuracy", "f1"):
-                if metric in metrics:
-                    scores[f"{name} {metric}"] = cast("Mapping[str, Any]", metrics)[metric]
-        if not task:
-            scores["frame accuracy"] = report.evaluation["frame_accuracy"]
+    scores = test_scores(save_dir / "best", arguments.name, arguments.data, list(config.tasks))
     seconds = sum(json.loads(line)["seconds"] for line in lines)
     best = max(epochs, key=lambda line: line["score"])
     return {
@@ -104,6 +96,32 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         "validation": best["score"],
         "scores": scores,
     }
+
+
+def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dict[str, float]:
+    """Score a model on a data set's test data.
+
+    Args:
+        model: its folder.
+        name: the data set's.
+        data: the folder of the data sets.
+        tasks: those that the model has.
+
+    Returns:
+        Accuracy and F1, as `TASK METRIC`, and for several tasks of one sentence `frame accuracy`.
+    """
+    scores: dict[str, float] = {}
+    for task, file in TESTS[name].items():
+        if task and task not in tasks:
+            continue
+        report = evaluate(model, data / file, tasks=[task] if task else None)
+        for scored, metrics in report.evaluation["tasks"].items():
+            for metric in ("accuracy", "f1"):
+                if metric in metrics:
+                    scores[f"{scored} {metric}"] = cast("Mapping[str, Any]", metrics)[metric]
+        if not task and len(tasks) > 1:
+            scores["frame accuracy"] = report.evaluation["frame_accuracy"]
+    return scores
 
 
 def hold_out(path: Path, folder: Path, task: str) -> dict[str, str]:
