@@ -168,7 +168,7 @@ def test_what_cannot_be_held_is_refused_by_name(tmp_path: Path) -> None:
     for values, message in (
         ({"keep_embeddings": {"wieght": 1}}, r"unknown key `keep_embeddings\.wieght`.*weight"),
         ({"keep_embeddings": {"weight": 0}}, r"`keep_embeddings\.weight` is 0.*above 0"),
-        ({"keep_embeddings": "much"}, r"`keep_embeddings` is 'much'.*a number, or a mapping with"),
+        ({"keep_embeddings": "much"}, r"`keep_embeddings` is 'much'.*a number; or a mapping with"),
         ({"keep_embeddings.texts.file": "a"}, r"no key `keep_embeddings\.texts\.file`"),
     ):
         with pytest.raises(ConfigError, match=message):
