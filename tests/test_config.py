@@ -248,6 +248,16 @@ def test_every_field_is_documented() -> None:
             "freeze: encoder\ntasks: {a: {kind: tagging}, b: {kind: similarity}}",
             "`tasks.b` trains the sentence embedding, which `freeze: encoder` holds as it is",
         ),
+        (
+            "unfreeze_every: 2",
+            "`unfreeze_every` is 2, but nothing is frozen; set `freeze: encoder`",
+        ),
+        (
+            "freeze: encoder\nunfreeze_every: 2m",
+            r"`unfreeze_every` is '2m'; expected a number of optimiser steps \(200\) or of epochs",
+        ),
+        ("layer_decay: 1.5", "`layer_decay` is 1.5; expected a number above 0 and at most 1"),
+        ("layer_decay: 0.9\nfreeze: encoder", "`layer_decay` is 0.9, but with `freeze: encoder`"),
         ("best_metric: nr", r"`best_metric` is 'nr', but there is no task 'nr' \(did you mean "),
         ("best_metric: mean.f1", "'mean' has no metric 'f1'; it has none"),
         (

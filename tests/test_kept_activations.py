@@ -172,6 +172,35 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert_equal(whole, parts)
 
 
+def test_what_is_kept_is_let_go_when_the_first_layer_is_unfrozen(tmp_path: Path) -> None:
+    made = prepared(tmp_path, unfreeze_every=2)
+    seen = []
+    for step in range(4):
+        made.go_to(step)
+        seen.append(made.activations is not None)
+    assert seen == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, True), (2, True), (3, False)])
+def test_a_resumed_run_is_evaluated_as_the_last_step_left_it(
+    tmp_path: Path, step: int, kept: bool
+) -> None:
+    made = prepared(tmp_path, unfreeze_every=2)
+    made.state.step = step
+    contents = made.contents()
+    made.restore(contents)
+    assert (made.activations is not None) == kept
+
+
+def test_unfreezing_with_and_without_what_was_kept_makes_the_same_model(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"freeze": "encoder", "unfreeze_every": "1e", "num_epochs": 3}
+    kept, _ = run(tmp_path / "kept", tasks=POOLED, **changes)
+    anew, _ = run(tmp_path / "anew", tasks=POOLED, cache_activations="off", **changes)
+    for one, other in zip(kept.history, anew.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["metrics"]["drift"] == pytest.approx(other["metrics"]["drift"], abs=1e-3)
+
+
 @pytest.mark.parametrize("option", [{"cache_activations": "off"}, {"cache_memory": 5}])
 def test_an_option_of_the_cache_needs_something_frozen(
     tmp_path: Path, option: dict[str, Any]

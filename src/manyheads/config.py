@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -54,14 +54,17 @@ def _not_bool(value: object) -> object:
     return value
 
 
-def _interval(value: object) -> int | str | None:
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]*[smh]", value):
-        return value
-    raise ValueError("not an interval")
+def _interval(units: str) -> Callable[[object], int | str | None]:
+    def read(value: object) -> int | str | None:
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            return value
+        if isinstance(value, str) and re.fullmatch(rf"[1-9][0-9]{{0,9}}[{units}]", value):
+            return value
+        raise ValueError("not an interval")
+
+    return read
 
 
 Int = Annotated[int, BeforeValidator(_not_bool)]
@@ -308,6 +311,12 @@ class Config(_Strict):
     freeze: str = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")
     """What of the encoder training leaves as it is: nothing (none), its embedding layer
     (embeddings), the lower K layers too (layers:K), or all of it (encoder)."""
+    unfreeze_every: Annotated[int | str | None, PlainValidator(_interval("e"))] = None
+    """Of what is frozen, train a layer more, from the top down and the embedding layer last, every
+    so many optimiser steps (200) or epochs (1e). Default: what is frozen stays so."""
+    layer_decay: Float = Field(default=1.0, gt=0, le=1)
+    """The factor on the learning rate from each layer of the encoder to the one below it; the
+    embedding layer has the lowest."""
     cache_activations: Literal["auto", "off"] = "auto"
     """Whether what the frozen layers of the encoder give is computed once a sentence and kept, so
     that later epochs cost what is trained alone (auto), or computed anew each time (off)."""
@@ -339,7 +348,7 @@ class Config(_Strict):
     """Stop after this many epochs without a better model. Default: never."""
     keep_checkpoints: Int | None = Field(default=None, ge=1)
     """How many epoch checkpoints are kept. Default: all."""
-    checkpoint_every: Annotated[int | str | None, PlainValidator(_interval)] = None
+    checkpoint_every: Annotated[int | str | None, PlainValidator(_interval("smh"))] = None
     """Also save inside epochs: every so many optimiser steps (200), or so much time (5m)."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What a loss that is not finite does: stop the run, or skip the step and count it."""
@@ -394,8 +403,18 @@ class Config(_Strict):
 
     @model_validator(mode="after")
     def _what_is_frozen_is_not_tuned(self) -> Config:
-        if self.freeze != "encoder":
+        if self.freeze == "none" and self.unfreeze_every is not None:
+            raise ValueError(
+                f"`unfreeze_every` is {self.unfreeze_every}, but nothing is frozen; set "
+                "`freeze: encoder` or `freeze: layers:K`, or leave it out"
+            )
+        if self.freeze != "encoder" or self.unfreeze_every is not None:
             return self
+        if self.layer_decay != 1:
+            raise ValueError(
+                f"`layer_decay` is {self.layer_decay:g}, but with `freeze: encoder` no layer is "
+                "trained; leave it out, or set `unfreeze_every`"
+            )
         if self.keep_embeddings is not None:
             raise ValueError(
                 "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays what it "
@@ -803,6 +822,8 @@ def _allowed(location: tuple[str | int, ...]) -> str:
         return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
     if name == "device":
         return "auto, cpu, cuda, cuda:N or mps"
+    if name == "unfreeze_every":
+        return "a number of optimiser steps (200) or of epochs (1e)"
     if name == "freeze":
         return "one of: none, embeddings, layers:K (such as layers:3), encoder"
     if name == "best_weights":

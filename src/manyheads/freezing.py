@@ -7,12 +7,16 @@ all groups below a depth. A pooler such as BERT's is in no group: nothing reads 
 trained.
 
 What is frozen has no gradient, and so no place in the optimiser, no state there and no weight
-decay; its dropout is off. The backward pass ends where it begins.
+decay; its dropout is off. The backward pass ends where it begins. Gradual unfreezing (Howard and
+Ruder 2018, "Universal language model fine-tuning") takes a group out of it every so many steps, the
+highest first; how many are left is a function of the step alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -22,12 +26,13 @@ from manyheads.errors import ConfigError, ModelError
 from manyheads.model import MultiTaskModel
 
 # What comes after the last layer, as the encoders of `transformers` call it.
-_AFTER_LAYERS = re.compile(r"(.+\.)?(final_norm|final_layer_norm|emb_layer_norm_after)(\..*)?")
+_AFTER = re.compile(r"(.+\.)?(final_norm|final_layer_norm|emb_layer_norm_after)(\..*)?")
+_BACKBONE = "backbone."
 _POOLER = re.compile(r"pooler(\..*)?")
 
 
 def frozen_depth(config: Config, num_layers: int) -> int:
-    """Return how many groups of the encoder are frozen, from the bottom.
+    """Return how many groups of the encoder are frozen when training begins, from the bottom.
 
     Args:
         config: whose `freeze` says it.
@@ -54,6 +59,30 @@ def frozen_depth(config: Config, num_layers: int) -> int:
     return 1 + layers
 
 
+def depth_at(config: Config, num_layers: int, step: int, steps_per_epoch: int) -> int:
+    """Return how many groups of the encoder are frozen at an optimiser step.
+
+    Args:
+        config: whose `freeze` and `unfreeze_every` say it.
+        num_layers: the encoder's layers.
+        step: optimiser steps done before this one.
+        steps_per_epoch: what an epoch of the run has.
+
+    Raises:
+        ConfigError: there are not that many layers.
+    """
+    depth = frozen_depth(config, num_layers)
+    if config.unfreeze_every is None:
+        return depth
+    return max(0, depth - step // _interval(config.unfreeze_every, steps_per_epoch))
+
+
+def _interval(every: int | str, steps_per_epoch: int) -> int:
+    """Read the steps between two unfreezings: a number of them, or of epochs (`2e`)."""
+    text = str(every)
+    return int(text[:-1]) * steps_per_epoch if text.endswith("e") else int(text)
+
+
 def encoder_groups(encoder: Encoder) -> dict[str, int]:
     """Tell the group of each parameter of an encoder, by the name that the encoder gives it.
 
@@ -62,20 +91,20 @@ def encoder_groups(encoder: Encoder) -> dict[str, int]:
     Raises:
         ModelError: the encoder has no layers of their own parameters, one after the other.
     """
-    return _groups(encoder, [name for name, _ in encoder.backbone.named_parameters()])
+    return _groups(encoder, (name for name, _ in encoder.named_parameters()))
 
 
-def _groups(encoder: Encoder, names: list[str]) -> dict[str, int]:
-    """Tell the groups of parameters or modules by their names in the backbone."""
-    layers, count = _layers(encoder), encoder.shape.num_layers
-    layer = re.compile(rf"{re.escape(layers)}\.(\d+)(\..*)?")
+def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
+    """Tell the groups of parameters or modules by the names that the encoder gives them."""
+    count = encoder.shape.num_layers
+    layer = re.compile(rf"{re.escape(_layers(encoder))}\.(\d+)(\..*)?")
     groups = {}
     for name in names:
-        if _POOLER.fullmatch(name):
+        own = name.removeprefix(_BACKBONE)
+        if own == name or _POOLER.fullmatch(own):
             continue
-        match = layer.fullmatch(name)
-        number = 1 + int(match[1]) if match else count if _AFTER_LAYERS.fullmatch(name) else 0
-        groups[f"backbone.{name}"] = number
+        match = layer.fullmatch(own)
+        groups[name] = 1 + int(match[1]) if match else count if _AFTER.fullmatch(own) else 0
     return groups
 
 
@@ -89,54 +118,110 @@ def _layers(encoder: Encoder) -> str:
         f"a {type(encoder.backbone).__name__} does not have {encoder.shape.num_layers} layers with "
         "parameters of their own, so that some cannot be frozen without the others",
         expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
-        fix="Use `freeze: encoder` or `freeze: none`.",
+        fix="Use `freeze: encoder` or `freeze: none`, without `unfreeze_every` and `layer_decay`.",
     )
 
 
+@dataclass(frozen=True)
+class _Group:
+    parameters: list[nn.Parameter] = field(default_factory=list)
+    modules: list[nn.Module] = field(default_factory=list)
+
+
 class Freezing:
-    """Holds a part of a model as it is, from now on.
+    """Holds a part of a model as it is, and gives it free as training goes on.
+
+    Until the first step all is free that will ever be: what an optimiser has to know. What already
+    needs no gradient is left like that.
 
     Args:
         model: the model.
         config: says what is frozen.
+        steps_per_epoch: optimiser steps of an epoch.
 
     Raises:
-        ConfigError: the encoder has fewer layers than are to be frozen.
+        ConfigError: the encoder has fewer layers than are to be frozen, or none would be
+            unfrozen before the run ends.
         ModelError: the encoder's layers cannot be told apart.
     """
 
-    def __init__(self, model: MultiTaskModel, config: Config) -> None:
-        self.model = model
-        encoder = model.encoder
-        self.depth = frozen_depth(config, encoder.shape.num_layers)
-        for name, parameter in encoder.backbone.named_parameters():
-            parameter.requires_grad_(not _POOLER.fullmatch(name))
-        for name in _below(self.depth, encoder, [n for n, _ in encoder.named_parameters()]):
-            encoder.get_parameter(name).requires_grad_(False)
-        modules = _below(self.depth, encoder, [n for n, _ in encoder.named_modules()])
-        self._still = [encoder.get_submodule(name) for name in modules]
-        model.eval()  # so that the first `train_mode` sees that there is something to do
+    def __init__(self, model: MultiTaskModel, config: Config, steps_per_epoch: int) -> None:
+        self._model = model
+        self._config = config
+        self._steps_per_epoch = steps_per_epoch
+        for name, parameter in model.encoder.backbone.named_parameters():
+            if _POOLER.fullmatch(name):
+                parameter.requires_grad_(False)
+        whole = config.unfreeze_every is None and config.freeze in ("none", "encoder")
+        self._groups = _members(model.encoder, apart=not whole)
+        self._total = config.num_epochs * steps_per_epoch
+        self._set(self.depth_at(self._total - 1))
+        if config.unfreeze_every is not None and self.depth == self.depth_at(0):
+            raise ConfigError(
+                f"`unfreeze_every` is {config.unfreeze_every}, but the run ends before that, after "
+                f"{self._total} steps ({config.num_epochs}e)",
+                fix="Lower it, raise `num_epochs`, or leave it out.",
+            )
+
+    def depth_at(self, step: int) -> int:
+        """Return how many groups are frozen after so many optimiser steps."""
+        layers = self._model.encoder.shape.num_layers
+        return depth_at(self._config, layers, step, self._steps_per_epoch)
+
+    def go_to(self, step: int) -> None:
+        """Free what is trained after so many optimiser steps, and hold the rest."""
+        depth = self.depth_at(step)
+        if depth != self.depth:
+            self._set(depth)
+
+    def _set(self, depth: int) -> None:
+        self.depth = depth
+        for number, group in enumerate(self._groups):
+            for parameter in group.parameters:
+                parameter.requires_grad_(number >= depth)
+        self._model.eval()  # so that the next `train_mode` sees that there is something to do
 
     def train_mode(self) -> None:
         """Put the model into training mode, but what is frozen."""
-        if self.model.training:
+        if self._model.training:
             return
-        self.model.train()
-        for module in self._still:
-            module.training = False
+        self._model.train()
+        for group in self._groups[: self.depth]:
+            for module in group.modules:
+                module.training = False
 
     def describe(self) -> str:
-        """Say how much of the model is trained."""
-        parameters = list(self.model.parameters())
-        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        """Say how much of the model is trained when training begins, and what follows."""
+        depth = self.depth_at(0)
+        frozen = {id(p) for group in self._groups[:depth] for p in group.parameters}
+        parameters = list(self._model.parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) not in frozen)
         total = sum(p.numel() for p in parameters)
-        return f"Training {trained:,} of {total:,} parameters ({trained / total:.1%})."
+        text = f"Training {trained:,} of {total:,} parameters ({trained / total:.1%})"
+        if self._config.unfreeze_every is None:
+            return f"{text}."
+        every = _interval(self._config.unfreeze_every, self._steps_per_epoch)
+        last = self.depth_at(self._total - 1)
+        until = f"the lowest {last} never" if last else f"all from step {depth * every} on"
+        return f"{text}; every {every} steps one more of the encoder's layers, {until}."
 
 
-def _below(depth: int, encoder: Encoder, names: list[str]) -> list[str]:
-    """Pick the names in an encoder, of parameters or modules, that are in groups below a depth."""
-    if depth == 0 or depth > encoder.shape.num_layers:
-        return names if depth else []
-    prefix = "backbone."
-    own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    return [name for name, group in _groups(encoder, own).items() if group < depth]
+def _members(encoder: Encoder, *, apart: bool) -> list[_Group]:
+    """Sort an encoder's parameters and modules into its groups.
+
+    Args:
+        encoder: the encoder.
+        apart: whether the layers have to be told apart; otherwise group 0 has everything.
+    """
+    groups = [_Group() for _ in range(1 + encoder.shape.num_layers)]
+    parameters, modules = dict(encoder.named_parameters()), dict(encoder.named_modules())
+    if not apart:
+        groups[0].modules.extend(modules.values())
+        groups[0].parameters.extend(p for p in parameters.values() if p.requires_grad)
+        return groups
+    for name, number in _groups(encoder, parameters).items():
+        if parameters[name].requires_grad:
+            groups[number].parameters.append(parameters[name])
+    for name, number in _groups(encoder, modules).items():
+        groups[number].modules.append(modules[name])
+    return groups

@@ -10,24 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.config import Config
+from manyheads.freezing import encoder_groups
 from manyheads.model import MultiTaskModel
 
 
 def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, Any]]:
     """Split the trainable parameters by learning rate and weight decay.
 
-    The encoder and the heads have rates of their own. Biases, normalisation layers and other
-    parameters of one dimension are not decayed (as in BERT's own training).
+    The encoder and the heads have rates of their own; under `layer_decay` so has each layer of the
+    encoder, lower than the one above it (Howard and Ruder 2018, "discriminative fine-tuning").
+    Biases, normalisation layers and other parameters of one dimension are not decayed (as in
+    BERT's own training).
 
     Returns:
         Groups for an optimiser, each with its peak rate under `peak_lr` and the parameters'
         names under `names`.
     """
+    layers = model.encoder.shape.num_layers
+    below_top: dict[str, int] = {}
+    if config.layer_decay != 1:
+        group_of = encoder_groups(model.encoder)
+        below_top = {f"encoder.{name}": layers - group for name, group in group_of.items()}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = config.learning_rate if name.startswith("encoder.") else config.head_learning_rate
+        rate *= config.layer_decay ** below_top.get(name, 0)
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         group = groups.setdefault(
             (rate, decay),
@@ -98,9 +107,13 @@ class AdamW(torch.optim.AdamW):
 def clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale gradients down to a total norm, and return the norm before, a float32 scalar.
 
-    Sparse gradients are coalesced, so that each row counts once.
+    Sparse gradients are coalesced, so that each row counts once. Where all that a step trains is
+    still frozen, there are none, and the norm is 0.
     """
+    parameters = list(parameters)
     gradients = [_values(p) for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
     norm = nn.utils.get_total_norm(gradients)
     if max_norm > 0:
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)

@@ -140,6 +140,12 @@ class Run:
         """Optimiser steps of the whole run."""
         return self.config.num_epochs * self.steps_per_epoch
 
+    def go_to(self, step: int) -> None:
+        """Free what is trained after so many optimiser steps; what is kept of it is let go."""
+        self.freezing.go_to(step)
+        if self.freezing.depth < self.freezing.depth_at(0):
+            self.activations = None
+
     def evaluate(self, before_batch: Callable[[], None] = lambda: None) -> Evaluation:
         """Score the model as it is on the validation data, in float32.
 
@@ -220,6 +226,8 @@ class Run:
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
+        # Where the last step was made: an evaluation may come before the next one.
+        self.go_to(max(0, self.state.step - 1))
         self.reference = Reference.from_dict(training.get(REFERENCE))
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
@@ -283,11 +291,11 @@ def prepare_run(
     if compute.device.type == "cpu":
         keep_freed_memory()
         encoder.use_sparse_gradients()
-    freezing = Freezing(model, config)
+    freezing = Freezing(model, config, steps_per_epoch(data.sources, Schedule.of(config)))
     say(freezing.describe())
     balancer = make_balancer(config).to(compute.device)
     optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
-    activations = KeptActivations.of_run(config, data, model, freezing.depth, compute)
+    activations = KeptActivations.of_run(config, data, model, freezing.depth_at(0), compute)
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
               balancer, activations, kept, reference)  # fmt: skip
     tell_passes(run, say)

@@ -45,6 +45,7 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
         where it is held.
     """
     model, device = run.model, run.compute.device
+    run.go_to(run.state.step)
     apart = run.balancer.compares
     gradients = TaskGradients(model.encoder.parameters()) if apart or _is_measured(run) else None
     held = _hold_texts(run)
@@ -149,8 +150,14 @@ def _hold_texts(run: Run) -> Tensor:
         loss = run.kept.text_loss(run.model.encoder, run.state.step)
     if loss is None:
         return held
-    (run.kept.weight * loss).backward()  # type: ignore[no-untyped-call]
+    _backward(run.kept.weight * loss)
     return loss.detach()
+
+
+def _backward(loss: Tensor) -> None:
+    """Add a loss's gradient, if it has one: all that it would train may still be frozen."""
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
