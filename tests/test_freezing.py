@@ -174,6 +174,23 @@ def test_layers_are_unfrozen_from_the_top_one_by_one(
     assert in_optimizer == trained
 
 
+@pytest.mark.parametrize(
+    "settings", [{"balancing": "pcgrad"}, {"balancing": "gradnorm"}, {"log_gradients": 1}], ids=str
+)
+def test_gradients_are_compared_as_soon_as_something_of_the_encoder_is_trained(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    made = config(tmp_path, freeze="encoder", unfreeze_every=2, schedule="joint", **settings)
+    run = prepared(made)
+    plan = plan_epoch(run.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
+    compared = []
+    for step in plan[:3]:
+        assert update(run, forward_backward(run, step))
+        compared.append(run.compared is not None)
+        run.state.step += 1
+    assert compared == [False, False, True]
+
+
 @pytest.mark.parametrize("stop", [3, 4, 5])
 def test_a_run_stopped_around_an_unfreezing_goes_on_to_the_bit(tmp_path: Path, stop: int) -> None:
     def settings(name: str) -> Config:

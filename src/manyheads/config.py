@@ -500,7 +500,7 @@ class Config(_Strict):
 
     def _encoder_is_shared(self, setting: str) -> None:
         """See to it that the tasks train something in common, whose gradients are compared."""
-        if self.freeze == "encoder":
+        if self.freeze == "encoder" and self.unfreeze_every is None:
             raise ValueError(
                 f"{setting}, which compares the tasks' gradients of the encoder, but with `freeze: "
                 "encoder` there are none; freeze less, or leave it out"

@@ -168,6 +168,11 @@ class Freezing:
         layers = self._model.encoder.shape.num_layers
         return depth_at(self._config, layers, step, self._steps_per_epoch)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the encoder is trained at present."""
+        return self.depth > self._model.encoder.shape.num_layers
+
     def go_to(self, step: int) -> None:
         """Free what is trained after so many optimiser steps, and hold the rest."""
         depth = self.depth_at(step)

@@ -46,8 +46,10 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
     """
     model, device = run.model, run.compute.device
     run.go_to(run.state.step)
-    apart = run.balancer.compares
-    gradients = TaskGradients(model.encoder.parameters()) if apart or _is_measured(run) else None
+    gradients = None
+    if (run.balancer.compares or _is_measured(run)) and not run.freezing.is_whole:
+        gradients = TaskGradients(model.encoder.parameters())
+    apart = gradients is not None and run.balancer.compares
     held = _hold_texts(run)
     batches = load_batches(run, step)
     run.freezing.train_mode()
@@ -69,10 +71,10 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             share = len(batch.rows) / sum(len(other.rows) for other in batches)
             held = held + share * loss.detach()
             terms[HELD] = run.kept.weight * share * loss
-        if gradients is None or not apart:
-            _backward(terms, gradients)
-        else:
+        if gradients is not None and apart:
             _backward_apart(terms, gradients)
+        else:
+            _backward(terms, gradients)
     run.compared = None
     if gradients is not None:
         gram = gradients.gram([task for task in tasks if any(shares[task])])
@@ -120,7 +122,7 @@ def _backward(terms: Mapping[str, Tensor], measured: TaskGradients | None) -> No
                 measured.measure(task, term)
     device = next(iter(terms.values())).device
     total = sum(terms.values(), torch.zeros((), device=device))
-    total.backward()  # type: ignore[no-untyped-call]
+    _add_gradients(total)
 
 
 def _backward_apart(terms: Mapping[str, Tensor], gradients: TaskGradients) -> None:
@@ -132,7 +134,7 @@ def _backward_apart(terms: Mapping[str, Tensor], gradients: TaskGradients) -> No
     """
     gradients.take_rest()
     for number, (task, term) in enumerate(terms.items(), start=1):
-        term.backward(retain_graph=number < len(terms))  # type: ignore[no-untyped-call]
+        _add_gradients(term, keep_graph=number < len(terms))
         if task == HELD:
             gradients.take_rest()
         else:
@@ -150,14 +152,14 @@ def _hold_texts(run: Run) -> Tensor:
         loss = run.kept.text_loss(run.model.encoder, run.state.step)
     if loss is None:
         return held
-    _backward(run.kept.weight * loss)
+    _add_gradients(run.kept.weight * loss)
     return loss.detach()
 
 
-def _backward(loss: Tensor) -> None:
-    """Add a loss's gradient, if it has one: all that it would train may still be frozen."""
+def _add_gradients(loss: Tensor, *, keep_graph: bool = False) -> None:
+    """Add a loss's gradients, if it has any: all that it would train may still be frozen."""
     if loss.requires_grad:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=keep_graph)  # type: ignore[no-untyped-call]
 
 
 def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
