@@ -37,8 +37,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 3: state
     (
         "assembly", "balancing", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
-        "kept_embeddings", "model_card", "model_folder", "optimization", "tensorboard_log",
-        "training_state",
+        "kept_embeddings", "lora", "model_card", "model_folder", "optimization",
+        "tensorboard_log", "training_state",
     ),
     # 4: verbs
     (

@@ -16,6 +16,7 @@ from manyheads.encoder import Encoder
 from manyheads.encoder_source import PoolingSpec
 from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import Head, make_head
+from manyheads.lora import plain_state
 from manyheads.model import MultiTaskModel
 from manyheads.model_files import LAYOUT, EncoderFiles
 from manyheads.model_folder import ModelContents
@@ -76,7 +77,7 @@ def model_contents(
     return ModelContents(
         tasks=task_specs(model),
         encoder=encoder_files(model.encoder, max_length),
-        encoder_state=model.encoder.backbone.state_dict(),
+        encoder_state=plain_state(model.encoder.backbone),
         head_state=model.heads.state_dict(),
         metrics=metrics,
         config=config.model_dump(mode="json"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -201,13 +202,27 @@ class KeepEmbeddings(_Strict):
     """Unlabelled sentences a step. Default: the common `batch_size`."""
 
 
-def _keep_embeddings(value: object) -> object:
-    """Read a bare number as the weight; nothing else of what is held need be said."""
+class Lora(_Strict):
+    """Low-rank adapters of the encoder, which learn in place of its weights."""
+
+    rank: Int = Field(default=8, ge=1)
+    """How many directions of its inputs each adapter reads, and so its size."""
+    alpha: Float | None = Field(default=None, gt=0)
+    """What an adapter adds is multiplied by `alpha` over `rank`. Default: twice the rank."""
+    dropout: Float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs dropped in training."""
+    targets: Literal["attention", "all"] = "attention"
+    """Which layers have an adapter: those of query and value (where one layer makes query, key
+    and value, as in ModernBERT, that one), or every linear layer of the encoder's layers."""
+
+
+def _bare_number(key: str, value: object) -> object:
+    """Read a bare number as one key of a nested field; nothing else need be said."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"weight": value}
+        return {key: value}
     if isinstance(value, str):
         parsed = parse_scalar(value)
-        return value if isinstance(parsed, str) else _keep_embeddings(parsed)
+        return value if isinstance(parsed, str) else _bare_number(key, parsed)
     return value
 
 
@@ -255,10 +270,16 @@ def _balancing(value: object) -> object:
     return value
 
 
-NESTED: Mapping[str, type[_Strict]] = {"keep_embeddings": KeepEmbeddings, "balancing": Balancing}
+NESTED: Mapping[str, type[_Strict]] = {
+    "keep_embeddings": KeepEmbeddings, "lora": Lora, "balancing": Balancing,
+}  # fmt: skip
 """Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
 
-_UNFOLD = {"keep_embeddings": _keep_embeddings, "balancing": _balancing}
+_UNFOLD: Mapping[str, Callable[[object], object]] = {
+    "keep_embeddings": partial(_bare_number, "weight"),
+    "lora": partial(_bare_number, "rank"),
+    "balancing": _balancing,
+}
 
 
 class Config(_Strict):
@@ -304,10 +325,16 @@ class Config(_Strict):
     """Where checkpoints and the best model go."""
     tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     """The tasks by name. Default: `classification` and `ner`."""
-    keep_embeddings: Annotated[KeepEmbeddings | None, BeforeValidator(_keep_embeddings)] = None
+    keep_embeddings: Annotated[
+        KeepEmbeddings | None, BeforeValidator(_UNFOLD["keep_embeddings"])
+    ] = None
     """Hold the sentence embedding near the one that training began with, so that vectors which
     were made before stay usable: a weight, or `weight`, `texts` and `batch_size`. Default: let it
     go where the tasks pull it."""
+    lora: Annotated[Lora | None, BeforeValidator(_UNFOLD["lora"])] = None
+    """Train small adapters in place of the encoder's weights, and add them to the weights where
+    the model is saved: a rank, or `rank`, `alpha`, `dropout` and `targets`. They want a larger
+    `learning_rate` than weights do, such as 5e-4. Default: train the weights."""
     freeze: str = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")
     """What of the encoder training leaves as it is: nothing (none), its embedding layer
     (embeddings), the lower K layers too (layers:K), or all of it (encoder)."""
@@ -408,12 +435,22 @@ class Config(_Strict):
                 f"`unfreeze_every` is {self.unfreeze_every}, but nothing is frozen; set "
                 "`freeze: encoder` or `freeze: layers:K`, or leave it out"
             )
+        if self.lora is not None and self.unfreeze_every is not None:
+            raise ValueError(
+                "`lora` and `unfreeze_every` are both set, but adapters begin as no change at all, "
+                "and frozen layers have none to be given free; leave one of them out"
+            )
         if self.freeze != "encoder" or self.unfreeze_every is not None:
             return self
         if self.layer_decay != 1:
             raise ValueError(
                 f"`layer_decay` is {self.layer_decay:g}, but with `freeze: encoder` no layer is "
                 "trained; leave it out, or set `unfreeze_every`"
+            )
+        if self.lora is not None:
+            raise ValueError(
+                "`lora` is set, but with `freeze: encoder` nothing in the encoder learns; leave "
+                "one of them out, or freeze less: adapters leave its weights alone anyway"
             )
         if self.keep_embeddings is not None:
             raise ValueError(

@@ -43,6 +43,14 @@ from manyheads.freezing import Freezing
 from manyheads.heads import make_head
 from manyheads.kept_activations import KeptActivations, KeptBackend
 from manyheads.kept_embeddings import ORIGINAL, KeptEmbeddings
+from manyheads.lora import (
+    ADAPTERS,
+    adapter_state,
+    add_adapters,
+    check_adapters,
+    plain_state,
+    with_adapters,
+)
 from manyheads.metrics import Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
@@ -197,7 +205,7 @@ class Run:
             config=self.config.model_dump(mode="json"),
             tasks=task_specs(self.model),
             encoder=encoder_files(self.model.encoder, self.max_length),
-            model=self.model.state_dict(),
+            model=plain_state(self.model),
             training={
                 "state": self.state.to_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -205,6 +213,7 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
+                **({} if self.config.lora is None else {ADAPTERS: adapter_state(self.model)}),
                 **({} if self.kept is None else {ORIGINAL: self.kept.original}),
                 **({} if self.reference is None else {REFERENCE: self.reference.to_dict()}),
             },
@@ -221,7 +230,7 @@ class Run:
         """
         training = contents.training
         check_same_run(self.config, self.data.fingerprint, contents.config, training["data"])
-        load_state(self.model, contents.model, at(self.save_dir))
+        self.load_model(contents, at(self.save_dir))
         load_state(self.balancer, training.get("balancing", {}), at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
@@ -229,6 +238,15 @@ class Run:
         # Where the last step was made: an evaluation may come before the next one.
         self.go_to(max(0, self.state.step - 1))
         self.reference = Reference.from_dict(training.get(REFERENCE))
+
+    def load_model(self, contents: CheckpointContents, where: str) -> None:
+        """Take on a checkpoint's parameters.
+
+        Raises:
+            ModelError: they do not fit the model.
+        """
+        adapters = contents.training.get(ADAPTERS, {})
+        load_state(self.model, with_adapters(contents.model, adapters), where)
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
         """Write the model as it is to the folder of the best one, or of the best for a task."""
@@ -260,6 +278,7 @@ def prepare_run(
         encoder = build_encoder(found.encoder, backbone_state(found.model), at(save_dir))
     else:
         encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
+    check_adapters(encoder, config)
     # A resumed run keeps the arithmetic it began with, whatever would be measured today.
     precision = found.training["precision"] if found else config.precision
     hidden = encoder.shape.hidden_size
@@ -287,6 +306,7 @@ def prepare_run(
         name: make_head(task, data.label_sets[name], encoder.shape)
         for name, task in config.tasks.items()
     }
+    add_adapters(encoder, config)
     model = MultiTaskModel(encoder, heads).to(compute.device)
     if compute.device.type == "cpu":
         keep_freed_memory()
@@ -361,7 +381,7 @@ def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> 
         )  # fmt: skip
     contents = load_checkpoint(path)
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
-    load_state(run.model, contents.model, at(path))
+    run.load_model(contents, at(path))
     run.save_best(metrics, name)
     load_state(run.model, present, at(path))
     say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
