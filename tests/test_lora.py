@@ -265,7 +265,7 @@ def test_folder_checkpoint_and_the_run_itself_say_the_same(tmp_path: Path) -> No
         evaluation = evaluate(path).evaluation
         assert_near(evaluation["tasks"], metrics["tasks"])
         assert_near(evaluation["drift"], metrics["drift"])
-        answers.append([p.to_json(embed=True) for p in load(path).predict(TEXTS, embed=True)])
+        answers.append([p.to_json() for p in load(path).predict(TEXTS, embed=True)])
     assert answers[0] == answers[1]
 
 
@@ -274,6 +274,9 @@ def assert_near(one: Any, other: Any) -> None:
         assert one.keys() == other.keys()
         for key in one:
             assert_near(one[key], other[key])
+    elif isinstance(one, list):
+        for first, second in zip(one, other, strict=True):
+            assert_near(first, second)
     else:
         assert one == pytest.approx(other, abs=1e-5)
 
