@@ -90,7 +90,11 @@ def _as_config(
     if config is None or isinstance(config, str | os.PathLike):
         return load_config(config, settings)
     if isinstance(config, Config):
-        return load_config(None, {**config.model_dump(), **settings}) if settings else config
+        return (
+            load_config(None, {**config.model_dump(exclude_unset=True), **settings})
+            if settings
+            else config
+        )
     if isinstance(config, Mapping):
         return load_config(None, {**config, **settings})
     raise ConfigError(

@@ -22,8 +22,11 @@ from manyheads.model_files import LAYOUT, EncoderFiles
 from manyheads.model_folder import ModelContents
 from manyheads.state_dicts import check_state, load_state
 
-# How the names of a whole model's parameters begin.
-_BACKBONE, _HEADS = "encoder.backbone.", "heads."
+HEADS = "heads."
+"""How the names of the heads' parameters begin in a whole model."""
+
+# And those of the encoder's.
+_BACKBONE = "encoder.backbone."
 
 
 def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
@@ -113,9 +116,9 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
     where = at(path)
     encoder = build_encoder(contents.encoder, backbone_state(contents.model), where)
     head_state = {
-        name.removeprefix(_HEADS): tensor
+        name.removeprefix(HEADS): tensor
         for name, tensor in contents.model.items()
-        if name.startswith(_HEADS)
+        if name.startswith(HEADS)
     }
     heads = _heads(contents.config, contents.tasks, encoder, head_state, where)
     model = MultiTaskModel(encoder, heads)

@@ -136,6 +136,12 @@ def compare(
             f"the configuration has one task, {listing(config.tasks)}",
             expected="at least two: training together is compared with training each alone",
         )
+    if config.init_from is not None:
+        raise RequestError(
+            f"`init_from` is {config.init_from}, whose heads were trained together already",
+            expected="a comparison that starts from an encoder",
+            fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
+        )
     pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
     if pairs:
         raise RequestError(

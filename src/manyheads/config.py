@@ -38,7 +38,7 @@ processor larger batches are slower."""
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "checkpoint_dir": "save_dir"}
 """Other names of fields, for flags and files alike."""
 
-INPUT_PATHS = ("train_file", "valid_file", "texts")
+INPUT_PATHS = ("train_file", "valid_file", "texts", "init_from")
 
 # Where a task looks for its labels in a record when its `field` is not set.
 DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -136,6 +136,9 @@ class TaskConfig(_Strict):
     score_range: tuple[Float, Float] = (0.0, 1.0)
     """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
     [0, 5]."""
+    carried: bool = False
+    """Said by a trained model of a task that it took over from its `init_from` as it was, because
+    the configuration did not name it. Not for training: leave such a task out of `tasks`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -287,6 +290,10 @@ class Config(_Strict):
 
     model_name: str = Field(default=DEFAULT_MODEL, min_length=1)
     """The encoder: a name on the hub or a folder."""
+    init_from: str | None = Field(default=None, min_length=1)
+    """A trained model to start from: its encoder, and the heads of its tasks. Those that `tasks`
+    names go on learning; the others are carried along as they are, without data. `model_name` and
+    `max_length` are then the model's. Default: start from `model_name` with new heads."""
     max_length: Int = Field(default=128, ge=4)
     """Sub-tokens of a sentence that training reads; prediction reads longer ones in windows."""
     pooling: Literal["auto", "mean", "cls", "max"] = "auto"
@@ -458,7 +465,7 @@ class Config(_Strict):
                 "is, to the bit; leave one of them out"
             )
         for name, task in self.tasks.items():
-            if task.kind == "similarity":
+            if task.kind == "similarity" and not task.carried:
                 raise ValueError(
                     f"`tasks.{name}` trains the sentence embedding, which `freeze: encoder` holds "
                     "as it is; leave the task out, or freeze less"
@@ -553,7 +560,8 @@ class Config(_Strict):
             )
         files: dict[str | None, list[str]] = {}
         for name, task in self.tasks.items():
-            files.setdefault(task.train_file or self.train_file, []).append(name)
+            if not task.carried:
+                files.setdefault(task.train_file or self.train_file, []).append(name)
         for path, names in files.items():
             if self.schedule == "joint" and len(names) < 2:
                 raise ValueError(
@@ -630,13 +638,18 @@ class Config(_Strict):
         return self._files("train_file")
 
     def valid_files(self) -> dict[str, tuple[str, ...]]:
-        """Return the validation files, each with the tasks it validates."""
+        """Return the validation files, each with the tasks it validates.
+
+        A task that was carried along has those of the model that it comes from.
+        """
         return self._files("valid_file")
 
     def _files(self, key: str) -> dict[str, tuple[str, ...]]:
         files: dict[str, tuple[str, ...]] = {}
         for name, task in self.tasks.items():
-            path = getattr(task, key) or getattr(self, key)
+            path = getattr(task, key) or (None if task.carried else getattr(self, key))
+            if path is None and task.carried:
+                continue
             if path is None:
                 raise ConfigError(
                     f"task {name!r} has no {key.replace('_', ' ')}",

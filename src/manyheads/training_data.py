@@ -10,7 +10,7 @@ from functools import cached_property
 from manyheads.batching import Source
 from manyheads.config import Config
 from manyheads.dataset import Dataset, build_dataset
-from manyheads.errors import DataError, listing
+from manyheads.errors import ConfigError, DataError, listing
 from manyheads.labels import LabelSet
 from manyheads.readers import Row, is_dataset_name, read_rows
 from manyheads.records import (
@@ -74,7 +74,11 @@ class ValidationSet:
 
 
 def load_training_data(
-    config: Config, tokenizer: TextTokenizer, max_length: int, warn: Callable[[str], None]
+    config: Config,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    warn: Callable[[str], None],
+    trained: Mapping[str, LabelSet] | None = None,
 ) -> TrainingData:
     """Read, check and tokenise all files of a configuration.
 
@@ -83,21 +87,30 @@ def load_training_data(
         tokenizer: the encoder's.
         max_length: sub-tokens that are kept of a training record.
         warn: takes what the user should know but that does not stop training.
+        trained: the labels of tasks whose heads are trained already; their order is kept.
 
     Raises:
         DataError: a record is wrong, or a task has no labels.
-        ConfigError: a task has no files.
+        ConfigError: a task has no files, or other labels than its trained head.
     """
     train_files, valid_files = config.train_files(), config.valid_files()
     label_sets = discover_labels(config.tasks, train_files)
+    # What an index in a record means is the configuration's to say, if it lists the labels.
+    read_as = dict(label_sets)
+    for name, labels in (trained or {}).items():
+        task = config.tasks[name]
+        check_labels(name, label_sets[name], labels, listed=task.labels is not None)
+        label_sets[name] = labels
+        if task.labels is None:
+            read_as[name] = labels
     validation = tuple(
-        _read_validation(config, path, names, label_sets, warn)
+        _read_validation(config, path, names, read_as, label_sets, warn)
         for path, names in valid_files.items()
     )
     datasets = []
     for path, names in train_files.items():
         tasks = {name: config.tasks[name] for name in names}
-        records = read_records(path, tasks, label_sets)
+        records = read_records(path, tasks, read_as)
         dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
         if dataset.truncated:
             warn(
@@ -112,6 +125,34 @@ def load_training_data(
     if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
         texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length)
     return TrainingData(label_sets, tuple(datasets), sources, validation, texts)
+
+
+def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool) -> None:
+    """See to it that a trained head knows the labels that it is to go on with.
+
+    Data may lack some of them. Labels that the configuration lists have to be the head's, in any
+    order.
+
+    Args:
+        task: the task's name.
+        found: the labels that the configuration lists, or else those of the training data.
+        trained: the head's.
+        listed: whether it is the configuration that lists them.
+
+    Raises:
+        ConfigError: the head has others.
+    """
+    strange = [name for name in found.names if name not in trained]
+    missing = [name for name in trained.names if name not in found] if listed else []
+    if not strange and not missing:
+        return
+    told = f"has {listing(strange)}" if strange else f"lacks {listing(missing)}"
+    raise ConfigError(
+        f"`tasks.{task}.labels`: the {'list' if listed else 'training data'} {told}, and the head "
+        "in `init_from` is trained for others",
+        expected=f"its labels: {listing(trained.names)}",
+        fix="Give the task another name for a new head, or correct the labels.",
+    )
 
 
 def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
@@ -138,11 +179,12 @@ def _read_validation(
     config: Config,
     path: str,
     names: tuple[str, ...],
+    read_as: Mapping[str, LabelSet],
     label_sets: Mapping[str, LabelSet],
     warn: Callable[[str], None],
 ) -> ValidationSet:
     tasks = {name: config.tasks[name] for name in names}
-    records = tuple(read_records(path, tasks, label_sets, allow_unseen=True))
+    records = tuple(read_records(path, tasks, read_as, allow_unseen=True))
     for name in names:
         if not any(name in record.labels for record in records):
             raise DataError(

@@ -41,6 +41,7 @@ from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError, at, listing
 from manyheads.freezing import Freezing
 from manyheads.heads import make_head
+from manyheads.inheritance import INHERITED, Inherited, inherit, refuse_carried
 from manyheads.kept_activations import KeptActivations, KeptBackend
 from manyheads.kept_embeddings import ORIGINAL, KeptEmbeddings
 from manyheads.lora import (
@@ -127,6 +128,8 @@ class Run:
     """Holds what of the model is not trained."""
     balancer: Balancer
     """Decides what the tasks' losses and gradients count."""
+    inherited: Inherited
+    """What is taken over from the trained model that the run starts from, if it starts from one."""
     activations: KeptActivations | None = None
     """What the frozen part of the encoder gave, where enough is frozen for that to be kept."""
     kept: KeptEmbeddings | None = None
@@ -137,6 +140,11 @@ class Run:
     """The tasks' gradients of the encoder in the last step, if they were compared in it."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
+
+    @property
+    def saved_config(self) -> Config:
+        """The configuration with the tasks that are carried along."""
+        return self.inherited.carried.joined_to(self.config)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -202,10 +210,10 @@ class Run:
     def contents(self) -> CheckpointContents:
         """Return all that a checkpoint holds of the run as it is."""
         return CheckpointContents(
-            config=self.config.model_dump(mode="json"),
-            tasks=task_specs(self.model),
+            config=self.saved_config.model_dump(mode="json"),
+            tasks=[*self.inherited.carried.specs, *task_specs(self.model)],
             encoder=encoder_files(self.model.encoder, self.max_length),
-            model=plain_state(self.model),
+            model={**plain_state(self.model), **self.inherited.carried.parameters()},
             training={
                 "state": self.state.to_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -213,6 +221,9 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
+                **(
+                    {} if self.config.init_from is None else {INHERITED: list(self.inherited.tasks)}
+                ),
                 **({} if self.config.lora is None else {ADAPTERS: adapter_state(self.model)}),
                 **({} if self.kept is None else {ORIGINAL: self.kept.original}),
                 **({} if self.reference is None else {REFERENCE: self.reference.to_dict()}),
@@ -229,7 +240,7 @@ class Run:
             ModelError: its parameters do not fit the model.
         """
         training = contents.training
-        check_same_run(self.config, self.data.fingerprint, contents.config, training["data"])
+        check_same_run(self.saved_config, self.data.fingerprint, contents.config, training["data"])
         self.load_model(contents, at(self.save_dir))
         load_state(self.balancer, training.get("balancing", {}), at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
@@ -246,12 +257,14 @@ class Run:
             ModelError: they do not fit the model.
         """
         adapters = contents.training.get(ADAPTERS, {})
-        load_state(self.model, with_adapters(contents.model, adapters), where)
+        carried = self.inherited.carried.parameters()
+        own = {name: tensor for name, tensor in contents.model.items() if name not in carried}
+        load_state(self.model, with_adapters(own, adapters), where)
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
         """Write the model as it is to the folder of the best one, or of the best for a task."""
-        contents = model_contents(self.model, self.config, self.max_length, evaluation)
-        save_model_folder(self.save_dir / folder, contents)
+        contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
+        save_model_folder(self.save_dir / folder, self.inherited.carried.added_to(contents))
 
 
 def prepare_run(
@@ -268,16 +281,15 @@ def prepare_run(
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
     """
+    refuse_carried(config)
     save_dir = Path(config.save_dir)
     found = find_checkpoint(save_dir, say) if resume else None
     if not found and not overwrite:
         refuse_other_run(save_dir, resume)
     # For parameters that the encoder's file lacks and nobody reads, such as BERT's pooler.
     torch.manual_seed(config.seed)
-    if found:
-        encoder = build_encoder(found.encoder, backbone_state(found.model), at(save_dir))
-    else:
-        encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
+    encoder, inherited = _beginning(config, found, say)
+    config = inherited.settle(config)
     check_adapters(encoder, config)
     # A resumed run keeps the arithmetic it began with, whatever would be measured today.
     precision = found.training["precision"] if found else config.precision
@@ -289,7 +301,9 @@ def prepare_run(
     )
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
-    data = load_training_data(config, tokenizer, max_length, lambda text: say(f"warning: {text}"))
+    data = load_training_data(
+        config, tokenizer, max_length, lambda text: say(f"warning: {text}"), inherited.labels
+    )
     if found and ORIGINAL in found.training:
         load_state(encoder.backbone, found.training[ORIGINAL], at(save_dir))
     encoder.to(compute.device)
@@ -306,6 +320,7 @@ def prepare_run(
         name: make_head(task, data.label_sets[name], encoder.shape)
         for name, task in config.tasks.items()
     }
+    inherited.fill(heads)
     add_adapters(encoder, config)
     model = MultiTaskModel(encoder, heads).to(compute.device)
     if compute.device.type == "cpu":
@@ -317,7 +332,7 @@ def prepare_run(
     optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
     activations = KeptActivations.of_run(config, data, model, freezing.depth_at(0), compute)
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
-              balancer, activations, kept, reference)  # fmt: skip
+              balancer, inherited, activations, kept, reference)  # fmt: skip
     tell_passes(run, say)
     if found:
         run.restore(found)
@@ -329,6 +344,19 @@ def prepare_run(
         # Not before everything else is known to be in order.
         remove_run(save_dir)
     return run
+
+
+def _beginning(
+    config: Config, found: CheckpointContents | None, say: Callable[[str], None]
+) -> tuple[Encoder, Inherited]:
+    """Get the encoder, and what else is taken over from a trained model."""
+    if found:
+        encoder = build_encoder(found.encoder, backbone_state(found.model), at(config.save_dir))
+        taken = Inherited() if config.init_from is None else Inherited.of_checkpoint(found)
+        return encoder, taken
+    if config.init_from is None:
+        return Encoder.from_source(find_encoder(config.model_name, config.pooling)), Inherited()
+    return inherit(config, say)
 
 
 def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointContents | None:
@@ -367,7 +395,7 @@ def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> 
         manifest.verify()
         # What an epoch is told by: its metrics, since only a better one takes its place.
         same_metrics = manifest.metrics == json.loads(json.dumps(metrics))
-        if same_metrics and not differing_keys(run.config, manifest.config):
+        if same_metrics and not differing_keys(run.saved_config, manifest.config):
             return
         say(f"warning: {folder} is not the model of epoch {best}.")
     except ManyheadsError as error:

@@ -142,8 +142,8 @@ def differing_keys(config: Config, stored_config: Mapping[str, Any]) -> list[str
 
 
 def _compared(key: str, value: Any) -> Any:
-    # An encoder's folder may have moved; a resumed run takes its weights from the checkpoint.
-    return Path(str(value)).name if key == "model_name" else value
+    # A model's folder may have moved; a resumed run takes its weights from the checkpoint.
+    return Path(str(value)).name if key in ("model_name", "init_from") else value
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -88,7 +88,13 @@ def original_predictor(config: Config, threads: int | None = None) -> Predictor:
     Raises:
         ModelError: the encoder is not on this machine, or damaged.
     """
-    encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling, download=False))
+    if config.init_from is None:
+        source = find_encoder(config.model_name, config.pooling, download=False)
+        encoder = Encoder.from_source(source)
+    else:
+        from manyheads.loading import resolve_model  # which leads here itself
+
+        encoder = load_trained(resolve_model(config.init_from)).model.encoder
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     compute = choose_compute("cpu", "float32", threads)
     length = min(config.max_length, encoder.max_positions)

@@ -1,0 +1,254 @@
+"""Training that starts from a trained model: heads go on, new ones are added, none is harmed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from manyheads import load
+from manyheads.backends.pytorch import load_trained
+from manyheads.checkpoint import epoch_path, load_checkpoint
+from manyheads.config import Config, load_config
+from manyheads.errors import ConfigError, ManyheadsError, RequestError
+from manyheads.evaluation import evaluate
+from manyheads.predict import Predictor
+from manyheads.training import train
+from manyheads.training_run import prepare_run
+from test_resume import assert_equal, state_of, stop_at
+from training_setup import Killed, Spy, config, encoder_folder, sentences, write_records
+
+TEXTS = ["will john eat in paris ?", "mary lives in york", "where is emma ?"]
+TASKS: dict[str, Any] = {
+    "intent": {"kind": "classification", "field": "label", "labels": ["statement", "question"]},
+    "ner": {
+        "kind": "tagging", "decoder": "crf", "neck": "bilstm", "neck_size": 8, "reads": "mix",
+    },
+}  # fmt: skip
+TOPIC: dict[str, Any] = {"kind": "classification", "field": "topic"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two tasks, and data for a third one beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, count, seed in (("train", 14, 1), ("valid", 8, 2)):
+        records = sentences(count, seed)
+        for record in records:
+            record["topic"] = "rain" if "weather" in record["tokens"] else "people"
+        write_records(folder / f"{name}.jsonl", records)
+    train(config(folder, tasks=TASKS, num_epochs=2))
+    return folder
+
+
+def going_on(trained: Path, folder: Path, **changes: Any) -> Config:
+    """The configuration of a run from the trained model, which names a new task alone."""
+    values = config(trained).model_dump(exclude_unset=True)
+    for key in ("model_name", "max_length"):
+        del values[key]
+    values |= {
+        "init_from": str(trained / "saved"), "save_dir": str(folder / "saved"),
+        "tasks": {"topic": TOPIC}, **changes,
+    }  # fmt: skip
+    return load_config(None, values)
+
+
+def heads_of(path: Path) -> dict[str, Tensor]:
+    return dict(load_trained(path).model.heads.state_dict())
+
+
+def answers(predictor: Predictor, *tasks: str) -> list[tuple[Any, ...]]:
+    predictions = predictor.predict(TEXTS, tasks=list(tasks), embed=True)
+    return [(*(p.results[task] for task in tasks), p.embedding.tolist()) for p in predictions]
+
+
+def test_a_task_is_added_without_harm_to_the_others(trained: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(going_on(trained, tmp_path, freeze="encoder"), reporter=spy)
+    assert spy.said("new are topic; carried along as they are intent, ner.")
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert [spec.name for spec in after.specs] == ["intent", "ner", "topic"]
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+    checkpoint = load(tmp_path / "saved" / "mtl_epoch1.pt")
+    assert answers(before, "intent", "ner") == answers(checkpoint, "intent", "ner")
+    old, new = heads_of(trained / "saved/best"), heads_of(tmp_path / "saved/best")
+    assert_equal(old, {name: new[name] for name in old})
+    assert {name.split(".")[0] for name in new.keys() - old.keys()} == {"topic"}
+    assert spy.history[0]["metrics"]["drift"]["cosine"] == pytest.approx(1)
+
+
+def test_a_tuned_encoder_leaves_the_carried_heads_themselves_as_they_were(
+    trained: Path, tmp_path: Path
+) -> None:
+    train(going_on(trained, tmp_path))
+    old, new = heads_of(trained / "saved/best"), heads_of(tmp_path / "saved/best")
+    assert_equal(old, {name: new[name] for name in old})
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "intent") != answers(after, "intent")
+
+
+def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Path) -> None:
+    tasks = {"ner": {"kind": "tagging"}, "topic": TOPIC}
+    settings = going_on(trained, tmp_path, tasks=tasks)
+    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    old = load_trained(trained / "saved/best")
+    assert_equal(old.model.head("ner").state_dict(), run.model.head("ner").state_dict())
+    assert_equal(
+        dict(old.model.encoder.backbone.state_dict()),
+        dict(run.model.encoder.backbone.state_dict()),
+    )
+    assert list(run.model.heads) == ["ner", "topic"]
+    # What the configuration does not say is the trained model's.
+    assert (run.config.max_length, run.config.tasks["ner"].neck_size) == (32, 8)
+    assert run.config.model_name == str(encoder_folder())
+    train(settings)
+    new = heads_of(tmp_path / "saved/best")
+    assert not torch.equal(new["ner.classifier.weight"], heads_of(trained / "saved/best")
+                           ["ner.classifier.weight"])  # fmt: skip
+
+
+def test_a_trained_heads_order_of_labels_is_kept(trained: Path, tmp_path: Path) -> None:
+    # Sorted, as labels that are found come, "question" would be first.
+    tasks = {"intent": {"kind": "classification", "field": "label"}}
+    train(going_on(trained, tmp_path / "found", tasks=tasks))
+    listed = {"intent": {**tasks["intent"], "labels": ["question", "statement"]}}
+    indexed = [
+        {**r, "label": int(r["label"] == "statement")} for r in sentences(14, 1, fields=["label"])
+    ]
+    file = write_records(tmp_path / "indexed.jsonl", indexed)
+    train(going_on(trained, tmp_path / "listed", tasks=listed, train_file=str(file)))
+    for name in ("found", "listed"):
+        specs = {spec.name: spec.labels for spec in load(tmp_path / name / "saved").specs}
+        assert specs["intent"] == ("statement", "question")
+    # An index means what the configuration's list says.
+    one, other = (heads_of(tmp_path / name / "saved/best") for name in ("found", "listed"))
+    assert_equal(one, other)
+
+
+def test_data_may_lack_labels_that_a_trained_head_knows(trained: Path, tmp_path: Path) -> None:
+    records = [r for r in sentences(20, 3) if r["label"] == "statement"]
+    file = write_records(tmp_path / "few.jsonl", records)
+    tasks = {"intent": TASKS["intent"] | {"labels": None}}
+    train(going_on(trained, tmp_path, tasks=tasks, train_file=str(file)))
+    assert load(tmp_path / "saved").specs[-1].labels == ("statement", "question")
+
+
+@pytest.mark.parametrize("schedule", ["joint", "together"])
+def test_a_run_from_a_trained_model_is_resumed_without_that_model(
+    trained: Path, tmp_path: Path, schedule: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(trained / "saved/best", base)
+    changes: dict[str, Any] = {
+        "init_from": str(base), "checkpoint_every": 1, "num_epochs": 2, "schedule": schedule,
+        "tasks": {"ner": {"kind": "tagging"}, "topic": TOPIC}, "balancing": "pcgrad",
+    }  # fmt: skip
+    whole = going_on(trained, tmp_path / "whole", **changes)
+    stopped = going_on(trained, tmp_path / "stopped", **changes)
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(stop_at(3)))
+    shutil.rmtree(base)
+    shutil.rmtree(tmp_path / "whole/saved/best")
+    train(whole, resume=True)
+    train(stopped, resume=True)
+    one, other = (state_of(tmp_path / name / "saved") for name in ("whole", "stopped"))
+    for part in ("model", "training", "log"):
+        assert_equal(one[part], other[part], part)
+    assert_equal(heads_of(tmp_path / "whole/saved/best"), heads_of(tmp_path / "stopped/saved/best"))
+    specs = load(tmp_path / "stopped/saved/mtl_epoch2.pt").specs
+    assert [spec.name for spec in specs] == ["intent", "ner", "topic"]
+    with pytest.raises(RequestError, match="init_from is None and was"):
+        train(config(trained, **(stopped.model_dump(exclude_unset=True) | {"init_from": None})),
+              resume=True)  # fmt: skip
+
+
+def test_what_was_carried_is_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:
+    train(going_on(trained, tmp_path / "one", freeze="encoder"))
+    tasks = {"ask": TASKS["intent"]}
+    first = str(tmp_path / "one/saved/best")
+    train(going_on(trained, tmp_path / "two", tasks=tasks, init_from=first, freeze="encoder"))
+    found = evaluate(tmp_path / "two/saved/best").evaluation
+    assert list(found["tasks"]) == ["intent", "ner", "topic", "ask"]
+    assert found["tasks"]["ner"] == evaluate(trained / "saved/best").evaluation["tasks"]["ner"]
+    assert found["drift"]["cosine"] == pytest.approx(1)
+    assert answers(load(trained / "saved"), "ner") == answers(load(tmp_path / "two/saved"), "ner")
+
+
+def test_a_carried_task_asks_nothing_of_the_run(trained: Path, tmp_path: Path) -> None:
+    files = {f"{part}_file": str(trained / f"{part}.jsonl") for part in ("train", "valid")}
+    pairs = write_records(
+        tmp_path / "pairs.jsonl",
+        [{"text": "a", "text2": "b", "score": i / 4} for i in range(5)],
+    )
+    tasks = {
+        "intent": {**TASKS["intent"], **files, "batch_size": 2, "ratio": 2, "max_records": 9},
+        "like": {"kind": "similarity", "train_file": str(pairs), "valid_file": str(pairs)},
+    }
+    train(config(tmp_path, tasks=tasks, schedule="ratios"))
+    settings = going_on(
+        trained, tmp_path / "next", init_from=str(tmp_path / "saved"), freeze="encoder",
+        schedule="joint", tasks={"topic": TOPIC, "ner": {"kind": "tagging"}},
+    )  # fmt: skip
+    train(settings)
+    contents = load_checkpoint(epoch_path(settings.save_dir, 1))
+    assert contents.config["tasks"]["intent"]["carried"]
+    assert contents.config["tasks"]["intent"]["valid_file"] == files["valid_file"]
+    specs = load(settings.save_dir).specs
+    assert [spec.name for spec in specs] == ["intent", "like", "topic", "ner"]
+
+
+NER = {"kind": "tagging"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": {"ner": {"kind": "classification", "field": "label"}}},
+         r"`tasks\.ner\.kind` is classification, but the head of this name in `init_from` \(.*\) "
+         "was trained with tagging.*give the task another name"),
+        ({"tasks": {"ner": NER | {"neck": "none"}}},
+         r"`tasks\.ner\.neck` is none, but .* with bilstm.*leave `neck` out"),
+        ({"tasks": {"intent": {"kind": "classification", "field": "label", "pooling": ["mean"]}}},
+         r"`tasks\.intent\.pooling` is \['mean'\], but .* with \['sentence'\]"),
+        ({"tasks": {"intent": TASKS["intent"] | {"labels": ["question", "statement", "other"]}}},
+         r"`tasks\.intent\.labels`: the list has other, and .*expected its labels: statement, "),
+        ({"tasks": {"intent": {"kind": "classification", "field": "topic"}}},
+         r"`tasks\.intent\.labels`: the training data has people, rain, and the head in"),
+        ({"model_name": "another/encoder"},
+         r"`model_name` is another/encoder, but the model in `init_from` began with .*encoder"),
+        ({"pooling": "cls"}, "`pooling` is cls, but the model in `init_from` was trained with me"),
+        ({"tasks": {"topic": TOPIC | {"carried": True}}},
+         r"`tasks\.topic\.carried` is true, which is for a trained model to say"),
+        ({"init_from": "nowhere"}, "nowhere: there is no such model"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_trained_model_is_refused(
+    trained: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ManyheadsError, match=message):
+        train(going_on(trained, tmp_path, **changes))
+    assert not list((tmp_path / "saved").glob("*.pt"))
+
+
+def test_a_list_of_labels_has_to_be_the_heads_own(trained: Path, tmp_path: Path) -> None:
+    few = [r for r in sentences(20, 3) if r["label"] == "statement"]
+    file = write_records(tmp_path / "few.jsonl", few)
+    tasks = {"intent": TASKS["intent"] | {"labels": ["statement"]}}
+    with pytest.raises(ConfigError, match=r"`tasks\.intent\.labels`: the list lacks question"):
+        train(going_on(trained, tmp_path, tasks=tasks, train_file=str(file)))
+
+
+def test_another_length_of_inputs_is_told(trained: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(going_on(trained, tmp_path, max_length=16), reporter=spy)
+    assert spy.said("warning: `max_length` is 16 and was 32 in the trained model")
+
+
+def test_the_path_of_a_trained_model_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("init_from: saved\n", encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml").init_from == str(tmp_path / "saved")
