@@ -14,6 +14,7 @@ from manyheads import load
 from manyheads.backends.pytorch import load_trained
 from manyheads.checkpoint import epoch_path, load_checkpoint
 from manyheads.config import Config, load_config
+from manyheads.dropout import Dropout
 from manyheads.errors import ConfigError, ManyheadsError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.predict import Predictor
@@ -205,6 +206,73 @@ def test_a_carried_task_asks_nothing_of_the_run(trained: Path, tmp_path: Path) -
 NER = {"kind": "tagging"}
 
 
+def test_a_frozen_head_stays_to_the_bit_while_its_loss_tunes_the_encoder(
+    trained: Path, tmp_path: Path
+) -> None:
+    tasks = {"ner": NER | {"frozen": True, "dropout": 0.5}}
+    settings = going_on(trained, tmp_path, tasks=tasks, weight_decay=0.1)
+    train(settings)
+    contents = load_checkpoint(epoch_path(settings.save_dir, 1))
+    old = load_trained(trained / "saved/best").model.state_dict()
+    changed = {n for n, t in contents.model.items() if not torch.equal(t, old[n])}
+    assert changed == {n for n in old if n.startswith("encoder.") and ".pooler." not in n}
+    optimizer = contents.training["optimizer"]
+    assert {n for group in optimizer["param_groups"] for n in group["names"]} == changed
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "ner") != answers(after, "ner")
+
+
+@pytest.mark.parametrize("schedule", ["alternate", "joint", "together", "ratios"])
+def test_a_frozen_head_on_a_frozen_encoder_answers_as_before_while_another_is_tuned(
+    trained: Path, tmp_path: Path, schedule: str
+) -> None:
+    ratio = {"ratio": 2} if schedule == "ratios" else {}
+    tasks = {"ner": NER | {"frozen": True}, "intent": TASKS["intent"], "topic": TOPIC | ratio}
+    settings = going_on(
+        trained, tmp_path, tasks=tasks, freeze="encoder", schedule=schedule, num_epochs=2
+    )
+    spy = Spy()
+    train(settings, reporter=spy)
+    assert spy.said("the heads of ner are frozen")
+    assert set(spy.sentences) == {"intent", "topic"}
+    scores = [entry["metrics"]["tasks"]["ner"] for entry in spy.history]
+    assert scores == [evaluate(trained / "saved").evaluation["tasks"]["ner"]] * 2
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "ner") == answers(after, "ner")
+    assert answers(before, "intent") != answers(after, "intent")
+
+
+def test_gradients_reach_the_encoder_through_a_frozen_head_without_dropout(
+    trained: Path, tmp_path: Path
+) -> None:
+    tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
+    settings = going_on(trained, tmp_path, tasks=tasks)
+    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    run.freezing.train_mode()
+    for name, frozen in (("ner", True), ("topic", False)):
+        dropping = [m for m in run.model.head(name).modules() if isinstance(m, Dropout)]
+        assert dropping
+        assert all(module.training != frozen for module in dropping)
+        assert all(p.requires_grad != frozen for p in run.model.head(name).parameters())
+    # Where cuDNN runs a recurrent layer, it takes a gradient through it in this mode alone.
+    recurrent = [m for m in run.model.head("ner").modules() if isinstance(m, torch.nn.LSTM)]
+    assert recurrent
+    assert all(module.training for module in recurrent)
+
+
+def test_a_run_with_a_frozen_head_is_resumed_to_the_bit(trained: Path, tmp_path: Path) -> None:
+    tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
+    changes: dict[str, Any] = {"tasks": tasks, "checkpoint_every": 1, "balancing": "uncertainty"}
+    whole, stopped = (going_on(trained, tmp_path / n, **changes) for n in ("whole", "stopped"))
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(stop_at(3)))
+    train(stopped, resume=True)
+    one, other = (state_of(tmp_path / name / "saved", 1) for name in ("whole", "stopped"))
+    for part in ("model", "training", "log"):
+        assert_equal(one[part], other[part], part)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -225,6 +293,9 @@ NER = {"kind": "tagging"}
         ({"tasks": {"topic": TOPIC | {"carried": True}}},
          r"`tasks\.topic\.carried` is true, which is for a trained model to say"),
         ({"init_from": "nowhere"}, "nowhere: there is no such model"),
+        ({"tasks": {"nerr": NER | {"frozen": True}}},
+         r"`tasks\.nerr\.frozen` is true, but the model in `init_from` \(.*\) has no task 'nerr' "
+         r"\(did you mean .ner.\?\), and a new head has learned nothing yet"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_trained_model_is_refused(
@@ -241,6 +312,24 @@ def test_a_list_of_labels_has_to_be_the_heads_own(trained: Path, tmp_path: Path)
     tasks = {"intent": TASKS["intent"] | {"labels": ["statement"]}}
     with pytest.raises(ConfigError, match=r"`tasks\.intent\.labels`: the list lacks question"):
         train(going_on(trained, tmp_path, tasks=tasks, train_file=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tasks": {"ner": NER | {"frozen": True}}},
+         r"`tasks\.ner\.frozen` is true, but a new head has learned nothing yet; set `init_from`"),
+        ({"tasks": {"ner": NER | {"frozen": True}}, "init_from": "a", "freeze": "encoder"},
+         r"nothing is trained: with `freeze: encoder` the encoder is frozen, .* too \(ner\)"),
+        ({"tasks": {"pairs": {"kind": "similarity", "frozen": True}}, "init_from": "a"},
+         "`frozen` is for classification and multilabel and tagging tasks only"),
+    ],
+)  # fmt: skip
+def test_a_head_is_not_frozen_where_that_makes_no_sense(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, settings)
 
 
 def test_another_length_of_inputs_is_told(trained: Path, tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ class TaskConfig(_Strict):
     score_range: tuple[Float, Float] = (0.0, 1.0)
     """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
     [0, 5]."""
+    frozen: bool = False
+    """Whether the head, which has to come from `init_from`, stays as it is, to the bit. What is
+    labelled for it still tunes the encoder, where that is tuned. Its dropout is off."""
     carried: bool = False
     """Said by a trained model of a task that it took over from its `init_from` as it was, because
     the configuration did not name it. Not for training: leave such a task out of `tasks`."""
@@ -176,7 +179,7 @@ class TaskConfig(_Strict):
     def _options_fit_the_kind(self) -> TaskConfig:
         headed = ("classification", "multilabel", "tagging")
         for options, kinds in (
-            (("labels", "num_labels", "reads", "dropout"), headed),
+            (("labels", "num_labels", "reads", "dropout", "frozen"), headed),
             (("score_range",), ("similarity",)),
             (("decoder", "neck", "neck_size", "neck_layers"), ("tagging",)),
             (("pooling", "hidden"), ("classification", "multilabel")),
@@ -471,6 +474,36 @@ class Config(_Strict):
                     "as it is; leave the task out, or freeze less"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _frozen_heads_are_trained_ones(self) -> Config:
+        frozen = [name for name, task in self.tasks.items() if task.frozen]
+        if frozen and self.init_from is None:
+            raise ValueError(
+                f"`tasks.{frozen[0]}.frozen` is true, but a new head has learned nothing yet; set "
+                "`init_from` to a model that has the task, or train it"
+            )
+        if frozen and all(task.frozen or task.carried for task in self.tasks.values()):
+            self._something_is_trained(frozen)
+        return self
+
+    def _something_is_trained(self, frozen: list[str]) -> None:
+        """See to it that the encoder is trained where no head is."""
+        if self.freeze == "encoder" and self.unfreeze_every is None:
+            raise ValueError(
+                f"nothing is trained: with `freeze: encoder` the encoder is frozen, and the heads "
+                f"of all tasks are, too ({listing(frozen)}); freeze less"
+            )
+
+    @property
+    def idle_tasks(self) -> frozenset[str]:
+        """The tasks whose records train nothing: their heads and the encoder are frozen.
+
+        They are validated all the same.
+        """
+        if self.freeze != "encoder" or self.unfreeze_every is not None:
+            return frozenset()
+        return frozenset(name for name, task in self.tasks.items() if task.frozen)
 
     @model_validator(mode="after")
     def _only_what_is_frozen_is_cached(self) -> Config:

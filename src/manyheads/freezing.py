@@ -6,6 +6,9 @@ the last layer (ModernBERT's final norm) belongs to that. What is frozen is alwa
 all groups below a depth. A pooler such as BERT's is in no group: nothing reads it, so it is never
 trained.
 
+Heads that came trained may be frozen, too; they stay so. Gradients go through them to what of the
+encoder is trained.
+
 What is frozen has no gradient, and so no place in the optimiser, no state there and no weight
 decay; its dropout is off. The backward pass ends where it begins. Gradual unfreezing (Howard and
 Ruder 2018, "Universal language model fine-tuning") takes a group out of it every so many steps, the
@@ -22,7 +25,7 @@ from torch import nn
 
 from manyheads.config import Config
 from manyheads.encoder import Encoder
-from manyheads.errors import ConfigError, ModelError
+from manyheads.errors import ConfigError, ModelError, listing
 from manyheads.model import MultiTaskModel
 
 # What comes after the last layer, as the encoders of `transformers` call it.
@@ -152,6 +155,9 @@ class Freezing:
         for name, parameter in model.encoder.backbone.named_parameters():
             if _POOLER.fullmatch(name):
                 parameter.requires_grad_(False)
+        self._heads = [model.head(name) for name, task in config.tasks.items() if task.frozen]
+        for head in self._heads:
+            head.requires_grad_(False)
         whole = config.unfreeze_every is None and config.freeze in ("none", "encoder")
         self._groups = _members(model.encoder, apart=not whole)
         self._total = config.num_epochs * steps_per_epoch
@@ -194,6 +200,11 @@ class Freezing:
         for group in self._groups[: self.depth]:
             for module in group.modules:
                 module.training = False
+        for head in self._heads:
+            for module in head.modules():
+                # cuDNN takes no gradient through a recurrent layer in evaluation mode. Those here
+                # have no dropout of their own.
+                module.training = isinstance(module, nn.RNNBase)
 
     def describe(self) -> str:
         """Say how much of the model is trained when training begins, and what follows."""
@@ -203,6 +214,8 @@ class Freezing:
         trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) not in frozen)
         total = sum(p.numel() for p in parameters)
         text = f"Training {trained:,} of {total:,} parameters ({trained / total:.1%})"
+        if names := [name for name, task in self._config.tasks.items() if task.frozen]:
+            text += f"; the heads of {listing(names, 20)} are frozen"
         if self._config.unfreeze_every is None:
             return f"{text}."
         every = _interval(self._config.unfreeze_every, self._steps_per_epoch)

@@ -20,7 +20,7 @@ from manyheads.checkpoint import CheckpointContents
 from manyheads.config import Config, TaskConfig, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
-from manyheads.errors import ConfigError, listing
+from manyheads.errors import ConfigError, listing, nearest
 from manyheads.heads import Head
 from manyheads.labels import LabelSet
 from manyheads.loading import resolve_model
@@ -35,7 +35,7 @@ _SHAPE = ("decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hi
 # What is the trained model's, too, unless the configuration says otherwise.
 _KEPT = (*_SHAPE, "threshold", "score_range")
 # What a task says about its training, of which there is none for a task that is carried along.
-_OF_TRAINING = ("train_file", "weight", "batch_size", "ratio", "max_records")
+_OF_TRAINING = ("train_file", "weight", "batch_size", "ratio", "max_records", "frozen")
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,13 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
         ),
     )
     for name, task in inherited.settle(config).tasks.items():
+        if task.frozen and name not in taken:
+            raise ConfigError(
+                f"`tasks.{name}.frozen` is true, but the model in `init_from` ({path}) has no "
+                f"task {name!r}{nearest(name, specs)}, and a new head has learned nothing yet",
+                expected=f"one of its tasks: {listing(specs)}",
+                fix="Correct the name, or train the head.",
+            )
         if name in taken:
             _check_task(name, task, old[name], path)
     say(_described(config, path, taken, left))

@@ -65,7 +65,11 @@ class Schedule:
         return cls(
             config.schedule,
             _ALPHAS.get(config.schedule, 1.0) if alpha is None else alpha,
-            tuple(1.0 if t.ratio is None else t.ratio for t in config.tasks.values()),
+            tuple(
+                1.0 if t.ratio is None else t.ratio
+                for n, t in config.tasks.items()
+                if n not in config.idle_tasks
+            ),
             config.num_epochs,
             config.gradient_accumulation,
         )

@@ -205,14 +205,19 @@ def _read_validation(
 def _sources(
     config: Config, names: list[tuple[str, ...]], datasets: list[Dataset]
 ) -> tuple[Source, ...]:
-    """Lay out the batches' sources: one a task, or one a file where its tasks train jointly."""
+    """Lay out the batches' sources: one a task, or one a file where its tasks train jointly.
+
+    Tasks whose records would train nothing are left out.
+    """
+    idle = config.idle_tasks
     if config.schedule == "joint":
         return tuple(
             _source(
                 "+".join(tasks), tasks, number, datasets[number], config.batch_size,
                 config.tokens_per_batch,
             )
-            for number, tasks in enumerate(names)
+            for number, file_tasks in enumerate(names)
+            if (tasks := tuple(task for task in file_tasks if task not in idle))
         )  # fmt: skip
     dataset_of = {task: number for number, tasks in enumerate(names) for task in tasks}
     return tuple(
@@ -221,6 +226,7 @@ def _sources(
             task.batch_size or config.batch_size, config.tokens_per_batch, task.max_records,
         )
         for name, task in config.tasks.items()
+        if name not in idle
     )  # fmt: skip
 
 
