@@ -43,8 +43,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 4: verbs
     (
         "answers", "backends", "comparison", "data_check", "drift", "evaluation", "export",
-        "exported", "file_prediction", "inheritance", "lanes", "loading", "predict",
-        "ray_prediction", "scoring", "training", "training_run", "training_step",
+        "exported", "file_prediction", "head_adding", "inheritance", "lanes", "loading",
+        "predict", "ray_prediction", "scoring", "training", "training_run", "training_step",
     ),
     # 5: faces
     ("__main__", "api", "cli", "report", "server"),

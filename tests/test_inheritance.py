@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from manyheads import load
+from manyheads import add_head, load
 from manyheads.backends.pytorch import load_trained
 from manyheads.checkpoint import epoch_path, load_checkpoint
+from manyheads.cli import main
 from manyheads.config import Config, load_config
 from manyheads.dropout import Dropout
 from manyheads.errors import ConfigError, ManyheadsError, RequestError
@@ -336,6 +337,84 @@ def test_another_length_of_inputs_is_told(trained: Path, tmp_path: Path) -> None
     spy = Spy()
     train(going_on(trained, tmp_path, max_length=16), reporter=spy)
     assert spy.said("warning: `max_length` is 16 and was 32 in the trained model")
+
+
+def arguments(trained: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        "add-head", str(trained / "saved"), "--task", "topic", "--kind", "classification",
+        "--field", "topic", "--train", str(trained / "train.jsonl"),
+        "--valid", str(trained / "valid.jsonl"), "--output", str(folder / "added"),
+        "--threads", "1", "--epochs", "1", *more,
+    ]  # fmt: skip
+
+
+def test_a_head_is_added_from_the_command_line_without_harm(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(trained, tmp_path, "--set", "tasks.topic.hidden=8")) == 0
+    assert str(tmp_path / "added/best") in capsys.readouterr().out
+    before, after = load(trained / "saved"), load(tmp_path / "added")
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+    assert [spec.name for spec in after.specs] == ["intent", "ner", "topic"]
+    stored = load_checkpoint(epoch_path(tmp_path / "added", 1)).config
+    assert (stored["freeze"], stored["tasks"]["topic"]["hidden"]) == ("encoder", 8)
+    for command in (["info"], ["evaluate"], ["predict"]):
+        more = ["john lives in york"] if command == ["predict"] else []
+        assert main([*command, str(tmp_path / "added/best"), *more]) == 0
+        assert "topic" in capsys.readouterr().out
+    assert main(arguments(trained, tmp_path)) == 2
+    assert "the folder holds another run" in capsys.readouterr().err
+    assert main(arguments(trained, tmp_path, "--resume", "--set", "tasks.topic.hidden=8")) == 0
+
+
+def test_a_head_is_added_from_python(trained: Path, tmp_path: Path) -> None:
+    result = add_head(
+        trained / "saved/best", "topic", kind="classification", save_dir=tmp_path / "added",
+        train_file=trained / "train.jsonl", valid_file=trained / "valid.jsonl",
+        task_settings={"field": "topic"}, num_epochs=1, threads=1,
+    )  # fmt: skip
+    before, after = load(trained / "saved"), load(result.best)
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--task", "ner"], "the model has a task 'ner' already; expected another name than: inte"),
+        (["--kind", "similarity"], "`tasks.topic` trains the sentence embedding, which `freeze: e"),
+        (["--set", "tasks.topic.neck=bilstm"], "`neck` is for tagging tasks only"),
+        (["--model-name", "x"], "there is no option --model-name"),
+        (
+            ["--kind", "clasification"],
+            "--kind is 'clasification'; expected one of 'classification'",
+        ),
+        (
+            ["--set", "init_from=x"],
+            "`init_from` is set to 'x'; expected the model and the new task",
+        ),
+        (["--set", "save_dir=x"], "--set save_dir sets save_dir a second time"),
+    ],
+)
+def test_a_head_that_cannot_be_added_is_refused(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    assert main(arguments(trained, tmp_path, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "added").glob("*.pt"))
+
+
+def test_a_run_does_not_replace_the_model_that_it_starts_from(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "saved", tmp_path / "saved")
+    own = str(tmp_path / "saved")
+    with pytest.raises(RequestError, match=r"`init_from` \(.*\) lies in `save_dir`"):
+        train(going_on(trained, tmp_path, init_from=own), overwrite=True)
+    load(own)
 
 
 def test_the_path_of_a_trained_model_is_relative_to_the_configuration(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from manyheads.api import compare, evaluate, load, train
+    from manyheads.api import add_head, compare, evaluate, load, train
     from manyheads.config import Config, TaskConfig, load_config
     from manyheads.errors import ManyheadsError
     from manyheads.predict import Predictor
@@ -26,6 +26,7 @@ __all__ = [
     "Predictor",
     "TaskConfig",
     "__version__",
+    "add_head",
     "compare",
     "evaluate",
     "load",
@@ -39,6 +40,7 @@ _HOMES = {
     "ManyheadsError": "errors",
     "Predictor": "predict",
     "TaskConfig": "config",
+    "add_head": "api",
     "compare": "api",
     "evaluate": "api",
     "load": "api",

@@ -43,6 +43,48 @@ def train(
     return verb(_as_config(config, settings), resume=resume, overwrite=overwrite, reporter=reporter)
 
 
+def add_head(
+    model: PathLike,
+    task: str,
+    *,
+    kind: str,
+    train_file: PathLike,
+    valid_file: PathLike,
+    save_dir: PathLike,
+    task_settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> TrainResult:
+    """Add a task to a trained model without harm to its others; the encoder is frozen.
+
+    Args:
+        model: a model folder, a checkpoint or a run's folder; it is not changed.
+        task: what the new task is called.
+        kind: of the task.
+        train_file: its training records.
+        valid_file: its validation records.
+        save_dir: where the new model goes, which has the old tasks and the new one.
+        task_settings: other settings of the task, such as `field` and `decoder`.
+        resume: continue the run in `save_dir`.
+        overwrite: replace the run in `save_dir`.
+        reporter: shows progress.
+        **settings: fields of the configuration, such as `num_epochs`; `freeze` to tune the encoder.
+
+    Raises:
+        ManyheadsError: the model, data, a setting or the folder is at fault.
+    """
+    from manyheads.head_adding import add_head_config
+    from manyheads.training import train as verb
+
+    own = {"kind": kind, "train_file": os.fspath(train_file), "valid_file": os.fspath(valid_file)}
+    config = add_head_config(
+        model, task, {**(task_settings or {}), **own}, {**settings, "save_dir": os.fspath(save_dir)}
+    )
+    return verb(config, resume=resume, overwrite=overwrite, reporter=reporter)
+
+
 def load(
     model: PathLike = "saved_model",
     *,

@@ -298,7 +298,8 @@ class Config(_Strict):
     names go on learning; the others are carried along as they are, without data. `model_name` and
     `max_length` are then the model's. Default: start from `model_name` with new heads."""
     max_length: Int = Field(default=128, ge=4)
-    """Sub-tokens of a sentence that training reads; prediction reads longer ones in windows."""
+    """Sub-tokens of a sentence that training reads; prediction reads longer ones in windows.
+    Default: 128, or those of the model in `init_from`."""
     pooling: Literal["auto", "mean", "cls", "max"] = "auto"
     """How token vectors make the sentence embedding; `auto` is what the encoder's folder says."""
     batch_size: Int = Field(default=16, ge=1)

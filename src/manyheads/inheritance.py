@@ -20,7 +20,7 @@ from manyheads.checkpoint import CheckpointContents
 from manyheads.config import Config, TaskConfig, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
-from manyheads.errors import ConfigError, listing, nearest
+from manyheads.errors import ConfigError, RequestError, listing, nearest
 from manyheads.heads import Head
 from manyheads.labels import LabelSet
 from manyheads.loading import resolve_model
@@ -147,8 +147,15 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
     Raises:
         ModelError: there is no such model, or it is damaged.
         ConfigError: the configuration asks for something else than the model is.
+        RequestError: the run would replace the model.
     """
     path = resolve_model(str(config.init_from))
+    if Path(config.save_dir).resolve() in path.resolve().parents:
+        raise RequestError(
+            f"`init_from` ({path}) lies in `save_dir` ({config.save_dir}), where a new run "
+            "replaces what is there",
+            fix="Choose another `save_dir`.",
+        )
     trained = load_trained(path)
     _check(config, trained)
     old, model = trained.config.tasks, trained.model

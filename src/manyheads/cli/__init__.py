@@ -25,8 +25,8 @@ from manyheads import __version__
 from manyheads.cli.errors import catching
 from manyheads.errors import RequestError, listing, nearest
 
-COMMANDS = ("train", "evaluate", "compare", "predict", "export", "data", "info")
-"""The commands in the order of the help; each is the module of its name."""
+COMMANDS = ("train", "add-head", "evaluate", "compare", "predict", "export", "data", "info")
+"""The commands in the order of the help; each is the module of its name, hyphens as underscores."""
 
 
 def main(
@@ -65,7 +65,7 @@ def _invoke(target: Any, program: str, arguments: list[str], default_config: Pat
 
 
 def _load(name: str) -> Any:
-    command = typer.main.get_command(import_module(f"manyheads.cli.{name}").app)
+    command = typer.main.get_command(import_module(f"manyheads.cli.{name.replace('-', '_')}").app)
     command.name = name
     return command
 

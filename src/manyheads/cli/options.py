@@ -62,25 +62,37 @@ def task_names(values: Iterable[str] | None) -> list[str] | None:
     return [name for name in names if name] or None
 
 
-def takes_config_fields(command: Callable[..., Any]) -> Callable[..., Any]:
+def takes_config_fields(
+    *, without: Iterable[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command, in place of its `**fields`, an option for each flat field of `Config`.
 
     Name, other names, allowed values and help are the schema's. The values arrive as text, None
-    where an option was not used.
+    where an option was not used. Fields that the command has a parameter for are left to it.
+
+    Args:
+        without: fields that the command does not take.
     """
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    options = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[str | None, _option(name, info)],
-        )
-        for name, info in FLAT_FIELDS.items()
-    ]
-    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    return command
+
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(command, eval_str=True)
+        given = signature.parameters.values()
+        own = [p for p in given if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        left_out = {*without, *(parameter.name for parameter in own)}
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[str | None, _option(name, info)],
+            )
+            for name, info in FLAT_FIELDS.items()
+            if name not in left_out
+        ]
+        command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return command
+
+    return give
 
 
 def _option(name: str, info: FieldInfo) -> Any:

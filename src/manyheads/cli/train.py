@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.options import overrides_of, takes_config_fields
-from manyheads.config import load_config
+from manyheads.config import Config, load_config
 from manyheads.errors import RequestError
 from manyheads.metrics import main_metric
 
@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@takes_config_fields
+@takes_config_fields()
 def train(
     context: typer.Context,
     config: Annotated[
@@ -47,14 +47,18 @@ def train(
     """
     path = config or _default_config(context)
     configuration = load_config(path, overrides_of(fields, settings or ()))
+    run_training(configuration, f"Configuration: {path}", resume=resume, overwrite=overwrite)
 
+
+def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
+    """Train, show the progress under a title, and tell where the best model is."""
     from manyheads.report import TrainingProgress
     from manyheads.training import train as run
 
-    main = {name: main_metric(task.kind) for name, task in configuration.tasks.items()}
+    main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
     with TrainingProgress(main) as progress:
-        progress.message(f"Configuration: {path}")
-        result = run(configuration, resume=resume, overwrite=overwrite, reporter=progress)
+        progress.message(title)
+        result = run(config, resume=resume, overwrite=overwrite, reporter=progress)
     print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
     for task, folder in result.best_of.items():
         print(f"Best model for {task}: {folder}")

@@ -1,0 +1,84 @@
+"""`manyheads add-head`: a new task for a trained model, without harm to those that it has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from manyheads.cli.options import overrides_of, takes_config_fields
+from manyheads.cli.train import run_training
+from manyheads.config import TaskKind
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(name="add-head")
+@takes_config_fields(without=("model_name", "init_from", "num_classes", "num_ner_labels"))
+def add_head(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, a .pt checkpoint, or the folder of a run: its best.",
+        ),
+    ],
+    *,
+    task: Annotated[str, typer.Option(metavar="NAME", help="What the new task is called.")],
+    kind: Annotated[TaskKind, typer.Option(help="What the new head answers.")],
+    train_file: Annotated[
+        str, typer.Option("--train", "--train-file", metavar="FILE", help="Training records.")
+    ],
+    valid_file: Annotated[
+        str,
+        typer.Option(
+            "--valid",
+            "--valid-file",
+            metavar="FILE",
+            help="Validation records, by which the best head is chosen.",
+        ),
+    ],
+    save_dir: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "--save-dir",
+            metavar="DIR",
+            help="Where checkpoints and, in its folder best, the new model go.",
+        ),
+    ],
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="The records' field with the labels. Default: the kind's own."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that is in DIR.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any field, of the task too: --set tasks.NAME.decoder=crf. Repeatable.",
+        ),
+    ] = None,
+    **fields: str | None,
+) -> None:
+    """Add a task to a trained model, without harm to its others.
+
+    Only the new head is trained: the encoder is frozen (unless --freeze says otherwise), so that
+    all other answers and the embedding stay what they are, to the bit. MODEL is not changed; the
+    new model has its tasks and the new one.
+    """
+    from manyheads.head_adding import add_head_config
+
+    paths = {"train_file": train_file, "valid_file": valid_file}
+    own: dict[str, Any] = {"kind": kind, **paths, **({} if field is None else {"field": field})}
+    chosen = overrides_of({**fields, "save_dir": save_dir}, settings or ())
+    configuration = add_head_config(model, task, own, chosen)
+    run_training(configuration, f"Model: {model}", resume=resume, overwrite=overwrite)
