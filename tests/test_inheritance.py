@@ -407,6 +407,23 @@ def test_a_head_that_cannot_be_added_is_refused(
     assert not list((tmp_path / "added").glob("*.pt"))
 
 
+def test_data_are_checked_with_the_length_that_the_trained_model_reads(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [{"text": "john " * 40, "topic": "long"}, {"text": "paris", "topic": "short"}]
+    file = write_records(tmp_path / "train.jsonl", records)
+    (tmp_path / "config.yaml").write_text(
+        f"init_from: {trained / 'saved'}\ntrain_file: {file}\n"
+        f"valid_file: {trained / 'valid.jsonl'}\n"
+        "tasks: {topic: {kind: classification, field: topic}}\n",
+        encoding="utf-8",
+    )
+    main(["data", "check", "--config", str(tmp_path / "config.yaml")])
+    told = capsys.readouterr()
+    assert "truncation is not checked" not in told.err
+    assert "longer than 32 sub-tokens" in " ".join(told.out.split())
+
+
 def test_a_run_does_not_replace_the_model_that_it_starts_from(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def check(
     from manyheads.data_check import Severity, check_data
     from manyheads.report import data_sections, show
 
+    settings = settings and _started_from(settings)
     length = max_length or (settings or Config()).max_length
     report = check_data(paths, wanted, _tokenizer(settings), length, limit=limit)
     write_json_to(json_file, report.to_json())
@@ -115,6 +116,20 @@ def _files_of(settings: Config, wanted: Mapping[str, TaskConfig]) -> Mapping[str
     return {
         path: [n for n in names if n in wanted] or list(wanted) for path, names in files.items()
     }
+
+
+def _started_from(settings: Config) -> Config:
+    """Fill in the encoder and the length of inputs of a trained model that training starts from."""
+    from manyheads.loading import resolve_model
+    from manyheads.model_files import is_model_folder, read_manifest
+
+    if settings.init_from is None:
+        return settings
+    path = resolve_model(settings.init_from)
+    update: dict[str, object] = {"model_name": str(path)}
+    if "max_length" not in settings.model_fields_set and is_model_folder(path):
+        update["max_length"] = read_manifest(path).max_length
+    return settings.model_copy(update=update)
 
 
 def _tokenizer(settings: Config | None) -> TextTokenizer | None:
