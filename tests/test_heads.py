@@ -100,13 +100,15 @@ def random_features(
     counts = torch.tensor(lengths)
     words = torch.arange(max(1, tokens - 2))
     word_mask = words < (counts - 2)[:, None]
+    sentence = torch.randn(batch, hidden, generator=generator)
     return Features(
         tokens=layers[-1],
         layers=layers,
         attention_mask=(places < counts[:, None]).long(),
-        sentence=torch.randn(batch, hidden, generator=generator),
+        sentence=sentence,
         word_tokens=(words + 1) * word_mask,
         word_mask=word_mask,
+        encoder_sentence=sentence,
     )
 
 
@@ -164,6 +166,7 @@ def cut(features: Features, rows: slice, tokens: int) -> Features:
         sentence=features.sentence[rows],
         word_tokens=features.word_tokens[rows, :words],
         word_mask=features.word_mask[rows, :words],
+        encoder_sentence=features.encoder_sentence[rows],
     )
 
 
@@ -489,6 +492,7 @@ class Exportable(nn.Module):
                 sentence=sentence,
                 word_tokens=word_tokens,
                 word_mask=word_mask,
+                encoder_sentence=sentence,
             )
         )
         return logits

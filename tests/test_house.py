@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "attention", "batching", "crf", "dataset", "devices", "dropout", "encoder",
         "encoder_source", "heads", "model", "pooling", "schedules", "state_dicts", "training_data",
+        "head_layers",
         "upper_layers",
     ),
     # 3: state

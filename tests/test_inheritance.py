@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -437,3 +439,57 @@ def test_a_run_does_not_replace_the_model_that_it_starts_from(
 def test_the_path_of_a_trained_model_is_relative_to_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("init_from: saved\n", encoding="utf-8")
     assert load_config(tmp_path / "config.yaml").init_from == str(tmp_path / "saved")
+
+
+@pytest.fixture(scope="module")
+def layered(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose heads have layers for themselves; the data are those of above."""
+    folder = tmp_path_factory.mktemp("layered")
+    values = config(trained, tasks=TASKS, freeze="encoder", head_layers=1).model_dump(
+        exclude_unset=True
+    )
+    train(load_config(None, {**values, "save_dir": str(folder / "saved")}))
+    return folder
+
+
+def layers_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name.startswith("head_layers.")}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["carried", "named"])
+def test_layers_for_the_heads_are_taken_over_and_learn_unless_a_head_stays(
+    trained: Path, layered: Path, tmp_path: Path, named: bool
+) -> None:
+    tasks = {**(TASKS if named else {}), "topic": TOPIC}
+    made = going_on(
+        trained, tmp_path, init_from=str(layered / "saved"), tasks=tasks, freeze="encoder",
+        num_epochs=2,
+    )  # fmt: skip
+    before = load_trained(layered / "saved" / "best").model
+    old = load(layered / "saved").predict(TEXTS, embed=True)
+    with pytest.raises(Killed):
+        train(made, reporter=Spy(stop_at(6)))
+    result = train(made, resume=True)
+    after = layers_of(load_checkpoint(epoch_path(result.save_dir, 2)).model)
+    assert after
+    for name, value in layers_of(before.state_dict()).items():
+        assert torch.equal(after[name], value) is not named, name
+    new = load(result.best).predict(TEXTS, embed=True)
+    for one, other in zip(old, new, strict=True):
+        assert np.array_equal(one.embedding, other.embedding)
+        if not named:
+            assert other.to_json().items() >= one.to_json().items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": "encoder", "head_layers": 2}, r"`head_layers` is 2, but.*trained with 1"),
+        ({"freeze": "none"}, r"has layers for its heads.*freeze: encoder"),
+    ],
+)
+def test_layers_for_the_heads_that_do_not_fit_are_refused(
+    trained: Path, layered: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(going_on(trained, tmp_path, init_from=str(layered / "saved"), **changes))

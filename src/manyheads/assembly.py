@@ -14,7 +14,8 @@ from manyheads.config import Config, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
 from manyheads.encoder_source import PoolingSpec
-from manyheads.errors import ModelError, at, listing, shorten
+from manyheads.errors import ConfigError, ModelError, at, listing, shorten
+from manyheads.head_layers import HeadLayers
 from manyheads.heads import Head, make_head
 from manyheads.lora import plain_state
 from manyheads.model import MultiTaskModel
@@ -27,6 +28,9 @@ HEADS = "heads."
 
 # And those of the encoder's.
 _BACKBONE = "encoder.backbone."
+
+# How those of the heads' own layers begin beside the heads': no task's name can.
+_LAYERS_OF_HEADS = "_head_layers."
 
 
 def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
@@ -81,10 +85,19 @@ def model_contents(
         tasks=task_specs(model),
         encoder=encoder_files(model.encoder, max_length),
         encoder_state=plain_state(model.encoder.backbone),
-        head_state=model.heads.state_dict(),
+        head_state=head_state(model),
         metrics=metrics,
         config=config.model_dump(mode="json"),
     )
+
+
+def head_state(model: MultiTaskModel) -> dict[str, Tensor]:
+    """Return the parameters of the heads, and of the layers that they have for themselves."""
+    state: dict[str, Tensor] = dict(model.heads.state_dict())
+    if model.head_layers is not None:
+        own = model.head_layers.state_dict()
+        state.update({f"{_LAYERS_OF_HEADS}{name}": tensor for name, tensor in own.items()})
+    return state
 
 
 def task_specs(model: MultiTaskModel) -> list[dict[str, Any]]:
@@ -101,10 +114,18 @@ def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
     weights, heads = at(folder / LAYOUT.weights), at(folder / LAYOUT.heads)
     encoder = build_encoder(contents.encoder, contents.encoder_state, weights)
     load_state(encoder.backbone, contents.encoder_state, weights)
-    return MultiTaskModel(
+    state, own_state = dict(contents.head_state), {}
+    for name in contents.head_state:
+        if name.startswith(_LAYERS_OF_HEADS):
+            own_state[name.removeprefix(_LAYERS_OF_HEADS)] = state.pop(name)
+    config = make_config(contents.config)
+    model = MultiTaskModel(
         encoder,
-        _heads(contents.config, contents.tasks, encoder, contents.head_state, heads),
+        _heads(config, contents.tasks, encoder, state, heads),
+        make_head_layers(config, encoder),
     )
+    load_state(nn.Module() if model.head_layers is None else model.head_layers, own_state, heads)
+    return model
 
 
 def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskModel:
@@ -120,21 +141,39 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
         for name, tensor in contents.model.items()
         if name.startswith(HEADS)
     }
-    heads = _heads(contents.config, contents.tasks, encoder, head_state, where)
-    model = MultiTaskModel(encoder, heads)
+    config = make_config(contents.config)
+    heads = _heads(config, contents.tasks, encoder, head_state, where)
+    model = MultiTaskModel(encoder, heads, make_head_layers(config, encoder))
     load_state(model, contents.model, where)
     return model
 
 
+def make_head_layers(config: Config, encoder: Encoder) -> HeadLayers | None:
+    """Copy the upper layers that the heads are to have for themselves, if any.
+
+    Raises:
+        ConfigError: the encoder has not so many.
+        ModelError: its layers cannot be run by themselves.
+    """
+    if config.head_layers is None:
+        return None
+    if config.head_layers > encoder.shape.num_layers:
+        raise ConfigError(
+            f"`head_layers` is {config.head_layers}",
+            expected=f"at most {encoder.shape.num_layers}, the encoder's layers",
+        )
+    return HeadLayers(encoder, config.head_layers)
+
+
 def _heads(
-    config: Mapping[str, Any],
+    config: Config,
     tasks: Sequence[Mapping[str, Any]],
     encoder: Encoder,
     state: Mapping[str, Tensor],
     where: str,
 ) -> dict[str, Head]:
     """Build the heads and load their parameters."""
-    settings = make_config(config).tasks
+    settings = config.tasks
     specs = [TaskSpec.from_json(task) for task in tasks]
     for spec in specs:
         if spec.name not in settings:

@@ -349,6 +349,10 @@ class Config(_Strict):
     freeze: str = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")
     """What of the encoder training leaves as it is: nothing (none), its embedding layer
     (embeddings), the lower K layers too (layers:K), or all of it (encoder)."""
+    head_layers: Int | None = Field(default=None, ge=1)
+    """How many of the encoder's upper layers the heads have a copy of that learns with them, while
+    the encoder's own serve the sentence embedding, which stays as it is (`freeze: encoder`) or is
+    held there (`keep_embeddings`). Default: none; the heads read the encoder's own."""
     unfreeze_every: Annotated[int | str | None, PlainValidator(_interval("e"))] = None
     """Of what is frozen, train a layer more, from the top down and the embedding layer last, every
     so many optimiser steps (200) or epochs (1e). Default: what is frozen stays so."""
@@ -446,12 +450,20 @@ class Config(_Strict):
                 f"`unfreeze_every` is {self.unfreeze_every}, but nothing is frozen; set "
                 "`freeze: encoder` or `freeze: layers:K`, or leave it out"
             )
+        whole = self.freeze == "encoder" and self.unfreeze_every is None
+        if self.idle_layers is not None:
+            raise ValueError(self.idle_layers)
+        if self.head_layers is not None and self.lora is not None:
+            raise ValueError(
+                "`head_layers` and `lora` are both set, and adapters would be copied with the "
+                "layers; leave one of them out"
+            )
         if self.lora is not None and self.unfreeze_every is not None:
             raise ValueError(
                 "`lora` and `unfreeze_every` are both set, but adapters begin as no change at all, "
                 "and frozen layers have none to be given free; leave one of them out"
             )
-        if self.freeze != "encoder" or self.unfreeze_every is not None:
+        if not whole:
             return self
         if self.layer_decay != 1:
             raise ValueError(
@@ -468,13 +480,29 @@ class Config(_Strict):
                 "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays what it "
                 "is, to the bit; leave one of them out"
             )
-        for name, task in self.tasks.items():
-            if task.kind == "similarity" and not task.carried:
-                raise ValueError(
-                    f"`tasks.{name}` trains the sentence embedding, which `freeze: encoder` holds "
-                    "as it is; leave the task out, or freeze less"
-                )
+        for name in self._pairs:
+            raise ValueError(
+                f"`tasks.{name}` trains the sentence embedding, which `freeze: encoder` holds as "
+                "it is; leave the task out, or freeze less"
+            )
         return self
+
+    @property
+    def _pairs(self) -> list[str]:
+        """The tasks that train the sentence embedding itself."""
+        return [n for n, t in self.tasks.items() if t.kind == "similarity" and not t.carried]
+
+    @property
+    def idle_layers(self) -> str | None:
+        """What is wrong where layers of the heads' own leave the encoder's with nothing to do."""
+        whole = self.freeze == "encoder" and self.unfreeze_every is None
+        if not self.head_layers or whole or self.keep_embeddings or self._pairs:
+            return None
+        return (
+            f"`head_layers` is {self.head_layers}, but the encoder's own upper layers, which only "
+            "the embedding needs then, would not learn what the lower ones become; set `freeze: "
+            "encoder` or `keep_embeddings`, or leave it out"
+        )
 
     @model_validator(mode="after")
     def _frozen_heads_are_trained_ones(self) -> Config:

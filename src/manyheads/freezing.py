@@ -155,9 +155,11 @@ class Freezing:
         for name, parameter in model.encoder.backbone.named_parameters():
             if _POOLER.fullmatch(name):
                 parameter.requires_grad_(False)
-        self._heads = [model.head(name) for name, task in config.tasks.items() if task.frozen]
-        for head in self._heads:
-            head.requires_grad_(False)
+        heads = [model.head(name) for name, task in config.tasks.items() if task.frozen]
+        self._still: list[nn.Module] = [head.requires_grad_(False) for head in heads]
+        own = model.head_layers
+        if own is not None and not any(p.requires_grad for p in own.parameters()):
+            self._still.append(own)
         whole = config.unfreeze_every is None and config.freeze in ("none", "encoder")
         self._groups = _members(model.encoder, apart=not whole)
         self._total = config.num_epochs * steps_per_epoch
@@ -200,8 +202,8 @@ class Freezing:
         for group in self._groups[: self.depth]:
             for module in group.modules:
                 module.training = False
-        for head in self._heads:
-            for module in head.modules():
+        for part in self._still:
+            for module in part.modules():
                 # cuDNN takes no gradient through a recurrent layer in evaluation mode. Those here
                 # have no dropout of their own.
                 module.training = isinstance(module, nn.RNNBase)

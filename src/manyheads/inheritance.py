@@ -21,6 +21,7 @@ from manyheads.config import Config, TaskConfig, make_config
 from manyheads.decoding import TaskSpec
 from manyheads.encoder import Encoder
 from manyheads.errors import ConfigError, RequestError, listing, nearest
+from manyheads.head_layers import HeadLayers
 from manyheads.heads import Head
 from manyheads.labels import LabelSet
 from manyheads.loading import resolve_model
@@ -78,6 +79,10 @@ class Inherited:
     """The labels that their heads know."""
     heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
     """Their heads' parameters; none in a resumed run, whose checkpoint has newer ones."""
+    head_layers: int | None = None
+    """How many layers its heads have for themselves."""
+    layers: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    """Their parameters; none in a resumed run."""
     carried: Carried = Carried()
 
     @classmethod
@@ -90,6 +95,7 @@ class Inherited:
         return cls(
             model_name=config.model_name,
             max_length=found.encoder.max_length,
+            head_layers=config.head_layers,
             tasks={name: config.tasks[name] for name in taken},
             labels={name: TaskSpec.from_json(specs[name]).label_set() for name in taken},
             carried=Carried(
@@ -110,7 +116,11 @@ class Inherited:
         """
         if config.init_from is None:
             return config
-        own = {"model_name": self.model_name, "max_length": self.max_length}
+        own = {
+            "model_name": self.model_name,
+            "max_length": self.max_length,
+            "head_layers": self.head_layers,
+        }
         update: dict[str, Any] = {k: v for k, v in own.items() if k not in config.model_fields_set}
         tasks = {
             name: _settled(task, self.tasks[name]) if name in self.tasks else task
@@ -118,14 +128,20 @@ class Inherited:
         }
         return config.model_copy(update={**update, "tasks": tasks})
 
-    def fill(self, heads: Mapping[str, Head]) -> None:
-        """Give new heads the trained parameters.
+    def fill(self, heads: Mapping[str, Head], layers: HeadLayers | None) -> None:
+        """Give new heads, and the layers that they have for themselves, the trained parameters.
 
         Raises:
             ModelError: they do not fit.
         """
         for name, state in self.heads.items():
             load_state(heads[name], state, "init_from")
+        if layers is not None and self.layers:
+            load_state(layers, self.layers, "init_from")
+
+    def holds_layers(self, config: Config) -> bool:
+        """Tell whether the heads' own layers stay as they are: a head that does reads them."""
+        return bool(self.carried.tasks) or any(task.frozen for task in config.tasks.values())
 
 
 def _settled(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
@@ -168,6 +184,8 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
         tasks={name: old[name] for name in taken},
         labels={name: model.head(name).labels for name in taken},
         heads={name: model.head(name).state_dict() for name in taken},
+        head_layers=trained.config.head_layers,
+        layers={} if model.head_layers is None else model.head_layers.state_dict(),
         carried=Carried(
             {name: _carried(trained.config, name) for name in left},
             tuple(specs[name] for name in left),
@@ -234,6 +252,16 @@ def _check(config: Config, trained: TrainedModel) -> None:
             "and its encoder is what training starts from",
             fix="Leave `model_name` out, or start without `init_from`.",
         )
+    layers = trained.config.head_layers
+    if "head_layers" in config.model_fields_set and config.head_layers != layers:
+        raise ConfigError(
+            f"`head_layers` is {config.head_layers}, but the heads of the model in `init_from` "
+            f"were trained with {layers or 'none'}",
+            fix="Leave `head_layers` out.",
+        )
+    problem = config.model_copy(update={"head_layers": layers}).idle_layers
+    if problem is not None:
+        raise ConfigError(f"the model in `init_from` has layers for its heads: {problem}")
     pooling = trained.model.encoder.pooling.mode
     if config.pooling not in ("auto", pooling):
         raise ConfigError(

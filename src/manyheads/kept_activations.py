@@ -67,6 +67,8 @@ class _Wanted:
 
     states: tuple[int, ...]
     """The numbers of the hidden states, from 0, which is the embedding layer's output."""
+    mixes: bool
+    """Whether all hidden states are read, and not the last of these alone."""
     words: bool
     """Whether words' first tokens are all that is read of them."""
     sentence: bool
@@ -78,11 +80,14 @@ class _Wanted:
         last = model.encoder.shape.num_layers
         heads = [model.head(task) for task in model.heads]
         mixes = any(head.reads_all_layers for head in heads)
+        if model.head_layers is not None:
+            first = model.head_layers.reads
+            return cls(tuple(range(first + 1)) if mixes else (first,), mixes, False, True)
         if depth <= last:
-            return cls(tuple(range(depth)) if mixes else (depth - 1,), False, False)
+            return cls(tuple(range(depth)) if mixes else (depth - 1,), mixes, False, False)
         reads = {head.reads for head in heads}
         states = tuple(range(last + 1)) if mixes else (last,) if reads - {"sentence"} else ()
-        return cls(states, "tokens" not in reads, True)
+        return cls(states, mixes, "tokens" not in reads, True)
 
 
 class _Room:
@@ -242,7 +247,8 @@ class KeptActivations:
     ) -> None:
         self.model, self._device = model, compute.device
         self._room = _Room(limit)
-        wanted, pad_id = _Wanted.by(model, depth), model.encoder.pad_id
+        self._wanted = wanted = _Wanted.by(model, depth)
+        pad_id = model.encoder.pad_id
         frozen = _FrozenPart(model, wanted, compute)
         self._sets = [_Sentences(d, frozen, pad_id, wanted.words, self._room) for d in datasets]
         self._exactly = _FrozenPart(model, wanted, replace(compute, precision="float32"))
@@ -285,16 +291,21 @@ class KeptActivations:
 
     def features(self, kept: KeptBatch) -> Features:
         """Make what the heads read of what is kept, by running the layers that are trained."""
-        last = self.model.encoder.shape.num_layers
-        none = kept.sentence[:, None, :0]
-        layers = tuple(kept.states.values()) if len(kept.states) > 1 else None
+        own, mixes = self.model.head_layers, self._wanted.mixes
+        states, sentence = tuple(kept.states.values()), kept.sentence
+        layers = states if mixes else None
+        if own is not None:
+            tokens, layers, sentence = own(states, kept.attention_mask, all_layers=mixes)
+        else:
+            tokens = states[-1] if states else kept.sentence[:, None, :0]
         return Features(
-            tokens=kept.states.get(last, none),
+            tokens=tokens,
             layers=layers,
             attention_mask=kept.attention_mask,
-            sentence=kept.sentence,
+            sentence=sentence,
             word_tokens=kept.word_tokens,
             word_mask=kept.word_mask,
+            encoder_sentence=kept.sentence,
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from manyheads.decoding import SIMILARITY
 from manyheads.encoder import Encoder
+from manyheads.head_layers import HeadLayers
 from manyheads.heads import Features, Head
 from manyheads.windows import Batch
 
@@ -56,11 +57,18 @@ class MultiTaskModel(nn.Module):
     Args:
         encoder: the shared encoder.
         heads: the heads by task name.
+        head_layers: what the heads read in place of the encoder's own upper layers, if anything.
     """
 
-    def __init__(self, encoder: Encoder, heads: Mapping[str, Head]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        heads: Mapping[str, Head],
+        head_layers: HeadLayers | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.head_layers = head_layers
         self.heads = nn.ModuleDict(heads)
 
     def head(self, task: str) -> Head:
@@ -76,16 +84,23 @@ class MultiTaskModel(nn.Module):
 
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
         """Run the encoder once and gather what the heads of `tasks` (default: all) read."""
-        names = self.answering if tasks is None else tasks
+        names = self.answering if tasks is None else list(tasks)
         mixes = any(self.head(task).reads_all_layers for task in names)
-        encoded = self.encoder(inputs.input_ids, inputs.attention_mask, all_layers=mixes)
+        own = self.head_layers if names else None
+        mask = inputs.attention_mask
+        encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own is not None)
+        tokens, layers, sentence = encoded.tokens, encoded.layers, encoded.sentence
+        if own is not None:
+            below = encoded.layers[: own.reads + 1]
+            tokens, layers, sentence = own(below, mask, all_layers=mixes)
         return Features(
-            tokens=encoded.tokens,
-            layers=encoded.layers,
-            attention_mask=inputs.attention_mask,
-            sentence=encoded.sentence,
+            tokens=tokens,
+            layers=layers,
+            attention_mask=mask,
+            sentence=sentence,
             word_tokens=inputs.word_tokens,
             word_mask=inputs.word_mask,
+            encoder_sentence=encoded.sentence,
         )
 
     def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -102,5 +117,5 @@ class MultiTaskModel(nn.Module):
     def answers(self, features: Features, tasks: Iterable[str]) -> dict[str, Tensor]:
         """Answer some tasks from what an encoder pass gave (see `forward`)."""
         outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in tasks}
-        outputs[EMBEDDING] = self.encoder.embed(features.sentence)
+        outputs[EMBEDDING] = self.encoder.embed(features.encoder_sentence)
         return outputs

@@ -17,8 +17,9 @@ from manyheads.model import MultiTaskModel
 def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, Any]]:
     """Split the trainable parameters by learning rate and weight decay.
 
-    The encoder and the heads have rates of their own; under `layer_decay` so has each layer of the
-    encoder, lower than the one above it (Howard and Ruder 2018, "discriminative fine-tuning").
+    The encoder, with copies of its layers, and the heads have rates of their own; under
+    `layer_decay` so has each layer of the encoder, lower than the one above it (Howard and Ruder
+    2018, "discriminative fine-tuning").
     Biases, normalisation layers and other parameters of one dimension are not decayed (as in
     BERT's own training).
 
@@ -35,7 +36,8 @@ def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, An
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = config.learning_rate if name.startswith("encoder.") else config.head_learning_rate
+        pretrained = name.startswith(("encoder.", "head_layers."))
+        rate = config.learning_rate if pretrained else config.head_learning_rate
         rate *= config.layer_decay ** below_top.get(name, 0)
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         group = groups.setdefault(

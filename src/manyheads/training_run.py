@@ -17,6 +17,7 @@ from manyheads.assembly import (
     backbone_state,
     build_encoder,
     encoder_files,
+    make_head_layers,
     model_contents,
     task_specs,
 )
@@ -320,9 +321,12 @@ def prepare_run(
         name: make_head(task, data.label_sets[name], encoder.shape)
         for name, task in config.tasks.items()
     }
-    inherited.fill(heads)
+    head_layers = make_head_layers(config, encoder)
+    inherited.fill(heads, head_layers)
+    if head_layers is not None and inherited.holds_layers(config):
+        head_layers.requires_grad_(False)
     add_adapters(encoder, config)
-    model = MultiTaskModel(encoder, heads).to(compute.device)
+    model = MultiTaskModel(encoder, heads, head_layers).to(compute.device)
     if compute.device.type == "cpu":
         keep_freed_memory()
         encoder.use_sparse_gradients()

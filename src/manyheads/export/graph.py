@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
 OPSET = 17
 
+# What the names of the exporter's nodes begin with, by the modules' names.
+ENCODER, HEAD_LAYERS = "/model/encoder/backbone/", "/model/head_layers/"
+
 # One protobuf message, and so one ONNX file, cannot be larger.
 _MAX_BYTES = 2**31 - 2**20
 
@@ -117,7 +120,7 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
     options.enable_bias_gelu = False
     with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
         path = Path(folder) / "traced.onnx"
-        onnx.save(traced, path)
+        onnx.save(_parted(traced), path)
         optimised = optimizer.optimize_model(
             str(path),
             model_type="bert",
@@ -126,6 +129,7 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
             optimization_options=options,
             opt_level=0,
         )
+        _join(optimised.model)
         # Saving is what sorts the graph and declares the fused operators' domain.
         optimised.save_model_to_file(str(path))
         graph = onnx.load(path)
@@ -133,6 +137,48 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
     fusions = count_fusions(graph)
     _check_fusions(fusions, expected_fusions(model), config.model_type)
     return graph, fusions
+
+
+def _parted(traced: onnx.ModelProto) -> onnx.ModelProto:
+    """Let the heads' own layers read the encoder's state under a name of its own.
+
+    The optimiser takes a state for the input of an attention if three products read it, no more.
+    The name is that of a maximum over the state alone, which the optimiser knows and leaves.
+    """
+    import onnx
+
+    graph = onnx.ModelProto()
+    graph.CopyFrom(traced)
+    nodes = list(graph.graph.node)
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    readers: dict[bool, set[str]] = {True: set(), False: set()}
+    for node in nodes:
+        if node.op_type == "MatMul":
+            readers[node.name.startswith(HEAD_LAYERS)].update(node.input)
+    for state in sorted((readers[True] & readers[False]) - weights):
+        name = f"{HEAD_LAYERS}{state}"
+        for node in nodes:
+            if node.name.startswith(HEAD_LAYERS):
+                node.input[:] = [name if given == state else given for given in node.input]
+        place = next(i for i, node in enumerate(nodes) if state in node.output)
+        graph.graph.node.insert(place + 1, onnx.helper.make_node("Max", [state], [name]))
+    return graph
+
+
+def _join(graph: onnx.ModelProto) -> None:
+    """Undo what `_parted` did."""
+    nodes = graph.graph.node
+    states: dict[str, str] = {}
+    for node in list(nodes):
+        if (
+            node.op_type == "Max"
+            and node.output[0].startswith(HEAD_LAYERS)
+            and len(node.input) == 1
+        ):
+            states[node.output[0]] = node.input[0]
+            nodes.remove(node)
+    for node in nodes:
+        node.input[:] = [states.get(name, name) for name in node.input]
 
 
 def count_fusions(graph: onnx.ModelProto) -> Fusions:
@@ -148,7 +194,8 @@ def count_fusions(graph: onnx.ModelProto) -> Fusions:
 def expected_fusions(model: MultiTaskModel) -> Fusions:
     """Say what the optimiser has to fuse in a model: every normalisation, GELU and attention."""
     config = model.encoder.backbone.config
-    layers = model.encoder.shape.num_layers
+    own = model.head_layers
+    layers = model.encoder.shape.num_layers + (0 if own is None else own.count)
     modules = list(model.modules())
     activations = [getattr(config, name, "") for name in
                    ("hidden_act", "activation", "hidden_activation")]  # fmt: skip
@@ -192,10 +239,9 @@ def _trace(model: MultiTaskModel, path: Path, opset: int) -> None:
         "word_mask": {0: "batch", 1: "words"},
     }
     example = _example(model)
-    backbone = model.encoder.backbone
-    attention = backbone.config._attn_implementation
+    attention = model.encoder.backbone.config._attn_implementation
     training = model.training
-    backbone.set_attn_implementation("eager")
+    _set_attention(model, "eager")
     try:
         with torch.no_grad():
             outputs = model.eval()(ModelInputs(*example))
@@ -213,8 +259,14 @@ def _trace(model: MultiTaskModel, path: Path, opset: int) -> None:
                 dynamo=False,
             )
     finally:
-        backbone.set_attn_implementation(attention)
+        _set_attention(model, attention)
         model.train(training)
+
+
+def _set_attention(model: MultiTaskModel, implementation: str) -> None:
+    model.encoder.backbone.set_attn_implementation(implementation)
+    if model.head_layers is not None:
+        model.head_layers.set_attention(implementation)
 
 
 def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:

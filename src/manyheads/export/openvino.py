@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from manyheads.backends.openvino import openvino_core
 from manyheads.errors import RequestError
 from manyheads.export.graph import quiet
-from manyheads.export.quantization import BACKBONE, NECKS, is_of_neck
+from manyheads.export.quantization import LAYERS, NECKS, is_of_neck
 from manyheads.exported import graph_files
 from manyheads.windows import Batch
 
@@ -109,7 +109,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
     """
     names = [value.any_name for value in model.inputs]
     feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
-    inside = f"{re.escape(BACKBONE[1:])}|{NECKS}" if setting.necks else re.escape(BACKBONE[1:])
+    inside = "|".join([*(re.escape(name[1:]) for name in LAYERS), *[NECKS] * setting.necks])
     openvino_core()  # before nncf makes and drops its own
     # There is no switch for its progress bars.
     with _unreported(), quiet(), redirect_stdout(StringIO()):
@@ -147,7 +147,7 @@ def products(model: Any) -> Iterator[tuple[str, bool]]:
     """Name the encoder's products with a weight, in order, and tell which of them close a layer."""
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()
-        if node.get_type_name() != "MatMul" or not name.startswith(BACKBONE):
+        if node.get_type_name() != "MatMul" or not name.startswith(LAYERS):
             continue
         weight = node.input_value(1)
         if weight.get_node().get_type_name() == "Constant":

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyheads.export.graph import quiet
+from manyheads.export.graph import ENCODER, HEAD_LAYERS, quiet
 
 if TYPE_CHECKING:
     import onnx
 
 _PRODUCTS = ("MatMul", "Attention", "Gemm")
-BACKBONE = "/model/encoder/backbone/"
+LAYERS = (ENCODER, HEAD_LAYERS)
+"""What the names of the transformer's nodes begin with: the encoder's, and the heads' own."""
 NECKS = "model/[^/]+/neck/"
 """What the names of a neck's nodes begin with, behind the slash."""
 _LOOKUPS = ("Gather", "EmbedLayerNormalization")
@@ -113,11 +114,11 @@ def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
     products = []
     for node in graph.graph.node:
-        # What was fused has a new name without a path; only the backbone has such products.
+        # What was fused has a new name without a path; only the encoder has such products.
         if is_of_neck(node.name):
             if not setting.necks:
                 yield node.name
-        elif node.name.startswith("/") and not node.name.startswith(BACKBONE):
+        elif node.name.startswith("/") and not node.name.startswith(LAYERS):
             yield node.name
             # The quantiser first turns a Gemm into a product and a sum.
             yield f"{node.name}_MatMul"

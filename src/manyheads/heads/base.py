@@ -40,11 +40,14 @@ class Features:
     attention_mask: Tensor
     """[B, T] 1 for tokens, 0 for padding."""
     sentence: Tensor
-    """[B, H] the encoder's sentence vector, not normalised."""
+    """[B, H] the sentence vector that goes with `tokens`, not normalised."""
     word_tokens: Tensor
     """[B, W] int64, each word's first token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool, true for a sentence's first words, false for padding."""
+    encoder_sentence: Tensor
+    """[B, H] the encoder's own sentence vector, which makes the embedding. It is `sentence`
+    unless the heads have layers of their own."""
 
 
 class Head(nn.Module, ABC):

@@ -39,8 +39,8 @@ class SimilarityHead(Head):
         return cls(labels, reads_all_layers=False)
 
     def logits(self, features: Features) -> Tensor:
-        """Return the sentence vectors, [R, H] float32."""
-        return features.sentence.float()
+        """Return the encoder's own sentence vectors, [R, H] float32."""
+        return features.encoder_sentence.float()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the CoSENT loss: each two pairs whose cosines are not ordered as their scores.
