@@ -31,15 +31,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 2: tensors
     (
         "attention", "batching", "crf", "dataset", "devices", "dropout", "encoder",
-        "encoder_source", "heads", "model", "pooling", "schedules", "state_dicts", "training_data",
-        "head_layers",
-        "upper_layers",
+        "encoder_source", "head_layers", "heads", "model", "pooling", "processes", "schedules",
+        "state_dicts", "training_data", "upper_layers",
     ),
     # 3: state
     (
         "assembly", "balancing", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
         "kept_embeddings", "lora", "model_card", "model_folder", "optimization",
-        "tensorboard_log", "training_state",
+        "process_checks", "tensorboard_log", "training_state",
     ),
     # 4: verbs
     (

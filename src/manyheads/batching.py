@@ -242,6 +242,13 @@ def draw_shares(source: Source, seed: int, epoch: int, count: int) -> Sequence[R
     return Shares(source, seed, epoch, count)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of a step's dropout, so that a step needs no memory of the steps before."""
-    return int(generator(seed, "step", step).integers(0, 2**63))
+def step_seed(seed: int, step: int, process: int = 0) -> int:
+    """Return the seed of a step's dropout, so that a step needs no memory of the steps before.
+
+    Args:
+        seed: the run's seed.
+        step: optimiser steps done.
+        process: which of several; each drops other elements.
+    """
+    place = (step, process) if process else (step,)
+    return int(generator(seed, "step", *place).integers(0, 2**63))

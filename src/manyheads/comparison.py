@@ -31,6 +31,7 @@ from manyheads.loading import load_predictor
 from manyheads.metrics import main_metric
 from manyheads.metrics_log import METRICS_FILE
 from manyheads.predict import Predictor
+from manyheads.processes import refuse_several
 from manyheads.records import read_records
 from manyheads.schedules import Schedule, rounds
 from manyheads.scoring import TaskOutcomes
@@ -130,6 +131,7 @@ def compare(
         ManyheadsError: the configuration, data, encoder or folder is at fault.
         Stopped: a signal stopped a run; the next call goes on with it.
     """
+    refuse_several("a comparison")
     files = _test_files(config, test_files)
     if len(config.tasks) < 2:
         raise RequestError(

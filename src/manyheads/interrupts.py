@@ -14,7 +14,7 @@ class Stopped(BaseException):
     """A run that a signal ended, after its state was saved.
 
     Args:
-        message: what was saved and how to go on.
+        message: what was saved and how to go on; empty where another process says it.
         signal_number: the signal.
     """
 

@@ -14,7 +14,7 @@ Axes: N sentences, B the sentences of a batch, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from manyheads.batching import Source, draw_batches
+from manyheads.batching import Rows, Source, draw_batches
 from manyheads.config import Config, KeepEmbeddings
 from manyheads.dataset import Dataset
 from manyheads.encoder import Encoder
@@ -99,19 +99,25 @@ class KeptEmbeddings:
         """
         return _distance(embedding, self._targets[dataset][rows])
 
-    def text_loss(self, encoder: Encoder, step: int) -> Tensor | None:
+    def text_loss(
+        self, encoder: Encoder, step: int, share: Callable[[Rows], Rows] = lambda rows: rows
+    ) -> Tensor | None:
         """Compute the same for a step's unlabelled sentences, if there are any.
 
         Args:
             encoder: as it is; run without dropout.
             step: optimiser steps done, which alone decide on the sentences.
+            share: picks those that this process takes: its part of the mean is returned.
         """
         if self._texts is None:
             return None
-        rows = self._drawn(step)
+        drawn = self._drawn(step)
+        rows = share(drawn)
+        if not len(rows):
+            return None
         inputs = self._texts.inputs(rows, encoder.pad_id).to(next(encoder.parameters()).device)
         encoded = encoder(inputs.input_ids, inputs.attention_mask)
-        return _distance(encoded.sentence, self._text_targets[rows])
+        return _distance(encoded.sentence, self._text_targets[rows]) * (len(rows) / len(drawn))
 
     def _drawn(self, step: int) -> NDArray[np.int64]:
         """Return the sentences of a step: all are seen once before one is seen again."""

@@ -72,3 +72,25 @@ class MetricsLog:
             self._file.flush()
             os.fsync(self._file.fileno())
             return self._file.tell()
+
+
+class NoLog(MetricsLog):
+    """What a process has that writes no log, because another one of its run does."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close nothing."""
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def sync(self) -> int:
+        """Return the length of nothing."""
+        return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from manyheads.errors import ModelError, listing
@@ -60,3 +62,12 @@ def _fits(given: Tensor, wanted: Tensor) -> bool:
 
 def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> int:
+    """Return a checksum of parameters, by which two processes see that they have the same."""
+    total = 0
+    for name in sorted(state):
+        values = state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        total = zlib.crc32(values.data, zlib.crc32(name.encode(), total))
+    return total

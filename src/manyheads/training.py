@@ -7,8 +7,8 @@ stopped anywhere and resumed makes the same model as one that was not.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +23,9 @@ from manyheads.interrupts import Interrupted, Stopped, StopRequest
 from manyheads.kept_embeddings import HELD
 from manyheads.labels import Scheme
 from manyheads.metrics import Evaluation, main_metric
-from manyheads.metrics_log import METRICS_FILE, MetricsLog
+from manyheads.metrics_log import METRICS_FILE, MetricsLog, NoLog
 from manyheads.model_files import BEST, best_of
+from manyheads.processes import ProcessLost, joined
 from manyheads.run_lock import RunLock
 from manyheads.schedules import Schedule, plan_epoch
 from manyheads.selection import best_value, main_scores, pareto_front, trade_off
@@ -122,46 +123,76 @@ def train(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> TrainResult:
-    """Train a model as configured.
+    """Train a model as configured, together with the processes that were started with this one.
 
     Args:
         config: the whole run.
         resume: continue from the newest intact checkpoint in `save_dir`; without one, start.
         overwrite: remove another run's checkpoints and model from `save_dir` first.
-        reporter: shows progress.
+        reporter: shows progress, of the first process.
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
         TrainingError: the loss is not finite.
+        ProcessLost: another process of the run is gone.
         Stopped: SIGINT or SIGTERM asked to stop; the state is saved.
     """
-    reporter = reporter or Quiet()
-    if config.tensorboard:
-        require_tensorboard()
-    with explained(config.save_dir):
-        Path(config.save_dir).mkdir(parents=True, exist_ok=True)
-    with RunLock(config.save_dir):
-        # Signals act as ever in here: as long as nothing is trained, nothing need be saved.
-        run = prepare_run(config, resume=resume, overwrite=overwrite, say=reporter.message)
+    with joined(config.device) as processes, ExitStack() as stack:
+        if reporter is None or not processes.is_first:
+            reporter = Quiet()
+        with processes.failing_together():
+            if processes.is_first:
+                stack.enter_context(_own_folder(config))
+            # Signals act as ever in here: as long as nothing is trained, nothing need be saved.
+            run = prepare_run(
+                config, resume=resume, overwrite=overwrite, say=reporter.message,
+                processes=processes,
+            )  # fmt: skip
+            # No process trains before the first has made room for what is written.
+            processes.exchange(None)
         if run.state.finished:
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
-        with (
-            StopRequest() as stop,
-            MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes) as log,
-            _tensorboard(run, log),
-        ):
+        with StopRequest() as stop, _log(run) as log, _tensorboard(run, log):
             reporter.begin(run.total_steps, run.state.step, list(config.tasks))
             try:
                 train_loop(run, log, reporter, stop)
+            except ProcessLost as lost:
+                raise _left_alone(run, log, lost) from lost
             finally:
                 reporter.end()
         return _result(run)
 
 
+@contextmanager
+def _own_folder(config: Config) -> Iterator[None]:
+    """Make `save_dir`, if need be, and keep other runs out of it."""
+    if config.tensorboard:
+        require_tensorboard()
+    with explained(config.save_dir):
+        Path(config.save_dir).mkdir(parents=True, exist_ok=True)
+    with RunLock(config.save_dir):
+        yield
+
+
+def _left_alone(run: Run, log: MetricsLog, lost: ProcessLost) -> ProcessLost:
+    """Save where the run is, between two steps, after another process was lost."""
+    if not run.processes.is_first or not run.state.step_in_epoch:
+        return lost
+    path = run.save_step(log)
+    return ProcessLost(lost.found, fix=f"{lost.fix} {path} is saved.")
+
+
+def _log(run: Run) -> MetricsLog:
+    """Open the metrics log, which the first process alone writes."""
+    if not run.processes.is_first:
+        return NoLog()
+    return MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes)
+
+
 def _tensorboard(run: Run, log: MetricsLog) -> AbstractContextManager[object]:
     """Let TensorBoard have the log's lines, where that is asked for."""
-    if not run.config.tensorboard:
+    if not run.config.tensorboard or not run.processes.is_first:
         return nullcontext()
     folder = run.save_dir / TENSORBOARD_FOLDER
     board = TensorBoardLog(folder, run.save_dir / METRICS_FILE, run.state.step)
@@ -206,7 +237,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             state.step_in_epoch += 1
             if state.step % config.log_every == 0:
                 log_step(run, log)
-            if stop.signal_number is not None:
+            if run.processes.hears(stop):
                 raise _stopped(run, run.save_step(log), stop)
             if run.save_is_due() and state.step_in_epoch < len(plan):
                 run.save_step(log)
@@ -215,16 +246,16 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
         except Interrupted:
             # The epoch's steps are done; a resumed run begins with its evaluation.
             raise _stopped(run, run.save_step(log), stop) from None
-        if stop.signal_number is not None and not state.finished:
+        if run.processes.hears(stop) and not state.finished:
             raise _stopped(run, path, stop)
 
 
 def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
-    return Stopped(
+    told = (
         f"Stopped after step {run.state.step} of {run.total_steps}; {path} is saved. "
-        "Continue with --resume.",
-        stop.signal_number or signal.SIGTERM,
+        "Continue with --resume."
     )
+    return Stopped(told if run.processes.is_first else "", stop.signal_number or signal.SIGTERM)
 
 
 def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingError:
@@ -294,7 +325,7 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     """
     state, config = run.state, run.config
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
-    evaluation = run.evaluate(stop.check)
+    evaluation = run.processes.led(run.evaluate, stop)
     score, main = best_score(run, evaluation), main_metrics(run)
     points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
     entry = {

@@ -60,9 +60,11 @@ from manyheads.model_files import BEST, best_of, is_model_folder, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import AdamW, parameter_groups
 from manyheads.predict import Backend
+from manyheads.process_checks import check_alike, check_possible, tell_processes
+from manyheads.processes import ALONE, Processes
 from manyheads.schedules import Schedule, passes, steps_per_epoch
 from manyheads.scoring import score
-from manyheads.state_dicts import load_state
+from manyheads.state_dicts import fingerprint, load_state
 from manyheads.storage import explained
 from manyheads.tensorboard_log import TENSORBOARD_FOLDER
 from manyheads.tokenization import TextTokenizer
@@ -139,6 +141,8 @@ class Run:
     """The original's embeddings of some validation sentences, to measure how far it goes."""
     compared: Compared | None = None
     """The tasks' gradients of the encoder in the last step, if they were compared in it."""
+    processes: Processes = ALONE
+    """Those that train the model together."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -156,6 +160,10 @@ class Run:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.config.num_epochs * self.steps_per_epoch
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """Return all parameters that the optimiser knows."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def go_to(self, step: int) -> None:
         """Free what is trained after so many optimiser steps; what is kept of it is let go."""
@@ -203,9 +211,10 @@ class Run:
         return path
 
     def _save(self, path: Path, log: MetricsLog) -> None:
-        self.state.log_bytes = log.sync()
-        save_checkpoint(path, self.contents())
-        prune(self.save_dir, self.config.keep_checkpoints)
+        if self.processes.is_first:
+            self.state.log_bytes = log.sync()
+            save_checkpoint(path, self.contents())
+            prune(self.save_dir, self.config.keep_checkpoints)
         self.clock.saved()
 
     def contents(self) -> CheckpointContents:
@@ -264,12 +273,18 @@ class Run:
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
         """Write the model as it is to the folder of the best one, or of the best for a task."""
-        contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
-        save_model_folder(self.save_dir / folder, self.inherited.carried.added_to(contents))
+        if self.processes.is_first:
+            contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
+            save_model_folder(self.save_dir / folder, self.inherited.carried.added_to(contents))
 
 
 def prepare_run(
-    config: Config, *, resume: bool, overwrite: bool, say: Callable[[str], None]
+    config: Config,
+    *,
+    resume: bool,
+    overwrite: bool,
+    say: Callable[[str], None],
+    processes: Processes = ALONE,
 ) -> Run:
     """Read data and encoder, make the model, and go to where the run left off.
 
@@ -278,14 +293,16 @@ def prepare_run(
         resume: go on from the newest intact checkpoint.
         overwrite: remove another run's files from `save_dir`, once all else is in order.
         say: takes what the user should know.
+        processes: those that train the model together.
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
     """
     refuse_carried(config)
+    check_possible(config, processes)
     save_dir = Path(config.save_dir)
     found = find_checkpoint(save_dir, say) if resume else None
-    if not found and not overwrite:
+    if not found and not overwrite and processes.is_first:
         refuse_other_run(save_dir, resume)
     # For parameters that the encoder's file lacks and nobody reads, such as BERT's pooler.
     torch.manual_seed(config.seed)
@@ -295,7 +312,9 @@ def prepare_run(
     # A resumed run keeps the arithmetic it began with, whatever would be measured today.
     precision = found.training["precision"] if found else config.precision
     hidden = encoder.shape.hidden_size
-    compute = choose_compute(config.device, precision, config.threads, hidden)
+    threads = processes.threads(config.threads)
+    compute = choose_compute(processes.device(config.device), precision, threads, hidden)
+    compute = replace(compute, precision=processes.exchange(compute.precision)[0])
     say(
         f"Training on {compute.device} with {compute.threads} threads in {compute.precision} "
         f"({compute.reason})."
@@ -312,7 +331,7 @@ def prepare_run(
         say("Embedding all sentences with the original encoder, to hold the embedding there.")
     kept = KeptEmbeddings.of_run(config, data, encoder)
     reference = None
-    if not found:
+    if not found and processes.is_first:
         exact = replace(compute, precision="float32")
         original = make_predictor(MultiTaskModel(encoder, {}), exact, tokenizer, max_length)
         reference = Reference.of(original, [r for part in data.validation for r in part.records])
@@ -336,11 +355,18 @@ def prepare_run(
     optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
     activations = KeptActivations.of_run(config, data, model, freezing.depth_at(0), compute)
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
-              balancer, inherited, activations, kept, reference)  # fmt: skip
+              balancer, inherited, activations, kept, reference, processes=processes)  # fmt: skip
+    tell_processes(config, processes, say)
     tell_passes(run, say)
     if found:
         run.restore(found)
         say(f"Resumed after step {run.state.step} of {run.total_steps}.")
+    if processes.count > 1:
+        facts = {"data": data.fingerprint, "step": run.state.step}
+        check_alike(processes, config, {**facts, "weights": fingerprint(model.state_dict())})
+    if not processes.is_first:
+        return run
+    if found:
         restore_best(run, say)
         # A run that was killed between a save and this left a checkpoint too many.
         prune(save_dir, config.keep_checkpoints)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyheads.balancing import Compared, TaskGradients
-from manyheads.batching import Step, step_seed
-from manyheads.dataset import UNLABELLED
+from manyheads.batching import Rows, Step, step_seed
+from manyheads.dataset import UNLABELLED, Dataset
+from manyheads.decoding import SIMILARITY
 from manyheads.kept_activations import KeptBatch
 from manyheads.kept_embeddings import HELD
 from manyheads.model import EMBEDDING, ModelInputs
@@ -32,10 +33,30 @@ class LabelledBatch:
     """Which data set the sentences are of."""
     rows: NDArray[np.int64]
     """[B] their numbers in it."""
+    counts: Mapping[str, int]
+    """By task, how much is labelled in this process's part of the batch."""
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """The batches of a step, or this process's part of them."""
+
+    batches: Sequence[LabelledBatch]
+    """Without those of which this process has nothing."""
+    tasks: Sequence[str]
+    """All that the step trains."""
+    totals: Mapping[str, int]
+    """By task, how much is labelled in all processes' parts of all batches."""
+    sentences: int
+    """How many there are in them."""
+
+    def share(self, task: str, batch: LabelledBatch) -> float:
+        """Return which share of all that is labelled for a task in the step a batch holds."""
+        return batch.counts.get(task, 0) / max(1, self.totals[task])
 
 
 def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
-    """Add up the gradients of a step's batches.
+    """Add up the gradients of a step's batches, in all processes.
 
     Each task's loss is the mean over all that is labelled in the step, so that a step of several
     batches has the gradient of one large batch. A step of several sources adds up their losses.
@@ -51,24 +72,22 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
         gradients = TaskGradients(model.encoder.parameters())
     apart = gradients is not None and run.balancer.compares
     held = _hold_texts(run)
-    batches = load_batches(run, step)
+    loaded = load_batches(run, step)
     run.freezing.train_mode()
-    _seed(device, step_seed(run.config.seed, run.state.step))
-    tasks = list(dict.fromkeys(task for batch in batches for task in batch.targets))
-    shares = {task: _shares([batch.targets.get(task) for batch in batches]) for task in tasks}
-    losses = {task: torch.zeros((), device=device) for task in tasks}
-    for number, batch in enumerate(batches):
+    _seed(device, step_seed(run.config.seed, run.state.step, run.processes.rank))
+    losses = {task: torch.zeros((), device=device) for task in loaded.tasks}
+    for batch in loaded.batches:
         with run.compute.autocast():
             outputs = _answers(run, batch)
         terms: dict[str, Tensor] = {}
         for task, target in batch.targets.items():
             loss = model.head(task).loss(outputs[task], target.to(device))
-            share = shares[task][number]
+            share = loaded.share(task, batch)
             losses[task] = losses[task] + share * loss.detach()
             terms[task] = run.balancer.term(task, loss, share)
         if run.kept is not None:
             loss = run.kept.loss(batch.dataset, batch.rows, outputs[EMBEDDING])
-            share = len(batch.rows) / sum(len(other.rows) for other in batches)
+            share = len(batch.rows) / loaded.sentences
             held = held + share * loss.detach()
             terms[HELD] = run.kept.weight * share * loss
         if gradients is not None and apart:
@@ -77,11 +96,13 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             _backward(terms, gradients)
     run.compared = None
     if gradients is not None:
-        gram = gradients.gram([task for task in tasks if any(shares[task])])
+        gram = gradients.gram([task for task in loaded.tasks if loaded.totals[task]])
         run.compared = Compared(gram, run.balancer.combine(gram, run.state.step))
         if apart:
             gradients.lay(run.compared.counts)
-    return losses if run.kept is None else {**losses, HELD: held}
+    if run.kept is not None:
+        losses[HELD] = held
+    return run.processes.add_up(run.trained(), losses)
 
 
 def _seed(device: torch.device, seed: int) -> None:
@@ -149,7 +170,7 @@ def _hold_texts(run: Run) -> Tensor:
     # Without dropout, which would keep the embedding from ever being the original's.
     run.model.eval()
     with run.compute.autocast():
-        loss = run.kept.text_loss(run.model.encoder, run.state.step)
+        loss = run.kept.text_loss(run.model.encoder, run.state.step, run.processes.share)
     if loss is None:
         return held
     _add_gradients(run.kept.weight * loss)
@@ -162,29 +183,57 @@ def _add_gradients(loss: Tensor, *, keep_graph: bool = False) -> None:
         loss.backward(retain_graph=keep_graph)  # type: ignore[no-untyped-call]
 
 
-def load_batches(run: Run, step: Step) -> list[LabelledBatch]:
-    """Gather and pad the batches of a step, part by part."""
-    batches = []
+def load_batches(run: Run, step: Step) -> StepBatches:
+    """Gather and pad this process's part of the batches of a step, source by source."""
+    batches: list[LabelledBatch] = []
+    totals: dict[str, int] = {}
+    sentences = 0
     for part in step.parts:
         source = run.data.sources[part.source]
         dataset = run.data.datasets[source.dataset]
-        for drawn in part.batches:
-            rows = dataset.with_partners(drawn)
+        for number, drawn in enumerate(part.batches):
+            mine = _mine(run, source.tasks, drawn, number)
+            every, rows = dataset.with_partners(drawn), dataset.with_partners(mine)
+            sentences += len(every)
+            targets = _targets(dataset, source.tasks, rows)
+            counts = whole = _labelled(targets)
+            if len(every) > len(rows):
+                whole = _labelled(_targets(dataset, source.tasks, every))
+            for task, count in whole.items():
+                totals[task] = totals.get(task, 0) + count
+            if not len(rows):
+                continue
             inputs: ModelInputs | KeptBatch
             if run.activations is None:
                 inputs = dataset.inputs(rows, run.model.encoder.pad_id)
             else:
                 inputs = run.activations.training_batch(source.dataset, rows)
-            width = inputs.word_tokens.shape[1]
-            targets = {task: dataset.targets[task].collate(rows, width) for task in source.tasks}
-            batches.append(LabelledBatch(inputs, targets, source.dataset, rows))
-    return batches
+            batches.append(LabelledBatch(inputs, targets, source.dataset, rows, counts))
+    return StepBatches(batches, list(totals), totals, sentences)
 
 
-def _shares(targets: Sequence[Tensor | None]) -> list[float]:
-    """Return which share of all that is labelled in some batches each of them holds."""
-    counts = [0 if part is None else int((part != UNLABELLED).sum()) for part in targets]
-    return [count / max(1, sum(counts)) for count in counts]
+def _mine(run: Run, tasks: Sequence[str], drawn: Rows, number: int) -> Rows:
+    """Return this process's part of a batch.
+
+    Scored pairs are compared with all other pairs of their batch, so that such a batch is one
+    process's, each in turn.
+    """
+    processes = run.processes
+    if all(run.config.tasks[task].kind != SIMILARITY for task in tasks):
+        return processes.share(drawn)
+    turn = (run.state.step + number) % processes.count
+    return drawn if turn == processes.rank else drawn[:0]
+
+
+def _targets(dataset: Dataset, tasks: Sequence[str], rows: Rows) -> dict[str, Tensor]:
+    """Gather and pad by task what some rows should come to."""
+    width = max(1, int(dataset.words.lengths_of(rows).max(initial=0)))
+    return {task: dataset.targets[task].collate(rows, width) for task in tasks}
+
+
+def _labelled(targets: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count by task what is labelled."""
+    return {task: int((target != UNLABELLED).sum()) for task, target in targets.items()}
 
 
 def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
@@ -198,8 +247,7 @@ def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
         run.optimizer,
         rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
     )
-    trained = [p for group in run.optimizer.param_groups for p in group["params"]]
-    norm = clip(trained, config.max_grad_norm)
+    norm = clip(run.trained(), config.max_grad_norm)
     finite = bool(torch.stack([norm, *losses.values()]).isfinite().all())
     if finite:
         run.optimizer.step()

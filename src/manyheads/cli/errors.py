@@ -58,7 +58,9 @@ def _status_of(error: BaseException) -> int:
             tell("error", str(error))
             return error.exit_status
         case Stopped():
-            tell("stopped", str(error))
+            # Of several processes one alone has something to say.
+            if str(error):
+                tell("stopped", str(error))
             return error.exit_status
         case typer.TyperException():
             tell("error", _usage(error))

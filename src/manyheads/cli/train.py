@@ -52,9 +52,13 @@ def train(
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
     """Train, show the progress under a title, and tell where the best model is."""
+    from manyheads.processes import is_first_process
     from manyheads.report import TrainingProgress
     from manyheads.training import train as run
 
+    if not is_first_process():
+        run(config, resume=resume, overwrite=overwrite)
+        return
     main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
     with TrainingProgress(main) as progress:
         progress.message(title)
