@@ -21,8 +21,9 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +31,8 @@ from accuracy import CONFIGS, FILES, hold_out, machine, test_scores, train_one
 from manyheads.comparison import config_alone
 from manyheads.config import Config, load_config
 from manyheads.cores import available_cores
-from manyheads.errors import RequestError
 from manyheads.metrics_log import METRICS_FILE
-from manyheads.run_lock import RunLock
+from shared_parts import do_part, spread
 from snips import first_records
 
 T = TypeVar("T")
@@ -104,7 +104,9 @@ def main(given: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for data, name in chosen(arguments):
-            train_part(arguments, data, name, seed, folder / f"{data}-{name}-{seed}.json")
+            path = folder / f"{data}-{name}-{seed}.json"
+            run = partial(run_part, arguments, data, name, seed)
+            do_part(path, arguments.out / f"mixing-{path.stem}", run)
     if not arguments.parts:
         write_report(arguments, folder)
 
@@ -113,25 +115,6 @@ def chosen(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Go through the data sets, and for each through the ways to mix its tasks."""
     for data in arguments.sets:
         yield from ((data, name) for name in arguments.only if data in MIXES[name].sets)
-
-
-def train_part(arguments: argparse.Namespace, data: str, name: str, seed: int, path: Path) -> None:
-    """Train, score and write down one part, unless it is done or another process is at it."""
-    folder = arguments.out / f"mixing-{path.stem}"
-    with ExitStack() as held:
-        if not path.exists():
-            folder.mkdir(exist_ok=True)
-            try:
-                held.enter_context(RunLock(folder))
-            except RequestError:
-                return
-        if path.exists():
-            return
-        found = run_part(arguments, data, name, seed, folder)
-        written = path.with_suffix(".new")
-        written.write_text(json.dumps(found, indent=2) + "\n")
-        written.replace(path)
-    shutil.rmtree(folder)
 
 
 def run_part(
@@ -298,12 +281,10 @@ def score(
     runs: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]], metric: str
 ) -> str:
     """Write the mean of a metric, its range, and the difference from the task alone."""
-    values = [100 * run["scores"][metric] for run in runs if metric in run["scores"]]
+    values = [run["scores"][metric] for run in runs if metric in run["scores"]]
     if not values:
         return "-"
-    told = f"{statistics.mean(values):.1f}"
-    if len(values) > 1:
-        told += f" ({min(values):.1f} to {max(values):.1f})"
+    told = spread(values)
     found = differences(runs, alone, metric)
     return told if not found or runs is alone else f"{told}, {statistics.mean(found):+.1f}"
 
