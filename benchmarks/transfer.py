@@ -61,7 +61,7 @@ STRONG: Settings = {
     "tasks.slots.neck_layers": "2",
 }
 LINEAR: Settings = {"tasks.slots.decoder": "linear", "tasks.slots.neck": "none"}
-HELD: Settings = {"keep_embeddings.weight": "0.03", "keep_embeddings.batch_size": "16"}
+HELD: Settings = {"keep_embeddings.weight": "0.1", "keep_embeddings.batch_size": "16"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ REGIMES: Mapping[str, Regime] = {
     ),
     "tuned": Regime("everything tuned", {}),
     "held": Regime("tuned, embedding held", HELD),
-    "both": Regime("tuned, held, heads with 2 layers", {**HELD, "head_layers": "2"}),
+    "both": Regime(
+        "tuned, held by 10 times as much, heads with 2 layers",
+        {**HELD, "keep_embeddings.weight": "1", "head_layers": "2"},
+    ),
 }
 
 
