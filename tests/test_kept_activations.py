@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from manyheads.checkpoint import epoch_path, load_checkpoint
+from manyheads.drift import Reference
 from manyheads.encoder import Encoder
 from manyheads.errors import ConfigError
 from manyheads.kept_activations import KeptActivations
@@ -207,3 +208,21 @@ def test_an_option_of_the_cache_needs_something_frozen(
 ) -> None:
     with pytest.raises(ConfigError, match=f"`{next(iter(option))}`.*`freeze` is 'none'"):
         config(tmp_path, **option)
+
+
+def test_how_far_a_frozen_encoder_has_gone_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    drift = Reference.drift
+
+    def counted(self: Reference, *args: Any) -> Any:
+        measured.append(1)
+        return drift(self, *args)
+
+    monkeypatch.setattr(Reference, "drift", counted)
+    for freeze, times in (("encoder", 1), ("none", 3)):
+        measured.clear()
+        result, _ = run(tmp_path / freeze, freeze=freeze, num_epochs=3)
+        assert len(measured) == times
+        assert all("drift" in epoch["metrics"] for epoch in result.history)

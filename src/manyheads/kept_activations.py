@@ -327,7 +327,9 @@ class KeptBackend:
     def run(self, batch: Batch) -> Mapping[str, Floats]:
         """Compute every head's logits and the embedding."""
         kept = self._activations.evaluated_batch(ModelInputs.of(batch))
-        model = self._activations.model.eval()
+        model = self._activations.model
+        if model.training:  # to say so to every module takes longer than the heads
+            model.eval()
         with torch.inference_mode():
             outputs = model.answers(self._activations.features(kept), model.answering)
         return {name: values.float().cpu().numpy() for name, values in outputs.items()}

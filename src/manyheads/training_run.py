@@ -53,13 +53,13 @@ from manyheads.lora import (
     plain_state,
     with_adapters,
 )
-from manyheads.metrics import Evaluation
+from manyheads.metrics import DriftMetrics, Evaluation
 from manyheads.metrics_log import METRICS_FILE, MetricsLog
 from manyheads.model import MultiTaskModel
 from manyheads.model_files import BEST, best_of, is_model_folder, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import AdamW, parameter_groups
-from manyheads.predict import Backend
+from manyheads.predict import Backend, Predictor
 from manyheads.process_checks import check_alike, check_possible, tell_processes
 from manyheads.processes import ALONE, Processes
 from manyheads.schedules import Schedule, passes, steps_per_epoch
@@ -139,6 +139,8 @@ class Run:
     """Holds the sentence embedding near the original's, where that is asked for."""
     reference: Reference | None = None
     """The original's embeddings of some validation sentences, to measure how far it goes."""
+    drift_of_frozen: DriftMetrics | None = None
+    """How far it is where the whole encoder is frozen, once that is known."""
     compared: Compared | None = None
     """The tasks' gradients of the encoder in the last step, if they were compared in it."""
     processes: Processes = ALONE
@@ -186,8 +188,16 @@ class Run:
         sets = [(part.records, part.tasks) for part in self.data.validation]
         evaluation = score(predictor, sets).evaluation()
         if self.reference is not None:
-            evaluation["drift"] = self.reference.drift(predictor)
+            evaluation["drift"] = self._drift(predictor, self.reference)
         return evaluation
+
+    def _drift(self, predictor: Predictor, reference: Reference) -> DriftMetrics:
+        """Measure how far the embedding has gone: once where the whole encoder is frozen."""
+        if self.activations is None:
+            return reference.drift(predictor)
+        if self.drift_of_frozen is None:
+            self.drift_of_frozen = reference.drift(predictor)
+        return self.drift_of_frozen
 
     def save_is_due(self) -> bool:
         """Tell whether a checkpoint inside the epoch is due at this step."""
