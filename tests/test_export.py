@@ -219,7 +219,7 @@ def float_products_of_openvino(model: Any) -> list[str]:
     """Products of the encoder whose weight is still float32."""
     from manyheads.export.openvino import products
 
-    return [name for name, _ in products(model)]
+    return [product.name for product in products(model)]
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

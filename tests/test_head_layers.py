@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,20 @@ from manyheads.encoder import Encoder
 from manyheads.encoder_source import find_encoder
 from manyheads.errors import ConfigError, ModelError
 from manyheads.export.graph import export_graph
-from manyheads.export.quantization import SETTINGS, quantize
+from manyheads.export.openvino import StaticSetting, quantize_static
+from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.head_layers import HeadLayers
 from manyheads.model import EMBEDDING, MultiTaskModel
 from manyheads.model_folder import load_model_folder, save_model_folder
 from manyheads.training import train
 from manyheads.training_run import Run, prepare_run
-from test_export import TEXTS, assert_equal_outputs
+from test_export import (
+    TEXTS,
+    assert_equal_outputs,
+    batch_of,
+    float_products_of_openvino,
+    openvino_model,
+)
 from test_model import TASKS, make_inputs, make_model
 from test_resume import assert_equal, hard_config, state_of, stop_at
 from tiny import FAMILIES
@@ -210,6 +218,41 @@ def test_they_are_fused_and_quantised_in_the_graph(model_type: str) -> None:
 def int8_products(graph: onnx.ModelProto) -> int:
     nodes = quantize(graph, SETTINGS[1]).graph.node
     return sum(node.op_type in ("MatMulInteger", "QAttention") for node in nodes)
+
+
+@pytest.mark.parametrize(
+    ("float_layers", "kept"),
+    [(1e-9, {"backbone": {3}, "head_layers": {1}}),
+     (0.5, {"backbone": {2, 3}, "head_layers": {0, 1}})],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_layers_that_int8_spares_are_the_last_of_both_branches(
+    form: str, float_layers: float, kept: dict[str, set[int]], tmp_path: Path
+) -> None:
+    made = Encoder.from_source(find_encoder(str(encoder_folder(layers=4)), "auto")).eval()
+    heads = {name: make_model().head(name) for name in TASKS}
+    model = MultiTaskModel(made, heads, HeadLayers(made, 2)).eval()
+    shake(model)
+    if form == "onnx":
+        setting = Setting("", float_layers=float_layers)
+        names = [node.name for node in quantize(export_graph(model)[0], setting).graph.node
+                 if node.op_type == "MatMul"]  # fmt: skip
+    else:
+        names = float_products_of_openvino(
+            quantize_static(
+                openvino_model(model, tmp_path / "work"),
+                [batch_of(model, TEXTS[:1])],
+                StaticSetting("", float_layers=float_layers),
+            )
+        )
+    found = re.findall(
+        r"/model/.*?(backbone|head_layers)/.*?layer\.(\d)/\w+/.*MatMul", " \n".join(names)
+    )
+    for branch, layers in kept.items():
+        assert {int(layer) for one, layer in found if one == branch} == layers
+    # What is not fused with the attention: its output and the two of the feed-forward block.
+    each = 3 if form == "onnx" else 6
+    assert len(found) == each * sum(map(len, kept.values()))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ heads' classifiers stay in float32.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,14 @@ from typing import TYPE_CHECKING, Any
 from manyheads.backends.openvino import openvino_core
 from manyheads.errors import RequestError
 from manyheads.export.graph import quiet
-from manyheads.export.quantization import LAYERS, NECKS, is_of_neck
+from manyheads.export.quantization import (
+    LAYERS,
+    NECKS,
+    LayerCount,
+    Product,
+    float_products,
+    is_of_neck,
+)
 from manyheads.exported import graph_files
 from manyheads.windows import Batch
 
@@ -109,6 +115,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
     """
     names = [value.any_name for value in model.inputs]
     feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
+    kept = float_products(list(products(model)), setting.feed_forward_outputs, setting.float_layers)
     inside = "|".join([*(re.escape(name[1:]) for name in LAYERS), *[NECKS] * setting.necks])
     openvino_core()  # before nncf makes and drops its own
     # There is no switch for its progress bars.
@@ -123,9 +130,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
             subset_size=len(feeds),
             ignored_scope=nncf.IgnoredScope(
                 # A product that is an output, as a classifier is, has the output's name.
-                names=sorted(
-                    {*_kept_in_float32(model, setting), *(o.any_name for o in model.outputs)}
-                ),
+                names=sorted({*kept, *(o.any_name for o in model.outputs)}),
                 # Always a neck's; its name does not say where in the graph it is from.
                 types=[] if setting.necks else ["LSTMSequence"],
                 patterns=[f"/(?!{inside}).*"],
@@ -143,26 +148,21 @@ def files_of(model: Any, backend: str, folder: Path) -> Mapping[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def products(model: Any) -> Iterator[tuple[str, bool]]:
-    """Name the encoder's products with a weight, in order, and tell which of them close a layer."""
+def products(model: Any) -> Iterator[Product]:
+    """Find the products of the encoder and of the heads' own layers, in order."""
+    layers = LayerCount()
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()
-        if node.get_type_name() != "MatMul" or not name.startswith(LAYERS):
-            continue
-        weight = node.input_value(1)
-        if weight.get_node().get_type_name() == "Constant":
-            rows, columns = weight.get_shape()
-            yield name, (rows < columns if node.get_attributes()["transpose_b"] else rows > columns)
-
-
-def _kept_in_float32(model: Any, setting: StaticSetting) -> Iterator[str]:
-    found = list(products(model))
-    layer, layers = 0, sum(closes for _, closes in found)
-    kept = math.ceil(setting.float_layers * layers)
-    for name, closes_layer in found:
-        if layer >= layers - kept or (closes_layer and not setting.feed_forward_outputs):
-            yield name
-        layer += closes_layer
+        layer = layers.of(value.get_node().get_friendly_name() for value in node.input_values())
+        closes_layer = False
+        if node.get_type_name() == "MatMul" and name.startswith(LAYERS):
+            weight = node.input_value(1)
+            if weight.get_node().get_type_name() == "Constant":
+                rows, columns = weight.get_shape()
+                transposed = node.get_attributes()["transpose_b"]
+                closes_layer = rows < columns if transposed else rows > columns
+                yield Product(name, layer, closes_layer)
+        layers.pass_on([name], layer + closes_layer)
 
 
 def _openvino() -> Any:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from manyheads.export.graph import ENCODER, HEAD_LAYERS, quiet
 
@@ -50,6 +50,31 @@ class Setting:
     """Share of the layers, from the last, that stay float32, rounded up."""
 
 
+class Product(NamedTuple):
+    """A product with a weight, in one of the transformer's layers."""
+
+    name: str
+    layer: int
+    """How many layers it stands on. The heads' own layers stand on the encoder's lower ones."""
+    closes_layer: bool
+    """Whether it is the second of a feed-forward block."""
+
+
+class LayerCount:
+    """Counts the layers below each node of a graph, whose branches come in any order."""
+
+    def __init__(self) -> None:
+        self._below: dict[str, int] = {}
+
+    def of(self, inputs: Iterable[str]) -> int:
+        """Return how many layers a node stands on, by the names of what it reads."""
+        return max((self._below.get(name, 0) for name in inputs), default=0)
+
+    def pass_on(self, outputs: Iterable[str], layers: int) -> None:
+        """Note how many layers made what a node gives."""
+        self._below.update(dict.fromkeys(outputs, layers))
+
+
 SETTINGS = (
     Setting("everything but the classifiers", necks=True),
     Setting("everything but the heads"),
@@ -80,6 +105,23 @@ def settings_for(graph: onnx.ModelProto) -> tuple[Setting, ...]:
 def is_of_neck(name: str) -> bool:
     """Tell whether a node belongs to the network between encoder and classifier of a head."""
     return re.match(f"/{NECKS}", name) is not None
+
+
+def float_products(
+    products: Sequence[Product], feed_forward_outputs: bool, float_layers: float
+) -> Iterator[str]:
+    """Name the products that stay float32.
+
+    Args:
+        products: all there are.
+        feed_forward_outputs: whether those that close a layer are int8.
+        float_layers: share of the layers, from the last, that stay as they are, rounded up.
+    """
+    layers = max((one.layer + 1 for one in products if one.closes_layer), default=0)
+    first_kept = layers - math.ceil(float_layers * layers)
+    for one in products:
+        if one.layer >= first_kept or (one.closes_layer and not feed_forward_outputs):
+            yield one.name
 
 
 def quantize(graph: onnx.ModelProto, setting: Setting) -> onnx.ModelProto:
@@ -113,7 +155,9 @@ def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
     """Name the nodes that a setting leaves as they are."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
     products = []
+    layers = LayerCount()
     for node in graph.graph.node:
+        layer, closes_layer = layers.of(node.input), False
         # What was fused has a new name without a path; only the encoder has such products.
         if is_of_neck(node.name):
             if not setting.necks:
@@ -125,10 +169,7 @@ def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
         elif node.op_type in _PRODUCTS:
             shape = next((shapes[name] for name in node.input[1:2] if name in shapes), None)
             if shape is not None:
-                products.append((node.name, node.op_type != "Attention" and shape[0] > shape[1]))
-    layer, layers = 0, sum(closes for _, closes in products)
-    kept = math.ceil(setting.float_layers * layers)
-    for name, closes_layer in products:
-        if layer >= layers - kept or (closes_layer and not setting.feed_forward_outputs):
-            yield name
-        layer += closes_layer
+                closes_layer = node.op_type != "Attention" and shape[0] > shape[1]
+                products.append(Product(node.name, layer, closes_layer))
+        layers.pass_on(node.output, layer + closes_layer)
+    yield from float_products(products, setting.feed_forward_outputs, setting.float_layers)
