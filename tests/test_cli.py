@@ -23,7 +23,7 @@ from fake_predictor import FakePredictor
 from manyheads.cli import COMMANDS, main
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.cli.predict import EXAMPLES, announced, split_arguments
-from manyheads.cli.texts import WhenEmpty, argument_texts, file_texts
+from manyheads.cli.texts import WhenEmpty, argument_texts, count_texts, file_texts
 from manyheads.config import Config
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.interrupts import Stopped
@@ -531,6 +531,47 @@ def test_texts_are_read_from_files_of_every_format(
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     assert list(file_texts(str(path), None, WhenEmpty.REFUSE)) == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("a.txt", "one\ntwo\n", 2),
+        ("a.txt", "one\ntwo without end", 2),
+        ("a.jsonl", '{"text": "one"}\n', 1),
+        ("a.csv", "text,label\none,x\ntwo,y", 2),
+        ("a.tsv", "", 0),
+        ("a.conll", "one O\n\ntwo O\n", None),
+        ("a.json", "[]", None),
+    ],
+)
+def test_texts_of_files_with_one_a_line_are_counted(
+    tmp_path: Path, name: str, content: str, count: int | None
+) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert count_texts(str(path), None) == count
+    assert count_texts(str(tmp_path / "missing.txt"), None) is None
+    assert count_texts("-", "text") is None
+
+
+@pytest.mark.parametrize("arguments", [["--output", "out.txt"], []], ids=["file", "stdout"])
+def test_the_progress_of_a_file_tells_the_time_that_is_left(
+    run: Callable[..., SimpleNamespace],
+    predictor: FakePredictor,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    totals: list[int | None] = []
+
+    def track(items: Any, description: str, total: int | None = None) -> Any:
+        totals.append(total)
+        return items
+
+    monkeypatch.setattr("manyheads.report.track", track)
+    Path("in.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
+    assert run("predict", "m/", "--file", "in.txt", *arguments).status == 0
+    assert totals == [3]
 
 
 def test_the_format_of_a_file_can_be_said(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from manyheads.assembly import task_specs
 from manyheads.backends.onnx import OnnxBackend
 from manyheads.backends.pytorch import TorchBackend
+from manyheads.cli import main
 from manyheads.config import TaskConfig
 from manyheads.decoding import TaskSpec
 from manyheads.devices import choose_compute
@@ -498,6 +499,29 @@ def test_where_nothing_passes_an_earlier_graph_goes(
     manifest.verify()
     assert not any(name.startswith("onnx/") for name in manifest.files)
     assert not list((best / "onnx").iterdir())
+
+
+def test_the_command_shows_the_report_and_fails_where_nothing_passes(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("manyheads.export.quantization.SETTINGS", SETTINGS[1:2])
+    command = ["export", str(best), "--format", "int8", "--threads", "1", "--limit", "100"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "onnx-int8: int8: everything but the heads, 40 records" in shown
+    assert "embeddings: cosine" in shown
+    assert all(task in shown for task in ("intent", "ner"))
+    examine = Gate.examine
+
+    def broken(self: Gate, backend: Any, *names: str, **options: Any) -> GateReport:
+        return examine(self, Broken(backend, "ner"), *names, **options)
+
+    monkeypatch.setattr(Gate, "examine", broken)
+    assert main([*command[:-1], "0.3"]) == 1
+    told = capsys.readouterr()
+    assert "refused: head 'ner' loses" in told.out
+    assert "onnx-int8" in told.err
+    assert not (best / GRAPHS["onnx-int8"]).exists()
 
 
 @pytest.mark.parametrize(

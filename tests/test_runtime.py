@@ -135,6 +135,20 @@ sys.exit(status)
     assert done.stdout
 
 
+def test_the_tests_of_prediction_pass_in_a_bare_environment() -> None:
+    names = ["decoding", "lanes", "predict", "tokenization", "windows"]
+    script = """
+import pytest
+status = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]])
+assert not {"torch", "transformers"} & set(sys.modules)
+sys.exit(status)
+"""
+    done = in_bare_environment(
+        script, *(str(Path(__file__).with_name(f"test_{name}.py")) for name in names)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_model_that_was_not_exported_says_what_it_needs(best: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -236,6 +250,25 @@ def test_threads_are_those_that_are_asked_for(best: Path) -> None:
     assert several.count == 3
     assert isinstance(several.narrow, OnnxBackend)
     assert several.narrow.threads == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_tokenizer_takes_no_more_threads_than_that(best: Path) -> None:
+    script = """
+import os
+import manyheads, onnxruntime
+def count():
+    return len(os.listdir("/proc/self/task"))
+os.environ.pop("TOKENIZERS_PARALLELISM", None)
+before = count()
+model = manyheads.load(sys.argv[1], backend="onnx", threads=3)
+loaded = count()
+model._tokenizer.encode_batch(["John lives in Paris"] * 100)
+print(loaded - before, count() - loaded, "RAYON_NUM_THREADS" in os.environ)
+"""
+    done = in_bare_environment(script, str(best))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "3 0 False\n"
 
 
 def test_openvino_predicts_the_same(best: Path, tmp_path: Path) -> None:

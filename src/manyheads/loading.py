@@ -13,6 +13,7 @@ from manyheads.errors import ModelError, RequestError, at, listing, nearest, sho
 from manyheads.exported import GRAPHS, fastest_backend, load_exported
 from manyheads.model_files import BEST, Manifest, is_model_folder, read_manifest
 from manyheads.predict import Predictor
+from manyheads.tokenization import limit_tokenizer_threads
 
 StrPath = str | os.PathLike[str]
 Prefer = Literal["best", "latest"]
@@ -90,6 +91,7 @@ def load_model(
             expected=f"one of: {listing(BACKENDS)}",
         )
     path = resolve_model(model, prefer)
+    limit_tokenizer_threads(threads)
     if (exported := _exported(path, backend, device, alone)) is not None:
         manifest, graph = exported
         predictor = load_exported(manifest, graph, threads=threads, batch_tokens=batch_tokens)

@@ -10,6 +10,7 @@ Axes: C characters, T tokens, W words, each of one text or, laid end to end, of 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
 from manyheads.words import Positions, code_points, word_borders
@@ -28,6 +30,7 @@ from manyheads.words import Positions, code_points, word_borders
 # How much is aligned at once: bounds the memory that a huge list of texts needs.
 _CHARACTERS_AT_ONCE = 1 << 20
 _TEXTS_AT_ONCE = 1 << 13
+_THREADS = "RAYON_NUM_THREADS"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -115,7 +118,8 @@ class TextTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode whole texts, each exactly as `encode` would.
 
-        The tokenizer uses all cores, unless the environment says `TOKENIZERS_PARALLELISM=false`.
+        The tokenizer uses all cores, unless the environment says `TOKENIZERS_PARALLELISM=false` or
+        how many (see `limit_tokenizer_threads`).
         """
         encodings: list[Encoding] = []
         for portion in _portions(texts):
@@ -194,6 +198,22 @@ def align(
     np.not_equal(first[1:], first[:-1], out=is_first[1:])
     words = first[is_first]
     return positions[is_first], np.stack([starts[words], ends[words]], axis=1)
+
+
+def limit_tokenizer_threads(threads: int | None) -> None:
+    """Have the tokenizers of this process use so many cores at most; None leaves it all there are.
+
+    The library makes its threads once, for the first batch, and reads their number in the
+    environment. So this has no effect after the first batch; nor where the number is set already.
+    """
+    if threads is None or _THREADS in os.environ:
+        return
+    os.environ[_THREADS] = str(threads)
+    try:
+        Tokenizer(WordLevel({}, unk_token="")).encode_batch(["", ""])
+    finally:
+        # What this process starts decides for itself.
+        del os.environ[_THREADS]
 
 
 def _merge(

@@ -39,6 +39,7 @@ from manyheads.cli.ray_engine import (
 from manyheads.cli.texts import (
     WhenEmpty,
     argument_texts,
+    count_texts,
     file_texts,
     is_person,
     stdin_texts,
@@ -179,9 +180,10 @@ def predict(
                 tasks=job.tasks,
                 when_empty=when_empty.value,
             )
-            job.write_file(texts_of_file, output, run, resume)
+            job.write_file(texts_of_file, output, run, resume, count_texts(file, input_format))
         else:
-            job.write(texts_of_file, output, progress=True)
+            total = count_texts(file, input_format)
+            job.write(texts_of_file, output, progress=True, total=total)
     elif output is None and form is Form.TEXT and _stdin_is_silent():
         job.show_examples()
         if is_person(sys.stdin) and is_person(sys.stdout):
@@ -244,13 +246,19 @@ class _Job:
             if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
                 yield prediction
 
-    def write(self, texts: Iterable[Text], output: Path | None, progress: bool = False) -> int:
+    def write(
+        self,
+        texts: Iterable[Text],
+        output: Path | None,
+        progress: bool = False,
+        total: int | None = None,
+    ) -> int:
         """Predict for texts and write the results; return how many there were."""
         predictions = self.predictions(texts)
         if progress and (output is not None or not is_person(sys.stdout)):
             from manyheads.report import track
 
-            predictions = track(predictions, f"Predicting ({self.predictor.backend.name})")
+            predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
         count = 0
         with _opened(output) as stream:
             for count, prediction in enumerate(predictions, 1):
@@ -258,12 +266,21 @@ class _Job:
         return count
 
     def write_file(
-        self, texts: Iterable[Text], output: Path, run: Mapping[str, Any], resume: bool
+        self,
+        texts: Iterable[Text],
+        output: Path,
+        run: Mapping[str, Any],
+        resume: bool,
+        total: int | None,
     ) -> int:
         """Predict for a file's texts, so that a killed run can go on; return how many there are."""
         from manyheads.report import track
 
+        left = total
+
         def started(done: int) -> None:
+            nonlocal left
+            left = None if total is None else max(0, total - done)
             if resume:
                 tell("note", f"{done:,} texts are done already; continuing behind them")
 
@@ -271,7 +288,7 @@ class _Job:
         return write_predictions(
             output,
             texts,
-            lambda some: track(self.predictions(some), description),
+            lambda some: track(self.predictions(some), description, left),
             self.shown,
             run=run,
             resume=resume,
