@@ -79,7 +79,10 @@ FROZEN: Settings = {"freeze": "encoder"}
 REGIMES: Mapping[str, Regime] = {
     "linear": Regime("whole network frozen, linear heads", {**FROZEN, **LINEAR}),
     "strong": Regime("encoder frozen, stronger heads", {**FROZEN, **STRONG}),
-    "layers": Regime("encoder frozen, heads with 3 layers", {**FROZEN, "head_layers": "3"}),
+    "layers": Regime(
+        "encoder frozen, heads with 5 layers",
+        {**FROZEN, "head_layers": "5", "learning_rate": "2e-4"},
+    ),
     "lower": Regime("lower 3 of 6 layers frozen", {"freeze": "layers:3"}),
     "embeddings": Regime("embedding layer frozen", {"freeze": "embeddings"}),
     "head": Regime("trained intent head frozen", {"tasks.intent.frozen": "true"}, after=INTENT),
