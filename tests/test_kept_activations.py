@@ -50,7 +50,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def prepared(folder: Path, **changes: Any) -> Run:
-    settings = config(folder, freeze="encoder", **changes)
+    settings = config(folder, **{"freeze": "encoder", **changes})
     return prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
 
 
@@ -59,12 +59,14 @@ def activations(prepared_run: Run) -> KeptActivations:
     return prepared_run.activations
 
 
+@pytest.mark.parametrize("freeze", ["encoder", "layers:1"])
 @pytest.mark.parametrize("tasks", [LINEAR, SENTENCE, POOLED, MIXED])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_training_is_the_same_with_and_without(
-    tmp_path: Path, tasks: Mapping[str, Any], precision: str
+    tmp_path: Path, tasks: Mapping[str, Any], precision: str, freeze: str
 ) -> None:
-    changes = {"freeze": "encoder", "tasks": tasks, "num_epochs": 3, "precision": precision}
+    # The tuned layers have no dropout here: it would draw for other numbers of elements.
+    changes = {"freeze": freeze, "tasks": tasks, "num_epochs": 3, "precision": precision}
     kept, kept_spy = run(tmp_path / "kept", **changes)
     anew, anew_spy = run(tmp_path / "anew", cache_activations="off", **changes)
     tolerance = 2e-4 if precision == "float32" else 2e-2
@@ -88,6 +90,19 @@ def test_the_encoder_reads_each_sentence_once_in_all_epochs(
     assert read[0] >= 14 + prepare
 
 
+def test_the_frozen_layers_run_once_a_sentence_and_those_above_each_time(
+    tmp_path: Path, passes: list[int]
+) -> None:
+    read = []
+    for epochs in (1, 4):
+        passes.clear()
+        result, _ = run(tmp_path / str(epochs), freeze="layers:1", tasks=LINEAR, num_epochs=epochs)
+        read.append(sum(passes))
+    # What is left is the measurement of the embedding's drift, which there is now.
+    assert result.history[-1]["metrics"]["drift"]["cosine"] < 1
+    assert read[0] == read[1]
+
+
 def test_without_the_cache_the_encoder_reads_them_each_time(
     tmp_path: Path, passes: list[int]
 ) -> None:
@@ -104,10 +119,18 @@ def test_where_little_is_frozen_nothing_is_kept(tmp_path: Path, freeze: str) -> 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize("tasks", [LINEAR, POOLED, MIXED])
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        {}, {"freeze": "layers:1"}, {"head_layers": 2},
+        {"freeze": "layers:1", "keep_embeddings": 1, "head_layers": 2},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_is_kept_is_what_the_encoder_gives(
-    tmp_path: Path, model_type: str, tasks: Mapping[str, Any]
+    tmp_path: Path, model_type: str, tasks: Mapping[str, Any], frozen: dict[str, Any]
 ) -> None:
-    made = prepared(tmp_path, tasks=tasks, model_name=str(encoder_folder(model_type)))
+    made = prepared(tmp_path, tasks=tasks, model_name=str(encoder_folder(model_type)), **frozen)
     rows = np.array([3, 11, 0, 7])
     inputs = made.data.datasets[0].inputs(rows, made.model.encoder.pad_id)
     model = made.model.eval()
@@ -158,8 +181,9 @@ def test_beyond_the_limit_of_memory_all_is_mapped_from_disk_and_the_same(tmp_pat
     assert_equal(in_memory, mapped)
 
 
-def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
-    changes = {"freeze": "encoder", "tasks": POOLED, "num_epochs": 3, "precision": "bf16"}
+@pytest.mark.parametrize("freeze", ["encoder", "layers:1"])
+def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, freeze: str) -> None:
+    changes = {"freeze": freeze, "tasks": POOLED, "num_epochs": 3, "precision": "bf16"}
     train(config(tmp_path / "whole", **changes))
     settings = config(tmp_path / "parts", checkpoint_every=1, **changes)
     for step in (2, 4):

@@ -27,11 +27,14 @@ from torch import Tensor
 from manyheads.config import BATCH_TOKENS, Config
 from manyheads.dataset import Dataset
 from manyheads.devices import Compute
+from manyheads.errors import ModelError
 from manyheads.heads import Features
 from manyheads.heads.base import take_rows
 from manyheads.model import ModelInputs, MultiTaskModel
+from manyheads.pooling import pool
 from manyheads.ragged import Ragged, zeros
 from manyheads.training_data import TrainingData
+from manyheads.upper_layers import UpperLayers
 from manyheads.windows import Batch, Floats, plan_batches
 
 _MAX_SENTENCES = 256
@@ -80,11 +83,13 @@ class _Wanted:
         last = model.encoder.shape.num_layers
         heads = [model.head(task) for task in model.heads]
         mixes = any(head.reads_all_layers for head in heads)
-        if model.head_layers is not None:
-            first = model.head_layers.reads
-            return cls(tuple(range(first + 1)) if mixes else (first,), mixes, False, True)
+        own = model.head_layers
         if depth <= last:
-            return cls(tuple(range(depth)) if mixes else (depth - 1,), mixes, False, False)
+            every = mixes or own is not None
+            return cls(tuple(range(depth)) if every else (depth - 1,), mixes, False, False)
+        if own is not None:
+            states = tuple(range(own.reads + 1)) if mixes else (own.reads,)
+            return cls(states, mixes, False, True)
         reads = {head.reads for head in heads}
         states = tuple(range(last + 1)) if mixes else (last,) if reads - {"sentence"} else ()
         return cls(states, mixes, "tokens" not in reads, True)
@@ -107,6 +112,8 @@ class _Room:
             StorageError: it does not fit into memory, and the disk has no room for it.
         """
         size = int(np.prod(shape)) * dtype.itemsize
+        if not size:
+            return torch.zeros(shape, dtype=dtype)
         array = zeros(size, np.uint8, self._left)
         if size <= self._left:
             self._left -= size
@@ -235,6 +242,9 @@ class KeptActivations:
         depth: how much of the encoder is frozen (see `freezing.frozen_depth`).
         compute: how the encoder runs in training; in evaluation it is float32.
         limit: bytes that may be kept in memory.
+
+    Raises:
+        ModelError: the layers above the frozen ones cannot be run by themselves.
     """
 
     def __init__(
@@ -248,6 +258,9 @@ class KeptActivations:
         self.model, self._device = model, compute.device
         self._room = _Room(limit)
         self._wanted = wanted = _Wanted.by(model, depth)
+        self._upper: UpperLayers | None = None
+        if depth <= model.encoder.shape.num_layers:
+            self._upper = UpperLayers(model.encoder.backbone, depth - 1)
         pad_id = model.encoder.pad_id
         frozen = _FrozenPart(model, wanted, compute)
         self._sets = [_Sentences(d, frozen, pad_id, wanted.words, self._room) for d in datasets]
@@ -258,10 +271,16 @@ class KeptActivations:
     def of_run(
         cls, config: Config, data: TrainingData, model: MultiTaskModel, depth: int, compute: Compute
     ) -> KeptActivations | None:
-        """Make what a configuration asks for, if so much is frozen that it is worth keeping."""
-        if config.cache_activations == "off" or depth <= model.encoder.shape.num_layers:
+        """Make what a configuration asks for, if so much is frozen that it is worth keeping.
+
+        That is a layer at least: to look up the embedding layer's output again costs little.
+        """
+        if config.cache_activations == "off" or depth < 2:
             return None
-        return cls(model, data.datasets, depth, compute, config.cache_memory << 20)
+        try:
+            return cls(model, data.datasets, depth, compute, config.cache_memory << 20)
+        except ModelError:  # the layers that are tuned cannot be run by themselves
+            return None
 
     def training_batch(self, dataset: int, rows: NDArray[np.int64]) -> KeptBatch:
         """Return what is kept of training sentences.
@@ -291,21 +310,26 @@ class KeptActivations:
 
     def features(self, kept: KeptBatch) -> Features:
         """Make what the heads read of what is kept, by running the layers that are trained."""
-        own, mixes = self.model.head_layers, self._wanted.mixes
-        states, sentence = tuple(kept.states.values()), kept.sentence
+        own, mixes, mask = self.model.head_layers, self._wanted.mixes, kept.attention_mask
+        states, sentence, encoders = tuple(kept.states.values()), kept.sentence, kept.sentence
+        tokens = states[-1] if states else sentence[:, None, :0]
         layers = states if mixes else None
+        if self._upper is not None:
+            every = mixes or own is not None
+            tokens, upper = self._upper(tokens, mask, all_layers=every)
+            sentence = encoders = pool(tokens, mask, self.model.encoder.pooling.mode)
+            layers = None if upper is None else (*states, *upper[1:])
         if own is not None:
-            tokens, layers, sentence = own(states, kept.attention_mask, all_layers=mixes)
-        else:
-            tokens = states[-1] if states else kept.sentence[:, None, :0]
+            below = states if layers is None else layers[: own.reads + 1]
+            tokens, layers, sentence = own(below, mask, all_layers=mixes)
         return Features(
             tokens=tokens,
             layers=layers,
-            attention_mask=kept.attention_mask,
+            attention_mask=mask,
             sentence=sentence,
             word_tokens=kept.word_tokens,
             word_mask=kept.word_mask,
-            encoder_sentence=kept.sentence,
+            encoder_sentence=encoders,
         )
 
 

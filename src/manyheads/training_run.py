@@ -193,7 +193,7 @@ class Run:
 
     def _drift(self, predictor: Predictor, reference: Reference) -> DriftMetrics:
         """Measure how far the embedding has gone: once where the whole encoder is frozen."""
-        if self.activations is None:
+        if self.activations is None or not self.freezing.is_whole:
             return reference.drift(predictor)
         if self.drift_of_frozen is None:
             self.drift_of_frozen = reference.drift(predictor)
