@@ -194,14 +194,15 @@ def trained(config: Config) -> Trained:
 
 
 class Listening(TrainingProgress):
-    """Shows progress, and takes note of how many parameters are trained."""
+    """Shows progress, and takes note of how many parameters are trained, in the end."""
 
     parameters = 0
 
     def message(self, text: str) -> None:
         """Pass a message on."""
-        if found := re.search(r"Training ([\d,]+) of [\d,]+ parameters", text):
-            self.parameters = int(found[1].replace(",", ""))
+        if text.startswith("Training ") and "parameters" in text:
+            first, *others = re.findall(r"([\d,]+) (?:of [\d,]+ )?parameters", text)
+            self.parameters = int((others or [first])[-1].replace(",", ""))
         super().message(text)
 
 
@@ -299,7 +300,8 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(12, 1.2 + 0.36 * len(runs)), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
         bars = axes.barh(titles, values, color="#1f77b4")
-        axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=3)
+        for label in axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=5):
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         axes.set_xlim(0, 1.2 * max(*values, 1e-9))
         axes.set_title(title, fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)

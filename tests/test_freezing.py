@@ -251,16 +251,22 @@ def test_an_unfreezing_that_never_comes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("every", "told"),
-    [(2, "every 2 steps one more of the encoder's layers, all from step 6 on."),
-     ("1e", "every 8 steps one more of the encoder's layers, the lowest 2 never.")],
+    [(2, "every 2 steps one more of the encoder's layers, all from step 6 on: "),
+     ("1e", "every 8 steps one more of the encoder's layers, the lowest 2 never: ")],
 )  # fmt: skip
 def test_the_user_is_told_when_layers_are_unfrozen(
     tmp_path: Path, every: int | str, told: str
 ) -> None:
     spy = Spy()
     changes = {"freeze": "encoder", "unfreeze_every": every, "num_epochs": 2}
-    prepare_run(config(tmp_path, **changes), resume=False, overwrite=True, say=spy.message)
-    assert spy.said(told)
+    made = prepare_run(config(tmp_path, **changes), resume=False, overwrite=True, say=spy.message)
+    frozen = [] if every == 2 else [".embeddings.", ".layer.0."]
+    trained = sum(
+        p.numel()
+        for name, p in made.model.named_parameters()
+        if p.requires_grad and not any(part in name for part in frozen)
+    )
+    assert spy.said(f"{told}{trained:,} parameters at the end.")
 
 
 def test_the_user_is_told_how_much_is_trained(tmp_path: Path) -> None:

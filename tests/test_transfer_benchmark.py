@@ -62,6 +62,7 @@ def test_every_regime_is_trained_and_scored(out: Path) -> None:
     assert runs["linear"]["trained"] < runs["tuned"]["trained"]
     assert runs["lora"]["trained"] < runs["tuned"]["trained"]
     assert runs["head"]["trained"] < runs["tuned"]["trained"]
+    assert runs["linear"]["trained"] < runs["gradual"]["trained"] < runs["tuned"]["trained"]
 
 
 def test_a_frozen_encoder_keeps_its_score_of_similarity(out: Path) -> None:

@@ -211,10 +211,8 @@ class Freezing:
     def describe(self) -> str:
         """Say how much of the model is trained when training begins, and what follows."""
         depth = self.depth_at(0)
-        frozen = {id(p) for group in self._groups[:depth] for p in group.parameters}
-        parameters = list(self._model.parameters())
-        trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) not in frozen)
-        total = sum(p.numel() for p in parameters)
+        trained = self._trained(depth)
+        total = sum(p.numel() for p in self._model.parameters())
         text = f"Training {trained:,} of {total:,} parameters ({trained / total:.1%})"
         if names := [name for name, task in self._config.tasks.items() if task.frozen]:
             text += f"; the heads of {listing(names, 20)} are frozen"
@@ -223,7 +221,16 @@ class Freezing:
         every = _interval(self._config.unfreeze_every, self._steps_per_epoch)
         last = self.depth_at(self._total - 1)
         until = f"the lowest {last} never" if last else f"all from step {depth * every} on"
-        return f"{text}; every {every} steps one more of the encoder's layers, {until}."
+        return (
+            f"{text}; every {every} steps one more of the encoder's layers, {until}: "
+            f"{self._trained(last):,} parameters at the end."
+        )
+
+    def _trained(self, depth: int) -> int:
+        """Count the parameters that are trained while so much of the encoder is frozen."""
+        frozen = {id(p) for group in self._groups[:depth] for p in group.parameters}
+        parameters = self._model.parameters()
+        return sum(p.numel() for p in parameters if p.requires_grad and id(p) not in frozen)
 
 
 def _members(encoder: Encoder, *, apart: bool) -> list[_Group]:
