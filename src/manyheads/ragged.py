@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from manyheads.storage import explained
 
-SPILL_BYTES = 32 << 20
+SPILL_BYTES = 8 << 20
 """An array beyond this goes to an unnamed temporary file that is mapped into memory."""
 
 Integers = NDArray[np.signedinteger[Any]]
