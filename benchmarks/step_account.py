@@ -69,7 +69,10 @@ class Account:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Let a stage's clock run instead of that of the stage around it."""
+        """Let a stage's clock run instead of that of the stage around it, if that is a step's."""
+        if name != AROUND and (not self._stack or OUTSIDE in self._stack):
+            yield
+            return
         self._turn()
         self._stack.append(name)
         try:
@@ -131,14 +134,24 @@ class Counter(Quiet):
             self.at_step(self.steps)
 
 
-def account(config: Config, *, whole: bool = False) -> dict[str, Any]:
+def account(config: Config, *, whole: bool = False, skip: int = 0) -> dict[str, Any]:
     """Train, and tell the milliseconds of a step by stage.
 
     Args:
         config: the run.
         whole: watch the loop as a whole, for the speed alone.
+        skip: so many steps at the beginning do not count. The first one takes ten times as long as
+            others, since memory is asked for and products are prepared.
     """
     watch, counter = Account(), Counter()
+
+    def at_step(step: int) -> None:
+        if step == skip:
+            watch.seconds.clear()
+            counter.tokens = counter.steps = 0
+            counter.at_step = lambda step: None
+
+    counter.at_step = at_step
     with ExitStack() as stack:
         for stage, owner, name in STAGES:
             if not whole or stage in (AROUND, OUTSIDE):
@@ -237,7 +250,8 @@ def main() -> None:
                 precision=arguments.precision, log_every=10,
             )  # fmt: skip
 
-        report = account(config(arguments.records))
+        skip = min(10, arguments.records // arguments.batch_size // 4)
+        report = account(config(arguments.records), skip=skip)
         size = arguments.batch_size
         report["operators"] = operators(config(20 * size), first=5, last=18)
     del report["history"]

@@ -124,7 +124,8 @@ def measure(arguments: argparse.Namespace, part: str) -> dict[str, Any]:
             found = machine_rates(arguments, folder)
         elif kind == ACCOUNT:
             config = _config(arguments, folder, arguments.account_records, 1, 1)
-            found = account(config)
+            steps = arguments.account_records // arguments.batch_size
+            found = account(config, skip=min(10, steps // 4))
             found["operators"] = operators(config, first=1, last=min(15, found["steps"]))
         else:
             system, seed = rest[0], int(rest[1])

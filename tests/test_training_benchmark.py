@@ -11,6 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+import step_account
 import training as benchmark
 from training_setup import encoder_folder, sentences
 
@@ -54,6 +55,20 @@ def test_all_systems_are_measured_on_the_same_sentences(report: Path) -> None:
     assert all(0 <= score <= 1 for run in runs for score in run["scores"].values())
     assert found["ratios"]["ours"] == 1
     assert found["share_of_rate"]["products"]["float32"] > 0
+
+
+def test_what_is_called_outside_of_a_step_is_not_counted_for_it() -> None:
+    watch = step_account.Account()
+    with watch.stage("forward: encoder"):
+        pass
+    assert not watch.seconds
+    with (
+        watch.stage(step_account.AROUND),
+        watch.stage(step_account.OUTSIDE),
+        watch.stage("forward: encoder"),
+    ):
+        pass
+    assert set(watch.seconds) == {step_account.AROUND, step_account.OUTSIDE}
 
 
 def test_the_stages_of_a_step_are_all_watched_and_make_up_the_whole(report: Path) -> None:
