@@ -23,7 +23,7 @@ from torch import Tensor
 from manyheads.batching import Step
 from manyheads.checkpoint import list_checkpoints, load_checkpoint
 from manyheads.config import load_config
-from manyheads.dataset import Dataset
+from manyheads.dataset import Dataset, TaskTargets
 from manyheads.encoder import Encoder
 from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError, RequestError
 from manyheads.heads.classification import ClassificationHead
@@ -270,7 +270,7 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(
 def test_padding_changes_neither_loss_nor_gradient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
-    inputs_of = Dataset.inputs
+    inputs_of, collate_of = Dataset.inputs, TaskTargets.collate
 
     def padded(self: Dataset, rows: Any, pad_id: int) -> ModelInputs:
         inputs = inputs_of(self, rows, pad_id)
@@ -285,6 +285,9 @@ def test_padding_changes_neither_loss_nor_gradient(
             wider(inputs.word_mask, False),
         )
 
+    def padded_targets(self: TaskTargets, rows: Any, width: int) -> Tensor:
+        return collate_of(self, rows, width + 5)
+
     results = []
     for pads in (False, True):
         values = {
@@ -298,6 +301,7 @@ def test_padding_changes_neither_loss_nor_gradient(
         with monkeypatch.context() as patched:
             if pads:
                 patched.setattr(Dataset, "inputs", padded)
+                patched.setattr(TaskTargets, "collate", padded_targets)
             step = plan_epoch(one.data.sources, seed=1, epoch=0)[0]
             losses = forward_backward(one, step)
         results.append((losses, gradients(one)))
