@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "assembly", "balancing", "checkpoint", "checkpoint_values", "freezing", "kept_activations",
         "kept_embeddings", "lora", "model_card", "model_folder", "optimization",
-        "process_checks", "tensorboard_log", "training_state",
+        "pending_steps", "process_checks", "tensorboard_log", "training_state",
     ),
     # 4: verbs
     (

@@ -24,13 +24,25 @@ NAME = "manyheads"
 def use_attention(backbone: Any) -> None:
     """Let a `transformers` encoder compute its attention here, if it lets that be chosen."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     if backbone.config._attn_implementation != "sdpa":
         return
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, mask_of)
     backbone.set_attn_implementation(NAME)
+
+
+def mask_of(*, device: torch.device | str = "cpu", **options: Any) -> Tensor | None:
+    """Make a batch's mask, in the form that `transformers` asks for.
+
+    Whether a batch has no padding and so needs no mask is looked up on a processor alone: for a
+    look at what is in the memory of another device, all its work would have to be waited for.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    if torch.device(device).type != "cpu":
+        options["allow_is_bidirectional_skip"] = False
+    return sdpa_mask(device=device, **options)
 
 
 def attention(

@@ -34,10 +34,22 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether the device works behind, so that looking at a number means waiting for it."""
+        return self.device.type == "cuda"
+
     def synchronize(self) -> None:
         """Wait until the device has done all it was asked for."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to a device; to a GPU from pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def choose_device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from manyheads.config import BATCH_TOKENS, Config
 from manyheads.dataset import Dataset
-from manyheads.devices import Compute
+from manyheads.devices import Compute, moved
 from manyheads.errors import ModelError
 from manyheads.heads import Features
 from manyheads.heads.base import take_rows
@@ -59,8 +59,8 @@ class KeptBatch:
         """Copy to a device, without waiting for it."""
         others = (self.sentence, self.attention_mask, self.word_tokens, self.word_mask)
         return KeptBatch(
-            {number: state.to(device, non_blocking=True) for number, state in self.states.items()},
-            *(tensor.to(device, non_blocking=True) for tensor in others),
+            {number: moved(state, device) for number, state in self.states.items()},
+            *(moved(tensor, device) for tensor in others),
         )
 
 

@@ -25,6 +25,7 @@ from torch.nn import functional
 from manyheads.batching import Rows, Source, draw_batches
 from manyheads.config import Config, KeepEmbeddings
 from manyheads.dataset import Dataset
+from manyheads.devices import moved
 from manyheads.encoder import Encoder
 from manyheads.ragged import zeros
 from manyheads.training_data import TrainingData
@@ -129,7 +130,7 @@ class KeptEmbeddings:
 
 
 def _distance(embedding: Tensor, original: Floats) -> Tensor:
-    target = torch.from_numpy(original).to(embedding.device)
+    target = moved(torch.from_numpy(original), embedding.device)
     return (1.0 - functional.cosine_similarity(embedding.float(), target, dim=1)).mean()
 
 

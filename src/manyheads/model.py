@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.decoding import SIMILARITY
+from manyheads.devices import moved
 from manyheads.encoder import Encoder
 from manyheads.head_layers import HeadLayers
 from manyheads.heads import Features, Head
@@ -43,7 +44,7 @@ class ModelInputs:
         """Copy to a device, without waiting for it."""
         return ModelInputs(
             *(
-                tensor.to(device, non_blocking=True)
+                moved(tensor, device)
                 for tensor in (
                     self.input_ids, self.attention_mask, self.word_tokens, self.word_mask
                 )

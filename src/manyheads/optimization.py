@@ -105,6 +105,15 @@ class AdamW(torch.optim.AdamW):
             self._dense[parameter].index_fill_(0, rows, 0.0)
             parameter.grad = None
 
+    def step_if(self, wanted: Tensor) -> None:
+        """Do the same if a bool scalar on the parameters' device is true, without looking at it."""
+        # What a gradient scaler tells the fused kernel.
+        self.found_inf = (~wanted).float()
+        try:
+            self.step()
+        finally:
+            del self.found_inf
+
 
 def clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale gradients down to a total norm, and return the norm before, a float32 scalar.

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from manyheads.balancing import GradientTally
 from manyheads.batching import Step
 from manyheads.config import Config
@@ -25,6 +23,7 @@ from manyheads.labels import Scheme
 from manyheads.metrics import Evaluation, main_metric
 from manyheads.metrics_log import METRICS_FILE, MetricsLog, NoLog
 from manyheads.model_files import BEST, best_of
+from manyheads.pending_steps import STEPS_AHEAD, PendingStep, fetch
 from manyheads.processes import ProcessLost, joined
 from manyheads.run_lock import RunLock
 from manyheads.schedules import Schedule, plan_epoch
@@ -158,6 +157,7 @@ def train(
             try:
                 train_loop(run, log, reporter, stop)
             except ProcessLost as lost:
+                settle(run, log, reporter)
                 raise _left_alone(run, log, lost) from lost
             finally:
                 reporter.end()
@@ -226,20 +226,24 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
         for number in range(state.step_in_epoch, len(plan)):
             step = plan[number]
             losses = forward_backward(run, step)
-            if update(run, losses):
-                count(run, step, losses, reporter)
-            elif config.on_nonfinite == "skip":
-                state.skipped += 1
-            else:
-                run.save_step(log)
-                raise _not_finite(run, step, losses)
+            made = update(run, losses)
+            run.pending.append(
+                PendingStep(step, state.step, state.step_in_epoch, losses, made, run.compared)
+            )
             state.step += 1
             state.step_in_epoch += 1
-            if state.step % config.log_every == 0:
+            last = state.step_in_epoch == len(plan)
+            logs = state.step % config.log_every == 0
+            ahead = run.compute.runs_ahead and len(run.pending) < STEPS_AHEAD
+            if logs or last or not ahead:
+                settle(run, log, reporter)
+            if logs:
                 log_step(run, log)
             if run.processes.hears(stop):
+                settle(run, log, reporter)
                 raise _stopped(run, run.save_step(log), stop)
-            if run.save_is_due() and state.step_in_epoch < len(plan):
+            if run.save_is_due() and not last:
+                settle(run, log, reporter)
                 run.save_step(log)
         try:
             path = finish_epoch(run, log, reporter, stop)
@@ -258,12 +262,32 @@ def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
     return Stopped(told if run.processes.is_first else "", stop.signal_number or signal.SIGTERM)
 
 
-def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingError:
+def settle(run: Run, log: MetricsLog, reporter: Reporter) -> None:
+    """Wait for the steps that were asked for, add them to the tallies, and show them.
+
+    Raises:
+        TrainingError: a loss or gradient was not finite. The weights are those before that step,
+            and so is the state, which is saved.
+    """
+    state = run.state
+    pending, run.pending = run.pending, []
+    for one, (made, losses) in zip(pending, fetch(pending), strict=True):
+        if made:
+            count(run, one, losses, reporter)
+        elif run.config.on_nonfinite == "skip":
+            state.skipped += 1
+        else:
+            state.step, state.step_in_epoch = one.done, one.done_in_epoch
+            run.save_step(log)
+            raise _not_finite(run, one.step, losses)
+
+
+def _not_finite(run: Run, step: Step, losses: Mapping[str, float]) -> TrainingError:
     places = []
     for part in step.parts:
         dataset = run.data.datasets[run.data.sources[part.source].dataset]
         places += [dataset.where(int(row)) for batch in part.batches for row in batch]
-    told = ", ".join(f"{task} {float(loss):g}" for task, loss in losses.items())
+    told = ", ".join(f"{task} {loss:g}" for task, loss in losses.items())
     return TrainingError(
         f"the loss or its gradient is not finite at step {run.state.step + 1} (loss: {told}) on "
         f"the records {listing(places)}",
@@ -273,22 +297,22 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, Tensor]) -> TrainingE
     )
 
 
-def count(run: Run, step: Step, losses: Mapping[str, Tensor], reporter: Reporter) -> None:
+def count(run: Run, pending: PendingStep, losses: Mapping[str, float], reporter: Reporter) -> None:
     """Add a step to the tallies, and show it."""
-    state = run.state
-    if run.compared is not None:
-        state.gradients_since_log.add(run.compared)
+    state, step = run.state, pending.step
+    if pending.compared is not None:
+        state.gradients_since_log.add(pending.compared)
     for part_number, part in enumerate(step.parts):
         source = run.data.sources[part.source]
         lengths = run.data.datasets[source.dataset].tokens
         tokens = sum(int(lengths.lengths_of(batch).sum()) for batch in part.batches)
         for number, task in enumerate(source.tasks):
-            value, first = float(losses[task]), not (number or part_number)
+            value, first = losses[task], not (number or part_number)
             for tallies in (state.since_log, state.this_epoch):
                 tallies.setdefault(task, Tally()).add(value, part.records, tokens)
             reporter.step(task, value, part.records, tokens, steps=int(first), shared=number > 0)
     if HELD in losses:
-        value = float(losses[HELD])
+        value = losses[HELD]
         for tallies in (state.since_log, state.this_epoch):
             tallies.setdefault(HELD, Tally()).add(value, step.records, 0)
         reporter.step(HELD, value, step.records, 0, steps=0, shared=True)

@@ -59,6 +59,7 @@ from manyheads.model import MultiTaskModel
 from manyheads.model_files import BEST, best_of, is_model_folder, read_manifest
 from manyheads.model_folder import save_model_folder
 from manyheads.optimization import AdamW, parameter_groups
+from manyheads.pending_steps import PendingStep
 from manyheads.predict import Backend, Predictor
 from manyheads.process_checks import check_alike, check_possible, tell_processes
 from manyheads.processes import ALONE, Processes
@@ -126,7 +127,7 @@ class Run:
     tokenizer: TextTokenizer
     max_length: int
     compute: Compute
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     freezing: Freezing
     """Holds what of the model is not trained."""
     balancer: Balancer
@@ -143,6 +144,8 @@ class Run:
     """How far it is where the whole encoder is frozen, once that is known."""
     compared: Compared | None = None
     """The tasks' gradients of the encoder in the last step, if they were compared in it."""
+    pending: list[PendingStep] = field(default_factory=list)
+    """The last steps, as long as nobody has looked at what they gave."""
     processes: Processes = ALONE
     """Those that train the model together."""
     state: TrainingState = field(default_factory=TrainingState)

@@ -14,6 +14,7 @@ from manyheads.balancing import Compared, TaskGradients
 from manyheads.batching import Rows, Step, step_seed
 from manyheads.dataset import UNLABELLED, Dataset
 from manyheads.decoding import SIMILARITY
+from manyheads.devices import moved
 from manyheads.kept_activations import KeptBatch
 from manyheads.kept_embeddings import HELD
 from manyheads.model import EMBEDDING, ModelInputs
@@ -81,7 +82,7 @@ def forward_backward(run: Run, step: Step) -> dict[str, Tensor]:
             outputs = _answers(run, batch)
         terms: dict[str, Tensor] = {}
         for task, target in batch.targets.items():
-            loss = model.head(task).loss(outputs[task], target.to(device))
+            loss = model.head(task).loss(outputs[task], moved(target, device))
             share = loaded.share(task, batch)
             losses[task] = losses[task] + share * loss.detach()
             terms[task] = run.balancer.term(task, loss, share)
@@ -236,11 +237,12 @@ def _labelled(targets: Mapping[str, Tensor]) -> dict[str, int]:
     return {task: int((target != UNLABELLED).sum()) for task, target in targets.items()}
 
 
-def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
+def update(run: Run, losses: Mapping[str, Tensor]) -> Tensor:
     """Make the optimiser step, unless a loss or the gradient is not finite.
 
     Returns:
-        Whether the step was made.
+        Whether the step was made: a bool scalar. Where a device works behind, it decides itself;
+        after a step that is to end the run it makes no other one.
     """
     state, config = run.state, run.config
     set_rates(
@@ -248,8 +250,12 @@ def update(run: Run, losses: Mapping[str, Tensor]) -> bool:
         rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
     )
     norm = clip(run.trained(), config.max_grad_norm)
-    finite = bool(torch.stack([norm, *losses.values()]).isfinite().all())
-    if finite:
+    finite = torch.stack([norm, *losses.values()]).isfinite().all()
+    if run.pending and config.on_nonfinite == "stop":
+        finite = finite & run.pending[-1].made
+    if run.compute.runs_ahead and run.compared is None:
+        run.optimizer.step_if(finite)
+    elif finite:
         run.optimizer.step()
         if run.compared is not None:
             tasks = {task: float(loss) for task, loss in losses.items() if task != HELD}
