@@ -28,6 +28,11 @@ class Compute:
     reason: str
     """Why this precision, in words."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of matrix products."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which the encoder computes."""
         if self.precision == "float32":
@@ -37,6 +42,11 @@ class Compute:
     @property
     def runs_ahead(self) -> bool:
         """Whether the device works behind, so that looking at a number means waiting for it."""
+        return self.device.type == "cuda"
+
+    @property
+    def packs(self) -> bool:
+        """Whether attention over sentences of different lengths is worth trying there."""
         return self.device.type == "cuda"
 
     def synchronize(self) -> None:
