@@ -130,11 +130,13 @@ def derived(report: Mapping[str, Any], threads: int) -> dict[str, Any]:
     ours, rates, waits = report["ours"], report["sentences_per_second"], report["latency_ms"]
     peaks, needed = report["int8_operations_per_second"], report["operations_per_sentence"]
     stages = report["stages_seconds"][ours]
+    on_one_thread = report["sentences"] * needed / peaks["1"]
     return {
         "ratios": {name: rates[ours] / rate for name, rate in rates.items()},
         "latency_ratios": {name: w["p50"] / waits[ours]["p50"] for name, w in waits.items()},
         "share_of_int8_rate": rates[ours] * needed / peaks[str(threads)],
-        "share_of_int8_rate_in_graph": report["sentences"] * needed / stages["graph"] / peaks["1"],
+        "share_of_int8_rate_on_one_thread": on_one_thread / stages["total"],
+        "share_of_int8_rate_in_graph": on_one_thread / stages["graph"],
     }
 
 

@@ -49,12 +49,16 @@ def markdown(report: Mapping[str, Any]) -> str:
         shares = [f"{100 * one[name] / one['total']:.1f} %" for one in stages.values()]
         lines.append(f"| {name} | {' | '.join(shares)} |")
     peak = report["int8_operations_per_second"][str(where["threads"])]
+    share = {
+        part: f"{100 * report[f'share_of_int8_rate{part}']:.0f} %"
+        for part in ("", "_on_one_thread", "_in_graph")
+    }
     lines += [
         "",
         f"The machine multiplies {peak / 1e9:,.0f} billion int8 operations a second; "
-        f"{OUR_NAMES[ours]} uses {100 * report['share_of_int8_rate']:.0f} % of that end to end, "
-        f"and within the graph, on one thread, {100 * report['share_of_int8_rate_in_graph']:.0f} % "
-        "of what one thread multiplies.",
+        f"{OUR_NAMES[ours]} uses {share['']} of that end to end. On one thread it uses "
+        f"{share['_on_one_thread']} of what one multiplies, and {share['_in_graph']} "
+        "within the graph.",
         "",
     ]
     return "\n".join(lines)
