@@ -129,10 +129,15 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
         for path, names in loaded.config.valid_files().items()
         if any(name in chosen for name in names)
     }
-    for path in files:
-        if not path.startswith("datasets:") and not Path(path).exists():
-            raise ModelError(
-                f"the validation file {path} that the model was chosen on is not there",
-                where=loaded.path, fix="Name a file: manyheads evaluate MODEL --file FILE",
-            )  # fmt: skip
+    gone = [p for p in files if not p.startswith("datasets:") and not Path(p).exists()]
+    if gone:
+        fix = "Name a file: manyheads evaluate MODEL --file FILE"
+        others = [name for path, names in files.items() if path not in gone for name in names]
+        if others:
+            fix += f"; or leave out what it validates: --task {','.join(others)}"
+        raise ModelError(
+            f"the validation file {gone[0]} that the model was chosen on is not there",
+            where=loaded.path,
+            fix=fix,
+        )
     return files
