@@ -30,7 +30,7 @@ from manyheads.errors import ConfigError
 from manyheads.schedules import Schedule, plan_epoch
 from manyheads.training import train
 from manyheads.training_run import prepare_run
-from manyheads.training_step import forward_backward
+from manyheads.training_step import forward_backward, update
 from training_setup import Killed, Spy, config, log_lines, run
 
 ANYWHERE = ("uncertainty", "dwa")
@@ -64,8 +64,8 @@ def test_uncertainty_by_hand() -> None:
     (one + other).backward()  # type: ignore[no-untyped-call]
     assert float(balancer.log_variance["a"].grad) == pytest.approx(2 * (0.5 - 0.75))
     assert float(balancer.log_variance["b"].grad) == pytest.approx(0.5 - 1 / 3)
-    assert balancer.factor("a") == pytest.approx(2 / 4)
-    assert balancer.factor("b") == pytest.approx(1 / 9)
+    assert float(balancer.factor("a")) == pytest.approx(2 / 4)
+    assert float(balancer.factor("b")) == pytest.approx(1 / 9)
 
 
 def test_the_batches_of_a_step_have_one_half_log_variance_in_all() -> None:
@@ -166,7 +166,39 @@ def test_a_method_changes_what_is_trained(method: str, schedule: str, tmp_path: 
     result, _ = run(tmp_path / "it", balancing=method, schedule=schedule, num_epochs=3)
     plain, _ = run(tmp_path / "plain", schedule=schedule, num_epochs=3)
     assert result.history[0]["loss"].keys() == plain.history[0]["loss"].keys()
-    assert result.history[-1]["loss"] != plain.history[-1]["loss"]
+    # By more than rounding, which is all that a weight would change of a clipped gradient.
+    losses, unweighted = (one.history[-1]["loss"] for one in (result, plain))
+    assert any(loss != pytest.approx(unweighted[task], rel=1e-5) for task, loss in losses.items())
+
+
+@pytest.mark.parametrize(
+    ("weight", "more", "norm"),
+    [
+        (1, {}, 0.01),
+        (3, {}, 0.03),
+        (3, {"keep_embeddings": 1}, 0.02),
+        (0, {"keep_embeddings": 1}, 0.005),
+        (3, {"schedule": "joint"}, 0.01),
+    ],
+)
+def test_a_task_has_its_weight_where_the_gradients_of_its_own_steps_are_clipped(
+    weight: float, more: dict[str, Any], norm: float, tmp_path: Path
+) -> None:
+    made = config(tmp_path, max_grad_norm=0.01, **{"tasks.ner.weight": weight}, **more)
+    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    norms: dict[str, float] = {}
+
+    def measure() -> None:
+        gradients = [p.grad.to_dense() for p in one.trained() if p.grad is not None]
+        norms["+".join(losses)] = float(nn.utils.get_total_norm(gradients))
+
+    one.optimizer.step = measure  # type: ignore[assignment, method-assign]
+    for step in plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0):
+        losses = forward_backward(one, step)
+        update(one, losses)
+    assert any("ner" in name for name in norms)
+    for name, found in norms.items():
+        assert found == pytest.approx(norm if "ner" in name else 0.01, rel=1e-3), name
 
 
 def test_a_method_is_a_name_or_a_mapping_and_its_options_can_be_set_one_by_one(

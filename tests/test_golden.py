@@ -110,13 +110,13 @@ class PlainAdamW(torch.optim.Optimizer):
         weights -= group["lr"] * first / (second.sqrt() + group["eps"])
 
 
-def plain_clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+def plain_clip(parameters: Iterable[Tensor], max_norm: float, weight: float | Tensor) -> Tensor:
     """One gradient after the other."""
     found = [p for p in parameters if p.grad is not None]
     for parameter in found:
         assert parameter.grad is not None
         parameter.grad = parameter.grad.to_dense()
-    return nn.utils.clip_grad_norm_(found, max_norm, foreach=False)
+    return nn.utils.clip_grad_norm_(found, max_norm * float(weight), foreach=False)
 
 
 def plain_dropout(patch: pytest.MonkeyPatch) -> None:

@@ -90,12 +90,20 @@ def test_a_run_follows_the_schedule_over_all_its_steps(tmp_path: Path) -> None:
         assert set(line["learning_rate"]) == {1e-3 * factor, 1e-2 * factor}
 
 
-@pytest.mark.parametrize(("limit", "after"), [(1.0, 1.0), (10.0, 5.0), (0.0, 5.0)])
-def test_gradients_are_scaled_down_to_a_norm_and_never_up(limit: float, after: float) -> None:
+@pytest.mark.parametrize(
+    ("limit", "weight", "after"),
+    [
+        (1.0, 1.0, 1.0), (10.0, 1.0, 5.0), (0.0, 1.0, 5.0),
+        (1.0, 3.0, 3.0), (1.0, torch.tensor(0.5), 0.5), (1.0, 10.0, 5.0), (0.0, 0.5, 5.0),
+    ],
+)  # fmt: skip
+def test_gradients_are_scaled_down_to_a_norm_and_never_up(
+    limit: float, weight: float | torch.Tensor, after: float
+) -> None:
     parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
     parameters[0].grad = torch.tensor([3.0, 0.0])
     parameters[1].grad = torch.tensor([0.0, 4.0])
-    assert float(clip(parameters, limit)) == pytest.approx(5.0)
+    assert float(clip(parameters, limit, weight)) == pytest.approx(5.0)
     norm = sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None) ** 0.5
     assert norm == pytest.approx(after, rel=1e-5)
     assert parameters[2].grad is None

@@ -115,8 +115,12 @@ class AdamW(torch.optim.AdamW):
             del self.found_inf
 
 
-def clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+def clip(parameters: Iterable[Tensor], max_norm: float, weight: float | Tensor = 1.0) -> Tensor:
     """Scale gradients down to a total norm, and return the norm before, a float32 scalar.
+
+    A loss that weighs three times as much may have a gradient three times as long: clipped at the
+    same length as any other it would count no more than they do. So the limit is `max_norm` times
+    the weight (a scalar on the parameters' device, or a number).
 
     Sparse gradients are coalesced, so that each row counts once. Where all that a step trains is
     still frozen, there are none, and the norm is 0.
@@ -127,7 +131,7 @@ def clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         return torch.zeros((), device=parameters[0].device)
     norm = nn.utils.get_total_norm(gradients)
     if max_norm > 0:
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        factor = (max_norm * weight / (norm + 1e-6)).clamp(max=1.0)
         # On a processor a plain number is three times as fast; elsewhere it would be waited for.
         torch._foreach_mul_(gradients, float(factor) if norm.device.type == "cpu" else factor)
     return norm

@@ -328,7 +328,7 @@ def log_step(run: Run, log: MetricsLog) -> None:
             "step": state.step,
             "epoch": state.epoch + 1,
             "loss": {task: tally.loss / tally.steps for task, tally in state.since_log.items()},
-            "weight": {t: run.balancer.factor(t) for t in state.since_log if t != HELD},
+            "weight": {t: float(run.balancer.factor(t)) for t in state.since_log if t != HELD},
             **({"gradients": gradients} if gradients else {}),
             "learning_rate": [group["lr"] for group in run.optimizer.param_groups],
             "skipped": state.skipped,

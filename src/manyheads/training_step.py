@@ -234,6 +234,19 @@ def _targets(dataset: Dataset, tasks: Sequence[str], rows: Rows) -> dict[str, Te
     return {task: dataset.targets[task].collate(rows, width) for task in tasks}
 
 
+def _weight(run: Run, losses: Mapping[str, Tensor]) -> float | Tensor:
+    """Return what a step's losses weigh, where with its task at weight 1 they would weigh 1.
+
+    The weights of several tasks are their shares of one gradient, which clipping leaves as they
+    are: such a step weighs 1.
+    """
+    tasks = [task for task in losses if task != HELD]
+    if len(tasks) != 1:
+        return 1.0
+    held = run.kept.weight if run.kept is not None and HELD in losses else 0.0
+    return (run.balancer.factor(tasks[0]) + held) / (1 + held)
+
+
 def _labelled(targets: Mapping[str, Tensor]) -> dict[str, int]:
     """Count by task what is labelled."""
     return {task: int((target != UNLABELLED).sum()) for task, target in targets.items()}
@@ -251,7 +264,7 @@ def update(run: Run, losses: Mapping[str, Tensor]) -> Tensor:
         run.optimizer,
         rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
     )
-    norm = clip(run.trained(), config.max_grad_norm)
+    norm = clip(run.trained(), config.max_grad_norm, _weight(run, losses))
     finite = torch.stack([norm, *losses.values()]).isfinite().all()
     if run.pending and config.on_nonfinite == "stop":
         finite = finite & run.pending[-1].made

@@ -29,8 +29,8 @@ class Balancer(nn.Module, ABC):
         self.own = dict(own)
 
     @abstractmethod
-    def factor(self, task: str) -> float:
-        """Return what a task's loss counts at present."""
+    def factor(self, task: str) -> float | Tensor:
+        """Return what a task's loss counts at present: a number, or a scalar that is learned."""
 
     def term(self, task: str, loss: Tensor, share: float) -> Tensor:
         """Return what a batch adds to the total loss: scalars.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import final
 
@@ -29,9 +28,9 @@ class Uncertainty(Balancer):
         super().__init__(own)
         self.log_variance = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in own})
 
-    def factor(self, task: str) -> float:
-        """Return what the loss counts: the task's own weight times exp(-s)."""
-        return self.own[task] * math.exp(-float(self.log_variance[task].detach()))
+    def factor(self, task: str) -> Tensor:
+        """Return what the loss counts: the task's own weight times exp(-s), a float32 scalar."""
+        return self.own[task] * torch.exp(-self.log_variance[task].detach())
 
     def term(self, task: str, loss: Tensor, share: float) -> Tensor:
         """Return a batch's part of the loss and of s/2."""
