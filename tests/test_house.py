@@ -31,8 +31,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 2: tensors
     (
         "attention", "batching", "crf", "dataset", "devices", "dropout", "encoder",
-        "encoder_source", "head_layers", "heads", "model", "packing", "pooling", "processes",
-        "schedules", "state_dicts", "training_data", "upper_layers",
+        "encoder_source", "head_layers", "heads", "model", "pooling", "processes", "schedules",
+        "state_dicts", "training_data", "upper_layers",
     ),
     # 3: state
     (

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+import batch_sizes
 import step_account
 import training as benchmark
 from training_setup import encoder_folder, sentences
@@ -91,3 +92,19 @@ def test_what_is_measured_is_not_measured_again(
     benchmark.main(["--data", data, "--out", str(report), "--threads", "1", "--smoke",
                     "--systems", "ours", "plain", "trainer"])  # fmt: skip
     assert (report / "training.md").read_text() == text
+
+
+def test_the_speed_by_batch_size_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_sizes.main(
+        [
+            "--data", str(snips_folder(tmp_path)), "--model", str(encoder_folder()),
+            "--device", "cpu", "--threads", "1", "--sizes", "2", "12", "--steps", "3",
+            "--max-length", "32",
+        ]
+    )  # fmt: skip
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line][2:]
+    assert [int(row[1]) for row in rows] == [2, 12]
+    assert all(float(row[2]) > 0 and 0 <= float(row[4].strip(" %")) < 100 for row in rows)
+    assert float(rows[0][4].strip(" %")) < float(rows[1][4].strip(" %"))

@@ -17,7 +17,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from manyheads.dropout import keep_mask
-from manyheads.packing import Packing
 
 NAME = "manyheads"
 
@@ -54,7 +53,6 @@ def attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    packing: Packing | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attend, in the form that `transformers` asks for.
@@ -66,7 +64,6 @@ def attention(
             [B or 1, A or 1, Tq or 1, Tk].
         dropout: the share of weights that are dropped.
         scaling: the factor on the scores.
-        packing: the sentences in the one row there is, if the batch has no padding.
         **options: what else torch's own attention is given.
 
     Returns:
@@ -74,8 +71,6 @@ def attention(
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if packing is not None:
-        return packing.attend(query, key, value, dropout, scaling), None
     ours = (
         dropout > 0.0
         and query.device.type == "cpu"

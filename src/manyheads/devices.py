@@ -28,11 +28,6 @@ class Compute:
     reason: str
     """Why this precision, in words."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The arithmetic of matrix products."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which the encoder computes."""
         if self.precision == "float32":
@@ -44,11 +39,6 @@ class Compute:
         """Whether the device works behind, so that looking at a number means waiting for it."""
         return self.device.type == "cuda"
 
-    @property
-    def packs(self) -> bool:
-        """Whether attention over sentences of different lengths is worth trying there."""
-        return self.device.type == "cuda"
-
     def synchronize(self) -> None:
         """Wait until the device has done all it was asked for."""
         if self.device.type == "cuda":
@@ -56,10 +46,12 @@ class Compute:
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor to a device; to a GPU from pinned memory, so that nobody waits for it."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    """Copy a tensor to a device, without waiting for what that has to do before.
+
+    Not from pinned memory: for numbers as few as a batch's, the driver keeps a copy of its own,
+    and pinning them took longer than all else there is to a step.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def choose_device(name: str) -> torch.device:
@@ -112,7 +104,9 @@ def choose_compute(
     torch.set_num_threads(count)
     if precision != "auto":
         return Compute(chosen, precision, count, "as configured")
-    float32, bf16 = (product_rate(chosen, dtype, hidden) for dtype in _DTYPES)
+    # A GPU takes longer to begin than to multiply a batch: so much that only that is measured.
+    rows = 512 if chosen.type == "cpu" else 16_384
+    float32, bf16 = (product_rate(chosen, dtype, hidden, rows) for dtype in _DTYPES)
     ratio = bf16 / float32
     name = "bf16" if ratio >= BF16_GAIN else "float32"
     return Compute(chosen, name, count, f"bf16 products are {ratio:.1f} times as fast here")
@@ -122,7 +116,7 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def product_rate(
-    device: torch.device, dtype: torch.dtype, hidden: int, *, rows: int = 512, seconds: float = 0.03
+    device: torch.device, dtype: torch.dtype, hidden: int, rows: int, *, seconds: float = 0.03
 ) -> float:
     """Measure the rate of matrix products at an encoder's shape, in operations a second.
 

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manyheads.attention import NAME, use_attention
-from manyheads.devices import Compute
+from manyheads.attention import use_attention
 from manyheads.dropout import replace_dropout
 from manyheads.encoder_source import TOKENIZER, EncoderSource, PoolingSpec, stored_parameters
 from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.heads import EncoderShape
-from manyheads.packing import Packing, can_attend
 from manyheads.pooling import pool
 from manyheads.state_dicts import check_state
 
@@ -31,11 +29,6 @@ if TYPE_CHECKING:
 _FEW_LAYERS = 100
 # What a model computes for itself, such as its positions, beside what is stored.
 _MAX_BUFFER_BYTES = 64 << 20
-
-# Their attention is over whole sentences, and positions are told to them.
-_PACKING_KINDS = (
-    "albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +61,6 @@ class Encoder(nn.Module):
         use_attention(backbone)
         self.pooling = pooling
         self.files = dict(files)
-        self.packs = False
-        """Whether batches may come without their padding: see `try_packing`."""
 
     @classmethod
     def from_source(cls, source: EncoderSource) -> Encoder:
@@ -169,15 +160,11 @@ class Encoder(nn.Module):
     @property
     def max_positions(self) -> int:
         """The longest input in sub-tokens, special tokens included."""
-        positions = int(getattr(self.backbone.config, "max_position_embeddings", 512))
-        return positions - self._first_position
-
-    @property
-    def _first_position(self) -> int:
-        """The number of the first token's position: RoBERTa's kind begins behind the padding id."""
         config = self.backbone.config
+        positions = int(getattr(config, "max_position_embeddings", 512))
+        # RoBERTa's kind counts positions from behind the padding index.
         offset = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        return int(config.pad_token_id) + 1 if offset else 0
+        return positions - (int(config.pad_token_id) + 1 if offset else 0)
 
     @property
     def pad_id(self) -> int:
@@ -190,12 +177,7 @@ class Encoder(nn.Module):
         return self.files[TOKENIZER].decode()
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        *,
-        all_layers: bool = False,
-        packing: Packing | None = None,
+        self, input_ids: Tensor, attention_mask: Tensor, *, all_layers: bool = False
     ) -> Encoded:
         """Encode a batch.
 
@@ -203,41 +185,16 @@ class Encoder(nn.Module):
             input_ids: [B, T] int64.
             attention_mask: [B, T] int64, 0 for padding.
             all_layers: also return every layer's output.
-            packing: of the mask, to spend nothing on padding, whose vectors are then 0; of an
-                encoder that `packs`.
         """
-        if packing is None:
-            output = self.backbone(
-                input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
-            )
-            states = output.hidden_states if all_layers else ()
-            tokens = output.last_hidden_state
-        else:
-            output = self.backbone(
-                input_ids=packing.pack(input_ids),
-                position_ids=packing.positions.unsqueeze(0) + self._first_position,
-                output_hidden_states=all_layers,
-                packing=packing,
-            )
-            length = input_ids.shape[1]
-            states = [packing.unpack(state, length) for state in output.hidden_states or ()]
-            tokens = packing.unpack(output.last_hidden_state, length)
+        output = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
+        )
+        tokens = output.last_hidden_state
         return Encoded(
             tokens,
-            tuple(states) if all_layers else None,
+            tuple(output.hidden_states) if all_layers else None,
             pool(tokens, attention_mask, self.pooling.mode),
         )
-
-    def try_packing(self, compute: Compute) -> bool:
-        """Let batches come without their padding, if the encoder's kind and the device allow it."""
-        config = self.backbone.config
-        heads = int(config.num_attention_heads)
-        self.packs = (
-            config.model_type in _PACKING_KINDS
-            and config._attn_implementation == NAME
-            and can_attend(compute.device, compute.dtype, heads, int(config.hidden_size) // heads)
-        )
-        return self.packs
 
     def embed(self, sentence: Tensor) -> Tensor:
         """Make the sentence embedding of pooled vectors: [B, H] to [B, H]."""

@@ -116,11 +116,8 @@ class KeptEmbeddings:
         rows = share(drawn)
         if not len(rows):
             return None
-        inputs = self._texts.inputs(rows, encoder.pad_id)
-        if encoder.packs:
-            inputs = inputs.packed()
-        inputs = inputs.to(next(encoder.parameters()).device)
-        encoded = encoder(inputs.input_ids, inputs.attention_mask, packing=inputs.packing)
+        inputs = self._texts.inputs(rows, encoder.pad_id).to(next(encoder.parameters()).device)
+        encoded = encoder(inputs.input_ids, inputs.attention_mask)
         return _distance(encoded.sentence, self._text_targets[rows]) * (len(rows) / len(drawn))
 
     def _drawn(self, step: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ Axes: B sentences, T tokens, W words, H hidden, L labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from manyheads.devices import moved
 from manyheads.encoder import Encoder
 from manyheads.head_layers import HeadLayers
 from manyheads.heads import Features, Head
-from manyheads.packing import Packing
 from manyheads.windows import Batch
 
 EMBEDDING = "embedding"
@@ -34,8 +33,6 @@ class ModelInputs:
     """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool."""
-    packing: Packing | None = field(default=None, kw_only=True)
-    """How the encoder is to read it without its padding, if so."""
 
     @classmethod
     def of(cls, batch: Batch) -> ModelInputs:
@@ -43,19 +40,16 @@ class ModelInputs:
         arrays = (batch.input_ids, batch.attention_mask, batch.word_tokens, batch.word_mask)
         return cls(*(torch.from_numpy(array) for array in arrays))
 
-    def packed(self) -> ModelInputs:
-        """Let the encoder read it without its padding; for a batch in the processor's memory."""
-        return replace(self, packing=Packing.of(self.attention_mask))
-
     def to(self, device: torch.device) -> ModelInputs:
         """Copy to a device, without waiting for it."""
         return ModelInputs(
-            moved(self.input_ids, device),
-            moved(self.attention_mask, device),
-            moved(self.word_tokens, device),
-            moved(self.word_mask, device),
-            packing=self.packing and self.packing.to(device),
-        )
+            *(
+                moved(tensor, device)
+                for tensor in (
+                    self.input_ids, self.attention_mask, self.word_tokens, self.word_mask
+                )
+            )
+        )  # fmt: skip
 
 
 class MultiTaskModel(nn.Module):
@@ -95,9 +89,7 @@ class MultiTaskModel(nn.Module):
         mixes = any(self.head(task).reads_all_layers for task in names)
         own = self.head_layers if names else None
         mask = inputs.attention_mask
-        encoded = self.encoder(
-            inputs.input_ids, mask, all_layers=mixes or own is not None, packing=inputs.packing
-        )
+        encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own is not None)
         tokens, layers, sentence = encoded.tokens, encoded.layers, encoded.sentence
         if own is not None:
             below = encoded.layers[: own.reads + 1]

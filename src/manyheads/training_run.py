@@ -367,8 +367,6 @@ def prepare_run(
     balancer = make_balancer(config).to(compute.device)
     optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
     activations = KeptActivations.of_run(config, data, model, freezing.depth_at(0), compute)
-    if activations is None and compute.packs and encoder.try_packing(compute):
-        say("Batches are packed: the encoder reads no padding.")
     run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
               balancer, inherited, activations, kept, reference, processes=processes)  # fmt: skip
     tell_processes(config, processes, say)

@@ -207,8 +207,6 @@ def load_batches(run: Run, step: Step) -> StepBatches:
             inputs: ModelInputs | KeptBatch
             if run.activations is None:
                 inputs = dataset.inputs(rows, run.model.encoder.pad_id)
-                if run.model.encoder.packs:
-                    inputs = inputs.packed()
             else:
                 inputs = run.activations.training_batch(source.dataset, rows)
             batches.append(LabelledBatch(inputs, targets, source.dataset, rows, counts))
