@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types format data sample bench bench-data soak clean
+.PHONY: help demo install test check lint types format map data sample bench bench-data soak clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ types: $(INSTALLED_DEV)  ## types
 format: $(INSTALLED_DEV)  ## put the code into form
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+map:  ## write the map of the code into README and CONTRIBUTING again
+	$(PYTHON) scripts/house.py
 
 data:  ## write the demonstration data again (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py

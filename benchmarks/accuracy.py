@@ -19,11 +19,10 @@ from typing import Any, cast
 
 import manyheads
 from manyheads.api import evaluate, train
-from manyheads.config import Config, load_config
-from manyheads.cores import available_cores
-from manyheads.metrics import main_metric
-from manyheads.report import TrainingProgress
-from manyheads.statistics import mean_interval
+from manyheads.cli.report import TrainingProgress
+from manyheads.config import Config, available_cores, load_config
+from manyheads.evaluation import mean_interval
+from manyheads.tasks.metrics import main_metric
 
 CONFIGS = Path(__file__).parent.parent / "src"
 

@@ -22,12 +22,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from accuracy import machine
-from manyheads.batching import Step
-from manyheads.devices import choose_compute
-from manyheads.pending_steps import STEPS_AHEAD, PendingStep, fetch
-from manyheads.schedules import Schedule, plan_epoch
-from manyheads.training_run import Run, prepare_run
-from manyheads.training_step import forward_backward, update
+from manyheads.modeling import choose_compute
+from manyheads.training import (
+    STEPS_AHEAD,
+    PendingStep,
+    Run,
+    fetch,
+    forward_backward,
+    prepare_run,
+    update,
+)
+from manyheads.training.data.batching import Step
+from manyheads.training.data.schedules import Schedule, plan_epoch
 from snips import configuration
 
 PROFILED = 10

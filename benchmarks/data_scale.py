@@ -33,10 +33,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import manyheads.training_run as training_run_module
+import manyheads.training.setup as run_setup
 from accuracy import machine
-from manyheads.config import Config
-from manyheads.cores import available_cores
+from manyheads.config import Config, available_cores
 from manyheads.training import Quiet, train
 from snips import configuration
 
@@ -170,7 +169,7 @@ class Watch(Quiet):
     @contextmanager
     def timing(self) -> Iterator[None]:
         """Take the time that the records' reading and tokenising lasts."""
-        owner: Any = training_run_module
+        owner: Any = run_setup
         load = owner.load_training_data
 
         def timed(*arguments: Any) -> Any:

@@ -27,11 +27,10 @@ from typing import Any
 
 import torch
 
-import manyheads.training as training_module
+import manyheads.training.loop as training_module
 from accuracy import machine
-from manyheads.checkpoint import epoch_path, load_checkpoint
-from manyheads.config import Config
-from manyheads.cores import available_cores
+from manyheads.config import Config, available_cores
+from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.training import Quiet, train
 from snips import configuration, first_records
 

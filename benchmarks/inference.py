@@ -27,10 +27,9 @@ import torch
 import manyheads
 from inference_report import draw, markdown
 from inference_systems import PADDED, PRODUCTS, SPACY, THREE, Process, Setup
-from manyheads.cores import available_cores
-from manyheads.exported import ONNX_INT8, OPENVINO_INT8, exported_backends
-from manyheads.loading import resolve_model
-from manyheads.model_files import read_manifest
+from manyheads.config import available_cores
+from manyheads.inference import ONNX_INT8, OPENVINO_INT8, exported_backends
+from manyheads.storage import read_manifest, resolve_model
 
 
 def main() -> None:

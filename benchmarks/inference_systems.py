@@ -22,16 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-import manyheads.predict as predict_module
-from manyheads.backends.pytorch import TrainedModel, load_trained, make_predictor
-from manyheads.decoding import CLASSIFICATION, TAGGING
-from manyheads.devices import Compute, choose_compute
-from manyheads.exported import GRAPHS, load_exported
-from manyheads.metrics import main_metric
-from manyheads.model_files import read_manifest
-from manyheads.predict import Predictor
-from manyheads.records import Record, read_records
-from manyheads.scoring import score
+import manyheads.inference.predictor as predict_module
+from manyheads.data.records import Record, read_records
+from manyheads.evaluation import score
+from manyheads.inference import GRAPHS, Predictor, load_exported
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.modeling import Compute, choose_compute
+from manyheads.storage import read_manifest
+from manyheads.tasks import CLASSIFICATION, TAGGING
+from manyheads.tasks.metrics import main_metric
 from rivals import BATCH_SIZES, Run, SeparateModels, SpacyPipeline, padded_loop
 
 THREE = "three models, usual pipelines"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from manyheads.encoder import Encoder
+from manyheads.modeling import Encoder
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 

@@ -28,10 +28,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accuracy import CONFIGS, FILES, hold_out, machine, test_scores, train_one
-from manyheads.comparison import config_alone
-from manyheads.config import Config, load_config
-from manyheads.cores import available_cores
-from manyheads.metrics_log import METRICS_FILE
+from manyheads.config import Config, available_cores, load_config
+from manyheads.training import METRICS_FILE, config_alone
 from shared_parts import do_part, spread
 from snips import first_records
 

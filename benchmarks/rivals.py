@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch.nn import Linear
 
-from manyheads.backends.pytorch import TrainedModel
-from manyheads.decoding import CLASSIFICATION, TAGGING, TaskSpec, decode
-from manyheads.labels import Scheme, Span, tags_of
-from manyheads.metrics import classification_metrics, tagging_metrics
-from manyheads.model import ModelInputs
-from manyheads.records import Record
+from manyheads.data.records import Record
+from manyheads.inference.backends.pytorch import TrainedModel
+from manyheads.modeling import ModelInputs
+from manyheads.tasks import CLASSIFICATION, TAGGING, Scheme, Span, TaskSpec, decode, tags_of
+from manyheads.tasks.metrics import classification_metrics, tagging_metrics
 
 Run = Callable[[Sequence[str]], object]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.errors import RequestError
-from manyheads.run_lock import RunLock
+from manyheads.storage import RunLock
 
 
 def do_part(path: Path, work: Path, run: Callable[[Path], dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config
-from manyheads.records import Record, read_records
+from manyheads.data.records import Record, read_records
 
 INTENT, SLOTS = "intent", "slots"
 

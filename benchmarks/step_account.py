@@ -24,16 +24,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-import manyheads.training as training_module
-import manyheads.training_step as step_module
-from manyheads.config import Config
-from manyheads.cores import available_cores
-from manyheads.dataset import Dataset, TaskTargets
-from manyheads.encoder import Encoder
-from manyheads.heads import HEADS
-from manyheads.model import MultiTaskModel
-from manyheads.schedules import InTurn
+import manyheads.training.loop as training_module
+import manyheads.training.step as step_module
+from manyheads.config import Config, available_cores
+from manyheads.modeling import Encoder, MultiTaskModel
+from manyheads.modeling.heads import HEADS
 from manyheads.training import Quiet, train
+from manyheads.training.data.dataset import Dataset, TaskTargets
+from manyheads.training.data.schedules import InTurn
 from snips import configuration, first_records
 
 AROUND = "Python around"

@@ -33,10 +33,9 @@ import torch
 
 from accuracy import machine
 from machine_rate import parameters, product_rates, shares
-from manyheads.config import Config
-from manyheads.cores import available_cores
-from manyheads.statistics import mean_interval
-from manyheads.training_run import prepare_run
+from manyheads.config import Config, available_cores
+from manyheads.evaluation import mean_interval
+from manyheads.training import prepare_run
 from rivals import SpacyPipeline
 from snips import INTENT, SLOTS, configuration, first_records, records_of
 from step_account import account, operators

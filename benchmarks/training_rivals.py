@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from manyheads.encoder_source import find_encoder
-from manyheads.training_run import Run
+from manyheads.modeling import find_encoder
+from manyheads.training import Run
 from snips import INTENT, SLOTS
 
 IGNORE = -100

@@ -28,15 +28,12 @@ import numpy as np
 
 from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
-from manyheads.backends.pytorch import original_predictor
-from manyheads.comparison import config_alone
-from manyheads.config import Config, load_config
-from manyheads.cores import available_cores
-from manyheads.metrics.correlation import spearman
-from manyheads.metrics_log import METRICS_FILE
-from manyheads.predict import Predictor
-from manyheads.report import TrainingProgress
-from manyheads.training import train
+from manyheads.cli.report import TrainingProgress
+from manyheads.config import Config, available_cores, load_config
+from manyheads.inference import Predictor
+from manyheads.inference.backends.pytorch import original_predictor
+from manyheads.tasks.metrics.correlation import spearman
+from manyheads.training import METRICS_FILE, config_alone, train
 from shared_parts import do_part, spread
 from snips import INTENT, SLOTS, first_records
 

@@ -13,7 +13,7 @@ import yaml
 import manyheads
 from manyheads.api import _as_config
 from manyheads.errors import ConfigError, ManyheadsError
-from manyheads.results import ClassResult, TaggingResult
+from manyheads.tasks import ClassResult, TaggingResult
 from training_setup import config, sentences, settings, write_records
 
 

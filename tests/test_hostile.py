@@ -21,8 +21,8 @@ import pytest
 import torch
 import yaml
 
+from documents import replace_file, rewrite_manifest
 from manyheads.cli import main
-from test_model_folder import replace_file, rewrite_manifest
 from training_setup import encoder_folder, run, sentences, settings, write_records
 
 ROOM = 400 << 20

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from manyheads.version import __version__
 
 if TYPE_CHECKING:
     from manyheads.api import add_head, compare, evaluate, load, train
     from manyheads.config import Config, TaskConfig, load_config
     from manyheads.errors import ManyheadsError
-    from manyheads.predict import Predictor
+    from manyheads.inference import Predictor
 
 __all__ = [
     "Config",
@@ -38,7 +38,7 @@ __all__ = [
 _HOMES = {
     "Config": "config",
     "ManyheadsError": "errors",
-    "Predictor": "predict",
+    "Predictor": "inference.predictor",
     "TaskConfig": "config",
     "add_head": "api",
     "compare": "api",
@@ -55,3 +55,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

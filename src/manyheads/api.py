@@ -10,10 +10,9 @@ from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
-    from manyheads.comparison import Comparison
     from manyheads.evaluation import EvaluationReport
-    from manyheads.predict import Predictor
-    from manyheads.training import Reporter, TrainResult
+    from manyheads.inference import Predictor
+    from manyheads.training import Comparison, Reporter, TrainResult
 
 PathLike = str | os.PathLike[str]
 
@@ -26,7 +25,7 @@ def train(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a model; see `manyheads.training.train`.
+    """Train a model; see `manyheads.training.loop.train`.
 
     Args:
         config: a configuration, its file, or its values; default, `settings` alone.
@@ -75,7 +74,7 @@ def add_head(
     Raises:
         ManyheadsError: the model, data, a setting or the folder is at fault.
     """
-    from manyheads.head_adding import add_head_config
+    from manyheads.training import add_head_config
     from manyheads.training import train as verb
 
     own = {"kind": kind, "train_file": os.fspath(train_file), "valid_file": os.fspath(valid_file)}
@@ -92,8 +91,8 @@ def load(
     device: str = "auto",
     threads: int | None = None,
 ) -> Predictor:
-    """Load a model for prediction; see `manyheads.loading.load_predictor`."""
-    from manyheads.loading import load_predictor
+    """Load a model for prediction; see `manyheads.inference.loading.load_predictor`."""
+    from manyheads.inference import load_predictor
 
     return load_predictor(model, backend=backend, device=device, threads=threads)
 
@@ -106,7 +105,7 @@ def evaluate(
     backend: str = "auto",
     device: str = "auto",
 ) -> EvaluationReport:
-    """Score a model on labelled records; see `manyheads.evaluation.evaluate`."""
+    """Score a model on labelled records; see `manyheads.evaluation.evaluate.evaluate`."""
     from manyheads.evaluation import evaluate as verb
 
     return verb(model, data=data, tasks=tasks, backend=backend, device=device)
@@ -120,8 +119,8 @@ def compare(
     test_files: Mapping[str, PathLike] | PathLike | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Judge whether training the tasks together helps; see `manyheads.comparison.compare`."""
-    from manyheads.comparison import compare as verb
+    """Judge whether training the tasks together helps; see `manyheads.training.comparison`."""
+    from manyheads.training import compare as verb
 
     return verb(_as_config(config, settings), seeds=seeds, out=out, test_files=test_files)
 

@@ -21,9 +21,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from manyheads import __version__
 from manyheads.cli.errors import catching
 from manyheads.errors import RequestError, listing, nearest
+from manyheads.version import __version__
 
 COMMANDS = ("train", "add-head", "evaluate", "compare", "predict", "export", "data", "info")
 """The commands in the order of the help; each is the module of its name, hyphens as underscores."""

@@ -75,7 +75,7 @@ def add_head(
     all other answers and the embedding stay what they are, to the bit. MODEL is not changed; the
     new model has its tasks and the new one.
     """
-    from manyheads.head_adding import add_head_config
+    from manyheads.training import add_head_config
 
     paths = {"train_file": train_file, "valid_file": valid_file}
     own: dict[str, Any] = {"kind": kind, **paths, **({} if field is None else {"field": field})}

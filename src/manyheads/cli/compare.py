@@ -13,7 +13,7 @@ from manyheads.cli.errors import tell
 from manyheads.cli.options import JsonFile, overrides_of, write_json_to
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError, listing
-from manyheads.metrics import main_metric
+from manyheads.tasks.metrics import main_metric
 
 if TYPE_CHECKING:
     from manyheads.training import Reporter
@@ -62,13 +62,13 @@ def compare(
     """
     configuration = load_config(config, overrides_of({}, settings or ()))
     files = _test_files(test_file or [])
-    from manyheads.comparison import compare as run
-    from manyheads.report import show
-    from manyheads.report.comparison import (
+    from manyheads.cli.report import show
+    from manyheads.cli.report.comparison import (
         comparison_sections,
         draw_comparison,
         require_matplotlib,
     )
+    from manyheads.training import compare as run
 
     if picture is not None:
         require_matplotlib()
@@ -109,7 +109,7 @@ def _test_files(values: list[str]) -> dict[str, str] | str | None:
 def _progress(title: str, config: Config) -> Iterator[Reporter]:
     import sys
 
-    from manyheads.report import TrainingProgress
+    from manyheads.cli.report import TrainingProgress
 
     main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
     # Results are what standard output is for, and an epoch's table is none here.

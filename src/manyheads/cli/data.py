@@ -14,7 +14,7 @@ from manyheads.config import Config, TaskConfig, TaskKind, load_config, make_con
 from manyheads.errors import CheckFailed, ModelError, RequestError, listing, nearest
 
 if TYPE_CHECKING:
-    from manyheads.tokenization import TextTokenizer
+    from manyheads.text import TextTokenizer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -67,8 +67,8 @@ def check(
             "no data is named", expected="files", fix="Name them, or --config CONFIG that does."
         )
 
-    from manyheads.data_check import Severity, check_data
-    from manyheads.report import data_sections, show
+    from manyheads.cli.report import data_sections, show
+    from manyheads.data.check import Severity, check_data
 
     settings = settings and _started_from(settings)
     length = max_length or (settings or Config()).max_length
@@ -120,8 +120,7 @@ def _files_of(settings: Config, wanted: Mapping[str, TaskConfig]) -> Mapping[str
 
 def _started_from(settings: Config) -> Config:
     """Fill in the encoder and the length of inputs of a trained model that training starts from."""
-    from manyheads.loading import resolve_model
-    from manyheads.model_files import is_model_folder, read_manifest
+    from manyheads.storage import is_model_folder, read_manifest, resolve_model
 
     if settings.init_from is None:
         return settings
@@ -134,8 +133,8 @@ def _started_from(settings: Config) -> Config:
 
 def _tokenizer(settings: Config | None) -> TextTokenizer | None:
     """Return the encoder's tokenizer, or say why nothing will be said about truncation."""
-    from manyheads.encoder_source import TOKENIZER, find_encoder, packaged_encoder
-    from manyheads.tokenization import TextTokenizer
+    from manyheads.modeling import TOKENIZER, find_encoder, packaged_encoder
+    from manyheads.text import TextTokenizer
 
     try:
         # Without a configuration, no encoder is fetched from anywhere.

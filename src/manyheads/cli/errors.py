@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from manyheads.errors import ManyheadsError, shorten
-from manyheads.interrupts import Stopped
+from manyheads.training import Stopped
 
 BUG = 70
 """The status of an error that is not the user's (EX_SOFTWARE of sysexits.h)."""
@@ -103,7 +103,7 @@ def _status_of(error: BaseException) -> int:
 
 def tell(kind: str, message: str) -> None:
     """Write `kind: message` to standard error, the kind in red on a terminal."""
-    from manyheads.report.tables import is_terminal, printable
+    from manyheads.cli.report.tables import is_terminal, printable
 
     text = "\n".join(printable(line) for line in message.splitlines())
     if is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:

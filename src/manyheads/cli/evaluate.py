@@ -59,8 +59,8 @@ def evaluate(
     Also the frame accuracy: how often all tasks of a sentence are right; and how far the sentence
     embedding has gone from that of the encoder that training began with.
     """
+    from manyheads.cli.report import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
-    from manyheads.report import evaluation_tables, show
 
     report = run(
         model,

@@ -87,8 +87,8 @@ def export(
 
 def show_report(report: GateReport) -> None:
     """Print what the gate found about a graph."""
-    from manyheads.report import Section, show
-    from manyheads.report.tables import cell, make_table
+    from manyheads.cli.report import Section, show
+    from manyheads.cli.report.tables import cell, make_table
 
     table = make_table(
         ["task", "metric"],

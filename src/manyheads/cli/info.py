@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
-from manyheads.decoding import TaskSpec
-from manyheads.loading import resolve_model
-from manyheads.metrics import numbers
-from manyheads.model_files import Manifest, read_manifest
+from manyheads.storage import Manifest, read_manifest, resolve_model
+from manyheads.tasks import TaskSpec
+from manyheads.tasks.metrics import numbers
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -94,7 +93,7 @@ def _of_manifest(manifest: Manifest) -> Description:
 
 
 def _of_checkpoint(path: Path) -> Description:
-    from manyheads.checkpoint import load_checkpoint
+    from manyheads.modeling import load_checkpoint
 
     contents = load_checkpoint(path)
     return Description(
@@ -115,7 +114,7 @@ def _of_checkpoint(path: Path) -> Description:
 
 
 def _show(description: Description) -> None:
-    from manyheads.report.tables import Section, cell, make_table, printable, show
+    from manyheads.cli.report.tables import Section, cell, make_table, printable, show
 
     tasks = make_table(["task", "kind", "decoder"], ["labels"])
     for spec in description.tasks:

@@ -46,9 +46,8 @@ from manyheads.cli.texts import (
 )
 from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ManyheadsError, RequestError
-from manyheads.file_prediction import can_continue, describe_run, write_predictions
-from manyheads.predict import Predictor, Text
-from manyheads.results import Prediction, two_lines
+from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
+from manyheads.tasks import Prediction, two_lines
 
 EXAMPLES = (
     "John lives in Paris.",
@@ -157,7 +156,7 @@ def predict(
         )
     texts = argument_texts(given, when_empty)
 
-    from manyheads.loading import load_predictor
+    from manyheads.inference import load_predictor
 
     predictor = load_predictor(
         name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
@@ -256,7 +255,7 @@ class _Job:
         """Predict for texts and write the results; return how many there were."""
         predictions = self.predictions(texts)
         if progress and (output is not None or not is_person(sys.stdout)):
-            from manyheads.report import track
+            from manyheads.cli.report import track
 
             predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
         count = 0
@@ -274,7 +273,7 @@ class _Job:
         total: int | None,
     ) -> int:
         """Predict for a file's texts, so that a killed run can go on; return how many there are."""
-        from manyheads.report import track
+        from manyheads.cli.report import track
 
         left = total
 

@@ -71,7 +71,7 @@ def predict_with_ray(
     workers: int | None,
     address: str | None,
 ) -> None:
-    """Predict for files, as `manyheads.ray_prediction.predict_files` does, and say what came out.
+    """Predict for files, as `manyheads.inference.ray.predict_files` does, and say what came out.
 
     Raises:
         ManyheadsError: something that was asked for is at fault.
@@ -91,7 +91,7 @@ def predict_with_ray(
             fix="Add --output FOLDER.",
         )
 
-    from manyheads.ray_prediction import predict_files
+    from manyheads.inference.ray import predict_files
 
     written = predict_files(
         model,

@@ -11,11 +11,11 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
+from manyheads.data.readers import is_dataset_name, read_rows
+from manyheads.data.readers.row import Row, Source
+from manyheads.data.readers.text_lines import Line, lines_of, opened
+from manyheads.data.records.record import is_encodable, read_text
 from manyheads.errors import DataError, RequestError, at, shorten
-from manyheads.readers import is_dataset_name, read_rows
-from manyheads.readers.row import Row, Source
-from manyheads.readers.text_lines import Line, lines_of, opened
-from manyheads.records.record import is_encodable, read_text
 
 Text = str | list[str]
 

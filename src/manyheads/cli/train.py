@@ -10,7 +10,7 @@ import typer
 from manyheads.cli.options import overrides_of, takes_config_fields
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError
-from manyheads.metrics import main_metric
+from manyheads.tasks.metrics import main_metric
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -52,8 +52,8 @@ def train(
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
     """Train, show the progress under a title, and tell where the best model is."""
-    from manyheads.processes import is_first_process
-    from manyheads.report import TrainingProgress
+    from manyheads.cli.report import TrainingProgress
+    from manyheads.training import is_first_process
     from manyheads.training import train as run
 
     if not is_first_process():

@@ -14,12 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.decoding import TaskSpec
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
 from manyheads.export.calibration import calibration_batches
 from manyheads.export.gate import LIMIT, Gate, GateReport
 from manyheads.export.validation import validation_sets
-from manyheads.exported import (
+from manyheads.inference import (
     GRAPHS,
     ONNX,
     ONNX_INT8,
@@ -30,14 +29,12 @@ from manyheads.exported import (
     open_backend,
     report_name,
 )
-from manyheads.loading import resolve_model
-from manyheads.model_additions import add_files
-from manyheads.model_files import is_model_folder, read_manifest
-from manyheads.storage import json_bytes
-from manyheads.windows import Batch
+from manyheads.storage import add_files, is_model_folder, json_bytes, read_manifest, resolve_model
+from manyheads.tasks import TaskSpec
+from manyheads.text import Batch
 
 if TYPE_CHECKING:
-    from manyheads.model import MultiTaskModel
+    from manyheads.modeling import MultiTaskModel
 
 BACKENDS_OF = {
     "float32": (ONNX,),
@@ -104,8 +101,8 @@ def export_model(
             expected="a model folder, into which the graphs go",
             fix="Export the run's best model: manyheads export RUN_FOLDER",
         )  # fmt: skip
-    from manyheads.backends import pytorch
-    from manyheads.devices import choose_compute
+    from manyheads.inference.backends import pytorch
+    from manyheads.modeling import choose_compute
 
     progress("loading the model")
     trained = pytorch.load_trained(folder)

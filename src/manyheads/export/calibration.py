@@ -7,11 +7,10 @@ from itertools import chain
 from pathlib import Path
 
 from manyheads.config import Config
-from manyheads.decoding import TaskSpec
+from manyheads.data.records import Record, read_records
 from manyheads.export.gate import RecordSets
-from manyheads.records import Record, read_records
-from manyheads.tokenization import TextTokenizer
-from manyheads.windows import Batch, pad_batch, windows
+from manyheads.tasks import TaskSpec
+from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
 SENTENCES = 300
 

@@ -18,15 +18,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
-from manyheads.labels import Scheme
-from manyheads.lanes import narrowed
-from manyheads.metrics import main_metric
-from manyheads.predict import EMBEDDING, Backend, Predictor
-from manyheads.records import Record
-from manyheads.results import ClassResult, MultilabelResult, Prediction, TaggingResult
-from manyheads.scoring import Outcomes, score
-from manyheads.windows import Batch
+from manyheads.evaluation import Outcomes, score
+from manyheads.inference import Predictor, narrowed
+from manyheads.inference.backends.base import EMBEDDING, Backend
+from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Scheme, TaggingResult
+from manyheads.tasks.metrics import main_metric
+from manyheads.text import Batch
 
 LIMIT = 0.3
 """Points (hundredths) of its main metric that a head may lose, if nothing else is asked for."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.errors import ModelError
-from manyheads.model import EMBEDDING, ModelInputs, MultiTaskModel
+from manyheads.modeling import EMBEDDING, ModelInputs, MultiTaskModel
 
 if TYPE_CHECKING:
     import onnx

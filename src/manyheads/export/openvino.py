@@ -21,7 +21,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.backends.openvino import openvino_core
 from manyheads.errors import RequestError
 from manyheads.export.graph import quiet
 from manyheads.export.quantization import (
@@ -32,8 +31,9 @@ from manyheads.export.quantization import (
     float_products,
     is_of_neck,
 )
-from manyheads.exported import graph_files
-from manyheads.windows import Batch
+from manyheads.inference import graph_files
+from manyheads.inference.backends.openvino import openvino_core
+from manyheads.text import Batch
 
 if TYPE_CHECKING:
     import onnx

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manyheads.config import Config
-from manyheads.decoding import TaskSpec
+from manyheads.data.records import read_records
 from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
-from manyheads.records import read_records
+from manyheads.tasks import TaskSpec
 
 MAX_RECORDS = 10_000
 """Records of a file that are compared at most, spread evenly over it."""

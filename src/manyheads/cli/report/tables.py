@@ -1,0 +1,264 @@
+"""Results as tables: with lines and colours on a terminal, as plain aligned text in a pipe.
+
+In a pipe the columns are as wide as their content whatever the terminal, and nothing is wrapped,
+so that other programs can read them. What comes from the user's data (labels, file names) is shown
+with its control characters escaped: a label must not be able to drive the terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from manyheads.tasks.metrics import Confusion, DriftMetrics, Evaluation, LabelReport
+
+MAX_CELL = 60
+MAX_LABELS = 40
+"""Labels of a task that are shown at most; of more, those with the lowest F1."""
+
+_PIPE_WIDTH = 100_000
+
+# No column is squeezed below these widths, nor inside a word of its header.
+_NUMBER_WIDTH = 6
+_TEXT_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table or text with its title and, below it, a note."""
+
+    title: str
+    body: Table | Text
+    note: str = ""
+
+
+def show(
+    sections: Iterable[Section], file: TextIO | None = None, *, width: int | None = None
+) -> None:
+    """Print sections to standard output or another stream, in the form that suits it."""
+    stream = file or sys.stdout
+    if is_terminal(stream):
+        console = Console(file=stream, force_terminal=True, width=width, highlight=False)
+        _print(sections, console, box.SIMPLE_HEAD)
+    else:
+        write(plain(sections, width=width), stream)
+
+
+def plain(sections: Iterable[Section], *, width: int | None = None) -> str:
+    """Return sections as text without colours or control characters.
+
+    Args:
+        width: wrap cells to fit into this many columns. Default: wrap nothing.
+    """
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer,
+        width=width or _PIPE_WIDTH,
+        force_terminal=False,
+        force_jupyter=False,
+        color_system=None,
+        legacy_windows=False,
+        highlight=False,
+    )
+    _print(sections, console, None)
+    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
+
+
+def _print(sections: Iterable[Section], console: Console, lines: box.Box | None) -> None:
+    for section in sections:
+        console.print(Text(section.title, style="bold"), soft_wrap=True)
+        if isinstance(section.body, Text):
+            console.print(section.body, soft_wrap=True, end="\n" if section.body else "")
+        else:
+            section.body.box = lines
+            # A table too wide at its narrowest runs over; it does not lose its last columns.
+            console.print(section.body, crop=False)
+        if section.note:
+            console.print(Text(section.note, style="dim"), soft_wrap=True)
+        console.print()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that can move its cursor and show any text."""
+    able = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return stream.isatty() and able and _encoding(stream).lower().startswith("utf")
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Write text to a stream, escaping what its encoding does not have."""
+    encoding = _encoding(stream)
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Show a value as it is: no markup, control characters escaped, cut where it is too long."""
+    text = printable(str(value))
+    return Text(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}...", style=style)
+
+
+def printable(text: str) -> str:
+    """Escape the characters of a text that a terminal would act on or not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def make_table(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """Begin a table with columns of text, then columns of right-aligned numbers."""
+    table = Table(show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in texts:
+        width = max([_TEXT_WIDTH, *map(len, header.split())])
+        table.add_column(cell(header), overflow="fold", min_width=width)
+    for header in numbers:
+        width = max([_NUMBER_WIDTH, *map(len, header.split())])
+        table.add_column(cell(header), justify="right", overflow="fold", min_width=width)
+    return table
+
+
+def share(value: object) -> str:
+    """Write a share between 0 and 1 (or a correlation) with four decimals."""
+    return f"{value:.4f}" if isinstance(value, float) else "-"
+
+
+def evaluation_tables(evaluation: Evaluation, *, max_labels: int = MAX_LABELS) -> list[Section]:
+    """Show an evaluation: all tasks at a glance, then each task's labels and confusions.
+
+    Args:
+        max_labels: of a task with more labels, those with the lowest F1 are shown, and the note
+            says how many are not.
+    """
+    tasks: Mapping[str, Mapping[str, Any]] = evaluation["tasks"]
+    sections = [_overview(evaluation, tasks)]
+    if "drift" in evaluation:
+        sections.append(_drift(evaluation["drift"]))
+    for name, metrics in tasks.items():
+        reports = metrics.get("per_class", metrics.get("per_type"))
+        if reports:
+            sections.append(_labels(name, reports, max_labels))
+        if metrics.get("confusions"):
+            sections.append(confusion_table(name, metrics["confusions"]))
+    return sections
+
+
+def _overview(evaluation: Evaluation, tasks: Mapping[str, Mapping[str, Any]]) -> Section:
+    correlations = [name for name, metrics in tasks.items() if "spearman" in metrics]
+    answers = [name for name in tasks if name not in correlations]
+    columns = ["accuracy", "precision", "recall", "f1 macro", "f1 micro"] if answers else []
+    columns += ["spearman", "pearson"] if correlations else []
+    table = make_table(["task", "of"], columns)
+    for name, metrics in tasks.items():
+        if name in correlations:
+            cells, of = dict(metrics), "pairs"
+        elif "token_accuracy" in metrics:
+            of = "tags"
+            cells = {
+                **metrics,
+                "accuracy": metrics["token_accuracy"],
+                "f1 macro": metrics["f1_macro"],
+                "f1 micro": metrics["f1"],
+            }
+        else:
+            of = "classes"
+            cells = {**metrics, "f1 macro": metrics["f1"], "f1 micro": metrics["f1_micro"]}
+        table.add_row(cell(name), of, *(share(cells.get(column)) for column in columns))
+    notes = []
+    if any("f1_micro" in metrics for metrics in tasks.values()):
+        notes.append("classes: precision and recall are macro averages")
+    if any("token_accuracy" in metrics for metrics in tasks.values()):
+        notes.append("tags: strict entities, precision and recall micro; accuracy of tokens")
+    notes.append(
+        f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
+    )
+    return Section(f"Evaluation of {evaluation['records']:,} records", table, "\n".join(notes))
+
+
+def _drift(drift: DriftMetrics) -> Section:
+    table = make_table([], ["cosine", "similarity correlation"])
+    table.add_row(share(drift["cosine"]), share(drift["similarity_correlation"]))
+    note = (
+        f"of {drift['sentences']:,} sentences: the mean cosine with their vectors of before, and "
+        "the rank correlation of their similarities; 1 where nothing has changed"
+    )
+    return Section("The embedding, against the encoder that training began with", table, note)
+
+
+def _labels(task: str, reports: Mapping[str, LabelReport], limit: int) -> Section:
+    shown = list(reports.items())
+    note = ""
+    if len(shown) > limit:
+        hidden = len(shown) - limit
+        shown = sorted(shown, key=lambda item: (item[1]["f1"], -item[1]["support"]))[:limit]
+        note = f"the {limit} labels with the lowest F1; {hidden} more are not shown"
+    table = make_table(["label"], ["precision", "recall", "f1", "support"])
+    for name, report in shown:
+        scores = (share(report[key]) for key in ("precision", "recall", "f1"))
+        table.add_row(cell(name), *scores, f"{report['support']:,}")
+    return Section(f"{task}: each label", table, note)
+
+
+def confusion_table(task: str, confusions: Sequence[Confusion]) -> Section:
+    """Show which labels of a task are taken for which."""
+    table = make_table(["gold", "predicted"], ["count"])
+    for pair in confusions:
+        table.add_row(cell(pair["gold"]), cell(pair["predicted"]), f"{pair['count']:,}")
+    return Section(f"{task}: most frequent confusions", table)
+
+
+def epoch_table(
+    history: Sequence[Mapping[str, Any]],
+    main: Mapping[str, str],
+    speeds: Mapping[int, float] | None = None,
+    *,
+    last: int | None = None,
+) -> Section:
+    """Show a training run, a row an epoch, the best one marked.
+
+    Args:
+        history: an entry an epoch: `epoch` (counted from 1), `loss` (by task), `metrics` (an
+            `Evaluation`), `score`, and `best`, whether the score was the best so far.
+        main: each task's main metric.
+        speeds: sentences a second in training, by epoch, where known.
+        last: show so many of the newest epochs only, and the best.
+    """
+    best = max((entry["epoch"] for entry in history if entry["best"]), default=None)
+    shown = [
+        entry
+        for i, entry in enumerate(history)
+        if last is None or i >= len(history) - last or entry["epoch"] == best
+    ]
+    numbers = [
+        *(f"{task} loss" for task in main),
+        "sentences/s",
+        *(f"{task} {metric}" for task, metric in main.items()),
+        *(["frame accuracy"] if len(main) > 1 else []),
+        "score",
+    ]
+    table = make_table([], ["epoch", *numbers])
+    table.add_column("", no_wrap=True, min_width=len("best"))
+    for entry in shown:
+        epoch, evaluation = entry["epoch"], entry["metrics"]
+        speed = (speeds or {}).get(epoch)
+        row = [
+            str(epoch),
+            *(share(entry["loss"].get(task)) for task in main),
+            f"{speed:,.0f}" if speed else "-",
+            *(share(evaluation["tasks"].get(t, {}).get(metric)) for t, metric in main.items()),
+            *([share(evaluation["frame_accuracy"])] if len(main) > 1 else []),
+            share(entry["score"]),
+            "best" if epoch == best else "",
+        ]
+        table.add_row(*row, style="bold" if epoch == best else "")
+    return Section("Epochs", table)

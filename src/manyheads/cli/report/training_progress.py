@@ -1,0 +1,177 @@
+"""Progress of a training run: steps, each task's loss and speed, a table after every epoch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TextIO
+
+from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
+from manyheads.cli.report.tables import epoch_table, show
+
+_LOSS_MEMORY = 0.95
+"""Share of the smoothed loss that a further step keeps."""
+
+_EPOCHS_SHOWN = 10
+
+
+@dataclass(slots=True)
+class _TaskPace:
+    """How one task's training goes: its smoothed loss and its speed."""
+
+    loss_sum: float = 0.0
+    loss_weight: float = 0.0
+    sentences: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add_loss(self, loss: float) -> None:
+        # A loss that is not finite would stay in the mean for good; the loop reports it.
+        if math.isfinite(loss):
+            self.loss_sum = _LOSS_MEMORY * self.loss_sum + (1 - _LOSS_MEMORY) * loss
+            self.loss_weight = _LOSS_MEMORY * self.loss_weight + (1 - _LOSS_MEMORY)
+
+    def add_time(self, seconds: float, sentences: int, tokens: int) -> None:
+        self.seconds += seconds
+        self.sentences += sentences
+        self.tokens += tokens
+
+    def words(self) -> tuple[str, str, str]:
+        loss = f"{self.loss_sum / self.loss_weight:.4f}" if self.loss_weight else "-"
+        return (
+            f"loss {loss}",
+            rate(self.sentences, self.seconds, "sentences"),
+            rate(self.tokens, self.seconds, "tokens"),
+        )
+
+
+class TrainingProgress:
+    """Shows a training run: steps, each task's loss and speed, time left, a table an epoch.
+
+    The bar and messages go to `file`, the tables to `results`. Usable with `with`, which ends the
+    display however the block ends; `begin` starts it.
+
+    Args:
+        main: each task's main metric, for the table.
+        file: where progress goes. Default: standard error.
+        results: where the tables go. Default: standard output.
+        interval: seconds between plain lines where `file` is no terminal.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        main: Mapping[str, str],
+        *,
+        file: TextIO | None = None,
+        results: TextIO | None = None,
+        interval: float = PLAIN_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._main = main
+        self._results = results
+        self._clock = clock
+        self._display = Display("Training", file, interval, clock, self._status, self._details)
+        self._paces: dict[str, _TaskPace] = {}
+        self._speeds: dict[int, float] = {}
+        self._done = self._total = self._timed_steps = 0
+        self._seconds = self._step_seconds = 0.0
+        self._epoch_sentences, self._epoch_seconds = 0, 0.0
+        # When the last step ended; None when something else than a step came after it.
+        self._last: float | None = None
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+        """Start the display of a run, or of one that goes on after `done_steps`."""
+        self._total, self._done = total_steps, done_steps
+        self._paces = {task: _TaskPace() for task in tasks}
+        self._last = None
+        self._display.start(done_steps, total_steps)
+
+    def step(
+        self,
+        task: str,
+        loss: float,
+        sentences: int,
+        tokens: int,
+        *,
+        steps: int = 1,
+        shared: bool = False,
+    ) -> None:
+        """Count a training step of a task.
+
+        Args:
+            task: its name.
+            loss: the step's mean loss.
+            sentences: sentences in the step.
+            tokens: tokens in the step, without padding.
+            steps: 0 for each further task that the same optimiser step trained.
+            shared: whether the sentences are those of the task before.
+        """
+        pace = self._paces.setdefault(task, _TaskPace())
+        pace.add_loss(loss)
+        if steps:
+            now = self._clock()
+            # The first step after a pause is not timed: its time is partly that of the pause.
+            self._step_seconds = 0.0 if self._last is None else now - self._last
+            self._last = now
+            self._done += steps
+            if self._step_seconds:
+                self._timed_steps += steps
+                self._seconds += self._step_seconds
+                self._epoch_seconds += self._step_seconds
+        if self._step_seconds:
+            self._epoch_sentences += 0 if shared else sentences
+            pace.add_time(self._step_seconds, sentences, tokens)
+        self._display.update(self._done)
+
+    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Show the table of the epochs so far; the last entry is the epoch that just ended.
+
+        Entries are as `epoch_table` wants them; where they say at which optimiser step the epoch
+        ended (`step`), the bar follows.
+        """
+        entry = history[-1]
+        self._done = entry.get("step", self._done)
+        if self._epoch_seconds:
+            self._speeds[entry["epoch"]] = self._epoch_sentences / self._epoch_seconds
+        self._epoch_sentences, self._epoch_seconds = 0, 0.0
+        with self._display.hidden():
+            table = epoch_table(history, self._main, self._speeds, last=_EPOCHS_SHOWN)
+            stream = self._results or sys.stdout
+            show([table], stream)
+            stream.flush()
+        self._last = None
+        self._display.update(self._done)
+
+    def message(self, text: str) -> None:
+        """Say something, above the bar."""
+        self._display.message(text)
+
+    def end(self) -> None:
+        """Take the display away. To call this twice does no harm."""
+        self._display.stop()
+
+    def _status(self) -> str:
+        parts = [f"{self._done:,}/{self._total:,} steps"]
+        if self._timed_steps:
+            left = max(self._total - self._done, 0) * self._seconds / self._timed_steps
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _details(self) -> list[tuple[str, ...]]:
+        return [(task, *pace.words()) for task, pace in list(self._paces.items())]

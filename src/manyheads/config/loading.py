@@ -1,0 +1,151 @@
+"""A configuration from a file, flags or Python values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import (
+    ValidationError,
+)
+
+from manyheads.config.messages import config_error, section_of
+from manyheads.config.options import (
+    NESTED,
+    UNFOLD,
+)
+from manyheads.config.run import ALIASES, Config, standard_tasks
+from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml
+from manyheads.errors import ConfigError, shorten
+
+INPUT_PATHS = ("train_file", "valid_file", "texts", "init_from")
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a configuration file and lay `overrides` over it.
+
+    Args:
+        path: a YAML file, or None for the defaults alone. Input paths in it are relative to it.
+        overrides: values by field name, alias or dotted key (`tasks.ner.decoder`), hyphens and
+            underscores alike. Text is read as YAML. Paths among them are relative to the working
+            directory.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is not allowed.
+    """
+    document = YamlDocument({}, {}, None) if path is None else read_yaml(Path(path))
+    values = _canonical(document.values, document)
+    if path is not None:
+        _resolve_inputs(values, Path(path).parent)
+    # Keys of one task come last: they refine the tasks that the other keys make.
+    for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
+        parts = _key_path(key)
+        _set(values, parts, _parse(parts, value) if isinstance(value, str) else value)
+        document = document.without(parts)
+    return make_config(values, document)
+
+
+def make_config(values: Mapping[str, Any], document: YamlDocument | None = None) -> Config:
+    """Validate plain values.
+
+    Raises:
+        ConfigError: naming the key, its value, what is allowed and the nearest known key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, document) from None
+
+
+def _canonical(values: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        name = _field_name(key)
+        if name in result:
+            raise ConfigError(
+                f"`{key}` sets {name} a second time",
+                where=document.where((key,)),
+                fix="Keep one of the two.",
+            )
+        result[name] = value
+    return result
+
+
+def _field_name(key: str) -> str:
+    name = key.replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
+    """Make the input paths of a file, in place, relative to the file's folder."""
+    holders = [values]
+    if isinstance(values.get("tasks"), dict):
+        values["tasks"] = {
+            name: dict(task) if isinstance(task, dict) else task
+            for name, task in values["tasks"].items()
+        }
+        holders += [task for task in values["tasks"].values() if isinstance(task, dict)]
+    for name in NESTED:
+        if isinstance(values.get(name), dict):
+            values[name] = dict(values[name])
+            holders.append(values[name])
+    for holder in holders:
+        for key in INPUT_PATHS:
+            path = holder.get(key)
+            if isinstance(path, str) and not path.startswith("datasets:"):
+                holder[key] = _from(folder, path)
+    model = values.get("model_name")
+    if isinstance(model, str) and model.startswith(("./", "../", "~")):
+        values["model_name"] = _from(folder, model)
+
+
+def _from(folder: Path, path: str) -> str:
+    # os.path leaves the name of an unknown user alone, where Path raises.
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111
+
+
+def _key_path(key: str) -> tuple[str, ...]:
+    """Split a dotted key. A task's name keeps its hyphens; the names of fields do not."""
+    first, *rest = key.split(".")
+    name = _field_name(first)
+    if rest and not (name == "tasks" and len(rest) <= 2) and not (name in NESTED and len(rest) < 2):
+        nested = " or ".join(f"{field}.FIELD" for field in ("tasks.NAME", *NESTED))
+        raise ConfigError(f"there is no key `{key}`", expected=f"the name of a field, or {nested}")
+    if len(rest) > 1 or name in NESTED:
+        rest[-1:] = [part.replace("-", "_") for part in rest[-1:]]
+    return (name, *rest)
+
+
+def _parse(parts: tuple[str, ...], text: str) -> Any:
+    """Read an override given as text: as YAML where the field holds a list or a mapping."""
+    info = section_of(parts).model_fields.get(parts[-1])
+    if info is None or "tuple" in str(info.annotation) or "dict" in str(info.annotation):
+        return parse_scalar(text)
+    # Kept as text, so that a folder may be called 2024; numbers are read by their fields.
+    optional = type(None) in get_args(info.annotation)
+    return None if optional and text in ("", "~", "null") else text
+
+
+def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
+    if parts == ("tasks",) and not isinstance(value, dict):
+        raise ConfigError(
+            f"`tasks` is {shorten(value)}",
+            expected="a mapping",
+            fix="Set one field of one task: tasks.NAME.FIELD=VALUE.",
+        )
+    if len(parts) == 3 and not values.get("tasks"):
+        values["tasks"] = standard_tasks(
+            values.pop("num_classes", None), values.pop("num_ner_labels", None)
+        )
+    holder = values
+    for part in parts[:-1]:
+        inner = holder.get(part)
+        if part in NESTED:
+            inner = UNFOLD[part](inner)
+        holder[part] = dict(inner) if isinstance(inner, dict) else {}
+        holder = holder[part]
+    holder[parts[-1]] = value

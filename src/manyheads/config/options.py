@@ -1,0 +1,108 @@
+"""Sections of the configuration with keys of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from manyheads.config.fields import Float, Int, Strict
+from manyheads.config.yaml import parse_scalar
+
+
+class KeepEmbeddings(Strict):
+    """How the sentence embedding of a tuned encoder is held near the one it began with."""
+
+    weight: Float = Field(default=1.0, gt=0)
+    """The factor on the loss that holds the embedding."""
+    texts: str | None = None
+    """Unlabelled sentences on which it is held too: plain lines (.txt), or records of any format
+    whose labels are not looked at. Default: the training sentences alone."""
+    batch_size: Int | None = Field(default=None, ge=1)
+    """Unlabelled sentences a step. Default: the common `batch_size`."""
+
+
+class Lora(Strict):
+    """Low-rank adapters of the encoder, which learn in place of its weights."""
+
+    rank: Int = Field(default=8, ge=1)
+    """How many directions of its inputs each adapter reads, and so its size."""
+    alpha: Float | None = Field(default=None, gt=0)
+    """What an adapter adds is multiplied by `alpha` over `rank`. Default: twice the rank."""
+    dropout: Float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs dropped in training."""
+    targets: Literal["attention", "all"] = "attention"
+    """Which layers have an adapter: those of query and value (where one layer makes query, key
+    and value, as in ModernBERT, that one), or every linear layer of the encoder's layers."""
+
+
+def _bare_number(key: str, value: object) -> object:
+    """Read a bare number as one key of a nested field; nothing else need be said."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {key: value}
+    if isinstance(value, str):
+        parsed = parse_scalar(value)
+        return value if isinstance(parsed, str) else _bare_number(key, parsed)
+    return value
+
+
+class Balancing(Strict):
+    """How the tasks' losses weigh against each other."""
+
+    method: Literal["static", "uncertainty", "dwa", "gradnorm", "pcgrad", "cagrad"] = "static"
+    """Each task's `weight` alone (static); weights that are learned (uncertainty), that follow the
+    losses (dwa) or the sizes of the encoder's gradients (gradnorm); or gradients of the encoder
+    that are combined so that none works against another (pcgrad, cagrad)."""
+    temperature: Float | None = Field(default=None, gt=0)
+    """dwa: the larger, the more alike the weights are. Default: 2."""
+    alpha: Float | None = Field(default=None, ge=0)
+    """gradnorm: how strongly a task that learns slowly is helped; 0 makes all gradients the same
+    size. Default: 1.5."""
+    learning_rate: Float | None = Field(default=None, gt=0)
+    """gradnorm: how fast the weights change. Default: 0.025."""
+    c: Float | None = Field(default=None, ge=0, lt=1)
+    """cagrad: how far the encoder's step may be from the tasks' mean, as a share of its length; 0
+    is the mean itself. Default: 0.4."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_method(self) -> Balancing:
+        for option, method in (
+            ("temperature", "dwa"), ("alpha", "gradnorm"), ("learning_rate", "gradnorm"),
+            ("c", "cagrad"),
+        ):  # fmt: skip
+            value = getattr(self, option)
+            if value is not None and self.method != method:
+                raise ValueError(
+                    f"`{option}` is {value:g}, but `method` is {self.method!r}; it is for {method}"
+                )
+        return self
+
+
+COMPARING = ("gradnorm", "pcgrad", "cagrad")
+"""The methods that compare the tasks' gradients of the encoder within a step."""
+
+
+def unfold_balancing(value: object) -> object:
+    """Read a bare name as the method."""
+    if isinstance(value, str):
+        parsed = parse_scalar(value)
+        return parsed if isinstance(parsed, dict) else {"method": value}
+    return value
+
+
+NESTED: Mapping[str, type[Strict]] = {
+    "keep_embeddings": KeepEmbeddings, "lora": Lora, "balancing": Balancing,
+}  # fmt: skip
+"""Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
+
+
+UNFOLD: Mapping[str, Callable[[object], object]] = {
+    "keep_embeddings": partial(_bare_number, "weight"),
+    "lora": partial(_bare_number, "rank"),
+    "balancing": unfold_balancing,
+}

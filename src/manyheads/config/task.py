@@ -1,0 +1,140 @@
+"""One task's section of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from manyheads.config.fields import Float, Int, Strict, default_of
+from manyheads.errors import shorten
+
+TaskKind = Literal["classification", "multilabel", "tagging", "similarity"]
+
+
+# Where a task looks for its labels in a record when its `field` is not set.
+DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("label",),
+    "multilabel": ("labels",),
+    "tagging": ("ner", "entities"),
+    "similarity": ("score",),
+}
+
+
+class TaskConfig(Strict):
+    """One task: what its labels are, where they stand, and the head that learns them."""
+
+    kind: TaskKind
+    """What the head answers: one class a sentence (classification), any number of classes
+    (multilabel), or a tag a token (tagging). `similarity` has no head: scored pairs of sentences
+    train the sentence embedding itself."""
+    field: str | None = None
+    """The records' field that holds the labels. Default: `label` for classification, `labels`
+    for multilabel, `ner` or `entities` for tagging, `score` for similarity."""
+    labels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The label names in order; for tagging, the tags or just the entity types. Default: those
+    found in the training data, sorted."""
+    num_labels: Int | None = Field(default=None, ge=2)
+    """How many labels there are: an upper bound for names, the range of indices."""
+    train_file: str | None = None
+    """Training records of this task alone. Default: the common `train_file`."""
+    valid_file: str | None = None
+    """Validation records of this task alone. Default: the common `valid_file`."""
+    weight: Float = Field(default=1.0, ge=0)
+    """The factor on this task's loss."""
+    batch_size: Int | None = Field(default=None, ge=1)
+    """Sentences a batch for this task. Default: the common `batch_size`."""
+    ratio: Float | None = Field(default=None, gt=0)
+    """With `schedule: ratios`, this task's share of the steps, in any unit. Default: 1."""
+    max_records: Int | None = Field(default=None, ge=1)
+    """Records of this task that an epoch sees at most; the next epoch goes on with others.
+    Default: all."""
+    decoder: Literal["linear", "crf"] = "linear"
+    """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
+    neck: Literal["none", "bilstm", "transformer"] = "none"
+    """Tagging: a small network of the head's own below its classifier."""
+    neck_size: Int = Field(default=128, ge=1)
+    """Units of the neck (for a BiLSTM, in each direction)."""
+    neck_layers: Int = Field(default=1, ge=1, le=8)
+    """Layers of the neck."""
+    dropout: Float = Field(default=0.1, ge=0, lt=1)
+    """Share of the head's inputs dropped in training."""
+    reads: Literal["last", "mix"] = "last"
+    """What the head reads: the encoder's last layer, or a learned mix of all its layers."""
+    pooling: tuple[Literal["sentence", "cls", "mean", "max", "attention"], ...] = Field(
+        default=("sentence",), min_length=1
+    )
+    """Sentence heads: the vectors joined to describe the sentence; `sentence` is the encoder's
+    own embedding before normalisation."""
+    hidden: Int | None = Field(default=None, ge=1)
+    """Sentence heads: units of a hidden layer. Default: none."""
+    label_smoothing: Float = Field(default=0.0, ge=0, lt=1)
+    """Classification: the share of the target spread over all classes."""
+    threshold: Float = Field(default=0.5, gt=0, lt=1)
+    """Multilabel: the probability from which a label counts as predicted."""
+    score_range: tuple[Float, Float] = (0.0, 1.0)
+    """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
+    [0, 5]."""
+    frozen: bool = False
+    """Whether the head, which has to come from `init_from`, stays as it is, to the bit. What is
+    labelled for it still tunes the encoder, where that is tuned. Its dropout is off."""
+    carried: bool = False
+    """Said by a trained model of a task that it took over from its `init_from` as it was, because
+    the configuration did not name it. Not for training: leave such a task out of `tasks`."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a record in which this task's labels may stand, in order of preference."""
+        return (self.field,) if self.field else DEFAULT_FIELDS[self.kind]
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        seen: set[str] = set()
+        for label in labels or ():
+            if not label.strip() or label in seen:
+                raise ValueError(
+                    f"`labels` has {shorten(label)} {'twice' if label in seen else 'as an entry'}"
+                )
+            seen.add(label)
+        return labels
+
+    @model_validator(mode="after")
+    def _labels_fit_their_number(self) -> TaskConfig:
+        count = len(self.labels or ())
+        if self.kind != "tagging" and self.num_labels is not None and count > self.num_labels:
+            raise ValueError(f"there are {count} `labels`, but `num_labels` is {self.num_labels}")
+        return self
+
+    @model_validator(mode="after")
+    def _score_range_ascends(self) -> TaskConfig:
+        if not self.score_range[0] < self.score_range[1]:
+            raise ValueError(
+                f"`score_range` is {list(self.score_range)}, not a lower and a higher score"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> TaskConfig:
+        headed = ("classification", "multilabel", "tagging")
+        for options, kinds in (
+            (("labels", "num_labels", "reads", "dropout", "frozen"), headed),
+            (("score_range",), ("similarity",)),
+            (("decoder", "neck", "neck_size", "neck_layers"), ("tagging",)),
+            (("pooling", "hidden"), ("classification", "multilabel")),
+            (("label_smoothing",), ("classification",)),
+            (("threshold",), ("multilabel",)),
+        ):
+            for option in options:
+                default = default_of(type(self), option)
+                if self.kind not in kinds and getattr(self, option) != default:
+                    raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
+        for option in ("neck_size", "neck_layers"):
+            if self.neck == "none" and getattr(self, option) != default_of(type(self), option):
+                raise ValueError(f"`{option}` needs a `neck`")
+        return self

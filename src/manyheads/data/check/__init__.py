@@ -1,0 +1,42 @@
+"""The data check: what is wrong with data, before anyone trains on it.
+
+These are errors, because training would fail, learn something wrong, or be measured wrongly:
+
+- a file that cannot be read to its end, and every record that cannot be read;
+- labels that contradict each other or the configuration, and a task without a single label;
+- the same text with different labels, and a text in two files that both label it;
+- an entity that ends inside a word, or has no word: the model sees words;
+- an entity or labelled token that truncation cuts off;
+- an entity that begins with `I-` in a file where others begin with `B-`. A file in which none
+  does is IOB1, and only a note says so.
+
+These are warnings: a text that occurs twice with the same labels, records without any label,
+white space at the border of an entity, records that truncation shortens without losing a label,
+labels that only a later file has, labels that differ only in case or white space, and a task
+with one class only.
+"""
+
+from __future__ import annotations
+
+from manyheads.data.check.checking import DEFAULT_TASKS, check_data
+from manyheads.data.check.report import (
+    DataReport,
+    FileSummary,
+    Finding,
+    Kind,
+    Lengths,
+    Severity,
+    TaskSummary,
+)
+
+__all__ = [
+    "DEFAULT_TASKS",
+    "DataReport",
+    "FileSummary",
+    "Finding",
+    "Kind",
+    "Lengths",
+    "Severity",
+    "TaskSummary",
+    "check_data",
+]

@@ -1,0 +1,294 @@
+"""One file of a data check: every record by itself.
+
+Axes: B the records of a chunk, W all their words.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from manyheads.config import TaskConfig
+from manyheads.data.check.report import Findings, Kind
+from manyheads.data.check.tag_starts import TagStarts
+from manyheads.data.readers import Row, read_rows
+from manyheads.data.records import LabelCollector, Record, RecordParser, label_names
+from manyheads.data.records.label_readers import index_order
+from manyheads.data.records.label_values import labelled_field
+from manyheads.errors import DataError, listing, shorten
+from manyheads.tasks import LabelSet, Pair, Span
+from manyheads.text import Encoding, Positions, TextTokenizer, code_points, truncate, word_borders
+
+# What is looked at at once: bounds the memory that very long texts need.
+_CHUNK_RECORDS = 512
+_CHUNK_CHARACTERS = 2**20
+
+
+@dataclass
+class TaskCounts:
+    """What a file says about one task, so far."""
+
+    labelled: int = 0
+    with_label: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+
+
+class FileCheck:
+    """Checks one file's records and counts what is in them.
+
+    Args:
+        path: the file, opened at once.
+        tasks: the tasks it has labels for.
+        tokenizer: the encoder's; without one, words are counted but no sub-tokens.
+        max_length: sub-tokens that training reads.
+        findings: takes what is found.
+        places: how many places of a finding are remembered.
+
+    Raises:
+        DataError: the file is missing, empty, or of no known format.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tasks: Mapping[str, TaskConfig],
+        tokenizer: TextTokenizer | None,
+        max_length: int,
+        findings: Findings,
+        places: int,
+    ) -> None:
+        self.path, self.tasks = path, tasks
+        self.counts = {name: TaskCounts() for name in tasks}
+        self.words, self.tokens = array("q"), array("q")
+        self.complete = True
+        self.truncated = self.words_lost = self.labels_lost = 0
+        self.duplicates = self.leaks = 0
+        self.has_tokenizer = tokenizer is not None
+        self.unit = "line"
+        self._tokenizer, self._max_length, self._findings = tokenizer, max_length, findings
+        self._starts = {
+            name: TagStarts(places) for name, task in tasks.items() if task.kind == "tagging"
+        }
+        self._orders = {name: index_order(tasks[name], None) for name in self._starts}
+        self._parse = _lenient_parser(tasks)
+        self._input = read_rows(path, on_error=self._broken_record)
+
+    def records(self, collectors: Mapping[str, LabelCollector]) -> Iterator[tuple[Row, Record]]:
+        """Yield the sound records, checked.
+
+        Args:
+            collectors: take the labels, by task.
+        """
+        chunk: list[Record] = []
+        characters = 0
+        for row in self._rows():
+            try:
+                record = self._parse(row)
+                for name in self.tasks:
+                    collectors[name].add(row, record.text, record.tokens)
+            except DataError as error:
+                self._broken_record(error)
+                continue
+            self.unit = row.unit
+            self._count_labels(record)
+            self._watch_tags(row, record.where)
+            chunk.append(record)
+            characters += len(record.text)
+            if len(chunk) == _CHUNK_RECORDS or characters > _CHUNK_CHARACTERS:
+                self._check_words(chunk)
+                chunk, characters = [], 0
+            yield row, record
+        if chunk:
+            self._check_words(chunk)
+        self._judge_tags()
+
+    def _rows(self) -> Iterator[Row]:
+        try:
+            yield from self._input
+        except DataError as error:
+            self.complete = False
+            self._add_error(Kind.BROKEN_FILE, error)
+
+    def _broken_record(self, error: DataError) -> None:
+        self._add_error(Kind.BROKEN_RECORD, error)
+
+    def _add_error(self, kind: Kind, error: DataError) -> None:
+        message = f"{error.found}; expected {error.expected}" if error.expected else error.found
+        self._findings.add(self.path, kind, error.where, message, error.fix)
+
+    def _add(self, kind: Kind, where: str, message: str, fix: str) -> None:
+        self._findings.add(self.path, kind, where, message, fix)
+
+    def _count_labels(self, record: Record) -> None:
+        for name, label in record.labels.items():
+            names = label_names(label)
+            counts = self.counts[name]
+            counts.labelled += 1
+            counts.with_label += bool(names) or isinstance(label, Pair)
+            counts.labels.update(names)
+        if self.tasks and not record.labels:
+            fields = [field for task in self.tasks.values() for field in task.fields]
+            self._add(
+                Kind.UNLABELLED, record.where, "the record has no label for any task",
+                f"Fill one of {listing(fields)}, or remove the record.",
+            )  # fmt: skip
+
+    def _watch_tags(self, row: Row, where: str) -> None:
+        for name, starts in self._starts.items():
+            field = labelled_field(row, self.tasks[name])
+            value = None if field is None else row.fields[field]
+            tags: list[Any] = value.split() if isinstance(value, str) else value or []
+            if not tags or isinstance(tags[0], dict):
+                continue
+            if isinstance(tags[0], int):
+                tags = [self._orders[name][index] for index in tags]
+            starts.add(tags, where)
+
+    def _judge_tags(self) -> None:
+        for name, starts in self._starts.items():
+            if starts.scheme != "BIO":
+                self._add(
+                    Kind.SCHEME, self.path,
+                    f"the tags of the task {name!r} are {starts.scheme}; they are read as BIO", "",
+                )  # fmt: skip
+            if starts.inside_count and starts.scheme != "IOB1":
+                for where, tag in starts.inside:
+                    self._add(
+                        Kind.INSIDE_START, where, f"{tag} begins an entity",
+                        "Write B- for the first tag of an entity; it is read as one.",
+                    )  # fmt: skip
+                rest = starts.inside_count - len(starts.inside)
+                self._findings.add_unlisted(self.path, Kind.INSIDE_START, rest)
+
+    def _check_words(self, records: Sequence[Record]) -> None:
+        """Hold a chunk's entities against the words that the model will see."""
+        texts = [record.text for record in records]
+        sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+        text_starts = np.cumsum(sizes + 1) - (sizes + 1)
+        if self._tokenizer is None:
+            starts, ends = word_borders(code_points("\n".join(texts)))
+        else:
+            encodings = self._tokenizer.encode_batch(texts)
+            counts = [len(encoding.word_spans) for encoding in encodings]
+            words = np.concatenate([encoding.word_spans for encoding in encodings])
+            starts, ends = (words + np.repeat(text_starts, counts)[:, None]).T
+            self.tokens.extend(len(encoding.ids) for encoding in encodings)
+            for record, encoding in zip(records, encodings, strict=True):
+                self._check_length(record, encoding)
+        borders = np.append(np.searchsorted(starts, text_starts), len(starts))
+        self.words.extend(np.diff(borders).tolist())
+        self._check_spans(records, text_starts, starts, ends)
+
+    def _check_spans(
+        self, records: Sequence[Record], text_starts: Positions, starts: Positions, ends: Positions
+    ) -> None:
+        """Look for entities without a word and for borders inside one.
+
+        Args:
+            records: the records.
+            text_starts: [B] where the texts begin, laid end to end.
+            starts: [W] where the words begin there.
+            ends: [W] where they end.
+        """
+        spans = [(i, *item) for i, record in enumerate(records) for item in _spans(record)]
+        if not spans:
+            return
+        bases = text_starts[[i for i, _, _ in spans]]
+        begins = bases + np.array([span.start for _, _, span in spans])
+        stops = bases + np.array([span.end for _, _, span in spans])
+        # The words at the borders: the first that ends behind each.
+        firsts, lasts = ends.searchsorted(begins, "right"), ends.searchsorted(stops, "right")
+        starts = np.append(starts, np.iinfo(np.int64).max)
+        has_word = starts[firsts] < stops
+        cuts_first = has_word & (starts[firsts] < begins)
+        cuts_last = has_word & (starts[lasts] < stops) & ~(cuts_first & (firsts == lasts))
+        for number, (i, task, span) in enumerate(spans):
+            record = records[i]
+            covered = record.text[span.start : span.end]
+            if covered != covered.strip():
+                self._add(
+                    Kind.WHITE_SPACE, record.where,
+                    f"{_entity(task, span, record.text)} begins or ends with white space",
+                    "Move its border to the word's.",
+                )  # fmt: skip
+            if not has_word[number]:
+                self._add(
+                    Kind.NO_WORD, record.where,
+                    f"{_entity(task, span, record.text)} has no word that the model sees",
+                    "Remove it: there are only characters in it that make no token.",
+                )  # fmt: skip
+            for cuts, words in ((cuts_first, firsts), (cuts_last, lasts)):
+                if cuts[number]:
+                    word = words[number]
+                    start, end = starts[word] - bases[number], ends[word] - bases[number]
+                    self._add(
+                        Kind.CUT_WORD, record.where,
+                        f"{_entity(task, span, record.text)} cuts the word "
+                        f"{shorten(record.text[start:end], 40)}",
+                        f"Move its border to the word's, {start} or {end}: the model labels "
+                        "whole words.",
+                    )  # fmt: skip
+
+    def _check_length(self, record: Record, encoding: Encoding) -> None:
+        kept, words_lost = truncate(encoding, self._max_length)
+        length = len(encoding.ids)
+        if len(kept.ids) == length:
+            return
+        self.truncated += 1
+        self.words_lost += words_lost
+        lost: list[Span] = []
+        if words_lost:
+            border = int(encoding.word_spans[len(kept.word_spans), 0])
+            lost = [span for _, span in _spans(record) if span.end > border]
+        self.labels_lost += len(lost)
+        message = f"{length} sub-tokens, of which training reads {self._max_length}"
+        fix = f"Set `max_length` to {length} or more, or split the record."
+        if lost:
+            names = listing((_describe(span, record.text) for span in lost), 3)
+            self._add(Kind.LOST_LABEL, record.where, f"{message}: it loses {names}", fix)
+        else:
+            self._add(
+                Kind.TRUNCATED, record.where,
+                f"{message}: it loses {words_lost} words, and no tag or entity", fix,
+            )  # fmt: skip
+
+
+def _lenient_parser(tasks: Mapping[str, TaskConfig]) -> RecordParser:
+    """Make a parser that gives names to indices where it can, and keeps names that are unknown.
+
+    The labels of all records together are judged later, each wrong one once.
+    """
+    known = {
+        name: LabelSet(task.labels)
+        for name, task in tasks.items()
+        if task.labels is not None and task.kind != "tagging"
+    }
+    open_tasks = {
+        name: task.model_copy(update={"labels": None}) if name in known else task
+        for name, task in tasks.items()
+    }
+    return RecordParser(open_tasks, known, allow_unseen=True)
+
+
+def _spans(record: Record) -> list[tuple[str, Span]]:
+    return [
+        (task, item)
+        for task, label in record.labels.items()
+        if isinstance(label, tuple)
+        for item in label
+        if isinstance(item, Span)
+    ]
+
+
+def _entity(task: str, span: Span, text: str) -> str:
+    return f"the {task!r} entity {_describe(span, text)}"
+
+
+def _describe(span: Span, text: str) -> str:
+    words = shorten(text[span.start : span.end], 40)
+    return f"{words} ({shorten(span.label, 40)[1:-1]}, {span.start} to {span.end})"

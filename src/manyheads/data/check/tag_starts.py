@@ -1,0 +1,48 @@
+"""Tags that begin an entity with `I-`: a slip under BIO, the rule under IOB1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from manyheads.tasks import OUTSIDE, is_prefixed
+
+
+@dataclass(slots=True)
+class TagStarts:
+    """Watches the tags of one task in one file, to tell its scheme at the end."""
+
+    limit: int
+    """How many places are remembered."""
+    inside: list[tuple[str, str]] = field(default_factory=list)
+    """Places and tags of the first entities that begin with `I-`, `E-` or `L-`."""
+    inside_count: int = 0
+    begin_count: int = 0
+    """Entities that begin with `B-` (or `S-`, `U-`) where IOB1 would have no need of it."""
+    prefixes: set[str] = field(default_factory=set)
+
+    def add(self, tags: Sequence[str], where: str) -> None:
+        """Take note of one sentence's tags."""
+        kind, ended = "", True
+        for i, tag in enumerate(tags):
+            if tag == OUTSIDE or not is_prefixed(tag):
+                kind, ended = "", True
+                continue
+            prefix, name = tag[0], tag[2:]
+            self.prefixes.add(prefix)
+            if prefix in "IEL" and (ended or name != kind):
+                self.inside_count += 1
+                if len(self.inside) < self.limit:
+                    self.inside.append((where, f"tag {i}, {tag},"))
+            elif prefix in "BSU" and name != kind:
+                self.begin_count += 1
+            kind, ended = name, prefix in "ESLU"
+
+    @property
+    def scheme(self) -> str:
+        """The scheme by name; `BIO` where nothing else shows."""
+        if self.prefixes & set("ES"):
+            return "IOBES"
+        if self.prefixes & set("LU"):
+            return "BILOU"
+        return "IOB1" if self.inside_count and not self.begin_count else "BIO"

@@ -1,0 +1,190 @@
+"""A JSON list of objects, decoded one by one over a sliding window of the file."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from manyheads.data.readers.json_values import DECODER, broken, expect_object
+from manyheads.data.readers.row import Row, Source
+from manyheads.data.readers.text_lines import not_utf8, nul_byte, opened
+from manyheads.errors import DataError, at
+
+_CHUNK = 2**18
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+# The longest stretch of a valid file whose absence at the end of the window is reported before
+# the end: "-Infinity", or a pair of \uXXXX escapes.
+_LONGEST_CUT = 16
+
+
+def read_json_list(source: Source) -> Iterator[Row]:
+    """Yield the objects of a JSON list, in memory bounded by the largest record.
+
+    A value that is not an object can be gone past; broken JSON ends the reading, as nobody
+    knows where the next record would begin.
+    """
+    with opened(source.path, source.name) as file:
+        window = _Window(file, source)
+        if window.next_character() != "[":
+            raise window.error("the file does not begin with [", "a list of objects")
+        window.position += 1
+        if window.next_character() == "]":
+            window.position += 1
+        else:
+            yield from _records(window, source)
+        if window.next_character():
+            raise window.error("something follows the end of the list", "the end of the file")
+
+
+def _records(window: _Window, source: Source) -> Iterator[Row]:
+    number = 0
+    while True:
+        number += 1
+        window.record = number
+        window.next_character()
+        line = window.line
+        value = window.value()
+        row = Row(source.name, line, "line", value, number)
+        if type(value) is not dict:
+            try:
+                expect_object(value, row.where)
+            except DataError as error:
+                source.refuse(error)
+        else:
+            yield row
+        end = window.next_character()
+        if end not in (",", "]"):
+            found = "the file ends inside the list" if not end else f"{end!r} after a record"
+            raise window.error(found, "a comma, or ] at the end of the list")
+        window.position += 1
+        if end == "]":
+            return
+
+
+class _Window:
+    """The part of the file that is in memory, and where in the file it begins."""
+
+    def __init__(self, file: BinaryIO, source: Source) -> None:
+        self._file, self._source = file, source
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._bytes = 0
+        self._lines = 0
+        self._ended = False
+        self._text = ""
+        # Of the first character in the window; the line is that of `_counted`.
+        self._column = 1
+        self._line, self._counted = 1, 0
+        self.position = 0
+        self.record = 0
+
+    @property
+    def line(self) -> int:
+        """The line that `position` is on."""
+        self._line += self._text.count("\n", self._counted, self.position)
+        self._counted = self.position
+        return self._line
+
+    def next_character(self) -> str:
+        """Move to the next character that is not white space; empty at the end of the file."""
+        while True:
+            # The pattern matches everywhere, if only nothing.
+            self.position = _SPACE.match(self._text, self.position).end()  # type: ignore[union-attr]
+            if self.position < len(self._text):
+                return self._text[self.position]
+            if not self._read(_CHUNK):
+                return ""
+
+    def value(self) -> Any:
+        """Return the JSON value at `position` and move behind it.
+
+        Raises:
+            DataError: there is none, or it is larger than a record may be.
+        """
+        size = _CHUNK
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self.position)
+            except RecursionError as error:
+                raise broken(error, self._where(self.line)) from None
+            except json.JSONDecodeError as error:
+                if not self._is_cut(error) or not self._read(size):
+                    raise self._broken(error) from None
+            except ValueError as error:
+                raise broken(error, self._where(self.line)) from None
+            else:
+                # A number may go on behind the window; an object or list cannot.
+                if end < len(self._text) or type(value) in (dict, list, str):
+                    return self._accept(value, end)
+                if not self._read(size):
+                    return self._accept(value, end)
+            if len(self._text) - self.position > self._source.limit:
+                raise self._source.too_large(self.line)
+            # Decoding begins anew with each read: doubling keeps the work linear.
+            size *= 2
+
+    def _accept(self, value: Any, end: int) -> Any:
+        # A character has at most four bytes; only large records are worth counting exactly.
+        limit = self._source.limit
+        if 4 * (end - self.position) > limit:
+            size = len(self._text[self.position : end].encode())
+            if size > limit:
+                raise self._source.too_large(self.line)
+        self.position = end
+        return value
+
+    def error(self, found: str, expected: str) -> DataError:
+        """Make an error for what stands at `position`."""
+        column = self._column_of(self.position)
+        return DataError(
+            f"broken JSON at column {column}: {found}",
+            where=self._where(self.line),
+            expected=expected,
+        )
+
+    def _is_cut(self, error: json.JSONDecodeError) -> bool:
+        """Tell whether a failure may come from the end of the window alone."""
+        near_end = error.pos >= len(self._text) - _LONGEST_CUT
+        return near_end or error.msg.startswith("Unterminated string")
+
+    def _broken(self, error: json.JSONDecodeError) -> DataError:
+        start = error.doc.count("\n", self._counted, error.pos)
+        return broken(error, self._where(self._line + start), self._column_of(error.pos))
+
+    def _where(self, line: int) -> str:
+        place = at(self._source.name, line)
+        return f"{place} (record {self.record})" if self.record else place
+
+    def _column_of(self, position: int) -> int:
+        begin = self._text.rfind("\n", 0, position)
+        return self._column + position if begin < 0 else position - begin
+
+    def _read(self, size: int) -> bool:
+        """Drop what is behind `position` and append up to `size` bytes more of the file."""
+        if self._ended:
+            return False
+        data = self._file.read(size)
+        self._ended = not data
+        try:
+            text = self._decoder.decode(data, final=self._ended)
+        except UnicodeDecodeError as error:
+            line = 1 + self._lines + error.object.count(b"\n", 0, error.start)
+            offset = self._bytes + len(data) - len(error.object) + error.start
+            byte = error.object[error.start]
+            raise not_utf8(self._source.name, line, offset, byte) from None
+        # Nothing moves at the end of the file: an error's position stays what it is.
+        if not data:
+            return False
+        if "\0" in text:
+            line = 1 + self._lines + text.count("\n", 0, text.index("\0"))
+            raise nul_byte(self._source.name, line)
+        self._bytes += len(data)
+        self._lines += text.count("\n")
+        self._column = self._column_of(self.position)
+        self._line, self._counted = self.line, 0
+        self._text = self._text[self.position :] + text
+        self.position = 0
+        return True

@@ -1,0 +1,102 @@
+"""Lines of a text file in bounded memory: UTF-8 or an error that says where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from manyheads.data.readers.row import Source
+from manyheads.errors import DataError, at
+
+UTF8_BOM = b"\xef\xbb\xbf"
+
+Line = str | DataError
+"""A line without its line break, or why it cannot be read: as a value, so that a format can
+keep its place and go on after it."""
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    """Open a file for reading; a failure, now or during reading, is a `DataError`."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})",
+            where=name,
+            fix="Check the path and its permissions.",
+        ) from error
+
+
+def read_lines(source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 file, numbered from 1 by their order.
+
+    A line ends at LF or CR LF alone: the other line breaks of Unicode are characters of a text
+    like any other. A byte-order mark at the beginning of the file is not part of the first line.
+
+    Args:
+        source: the file.
+        keep_ends: leave line breaks where they are.
+    """
+    with opened(source.path, source.name) as file:
+        yield from lines_of(file, source, keep_ends=keep_ends)
+
+
+def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
+    """Yield the lines of an open stream, as `read_lines` does those of a file."""
+    offset = 0
+    for number, raw in enumerate(iter(partial(file.readline, source.limit + 1), b""), 1):
+        size = len(raw)
+        if size > source.limit:
+            size += _skip_line(file, source.limit) if raw[-1] != 10 else 0
+            yield source.too_large(number)
+        else:
+            if number == 1:
+                raw = raw.removeprefix(UTF8_BOM)
+            if not keep_ends:
+                raw = raw[: -2 if raw[-2:] == b"\r\n" else -1] if raw[-1:] == b"\n" else raw
+            yield _decode(raw, source.name, number, offset)
+        offset += size
+
+
+def _skip_line(file: BinaryIO, limit: int) -> int:
+    """Skip the rest of a line that is too long to hold; return how many bytes that were."""
+    skipped = 0
+    while rest := file.readline(limit):
+        skipped += len(rest)
+        if rest[-1] == 10:
+            break
+    return skipped
+
+
+def _decode(raw: bytes, name: str, line: int, offset: int) -> Line:
+    if b"\0" in raw:
+        return nul_byte(name, line)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(name, line, offset + error.start, raw[error.start])
+
+
+def not_utf8(name: str, line: int, offset: int, byte: int) -> DataError:
+    """Make the error for a byte that is not UTF-8."""
+    return DataError(
+        f"byte 0x{byte:02x} at offset {offset} of the file is not UTF-8",
+        where=at(name, line),
+        expected="text in UTF-8",
+        fix="Convert the file, for example with: iconv -f latin1 -t utf-8",
+    )
+
+
+def nul_byte(name: str, line: int) -> DataError:
+    """Make the error for a NUL byte, which no text has."""
+    return DataError(
+        "a NUL byte",
+        where=at(name, line),
+        expected="text in UTF-8",
+        fix="The file is binary, damaged, or in another encoding such as UTF-16.",
+    )

@@ -1,0 +1,281 @@
+"""Labels as records have them: names or indices, tags or spans, checked for their form alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from manyheads.config import TaskConfig
+from manyheads.data.readers import Row
+from manyheads.data.records.record import is_encodable, read_second_text
+from manyheads.errors import DataError, shorten
+from manyheads.tasks import OUTSIDE, Pair, Span, WordSpan
+
+MAX_LABEL_LENGTH = 256
+"""Characters of the longest label name: more is a text in the wrong place, or an attack."""
+
+NameOrIndex = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTags:
+    """A tag for each word."""
+
+    tags: Sequence[str]
+    words: tuple[WordSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedTags:
+    """The index of a tag for each word."""
+
+    tags: Sequence[int]
+    words: tuple[WordSpan, ...]
+
+
+RawTags = NamedTags | IndexedTags | tuple[Span, ...]
+"""What a record says of a tagging task."""
+
+
+def labelled_field(row: Row, task: TaskConfig) -> str | None:
+    """Return the field of a row that holds a task's label, or None where none does."""
+    for field in task.fields:
+        if row.fields.get(field) is not None:
+            return field
+    return None
+
+
+def read_class(value: Any, field: str, where: str) -> NameOrIndex:
+    """Read one class: a name, or an index.
+
+    JSON's `true` and `false` are the classes of these names. Whole numbers that a table keeps as
+    floats are indices.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    kind = type(value)
+    if kind is str:
+        return check_name(value, field, where)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is float and value.is_integer():
+        value, kind = int(value), int
+    if kind is int and value >= 0:
+        return int(value)
+    raise DataError(
+        f"`{field}` is {shorten(value)}",
+        where=where,
+        expected="the name of a class, or its index counted from 0",
+        fix="Leave the field out, or null, where nothing is known.",
+    )
+
+
+def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
+    """Read the classes that hold, as a list of names or indices; an empty one says none does.
+
+    Raises:
+        DataError: it is no list, or a class is in it twice.
+    """
+    if type(value) is not list:
+        raise DataError(
+            f"`{field}` is {shorten(value)}",
+            where=where,
+            expected="a list of the classes that hold",
+            fix="Write one class as a list too; CSV has no lists, JSON lines do.",
+        )
+    classes = tuple(read_class(item, f"{field}[{i}]", where) for i, item in enumerate(value))
+    if len(set(classes)) != len(classes):
+        twice = next(c for i, c in enumerate(classes) if c in classes[:i])
+        raise DataError(
+            f"`{field}` has the class {shorten(twice)} twice",
+            where=where,
+            expected="each class that holds once (names or indices, not a list of 0 and 1)",
+        )
+    return classes
+
+
+def read_tags(
+    value: Any,
+    field: str,
+    text: str,
+    tokens: tuple[WordSpan, ...] | None,
+    where: str,
+) -> RawTags:
+    """Read tags or spans, whichever the value is: a list of objects is spans, an empty one none.
+
+    Tags of a record that is a `text` are for its words between white space, if there are as many.
+
+    Raises:
+        DataError: it is neither, or does not fit the text.
+    """
+    if type(value) is str:
+        value = value.split()
+    if type(value) is not list:
+        raise _neither(value, field, where)
+    if (value and type(value[0]) is dict) or (not value and field != "ner"):
+        return read_spans(value, field, text, where)
+    words = tokens if tokens is not None else _words_between_spaces(text)
+    if len(value) != len(words):
+        raise _unequal(len(value), len(words), field, tokens is not None, where)
+    kinds = set(map(type, value))
+    if kinds == {str}:
+        for tag in set(value):
+            check_name(tag, field, where)
+        return NamedTags(value, words)
+    if kinds == {int} and min(value) >= 0:
+        return IndexedTags(value, words)
+    i, odd = next(
+        (i, v) for i, v in enumerate(value) if type(v) is not type(value[0]) or not _is_tag(v)
+    )
+    raise DataError(
+        f"`{field}[{i}]` is {shorten(odd)}",
+        where=where,
+        expected="tags such as B-PER and O, or all of them indices counted from 0",
+    )
+
+
+def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple[Span, ...]:
+    """Read entities: objects with `start`, `end` (characters, exclusive) and `label`, in any order.
+
+    Raises:
+        DataError: one lies outside the text, covers nothing, overlaps another, or says of itself
+            a `text` that is not there.
+    """
+    spans = sorted(_span(item, f"{field}[{i}]", text, where) for i, item in enumerate(value))
+    for one, other in pairwise(spans):
+        if other.start < one.end:
+            raise DataError(
+                f"`{field}` has overlapping entities, {_describe(one, text)} and "
+                f"{_describe(other, text)}",
+                where=where,
+                expected="entities apart from each other",
+                fix="Keep one of the two.",
+            )
+    return tuple(spans)
+
+
+def read_pair(row: Row, field: str, score_range: tuple[float, float]) -> Pair:
+    """Read the second sentence of a pair and its score, a number or a number in a table's cell.
+
+    Raises:
+        DataError: the score is not a number in the range, or there is no second sentence.
+    """
+    value = row.fields[field]
+    try:
+        # What is no number, and JSON's truth values, become the one that no range holds.
+        score = math.nan if type(value) is bool else float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    low, high = score_range
+    if not low <= score <= high:
+        raise DataError(
+            f"`{field}` is {shorten(value)}",
+            where=row.where,
+            expected=f"a number from {low:g} to {high:g}, the task's `score_range`",
+            fix="Correct the score, or state the range that the scores have.",
+        )
+    return Pair(read_second_text(row), score)
+
+
+def check_name(name: str, field: str, where: str) -> str:
+    """Return a label's name if it can be one.
+
+    Raises:
+        DataError: it is blank, longer than a name, or not Unicode.
+    """
+    if len(name) > MAX_LABEL_LENGTH:
+        raise DataError(
+            f"`{field}` is a label of {len(name):,} characters: {shorten(name, 40)}",
+            where=where,
+            expected=f"at most {MAX_LABEL_LENGTH}",
+            fix="Is it the field of the text?",
+        )
+    if not name or name.isspace():
+        raise DataError(
+            f"`{field}` is a blank label",
+            where=where,
+            expected="a name",
+            fix="Leave the field out, or null, where nothing is known.",
+        )
+    if not name.isascii() and not is_encodable(name):
+        raise DataError(
+            f"`{field}` is {shorten(name)}, with half a character (an unpaired surrogate)",
+            where=where,
+            expected="whole Unicode characters",
+        )
+    return name
+
+
+def _span(item: Any, field: str, text: str, where: str) -> Span:
+    if type(item) is not dict or not item.keys() >= {"start", "end", "label"}:
+        raise DataError(
+            f"`{field}` is {shorten(item)}",
+            where=where,
+            expected='an object such as {"start": 0, "end": 4, "label": "PER"}',
+        )
+    start, end, label = item["start"], item["end"], item["label"]
+    if type(label) is not str or label == OUTSIDE:
+        raise DataError(
+            f"`{field}.label` is {shorten(label)}",
+            where=where,
+            expected="the name of an entity type",
+        )
+    check_name(label, f"{field}.label", where)
+    if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
+        raise DataError(
+            f"`{field}` goes from {shorten(start)} to {shorten(end)}",
+            where=where,
+            expected=f"0 <= start < end <= {len(text)}, the characters of the text",
+            fix="Offsets count characters, not bytes; `end` is behind the last one.",
+        )
+    covered = text[start:end]
+    if covered.isspace():
+        raise DataError(f"`{field}` covers only white space", where=where, expected="words")
+    if item.get("text", covered) != covered:
+        raise DataError(
+            f"`{field}` covers {shorten(covered)} but says {shorten(item['text'])}",
+            where=where,
+            expected="the text between `start` and `end`",
+            fix="Offsets count characters (Unicode code points), not bytes or UTF-16 units.",
+        )
+    return Span(start, end, label)
+
+
+def _describe(span: Span, text: str) -> str:
+    return f"{shorten(text[span.start : span.end], 40)} ({span.label}, {span.start} to {span.end})"
+
+
+def _words_between_spaces(text: str) -> tuple[WordSpan, ...]:
+    spans = []
+    start = 0
+    for word in text.split():
+        start = text.index(word, start)
+        spans.append((start, start + len(word)))
+        start += len(word)
+    return tuple(spans)
+
+
+def _is_tag(value: Any) -> bool:
+    return type(value) is str or (type(value) is int and value >= 0)
+
+
+def _neither(value: Any, field: str, where: str) -> DataError:
+    return DataError(
+        f"`{field}` is {shorten(value)}",
+        where=where,
+        expected="a list of tags, one a token, or a list of entities with start, end and label",
+    )
+
+
+def _unequal(tags: int, words: int, field: str, has_tokens: bool, where: str) -> DataError:
+    what = "tokens" if has_tokens else "words between white space"
+    return DataError(
+        f"`{field}` has {tags} tags for {words} {what}",
+        where=where,
+        expected="one tag a token",
+        fix="Correct the tags." if has_tokens else "Give the sentence as `tokens`.",
+    )

@@ -1,0 +1,212 @@
+"""A record: one text, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from manyheads.data.readers import Row
+from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.tasks import Pair, Span, WordSpan
+
+Label = str | tuple[str, ...] | tuple[Span, ...] | Pair
+"""A class, any number of classes, or labelled spans, always by name; or the other sentence of a
+pair with its score. Which, the task's kind says."""
+
+TEXT_FIELDS = ("text", "tokens")
+SECOND_TEXT = "text2"
+"""The field of the second sentence of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One text with labels for any subset of the tasks."""
+
+    text: str
+    tokens: tuple[WordSpan, ...] | None
+    """The characters of each of the user's tokens, where the text was given as tokens."""
+    labels: Mapping[str, Label]
+    """By task; a task that is absent learns nothing from this record."""
+    where: str
+    """The record's place, for messages."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text, and the second ones of pairs."""
+        others = [label.text for label in self.labels.values() if isinstance(label, Pair)]
+        return (self.text, *dict.fromkeys(others))
+
+    def spans(self, task: str) -> list[Span]:
+        """Return the labelled spans of a tagging task; none where the record says nothing."""
+        label = self.labels.get(task)
+        items = label if isinstance(label, tuple) else ()
+        return [item for item in items if isinstance(item, Span)]
+
+
+def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
+    """Return the text of a row, and the characters of its tokens where it has any.
+
+    `tokens` alone make the text by joining them with spaces. With `text` beside them they are
+    looked up in it, one after the other.
+
+    Raises:
+        DataError: there is neither, the text is blank, or a token is not one.
+    """
+    text, tokens = row.fields.get("text"), row.fields.get("tokens")
+    if text is None:
+        if tokens is None:
+            raise _no_text(row)
+        return _joined(tokens, row)
+    text = _sound(text, "text", row)
+    return text, None if tokens is None else _found(tokens, text, row)
+
+
+def read_second_text(row: Row) -> str:
+    """Return the second sentence of a row that is a pair.
+
+    Raises:
+        DataError: there is none, or it is blank.
+    """
+    text = row.fields.get(SECOND_TEXT)
+    if text is None:
+        hint = next((h for f in row.fields if (h := nearest(f, [SECOND_TEXT]))), "")
+        raise DataError(
+            f"a score, but no `{SECOND_TEXT}` among the fields {listing(row.fields)}{hint}",
+            where=row.where,
+            expected=f"a pair: `text`, `{SECOND_TEXT}` and how similar they are",
+        )
+    return _sound(text, SECOND_TEXT, row)
+
+
+def _sound(text: Any, field: str, row: Row) -> str:
+    """Return a text if it is one.
+
+    Raises:
+        DataError: it is no string, blank, or not Unicode.
+    """
+    if type(text) is not str:
+        raise DataError(f"`{field}` is {shorten(text)}", where=row.where, expected="a string")
+    if not text or text.isspace():
+        raise _blank(text, row)
+    if not text.isascii() and not is_encodable(text):
+        raise _surrogate(field, text, row.where)
+    return text
+
+
+def is_encodable(text: str) -> bool:
+    """Tell whether a text is Unicode: JSON's escapes can write halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def word_spans(tokens: Sequence[str]) -> tuple[WordSpan, ...]:
+    """Return the characters of tokens that are joined with single spaces."""
+    spans = []
+    start = 0
+    for token in tokens:
+        end = start + len(token)
+        spans.append((start, end))
+        start = end + 1
+    return tuple(spans)
+
+
+def _joined(tokens: Any, row: Row) -> tuple[str, tuple[WordSpan, ...]]:
+    try:
+        text = " ".join(tokens) if type(tokens) is list else ""
+        # Splitting gives the same list back, unless a token is empty or has white space in it.
+        if not tokens or text.split() != tokens or not (text.isascii() or is_encodable(text)):
+            raise _bad_token(tokens, row)
+    except TypeError:
+        raise _bad_token(tokens, row) from None
+    return text, word_spans(tokens)
+
+
+def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
+    joined, spans = _joined(tokens, row)
+    if joined == text:
+        return spans
+    found = []
+    start = 0
+    for i, token in enumerate(tokens):
+        begin = text.find(token, start)
+        if begin < 0 or text[start:begin].strip():
+            raise DataError(
+                f"token {i}, {shorten(token)}, does not come next in the text, where "
+                f"{shorten(text[start : start + 40])} stands",
+                where=row.where,
+                expected="the tokens of the text, in order and with only white space between",
+                fix="Leave out `text` or `tokens`.",
+            )
+        start = begin + len(token)
+        found.append((begin, start))
+    if text[start:].strip():
+        raise DataError(
+            f"the text goes on after the last token: {shorten(text[start:].strip())}",
+            where=row.where,
+            expected="tokens that cover the text",
+            fix="Leave out `text` or `tokens`.",
+        )
+    return tuple(found)
+
+
+def _no_text(row: Row) -> DataError:
+    hint = next((h for f in row.fields if (h := nearest(f, TEXT_FIELDS))), "")
+    return DataError(
+        f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
+        where=row.where,
+        expected="`text`, a string, or `tokens`, a list of words",
+    )
+
+
+def _blank(text: str, row: Row) -> DataError:
+    return DataError(
+        f"the text is {'only white space' if text else 'empty'}",
+        where=row.where,
+        expected="a sentence",
+        fix="Remove the record.",
+    )
+
+
+def _surrogate(field: str, value: str, where: str) -> DataError:
+    return DataError(
+        f"`{field}` has half a character (an unpaired surrogate): {shorten(value)}",
+        where=where,
+        expected="whole Unicode characters",
+        fix="Write characters beyond U+FFFF as they are, or as a pair of \\u escapes.",
+    )
+
+
+def _bad_token(tokens: Any, row: Row) -> DataError:
+    if type(tokens) is not list:
+        return DataError(
+            f"`tokens` is {shorten(tokens)}", where=row.where, expected="a list of words"
+        )
+    if not tokens:
+        return DataError(
+            "`tokens` is an empty list",
+            where=row.where,
+            expected="the words of a sentence",
+            fix="Remove the record.",
+        )
+    for i, token in enumerate(tokens):
+        if type(token) is not str:
+            found = shorten(token)
+        elif not token:
+            found = "empty"
+        elif len(token.split()) != 1 or token.strip() != token:
+            found = f"{shorten(token)}, which has white space in it"
+        elif not is_encodable(token):
+            return _surrogate(f"tokens[{i}]", token, row.where)
+        else:
+            continue
+        return DataError(
+            f"token {i} is {found}",
+            where=row.where,
+            expected="words without white space",
+            fix="Split or remove it, with its tag; or give the sentence as `text`.",
+        )
+    raise AssertionError("the tokens are sound")

@@ -1,0 +1,29 @@
+"""Scores of predictions against labels: metrics by task, embedding drift, intervals."""
+
+from __future__ import annotations
+
+from manyheads.evaluation.drift import REFERENCE, Reference
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate
+from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
+from manyheads.evaluation.statistics import (
+    MeanInterval,
+    PairedDifference,
+    Ratio,
+    mean_interval,
+    paired_bootstrap,
+)
+
+__all__ = [
+    "REFERENCE",
+    "EvaluationReport",
+    "MeanInterval",
+    "Outcomes",
+    "PairedDifference",
+    "Ratio",
+    "Reference",
+    "TaskOutcomes",
+    "evaluate",
+    "mean_interval",
+    "paired_bootstrap",
+    "score",
+]

@@ -1,0 +1,88 @@
+"""How far a model's sentence embedding has gone from that of the encoder it began with.
+
+Whoever has vectors of the original encoder wants to know before they are mixed with the model's.
+Both embed the same sentences; the cosine tells whether old vectors can be compared with new ones,
+the correlation of similarities whether the new ones still rank sentences as the old ones did.
+
+Axes: N sentences, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.config import Config
+from manyheads.data.records import Record
+from manyheads.errors import ManyheadsError
+from manyheads.inference import Predictor
+from manyheads.tasks.metrics import DriftMetrics, drift_metrics
+
+REFERENCE = "original_embeddings"
+"""Under which name a checkpoint has its run's reference."""
+
+MAX_SENTENCES = 300
+"""Sentences on which drift is measured at most: some 45,000 pairs, and a second's work."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Sentences and the original encoder's embeddings of them."""
+
+    texts: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    """[N, H]."""
+
+    @classmethod
+    def of(cls, original: Predictor, records: Iterable[Record]) -> Reference:
+        """Embed some sentences of records with the original encoder."""
+        texts = sample_texts(records)
+        return cls(tuple(texts), embed(original, texts))
+
+    def drift(self, predictor: Predictor) -> DriftMetrics:
+        """Measure how far a model has gone."""
+        return drift_metrics(self.vectors, embed(predictor, self.texts))
+
+
+def sample_texts(records: Iterable[Record]) -> list[str]:
+    """Return the different texts of records, `MAX_SENTENCES` spread evenly over them at most."""
+    texts = list(dict.fromkeys(text for record in records for text in record.texts))
+    step = max(1.0, len(texts) / MAX_SENTENCES)
+    return [texts[int(i * step)] for i in range(min(len(texts), MAX_SENTENCES))]
+
+
+def embed(predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts, [N, H]; a text without words gets zeros."""
+    found = [p.embedding for p in predictor.predict(texts, tasks=[], embed=True)]
+    size = next((len(vector) for vector in found if vector is not None), 1)
+    rows = [np.zeros(size, np.float32) if vector is None else vector for vector in found]
+    return np.stack(rows) if rows else np.zeros((0, size), np.float32)
+
+
+def measure_drift(
+    predictor: Predictor, config: Config, records: Iterable[Record], threads: int | None = None
+) -> DriftMetrics | str:
+    """Compare a model with the encoder that its configuration names, where that can be loaded.
+
+    Args:
+        predictor: the model, whatever computes it.
+        config: what it was trained with.
+        records: whose texts are embedded (see `sample_texts`).
+        threads: processor threads; default, all cores there are.
+
+    Returns:
+        the drift, or why it is not known.
+    """
+    try:
+        # Only here: all else of an evaluation runs without torch where the model was exported.
+        from manyheads.inference.backends.pytorch import original_predictor
+    except ImportError as error:
+        return f"the original encoder cannot be run without PyTorch and transformers ({error})"
+    try:
+        original = original_predictor(config, threads)
+    except ManyheadsError as error:
+        return f"the original encoder cannot be loaded: {error}"
+    return Reference.of(original, records).drift(predictor)

@@ -1,0 +1,143 @@
+"""Evaluation: precision, recall and F1 of each task, on any labelled file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import BATCH_TOKENS, TaskConfig
+from manyheads.data.records import read_records, unseen_labels
+from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
+from manyheads.evaluation.drift import measure_drift
+from manyheads.evaluation.scoring import Outcomes, score
+from manyheads.inference import LoadedModel, load_model
+from manyheads.tasks.metrics import DriftMetrics, Evaluation
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What an evaluation found, and on what."""
+
+    model: str
+    data: tuple[str, ...]
+    evaluation: Evaluation
+    outcomes: Outcomes
+    """Gold labels and predictions, sentence by sentence."""
+    no_drift: str = ""
+    """Why it is not known how far the embedding has gone from the original encoder's."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `evaluate --json` writes."""
+        found = {"model": self.model, "data": list(self.data), **self.evaluation}
+        return {**found, "drift": {"unknown": self.no_drift}} if self.no_drift else found
+
+
+def evaluate(
+    model: StrPath = "saved_model",
+    *,
+    data: StrPath | None = None,
+    tasks: Sequence[str] | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    drift: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
+) -> EvaluationReport:
+    """Score a model on labelled records.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its latest checkpoint).
+        data: any labelled file; default, the validation files that the model was chosen on.
+        tasks: the tasks to score; default, all that the data have labels for.
+        backend: what runs the model; `auto` takes the fastest.
+        device: see `manyheads.modeling.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+        drift: whether to compare the embedding with that of the encoder that training began
+            with, on some of the records.
+        warn: takes what the user should know but that does not stop the evaluation.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or have no label in common.
+    """
+    loaded = load_model(
+        model,
+        prefer="latest",
+        backend=backend,
+        device=device,
+        threads=threads,
+        batch_tokens=batch_tokens,
+    )
+    chosen = _chosen(loaded, tasks)
+    files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
+    label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
+    sets = []
+    for path, names in files.items():
+        settings = {name: chosen[name] for name in names}
+        records = list(read_records(path, settings, label_sets, allow_unseen=True))
+        if not records:
+            raise DataError("there is no record", where=path, expected="at least one")
+        for name in names:
+            unseen = unseen_labels(records, name, label_sets[name])
+            if unseen:
+                warn(
+                    f"{path}: {sum(unseen.values())} labels of task {name!r} are unknown to the "
+                    f"model and count as errors: "
+                    f"{listing(f'{label} ({n})' for label, n in unseen.items())}"
+                )
+        sets.append((records, names))
+    outcomes = score(loaded.predictor, sets)
+    labelled = [name for name, task in outcomes.tasks.items() if task.gold]
+    for name in chosen if tasks is not None or not labelled else ():
+        if name not in labelled:
+            raise DataError(
+                f"no record has a label for task {name!r}", where=", ".join(files),
+                expected=f"labels in the field {' or '.join(chosen[name].fields)}",
+                fix="Evaluate another file, or only the tasks that it has labels for (--task).",
+            )  # fmt: skip
+    evaluation = outcomes.evaluation()
+    moved: DriftMetrics | str = "it was not asked for"
+    if drift:
+        records = [record for some, _ in sets for record in some]
+        moved = measure_drift(loaded.predictor, loaded.config, records, threads)
+    if not isinstance(moved, str):
+        evaluation["drift"] = moved
+    reason = moved if isinstance(moved, str) else ""
+    return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason)
+
+
+def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
+    known = loaded.config.tasks
+    for name in tasks or ():
+        if name not in known:
+            raise RequestError(
+                f"the model has no task {shorten(name)}{nearest(name, known)}",
+                expected=f"one of: {listing(known)}",
+            )
+    return {name: task for name, task in known.items() if tasks is None or name in tasks}
+
+
+def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
+    files = {
+        path: tuple(name for name in names if name in chosen)
+        for path, names in loaded.config.valid_files().items()
+        if any(name in chosen for name in names)
+    }
+    gone = [p for p in files if not p.startswith("datasets:") and not Path(p).exists()]
+    if gone:
+        fix = "Name a file: manyheads evaluate MODEL --file FILE"
+        others = [name for path, names in files.items() if path not in gone for name in names]
+        if others:
+            fix += f"; or leave out what it validates: --task {','.join(others)}"
+        raise ModelError(
+            f"the validation file {gone[0]} that the model was chosen on is not there",
+            where=loaded.path,
+            fix=fix,
+        )
+    return files

@@ -1,0 +1,220 @@
+"""How sure a figure is: intervals over seeds, and paired tests over sentences.
+
+Arrays: B sentences, G groups of sentences with equal counts, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.metrics.counts import SentenceCounts
+
+Floats = NDArray[np.float64]
+
+# Numbers drawn at once; bounds the memory of a bootstrap (8 bytes each).
+_DRAWN_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MeanInterval:
+    """A mean over a few runs and where the true mean lies with probability `level`.
+
+    `deviation` (of the sample, n - 1), `low` and `high` are None for a single run, which says
+    nothing about the spread.
+    """
+
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+    count: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ratio:
+    """A metric as a sum over sentences divided by another: float64 [B] each.
+
+    The numbers of several runs on the same sentences may be added up: the bootstrap then
+    compares what the runs reach together.
+    """
+
+    numerator: Floats
+    denominator: Floats
+
+    @classmethod
+    def accuracy(cls, correct: Sequence[bool | None] | NDArray[np.bool_]) -> Ratio:
+        """The share of right sentences; None is a sentence that does not count."""
+        counted = np.array([answer is not None for answer in correct], np.float64)
+        return cls(np.array([bool(answer) for answer in correct], np.float64), counted)
+
+    @classmethod
+    def f1(cls, counts: SentenceCounts) -> Ratio:
+        """The micro F1 of labels or entities."""
+        return cls(
+            2.0 * counts.hits.astype(np.float64),
+            (counts.predicted + counts.gold).astype(np.float64),
+        )
+
+    def __add__(self, other: Ratio) -> Ratio:
+        return Ratio(self.numerator + other.numerator, self.denominator + other.denominator)
+
+    def value(self) -> float:
+        """Return the metric; 0 where there is nothing to divide by."""
+        whole = self.denominator.sum()
+        return float(self.numerator.sum() / whole) if whole else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Two systems on the same sentences: their metric, and how sure the difference is.
+
+    Args:
+        first, second: the metric of each system.
+        difference: second minus first.
+        low, high: where the true difference lies with probability `level`.
+        second_better: the share of resamples in which the second system is better, ties
+            counting half.
+        sentences: how many sentences there are.
+        level: of the interval.
+    """
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    second_better: float
+    sentences: int
+    level: float
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
+    """Say what a few runs, such as those of different seeds, tell about their mean.
+
+    For the difference of two options, give the difference of each pair of runs. The interval is
+    Student's t with n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: there is no value, or `level` is not between 0 and 1.
+    """
+    if not values:
+        raise ValueError("no values to take a mean of")
+    _check_level(level)
+    mean, count = fmean(values), len(values)
+    if count == 1:
+        return MeanInterval(mean, None, None, None, count, level)
+    deviation = stdev(values)
+    margin = t_quantile((1 + level) / 2, count - 1) * deviation / math.sqrt(count)
+    return MeanInterval(mean, deviation, mean - margin, mean + margin, count, level)
+
+
+def paired_bootstrap(
+    first: Ratio,
+    second: Ratio,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PairedDifference:
+    """Compare two systems' metrics on the same sentences by resampling the sentences.
+
+    Each resample draws as many sentences as there are, with replacement, the same ones for both
+    systems; the interval is between percentiles of the differences (Efron and Tibshirani 1993,
+    chapter 13; Koehn 2004 for its use on system outputs). Sentences with equal counts are
+    interchangeable, so a resample is one multinomial draw over the G different counts, not B
+    draws of sentences: exactly the same distribution, and tens of groups instead of thousands
+    of sentences.
+
+    Raises:
+        ValueError: the systems differ in the number of sentences, there is none, `resamples` is
+            below 1, or `level` is not between 0 and 1.
+    """
+    rows = [first.numerator, first.denominator, second.numerator, second.denominator]
+    sentences = len(first.numerator)
+    if any(len(row) != sentences for row in rows):
+        raise ValueError(f"rows of different lengths: {[len(row) for row in rows]}")
+    if not sentences:
+        raise ValueError("no sentences to resample")
+    if resamples < 1:
+        raise ValueError(f"{resamples} resamples; at least 1 is needed")
+    _check_level(level)
+
+    groups, sizes = np.unique(np.stack(rows, axis=1), axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    differences = np.empty(resamples)
+    at_once = max(1, _DRAWN_AT_ONCE // len(groups))
+    for begin in range(0, resamples, at_once):
+        end = min(begin + at_once, resamples)
+        drawn = random.multinomial(sentences, sizes / sentences, size=end - begin)  # [R, G]
+        sums = drawn @ groups  # [R, 4]
+        differences[begin:end] = _divide(sums[:, 2], sums[:, 3]) - _divide(sums[:, 0], sums[:, 1])
+    tail = (1 - level) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return PairedDifference(
+        first=first.value(),
+        second=second.value(),
+        difference=second.value() - first.value(),
+        low=float(low),
+        high=float(high),
+        second_better=float((differences > 0).mean() + (differences == 0).mean() / 2),
+        sentences=sentences,
+        level=level,
+    )
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Return the value that Student's t stays below with a probability.
+
+    By bisection of the distribution function, which has a closed form for whole degrees of
+    freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+
+    Raises:
+        ValueError: the probability is not between 0 and 1, or `freedom` is below 1.
+    """
+    if not 0 < probability < 1 or freedom < 1:
+        raise ValueError(f"no quantile for probability {probability} and {freedom} degrees")
+    if probability < 0.5:
+        return -t_quantile(1 - probability, freedom)
+    low, high = 0.0, 1.0
+    while _t_below(high, freedom) < probability:
+        low, high = high, 2 * high
+    for _ in range(100):
+        middle = (low + high) / 2
+        if _t_below(middle, freedom) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _t_below(t: float, freedom: int) -> float:
+    """Return the probability that Student's t is below t."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2 == 1
+    term, total = (cosine, cosine) if odd else (1.0, 1.0)
+    if freedom == 1:
+        total = 0.0
+    for k in range(3 if odd else 2, freedom - 1, 2):
+        term *= cosine * cosine * ((k - 1) / k)
+        total += term
+    within = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return (1 + within) / 2
+
+
+def _divide(part: Floats, whole: Floats) -> Floats:
+    result: Floats = np.zeros(len(part))
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must be between 0 and 1")

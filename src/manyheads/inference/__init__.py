@@ -1,0 +1,45 @@
+"""Texts to predictions, over any backend: PyTorch, onnxruntime, OpenVINO, Ray."""
+
+from __future__ import annotations
+
+from manyheads.inference.files import can_continue, describe_run, write_predictions
+from manyheads.inference.graphs import (
+    GRAPHS,
+    ONNX,
+    ONNX_INT8,
+    OPENVINO,
+    OPENVINO_INT8,
+    exported_backends,
+    graph_files,
+    load_exported,
+    make_predictor,
+    open_backend,
+    report_name,
+)
+from manyheads.inference.loading import LoadedModel, load_model, load_predictor
+from manyheads.inference.parallel import Lanes, narrowed
+from manyheads.inference.predictor import Predictor, Text
+
+__all__ = [
+    "GRAPHS",
+    "ONNX",
+    "ONNX_INT8",
+    "OPENVINO",
+    "OPENVINO_INT8",
+    "Lanes",
+    "LoadedModel",
+    "Predictor",
+    "Text",
+    "can_continue",
+    "describe_run",
+    "exported_backends",
+    "graph_files",
+    "load_exported",
+    "load_model",
+    "load_predictor",
+    "make_predictor",
+    "narrowed",
+    "open_backend",
+    "report_name",
+    "write_predictions",
+]

@@ -1,0 +1,247 @@
+"""Predictions of a whole file, written so that a killed run goes on where it stopped.
+
+Results go to `OUTPUT.partial`. Every few seconds what is there is flushed to the disk, and then a
+record beside it, `OUTPUT.partial.json`, says how many texts that is, of which model and input.
+At the end the file takes its name in one step. So `OUTPUT` is whole or not there, and a run that
+continues repeats a few seconds of work at most. Memory is constant however long the input is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from manyheads.errors import DataError, RequestError
+from manyheads.inference.predictor import Text
+from manyheads.storage import BEST, LAYOUT, StrPath, explained, read_json, sha256_file, write_json
+from manyheads.tasks import Prediction
+
+SYNC_SECONDS = 5.0
+"""Work of at most so long is lost when a run is killed."""
+
+Predict = Callable[[Iterable[Text]], Iterator[Prediction]]
+Show = Callable[[Prediction, bool], bytes]
+"""Turns a prediction into bytes of the output; told whether it is the first of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come."""
+
+    texts: int = 0
+    size: int = 0
+    """Bytes of the partial file that belong to them."""
+    complete: bool = False
+
+
+def partial_path(output: StrPath) -> Path:
+    """Return where results lie until all are there."""
+    target = Path(os.path.realpath(output))
+    return target.with_name(f"{target.name}.partial")
+
+
+def can_continue(output: StrPath) -> bool:
+    """Tell whether an output is an ordinary file, or none yet: not a pipe or device."""
+    target = Path(os.path.realpath(output))
+    return target.is_file() or not target.exists()
+
+
+def describe_run(model: StrPath, source: str, **options: Any) -> dict[str, Any]:
+    """Describe a run, so that it is only continued with the same model, input and options.
+
+    Args:
+        model: the model folder, run folder (its best model) or checkpoint.
+        source: the input file, or the name of a data set.
+        options: all else that decides what the output looks like, as JSON values.
+    """
+    path = Path(model)
+    manifests = [path / LAYOUT.manifest, path / BEST / LAYOUT.manifest]
+    manifest = next((file for file in manifests if file.is_file()), None)
+    return {
+        "model": _stamp(path) if manifest is None else sha256_file(manifest),
+        "input": source,
+        "input_stamp": _stamp(Path(source)),
+        "options": options,
+    }
+
+
+def write_predictions(
+    output: StrPath,
+    texts: Iterable[Text],
+    predict: Predict,
+    show: Show,
+    *,
+    run: Mapping[str, Any],
+    resume: bool = False,
+    started: Callable[[int], None] = lambda done: None,
+    sync_seconds: float = SYNC_SECONDS,
+) -> int:
+    """Predict for texts and write the results to a file.
+
+    Args:
+        output: the file, which appears when it is complete.
+        texts: all texts of the input, from the first on also when a run is continued.
+        predict: answers texts in order.
+        show: turns an answer into bytes.
+        run: what `describe_run` says.
+        resume: continue where a run that was stopped had come to; from the beginning if there
+            was none. Otherwise what a stopped run left is replaced.
+        started: told how many texts are done already.
+        sync_seconds: how often the work is made safe.
+
+    Returns:
+        how many texts the file has results for.
+
+    Raises:
+        RequestError: what is to be continued is of another model, input or options, or another
+            process is writing it.
+        ManyheadsError: a text is at fault; then nothing is left behind.
+        StorageError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(output))
+    partial = partial_path(output)
+    record = partial.with_name(f"{partial.name}.json")
+    done = _recorded(record, run) if resume else Progress()
+    if done.complete and not partial.exists() and _size(target) == done.size:
+        # It was killed between its last two steps.
+        started(done.texts)
+        record.unlink()
+        return done.texts
+    if _size(partial) < done.size:
+        done = Progress()
+    with _appended(partial, done.size, output) as file:
+        started(done.texts)
+        count, size, synced = done.texts, done.size, time.monotonic()
+        # Before the first byte, so that what is there is never taken for another run's.
+        _save(file, record, run, done)
+        try:
+            for prediction in predict(islice(iter(texts), done.texts, None)):
+                line = show(prediction, count == 0)
+                with explained(output):
+                    file.write(line)
+                count += 1
+                size += len(line)
+                if time.monotonic() - synced >= sync_seconds:
+                    _save(file, record, run, Progress(count, size))
+                    synced = time.monotonic()
+        except (DataError, RequestError):
+            # The input is at fault; once it is another one, nothing is left to continue.
+            partial.unlink()
+            record.unlink()
+            raise
+        _save(file, record, run, Progress(count, size, complete=True))
+        with explained(output):
+            partial.replace(target)
+            _sync_folder(target.parent)
+            record.unlink()
+    return count
+
+
+def _recorded(record: Path, run: Mapping[str, Any]) -> Progress:
+    """Read how far a run had come; nothing if there was none.
+
+    Raises:
+        RequestError: it was another run.
+    """
+    if not record.exists():
+        return Progress()
+    values = read_json(record)
+    stored = values.get("run") if isinstance(values, dict) else None
+    texts, size = (values.get(key) if stored else None for key in ("texts", "bytes"))
+    if not isinstance(stored, dict) or not isinstance(texts, int) or not isinstance(size, int):
+        raise RequestError(
+            "does not say how far a run had come",
+            expected="what a stopped run left",
+            fix="Remove it, or run again without --resume.",
+            where=os.fspath(record),
+        )
+    named = {"model": "another model", "input": "another input", "input_stamp": "an input that "
+             "has changed since", "options": "other options"}  # fmt: skip
+    for key, what in named.items():
+        if stored.get(key) != run.get(key):
+            raise RequestError(
+                f"the stopped run had {what}",
+                expected="the same model, input and options as before",
+                fix="Run again without --resume, which starts anew.",
+                where=os.fspath(record),
+            )
+    return Progress(texts, size, bool(values.get("complete")))
+
+
+def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) -> None:
+    """Make results safe, and only then say so."""
+    with explained(record):
+        file.flush()
+        os.fsync(file.fileno())
+    write_json(
+        record,
+        {"texts": done.texts, "bytes": done.size, "complete": done.complete, "run": dict(run)},
+    )
+
+
+@contextmanager
+def _appended(partial: Path, size: int, output: StrPath) -> Iterator[BinaryIO]:
+    """Open the partial file for itself alone, cut to the bytes that count."""
+    with explained(output):
+        file = partial.open("ab")
+    try:
+        _lock(file, partial)
+        with explained(output):
+            file.truncate(size)
+            file.seek(size)
+        yield file
+    finally:
+        # After a full disk, closing would try to write again.
+        with suppress(OSError):
+            file.close()
+
+
+def _lock(file: BinaryIO, partial: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RequestError(
+            "another process is writing it",
+            expected="one process for an output",
+            fix="Wait for it, or choose another --output.",
+            where=os.fspath(partial),
+        ) from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return size and time of a file, or None for what is none, such as a data set's name."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

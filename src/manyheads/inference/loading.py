@@ -1,0 +1,133 @@
+"""Loading a trained model, whatever form it has: run folder, checkpoint or model folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyheads.config import BATCH_TOKENS, Config, make_config
+from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.inference.graphs import GRAPHS, fastest_backend, load_exported
+from manyheads.inference.predictor import Predictor
+from manyheads.storage import (
+    Manifest,
+    Prefer,
+    StrPath,
+    is_model_folder,
+    read_manifest,
+    resolve_model,
+)
+from manyheads.text import limit_tokenizer_threads
+
+BACKENDS = ("auto", "torch", *GRAPHS)
+"""What can run a model; `auto` is the fastest graph that it was exported to, or else PyTorch."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to predict, and the configuration it was trained with."""
+
+    path: str
+    predictor: Predictor
+    config: Config
+
+
+def load_predictor(
+    model: StrPath = "saved_model",
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    alone: bool = False,
+) -> Predictor:
+    """Load a model for prediction.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its best model).
+        backend: one of `BACKENDS`.
+        device: see `manyheads.modeling.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+        alone: whether a text or two will be asked, for which another graph may be the fastest.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    return load_model(
+        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
+        alone=alone,
+    ).predictor  # fmt: skip
+
+
+def load_model(
+    model: StrPath,
+    *,
+    prefer: Prefer = "best",
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    alone: bool = False,
+) -> LoadedModel:
+    """Load a model with the configuration it was trained with.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder.
+        prefer: what of a run's folder is taken, its best model or its latest checkpoint.
+        backend: one of `BACKENDS`.
+        device: see `manyheads.modeling.devices.choose_device`.
+        threads: processor threads; default, all cores there are.
+        batch_tokens: sub-tokens of a batch, padding included.
+        alone: see `load_predictor`.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        RequestError: there is no such backend or device.
+    """
+    if backend not in BACKENDS:
+        raise RequestError(
+            f"there is no backend {shorten(backend)}{nearest(backend, BACKENDS)}",
+            expected=f"one of: {listing(BACKENDS)}",
+        )
+    path = resolve_model(model, prefer)
+    limit_tokenizer_threads(threads)
+    if (exported := _exported(path, backend, device, alone)) is not None:
+        manifest, graph = exported
+        predictor = load_exported(manifest, graph, threads=threads, batch_tokens=batch_tokens)
+        return LoadedModel(os.fspath(path), predictor, make_config(manifest.config))
+    try:
+        from manyheads.inference.backends import pytorch
+    except ImportError as error:
+        raise ModelError(
+            f"running this model needs PyTorch and transformers ({error})", where=at(path),
+            fix='Run: pip install "manyheads[train]"',
+        ) from error  # fmt: skip
+    predictor, config = pytorch.load(
+        path, device=device, threads=threads, batch_tokens=batch_tokens
+    )
+    return LoadedModel(os.fspath(path), predictor, config)
+
+
+def _exported(path: Path, backend: str, device: str, alone: bool) -> tuple[Manifest, str] | None:
+    """Choose the graph that is to run a model; None stands for PyTorch."""
+    if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
+        return None
+    if not is_model_folder(path):
+        if backend == "auto":
+            return None
+        raise ModelError(
+            f"a checkpoint has no graph for backend {backend!r}", where=at(path),
+            expected="a model folder, such as the run's best model",
+            fix="Export that one first: manyheads export MODEL",
+        )  # fmt: skip
+    if backend != "auto" and device not in ("auto", "cpu"):
+        raise RequestError(
+            f"backend {backend!r} does not run on device {device!r}",
+            expected="device cpu",
+            fix="Use --backend torch.",
+        )
+    manifest = read_manifest(path)
+    graph = fastest_backend(manifest, alone=alone) if backend == "auto" else backend
+    return None if graph is None else (manifest, graph)

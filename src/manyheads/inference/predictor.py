@@ -1,0 +1,390 @@
+"""Prediction: from texts to labels, entities and embeddings, whatever computes the logits.
+
+No deep-learning framework is needed here: a backend runs the model, and everything around it,
+from tokenisation to decoding, is the same for all of them.
+
+Texts go through in chunks, so that a stream of any length needs constant memory. In a chunk,
+sentences of similar length make a batch; a backend with several lanes computes as many at once
+while those before are decoded here, and the next chunk is tokenised meanwhile.
+
+Axes: B windows or sentences of a batch, W words, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from manyheads.config import BATCH_TOKENS
+from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
+from manyheads.inference.backends.base import EMBEDDING, Backend
+from manyheads.inference.parallel import lanes_of, run_in_order
+from manyheads.inference.postprocessing import Item, class_results, no_result, tagging_result
+from manyheads.tasks import (
+    TAGGING,
+    MultilabelResult,
+    Prediction,
+    Result,
+    TaskSpec,
+    Transitions,
+    WordSpan,
+    decode,
+)
+from manyheads.text import (
+    Floats,
+    TextTokenizer,
+    Window,
+    mean_over_windows,
+    pad_batch,
+    plan_batches,
+    stitch_words,
+    windows,
+)
+
+Text = str | Sequence[str]
+WhenEmpty = Literal["flag", "refuse"]
+
+_CHUNK_CHARACTERS = 1 << 20
+# Of how many tokens a batch is at least, where there are more: several lanes share what there is.
+_LEAST_TOKENS = 32
+
+
+class _Given(NamedTuple):
+    """A text that the user gave."""
+
+    number: int
+    """Its place among all, from 1."""
+    text: str
+    tokens: list[WordSpan] | None
+    """The characters of the user's tokens, if the text was given as such."""
+
+
+class _Chunk:
+    """Texts that are worked on together, and what the model said of them so far."""
+
+    def __init__(self, items: Sequence[Item], names: Sequence[str]) -> None:
+        self.items = items
+        self.places = [(i, part) for i, item in enumerate(items) for part in range(len(item.parts))]
+        self.outputs: dict[str, list[list[Floats]]] = {
+            name: [[_NONE] * len(item.parts) for item in items] for name in names
+        }
+        self.results: list[dict[str, Result]] = [{} for _ in items]
+        self.missing = [len(item.parts) for item in items]
+        """By text, windows that the model has not said anything of."""
+        self.batches_left = 0
+
+
+class _Job(NamedTuple):
+    """A batch of a chunk's windows; of a chunk without words an empty one."""
+
+    chunk: _Chunk
+    members: list[int]
+    """Which of the chunk's `places`."""
+
+
+class Predictor:
+    """A trained model, ready to predict.
+
+    Args:
+        backend: what runs the model.
+        tokenizer: the encoder's tokenizer.
+        specs: the model's tasks.
+        max_length: tokens the encoder reads at once, special ones included. Longer texts are read
+            in overlapping windows.
+        pad_id: the token id of padding.
+        transitions: those of every tagging task that is decoded by a CRF.
+        normalize: whether embeddings have length 1.
+        stride: tokens that neighbouring windows share; default, a quarter of a window.
+        token_budget: tokens of a batch, padding included.
+        max_sentences: sentences of a batch.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        tokenizer: TextTokenizer,
+        specs: Sequence[TaskSpec],
+        *,
+        max_length: int,
+        pad_id: int,
+        transitions: Mapping[str, Transitions] | None = None,
+        normalize: bool = True,
+        stride: int | None = None,
+        token_budget: int = BATCH_TOKENS,
+        max_sentences: int = 256,
+    ) -> None:
+        self.backend = backend
+        self.specs = tuple(specs)
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._pad_id = pad_id
+        self._transitions = dict(transitions or {})
+        self._normalize = normalize
+        room = max_length - tokenizer.prefix - tokenizer.suffix
+        self._stride = max(0, room // 4) if stride is None else stride
+        self._token_budget = token_budget
+        self._max_sentences = max_sentences
+
+    def predict(
+        self,
+        texts: Sequence[Text],
+        *,
+        embed: bool = False,
+        tasks: Sequence[str] | None = None,
+        when_empty: WhenEmpty = "flag",
+    ) -> list[Prediction]:
+        """Predict for some texts, each a string or a list of tokens.
+
+        Args:
+            texts: what to predict for.
+            embed: whether to give the embedding as well.
+            tasks: the tasks to answer; default, all. A task of scored pairs answers nothing for a
+                single text: it is in the embedding.
+            when_empty: a text without words (empty, or only white space and the like) either
+                gets a prediction that says so, without labels, or is refused.
+
+        Raises:
+            RequestError: a text is not a string or list of strings, or is refused as empty; or a
+                task is unknown or of scored pairs.
+        """
+        return list(self.predict_stream(texts, embed=embed, tasks=tasks, when_empty=when_empty))
+
+    def predict_stream(
+        self,
+        texts: Iterable[Text],
+        *,
+        embed: bool = False,
+        tasks: Sequence[str] | None = None,
+        when_empty: WhenEmpty = "flag",
+        chunk: int = 2048,
+    ) -> Iterator[Prediction]:
+        """Predict for any number of texts, in their order and in constant memory.
+
+        Args and errors are those of `predict`, and:
+            chunk: how many texts are worked on together. One chunk more is read ahead; with
+                `chunk=1` nothing is, so that each text is answered before the next is asked for.
+        """
+        if isinstance(texts, str | bytes):
+            raise RequestError(
+                f"one text, {shorten(texts)}, where texts were expected",
+                expected="a list of texts",
+                fix="Put the text into a list.",
+            )
+        specs = self._chosen(tasks)
+        names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
+        jobs = (
+            job
+            for items in self._prepared(texts, chunk, when_empty)
+            for job in self._jobs(_Chunk(items, names))
+        )
+        for (work, members), outputs in run_in_order(
+            self.backend, jobs, self._compute, ahead=chunk > 1
+        ):
+            self._take(work, members, outputs, specs)
+            work.batches_left -= 1
+            if not work.batches_left:
+                yield from self._predictions(work, specs, embed)
+
+    def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
+        answering = [spec for spec in self.specs if spec.answers]
+        if tasks is None:
+            return answering
+        names = [spec.name for spec in answering]
+        for task in tasks:
+            if any(spec.name == task for spec in self.specs) and task not in names:
+                raise RequestError(
+                    f"task {shorten(task)} scores pairs and says nothing of a single text",
+                    expected=f"one of: {listing(names)}" if names else "",
+                    fix="What it trained is the embedding: ask for that (--embed).",
+                )
+            if task not in names:
+                raise RequestError(
+                    f"task {shorten(task)} is not one of the model's{nearest(str(task), names)}",
+                    expected=f"one of: {listing(names)}",
+                    fix="Ask for a task that the model was trained on.",
+                )
+        return [spec for spec in answering if spec.name in tasks]
+
+    # -------------------------------------------------------------------- from texts to windows
+
+    def _prepared(
+        self, texts: Iterable[Text], chunk: int, when_empty: WhenEmpty
+    ) -> Iterator[list[Item]]:
+        """Tokenise texts chunk by chunk, each but the first while the one before is computed."""
+
+        def prepare(given: list[_Given]) -> list[Item]:
+            return self._prepare(given, when_empty)
+
+        chunks = _chunks(texts, chunk)
+        if chunk == 1:
+            yield from map(prepare, chunks)
+            return
+        ready: list[Item] | None = None
+        # No thread is started before there is a second chunk.
+        with ThreadPoolExecutor(1, thread_name_prefix="manyheads-tokenize") as pool:
+            for some in chunks:
+                if ready is None:
+                    ready = prepare(some)
+                    continue
+                following = pool.submit(prepare, some)
+                yield ready
+                ready = following.result()
+            if ready is not None:
+                yield ready
+
+    def _prepare(self, given: list[_Given], when_empty: WhenEmpty) -> list[Item]:
+        items = []
+        encodings = self._tokenizer.encode_batch([text.text for text in given])
+        for text, encoding in zip(given, encodings, strict=True):
+            parts: list[Window] = []
+            if len(encoding.word_tokens):
+                parts = windows(encoding, self.max_length, self._stride)
+            elif when_empty == "refuse":
+                found = f"the text {shorten(text.text)} has no words"
+                raise RequestError(
+                    found if text.text else "the text is empty",
+                    expected="a text with at least one word",
+                    fix="Leave it out.",
+                    where=f"text {text.number}",
+                )
+            items.append(Item(text.text, text.tokens, encoding, parts))
+        return items
+
+    # ------------------------------------------------------------------ from windows to answers
+
+    def _jobs(self, chunk: _Chunk) -> Iterator[_Job]:
+        """Plan the batches of a chunk: windows of similar length, a fair share for every lane."""
+        windows = [chunk.items[i].parts[part] for i, part in chunk.places]
+        lengths = [len(window.ids) for window in windows]
+        share = max(_LEAST_TOKENS, -(-sum(lengths) // lanes_of(self.backend)))
+        batches = plan_batches(lengths, min(self._token_budget, share), self._max_sentences)
+        members = [batch.tolist() for batch in batches] or [[]]
+        chunk.batches_left = len(members)
+        for some in members:
+            yield _Job(chunk, some)
+
+    def _compute(self, backend: Backend, job: _Job) -> Mapping[str, Floats]:
+        """Run the model on a batch of windows."""
+        if not job.members:
+            return {}
+        items, places = job.chunk.items, job.chunk.places
+        windows = [items[i].parts[part] for i, part in (places[m] for m in job.members)]
+        return backend.run(pad_batch(windows, self._pad_id))
+
+    def _take(
+        self,
+        chunk: _Chunk,
+        members: Sequence[int],
+        outputs: Mapping[str, Floats],
+        specs: Sequence[TaskSpec],
+    ) -> None:
+        """Take a batch's outputs, and decode the texts that nothing is missing of any more."""
+        places = [chunk.places[member] for member in members]
+        for name, rows in chunk.outputs.items():
+            if places and name not in outputs:
+                raise ModelError(
+                    f"backend {self.backend.name} has no output {name!r}",
+                    expected=f"one for every task, and {EMBEDDING!r}; it has {listing(outputs)}",
+                    fix="Export the model again.",
+                )
+            for (i, part), value in zip(places, outputs.get(name, ()), strict=True):
+                rows[i][part] = value
+        complete = []
+        for i, _ in places:
+            chunk.missing[i] -= 1
+            if not chunk.missing[i]:
+                complete.append(i)
+        # Again in groups of similar length, since decoding works on rectangles as well.
+        sizes = [len(chunk.items[i].encoding.word_tokens) for i in complete]
+        for group in plan_batches(sizes, self._token_budget, self._max_sentences):
+            some = [complete[k] for k in group.tolist()]
+            items = [chunk.items[i] for i in some]
+            for spec in specs:
+                logits = [chunk.outputs[spec.name][i] for i in some]
+                answers = self._decode(spec, items, logits)
+                for i, answer in zip(some, answers, strict=True):
+                    chunk.results[i][spec.name] = answer
+
+    def _predictions(
+        self, chunk: _Chunk, specs: Sequence[TaskSpec], embed: bool
+    ) -> Iterator[Prediction]:
+        """Put together what is known of a chunk's texts."""
+        for i, (item, results) in enumerate(zip(chunk.items, chunk.results, strict=True)):
+            if item.parts:
+                embedding = self._embedding(item, chunk.outputs[EMBEDDING][i]) if embed else None
+                yield Prediction(item.text, results, embedding, len(item.parts))
+            else:
+                empty = {spec.name: no_result(spec, item) for spec in specs}
+                yield Prediction(item.text, empty, None, 0)
+
+    def _decode(
+        self, spec: TaskSpec, items: Sequence[Item], logits: Sequence[list[Floats]]
+    ) -> list[Result]:
+        """Decode one task for some texts, given the logits of their windows."""
+        if spec.kind == TAGGING:
+            counts = [len(item.encoding.word_tokens) for item in items]
+            emissions = np.zeros((len(items), max(counts), len(spec.labels)), np.float32)
+            for row, count, item, values in zip(emissions, counts, items, logits, strict=True):
+                row[:count] = stitch_words(item.parts, values)
+            decoded = decode(spec, emissions, counts, self._transitions.get(spec.name))
+            assert isinstance(decoded, list)
+            return [tagging_result(spec, *pair) for pair in zip(items, decoded, strict=True)]
+        means = [
+            mean_over_windows(item.parts, values)
+            for item, values in zip(items, logits, strict=True)
+        ]
+        decoded = decode(spec, np.stack(means))
+        if isinstance(decoded, list):
+            return [MultilabelResult(tuple(class_results(spec, scored))) for scored in decoded]
+        return list(class_results(spec, decoded))
+
+    def _embedding(self, item: Item, values: list[Floats]) -> Floats:
+        # A copy, since the row would keep its whole batch in memory.
+        embedding = np.array(mean_over_windows(item.parts, values), np.float32)
+        if self._normalize and len(item.parts) > 1:
+            embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
+        return embedding
+
+
+_NONE: Floats = np.empty(0, np.float32)
+
+
+def _chunks(texts: Iterable[Text], size: int) -> Iterator[list[_Given]]:
+    """Cut a stream of texts into lists of bounded size."""
+    characters = 0
+    chunk: list[_Given] = []
+    for number, text in enumerate(texts, start=1):
+        chunk.append(_given(text, number))
+        characters += len(chunk[-1].text)
+        if len(chunk) >= size or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            characters, chunk = 0, []
+    if chunk:
+        yield chunk
+
+
+def _given(text: Text, number: int) -> _Given:
+    """Check a text and, if it is a list of tokens, join them."""
+    if isinstance(text, str):
+        return _Given(number, text, None)
+    if not isinstance(text, Sequence) or isinstance(text, bytes):
+        raise _not_a_text(text, number)
+    spans, start = [], 0
+    for token in text:
+        if not isinstance(token, str):
+            raise _not_a_text(token, number)
+        spans.append((start, start + len(token)))
+        start += len(token) + 1
+    return _Given(number, " ".join(text), spans)
+
+
+def _not_a_text(found: object, number: int) -> RequestError:
+    return RequestError(
+        f"{shorten(found)} is a {type(found).__name__}",
+        expected="a text: a string, or a list of strings",
+        fix="Leave it out or turn it into a string.",
+        where=f"text {number}",
+    )

@@ -1,0 +1,151 @@
+"""Prediction on many machines: the same Predictor, run by Ray Data over files of any size.
+
+The input is read twice: once for its columns and their types, so that every output file has the
+same schema whatever its rows hold, and once to predict. Reading costs little beside predicting.
+
+Blocks of rows go through the workers in their order, each worker with a session of its own. A
+block whose worker dies is predicted again by another, and each output file is written by one task
+under that task's number: done twice, it is the same file. The output folder appears when complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manyheads.config import BATCH_TOKENS
+from manyheads.errors import RequestError, listing
+from manyheads.inference.loading import load_predictor
+from manyheads.inference.predictor import WhenEmpty
+from manyheads.storage import StrPath, resolve_model
+
+if TYPE_CHECKING:
+    from manyheads.tasks import TaskSpec
+
+DEVICES = ("auto", "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a prediction of files wrote."""
+
+    output: str
+    rows: int
+    files: int
+
+
+def predict_files(
+    model: StrPath,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    format: str | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    tasks: Sequence[str] | None = None,
+    embed: bool = False,
+    when_empty: WhenEmpty = "flag",
+    skip_empty: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+    threads: int | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    progress: bool = False,
+    chunk: int = 2048,
+    before_chunk: Callable[[], None] | None = None,
+) -> Written:
+    """Predict for the records of files, and write them with their predictions as Parquet.
+
+    The output has the input's rows in their order, its columns, and a column for each task (see
+    `manyheads.inference.ray.tables`). Sorted by name, its files follow each other.
+
+    If Ray is running in this process already, that cluster is used and left running.
+
+    Args:
+        model: a model folder, a checkpoint or a run's folder, which every machine can read.
+        inputs: files and folders of Parquet, JSON lines or CSV: paths, or URIs of any file system
+            that Ray reads. Records have a `text`, or `tokens`, a list of words.
+        output: a folder, or the URI of one, which must not hold anything yet.
+        format: "parquet", "jsonl" or "csv"; default, as the files' endings say.
+        backend: what runs the model; `auto` takes the fastest there is.
+        device: "auto" or "cpu", which mean the same here.
+        tasks: the tasks to answer; default, all.
+        embed: whether to give the embedding as well.
+        when_empty: a text without words either gets a row that says so, or is refused.
+        skip_empty: leave such texts out of the output.
+        batch_tokens: sub-tokens of a batch, padding included.
+        threads: processor threads of each worker; default, 1.
+        workers: how many there are; default, as many as the processors have room for.
+        address: that of a Ray cluster to join; default, a cluster of this machine alone.
+        progress: whether to show Ray's progress bars.
+        chunk: rows that a worker works on together.
+        before_chunk: called in the worker before each of them.
+
+    Raises:
+        ManyheadsError: Ray is not installed, or the model, input, output or cluster is at fault.
+        RuntimeError: something else failed in a worker.
+    """
+    if device not in DEVICES:
+        raise RequestError(
+            f"device {device!r} with the engine ray",
+            expected=f"one of: {listing(DEVICES)}; the engine's workers compute on processors",
+            fix="Leave the device out, or use the engine local.",
+        )
+    _require_ray()
+    from manyheads.inference.ray.cluster import joined
+    from manyheads.inference.ray.failures import explained
+    from manyheads.inference.ray.inputs import find_input, survey
+    from manyheads.inference.ray.outputs import output_folder
+    from manyheads.inference.ray.stages import Job, predict_and_write
+    from manyheads.inference.ray.tables import output_columns, result_schema
+
+    source = find_input(inputs, format)
+    path = resolve_model(model).resolve()
+    specs = _specs(path, backend, threads or 1, tasks)
+    with ExitStack() as stack:
+        place = stack.enter_context(output_folder(output))
+        # Inside, so that the failures are told while the folder can still be removed.
+        stack.enter_context(explained(source.name))
+        cluster = stack.enter_context(joined(address, workers, threads or 1, progress))
+        found = survey(source)
+        job = Job(
+            model=str(path),
+            backend=backend,
+            threads=threads or 1,
+            batch_tokens=batch_tokens,
+            tasks=tuple(spec.name for spec in specs),
+            embed=embed,
+            when_empty=when_empty,
+            skip_empty=skip_empty,
+            chunk=chunk,
+            names=output_columns([spec.name for spec in specs], found.columns.names, embed),
+            input=found.columns,
+            results=result_schema(specs, embed),
+            source=source.name,
+            before_chunk=before_chunk,
+        )
+        rows, files = predict_and_write(source, found.rows, job, place, cluster)
+    return Written(output, rows, files)
+
+
+def _require_ray() -> None:
+    try:
+        import pyarrow  # type: ignore[import-untyped] # noqa: F401
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise RequestError(
+            f"the engine ray needs packages that cannot be imported ({error})",
+            fix='Run: pip install "manyheads[ray]"',
+        ) from error
+
+
+def _specs(
+    path: StrPath, backend: str, threads: int, tasks: Sequence[str] | None
+) -> list[TaskSpec]:
+    """Load the model here first: what is wrong with it is told at once, and by it itself."""
+    predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
+    predictor.predict([], tasks=tasks)
+    specs = [spec for spec in predictor.specs if spec.answers]
+    return [spec for spec in specs if tasks is None or spec.name in tasks]

@@ -1,0 +1,181 @@
+"""What runs on the workers: prediction of blocks, and writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from ray.data import ActorPoolStrategy, Datasink
+
+from manyheads.errors import DataError, ManyheadsError, RequestError, listing
+from manyheads.inference.loading import load_predictor
+from manyheads.inference.predictor import Predictor, Text, WhenEmpty
+from manyheads.inference.ray.cluster import Cluster
+from manyheads.inference.ray.inputs import Input
+from manyheads.inference.ray.outputs import Place
+from manyheads.inference.ray.tables import conformed, result_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker has to know."""
+
+    model: str
+    backend: str
+    threads: int
+    batch_tokens: int
+    tasks: tuple[str, ...]
+    embed: bool
+    when_empty: WhenEmpty
+    skip_empty: bool
+    chunk: int
+    """Rows that are worked on together."""
+    names: Mapping[str, str]
+    """By column of the results, that of the output."""
+    input: pa.Schema
+    results: pa.Schema
+    source: str
+    """The input, for messages."""
+    before_chunk: Callable[[], None] | None
+
+    @property
+    def output(self) -> pa.Schema:
+        """The columns of the output."""
+        renamed = [field.with_name(self.names[field.name]) for field in self.results]
+        return pa.schema([*self.input, *renamed])
+
+
+class Worker:
+    """A model in a process of its own, which blocks of rows go through."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._loaded: Predictor | ManyheadsError
+        try:
+            self._loaded = load_predictor(
+                job.model,
+                backend=job.backend,
+                device="cpu",
+                threads=job.threads,
+                batch_tokens=job.batch_tokens,
+            )
+        except ManyheadsError as error:
+            # Told with the first block: of an error here, Ray would hand on the traceback alone.
+            self._loaded = error
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Predict for the rows of a block.
+
+        Raises:
+            ManyheadsError: a text is at fault, or the model on this machine.
+        """
+        job, predictor = self._job, self._loaded
+        if isinstance(predictor, ManyheadsError):
+            raise predictor
+        for start in range(0, block.num_rows, job.chunk):
+            if job.before_chunk is not None:
+                job.before_chunk()
+            rows = conformed(block.slice(start, job.chunk), job.input, job.source)
+            predictions = predictor.predict(
+                texts_of(rows), embed=job.embed, tasks=job.tasks, when_empty=job.when_empty
+            )
+            results = result_columns(predictions, job.results)
+            table = pa.Table.from_arrays([*rows.columns, *results], schema=job.output)
+            if job.skip_empty:
+                table = table.filter(pa.array([not one.empty for one in predictions]))
+            yield table
+
+
+def texts_of(rows: pa.Table) -> list[Text]:
+    """Return what to predict for: a row's text, or where it has none, its tokens."""
+    names = rows.column_names
+    texts = rows["text"].to_pylist() if "text" in names else [None] * rows.num_rows
+    tokens = rows["tokens"].to_pylist() if "tokens" in names else [None] * rows.num_rows
+    return [
+        text if text is not None else [token or "" for token in words or ()]
+        for text, words in zip(texts, tokens, strict=True)
+    ]
+
+
+class ParquetSink(Datasink[tuple[str, int]]):
+    """Writes each task's blocks as one file, under the task's number.
+
+    Ray's own would not promise the order of rows within a file, nor one schema for all.
+    """
+
+    def __init__(self, place: Place, schema: pa.Schema) -> None:
+        self._place = place
+        self._schema = schema
+        self.rows = 0
+        self.files = 0
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[str, int]:
+        """Write some blocks; return the file's name and its rows."""
+        return self.write_file(ctx.task_idx, blocks)
+
+    def write_file(self, number: int, blocks: Iterable[Any]) -> tuple[str, int]:
+        """Write the file of a number; return its name and its rows."""
+        name, rows = f"part-{number:06}.parquet", 0
+        with (
+            self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream,
+            pq.ParquetWriter(stream, self._schema, compression="zstd") as writer,
+        ):
+            for block in blocks:
+                # A block without rows may have lost its columns.
+                if block.num_rows:
+                    writer.write_table(block.cast(self._schema))
+                    rows += block.num_rows
+        return name, rows
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Check that all files have arrived.
+
+        Raises:
+            RequestError: one is not where this process sees it.
+        """
+        written = dict(write_result.write_returns)
+        there = self._place.names()
+        missing = sorted(set(written) - set(there))
+        if missing:
+            raise RequestError(
+                f"{len(missing)} of {len(written)} files were written where this machine does "
+                f"not see them: {listing(missing, 3)}",
+                expected="an output folder that all machines of the cluster share",
+                fix="Use a shared file system, or a URI such as s3://BUCKET/FOLDER.",
+            )
+        self.rows, self.files = sum(written.values()), len(written)
+
+
+def predict_and_write(
+    source: Input, rows: int, job: Job, place: Place, cluster: Cluster
+) -> tuple[int, int]:
+    """Run the workers over the input; return how many rows and files were written.
+
+    Raises:
+        ManyheadsError: a text, the model or the cluster is at fault, or the input has no longer
+            as many rows as it had.
+    """
+    sink = ParquetSink(place, job.output)
+    if not rows:
+        # So that whoever reads the output finds the columns.
+        return sink.write_file(0, [])[1], 1
+    source.read(job.input, source.blocks(cluster.workers)).map_batches(
+        Worker,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=cluster.workers),
+        num_cpus=cluster.threads,
+        udf_modifying_row_count=job.skip_empty,
+    ).write_datasink(sink)
+    if sink.rows != rows and not job.skip_empty:
+        raise DataError(
+            f"{rows} rows were read, then {sink.rows}",
+            where=source.name,
+            expected="an input that nobody writes to meanwhile",
+            fix="Run it again.",
+        )
+    return sink.rows, sink.files

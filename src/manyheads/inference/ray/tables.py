@@ -1,0 +1,179 @@
+"""Predictions as Arrow columns, of types that the model's tasks alone decide.
+
+The column of a task is called as the task is, or `predicted_NAME` where the input has a column of
+that name. Its type, by the kind of task:
+
+classification     {label, id, score}, null for a text without words
+multilabel         a list of {label, id, score}
+tagging            a list of entities {text, label, start, end, score}
+  of plain classes   a list of tokens {text, tag, id, start, end}
+
+`empty` says whether the text has no words, and `embedding`, on request, is a list of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from manyheads.errors import DataError, RequestError, listing, shorten
+from manyheads.inference.backends.base import EMBEDDING
+from manyheads.tasks import (
+    MULTILABEL,
+    TAGGING,
+    ClassResult,
+    MultilabelResult,
+    Prediction,
+    Result,
+    Scheme,
+    TaggingResult,
+    TaskSpec,
+)
+
+EMPTY = "empty"
+
+_CLASS = pa.struct([("label", pa.string()), ("id", pa.int32()), ("score", pa.float32())])
+_PLACE: list[tuple[str, Any]] = [("start", pa.int32()), ("end", pa.int32())]
+_ENTITY = pa.struct(
+    [("text", pa.string()), ("label", pa.string()), *_PLACE, ("score", pa.float32())]
+)
+_TOKEN = pa.struct([("text", pa.string()), ("tag", pa.string()), ("id", pa.int32()), *_PLACE])
+
+
+def result_schema(specs: Iterable[TaskSpec], embed: bool) -> pa.Schema:
+    """Return the columns of a model's predictions, by the names of its tasks."""
+    fields = [(spec.name, _type(spec)) for spec in specs]
+    fields.append((EMPTY, pa.bool_()))
+    if embed:
+        fields.append((EMBEDDING, pa.list_(pa.float32())))
+    return pa.schema(fields)
+
+
+def _type(spec: TaskSpec) -> pa.DataType:
+    if spec.kind == TAGGING:
+        return pa.list_(_TOKEN if spec.scheme is Scheme.PLAIN else _ENTITY)
+    return pa.list_(_CLASS) if spec.kind == MULTILABEL else _CLASS
+
+
+def output_columns(tasks: Sequence[str], taken: Sequence[str], embed: bool) -> Mapping[str, str]:
+    """Name the output's column of each task, of `empty` and of the embedding.
+
+    Raises:
+        RequestError: the input leaves no name for one.
+    """
+    names: dict[str, str] = {}
+    for task in (*tasks, EMPTY, *([EMBEDDING] if embed else [])):
+        free = [n for n in (task, f"predicted_{task}") if n not in (*taken, *names.values())]
+        if not free:
+            raise RequestError(
+                f"the input has the columns {task!r} and 'predicted_{task}' already",
+                fix="Rename one of them.",
+            )
+        names[task] = free[0]
+    return names
+
+
+def result_columns(predictions: Sequence[Prediction], schema: pa.Schema) -> list[pa.Array]:
+    """Turn predictions into the columns of `result_schema`."""
+    columns = []
+    for field in schema:
+        values: list[Any]
+        if field.name == EMPTY:
+            values = [prediction.empty for prediction in predictions]
+        elif field.name == EMBEDDING:
+            values = [prediction.embedding for prediction in predictions]
+        else:
+            values = [_value(p.results[field.name], field.type) for p in predictions]
+        columns.append(pa.array(values, field.type))
+    return columns
+
+
+def _value(result: Result, type: pa.DataType) -> object:
+    match result:
+        case ClassResult():
+            return None if result.label is None else _class(result)
+        case MultilabelResult():
+            return [_class(label) for label in result.labels]
+        case TaggingResult():
+            if type.value_type.equals(_TOKEN):
+                return [token._asdict() for token in result.tokens]
+            names = [field.name for field in _ENTITY]
+            return [{name: getattr(e, name) for name in names} for e in result.entities]
+
+
+def _class(result: ClassResult) -> dict[str, Any]:
+    return {"label": result.label, "id": result.id, "score": result.score}
+
+
+def conformed(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """Give a block of the input the columns and types that all blocks have.
+
+    Raises:
+        DataError: a column does not fit, which means that the input changed meanwhile.
+    """
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(field.name)
+        try:
+            columns.append(column if column.type == field.type else column.cast(field.type))
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column {field.name!r} is {column.type} in one part of the input and "
+                f"{field.type} in the others ({shorten(str(error), 200)})",
+                where=where,
+                expected="one type for all",
+            ) from error
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def common_schema(schemas: Iterable[pa.Schema], where: str) -> pa.Schema:
+    """Return the columns that all parts of the input have between them, in types that hold all.
+
+    Raises:
+        DataError: a column's types do not go together, or there is no text.
+    """
+    try:
+        schema = pa.unify_schemas(list(schemas), promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the parts of the input differ ({shorten(str(error), 300)})",
+            where=where,
+            expected="one type for each column",
+            fix="Write the files anew with the same columns.",
+        ) from error
+    # Without values there is no type, and Parquet's readers do not agree on one that is none.
+    fields = [
+        field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema
+    ]
+    _check_text({field.name: field.type for field in fields}, where)
+    return pa.schema(fields)
+
+
+def _check_text(types: Mapping[str, pa.DataType], where: str) -> None:
+    if "text" not in types and "tokens" not in types:
+        raise DataError(
+            f"neither `text` nor `tokens` among the columns {listing(types) or '(none)'}",
+            where=where,
+            expected="`text`, a string, or `tokens`, a list of words",
+            fix="Rename the column that has the text.",
+        )
+    if "text" in types and not _is_string(types["text"]):
+        raise DataError(f"`text` is {types['text']}", where=where, expected="a column of strings")
+    tokens = types.get("tokens")
+    if tokens is not None and not (_is_list(tokens) and _is_string(tokens.value_type)):
+        raise DataError(f"`tokens` is {tokens}", where=where, expected="lists of words")
+
+
+def _is_string(type: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)
+    ) or (pa.types.is_dictionary(type) and _is_string(type.value_type))
+
+
+def _is_list(type: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type) or pa.types.is_large_list(type))

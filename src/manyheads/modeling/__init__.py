@@ -1,0 +1,94 @@
+"""The torch modules: encoder, heads and model, and how they are saved and loaded."""
+
+from __future__ import annotations
+
+from manyheads.modeling.assembly import (
+    HEADS,
+    backbone_state,
+    build_encoder,
+    encoder_files,
+    make_head_layers,
+    model_contents,
+    model_of_checkpoint,
+    model_of_folder,
+    task_specs,
+)
+from manyheads.modeling.checkpoint import (
+    CheckpointContents,
+    epoch_path,
+    list_checkpoints,
+    load_checkpoint,
+    newest_intact,
+    prune,
+    remove_checkpoints,
+    save_checkpoint,
+    step_path,
+)
+from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
+from manyheads.modeling.devices import Compute, choose_compute, moved
+from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.freezing import Freezing, encoder_groups
+from manyheads.modeling.head_layers import HeadLayers
+from manyheads.modeling.lora import (
+    ADAPTERS,
+    adapter_state,
+    add_adapters,
+    check_adapters,
+    plain_state,
+    with_adapters,
+)
+from manyheads.modeling.model import EMBEDDING, ModelInputs, MultiTaskModel
+from manyheads.modeling.model_folder import ModelContents, load_model_folder, save_model_folder
+from manyheads.modeling.pooling import pool
+from manyheads.modeling.pretrained import TOKENIZER, find_encoder, packaged_encoder
+from manyheads.modeling.state_dicts import fingerprint, load_state
+from manyheads.modeling.upper_layers import UpperLayers
+
+__all__ = [
+    "ADAPTERS",
+    "EMBEDDING",
+    "HEADS",
+    "TOKENIZER",
+    "CheckpointContents",
+    "Compute",
+    "Encoder",
+    "Freezing",
+    "HeadLayers",
+    "ModelContents",
+    "ModelInputs",
+    "MultiTaskModel",
+    "UpperLayers",
+    "adapter_state",
+    "add_adapters",
+    "backbone_state",
+    "build_encoder",
+    "check_adapters",
+    "choose_compute",
+    "digest_of_tensor",
+    "encoder_files",
+    "encoder_groups",
+    "epoch_path",
+    "find_encoder",
+    "fingerprint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_model_folder",
+    "load_state",
+    "make_head_layers",
+    "model_contents",
+    "model_of_checkpoint",
+    "model_of_folder",
+    "moved",
+    "newest_intact",
+    "packaged_encoder",
+    "plain",
+    "plain_state",
+    "pool",
+    "prune",
+    "remove_checkpoints",
+    "save_checkpoint",
+    "save_model_folder",
+    "step_path",
+    "task_specs",
+    "with_adapters",
+]

@@ -1,0 +1,201 @@
+"""Models taken apart for the disk and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.config import Config, make_config
+from manyheads.errors import ConfigError, ModelError, at, listing, shorten
+from manyheads.modeling.checkpoint import CheckpointContents
+from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.head_layers import HeadLayers
+from manyheads.modeling.heads import Head, make_head
+from manyheads.modeling.lora import plain_state
+from manyheads.modeling.model import MultiTaskModel
+from manyheads.modeling.model_folder import ModelContents
+from manyheads.modeling.pretrained import PoolingSpec
+from manyheads.modeling.state_dicts import check_state, load_state
+from manyheads.storage import LAYOUT, EncoderFiles
+from manyheads.tasks import TaskSpec
+
+HEADS = "heads."
+"""How the names of the heads' parameters begin in a whole model."""
+
+# And those of the encoder's.
+_BACKBONE = "encoder.backbone."
+
+# How those of the heads' own layers begin beside the heads': no task's name can.
+_LAYERS_OF_HEADS = "_head_layers."
+
+
+def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
+    """Return all of an encoder but its weights."""
+    return EncoderFiles(
+        config=encoder.config,
+        files=encoder.files,
+        pooling=encoder.pooling.mode,
+        normalize=encoder.pooling.normalize,
+        max_length=max_length,
+        hidden_size=encoder.shape.hidden_size,
+    )
+
+
+def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) -> Encoder:
+    """Build an encoder whose weights are loaded next.
+
+    Args:
+        files: all of it but the weights.
+        state: the weights.
+        where: the file that they come from, for an error.
+
+    Raises:
+        ModelError: the configuration is not one that `transformers` itself can build, or the
+            weights are not its own.
+    """
+    pooling = PoolingSpec(files.pooling, files.normalize)
+    encoder = Encoder.from_config(files.config, pooling, files.files, state, where)
+    if not 0 < files.max_length <= encoder.max_positions:
+        raise ModelError(
+            f"the model reads {files.max_length} sub-tokens at once", where=where,
+            expected=f"at most the {encoder.max_positions} that its encoder can",
+            fix="It is damaged or was edited; copy or train it again.",
+        )  # fmt: skip
+    return encoder
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pick the encoder's weights out of a whole model's."""
+    return {
+        name.removeprefix(_BACKBONE): tensor
+        for name, tensor in state.items()
+        if name.startswith(_BACKBONE)
+    }
+
+
+def model_contents(
+    model: MultiTaskModel, config: Config, max_length: int, metrics: Mapping[str, Any]
+) -> ModelContents:
+    """Return all that a model folder holds of a model."""
+    return ModelContents(
+        tasks=task_specs(model),
+        encoder=encoder_files(model.encoder, max_length),
+        encoder_state=plain_state(model.encoder.backbone),
+        head_state=head_state(model),
+        metrics=metrics,
+        config=config.model_dump(mode="json"),
+    )
+
+
+def head_state(model: MultiTaskModel) -> dict[str, Tensor]:
+    """Return the parameters of the heads, and of the layers that they have for themselves."""
+    state: dict[str, Tensor] = dict(model.heads.state_dict())
+    if model.head_layers is not None:
+        own = model.head_layers.state_dict()
+        state.update({f"{_LAYERS_OF_HEADS}{name}": tensor for name, tensor in own.items()})
+    return state
+
+
+def task_specs(model: MultiTaskModel) -> list[dict[str, Any]]:
+    """Describe the tasks of a model, as JSON values."""
+    return [model.head(name).spec(name).to_json() for name in model.heads]
+
+
+def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
+    """Put a model together from a model folder's contents.
+
+    Raises:
+        ModelError: they do not fit together.
+    """
+    weights, heads = at(folder / LAYOUT.weights), at(folder / LAYOUT.heads)
+    encoder = build_encoder(contents.encoder, contents.encoder_state, weights)
+    load_state(encoder.backbone, contents.encoder_state, weights)
+    state, own_state = dict(contents.head_state), {}
+    for name in contents.head_state:
+        if name.startswith(_LAYERS_OF_HEADS):
+            own_state[name.removeprefix(_LAYERS_OF_HEADS)] = state.pop(name)
+    config = make_config(contents.config)
+    model = MultiTaskModel(
+        encoder,
+        _heads(config, contents.tasks, encoder, state, heads),
+        make_head_layers(config, encoder),
+    )
+    load_state(nn.Module() if model.head_layers is None else model.head_layers, own_state, heads)
+    return model
+
+
+def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskModel:
+    """Put a model together from a checkpoint's contents.
+
+    Raises:
+        ModelError: they do not fit together.
+    """
+    where = at(path)
+    encoder = build_encoder(contents.encoder, backbone_state(contents.model), where)
+    head_state = {
+        name.removeprefix(HEADS): tensor
+        for name, tensor in contents.model.items()
+        if name.startswith(HEADS)
+    }
+    config = make_config(contents.config)
+    heads = _heads(config, contents.tasks, encoder, head_state, where)
+    model = MultiTaskModel(encoder, heads, make_head_layers(config, encoder))
+    load_state(model, contents.model, where)
+    return model
+
+
+def make_head_layers(config: Config, encoder: Encoder) -> HeadLayers | None:
+    """Copy the upper layers that the heads are to have for themselves, if any.
+
+    Raises:
+        ConfigError: the encoder has not so many.
+        ModelError: its layers cannot be run by themselves.
+    """
+    if config.head_layers is None:
+        return None
+    if config.head_layers > encoder.shape.num_layers:
+        raise ConfigError(
+            f"`head_layers` is {config.head_layers}",
+            expected=f"at most {encoder.shape.num_layers}, the encoder's layers",
+        )
+    return HeadLayers(encoder, config.head_layers)
+
+
+def _heads(
+    config: Config,
+    tasks: Sequence[Mapping[str, Any]],
+    encoder: Encoder,
+    state: Mapping[str, Tensor],
+    where: str,
+) -> dict[str, Head]:
+    """Build the heads and load their parameters."""
+    settings = config.tasks
+    specs = [TaskSpec.from_json(task) for task in tasks]
+    for spec in specs:
+        if spec.name not in settings:
+            raise ModelError(
+                f"task {spec.name!r} is not in the model's configuration", where=where,
+                expected=f"one of: {listing(settings)}",
+            )  # fmt: skip
+
+    def build() -> dict[str, Head]:
+        return {s.name: make_head(settings[s.name], s.label_set(), encoder.shape) for s in specs}
+
+    # First without memory: a configuration may ask for any amount.
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+    except (RuntimeError, OverflowError) as error:  # more than even torch can count
+        raise ModelError(
+            f"the tasks' heads cannot be built ({shorten(str(error), 200)})", where=where,
+            expected="the sizes that the model was trained with",
+            fix="It is damaged or was edited; copy or train it again.",
+        ) from None  # fmt: skip
+    check_state(nn.ModuleDict(skeleton), state, where)
+    heads = build()
+    load_state(nn.ModuleDict(heads), state, where)
+    return heads

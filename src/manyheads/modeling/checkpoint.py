@@ -1,0 +1,348 @@
+"""Checkpoints: all that a run needs to go on, and all that its model needs to work, in one file.
+
+A checkpoint is a torch file of tensors, text and numbers alone. Before torch reads it, its
+structure and the SHA-256 of everything in it are verified, so that a file that is cut, damaged,
+hostile or not a checkpoint is refused by name, and a damaged tensor too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from manyheads.errors import ManyheadsError, ModelError, shorten
+from manyheads.modeling.checkpoint_values import digest_of_tensor, digest_of_values, plain
+from manyheads.storage import (
+    POOLING_MODES,
+    EncoderFiles,
+    Fields,
+    Record,
+    StrPath,
+    TensorClaim,
+    atomic_file,
+    check_code,
+    check_format_version,
+    damaged,
+    explained,
+    leaves,
+    pointer,
+    read_claims,
+)
+from manyheads.version import __version__
+
+FORMAT = "manyheads checkpoint"
+FORMAT_VERSION = 1
+
+_BUFFER = 1 << 20
+_NAME = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointContents:
+    """What a checkpoint holds."""
+
+    config: Mapping[str, Any]
+    """The run's configuration, as JSON values."""
+    tasks: Sequence[Mapping[str, Any]]
+    """Each task as `TaskSpec.to_json` writes it."""
+    encoder: EncoderFiles
+    model: Mapping[str, Tensor] = field(repr=False)
+    """The parameters of encoder and heads, by the names that the model gives them."""
+    training: Mapping[str, Any] = field(repr=False)
+    """What the run needs to go on: nested dictionaries, lists and tuples of tensors, text,
+    numbers, truth values and None."""
+    epoch: int
+    """Epochs done."""
+    step: int
+    """Optimiser steps done in the whole run."""
+    manyheads_version: str = __version__
+
+
+class CheckpointFile(NamedTuple):
+    """A checkpoint as its name describes it."""
+
+    path: Path
+    is_epoch: bool
+    """Whether it was written at the end of an epoch, rather than within one."""
+    number: int
+    """The epoch or the optimiser step."""
+
+
+class Position(NamedTuple):
+    """How far a run had come; later positions compare greater."""
+
+    step: int
+    is_epoch: bool
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intact:
+    """A checkpoint that was read and verified."""
+
+    path: Path
+    contents: CheckpointContents
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A checkpoint that could not be used, and why."""
+
+    path: Path
+    error: ManyheadsError
+
+
+def epoch_path(save_dir: StrPath, epoch: int) -> Path:
+    """Return the name of the checkpoint at the end of an epoch, counted from 1."""
+    return Path(save_dir) / f"mtl_epoch{epoch}.pt"
+
+
+def step_path(save_dir: StrPath, step: int) -> Path:
+    """Return the name of a checkpoint within an epoch, after so many steps of the whole run."""
+    return Path(save_dir) / f"mtl_step{step}.pt"
+
+
+def save_checkpoint(path: StrPath, contents: CheckpointContents) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Tensors are written from the memory they are in; only those on another device, or that are
+    parts of larger ones, are copied first.
+
+    Raises:
+        StorageError: it could not be written; a former file of the name is as it was.
+        TypeError, ValueError: the contents hold something that a checkpoint cannot; the error
+            names the place.
+    """
+    tree = plain(_document(contents))
+    tensors = {pointer(path): leaf for path, leaf in leaves(tree) if isinstance(leaf, Tensor)}
+    manifest = {
+        "values": digest_of_values(tree),
+        "tensors": {name: digest_of_tensor(tensor) for name, tensor in tensors.items()},
+    }
+    with atomic_file(path) as file:
+        torch.save({**tree, "manifest": manifest}, file)
+
+
+def load_checkpoint(path: StrPath) -> CheckpointContents:
+    """Read and verify a checkpoint. Its tensors are on the CPU.
+
+    Raises:
+        ModelError: it is not a checkpoint, or is cut, damaged, hostile or of a newer format. In
+            every case nothing in it was executed.
+        StorageError: it cannot be read.
+    """
+    where = os.fspath(path)
+    with explained(path, "read"), Path(path).open("rb") as file:
+        claims = _read_document(file, where)
+        _verify_tensors(file, claims, where)
+        file.seek(0)
+        try:
+            # Not memory-mapped: what was verified is what is used, whatever becomes of the file.
+            document = torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError, ValueError, EOFError, KeyError) as error:
+            raise damaged(f"torch cannot read it ({shorten(str(error), 200)})", where) from None
+    return _contents(document, where)
+
+
+def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
+    """Return the checkpoints in a folder: those of epochs, then those of steps, by number.
+
+    They are told by their names alone. A folder that does not exist has none.
+    """
+    folder = Path(save_dir)
+    found = []
+    with explained(folder, "read"):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            match = _NAME.fullmatch(path.name)
+            if match and path.is_file():
+                found.append(CheckpointFile(path, match[1] == "epoch", int(match[2])))
+    return tuple(sorted(found, key=lambda file: (not file.is_epoch, file.number)))
+
+
+def read_position(path: StrPath) -> Position:
+    """Read how far the run had come at a checkpoint, without reading its tensors.
+
+    Raises:
+        ModelError: it is not a checkpoint, or is damaged, hostile or of a newer format.
+        StorageError: it cannot be read.
+    """
+    with explained(path, "read"), Path(path).open("rb") as file:
+        fields = Fields(_read_document(file, os.fspath(path)), os.fspath(path), "Use another.")
+    match = _NAME.fullmatch(Path(path).name)
+    is_epoch = not match or match[1] == "epoch"
+    return Position(fields.get("step", int), is_epoch, fields.get("epoch", int))
+
+
+def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]]:
+    """Find the checkpoint that a run continues from.
+
+    Returns:
+        The intact checkpoint that is furthest in the run, if any, and the ones that were refused
+        and are, or might be, further.
+    """
+    known, refused = _positions(save_dir)
+    for _, path in sorted(known, reverse=True):
+        try:
+            return Intact(path, load_checkpoint(path)), tuple(refused)
+        except ManyheadsError as error:
+            refused.append(Refused(path, error))
+    return None, tuple(refused)
+
+
+def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
+    """Remove checkpoints that newer ones have made superfluous.
+
+    Of those within epochs only the newest stays, and only while no epoch has ended since. Files
+    that cannot be read are neither counted nor removed.
+
+    Args:
+        save_dir: the folder.
+        keep: how many of the epochs' checkpoints stay, at least 1; None keeps all.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        StorageError: one could not be removed.
+    """
+    if keep is not None and keep < 1:
+        raise ValueError(f"keep is {keep}; it must be at least 1")
+    known, _ = _positions(save_dir)
+    known.sort(reverse=True)
+    epochs = [path for position, path in known if position.is_epoch]
+    superfluous = [] if keep is None else epochs[keep:]
+    superfluous += [path for position, path in known[1:] if not position.is_epoch]
+    for path in superfluous:
+        with explained(path, "removed"):
+            path.unlink(missing_ok=True)
+    return tuple(superfluous)
+
+
+def remove_checkpoints(save_dir: StrPath) -> tuple[Path, ...]:
+    """Remove every checkpoint in a folder, for a run that starts anew there.
+
+    Raises:
+        StorageError: one could not be removed.
+    """
+    files = list_checkpoints(save_dir)
+    for file in files:
+        with explained(file.path, "removed"):
+            file.path.unlink(missing_ok=True)
+    return tuple(file.path for file in files)
+
+
+def _positions(save_dir: StrPath) -> tuple[list[tuple[Position, Path]], list[Refused]]:
+    known: list[tuple[Position, Path]] = []
+    refused: list[Refused] = []
+    for file in list_checkpoints(save_dir):
+        try:
+            known.append((read_position(file.path), file.path))
+        except ManyheadsError as error:
+            refused.append(Refused(file.path, error))
+    return known, refused
+
+
+def _document(contents: CheckpointContents) -> dict[str, Any]:
+    encoder = contents.encoder
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "manyheads_version": contents.manyheads_version,
+        "epoch": contents.epoch,
+        "step": contents.step,
+        "config": contents.config,
+        "tasks": list(contents.tasks),
+        "encoder": {
+            "config": encoder.config,
+            "files": {name: data.decode("utf-8") for name, data in encoder.files.items()},
+            "pooling": encoder.pooling,
+            "normalize": encoder.normalize,
+            "max_length": encoder.max_length,
+            "hidden_size": encoder.hidden_size,
+        },
+        "model": contents.model,
+        "training": contents.training,
+    }
+
+
+def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
+    """Turn a document whose checksums were right into contents, with all types checked."""
+    fields = Fields(document, where, "Use another checkpoint.")
+    encoder = fields.inner("encoder")
+    files = encoder.inner("files")
+    model = fields.get("model", dict)
+    for name, tensor in model.items():
+        if type(name) is not str or not isinstance(tensor, Tensor):
+            fields.refuse("model", {name: tensor})
+    encoder_files = EncoderFiles(
+        config=encoder.get("config", dict),
+        files={
+            name: files.get(name, str).encode("utf-8", "surrogatepass") for name in files.values
+        },
+        pooling=encoder.choice("pooling", POOLING_MODES),
+        normalize=encoder.get("normalize", bool),
+        max_length=encoder.get("max_length", int),
+        hidden_size=encoder.get("hidden_size", int),
+    )
+    check_code(encoder_files.config, encoder_files.files, where)
+    return CheckpointContents(
+        config=fields.get("config", dict),
+        tasks=fields.objects("tasks"),
+        encoder=encoder_files,
+        model=model,
+        training=fields.get("training", dict),
+        epoch=fields.get("epoch", int),
+        step=fields.get("step", int),
+        manyheads_version=fields.get("manyheads_version", str),
+    )
+
+
+def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:
+    """Read a checkpoint with claims in place of its tensors, and verify all else in it."""
+    document = read_claims(file, where)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(
+            "is a torch file, but not a checkpoint of Manyheads",
+            expected="a checkpoint that `manyheads train` wrote",
+            fix="Correct the path.",
+            where=where,
+        )
+    version = document.get("format_version")
+    check_format_version(
+        version, {"manyheads": document.get("manyheads_version")}, where, FORMAT_VERSION
+    )
+    manifest = document.pop("manifest", None)
+    if not isinstance(manifest, dict) or manifest.get("values") != digest_of_values(document):
+        raise damaged("the checksum of its values is wrong", where)
+    document["manifest"] = manifest
+    return document
+
+
+def _verify_tensors(file: BinaryIO, document: dict[str, Any], where: str) -> None:
+    digests = document["manifest"].get("tensors")
+    for path, claim in leaves(document):
+        if not isinstance(claim, TensorClaim):
+            continue
+        name = pointer(path)
+        digest = _digest_of_record(file, claim.record)
+        if not isinstance(digests, dict) or digests.get(name) != digest:
+            raise damaged(f"the checksum of tensor {shorten(name)} is wrong", where)
+
+
+def _digest_of_record(file: BinaryIO, record: Record) -> str:
+    digest = hashlib.sha256()
+    file.seek(record.offset)
+    left = record.size
+    while left > 0 and (chunk := file.read(min(left, _BUFFER))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Faster training on processors: attention, dropout masks, memory kept for reuse."""

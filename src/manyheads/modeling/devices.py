@@ -1,0 +1,153 @@
+"""Where and in which arithmetic the encoder runs: device, threads and precision."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from manyheads.config import available_cores
+from manyheads.errors import RequestError, shorten
+
+BF16_GAIN = 1.2
+"""How much faster bf16 products must be than float32 ones to be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """The chosen device and arithmetic."""
+
+    device: torch.device
+    precision: str
+    """`float32` or `bf16`."""
+    threads: int
+    reason: str
+    """Why this precision, in words."""
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which the encoder computes."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether the device works behind, so that looking at a number means waiting for it."""
+        return self.device.type == "cuda"
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all it was asked for."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to a device, without waiting for what that has to do before.
+
+    Not from pinned memory: for numbers as few as a batch's, the driver keeps a copy of its own,
+    and pinning them took longer than all else there is to a step.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that is there.
+
+    Raises:
+        RequestError: it is not there, or not a name of one.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise RequestError(
+            f"there is no device {shorten(name)}", expected="auto, cpu, cuda, cuda:N or mps"
+        )
+    device = torch.device(name)
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    there = device.type == "cpu" or (
+        torch.cuda.is_available() and (device.index or 0) < count
+        if device.type == "cuda"
+        else torch.backends.mps.is_available()
+    )
+    if not there:
+        raise RequestError(
+            f"device {name!r} is not available",
+            expected="a device that this PyTorch sees",
+            fix="Use `device: auto`, or install a PyTorch built for the device.",
+        )
+    return device
+
+
+def choose_compute(
+    device: str = "auto", precision: str = "auto", threads: int | None = None, hidden: int = 384
+) -> Compute:
+    """Settle device, threads and precision, and set the number of threads.
+
+    Args:
+        device: see `choose_device`.
+        precision: `float32`, `bf16`, or `auto`: bf16 where products of the encoder's size are
+            at least `BF16_GAIN` times faster in it, measured now.
+        threads: processor threads; default, all cores there are.
+        hidden: the encoder's hidden size.
+
+    Raises:
+        RequestError: the device is not there.
+    """
+    chosen = choose_device(device)
+    count = threads or available_cores()
+    torch.set_num_threads(count)
+    if precision != "auto":
+        return Compute(chosen, precision, count, "as configured")
+    # A GPU takes longer to begin than to multiply a batch: so much that only that is measured.
+    rows = 512 if chosen.type == "cpu" else 16_384
+    float32, bf16 = (product_rate(chosen, dtype, hidden, rows) for dtype in _DTYPES)
+    ratio = bf16 / float32
+    name = "bf16" if ratio >= BF16_GAIN else "float32"
+    return Compute(chosen, name, count, f"bf16 products are {ratio:.1f} times as fast here")
+
+
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def product_rate(
+    device: torch.device, dtype: torch.dtype, hidden: int, rows: int, *, seconds: float = 0.03
+) -> float:
+    """Measure the rate of matrix products at an encoder's shape, in operations a second.
+
+    Args:
+        device: where.
+        dtype: the arithmetic.
+        hidden: the encoder's hidden size H; the product is [rows, H] by [H, 4 H].
+        rows: sub-tokens of a batch.
+        seconds: how long one of the three trials takes; the best counts.
+    """
+    left = torch.randn(rows, hidden, device=device).to(dtype)
+    right = torch.randn(4 * hidden, hidden, device=device).to(dtype)
+    work = 2.0 * rows * hidden * 4 * hidden
+
+    def multiply() -> None:
+        torch.nn.functional.linear(left, right)
+
+    with torch.inference_mode():
+        multiply()
+        return work * max(_rate(multiply, device, seconds) for _ in range(3))
+
+
+def _rate(action: Callable[[], None], device: torch.device, seconds: float) -> float:
+    """Count how often an action runs a second."""
+    done, start = 0, time.perf_counter()
+    while True:
+        for _ in range(8):
+            action()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        done += 8
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return done / elapsed

@@ -1,0 +1,284 @@
+"""The shared encoder: any `transformers` encoder, behind one wrapper.
+
+Axes: B sentences, T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manyheads.errors import ModelError, at, listing, shorten
+from manyheads.modeling.cpu.attention import use_attention
+from manyheads.modeling.cpu.dropout import replace_dropout
+from manyheads.modeling.heads import EncoderShape
+from manyheads.modeling.pooling import pool
+from manyheads.modeling.pretrained import TOKENIZER, EncoderSource, PoolingSpec, stored_parameters
+from manyheads.modeling.state_dicts import check_state
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# So many are looked into, whatever is stored: they cost no more than a moment.
+_FEW_LAYERS = 100
+# What a model computes for itself, such as its positions, beside what is stored.
+_MAX_BUFFER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What one pass of the encoder gives."""
+
+    tokens: Tensor
+    """[B, T, H] the last layer, in the encoder's own precision."""
+    layers: tuple[Tensor, ...] | None
+    """Each [B, T, H]: the embedding layer's output and every layer's, where asked for."""
+    sentence: Tensor
+    """[B, H] float32, pooled and not normalised."""
+
+
+class Encoder(nn.Module):
+    """A pretrained transformer with its pooling and its tokenizer's files.
+
+    Args:
+        backbone: an encoder of `transformers`.
+        pooling: how its token vectors make the sentence embedding.
+        files: the tokenizer's small files by name.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, pooling: PoolingSpec, files: Mapping[str, bytes]
+    ) -> None:
+        super().__init__()
+        self.backbone: PreTrainedModel = backbone
+        replace_dropout(backbone)
+        use_attention(backbone)
+        self.pooling = pooling
+        self.files = dict(files)
+
+    @classmethod
+    def from_source(cls, source: EncoderSource) -> Encoder:
+        """Load a pretrained encoder in float32.
+
+        Raises:
+            ModelError: the weights do not fit the configuration, or are damaged.
+        """
+        from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
+
+        where = at(source.folder)
+        tensors, stored = stored_parameters(source)
+        skeleton = _skeleton(_shape(source.config, tensors, where), where)
+        asked = sum(parameter.numel() for parameter in skeleton.parameters())
+        # A pooler may be missing; the rest of what is asked for has to be there.
+        if asked > 2 * stored:
+            raise ModelError(
+                f"the configuration asks for {asked:,} parameters", where=where,
+                expected=f"about the {stored:,} that are stored",
+                fix="Get the encoder again; a file may be another model's.",
+            )  # fmt: skip
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            backbone, info = AutoModel.from_pretrained(
+                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
+                output_loading_info=True,
+            )  # fmt: skip
+        except Exception as error:  # the library and those below it raise all kinds
+            raise ModelError(
+                f"the encoder cannot be loaded ({shorten(str(error), 300)})",
+                where=where, expected="a complete `transformers` encoder",
+            ) from None  # fmt: skip
+        # The library draws what is missing at random. Of a pooler that is all right: many
+        # published encoders have none, and nothing here reads it.
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+        if missing:
+            raise ModelError(
+                f"the weights lack {listing(missing)}", where=at(source.weights),
+                expected="all parameters of the model that config.json describes",
+                fix="Get the encoder again; the file may be another model's.",
+            )  # fmt: skip
+        encoder = cls(_as_encoder(backbone, where), source.pooling, source.files)
+        _try(encoder, where)
+        return encoder
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        pooling: PoolingSpec,
+        files: Mapping[str, bytes],
+        state: Mapping[str, Tensor],
+        where: str,
+    ) -> Encoder:
+        """Build an encoder of a configuration's shape, for weights that are loaded next.
+
+        Args:
+            config: as its library saves it.
+            pooling: how its token vectors make the sentence embedding.
+            files: the tokenizer's small files by name.
+            state: the weights, by the names that the library gives them. What they do not bear
+                out is not built, so that no configuration can ask for more memory than they have.
+            where: the file or folder that all this comes from, for an error.
+
+        Raises:
+            ModelError: the configuration is not one that `transformers` itself can build, or the
+                weights are not its own.
+        """
+        shape = _shape(config, len(state), where)
+        check_state(_skeleton(shape, where), state, where)
+        encoder = cls(_build(shape, where), pooling, files)
+        _try(encoder, where)
+        return encoder
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The backbone's configuration, as its library saves it."""
+        values: dict[str, Any] = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        return {**values, "architectures": [type(self.backbone).__name__], "dtype": "float32"}
+
+    @property
+    def shape(self) -> EncoderShape:
+        """What heads need to know of the encoder."""
+        config = self.backbone.config
+        return EncoderShape(int(config.hidden_size), int(config.num_hidden_layers))
+
+    def use_sparse_gradients(self) -> None:
+        """Let the table of tokens have sparse gradients: of the rows that a batch reads.
+
+        Backward passes then spend nothing on the others; `optimization.AdamW` treats both alike.
+        """
+        table = self.backbone.get_input_embeddings()
+        if isinstance(table, nn.Embedding):
+            table.sparse = True
+
+    @property
+    def max_positions(self) -> int:
+        """The longest input in sub-tokens, special tokens included."""
+        config = self.backbone.config
+        positions = int(getattr(config, "max_position_embeddings", 512))
+        # RoBERTa's kind counts positions from behind the padding index.
+        offset = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        return positions - (int(config.pad_token_id) + 1 if offset else 0)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills batches up; its positions are masked."""
+        return int(getattr(self.backbone.config, "pad_token_id", None) or 0)
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer, as the `tokenizers` library reads it."""
+        return self.files[TOKENIZER].decode()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *, all_layers: bool = False
+    ) -> Encoded:
+        """Encode a batch.
+
+        Args:
+            input_ids: [B, T] int64.
+            attention_mask: [B, T] int64, 0 for padding.
+            all_layers: also return every layer's output.
+        """
+        output = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=all_layers
+        )
+        tokens = output.last_hidden_state
+        return Encoded(
+            tokens,
+            tuple(output.hidden_states) if all_layers else None,
+            pool(tokens, attention_mask, self.pooling.mode),
+        )
+
+    def embed(self, sentence: Tensor) -> Tensor:
+        """Make the sentence embedding of pooled vectors: [B, H] to [B, H]."""
+        return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
+
+
+def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:
+    """Read a configuration, which may not have many more layers than there are stored tensors.
+
+    Raises:
+        ModelError: `transformers` itself does not know it, or it has too many layers.
+    """
+    from transformers import AutoConfig
+
+    values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
+    try:
+        shape = AutoConfig.for_model(str(config.get("model_type")), **values)
+        layers = getattr(shape, "num_hidden_layers", 0)
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    if not isinstance(layers, int) or layers > max(tensors, _FEW_LAYERS):
+        raise ModelError(
+            f"the configuration asks for {shorten(layers)} layers", where=where,
+            expected=f"as many as there are in the {tensors} tensors that are stored",
+            fix="It is damaged or another model's; get it again.",
+        )  # fmt: skip
+    return shape
+
+
+def _build(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    try:
+        backbone: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            shape, trust_remote_code=False, dtype=torch.float32
+        )
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    return _as_encoder(backbone, where)
+
+
+def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """Build an encoder that has shapes and takes no memory."""
+    with torch.device("meta"):
+        backbone = _build(shape, where)
+    size = sum(buffer.nbytes for buffer in backbone.buffers())
+    if size > _MAX_BUFFER_BYTES:
+        raise ModelError(
+            f"the encoder asks for {size:,} bytes beside its parameters", where=where,
+            expected=f"at most {_MAX_BUFFER_BYTES:,}", fix="Choose another model.",
+        )  # fmt: skip
+    return backbone
+
+
+def _try(encoder: Encoder, where: str) -> None:
+    """Let an encoder read two tokens: some of what is wrong with a configuration shows only then.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    ids = torch.zeros((1, 2), dtype=torch.int64)
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            encoder(ids, torch.ones_like(ids), all_layers=True)
+    except Exception as error:  # the library raises all kinds
+        raise _unusable(error, where) from None
+    finally:
+        encoder.train(was_training)
+
+
+def _unusable(error: Exception, where: str) -> ModelError:
+    return ModelError(
+        f"the encoder's configuration cannot be used ({shorten(str(error), 300)})", where=where,
+        expected="the configuration of a `transformers` encoder",
+    )  # fmt: skip
+
+
+def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:
+    config = backbone.config
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise ModelError(
+            f"the model is a {type(backbone).__name__}", where=where,
+            expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        )  # fmt: skip
+    return backbone

@@ -1,0 +1,39 @@
+"""What the heads read: one pass of the encoder.
+
+Axes: B sentences, T tokens, W words, H hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """What a head needs to know of the encoder it stands on."""
+
+    hidden_size: int
+    num_layers: int
+    """Transformer layers; the hidden states are one more, with the embedding layer's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One pass of the encoder, as the heads read it."""
+
+    tokens: Tensor
+    """[B, T, H] the last layer, in the encoder's own precision."""
+    layers: tuple[Tensor, ...] | None
+    """Each [B, T, H]: all hidden states, the embedding layer's first; None if no head mixes."""
+    attention_mask: Tensor
+    """[B, T] 1 for tokens, 0 for padding."""
+    sentence: Tensor
+    """[B, H] the sentence vector that goes with `tokens`, not normalised."""
+    word_tokens: Tensor
+    """[B, W] int64, each word's first token; 0 where padded."""
+    word_mask: Tensor
+    """[B, W] bool, true for a sentence's first words, false for padding."""
+    encoder_sentence: Tensor
+    """[B, H] the encoder's own sentence vector, which makes the embedding. It is `sentence`
+    unless the heads have layers of their own."""

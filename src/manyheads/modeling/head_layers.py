@@ -1,0 +1,63 @@
+"""Upper layers of the encoder that the heads have for themselves.
+
+The heads read a copy of the encoder's upper layers that learns with them; the encoder's own make
+the sentence embedding, which can so stay what it is. Both stand on the same lower layers, which run
+once.
+
+Axes: B sentences, T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.pooling import pool
+from manyheads.modeling.upper_layers import UpperLayers
+
+
+class HeadLayers(nn.Module):
+    """A copy of an encoder's upper layers, equal to them until it has learned something.
+
+    Args:
+        encoder: the encoder; it stays as it is.
+        count: how many of its layers are copied, from 1.
+
+    Raises:
+        ModelError: it has not that many, or they cannot be run by themselves.
+    """
+
+    def __init__(self, encoder: Encoder, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.reads = encoder.shape.num_layers - count
+        """The number of the hidden state that the lowest of them reads; 0 is the embedding
+        layer's output."""
+        self.layers = copy.deepcopy(UpperLayers(encoder.backbone, self.reads))
+        self.layers.requires_grad_(True)
+        self._pooling = encoder.pooling.mode
+
+    def forward(
+        self, below: Sequence[Tensor], attention_mask: Tensor, *, all_layers: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, Tensor]:
+        """Run them.
+
+        Args:
+            below: hidden states of the encoder, each [B, T, H], the last of them number `reads`.
+            attention_mask: [B, T] int64, 0 for padding.
+            all_layers: also return every hidden state, `below` among them.
+
+        Returns:
+            The last layer's output [B, T, H]; the hidden states, each [B, T, H], where they are
+            asked for; the sentence vector [B, H] float32, pooled as the encoder's.
+        """
+        tokens, own = self.layers(below[-1], attention_mask, all_layers=all_layers)
+        layers = None if own is None else (*below, *own[1:])
+        return tokens, layers, pool(tokens, attention_mask, self._pooling)
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose how attention is computed, by the names of `transformers`."""
+        self.layers.shell.set_attn_implementation(implementation)

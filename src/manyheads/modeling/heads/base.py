@@ -1,0 +1,113 @@
+"""What a head is, and what it is given to read.
+
+Axes: B sentences, T tokens, W words, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.tasks import Decoded, LabelSet, TaskSpec, Transitions, decode
+
+IGNORE = -100
+"""The target that marks what has no label; it never counts."""
+
+
+class Head(nn.Module, ABC):
+    """A task on top of the encoder: from features to logits, loss and labels.
+
+    A new kind of head is a subclass and a line in `manyheads.modeling.heads.HEADS`.
+
+    Args:
+        labels: the task's labels, in the order of the logits.
+        reads_all_layers: whether `Features.layers` must be there.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, labels: LabelSet, *, reads_all_layers: bool) -> None:
+        super().__init__()
+        self.labels = labels
+        self.reads_all_layers = reads_all_layers
+
+    @property
+    def reads(self) -> Literal["sentence", "words", "tokens"]:
+        """The most that is read of a sentence: its vector, its words' first tokens, or all."""
+        return "tokens"
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> Head:
+        """Make a new head, its weights drawn from torch's random numbers.
+
+        Raises:
+            ConfigError: the settings do not fit together.
+        """
+
+    @abstractmethod
+    def logits(self, features: Features) -> Tensor:
+        """Compute float32 logits: [B, L] of sentences or [B, W, L] of words."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean loss over what is labelled.
+
+        Returns:
+            A float32 scalar; zero, with zero gradients, where nothing is labelled.
+        """
+
+    @abstractmethod
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task, under its name, for whoever decodes its logits."""
+
+    def transitions(self) -> Transitions | None:
+        """Return what the head learned about sequences of tags, if it learns that."""
+        return None
+
+    def forward(self, features: Features) -> Tensor:
+        """Compute the logits in float32, whatever precision the encoder runs in.
+
+        Heads are too small to gain from less, and logits, softmax and CRF too exposed to it.
+        """
+        device = features.tokens.device.type
+        if not torch.is_autocast_enabled(device):
+            return self.logits(features)
+        with torch.autocast(device, enabled=False):
+            return self.logits(features)
+
+    def decode(self, logits: Tensor, word_mask: Tensor | None = None) -> Decoded:
+        """Turn logits into labels and their probabilities (see `manyheads.tasks.decode`).
+
+        Args:
+            logits: as `forward` returned them.
+            word_mask: [B, W] bool, for a head that tags words.
+        """
+        lengths = None if word_mask is None else word_mask.sum(dim=1).cpu().numpy()
+        values = logits.detach().float().cpu().numpy()
+        return decode(self.spec(self.kind), values, lengths, self.transitions())
+
+
+def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
+    """Pick some of each sentence's vectors: [B, T, H] and int64 [B, W] -> [B, W, H].
+
+    One flat selection of whole rows: several times faster than a gather of every number, in
+    torch as in onnxruntime.
+    """
+    batch, tokens, hidden = vectors.shape
+    offsets = torch.arange(batch, device=rows.device).unsqueeze(1) * tokens
+    flat = vectors.reshape(-1, hidden).index_select(0, (rows + offsets).flatten())
+    return flat.view(batch, -1, hidden)
+
+
+def output_layer(size: int, num_labels: int) -> nn.Linear:
+    """Make a classifier whose first predictions are close to uniform."""
+    linear = nn.Linear(size, num_labels)
+    nn.init.normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear

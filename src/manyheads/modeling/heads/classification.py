@@ -1,0 +1,75 @@
+"""One class a sentence.
+
+Axes: B sentences, L labels.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import IGNORE, Head
+from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.tasks import CLASSIFICATION, LabelSet, TaskSpec
+
+
+@final
+class ClassificationHead(Head):
+    """Tells which one class a sentence has.
+
+    Args:
+        labels: the classes.
+        scorer: what computes the logits.
+        label_smoothing: the share of the target that is spread over all classes.
+    """
+
+    kind: ClassVar[str] = CLASSIFICATION
+
+    def __init__(
+        self, labels: LabelSet, scorer: SentenceScorer, *, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
+        self.scorer = scorer
+        self.label_smoothing = label_smoothing
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return self.scorer.reads
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> ClassificationHead:
+        """Make a new head (see `Head.from_config`)."""
+        scorer = SentenceScorer.from_config(config, len(labels), encoder)
+        return cls(labels, scorer, label_smoothing=config.label_smoothing)
+
+    def logits(self, features: Features) -> Tensor:
+        """Return [B, L] float32."""
+        scores: Tensor = self.scorer(features)
+        return scores
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean cross-entropy over the labelled sentences.
+
+        Args:
+            logits: [B, L].
+            targets: [B] int64, -100 for a sentence without a label.
+        """
+        total = functional.cross_entropy(
+            logits.float(),
+            targets,
+            ignore_index=IGNORE,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        return total / (targets != IGNORE).sum().clamp(min=1)
+
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task for decoding."""
+        return TaskSpec(name, self.kind, self.labels.names)

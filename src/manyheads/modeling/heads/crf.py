@@ -1,0 +1,109 @@
+"""Linear-chain conditional random field: what a tagging head learns about sequences of tags.
+
+Lafferty, McCallum and Pereira (2001). Training alone happens here; decoding is numpy's, in
+`manyheads.tasks`, so that it needs no torch.
+
+Axes: B sentences, W words (right-padded), L labels, of them F free and N inside (`I-x`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manyheads.tasks import TagSet, Transitions, tag_rules
+
+# Stands for the logarithm of zero. Finite, so that no gradient becomes NaN.
+_NEVER = -1e9
+_TINY = torch.finfo(torch.float32).tiny
+
+
+class CRF(nn.Module):
+    """Scores of tags at the start, at the end and after one another, over a tag set.
+
+    What the scheme forbids has probability zero, always. All arithmetic is float32 in log
+    space, also under autocast.
+    """
+
+    order: Tensor
+    before: Tensor
+
+    def __init__(self, tags: TagSet) -> None:
+        super().__init__()
+        rules = tag_rules(tags.names, tags.scheme)
+        self.start = nn.Parameter(torch.empty(len(tags)))
+        self.end = nn.Parameter(torch.empty(len(tags)))
+        self.pairwise = nn.Parameter(torch.empty(len(tags), len(tags)))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+        # Free tags first. Both buffers follow from the tags, so the saved state is without them.
+        order = np.concatenate([rules.free, rules.inside])
+        before = np.argsort(order)[rules.before]
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+        self.register_buffer("before", torch.tensor(before.T), persistent=False)
+
+    def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """Compute each sentence's log-probability of its tags.
+
+        Args:
+            emissions: [B, W, L] float, any precision.
+            tags: [B, W] int64, allowed sequences; anything where the mask is false.
+            mask: [B, W] bool, true for a sentence's first words, false for padding.
+
+        Returns:
+            [B] float32; 0 for a sentence of no words.
+        """
+        with torch.autocast(emissions.device.type, enabled=False):
+            emissions = emissions.float().masked_fill(~mask.unsqueeze(2), 0.0)
+            tags = tags.masked_fill(~mask, 0)
+            return self._path_score(emissions, tags, mask) - self._log_partition(emissions, mask)
+
+    def transitions(self) -> Transitions:
+        """Return the learned scores for decoding."""
+        start, end, pairwise = (
+            parameter.detach().float().cpu().numpy().copy()
+            for parameter in (self.start, self.end, self.pairwise)
+        )
+        return Transitions(start, end, pairwise)
+
+    def _path_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """Sum the scores along the given paths: [B]."""
+        score = emissions.gather(2, tags.unsqueeze(2)).squeeze(2).sum(dim=1)
+        score = score + (self.pairwise[tags[:, :-1], tags[:, 1:]] * mask[:, 1:]).sum(dim=1)
+        last = tags.gather(1, (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)).squeeze(1)
+        return score + (self.start[tags[:, 0]] + self.end[last]) * mask[:, 0]
+
+    def _log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Sum over all allowed paths, in log space: [B].
+
+        A step into the free tags, which all tags may precede, is a matrix product of exponentials
+        relative to the sentence's best tag: what vanishes in it is below float32's resolution of
+        the sum. A step into an inside tag comes from two tags that may both be far below the
+        best, so it is made in log space.
+        """
+        before, num_inside = self.before.flatten(), self.before.shape[1]
+        num_free = len(self.order) - num_inside
+        local = emissions.index_select(2, self.order).unbind(dim=1)
+        pairwise = self.pairwise.index_select(1, self.order).index_select(0, self.order)
+        # Relative to the best step into each tag, so that no learned score vanishes either.
+        offset = pairwise[:, :num_free].detach().amax(dim=0)
+        free_factors = (pairwise[:, :num_free] - offset).exp()
+        inside_steps = pairwise[:, num_free:].gather(0, self.before)
+
+        log_alpha = self.start.index_select(0, self.order) + local[0]
+        if num_inside:
+            log_alpha = torch.cat(
+                [log_alpha[:, :num_free], log_alpha.new_full((len(log_alpha), num_inside), _NEVER)],
+                dim=1,
+            )
+        for t in range(1, len(local)):
+            best = log_alpha.detach().amax(dim=1, keepdim=True)
+            sums = (log_alpha - best).exp() @ free_factors
+            arriving = sums.clamp(min=_TINY).log() + (best + offset)
+            if num_inside:
+                either = log_alpha.index_select(1, before).view(-1, 2, num_inside) + inside_steps
+                arriving = torch.cat([arriving, torch.logaddexp(*either.unbind(1))], dim=1)
+            log_alpha = torch.where(mask[:, t, None], arriving + local[t], log_alpha)
+        total = torch.logsumexp(log_alpha + self.end.index_select(0, self.order), dim=1)
+        return total * mask[:, 0]

@@ -1,0 +1,74 @@
+"""Any number of classes a sentence.
+
+Axes: B sentences, L labels.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import IGNORE, Head
+from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.tasks import MULTILABEL, LabelSet, TaskSpec
+
+
+@final
+class MultilabelHead(Head):
+    """Tells of each label by itself whether a sentence has it.
+
+    Args:
+        labels: the labels.
+        scorer: what computes the logits.
+        threshold: the probability from which a label is predicted.
+    """
+
+    kind: ClassVar[str] = MULTILABEL
+
+    def __init__(self, labels: LabelSet, scorer: SentenceScorer, *, threshold: float) -> None:
+        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
+        self.scorer = scorer
+        self.threshold = threshold
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return self.scorer.reads
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> MultilabelHead:
+        """Make a new head (see `Head.from_config`)."""
+        scorer = SentenceScorer.from_config(config, len(labels), encoder)
+        return cls(labels, scorer, threshold=config.threshold)
+
+    def logits(self, features: Features) -> Tensor:
+        """Return [B, L] float32."""
+        scores: Tensor = self.scorer(features)
+        return scores
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean binary cross-entropy over what is known of the labels.
+
+        Args:
+            logits: [B, L].
+            targets: [B, L] float, 1 for a label that the sentence has, 0 for one it has not, -100
+                for what is not known (usually a whole row).
+        """
+        known = targets != IGNORE
+        total = functional.binary_cross_entropy_with_logits(
+            logits.float(),
+            targets.masked_fill(~known, 0.0),
+            weight=known.float(),
+            reduction="sum",
+        )
+        return total / known.sum().clamp(min=1)
+
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task for decoding."""
+        return TaskSpec(name, self.kind, self.labels.names, threshold=self.threshold)

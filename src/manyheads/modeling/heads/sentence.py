@@ -1,0 +1,125 @@
+"""What the heads for whole sentences share: from features to one score a label.
+
+Axes: B sentences, T tokens, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.config import TaskConfig
+from manyheads.errors import ConfigError
+from manyheads.modeling.cpu.dropout import Dropout
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import output_layer
+from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
+from manyheads.modeling.pooling import pool
+
+SENTENCE, ATTENTION = "sentence", "attention"
+"""Poolings beyond those of `manyheads.modeling.pooling`: the encoder's own, and a learned one."""
+
+
+class AttentionPooling(nn.Module):
+    """A sentence vector in which each token weighs as much as the task has learned it matters.
+
+    Additive attention with one query (Yang et al., 2016, "Hierarchical attention networks").
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_size, hidden_size)
+        self.query = nn.Linear(hidden_size, 1, bias=False)
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map [B, T, H] and [B, T] to [B, H]; every sentence has a token."""
+        scores = self.query(torch.tanh(self.project(tokens))).squeeze(2)
+        weights = scores.masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
+        return torch.einsum("bt,bth->bh", weights, tokens)
+
+
+class SentenceScorer(nn.Module):
+    """Scores of labels for a sentence: pooled vectors, dropout, a hidden layer on request, linear.
+
+    Args:
+        encoder: the encoder's shape.
+        num_labels: L.
+        pooling: the vectors that are joined to describe the sentence.
+        mix: whether tokens are read from a mix of all layers instead of the last.
+        hidden: units of the hidden layer; None for none.
+        dropout: share of inputs and hidden units dropped in training.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderShape,
+        num_labels: int,
+        *,
+        pooling: Sequence[str],
+        mix: bool,
+        hidden: int | None,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.pooling = tuple(pooling)
+        self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
+        self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
+        size = encoder.hidden_size * len(self.pooling)
+        layers: list[nn.Module] = [Dropout(dropout)]
+        if hidden is not None:
+            layers += [nn.Linear(size, hidden), nn.GELU(), Dropout(dropout)]
+        layers.append(output_layer(hidden or size, num_labels))
+        self.layers = nn.Sequential(*layers)
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, num_labels: int, encoder: EncoderShape
+    ) -> SentenceScorer:
+        """Make the scorer that a task's configuration asks for.
+
+        Raises:
+            ConfigError: all layers are to be mixed, and nothing would read the mix.
+        """
+        mix = config.reads == "mix"
+        if mix and set(config.pooling) == {SENTENCE}:
+            raise ConfigError(
+                "`reads: mix` with `pooling: [sentence]` mixes layers that nothing reads",
+                expected="cls, mean, max or attention among the poolings",
+                fix="Add one of them to `pooling`, or leave out `reads`.",
+            )
+        return cls(
+            encoder,
+            num_labels,
+            pooling=config.pooling,
+            mix=mix,
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
+
+    def forward(self, features: Features) -> Tensor:
+        """Return logits [B, L] float32."""
+        scores: Tensor = self.layers(torch.cat(self._vectors(features), dim=1))
+        return scores
+
+    def _vectors(self, features: Features) -> list[Tensor]:
+        """Return the vectors that describe the sentence, each [B, H] float32."""
+        if self.reads == "sentence":
+            return [features.sentence.float()] * len(self.pooling)
+        tokens = self.reader(features)
+        vectors = []
+        for mode in self.pooling:
+            if mode == SENTENCE:
+                vectors.append(features.sentence.float())
+            elif mode == ATTENTION and self.attention is not None:
+                vectors.append(self.attention(tokens, features.attention_mask))
+            else:
+                vectors.append(pool(tokens, features.attention_mask, mode))
+        return vectors

@@ -1,0 +1,68 @@
+"""Pairs of sentences with a score: what trains the sentence embedding itself.
+
+Axes: R sentences of a batch, P scored pairs, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import IGNORE, Head
+from manyheads.tasks import SIMILARITY, LabelSet, TaskSpec
+
+SCALE = 20.0
+"""By what differences of cosines are multiplied: the inverse temperature of the source's 0.05."""
+
+
+@final
+class SimilarityHead(Head):
+    """Lets people's scores of pairs order the cosines of their embeddings; has no parameters."""
+
+    kind: ClassVar[str] = SIMILARITY
+
+    @property
+    def reads(self) -> Literal["sentence"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "sentence"
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> SimilarityHead:
+        """Make a new head (see `Head.from_config`)."""
+        return cls(labels, reads_all_layers=False)
+
+    def logits(self, features: Features) -> Tensor:
+        """Return the encoder's own sentence vectors, [R, H] float32."""
+        return features.encoder_sentence.float()
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the CoSENT loss: each two pairs whose cosines are not ordered as their scores.
+
+        log(1 + sum of exp(20 (cos_i - cos_j)) over all pairs i, j of which people scored j
+        higher), after Su (2022), "CoSENT: a more efficient sentence vector scheme than
+        Sentence-BERT". Only the order of scores counts, which is what Spearman measures.
+
+        Args:
+            logits: [R, H]. The second sentences of the P scored pairs come last, in the order of
+                the first ones.
+            targets: [R] float32, scores at the first sentences of pairs, -100 elsewhere.
+        """
+        labelled = targets != IGNORE
+        count = int(labelled.sum())
+        first, second = logits[labelled], logits[len(logits) - count :]
+        scores = targets[labelled]
+        cosines = SCALE * functional.cosine_similarity(first, second, dim=1)
+        gaps = cosines[:, None] - cosines[None, :]
+        wrong = gaps[scores[:, None] < scores[None, :]]
+        return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
+
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task, of which there is nothing to decode."""
+        return TaskSpec(name, self.kind, ())

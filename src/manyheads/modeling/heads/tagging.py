@@ -1,0 +1,121 @@
+"""A tag for every word: entities, slots, parts of speech.
+
+Axes: B sentences, W words, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.cpu.dropout import Dropout
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import IGNORE, Head, output_layer, take_rows
+from manyheads.modeling.heads.crf import CRF
+from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
+from manyheads.modeling.heads.necks import Neck, make_neck
+from manyheads.tasks import TAGGING, LabelSet, TagSet, TaskSpec, Transitions
+
+
+@final
+class TaggingHead(Head):
+    """Tags words, each read through its first token.
+
+    Args:
+        tags: the tag set.
+        reader: the token vectors to read.
+        neck: a network between them and the classifier, or None.
+        hidden_size: H, the size of the encoder's vectors.
+        crf: learns sequences of tags; None takes the words one by one.
+        dropout: share of the classifier's inputs, and of the neck's, dropped in training.
+    """
+
+    kind: ClassVar[str] = TAGGING
+
+    def __init__(
+        self,
+        tags: TagSet,
+        reader: TokenReader,
+        neck: Neck | None,
+        *,
+        hidden_size: int,
+        crf: CRF | None,
+        dropout: float,
+    ) -> None:
+        super().__init__(tags, reads_all_layers=reader.mix is not None)
+        self.tags = tags
+        self.reader = reader
+        self.neck = neck
+        self.dropout = Dropout(dropout)
+        self.classifier = output_layer(neck.output_size if neck else hidden_size, len(tags))
+        self.crf = crf
+
+    @property
+    def reads(self) -> Literal["words"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "words"
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> TaggingHead:
+        """Make a new head (see `Head.from_config`)."""
+        if not isinstance(labels, TagSet):
+            raise TypeError(f"a tagging head needs a TagSet, not a {type(labels).__name__}")
+        return cls(
+            labels,
+            TokenReader(ScalarMix(encoder.num_layers + 1) if config.reads == "mix" else None),
+            make_neck(config, encoder.hidden_size),
+            hidden_size=encoder.hidden_size,
+            crf=CRF(labels) if config.decoder == "crf" else None,
+            dropout=config.dropout,
+        )
+
+    def logits(self, features: Features) -> Tensor:
+        """Return the emissions [B, W, L] float32; what they are for padding means nothing."""
+        words = self.dropout(take_rows(self.reader(features), features.word_tokens))
+        if self.neck is not None:
+            words = self.dropout(self.neck(words, features.word_mask))
+        emissions: Tensor = self.classifier(words)
+        return emissions
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean loss a labelled word.
+
+        Cross-entropy; with a CRF the negative log-likelihood of whole sentences, divided by the
+        number of words so that tasks stay comparable.
+
+        Args:
+            logits: [B, W, L].
+            targets: [B, W] int64, -100 where padded and all through a sentence without labels.
+                With a CRF, labelled words come first in their sentence and make an allowed
+                sequence.
+        """
+        labelled = targets != IGNORE
+        if self.crf is None:
+            total = functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                targets.flatten(),
+                ignore_index=IGNORE,
+                reduction="sum",
+            )
+        else:
+            total = -self.crf.log_likelihood(logits, targets, labelled).sum()
+        return total / labelled.sum().clamp(min=1)
+
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task for decoding."""
+        return TaskSpec(
+            name,
+            self.kind,
+            self.tags.names,
+            scheme=self.tags.scheme,
+            decoder="linear" if self.crf is None else "crf",
+        )
+
+    def transitions(self) -> Transitions | None:
+        """Return the CRF's learned scores, if there is a CRF."""
+        return None if self.crf is None else self.crf.transitions()

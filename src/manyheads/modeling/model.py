@@ -1,0 +1,122 @@
+"""The multi-task model: one encoder pass, then every head that is asked for.
+
+Axes: B sentences, T tokens, W words, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.modeling.devices import moved
+from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.head_layers import HeadLayers
+from manyheads.modeling.heads import Features, Head
+from manyheads.tasks import SIMILARITY
+from manyheads.text import Batch
+
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """One padded batch."""
+
+    input_ids: Tensor
+    """[B, T] int64."""
+    attention_mask: Tensor
+    """[B, T] int64, 0 for padding."""
+    word_tokens: Tensor
+    """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
+    word_mask: Tensor
+    """[B, W] bool."""
+
+    @classmethod
+    def of(cls, batch: Batch) -> ModelInputs:
+        """Take a batch of prediction, without a copy."""
+        arrays = (batch.input_ids, batch.attention_mask, batch.word_tokens, batch.word_mask)
+        return cls(*(torch.from_numpy(array) for array in arrays))
+
+    def to(self, device: torch.device) -> ModelInputs:
+        """Copy to a device, without waiting for it."""
+        return ModelInputs(
+            *(
+                moved(tensor, device)
+                for tensor in (
+                    self.input_ids, self.attention_mask, self.word_tokens, self.word_mask
+                )
+            )
+        )  # fmt: skip
+
+
+class MultiTaskModel(nn.Module):
+    """A shared encoder and its task heads.
+
+    Args:
+        encoder: the shared encoder.
+        heads: the heads by task name.
+        head_layers: what the heads read in place of the encoder's own upper layers, if anything.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        heads: Mapping[str, Head],
+        head_layers: HeadLayers | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head_layers = head_layers
+        self.heads = nn.ModuleDict(heads)
+
+    def head(self, task: str) -> Head:
+        """Return a task's head."""
+        head = self.heads[task]
+        assert isinstance(head, Head)
+        return head
+
+    @property
+    def answering(self) -> list[str]:
+        """The tasks that say something of a single sentence: all but those of scored pairs."""
+        return [name for name in self.heads if self.head(name).kind != SIMILARITY]
+
+    def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
+        """Run the encoder once and gather what the heads of `tasks` (default: all) read."""
+        names = self.answering if tasks is None else list(tasks)
+        mixes = any(self.head(task).reads_all_layers for task in names)
+        own = self.head_layers if names else None
+        mask = inputs.attention_mask
+        encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own is not None)
+        tokens, layers, sentence = encoded.tokens, encoded.layers, encoded.sentence
+        if own is not None:
+            below = encoded.layers[: own.reads + 1]
+            tokens, layers, sentence = own(below, mask, all_layers=mixes)
+        return Features(
+            tokens=tokens,
+            layers=layers,
+            attention_mask=mask,
+            sentence=sentence,
+            word_tokens=inputs.word_tokens,
+            word_mask=inputs.word_mask,
+            encoder_sentence=encoded.sentence,
+        )
+
+    def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Answer some tasks (default: all that answer anything) from one encoder pass.
+
+        Returns:
+            By task name the head's logits, float32: [B, L] for sentence heads, [B, W, L] for
+            tagging, [B, H] sentence vectors for scored pairs; and under `embedding` the sentence
+            embedding [B, H].
+        """
+        names = self.answering if tasks is None else list(tasks)
+        return self.answers(self.features(inputs, names), names)
+
+    def answers(self, features: Features, tasks: Iterable[str]) -> dict[str, Tensor]:
+        """Answer some tasks from what an encoder pass gave (see `forward`)."""
+        outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in tasks}
+        outputs[EMBEDDING] = self.encoder.embed(features.encoder_sentence)
+        return outputs

@@ -1,0 +1,278 @@
+"""Model folders: a model written for three libraries at once, and read back strictly.
+
+The folder is a Manyheads model, a sentence-transformers model and a transformers checkpoint. Its
+tensors are safetensors and all else is text, so that no file in it can run code. What needs no
+torch, and what the files are called, is in `model_files`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from manyheads.errors import RequestError
+from manyheads.storage import (
+    FORMAT,
+    FORMAT_VERSION,
+    LAYOUT,
+    EncoderFiles,
+    Manifest,
+    StrPath,
+    atomic_folder,
+    explained,
+    is_model_folder,
+    json_bytes,
+    model_card,
+    not_tensors,
+    read_encoder,
+    read_manifest,
+    seal,
+    sha256_file,
+)
+from manyheads.version import __version__
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
+_SENTENCE_TRANSFORMERS = "sentence_transformers.models"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what makes a model, as far as it is installed."""
+    versions = {"manyheads": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContents:
+    """What a model folder holds."""
+
+    tasks: Sequence[Mapping[str, Any]]
+    """Each task as `TaskSpec.to_json` writes it."""
+    encoder: EncoderFiles
+    encoder_state: Mapping[str, Tensor] = field(repr=False)
+    """The encoder's parameters, by the names that transformers gives them."""
+    head_state: Mapping[str, Tensor] = field(repr=False)
+    """The heads' parameters, as `<task>.<parameter>`."""
+    metrics: Mapping[str, Any] = field(repr=False)
+    """The scores on the validation data, in the form of `evaluate --json`; may be empty."""
+    config: Mapping[str, Any] = field(repr=False)
+    """The configuration of the run that made the model, as JSON values."""
+    versions: Mapping[str, str] = field(default_factory=software_versions)
+
+
+def save_model_folder(path: StrPath, contents: ModelContents) -> None:
+    """Write a model folder, whole or not at all. The same contents make the same bytes.
+
+    Raises:
+        RequestError: there is a folder of this name that holds something else.
+        StorageError: it could not be written; the old folder is as it was.
+    """
+    target = Path(path)
+    if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
+        raise RequestError(
+            "holds something else than a model",
+            expected="a model folder to replace, an empty folder, or none",
+            fix="Move it away, or choose another name.",
+            where=os.fspath(path),
+        )
+    with atomic_folder(path) as folder:
+        for name, data in _text_files(contents).items():
+            file = folder / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(data)
+        shared = {
+            name: _save_tensors(folder / name, state, path)
+            for name, state in (
+                (LAYOUT.weights, contents.encoder_state),
+                (LAYOUT.heads, contents.head_state),
+            )
+        }
+        manifest = _manifest(folder, contents, shared)
+        (folder / LAYOUT.manifest).write_bytes(json_bytes(manifest))
+        (folder / LAYOUT.card).write_text(_card(contents), encoding="utf-8")
+
+
+def load_model_folder(path: StrPath) -> ModelContents:
+    """Read and verify a model folder. Its tensors are on the CPU.
+
+    Raises:
+        ModelError: it is not a model folder, or a file in it is missing, cut, damaged, another
+            model's, hostile, or of a newer format.
+        StorageError: it cannot be read.
+    """
+    manifest = read_manifest(path)
+    manifest.verify()
+    return ModelContents(
+        tasks=manifest.tasks,
+        encoder=read_encoder(manifest),
+        encoder_state=_load_tensors(manifest, LAYOUT.weights),
+        head_state=_load_tensors(manifest, LAYOUT.heads),
+        metrics=manifest.metrics,
+        config=manifest.config,
+        versions=manifest.versions,
+    )
+
+
+def _text_files(contents: ModelContents) -> dict[str, bytes]:
+    """Make every file of text but the manifest and the card."""
+    encoder = contents.encoder
+    modules = [("", "Transformer"), (LAYOUT.pooling, "Pooling")]
+    files = {
+        LAYOUT.config: json_bytes(encoder.config),
+        LAYOUT.max_length: json_bytes(
+            {"max_seq_length": encoder.max_length, "do_lower_case": False}
+        ),
+        LAYOUT.pooling: json_bytes(
+            {
+                "word_embedding_dimension": encoder.hidden_size,
+                "pooling_mode_cls_token": encoder.pooling == "cls",
+                "pooling_mode_mean_tokens": encoder.pooling == "mean",
+                "pooling_mode_max_tokens": encoder.pooling == "max",
+                "pooling_mode_mean_sqrt_len_tokens": False,
+            }
+        ),
+        LAYOUT.sentence_transformers: json_bytes(
+            {
+                "__version__": {
+                    name: version
+                    for name, version in contents.versions.items()
+                    if name in ("torch", "transformers")
+                },
+                "prompts": {},
+                "default_prompt_name": None,
+                "similarity_fn_name": "cosine",
+            }
+        ),
+    }
+    if encoder.normalize:
+        modules.append((LAYOUT.normalize, "Normalize"))
+        files[LAYOUT.normalize] = json_bytes({})
+    files[LAYOUT.modules] = json_bytes(
+        [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": file.partition("/")[0],
+                "type": f"{_SENTENCE_TRANSFORMERS}.{kind}",
+            }
+            for index, (file, kind) in enumerate(modules)
+        ]
+    )
+    taken = {*files, LAYOUT.manifest, LAYOUT.card, LAYOUT.weights, LAYOUT.heads}
+    if any(name in taken or "/" in name or name.startswith(".") for name in encoder.files):
+        raise ValueError(f"the tokenizer's files {sorted(encoder.files)} are not its own")
+    return files | dict(encoder.files)
+
+
+def _manifest(
+    folder: Path, contents: ModelContents, shared: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    encoder = contents.encoder
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": dict(contents.versions),
+        "tasks": [dict(task) for task in contents.tasks],
+        "encoder": {
+            "pooling": encoder.pooling,
+            "normalize": encoder.normalize,
+            "max_length": encoder.max_length,
+            "hidden_size": encoder.hidden_size,
+            "tokenizer_files": sorted(encoder.files),
+        },
+        "metrics": dict(contents.metrics),
+        "config": dict(contents.config),
+        "files": {
+            file.relative_to(folder).as_posix(): {
+                "size": file.stat().st_size,
+                "sha256": sha256_file(file),
+            }
+            for file in files
+        },
+        "shared_tensors": shared,
+    }
+    # As it will be read back, so that the seal does not depend on types that JSON does not have.
+    values = json.loads(json.dumps(values))
+    return {**values, "sha256": seal(values)}
+
+
+def _card(contents: ModelContents) -> str:
+    encoder = contents.encoder
+    base_model = contents.config.get("model_name")
+    return model_card(
+        tasks=contents.tasks,
+        metrics=contents.metrics,
+        base_model=base_model if isinstance(base_model, str) else None,
+        version=contents.versions.get("manyheads", __version__),
+        pooling=encoder.pooling,
+        normalize=encoder.normalize,
+        max_length=encoder.max_length,
+        hidden_size=encoder.hidden_size,
+    )
+
+
+def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dict[str, str]:
+    """Write tensors as safetensors, a format in which no two may share memory.
+
+    Of several names of one tensor the first is written, as transformers does.
+
+    Args:
+        file: what to write.
+        state: the tensors.
+        path: the model folder as the user knows it, for an error.
+
+    Returns:
+        For every name that was not written, the one that was.
+    """
+    kept: dict[tuple[Any, ...], str] = {}
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    for name, tensor in state.items():
+        memory = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
+        first = kept.setdefault((memory, tensor.shape, tensor.stride()), name)
+        if tensor.numel() and first != name:
+            shared[name] = first
+            continue
+        whole = tensor.detach().to("cpu").contiguous()
+        is_part = whole.untyped_storage().nbytes() != whole.numel() * whole.element_size()
+        tensors[name] = whole.clone() if is_part else whole
+    with explained(path):
+        try:
+            # The metadata is what transformers asks for.
+            save_file(tensors, file, {"format": "pt"})
+        except SafetensorError as error:
+            code = _OS_ERROR.search(str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        # The library makes files that only their owner can read.
+        file.chmod(file.parent.stat().st_mode & 0o666)
+    return shared
+
+
+def _load_tensors(manifest: Manifest, name: str) -> dict[str, Tensor]:
+    path = manifest.path(name)
+    try:
+        with explained(path, "read"), safe_open(path, framework="pt", device="cpu") as file:
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise not_tensors(error, path) from None
+    shared = manifest.shared_tensors.get(name, {})
+    return tensors | {alias: tensors[key] for alias, key in shared.items() if key in tensors}

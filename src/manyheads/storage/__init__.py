@@ -1,0 +1,106 @@
+"""Files written whole or not at all, foreign files read with limits, the model folder."""
+
+from __future__ import annotations
+
+from manyheads.storage.atomic import (
+    StorageError,
+    StrPath,
+    atomic_file,
+    atomic_folder,
+    explain,
+    explained,
+    json_bytes,
+    sha256,
+    sha256_file,
+    write_json,
+)
+from manyheads.storage.locate import Prefer, resolve_model
+from manyheads.storage.manifest import (
+    BEST,
+    FORMAT,
+    FORMAT_VERSION,
+    LAYOUT,
+    POOLING_MODES,
+    EncoderFiles,
+    Manifest,
+    best_of,
+    check_code,
+    check_format_version,
+    is_model_folder,
+    not_tensors,
+    read_encoder,
+    read_heads,
+    read_manifest,
+    seal,
+)
+from manyheads.storage.manifest_update import add_files
+from manyheads.storage.model_card import model_card
+from manyheads.storage.run_lock import RunLock
+from manyheads.storage.torch_pickle import (
+    MAX_DEPTH,
+    KeyPath,
+    Record,
+    TensorClaim,
+    damaged,
+    describe_tensor,
+    leaves,
+    pointer,
+)
+from manyheads.storage.torch_zip import read_claims
+from manyheads.storage.untrusted import (
+    MAX_JSON_BYTES,
+    Fields,
+    inside,
+    read_bytes,
+    read_json,
+    refuse_code,
+)
+
+__all__ = [
+    "BEST",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "LAYOUT",
+    "MAX_DEPTH",
+    "MAX_JSON_BYTES",
+    "POOLING_MODES",
+    "EncoderFiles",
+    "Fields",
+    "KeyPath",
+    "Manifest",
+    "Prefer",
+    "Record",
+    "RunLock",
+    "StorageError",
+    "StrPath",
+    "TensorClaim",
+    "add_files",
+    "atomic_file",
+    "atomic_folder",
+    "best_of",
+    "check_code",
+    "check_format_version",
+    "damaged",
+    "describe_tensor",
+    "explain",
+    "explained",
+    "inside",
+    "is_model_folder",
+    "json_bytes",
+    "leaves",
+    "model_card",
+    "not_tensors",
+    "pointer",
+    "read_bytes",
+    "read_claims",
+    "read_encoder",
+    "read_heads",
+    "read_json",
+    "read_manifest",
+    "refuse_code",
+    "resolve_model",
+    "seal",
+    "sha256",
+    "sha256_file",
+    "write_json",
+]

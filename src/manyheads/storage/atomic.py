@@ -1,0 +1,358 @@
+"""Write files and folders whole or not at all, so that nothing that stops a run can hurt them.
+
+New contents go to a temporary sibling, are flushed to the disk, and take the old one's name in
+one step of the file system; then the folder is flushed too. Whoever looks at any moment, also
+after a power cut, finds the old contents or the new, never a part. What a killed writer leaves
+behind is recognised by its name and by nobody holding its lock, and is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from manyheads.errors import ManyheadsError
+from manyheads.storage.temporary import (
+    create_temporary_file,
+    create_temporary_folder,
+    lock_folder,
+    name_aside,
+    remove_leftovers,
+)
+
+StrPath = str | os.PathLike[str]
+
+_BUFFER = 1 << 20
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+# errno -> (what was found, what was expected, what to do)
+_ROOM = ("room for the new contents beside the old", "Free some space or choose another folder")
+_WRITABLE = "a place that this user may use"
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", *_ROOM),
+    errno.EDQUOT: ("the disk quota is used up", *_ROOM),
+    errno.EFBIG: ("the file system does not take a file so large", "", "Choose another disk"),
+    errno.EROFS: ("the file system is read-only", _WRITABLE, "Choose another folder"),
+    errno.EACCES: ("permission is denied", _WRITABLE, "Change the permissions or the path"),
+    errno.EPERM: ("the system does not permit it", _WRITABLE, "Choose another path"),
+    errno.ENOENT: ("there is no such file or folder", "", "Check the path"),
+    errno.ENOTDIR: ("a file stands where a folder is needed", "a folder", "Correct the path"),
+    errno.EISDIR: ("it is a folder", "a file", "Correct the path"),
+    errno.ENAMETOOLONG: ("the name is too long", "", "Choose a shorter one"),
+    errno.ELOOP: ("its symbolic links lead in a circle", "", "Correct the links"),
+    errno.EIO: ("the disk reported an input/output error", "", "Check the disk"),
+    errno.EMFILE: ("too many files are open", "", "Raise the limit with `ulimit -n`"),
+}
+
+
+class StorageError(ManyheadsError):
+    """A file or folder that could not be written or read."""
+
+
+def explain(error: OSError, path: StrPath, action: str = "written") -> StorageError:
+    """Turn the system's error about a path into one that says what to do.
+
+    Args:
+        error: what the system reported.
+        path: the file or folder that the user knows about, not a temporary one.
+        action: what could not be done to it: "written", "read".
+    """
+    system = error.strerror or str(error) or type(error).__name__
+    found, expected, fix = _REASONS.get(error.errno or 0, (system, "", "Check the path"))
+    if action == "written":
+        if error.errno == errno.ENOENT:
+            found, fix = "its folder does not exist or was removed", "Create the folder"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            found += _free_space(path)
+        fix += "; what was saved before is untouched"
+    return StorageError(
+        f"cannot be {action}: {found}", expected=expected, fix=f"{fix}.", where=os.fspath(path)
+    )
+
+
+@contextmanager
+def explained(path: StrPath, action: str = "written") -> Iterator[None]:
+    """Explain whatever the system reports in the body as an error about `path` (see `explain`)."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path, action) from error
+
+
+def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StorageError: it could not be written; the old contents are as they were.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def write_text(path: StrPath, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all (`write_bytes` says more)."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: StrPath, value: Any, *, indent: int | None = 2) -> None:
+    """Write a value as a JSON file, whole or not at all (`write_bytes` says more).
+
+    The text is ASCII, so that it survives every editor, and a string with a lone surrogate too.
+    """
+    write_bytes(path, json_bytes(value, indent=indent))
+
+
+def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
+    """Return the bytes that `write_json` writes: ASCII, keys in their order, a newline at the end.
+
+    Raises:
+        ValueError: a number is not finite; JSON has no word for that.
+    """
+    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode("ascii")
+
+
+@contextmanager
+def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears under its name only when it is complete.
+
+    An exception in the body leaves the old contents as they were. A symbolic link is followed; a
+    device or pipe, such as `/dev/stdout`, is written to directly.
+
+    Raises:
+        StorageError: it could not be written; the old contents are as they were.
+    """
+    target = _real(path)
+    mode = _mode(target)
+    if mode is not None and not stat.S_ISREG(mode):
+        with explained(path):
+            stream = target.open("wb")
+        with stream:
+            yield cast(BinaryIO, stream)
+        return
+    remove_leftovers(target.parent, target.name)
+    with explained(path):
+        temporary, descriptor = create_temporary_file(target)
+    raw = _ReportingFile(descriptor, path)
+    file = io.BufferedWriter(raw, _BUFFER)
+    try:
+        yield cast(BinaryIO, file)
+        file.flush()
+        with explained(path):
+            if mode is not None:
+                temporary.chmod(mode & 0o777)
+            _sync(descriptor)
+            if os.name != "posix":
+                file.close()  # Windows renames no open file; elsewhere the lock is kept until then
+            temporary.replace(target)
+            _sync_folder(target.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        # A library that writes for us may have answered with an error of its own.
+        if raw.failure is not None and error is not raw.failure and isinstance(error, Exception):
+            raise raw.failure from error
+        raise
+    finally:
+        # Closing the raw file first: after a failed write, closing the buffer would try again.
+        with suppress(OSError):
+            raw.close()
+
+
+@contextmanager
+def atomic_folder(path: StrPath) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of `path` only when it is complete.
+
+    Everything that was in the old folder is gone then. An exception in the body leaves the old
+    folder as it was. Old and new are exchanged in one step where the system can (Linux);
+    elsewhere by two renames, and if a writer is killed between them, `recover_folder` or the next
+    writer puts the old folder back.
+
+    Raises:
+        StorageError: it could not be written; the old folder is as it was.
+    """
+    target = _real(path)
+    with explained(path):
+        mode = _mode(target)
+        if mode is not None and not stat.S_ISDIR(mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    remove_leftovers(target.parent, target.name)
+    with explained(path):
+        temporary, lock = create_temporary_folder(target)
+    try:
+        try:
+            yield temporary
+        except OSError as error:
+            if _concerns(error, temporary):
+                raise explain(error, path) from error
+            raise
+        with explained(path):
+            _sync_tree(temporary)
+            _swap(temporary, target)
+            _sync_folder(target.parent)
+    finally:
+        # After an exchange this is the old folder.
+        shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def sha256(data: bytes | bytearray | memoryview) -> str:
+    """Return the SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: StrPath) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal, in constant memory.
+
+    Raises:
+        StorageError: it could not be read.
+    """
+    with explained(path, "read"), Path(path).open("rb", buffering=0) as file:
+        digest = hashlib.sha256()
+        buffer = bytearray(_BUFFER)
+        view = memoryview(buffer)
+        while count := file.readinto(buffer):
+            digest.update(view[:count])
+        return digest.hexdigest()
+
+
+class _ReportingFile(io.FileIO):
+    """A raw file whose failed writes name the file that the user knows about.
+
+    Only writes are explained, not whatever else fails in the body that writes.
+    """
+
+    def __init__(self, descriptor: int, path: StrPath) -> None:
+        super().__init__(descriptor, "wb")
+        self._path = path
+        self.failure: StorageError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = explain(error, self._path)
+            raise self.failure from error
+
+
+def _free_space(path: StrPath) -> str:
+    """Say how much room is left, if the system tells."""
+    place = Path(path).absolute()
+    for folder in (place, *place.parents):
+        with suppress(OSError):
+            usage = shutil.disk_usage(folder)
+            return f" ({_readable(usage.free)} of {_readable(usage.total)} free)"
+    return ""
+
+
+def _readable(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _real(path: StrPath) -> Path:
+    """Follow symbolic links, so that a link stays one and the file it names is replaced."""
+    with explained(path):
+        try:
+            return Path(os.path.realpath(path))
+        except ValueError as error:  # a null byte
+            raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return None
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Tell whether an error is about a file in a folder, as far as it says."""
+    if isinstance(error.filename, str | bytes):
+        return Path(os.fsdecode(error.filename)).is_relative_to(folder)
+    return error.filename is None
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems have nothing to flush and say so; real failures are others.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush every file under a folder, then the folders from the innermost out."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            # Windows flushes only what is open for writing.
+            with (Path(parent) / name).open("rb" if os.name == "posix" else "r+b") as file:
+                _sync(file.fileno())
+        _sync_folder(Path(parent))
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Let a complete folder take the place of another; afterwards `temporary` is to be removed."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    if _exchange(temporary, target):
+        return
+    aside = name_aside(target)
+    lock = lock_folder(target)
+    try:
+        target.rename(aside)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step, or return False where the system cannot.
+
+    Raises:
+        OSError: it could, but these two paths not.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    a, b = os.fsencode(first), os.fsencode(second)
+    if renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(second))

@@ -1,0 +1,386 @@
+"""The files of a model folder, read and verified without a deep-learning framework.
+
+`manyheads.json` is the folder's manifest: what the model does, and the size and SHA-256 of every
+other file. Whatever is read is held against it, so that a file that is damaged, cut, missing or
+another model's is refused by name. The model card alone is not listed: it is text for people, and
+theirs to edit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from manyheads.errors import ModelError, shorten
+from manyheads.storage.atomic import StrPath, sha256, sha256_file
+from manyheads.storage.temporary import recover_folder
+from manyheads.storage.untrusted import (
+    MAX_JSON_BYTES,
+    Fields,
+    inside,
+    parse_json,
+    read_bytes,
+    read_json,
+    refuse_code,
+)
+
+FORMAT = "manyheads model"
+FORMAT_VERSION = 1
+POOLING_MODES = ("mean", "cls", "max")
+MAX_HEADS_BYTES = 4 << 30
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_GET_AGAIN = "Copy the whole folder again, or train the model again."
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What each file of a model folder is called."""
+
+    manifest: str = "manyheads.json"
+    heads: str = "heads.safetensors"
+    card: str = "README.md"
+    # As transformers names them:
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+    tokenizer: str = "tokenizer.json"
+    tokenizer_config: str = "tokenizer_config.json"
+    # As sentence-transformers names them:
+    modules: str = "modules.json"
+    pooling: str = "1_Pooling/config.json"
+    normalize: str = "2_Normalize/config.json"
+    max_length: str = "sentence_bert_config.json"
+    sentence_transformers: str = "config_sentence_transformers.json"
+
+
+LAYOUT = Layout()
+BEST = "best"
+"""What the best model's folder is called in a run's folder."""
+
+
+def best_of(task: str) -> str:
+    """Name the folder of the model that is best for one task."""
+    return f"{BEST}-{task}"
+
+
+_TOKENIZER_JSON = (LAYOUT.tokenizer, LAYOUT.tokenizer_config)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFiles:
+    """All of an encoder but its weights."""
+
+    config: Mapping[str, Any]
+    """`config.json`, as transformers writes it."""
+    files: Mapping[str, bytes] = field(repr=False)
+    """The tokenizer's files by name: `tokenizer.json` and those beside it."""
+    pooling: str
+    """How token vectors make the sentence embedding: one of `POOLING_MODES`."""
+    normalize: bool
+    """Whether the embedding is scaled to length one."""
+    max_length: int
+    """Tokens that the encoder reads at once, special ones included."""
+    hidden_size: int
+    """Length of the embedding."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What a manifest says of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `manyheads.json` says."""
+
+    folder: Path
+    tasks: tuple[Mapping[str, Any], ...]
+    """Each task as `TaskSpec.to_json` writes it."""
+    pooling: str
+    normalize: bool
+    max_length: int
+    hidden_size: int
+    tokenizer_files: tuple[str, ...]
+    metrics: Mapping[str, Any] = field(repr=False)
+    """The scores on the validation data, in the form of `evaluate --json`."""
+    config: Mapping[str, Any] = field(repr=False)
+    """The configuration of the run that made the model."""
+    versions: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, StoredFile] = field(repr=False)
+    shared_tensors: Mapping[str, Mapping[str, str]] = field(repr=False)
+    """By safetensors file: for each name without a tensor of its own, the name of the one it
+    shares."""
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the model's files, without looking at it.
+
+        Raises:
+            ModelError: the manifest does not list it.
+        """
+        if name not in self.files:
+            raise ModelError(
+                f"has no {shorten(name)} in its list of files",
+                expected="every file that the model consists of",
+                fix=_GET_AGAIN,
+                where=os.fspath(self.folder / LAYOUT.manifest),
+            )
+        return inside(self.folder, name)
+
+    def read(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+        """Read one of the model's files, and verify what was read.
+
+        Raises:
+            ModelError: it is not listed, missing, cut, damaged or another model's.
+            StorageError: it cannot be read.
+        """
+        path = self.path(name)
+        self._check_size(name, path)
+        data = read_bytes(path, max_bytes)
+        self._check_digest(name, path, sha256(data))
+        return data
+
+    def read_json(self, name: str) -> Any:
+        """Read one of the model's JSON files, verified (`read` says what is raised)."""
+        return parse_json(self.read(name), os.fspath(self.folder / name))
+
+    def verify(self, *names: str) -> None:
+        """Verify some of the model's files, or all of them, in constant memory.
+
+        Raises:
+            ModelError: one is not listed, missing, cut, damaged or another model's.
+            StorageError: one cannot be read.
+        """
+        for name in names or self.files:
+            path = self.path(name)
+            self._check_size(name, path)
+            self._check_digest(name, path, sha256_file(path))
+
+    def _check_size(self, name: str, path: Path) -> None:
+        expected = self.files[name].size
+        if not path.is_file():
+            raise ModelError(
+                "is missing",
+                expected=f"the {expected} bytes that the model was saved with",
+                fix=_GET_AGAIN,
+                where=os.fspath(path),
+            )
+        size = path.stat().st_size
+        if size != expected:
+            raise ModelError(
+                f"has {size} bytes",
+                expected=f"the {expected} bytes that the model was saved with",
+                fix=f"It is cut, or belongs to another model. {_GET_AGAIN}",
+                where=os.fspath(path),
+            )
+
+    def _check_digest(self, name: str, path: Path, digest: str) -> None:
+        expected = self.files[name].sha256
+        if digest != expected:
+            raise ModelError(
+                f"has the SHA-256 {digest}",
+                expected=f"{expected}, which the model was saved with",
+                fix=f"It is damaged, or belongs to another model. {_GET_AGAIN}",
+                where=os.fspath(path),
+            )
+
+
+def is_model_folder(path: StrPath) -> bool:
+    """Tell whether a path is a folder that says it is a Manyheads model, intact or not.
+
+    A folder that a killed writer had moved aside is put back first.
+    """
+    if not Path(path).exists():
+        recover_folder(path)
+    return (Path(path) / LAYOUT.manifest).is_file()
+
+
+def read_manifest(folder: StrPath) -> Manifest:
+    """Read and check the manifest of a model folder.
+
+    Raises:
+        ModelError: there is no such folder, it is not a Manyheads model, is damaged or hostile,
+            or of a format newer than this version of Manyheads.
+        StorageError: it cannot be read.
+    """
+    root = Path(folder)
+    path = root / LAYOUT.manifest
+    if not is_model_folder(root):
+        raise ModelError(
+            f"has no {LAYOUT.manifest}" if root.is_dir() else "is not a folder that exists",
+            expected="a model folder that Manyheads wrote, such as saved_model/best",
+            fix="Check the path, or train a model with `manyheads train`.",
+            where=os.fspath(folder),
+        )
+    where = os.fspath(path)
+    values = read_json(path)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ModelError(
+            "is not the manifest of a Manyheads model",
+            expected=f'a file with "format": "{FORMAT}"',
+            fix=_GET_AGAIN,
+            where=where,
+        )
+    check_format_version(values.get("format_version"), values.get("versions"), where)
+    if values.get("sha256") != seal(values):
+        raise ModelError(
+            "has changed since the model was saved",
+            expected="the checksum that it ends with",
+            fix=f"It is damaged, or was edited. {_GET_AGAIN}",
+            where=where,
+        )
+    return _parse(root, values, where)
+
+
+def check_format_version(
+    version: object, versions: object, where: str, newest: int = FORMAT_VERSION
+) -> None:
+    """Refuse a format that this version of Manyheads does not know.
+
+    Args:
+        version: the format's number, as found.
+        versions: the versions of the software that wrote it, as found.
+        where: what to call the file in an error.
+        newest: the newest format known.
+
+    Raises:
+        ModelError: it is newer, or no number of a format.
+    """
+    if type(version) is int and 1 <= version <= newest:
+        return
+    writer = versions.get("manyheads") if isinstance(versions, Mapping) else None
+    if type(version) is int and version > newest:
+        raise ModelError(
+            f"is of format {version}, written by Manyheads {shorten(writer)}",
+            expected=f"format {newest} or older",
+            fix="Upgrade: pip install --upgrade manyheads.",
+            where=where,
+        )
+    raise ModelError(
+        f"names {shorten(version)} as its format",
+        expected=f"a number from 1 to {newest}",
+        fix=_GET_AGAIN,
+        where=where,
+    )
+
+
+def seal(values: Mapping[str, Any]) -> str:
+    """Return the checksum of a manifest's values: what they say, not how they are laid out."""
+    rest = {key: value for key, value in values.items() if key != "sha256"}
+    return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii"))
+
+
+def read_encoder(manifest: Manifest) -> EncoderFiles:
+    """Read all of a model's encoder but its weights.
+
+    Raises:
+        ModelError: a file is not as it was saved, or asks for code of the model's own to be run.
+        StorageError: a file cannot be read.
+    """
+    config = manifest.read_json(LAYOUT.config)
+    files = {name: manifest.read(name) for name in manifest.tokenizer_files}
+    check_code(config, files, os.fspath(manifest.folder))
+    return EncoderFiles(
+        config=config,
+        files=files,
+        pooling=manifest.pooling,
+        normalize=manifest.normalize,
+        max_length=manifest.max_length,
+        hidden_size=manifest.hidden_size,
+    )
+
+
+def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
+    """Refuse an encoder that wants Python code of its own to be run.
+
+    Args:
+        config: its `config.json`, parsed.
+        files: its tokenizer's files by name.
+        where: what to call their folder or file in an error.
+
+    Raises:
+        ModelError: it does, or one of these is not the JSON object it should be.
+    """
+    parsed = {
+        name: parse_json(files.get(name, b"{}"), f"{where}/{name}") for name in _TOKENIZER_JSON
+    }
+    for name, value in {LAYOUT.config: config, **parsed}.items():
+        if not isinstance(value, dict):
+            raise ModelError(
+                "is not a JSON object", expected="one", fix=_GET_AGAIN, where=f"{where}/{name}"
+            )
+    # Of tokenizer.json the top alone: deeper lies the vocabulary, where any word may occur.
+    refuse_code(dict.fromkeys(parsed[LAYOUT.tokenizer], True), f"{where}/{LAYOUT.tokenizer}")
+    refuse_code(parsed[LAYOUT.tokenizer_config], f"{where}/{LAYOUT.tokenizer_config}")
+    refuse_code(config, f"{where}/{LAYOUT.config}")
+
+
+def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """Read the parameters of every head, by `<task>.<parameter>`.
+
+    Raises:
+        ModelError: the file is not as it was saved, or not one of tensors.
+    """
+    data = manifest.read(LAYOUT.heads, MAX_HEADS_BYTES)
+    try:
+        tensors: dict[str, NDArray[Any]] = safetensors_numpy.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise not_tensors(error, manifest.folder / LAYOUT.heads) from None
+    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def not_tensors(error: Exception, path: Path) -> ModelError:
+    """Explain why a safetensors file was refused."""
+    return ModelError(
+        f"is not a usable safetensors file ({shorten(str(error), 160)})",
+        expected="tensors as Manyheads saves them",
+        fix=f"Nothing in it was executed. {_GET_AGAIN}",
+        where=os.fspath(path),
+    )
+
+
+def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
+    fields = Fields(values, where, _GET_AGAIN)
+    encoder, listed = fields.inner("encoder"), fields.inner("files")
+    shared = fields.inner("shared_tensors")
+    files: dict[str, StoredFile] = {}
+    for name in listed.values:
+        stored = listed.inner(name)
+        digest = stored.get("sha256", str)
+        if not _SHA256.fullmatch(digest):
+            stored.refuse("sha256", digest)
+        files[name] = StoredFile(stored.get("size", int), digest)
+    names = encoder.get("tokenizer_files", list)
+    known = all(isinstance(name, str) and name in files for name in names)
+    if LAYOUT.tokenizer not in names or not known:
+        encoder.refuse("tokenizer_files", names)
+    return Manifest(
+        folder=folder,
+        tasks=fields.objects("tasks"),
+        pooling=encoder.choice("pooling", POOLING_MODES),
+        normalize=encoder.get("normalize", bool),
+        max_length=encoder.get("max_length", int),
+        hidden_size=encoder.get("hidden_size", int),
+        tokenizer_files=tuple(names),
+        metrics=fields.get("metrics", dict),
+        config=fields.get("config", dict),
+        versions={key: str(value) for key, value in fields.get("versions", dict).items()},
+        files=files,
+        shared_tensors={
+            file: {alias: names.get(alias, str) for alias in names.values}
+            for file in shared.values
+            for names in (shared.inner(file),)
+        },
+    )

@@ -1,0 +1,237 @@
+"""Read files that somebody else wrote: bounded, and never outside their folder.
+
+A model folder may come from anywhere. What it holds is read with a limit on its size and depth,
+what it names is looked for inside it only, and a wish to run code of its own is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NoReturn
+
+from manyheads.errors import ModelError, shorten
+from manyheads.storage.atomic import StorageError, StrPath, explain
+
+MAX_JSON_BYTES = 64 << 20
+MAX_JSON_DEPTH = 100
+
+# Keys by which a configuration names Python code to download or import, and run.
+_CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
+# Keys that name one of transformers' ways to compute attention, or a repository of compiled code.
+_ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+
+
+def read_bytes(path: StrPath, max_bytes: int) -> bytes:
+    """Read a whole regular file that must not be larger than a limit.
+
+    Raises:
+        StorageError: it is missing, unreadable, too large, or not a regular file (reading a pipe
+            would wait for ever).
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise StorageError(
+                f"cannot be read: it is {kind}",
+                expected="a regular file",
+                fix="Correct the path.",
+                where=os.fspath(path),
+            )
+        size, data = status.st_size, b""
+        if size <= max_bytes:
+            with Path(path).open("rb") as file:
+                data = file.read(max_bytes + 1)  # it may have grown
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    except ValueError as error:  # a null byte
+        raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
+    if max(size, len(data)) > max_bytes:
+        raise StorageError(
+            f"cannot be read: it has {max(size, len(data))} bytes",
+            expected=f"at most {max_bytes}",
+            fix="Check that it is the file that was meant.",
+            where=os.fspath(path),
+        )
+    return data
+
+
+def read_json(
+    path: StrPath, max_bytes: int = MAX_JSON_BYTES, *, max_depth: int = MAX_JSON_DEPTH
+) -> Any:
+    """Read a JSON file of limited size and depth.
+
+    Raises:
+        StorageError: it is missing, unreadable or too large.
+        ModelError: it is not JSON, or nested too deep.
+    """
+    return parse_json(read_bytes(path, max_bytes), os.fspath(path), max_depth=max_depth)
+
+
+def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse JSON of limited depth.
+
+    Args:
+        data: the text; its size is the caller's to limit.
+        where: what to call it in an error.
+
+    Raises:
+        ModelError: it is not JSON, or nested too deep.
+    """
+    too_deep = ModelError(
+        f"is nested more than {max_depth} levels deep",
+        expected="a file that Manyheads or transformers wrote",
+        fix="Do not use it; get the model again from a source that you trust.",
+        where=where,
+    )
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise too_deep from None
+    except json.JSONDecodeError as error:
+        raise ModelError(
+            f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+            fix="The file is damaged; get it again, or restore it from a copy.",
+            where=where,
+        ) from None
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise ModelError(
+            f"is not JSON: {shorten(str(error), 120)}",
+            fix="The file is damaged; get it again, or restore it from a copy.",
+            where=where,
+        ) from None
+    if any(depth > max_depth for _, _, depth in walk(value)):
+        raise too_deep
+    return value
+
+
+def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
+    """Yield every value in nested dictionaries and lists, with its key and depth.
+
+    It needs no recursion, and stops where its caller stops. Items of a list have no key.
+    """
+    todo: list[tuple[str | None, Any, int]] = [(None, value, 0)]
+    while todo:
+        key, item, depth = todo.pop()
+        yield key, item, depth
+        if isinstance(item, dict):
+            todo.extend((name, inner, depth + 1) for name, inner in item.items())
+        elif isinstance(item, list | tuple):
+            todo.extend((None, inner, depth + 1) for inner in item)
+
+
+def refuse_code(value: Any, where: str) -> None:
+    """Refuse a configuration that wants Python code of its own to be run.
+
+    Args:
+        value: the parsed `config.json`, `tokenizer_config.json` or the like.
+        where: what to call it in an error.
+
+    Raises:
+        ModelError: it has a key such as `auto_map`, at any depth, or names attention kernels to
+            be fetched.
+    """
+    for key, item, _ in walk(value):
+        foreign = key in _ATTENTION_KEYS and "/" in str(item)
+        if foreign or (key in _CODE_KEYS and item not in (None, False, {}, [])):
+            raise ModelError(
+                f'"{key}" asks for code of the model\'s own to be run: {shorten(item)}',
+                expected="a model that transformers knows by itself",
+                fix="Manyheads runs no code from a model; choose another one.",
+                where=where,
+            )
+
+
+def inside(folder: StrPath, name: str) -> Path:
+    """Return the path of a file that a folder's own files name, if it stays in that folder.
+
+    The files of a Hugging Face cache are links from `snapshots/` to `blobs/` beside it; those
+    count as inside.
+
+    Raises:
+        ModelError: the name is absolute, climbs out with `..`, or is a symbolic link out.
+    """
+    root = Path(folder)
+    pure, windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = (
+        not pure.parts
+        or pure.is_absolute()
+        or bool(windows.anchor)
+        or ".." in (*pure.parts, *windows.parts)
+        or "\0" in name
+    )
+    if not leaves:
+        home = root.resolve()
+        if home.parent.name == "snapshots":
+            home = home.parent.parent
+        leaves = not (root / name).resolve().is_relative_to(home)
+    if leaves:
+        raise ModelError(
+            f"the file name {shorten(name)} leads out of the folder",
+            expected="a file in it",
+            fix="Do not use this model; get it again from a source that you trust.",
+            where=os.fspath(folder),
+        )
+    return root / name
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of an object that somebody else wrote, their types checked as they are read."""
+
+    values: Mapping[str, Any]
+    where: str
+    """What to call the file in an error."""
+    fix: str
+    """What to do when a field is not what it should be."""
+    prefix: str = ""
+
+    def get(self, name: str, kind: type) -> Any:
+        """Return a field of exactly this type; a whole number must not be negative.
+
+        Raises:
+            ModelError: the field is missing or of another type.
+        """
+        value = self.values.get(name)
+        if type(value) is not kind or (type(value) is int and value < 0):
+            self.refuse(name, value)
+        return value
+
+    def inner(self, name: str) -> Fields:
+        """Return the fields of an inner object (`get` says what is raised)."""
+        values = self.get(name, dict)
+        if not all(type(key) is str for key in values):
+            self.refuse(name, values)
+        return Fields(values, self.where, self.fix, f"{self.prefix}{name}.")
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        """Return a text field that is one of a few (`get` says what is raised)."""
+        value: str = self.get(name, str)
+        if value not in allowed:
+            self.refuse(name, value)
+        return value
+
+    def objects(self, name: str) -> tuple[dict[str, Any], ...]:
+        """Return a field that is a list of objects, at least one (`get` says what is raised)."""
+        values = self.get(name, list)
+        if not values or not all(isinstance(value, dict) for value in values):
+            self.refuse(name, values)
+        return tuple(values)
+
+    def refuse(self, name: str, value: object) -> NoReturn:
+        """Refuse a field's value.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"has {shorten(value)} as {shorten(self.prefix + name)[1:-1]}",
+            expected="what Manyheads writes there",
+            fix=self.fix,
+            where=self.where,
+        )

@@ -1,0 +1,100 @@
+"""From logits to labels: the only decoding there is, whoever computed the logits.
+
+Training, evaluation, prediction and the server share these functions, with or without a
+deep-learning framework. Every sentence is decoded as if it were alone: neither its padding nor
+its batch mates change the result.
+"""
+
+from __future__ import annotations
+
+from manyheads.tasks.decoding import (
+    Decoded,
+    Scored,
+    decode,
+    decode_classes,
+    decode_multilabel,
+    decode_tags,
+    entity_score,
+)
+from manyheads.tasks.labels import (
+    OUTSIDE,
+    LabelSet,
+    Pair,
+    Scheme,
+    Span,
+    TagSet,
+    WordSpan,
+    bio_names,
+    is_prefixed,
+    scheme_of,
+    spans_of,
+    tags_of,
+)
+from manyheads.tasks.results import (
+    ClassResult,
+    Entity,
+    MultilabelResult,
+    Prediction,
+    Result,
+    TaggingResult,
+    TokenTag,
+    two_lines,
+)
+from manyheads.tasks.spec import (
+    CLASSIFICATION,
+    MULTILABEL,
+    SIMILARITY,
+    TAGGING,
+    TaskSpec,
+)
+from manyheads.tasks.tag_sequences import (
+    Floats,
+    Ints,
+    TagRules,
+    Transitions,
+    best_paths,
+    marginals,
+    tag_rules,
+)
+
+__all__ = [
+    "CLASSIFICATION",
+    "MULTILABEL",
+    "OUTSIDE",
+    "SIMILARITY",
+    "TAGGING",
+    "ClassResult",
+    "Decoded",
+    "Entity",
+    "Floats",
+    "Ints",
+    "LabelSet",
+    "MultilabelResult",
+    "Pair",
+    "Prediction",
+    "Result",
+    "Scheme",
+    "Scored",
+    "Span",
+    "TagRules",
+    "TagSet",
+    "TaggingResult",
+    "TaskSpec",
+    "TokenTag",
+    "Transitions",
+    "WordSpan",
+    "best_paths",
+    "bio_names",
+    "decode",
+    "decode_classes",
+    "decode_multilabel",
+    "decode_tags",
+    "entity_score",
+    "is_prefixed",
+    "marginals",
+    "scheme_of",
+    "spans_of",
+    "tag_rules",
+    "tags_of",
+    "two_lines",
+]

@@ -1,0 +1,109 @@
+"""Metrics of similarities: how well they agree with people's, or with those of another encoder.
+
+Axes: P pairs, N sentences, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.metrics.counts import Floats
+
+Numbers = Sequence[float] | NDArray[np.floating]
+Matrix = NDArray[np.float32]
+
+_DIGITS = 6
+
+
+class SimilarityMetrics(TypedDict):
+    """Correlations, between -1 and 1, of predicted with gold similarities."""
+
+    spearman: float
+    pearson: float
+
+
+class DriftMetrics(TypedDict):
+    """How far the embeddings of some sentences are from those that another encoder gave them."""
+
+    cosine: float
+    """Mean over the sentences; 1 where nothing has changed."""
+    similarity_correlation: float
+    """Spearman's, of the similarities of each two sentences before and after."""
+    sentences: int
+
+
+def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetrics:
+    """Compare two encoders' embeddings of the same sentences.
+
+    Args:
+        before: [N, H].
+        after: [N, H], or of another length H: then no cosine can be taken, and it is 0.
+    """
+    first, second = _directions(before), _directions(after)
+    pairs = np.triu_indices(len(first), 1)
+    same_size = first.shape == second.shape
+    cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
+    # Rounded, so that the order of a matrix product's sums, which the number of threads decides,
+    # changes nothing.
+    similarities = [(some @ some.T)[pairs].round(_DIGITS) for some in (first, second)]
+    return {
+        "cosine": round(cosine, _DIGITS),
+        "similarity_correlation": round(spearman(*similarities), _DIGITS),
+        "sentences": len(first),
+    }
+
+
+def _directions(vectors: Floats | Matrix) -> Floats:
+    """Scale vectors to length one, in float64; zeros stay zeros."""
+    wide = np.asarray(vectors, np.float64)
+    directions: Floats = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return directions
+
+
+def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:
+    """Score the predicted similarities of pairs of sentences."""
+    return {"spearman": spearman(gold, predicted), "pearson": pearson(gold, predicted)}
+
+
+def pearson(x: Numbers, y: Numbers) -> float:
+    """Return the linear correlation of two rows of numbers; 0 where one of them is constant.
+
+    Raises:
+        ValueError: the rows differ in length, or hold a number that is not finite.
+    """
+    first, second = _checked(x, y)
+    if not len(first) or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    first, second = first - first.mean(), second - second.mean()
+    first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
+    return float(np.clip(first @ second, -1.0, 1.0))
+
+
+def spearman(x: Numbers, y: Numbers) -> float:
+    """Return the correlation of the ranks, equal numbers sharing their mean rank.
+
+    Raises:
+        ValueError: the rows differ in length, or hold a number that is not finite.
+    """
+    first, second = _checked(x, y)
+    return pearson(_ranks(first), _ranks(second))
+
+
+def _checked(x: Numbers, y: Numbers) -> tuple[Floats, Floats]:
+    first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"cannot correlate numbers of shapes {first.shape} and {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("cannot correlate numbers that are not finite")
+    return first, second
+
+
+def _ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2)[inverse]
+    return ranks

@@ -1,0 +1,215 @@
+"""Sequences of tags: which are allowed, which is the best, and how sure each tag is.
+
+Axes: B sentences, W words (right-padded), L labels, of them F free and N inside (`I-x`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.labels import Scheme
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """What a CRF learned about sequences of tags: scores added to those of the words.
+
+    Shapes: start [L], end [L], pairwise [L, L] (from, to); float32. Entries that the scheme
+    forbids mean nothing and are never read.
+    """
+
+    start: Floats
+    end: Floats
+    pairwise: Floats
+
+    @classmethod
+    def zeros(cls, num_labels: int) -> Transitions:
+        """Return transitions that prefer nothing."""
+        zeros = np.zeros((num_labels + 2, num_labels), np.float32)
+        return cls(zeros[0], zeros[1], zeros[2:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagRules:
+    """Which sequences of tags a scheme allows. Arrays are read-only.
+
+    Under BIO a tag `I-x` follows only `B-x` and `I-x` and never begins a sentence; all else is
+    free, as everything is with plain classes.
+    """
+
+    start: NDArray[np.bool_]
+    """[L]: whether a tag may begin a sentence."""
+    pairwise: NDArray[np.bool_]
+    """[L, L] (from, to): whether a tag may follow another."""
+    free: Ints
+    """[F]: the tags that any tag may precede."""
+    inside: Ints
+    """[N]: the others, F + N = L."""
+    before: Ints
+    """[N, 2]: the two tags that may precede each of `inside`, `B-x` and `I-x`."""
+
+
+@lru_cache(maxsize=64)
+def tag_rules(labels: tuple[str, ...], scheme: Scheme) -> TagRules:
+    """Derive from the tags' names which sequences are allowed, in whatever order they stand."""
+    inside = [i for i, tag in enumerate(labels) if scheme is Scheme.BIO and tag.startswith("I-")]
+    before = [[labels.index("B" + labels[i][1:]), i] for i in inside]
+    start = np.ones(len(labels), np.bool_)
+    start[inside] = False
+    pairwise = np.ones((len(labels), len(labels)), np.bool_)
+    for to, predecessors in zip(inside, before, strict=True):
+        pairwise[:, to] = False
+        pairwise[predecessors, to] = True
+    rules = TagRules(
+        start=start,
+        pairwise=pairwise,
+        free=np.flatnonzero(start),
+        inside=np.array(inside, np.int64),
+        before=np.array(before, np.int64).reshape(-1, 2),
+    )
+    for array in (rules.start, rules.pairwise, rules.free, rules.inside, rules.before):
+        array.flags.writeable = False
+    return rules
+
+
+def best_paths(
+    emissions: Floats,
+    lengths: Ints,
+    labels: tuple[str, ...],
+    scheme: Scheme,
+    transitions: Transitions | None = None,
+) -> Ints:
+    """Find the best allowed tag sequences by the Viterbi algorithm (Viterbi, 1967).
+
+    Args and shapes are those of `decode_tags`.
+
+    Returns:
+        tags [B, W]; beyond a sentence's length they are 0.
+    """
+    rules = tag_rules(labels, scheme)
+    batch, words, _ = emissions.shape
+    paths = np.zeros((batch, words), np.int64)
+    if not paths.size:
+        return paths
+    if transitions is not None:
+        return _viterbi(emissions, lengths, rules, transitions)
+    # Each word's best tag by itself makes the best sequence wherever that is an allowed one:
+    # nearly always, once a model is trained.
+    inside = np.arange(words) < lengths[:, None]
+    paths = np.where(inside, emissions.argmax(axis=-1), 0)
+    wrong = inside[:, 0] & ~rules.start[paths[:, 0]]
+    wrong |= (inside[:, 1:] & ~rules.pairwise[paths[:, :-1], paths[:, 1:]]).any(axis=1)
+    if wrong.any():
+        neutral = Transitions.zeros(len(labels))
+        paths[wrong] = _viterbi(emissions[wrong], lengths[wrong], rules, neutral)
+    return paths
+
+
+def marginals(
+    emissions: Floats,
+    lengths: Ints,
+    labels: tuple[str, ...],
+    scheme: Scheme,
+    transitions: Transitions,
+) -> NDArray[np.float64]:
+    """Compute every word's tag probabilities given its whole sentence, under a CRF.
+
+    The forward-backward algorithm (Rabiner, 1989, with its scaling), in float64: one matrix
+    product a word and direction. A tag more than 300 nats below its word's best is taken for
+    300 nats below, so that no sentence's probability can vanish.
+
+    Args and shapes are those of `decode_tags`.
+
+    Returns:
+        [B, W, L] float64; rows sum to 1, those beyond a sentence's length are zero.
+    """
+    rules = tag_rules(labels, scheme)
+    batch, words, size = emissions.shape
+    result = np.zeros((batch, words, size))
+    if not words:
+        return result
+    order, active = _by_length(lengths, words)
+    local = emissions[order].astype(np.float64)
+    local -= local.max(axis=-1, keepdims=True)
+    np.exp(np.maximum(local, -300.0, out=local), out=local)
+    start = np.where(rules.start, np.exp(transitions.start.astype(np.float64)), 0.0)
+    end = np.exp(transitions.end.astype(np.float64))
+    pairwise = np.where(rules.pairwise, np.exp(transitions.pairwise.astype(np.float64)), 0.0)
+
+    forward = np.zeros((words, batch, size))
+    for t, count in enumerate(active):
+        arriving = start if t == 0 else forward[t - 1, :count] @ pairwise
+        alpha = np.multiply(arriving, local[:count, t], out=forward[t, :count])
+        alpha /= alpha.sum(axis=-1, keepdims=True)
+
+    beta = np.zeros((0, size))
+    for t in range(len(active) - 1, -1, -1):
+        leaving = np.empty((active[t], size))
+        leaving[: len(beta)] = beta @ pairwise.T
+        leaving[len(beta) :] = end
+        gamma = forward[t, : active[t]] * leaving
+        result[order[: active[t]], t] = gamma / gamma.sum(axis=-1, keepdims=True)
+        beta = leaving * local[: active[t], t]
+        beta /= beta.sum(axis=-1, keepdims=True)
+    return result
+
+
+def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Transitions) -> Ints:
+    """Find the best allowed paths [B, W] under some transitions."""
+    batch, words, size = emissions.shape
+    order, active = _by_length(lengths, words)
+    # Free tags first, so that both groups are slices.
+    tags = np.concatenate([rules.free, rules.inside])
+    place = np.argsort(tags)
+    split = len(rules.free)
+    scores = emissions[order][:, :, tags]
+    pairwise = transitions.pairwise[np.ix_(tags, tags)]
+    free = np.ascontiguousarray(pairwise[:, None, :split])
+    before = place[rules.before.T]
+    inside = pairwise[before, np.arange(split, size)]
+
+    # scores[:, t] becomes the score of the best path to each tag of word t.
+    scores[:, 0] += transitions.start[tags]
+    scores[:, 0, split:] = -np.inf
+    for t, count in enumerate(active[1:], start=1):
+        last, here = scores[:count, t - 1], scores[:count, t]
+        # Scores relative to the best keep float32 exact however long the sentence is.
+        last -= last.max(axis=-1, keepdims=True)
+        # [from, B, to]: reducing the first axis is what numpy vectorises best.
+        here[:, :split] += (last.T[:, :, None] + free).max(axis=0)
+        if split < size:
+            arriving = last[:, before] + inside
+            here[:, split:] += np.maximum(arriving[:, 0], arriving[:, 1])
+
+    # The predecessors of the best path alone are looked up on the way back: far fewer than one
+    # for each word and tag.
+    into = np.where(rules.pairwise, transitions.pairwise, np.float32(-np.inf))
+    into = np.ascontiguousarray(into[np.ix_(tags, tags)].T)
+    end = transitions.end[tags]
+    paths = np.zeros((batch, words), np.int64)
+    following = np.zeros(0, np.int64)
+    for t in range(len(active) - 1, -1, -1):
+        best = scores[: active[t], t]
+        best[: len(following)] += into[following]
+        best[len(following) :] += end
+        following = best.argmax(axis=-1)
+        paths[order[: active[t]], t] = tags[following]
+    return paths
+
+
+def _by_length(lengths: Ints, words: int) -> tuple[Ints, list[int]]:
+    """Sort sentences, longest first, and count those that reach each word.
+
+    With them in this order, each step of a recursion works on the first so many sentences and
+    never on padding.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    active = (lengths[:, None] > np.arange(words)).sum(axis=0)
+    return order, [int(count) for count in active if count]

@@ -1,0 +1,35 @@
+"""Text to words, words to sub-tokens, long texts to windows, and back to characters."""
+
+from __future__ import annotations
+
+from manyheads.text.tokenization import Encoding, TextTokenizer, limit_tokenizer_threads
+from manyheads.text.windows import (
+    Batch,
+    Floats,
+    Window,
+    mean_over_windows,
+    pad_batch,
+    plan_batches,
+    stitch_words,
+    truncate,
+    windows,
+)
+from manyheads.text.words import Positions, code_points, word_borders
+
+__all__ = [
+    "Batch",
+    "Encoding",
+    "Floats",
+    "Positions",
+    "TextTokenizer",
+    "Window",
+    "code_points",
+    "limit_tokenizer_threads",
+    "mean_over_windows",
+    "pad_batch",
+    "plan_batches",
+    "stitch_words",
+    "truncate",
+    "windows",
+    "word_borders",
+]

@@ -1,0 +1,287 @@
+"""Text to words to token ids: the one path that training, prediction, export and serving share.
+
+The encoder's own tokenizer runs over the whole text, untouched; the text's words are found
+independently of it (see `words`), and each is tied to the first of its sub-tokens. So a sentence
+given as a string and the same sentence given as a list of words lead to the same words: `Paris.`
+and `Paris`, `.` are two words either way.
+
+Axes: C characters, T tokens, W words, each of one text or, laid end to end, of a batch of texts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from manyheads.errors import ManyheadsError, ModelError, shorten
+from manyheads.text.words import Positions, code_points, word_borders
+
+# How much is aligned at once: bounds the memory that a huge list of texts needs.
+_CHARACTERS_AT_ONCE = 1 << 20
+_TEXTS_AT_ONCE = 1 << 13
+_THREADS = "RAYON_NUM_THREADS"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text as an encoder reads it, and where its words are.
+
+    Where one sub-token covers several words of the text, they are one word here. What the
+    tokenizer makes no token of (control characters, for most) cannot be tagged and is no word.
+    """
+
+    ids: NDArray[np.int32]
+    """[T] token ids, special tokens included."""
+    word_tokens: NDArray[np.int32]
+    """[W] position in `ids` of each word's first sub-token, strictly increasing."""
+    word_spans: NDArray[np.int32]
+    """[W, 2] start and end of each word, in characters of the text; in order and disjoint."""
+    prefix: int
+    """How many special tokens come before the text's own."""
+    suffix: int
+    """How many special tokens come after the text's own."""
+
+
+class TextTokenizer:
+    """An encoder's tokenizer that keeps track of words.
+
+    Args:
+        tokenizer: any tokenizer of the `tokenizers` library. It is taken over: truncation and
+            padding are switched off, and special tokens typed into a text (`[SEP]`, `</s>`)
+            are read as the ordinary characters they are. Only SentencePiece models that list
+            them among their pieces find them all the same; each is then an ordinary word.
+
+    Raises:
+        ModelError: the tokenizer makes no tokens of text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.prefix, self.suffix = _special_tokens_around(tokenizer)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> TextTokenizer:
+        """Read a `tokenizer.json`.
+
+        Raises:
+            ModelError: the file cannot be read or is not a tokenizer.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ModelError(
+                f"the tokenizer cannot be read: {reason}",
+                expected="the tokenizer.json that belongs to the encoder",
+                fix="Save the encoder again with a fast tokenizer, or copy its tokenizer.json.",
+                where=str(path),
+            ) from error
+        return cls.from_json(text, where=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "") -> TextTokenizer:
+        """Read a tokenizer from the contents of a `tokenizer.json`.
+
+        Raises:
+            ModelError: it is not a tokenizer.
+        """
+        # Some of what is wrong with a tokenizer shows only when it is used for the first time.
+        with _told(where):
+            return cls(Tokenizer.from_str(text))
+
+    def to_json(self) -> str:
+        """Return the contents of a `tokenizer.json` from which `from_json` makes an equal one."""
+        return str(self._tokenizer.to_str())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (TextTokenizer.from_json, (self.to_json(),))
+
+    def encode(self, text: str) -> Encoding:
+        """Encode one whole text, however long."""
+        return self._encode_portion([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode whole texts, each exactly as `encode` would.
+
+        The tokenizer uses all cores, unless the environment says `TOKENIZERS_PARALLELISM=false` or
+        how many (see `limit_tokenizer_threads`).
+        """
+        encodings: list[Encoding] = []
+        for portion in _portions(texts):
+            encodings += self._encode_portion(portion)
+        return encodings
+
+    def _encode_portion(self, texts: Sequence[str]) -> list[Encoding]:
+        codes = code_points("\n".join(texts))
+        if codes.dtype != np.uint8 and ((codes & 0xFFFFF800) == 0xD800).any():
+            # Half of a UTF-16 pair is no character. A stand-in of equal length keeps the offsets.
+            texts = [_SURROGATE.sub("\ufffd", text) for text in texts]
+        with _told(""):
+            raw = self._tokenizer.encode_batch(texts)
+            ids = np.fromiter(chain.from_iterable(e.ids for e in raw), np.int32)
+
+        token_counts = np.fromiter(map(len, raw), np.int64, len(raw))
+        token_ends = token_counts.cumsum()
+        tokens = int(token_ends[-1])
+        pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in raw))
+        offsets = np.fromiter(pairs, np.int64, 2 * tokens).reshape(-1, 2)
+
+        # From positions within each text to positions in the texts laid end to end, and back.
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        text_starts = (lengths + 1).cumsum() - (lengths + 1)
+        offsets += np.repeat(text_starts, token_counts)[:, None]
+        word_tokens, word_spans = align(*word_borders(codes), offsets, len(codes))
+        word_ends = word_tokens.searchsorted(token_ends)
+        word_counts = word_ends.copy()
+        word_counts[1:] -= word_ends[:-1]
+        word_tokens -= np.repeat(token_ends - token_counts, word_counts)
+        word_spans -= np.repeat(text_starts, word_counts)[:, None]
+
+        encodings = []
+        first_tokens, spans = word_tokens.astype(np.int32), word_spans.astype(np.int32)
+        token, word, prefix, suffix = 0, 0, self.prefix, self.suffix
+        for token_end, word_end in zip(token_ends.tolist(), word_ends.tolist(), strict=True):
+            encodings.append(
+                Encoding(
+                    ids[token:token_end],
+                    first_tokens[word:word_end],
+                    spans[word:word_end],
+                    prefix,
+                    suffix,
+                )
+            )
+            token, word = token_end, word_end
+        return encodings
+
+
+def align(
+    starts: Positions, ends: Positions, offsets: NDArray[np.int64], size: int
+) -> tuple[Positions, Positions]:
+    """Tie words to their first sub-tokens, merging the words that a sub-token does not tell apart.
+
+    Args:
+        starts: [W] first character of each word.
+        ends: [W] end of each word, exclusive.
+        offsets: [T, 2] characters of each token, which may include white space around them; empty
+            for a token, such as a special one, that stands for none.
+        size: number of characters C.
+
+    Returns:
+        [W'] position of the first token of each word that has one, and [W', 2] its characters.
+    """
+    # begun[c]: words that begin before character c; ended[c]: words that end at c or before.
+    begun, ended = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
+    begun[starts + 1] = 1
+    ended[ends] = 1
+    first = ended.cumsum()[offsets[:, 0]]
+    last = begun.cumsum()[offsets[:, 1]] - 1
+    positions = (first <= last).nonzero()[0]
+    first, last = first[positions], last[positions]
+    if (first < last).any() or (first[1:] < first[:-1]).any():
+        starts, ends, first = _merge(starts, ends, first, last)
+    is_first = np.ones(len(first), np.bool_)
+    np.not_equal(first[1:], first[:-1], out=is_first[1:])
+    words = first[is_first]
+    return positions[is_first], np.stack([starts[words], ends[words]], axis=1)
+
+
+def limit_tokenizer_threads(threads: int | None) -> None:
+    """Have the tokenizers of this process use so many cores at most; None leaves it all there are.
+
+    The library makes its threads once, for the first batch, and reads their number in the
+    environment. So this has no effect after the first batch; nor where the number is set already.
+    """
+    if threads is None or _THREADS in os.environ:
+        return
+    os.environ[_THREADS] = str(threads)
+    try:
+        Tokenizer(WordLevel({}, unk_token="")).encode_batch(["", ""])
+    finally:
+        # What this process starts decides for itself.
+        del os.environ[_THREADS]
+
+
+def _merge(
+    starts: Positions, ends: Positions, first: Positions, last: Positions
+) -> tuple[Positions, Positions, Positions]:
+    """Make one word of those that a token covers together.
+
+    Args:
+        starts, ends: [W] characters of each word.
+        first, last: [T] the first and the last word that each token covers.
+
+    Returns:
+        [W'] starts and [W'] ends of the merged words, and [T] the merged word of each token.
+    """
+    # A tokenizer that reorders characters may go back to an earlier word. The words between then
+    # belong together as well, or a word's first token would come after the next word's.
+    reached = np.maximum.accumulate(last)
+    last = last.copy()
+    last[1:] = np.where(first[1:] < reached[:-1], reached[1:], last[1:])
+    words = len(starts)
+    open_tokens = np.cumsum(
+        np.bincount(first, minlength=words) - np.bincount(last, minlength=words)
+    )
+    is_last = open_tokens == 0
+    is_first = np.ones(words, np.bool_)
+    is_first[1:] = is_last[:-1]
+    merged = np.cumsum(is_first) - 1
+    return starts[is_first], ends[is_last], merged[first]
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Tell in one message what the library finds wrong with a tokenizer."""
+    try:
+        yield
+    except ManyheadsError:
+        raise
+    except BaseException as error:
+        # The library raises nothing more precise, and its panics are not even Exceptions.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(
+            f"not a tokenizer: {shorten(str(error), 200)}",
+            expected=f"a tokenizer.json that tokenizers {tokenizers.__version__} can read",
+            fix="Copy the encoder's tokenizer.json again, or upgrade tokenizers.",
+            where=where,
+        ) from error
+
+
+def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a list of texts into portions of bounded size; a text is never cut."""
+    start = size = 0
+    for i, text in enumerate(texts):
+        if i > start and (size + len(text) > _CHARACTERS_AT_ONCE or i - start == _TEXTS_AT_ONCE):
+            yield texts[start:i]
+            start, size = i, 0
+        size += len(text)
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _special_tokens_around(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Count the special tokens that the tokenizer puts before and after a text."""
+    mask = tokenizer.encode("a").special_tokens_mask
+    if 0 not in mask:
+        raise ModelError(
+            "the tokenizer makes no token of the letter a",
+            expected="a tokenizer for text",
+            fix="Check that tokenizer.json belongs to the encoder.",
+        )
+    return mask.index(0), mask[::-1].index(0)

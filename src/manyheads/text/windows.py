@@ -1,0 +1,261 @@
+"""Texts of any length as batches of bounded length, and their results put together again.
+
+Training cuts a long text off and counts what is lost. Prediction cuts it into overlapping windows,
+and nothing is lost: each word's logits come from the window where the word has most context, and
+are laid end to end before anything is decoded, so that an entity across a border stays whole and
+a CRF sees the whole text. Sentence logits and embeddings are means over the windows, weighted by
+their length.
+
+Axes: B windows or sentences of a batch, T tokens, W words, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import ModelError
+from manyheads.text.tokenization import Encoding
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a text that an encoder can read at once."""
+
+    ids: NDArray[np.int32]
+    """[T] token ids, special tokens included."""
+    word_tokens: NDArray[np.int32]
+    """[W] position in `ids` of the first sub-token of each word that begins in the window."""
+    first_word: int
+    """The first of these words, counted in the whole text."""
+    decides: tuple[int, int]
+    """The words, first and end, counted in the whole text, that are tagged by this window."""
+    weight: int
+    """The window's share in a mean over windows: its tokens without the special ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What every backend takes: sentences or windows, padded at the right."""
+
+    input_ids: NDArray[np.int64]
+    """[B, T]"""
+    attention_mask: NDArray[np.int64]
+    """[B, T], 1 where there is a token."""
+    word_tokens: NDArray[np.int64]
+    """[B, W] position of each word's first sub-token, 0 where there is none; W is at least 1."""
+    word_mask: NDArray[np.bool_]
+    """[B, W], true where there is a word."""
+
+
+def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
+    """Keep of a text what fits, whole words if there is a border between words to cut at.
+
+    Returns:
+        The shortened encoding, which is the first of the text's `windows`, and how many words
+        were lost.
+
+    Raises:
+        ModelError: `max_length` leaves no room beside the special tokens.
+    """
+    capacity = _capacity(encoding, max_length)
+    if len(encoding.ids) <= max_length:
+        return encoding, 0
+    end = _cut(encoding.word_tokens - encoding.prefix, 0, capacity, _body(encoding))
+    words = int(encoding.word_tokens.searchsorted(encoding.prefix + end))
+    kept = Encoding(
+        _ids_between(encoding, 0, end),
+        encoding.word_tokens[:words],
+        encoding.word_spans[:words],
+        encoding.prefix,
+        encoding.suffix,
+    )
+    return kept, len(encoding.word_tokens) - words
+
+
+def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
+    """Cut a text into overlapping windows at borders between words; one window if it fits.
+
+    A word longer than a window is cut within, and decided by the window in which it begins.
+
+    Args:
+        encoding: the whole text.
+        max_length: tokens of a window, special ones included.
+        stride: tokens that neighbouring windows share, at most (the words there are whole).
+
+    Raises:
+        ModelError: `max_length` leaves no room beside the special tokens and the stride.
+    """
+    words = len(encoding.word_tokens)
+    if len(encoding.ids) <= max_length:
+        return [Window(encoding.ids, encoding.word_tokens, 0, (0, words), _body(encoding))]
+    capacity = _capacity(encoding, max_length)
+    if not 0 <= stride < capacity:
+        raise ModelError(
+            f"windows of {capacity} tokens that share {stride}",
+            expected=f"a stride from 0 to {capacity - 1}",
+            fix="Make the stride shorter or max_length longer.",
+        )
+    size = _body(encoding)
+    starts = encoding.word_tokens - encoding.prefix
+    spans = _window_spans(starts, size, capacity, stride)
+    bounds = starts.searchsorted(np.array(spans)).tolist()
+    owners = _owners(starts, size, spans, bounds)
+    decided = owners.searchsorted(np.arange(len(spans) + 1)).tolist()
+    return [
+        Window(
+            _ids_between(encoding, start, end),
+            encoding.word_tokens[first:last] - start,
+            first,
+            (decided[i], decided[i + 1]),
+            end - start,
+        )
+        for i, ((start, end), (first, last)) in enumerate(zip(spans, bounds, strict=True))
+    ]
+
+
+def stitch_words(parts: Sequence[Window], logits: Sequence[Floats]) -> Floats:
+    """Lay the words' logits of a text's windows end to end, each from the window that decides.
+
+    Args:
+        parts: all windows of a text.
+        logits: for each window [W', L], W' at least its number of words.
+
+    Returns:
+        [W, L] for the words of the whole text.
+    """
+    rows = []
+    for part, values in zip(parts, logits, strict=True):
+        first, end = part.decides
+        rows.append(values[first - part.first_word : end - part.first_word])
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floats:
+    """Average a text's windows' logits or embeddings, each [L], weighted by length; returns [L]."""
+    if len(parts) == 1:
+        return values[0]
+    mean = np.average(np.stack(values), axis=0, weights=[part.weight for part in parts])
+    return np.asarray(mean, np.float32)
+
+
+def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:
+    """Make one batch of encodings or windows; there must be at least one."""
+    input_ids, token_mask = _padded([item.ids for item in items], pad_id)
+    word_tokens, word_mask = _padded([item.word_tokens for item in items], 0)
+    return Batch(input_ids, token_mask.astype(np.int64), word_tokens, word_mask)
+
+
+def plan_batches(
+    lengths: Sequence[int] | NDArray[np.integer[Any]], token_budget: int, max_sentences: int
+) -> list[NDArray[np.int64]]:
+    """Group sentences of similar length into batches of bounded size, the longest first.
+
+    Args:
+        lengths: tokens of each sentence.
+        token_budget: tokens of a batch, padding included. A longer sentence is a batch alone.
+        max_sentences: sentences of a batch.
+
+    Returns:
+        for each batch the indices of its sentences.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        fitting = token_budget // max(1, int(sizes[order[start]]))
+        end = start + max(1, min(max_sentences, fitting))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def _body(encoding: Encoding) -> int:
+    """Count the tokens that are the text's own."""
+    return len(encoding.ids) - encoding.prefix - encoding.suffix
+
+
+def _capacity(encoding: Encoding, max_length: int) -> int:
+    """Count the text's own tokens that fit into a window."""
+    capacity = max_length - encoding.prefix - encoding.suffix
+    if capacity < 1:
+        raise ModelError(
+            f"max_length {max_length} leaves no room for text",
+            expected=f"at least {encoding.prefix + encoding.suffix + 1}, since the tokenizer adds "
+            f"{encoding.prefix + encoding.suffix} special tokens",
+            fix="Set max_length higher.",
+        )
+    return capacity
+
+
+def _ids_between(encoding: Encoding, start: int, end: int) -> NDArray[np.int32]:
+    """Return tokens `start` to `end` of the text between the special tokens."""
+    ids, prefix = encoding.ids, encoding.prefix
+    suffix = ids[len(ids) - encoding.suffix :]
+    return np.concatenate([ids[:prefix], ids[prefix + start : prefix + end], suffix])
+
+
+def _cut(starts: NDArray[np.int32], start: int, capacity: int, size: int) -> int:
+    """Find where a window that begins at token `start` ends: at a word's start, if one is there."""
+    if start + capacity >= size:
+        return size
+    index = int(starts.searchsorted(start + capacity, side="right")) - 1
+    return int(starts[index]) if index >= 0 and starts[index] > start else start + capacity
+
+
+def _window_spans(
+    starts: NDArray[np.int32], size: int, capacity: int, stride: int
+) -> list[tuple[int, int]]:
+    """Cut `size` tokens into overlapping spans, given the [W] tokens at which words start."""
+    spans = [(0, _cut(starts, 0, capacity, size))]
+    while spans[-1][1] < size:
+        reached = spans[-1][1]
+        index = int(starts.searchsorted(max(reached - stride, spans[-1][0] + 1)))
+        start = min(int(starts[index]), reached) if index < len(starts) else reached
+        end = _cut(starts, start, capacity, size)
+        if end <= reached:
+            # The next word fits only without the overlap.
+            start, end = reached, _cut(starts, reached, capacity, size)
+        spans.append((start, end))
+    return spans
+
+
+def _owners(
+    starts: NDArray[np.int32],
+    size: int,
+    spans: Sequence[tuple[int, int]],
+    bounds: Sequence[Sequence[int]],
+) -> NDArray[np.int64]:
+    """Choose for each word the window in which it has most context; returns [W], ascending.
+
+    Context is the number of tokens from the word to the nearer border of the window. The borders
+    of the text itself need no exception: a window that ends with it reaches further than the one
+    before in any case. The first of equals is taken.
+    """
+    ends = np.append(starts[1:], size)
+    owners = np.zeros(len(starts), np.int64)
+    most = np.full(len(starts), np.iinfo(np.int64).min)
+    for i, ((start, end), (first, last)) in enumerate(zip(spans, bounds, strict=True)):
+        context = np.minimum(starts[first:last] - start, end - ends[first:last])
+        better = context > most[first:last]
+        owners[first:last][better] = i
+        most[first:last][better] = context[better]
+    return owners
+
+
+def _padded(
+    rows: Sequence[NDArray[np.int32]], fill: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Stack rows of different length, filled up at the right; also says where they are."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    mask = np.arange(max(1, int(lengths.max()))) < lengths[:, None]
+    padded = np.full(mask.shape, fill, np.int64)
+    padded[mask] = np.concatenate(rows)
+    return padded, mask

@@ -1,0 +1,153 @@
+"""Gradient surgery: the tasks' gradients of the encoder, combined so that they conflict less.
+
+Axes: K tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.training.balancing.gradients import Gram, Products
+from manyheads.training.balancing.weights import Balancer
+from manyheads.training.data.batching import generator
+
+_SWEEPS = 100
+_CLOSE = 1e-12
+_GOLDEN = (5**0.5 - 1) / 2
+_CUTS = 60
+"""Steps of a golden section, which leave 1e-12 of the interval."""
+
+Floats = NDArray[np.float64]
+
+
+class _Surgery(Balancer):
+    """Combines the encoder's gradients, and leaves the losses and those of the heads alone."""
+
+    compares: ClassVar[bool] = True
+
+    def factor(self, task: str) -> float:
+        """Return the task's own weight."""
+        return self.own[task]
+
+
+@final
+class PCGrad(_Surgery):
+    """Projecting conflicting gradients, after Yu, Kumar, Gupta, Levine, Hausman and Finn (2020).
+
+    From each task's gradient, what points against another task's is taken away, in a random order
+    of the others; then all are added up.
+
+    Args:
+        own: each task's own weight, a factor on its gradient.
+        seed: the run's; with the number of the step it decides on the orders.
+    """
+
+    def __init__(self, own: Mapping[str, float], seed: int) -> None:
+        super().__init__(own)
+        self._seed = seed
+
+    def combine(self, gradients: Gram, step: int) -> dict[str, float]:
+        """Return what each gradient counts in the sum of the projected ones."""
+        products, count = gradients.products, len(gradients.tasks)
+        if not gradients.usable:
+            return super().combine(gradients, step)
+        draw = generator(self._seed, "pcgrad", step)
+        # Row i is task i's gradient, projected, in units of all tasks' gradients.
+        projected = np.eye(count)
+        for i in range(count):
+            for j in draw.permutation(count):
+                along = float(projected[i] @ products[:, j])
+                if j != i and along < 0:
+                    projected[i, j] -= along / products[j, j]
+        counts = projected.sum(axis=0)
+        return dict(zip(gradients.tasks, counts.tolist(), strict=True))
+
+
+@final
+class CAGrad(_Surgery):
+    """Conflict-averse gradient descent, after Liu, Liu, Jin, Stone and Liu (2021).
+
+    The direction whose worst gain over the tasks is largest, within a ball around the mean gradient
+    g0 whose radius is c |g0|. It is g0 + c |g0| / |gw| gw, where gw is the mixture of the tasks'
+    gradients, of weights that add up to 1, that makes gw g0 + c |g0| |gw| least. It is multiplied
+    by the number of tasks, so that c = 0 is the sum, which is what all other methods start from.
+
+    Args:
+        own: each task's own weight, a factor on its gradient.
+        c: the radius as a share of the mean's length, below 1.
+    """
+
+    def __init__(self, own: Mapping[str, float], c: float = 0.4) -> None:
+        super().__init__(own)
+        self._c = c
+
+    def combine(self, gradients: Gram, step: int) -> dict[str, float]:
+        """Return what each gradient counts in the direction."""
+        products, count = gradients.products, len(gradients.tasks)
+        if not gradients.usable:
+            return super().combine(gradients, step)
+        mean = np.full(count, 1 / count)
+        radius = self._c * _length(mean, products)
+        mixture = _worst_mixture(products, mean, radius)
+        length = _length(mixture, products)
+        counts = mean + (radius / length * mixture if length > 0 else 0.0)
+        return dict(zip(gradients.tasks, (count * counts).tolist(), strict=True))
+
+
+def _length(vector: Floats, products: Products) -> float:
+    """Return the length of a mixture of the gradients."""
+    return math.sqrt(max(0.0, float(vector @ products @ vector)))
+
+
+def _worst_mixture(products: Products, mean: Floats, radius: float) -> Floats:
+    """Return the weights w >= 0, adding up to 1, that make gw g0 + radius |gw| least: [K].
+
+    The function is convex. Weight is moved between two tasks at a time, to the best place.
+    """
+    weights: Floats = mean.copy()
+    least = _value(weights, products, mean, radius)
+    for _ in range(_SWEEPS):
+        before = least
+        for i, j in combinations(range(len(mean)), 2):
+            moved = weights.copy()
+            step = _best_move(weights, products, mean, radius, i, j)
+            moved[i], moved[j] = max(0.0, weights[i] + step), max(0.0, weights[j] - step)
+            value = _value(moved, products, mean, radius)
+            if value < least:
+                weights, least = moved, value
+        if before - least <= _CLOSE * abs(before):
+            break
+    return weights
+
+
+def _value(weights: Floats, products: Products, mean: Floats, radius: float) -> float:
+    return float(weights @ products @ mean) + radius * _length(weights, products)
+
+
+def _best_move(
+    weights: Floats, products: Products, mean: Floats, radius: float, i: int, j: int
+) -> float:
+    """Return how much weight to move from task j to task i, by golden section."""
+    rows = products[i] - products[j]
+    slope, across, along = float(rows @ mean), float(rows @ weights), float(rows[i] - rows[j])
+    start = float(weights @ products @ weights)
+
+    def value(step: float) -> float:
+        square = start + 2 * across * step + along * step * step
+        return slope * step + radius * math.sqrt(max(0.0, square))
+
+    low, high = -float(weights[i]), float(weights[j])
+    ends = (low, high)
+    for _ in range(_CUTS):
+        cut = _GOLDEN * (high - low)
+        if value(high - cut) <= value(low + cut):
+            high = low + cut
+        else:
+            low = high - cut
+    return min((*ends, (low + high) / 2), key=value)

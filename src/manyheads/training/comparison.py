@@ -1,0 +1,374 @@
+"""Does training together help here? Each task alone and all together, on the same data and budget.
+
+The budget is the same when a task's records are seen as often: alone a task has as many epochs as
+with the others, or, under a schedule that repeats or rations records, as many as it had passes,
+rounded. Everything else about the runs is the configuration's, but for what is about several tasks.
+
+The runs stay in the comparison's folder. One that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import Config, make_config
+from manyheads.data.records import read_records
+from manyheads.errors import ModelError, RequestError, at, listing, nearest
+from manyheads.evaluation import (
+    EvaluationReport,
+    Ratio,
+    TaskOutcomes,
+    evaluate,
+    mean_interval,
+    paired_bootstrap,
+)
+from manyheads.inference import Predictor, load_predictor
+from manyheads.modeling import Encoder, find_encoder
+from manyheads.storage import write_json
+from manyheads.tasks import SIMILARITY
+from manyheads.tasks.metrics import main_metric
+from manyheads.text import TextTokenizer
+from manyheads.training.data.schedules import Schedule, rounds
+from manyheads.training.data.training_data import load_training_data
+from manyheads.training.distributed import refuse_several
+from manyheads.training.loop import train
+from manyheads.training.metrics_log import METRICS_FILE
+from manyheads.training.reporter import Quiet, Reporter
+from manyheads.training.setup import usable_length
+from manyheads.training.signals import Stopped
+from manyheads.training.verdicts import Times, Verdict
+
+StrPath = str | os.PathLike[str]
+
+TOGETHER = "together"
+COMPARISON_FILE = "comparison.json"
+
+INFERENCE_TEXTS = 512
+INFERENCE_ROUNDS = 5
+
+# What a configuration says about several tasks, and a task about its share among them.
+_OF_SEVERAL = (
+    "schedule", "schedule_alpha", "balancing", "best_metric", "best_weights", "keep_best_per_task",
+    "num_classes", "num_ner_labels", "log_gradients",
+)  # fmt: skip
+_OF_ONE_AMONG_SEVERAL = ("weight", "ratio")
+
+ReporterOf = Callable[[str, Config], AbstractContextManager[Reporter]]
+"""Makes the reporter of a run from its name and configuration."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found."""
+
+    verdicts: tuple[Verdict, ...]
+    training: Times
+    """Seconds of a run, evaluations included, mean over the seeds."""
+    inference: Times
+    """Seconds for `texts` texts."""
+    texts: int
+    seeds: tuple[int, ...]
+    epochs: Mapping[str, int]
+    """How many epochs each task was trained alone."""
+    data: tuple[str, ...]
+    """What the models were scored on."""
+    tested: bool
+    """Whether that are data which chose no model."""
+
+    def words(self) -> list[str]:
+        """Say it in sentences, one a task."""
+        return [verdict.words(self.inference) for verdict in self.verdicts]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `compare --json` writes."""
+        return {
+            "tasks": {v.task: v.to_json(self.inference) for v in self.verdicts},
+            "training_seconds": self.training.to_json(),
+            "inference_seconds": {**self.inference.to_json(), "texts": self.texts},
+            "seeds": list(self.seeds),
+            "epochs_alone": dict(self.epochs),
+            "data": list(self.data),
+            "chosen_on_the_same_data": not self.tested,
+        }
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What the models of one seed reach: by task, alone and together."""
+
+    alone: Mapping[str, TaskOutcomes]
+    together: Mapping[str, TaskOutcomes]
+    data: tuple[str, ...]
+
+
+def compare(
+    config: Config,
+    *,
+    seeds: int = 3,
+    out: StrPath = "comparison",
+    test_files: Mapping[str, StrPath] | StrPath | None = None,
+    reporter_of: ReporterOf = lambda name, config: nullcontext(Quiet()),
+    say: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Train each task alone and all together, for each seed, and judge the differences.
+
+    Args:
+        config: the run with all tasks. Its `seed` is the first of the seeds; the others follow.
+        seeds: how many.
+        out: the comparison's folder: the runs and `comparison.json`.
+        test_files: what the models are scored on: a file for all tasks, or one for each. Default:
+            the validation data, which also chose the models.
+        reporter_of: makes the reporter of each run.
+        say: takes what the user should know.
+
+    Raises:
+        RequestError: there is nothing to compare, or the folder holds another comparison.
+        ManyheadsError: the configuration, data, encoder or folder is at fault.
+        Stopped: a signal stopped a run; the next call goes on with it.
+    """
+    refuse_several("a comparison")
+    files = _test_files(config, test_files)
+    if len(config.tasks) < 2:
+        raise RequestError(
+            f"the configuration has one task, {listing(config.tasks)}",
+            expected="at least two: training together is compared with training each alone",
+        )
+    if config.init_from is not None:
+        raise RequestError(
+            f"`init_from` is {config.init_from}, whose heads were trained together already",
+            expected="a comparison that starts from an encoder",
+            fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
+        )
+    pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
+    if pairs:
+        raise RequestError(
+            f"the task {listing(pairs)} scores pairs of sentences",
+            expected="tasks whose metric is a share of sentences or labels, not a correlation",
+            fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
+        )
+    if seeds < 1:
+        raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more tell what is noise")
+    epochs = epochs_alone(config)
+    folder = Path(out)
+    numbers = tuple(config.seed + i for i in range(seeds))
+    seconds: dict[str, list[float]] = {name: [] for name in (*config.tasks, TOGETHER)}
+    bests: dict[int, dict[str, Path]] = {}
+    for seed in numbers:
+        bests[seed] = {}
+        for name, one in _runs(config, epochs, folder, seed).items():
+            title = "all together" if name == TOGETHER else f"{name} alone"
+            bests[seed][name] = _trained(f"seed {seed}: {title}", one, folder, reporter_of)
+            seconds[name].append(training_seconds(Path(one.save_dir)))
+    say("Scoring the models ...")
+    scored = [_score(config, bests[seed], files) for seed in numbers]
+    say("Measuring inference ...")
+    inference, texts = _inference(config, bests[numbers[0]], scored[0].data)
+    means = {name: statistics.fmean(values) for name, values in seconds.items()}
+    comparison = Comparison(
+        verdicts=tuple(judge(task, scored) for task in config.tasks),
+        training=Times({task: means[task] for task in config.tasks}, means[TOGETHER]),
+        inference=inference,
+        texts=texts,
+        seeds=numbers,
+        epochs=epochs,
+        data=scored[0].data,
+        tested=files is not None,
+    )
+    write_json(folder / COMPARISON_FILE, comparison.to_json())
+    return comparison
+
+
+def epochs_alone(config: Config) -> dict[str, int]:
+    """Return the epochs in which each task alone sees its records as often as with the others."""
+    schedule = Schedule.of(config)
+    if not schedule.by_shares:
+        return dict.fromkeys(config.tasks, config.num_epochs)
+    encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    data = load_training_data(config, tokenizer, usable_length(config, encoder), lambda text: None)
+    counts = rounds(data.sources, schedule)
+    return {
+        source.name: max(1, round(count))
+        for source, count in zip(data.sources, counts, strict=True)
+    }
+
+
+def config_alone(config: Config, task: str, epochs: int) -> Config:
+    """Return the configuration that trains one of the tasks and is otherwise the same."""
+    values = config.model_dump(exclude=set(_OF_SEVERAL))
+    own = config.tasks[task].model_dump(exclude=set(_OF_ONE_AMONG_SEVERAL))
+    if config.best_metric.partition(".")[0] == task:
+        values["best_metric"] = config.best_metric
+    return make_config({**values, "tasks": {task: own}, "num_epochs": epochs})
+
+
+def training_seconds(save_dir: Path) -> float:
+    """Add up the time of a run, however often it was stopped, from its log.
+
+    Raises:
+        ModelError: the log is gone or damaged.
+    """
+    path = save_dir / METRICS_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return float(sum(json.loads(line)["seconds"] for line in lines))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the log of the run cannot be read ({error})", where=at(path),
+            fix="Remove the run's folder to train it again.",
+        ) from None  # fmt: skip
+
+
+def _test_files(
+    config: Config, files: Mapping[str, StrPath] | StrPath | None
+) -> dict[str, str] | None:
+    """Give each task its test file; None where there are none."""
+    if files is None:
+        return None
+    if not isinstance(files, Mapping):
+        return dict.fromkeys(config.tasks, os.fspath(files))
+    for task in files:
+        if task not in config.tasks:
+            raise RequestError(
+                f"a test file is given for {task!r}, but there is no such task"
+                f"{nearest(task, config.tasks)}",
+                expected=f"one of: {listing(config.tasks)}",
+            )
+    missing = [task for task in config.tasks if task not in files]
+    if missing:
+        raise RequestError(
+            f"there is no test file for {listing(missing)}",
+            expected="one for every task, or one for all",
+        )
+    return {task: os.fspath(path) for task, path in files.items()}
+
+
+def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) -> dict[str, Config]:
+    """Return the runs of a seed by name; each one's folder is named for it."""
+    runs = {task: config_alone(config, task, epochs[task]) for task in config.tasks}
+    runs[TOGETHER] = config
+    place = folder / f"seed-{seed}"
+    return {
+        name: one.model_copy(
+            update={
+                "seed": seed,
+                "save_dir": os.fspath(place / (name if name == TOGETHER else f"alone-{name}")),
+                # A checkpoint is several times as large as a model, and there are many runs.
+                "keep_checkpoints": one.keep_checkpoints or 1,
+            }
+        )
+        for name, one in runs.items()
+    }
+
+
+def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) -> Path:
+    """Train one run, or go on with it, and return its best model."""
+    try:
+        with reporter_of(title, config) as reporter:
+            return train(config, resume=True, reporter=reporter).best
+    except RequestError as error:
+        if "--overwrite" not in error.fix:
+            raise
+        # It holds another run, and its advice is for `train`.
+        raise RequestError(
+            error.found, expected=error.expected, where=error.where or at(config.save_dir),
+            fix=f"Use another folder than {folder} for this comparison, or remove it.",
+        ) from None  # fmt: skip
+    except Stopped as stopped:
+        raise Stopped(
+            f"Stopped in {config.save_dir}, which is saved. The same command goes on with it.",
+            stopped.exit_status - 128,
+        ) from None
+
+
+def _score(config: Config, bests: Mapping[str, Path], files: Mapping[str, str] | None) -> _Scored:
+    """Score the models of one seed."""
+    # The tasks of each file; None stands for the validation files that the model knows of.
+    tasks_of: dict[str | None, list[str]] = {}
+    for task in config.tasks:
+        tasks_of.setdefault(files[task] if files else None, []).append(task)
+    alone: dict[str, TaskOutcomes] = {}
+    together: dict[str, TaskOutcomes] = {}
+    data: list[str] = []
+    for file, tasks in tasks_of.items():
+        report = _evaluated(config, bests[TOGETHER], file, tasks)
+        together |= report.outcomes.tasks
+        data += report.data
+        for task in tasks:
+            alone |= _evaluated(config, bests[task], file, [task]).outcomes.tasks
+    return _Scored(alone, together, tuple(data))
+
+
+def _evaluated(
+    config: Config, model: Path, file: str | None, tasks: Sequence[str]
+) -> EvaluationReport:
+    return evaluate(
+        model, data=file, tasks=tasks, backend="torch", device=config.device,
+        threads=config.threads, drift=False,
+    )  # fmt: skip
+
+
+def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
+    """Judge one task from what the models of each seed reached."""
+    spec = scored[0].together[task].spec
+    metric = main_metric(spec.kind, *([spec.scheme] if spec.scheme else []))
+    alone = [part.alone[task].ratio() for part in scored]
+    together = [part.together[task].ratio() for part in scored]
+    pairs = zip(alone, together, strict=True)
+    return Verdict(
+        task=task,
+        metric=metric,
+        alone=tuple(ratio.value() for ratio in alone),
+        together=tuple(ratio.value() for ratio in together),
+        seeds=mean_interval([b.value() - a.value() for a, b in pairs]),
+        sentences=paired_bootstrap(_sum(alone), _sum(together)),
+    )
+
+
+def _sum(ratios: Sequence[Ratio]) -> Ratio:
+    total = ratios[0]
+    for ratio in ratios[1:]:
+        total = total + ratio
+    return total
+
+
+def _inference(config: Config, bests: Mapping[str, Path], data: Sequence[str]) -> tuple[Times, int]:
+    """Measure one pass for all tasks against a pass of each task's own model.
+
+    Returns:
+        The times, and of how many texts.
+    """
+    share = max(1, INFERENCE_TEXTS // len(data))
+    texts = [r.text for path in data for r in islice(read_records(path, {}, {}), share)]
+    models = {
+        name: load_predictor(path, backend="torch", device=config.device, threads=config.threads)
+        for name, path in bests.items()
+    }
+    times = measure(models, texts)
+    return Times({task: times[task] for task in config.tasks}, times[TOGETHER]), len(texts)
+
+
+def measure(
+    models: Mapping[str, Predictor], texts: Sequence[str], count: int = INFERENCE_ROUNDS
+) -> dict[str, float]:
+    """Return the seconds that each model takes for some texts: the median of a few rounds.
+
+    The models take turns, so that what else the machine does falls on all of them.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(count + 1):
+        for name, model in models.items():
+            begin = time.perf_counter()
+            model.predict(texts)
+            if number:  # the first round is for warming up
+                times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}

@@ -1,0 +1,1 @@
+"""What a step trains on: records as arrays, batches, schedules."""

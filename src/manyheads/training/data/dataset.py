@@ -1,0 +1,312 @@
+"""Training data as flat arrays: tokenised once, in memory or mapped from disk.
+
+Axes: N records, B the records of a batch, T tokens, W words, L labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manyheads.config import TaskConfig
+from manyheads.data.records import Label, Record
+from manyheads.errors import DataError
+from manyheads.modeling import ModelInputs
+from manyheads.tasks import LabelSet, Pair, Scheme, Span, TagSet, tags_of
+from manyheads.text import Encoding, TextTokenizer, truncate
+from manyheads.training.data.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
+
+UNLABELLED = -100
+"""The target of padding and of records that say nothing about a task; it never counts."""
+
+MILLION = 1_000_000
+"""The parts in which a pair's score is kept, so that all targets are whole numbers."""
+
+_CHUNK = 2_000
+# Records that are looked at together where a little of each is enough.
+_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class TaskTargets:
+    """One task's targets for every record."""
+
+    kind: str
+    labelled: NDArray[np.bool_]
+    """[N] whether the record says anything about the task."""
+    values: Ragged
+    """Per record: one class; the labels that apply; a tag for each word; or a pair's score in
+    millionths of its range."""
+    num_labels: int
+
+    def collate(self, rows: NDArray[np.int64], width: int) -> Tensor:
+        """Make the targets of a batch.
+
+        Args:
+            rows: [B] record numbers.
+            width: W of the batch.
+
+        Returns:
+            classification [B] int64, multilabel [B, L] float32, tagging [B, W] int64, similarity
+            [B] float32 from 0 to 1, each with -100 where there is no label.
+        """
+        if self.kind == "similarity":
+            scores = self.values.padded(rows, UNLABELLED, 1)[:, 0] / MILLION
+            return torch.from_numpy(np.where(self.labelled[rows], scores, UNLABELLED)).float()
+        if self.kind == "multilabel":
+            flags = np.zeros((len(rows), self.num_labels), np.float32)
+            for i, row in enumerate(rows):
+                flags[i, self.values.row(int(row))] = 1.0
+            flags[~self.labelled[rows]] = UNLABELLED
+            return torch.from_numpy(flags)
+        if self.kind == "tagging":
+            return torch.from_numpy(self.values.padded(rows, UNLABELLED, width))
+        return torch.from_numpy(self.values.padded(rows, UNLABELLED, 1)[:, 0])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records ready for training."""
+
+    source: str
+    tokens: Ragged
+    """Per record the sub-token ids, special tokens included."""
+    words: Ragged
+    """Per record the position of each word's first sub-token."""
+    targets: Mapping[str, TaskTargets]
+    places: Ragged
+    """Where each record stands, as UTF-8 of `Record.where`."""
+    truncated: int
+    """Records that were longer than the encoder's input."""
+    words_lost: int
+    """Words that were cut off from them."""
+    partners: NDArray[np.int64] | None = None
+    """[N] for each record that is a pair, the row of its second sentence, which has no label of
+    its own, and -1 for the others; None where there is no pair."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def where(self, row: int) -> str:
+        """Name the file and line of a record."""
+        return self.places.row(row).tobytes().decode()
+
+    def labelled_rows(
+        self, tasks: Sequence[str], limit: int = SPILL_BYTES
+    ) -> tuple[Integers, Integers]:
+        """Return the records that have a label for at least one of the tasks, and their lengths.
+
+        Args:
+            tasks: their names.
+            limit: bytes of each array that stay in memory.
+        """
+        rows, lengths = FlatBuilder(np.int64, limit), FlatBuilder(np.int32, limit)
+        for start in range(0, len(self), _ROWS):
+            labelled = np.zeros(min(_ROWS, len(self) - start), np.bool_)
+            for task in tasks:
+                labelled |= self.targets[task].labelled[start : start + _ROWS]
+            found = start + np.flatnonzero(labelled)
+            rows.extend(found)
+            lengths.extend(self.tokens.lengths_of(found))
+        return rows.finish(), lengths.finish()
+
+    def with_partners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Put the second sentences of a batch's pairs behind it, in the order of the first."""
+        if self.partners is None:
+            return rows
+        others = self.partners[rows]
+        return np.concatenate([rows, others[others >= 0]])
+
+    def inputs(self, rows: NDArray[np.int64], pad_id: int) -> ModelInputs:
+        """Gather and pad a batch."""
+        lengths = self.tokens.lengths_of(rows)
+        word_counts = self.words.lengths_of(rows)
+        width = max(1, int(word_counts.max(initial=0)))
+        mask = np.arange(int(lengths.max(initial=1))) < lengths[:, None]
+        word_mask = np.arange(width) < word_counts[:, None]
+        return ModelInputs(
+            torch.from_numpy(self.tokens.padded(rows, pad_id)),
+            torch.from_numpy(mask.astype(np.int64)),
+            torch.from_numpy(self.words.padded(rows, 0, width)),
+            torch.from_numpy(word_mask),
+        )
+
+    def fingerprint(self) -> str:
+        """Return a checksum of everything that training sees of the records."""
+        digest = hashlib.sha256()
+        arrays: list[NDArray[Any]] = [
+            self.tokens.values,
+            self.tokens.offsets,
+            self.words.values,
+            self.words.offsets,
+        ]
+        for name in sorted(self.targets):
+            target = self.targets[name]
+            digest.update(name.encode())
+            arrays += [target.labelled, target.values.values, target.values.offsets]
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def build_dataset(
+    records: Iterable[Record],
+    source: str,
+    tasks: Mapping[str, TaskConfig],
+    label_sets: Mapping[str, LabelSet],
+    tokenizer: TextTokenizer,
+    max_length: int,
+    *,
+    limit: int = SPILL_BYTES,
+) -> Dataset:
+    """Tokenise records into flat arrays, streaming.
+
+    Args:
+        records: the records, labels by name.
+        source: the file they come from.
+        tasks: the tasks that learn from them.
+        label_sets: each task's labels.
+        tokenizer: the encoder's tokenizer.
+        max_length: sub-tokens that are kept of a record.
+        limit: bytes of an array that stay in memory; what is beyond is mapped from disk.
+
+    Raises:
+        DataError: there is no record, or a label is not known.
+    """
+    tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
+    places = RaggedBuilder(np.int8, limit)
+    targets = {
+        name: _TargetBuilder(task.kind, label_sets[name], task.score_range, limit)
+        for name, task in tasks.items()
+    }
+    truncated = words_lost = count = 0
+    partners = FlatBuilder(np.int64, limit)
+    paired = False
+    # The second sentence of a pair is a row of its own, behind its chunk's records.
+    for chunk in _chunks(records):
+        others = [_partner(record) for record in chunk if len(record.texts) > 1]
+        numbers = np.cumsum([len(record.texts) > 1 for record in chunk]) + count + len(chunk) - 1
+        partners.extend(
+            [n if len(r.texts) > 1 else -1 for r, n in zip(chunk, numbers, strict=True)]
+        )
+        partners.extend([-1] * len(others))
+        paired |= bool(others)
+        chunk = [*chunk, *others]
+        count += len(chunk)
+        encodings = []
+        for encoding in tokenizer.encode_batch([record.text for record in chunk]):
+            kept, lost = truncate(encoding, max_length)
+            truncated += len(kept.ids) < len(encoding.ids)
+            words_lost += lost
+            encodings.append(kept)
+        tokens.extend([encoding.ids for encoding in encodings])
+        words.extend([encoding.word_tokens.astype(np.int16) for encoding in encodings])
+        places.extend([_place(record) for record in chunk])
+        for name, builder in targets.items():
+            builder.extend(name, chunk, encodings)
+    rows = partners.finish()
+    dataset = Dataset(
+        source,
+        tokens.finish(),
+        words.finish(),
+        {name: builder.finish() for name, builder in targets.items()},
+        places.finish(),
+        truncated,
+        words_lost,
+        rows if paired else None,
+    )
+    if not len(dataset):
+        raise DataError("there is no record", where=source, expected="at least one")
+    return dataset
+
+
+def _partner(record: Record) -> Record:
+    """Make an unlabelled record of the second sentence of a pair."""
+    _, text, *more = record.texts
+    if more:
+        raise DataError(
+            "two tasks have different second sentences", where=record.where,
+            expected="one pair a record",
+        )  # fmt: skip
+    return Record(text, None, {}, record.where)
+
+
+def _place(record: Record) -> NDArray[np.int8]:
+    return np.frombuffer(record.where.encode(), np.int8)
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
+
+
+class _TargetBuilder:
+    """Collects one task's targets."""
+
+    def __init__(
+        self, kind: str, labels: LabelSet, score_range: tuple[float, float], limit: int
+    ) -> None:
+        self._kind = kind
+        self._labels = labels
+        self._range = score_range
+        self._labelled = FlatBuilder(np.int8, limit)
+        short = len(labels) < 2**15 and kind != "similarity"
+        self._values = RaggedBuilder(np.int16 if short else np.int32, limit)
+
+    def extend(self, task: str, records: Sequence[Record], encodings: Sequence[Encoding]) -> None:
+        rows = []
+        for record, encoding in zip(records, encodings, strict=True):
+            try:
+                rows.append(self._row(record.labels.get(task), encoding))
+            except DataError as error:
+                raise DataError(
+                    f"task {task!r}: {error.found}", expected=error.expected, where=record.where,
+                    fix="Correct the record, or add the label to `labels` of the task.",
+                ) from None  # fmt: skip
+        self._labelled.extend([record.labels.get(task) is not None for record in records])
+        self._values.extend([np.asarray(row, np.int32) for row in rows])
+
+    def _row(self, label: Label | None, encoding: Encoding) -> list[int]:
+        if isinstance(label, Pair):
+            low, high = self._range
+            return [round(MILLION * (label.score - low) / (high - low))]
+        if self._kind == "tagging":
+            if label is None:
+                return [UNLABELLED] * len(encoding.word_tokens)
+            assert isinstance(label, tuple)
+            return word_tags([s for s in label if isinstance(s, Span)], encoding, self._labels)
+        if self._kind == "multilabel":
+            names = label if isinstance(label, tuple) else ()
+            return [self._labels.index(name) for name in names if isinstance(name, str)]
+        return [UNLABELLED if label is None else self._labels.index(str(label))]
+
+    def finish(self) -> TaskTargets:
+        return TaskTargets(
+            self._kind,
+            self._labelled.finish().view(np.bool_),
+            self._values.finish(),
+            len(self._labels),
+        )
+
+
+def word_tags(spans: Sequence[Span], encoding: Encoding, labels: LabelSet) -> list[int]:
+    """Derive a tag's index for each word of an encoding from labelled spans.
+
+    Words that no span labels get `O`; where the tag set has none (plain classes that cover every
+    token), they get -100.
+    """
+    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
+    outside = labels.index("O") if "O" in labels else UNLABELLED
+    if not spans:
+        return [outside] * len(encoding.word_tokens)
+    words = [(int(s), int(e)) for s, e in encoding.word_spans]
+    return [outside if tag == "O" else labels.index(tag) for tag in tags_of(spans, words, scheme)]

@@ -1,0 +1,286 @@
+"""Which task is next: an epoch's optimiser steps, a pure function of the seed and the epoch.
+
+An epoch has as many steps as it takes to see every record once. In three schedules it does:
+
+- `alternate`: a step of each source in turn. A source that has no batch left is passed over, so
+  the larger ones go on until each record has been seen once.
+- `joint`: the same with one source for each file, whose tasks all learn from a batch.
+- `together`: each step holds records of every source, for methods that compare the tasks'
+  gradients. There are as many steps as the longest source has; the others are dealt evenly over
+  them, in smaller batches, so that nothing is repeated.
+
+In the others a source has a share of the steps, and its turns are spread evenly. A source whose
+share is larger than its size begins anew, shuffled anew, within an epoch; one whose share is
+smaller goes on in the next epoch where it was. So no record is passed over, and any two of a
+source's records have been seen equally often but for one (for two, where it is capped as well).
+
+- `proportional`: shares are as the sizes, so every record is seen once an epoch;
+- `temperature`: as the sizes to the power alpha, between 1 (proportional) and 0 (uniform)
+  (Conneau and Lample 2019; Xue et al. 2021);
+- `annealed`: as the sizes to a power that falls, step by step over the run, from 1 to alpha
+  (Stickland and Murray 2019, who let it fall epoch by epoch);
+- `ratios`: as the tasks' `ratio` says.
+
+The size of a source is the number of steps in which it gives each of its records once, or, where
+it is capped (`max_records`), as many records as an epoch may have.
+
+Arrays: T steps, S sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.config import Config
+from manyheads.training.data.batching import (
+    Lazy,
+    Part,
+    Rows,
+    Source,
+    Step,
+    draw_batches,
+    draw_shares,
+)
+
+Turns = NDArray[np.int16]
+
+_ALPHAS = {"temperature": 0.5, "annealed": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the steps of a run are shared out among its sources."""
+
+    name: str = "alternate"
+    alpha: float = 1.0
+    """The power of the sizes: for `temperature` always, for `annealed` at the end of the run."""
+    ratios: tuple[float, ...] = ()
+    """Each source's share of the steps, for `ratios`, in any unit."""
+    epochs: int = 1
+    """Of the whole run."""
+    accumulation: int = 1
+    """Batches of a source that make one step."""
+
+    @classmethod
+    def of(cls, config: Config) -> Schedule:
+        """Return what a configuration asks for."""
+        alpha = config.schedule_alpha
+        return cls(
+            config.schedule,
+            _ALPHAS.get(config.schedule, 1.0) if alpha is None else alpha,
+            tuple(
+                1.0 if t.ratio is None else t.ratio
+                for n, t in config.tasks.items()
+                if n not in config.idle_tasks
+            ),
+            config.num_epochs,
+            config.gradient_accumulation,
+        )
+
+    @property
+    def by_shares(self) -> bool:
+        """Whether a source may be seen more, or less, than once an epoch."""
+        return self.name in ("proportional", "temperature", "annealed", "ratios")
+
+
+def plan_epoch(
+    sources: Sequence[Source], schedule: Schedule | None = None, *, seed: int, epoch: int
+) -> Sequence[Step]:
+    """Lay out the steps of an epoch, each of which is made when it is asked for.
+
+    Args:
+        sources: one per task; for `joint`, one per set of records, with all its tasks.
+        schedule: how they share the steps; default, in turn.
+        seed: the run's seed.
+        epoch: which epoch, from 0.
+    """
+    schedule = schedule or Schedule()
+    sizes = _sizes(sources, schedule)
+    if schedule.name == "together":
+        count = max(sizes, default=0)
+        shares = [draw_shares(source, seed, epoch, count) for source in sources]
+        return Together(shares, [source.batch_size for source in sources], count)
+    turns, before = _turns(sizes, schedule, epoch)
+    streams = [
+        Stream(source, seed, size, schedule.accumulation)
+        for source, size in zip(sources, sizes, strict=True)
+    ]
+    return InTurn(streams, turns, before)
+
+
+def steps_per_epoch(sources: Sequence[Source], schedule: Schedule | None = None) -> int:
+    """Count the optimiser steps of an epoch; it is the same for every epoch."""
+    schedule = schedule or Schedule()
+    sizes = _sizes(sources, schedule)
+    return max(sizes, default=0) if schedule.name == "together" else sum(sizes)
+
+
+def rounds(sources: Sequence[Source], schedule: Schedule) -> list[float]:
+    """Count how often the whole run sees as many of a source's records as an epoch may have."""
+    if not schedule.by_shares:
+        return [float(schedule.epochs)] * len(sources)
+    sizes = _sizes(sources, schedule)
+    _, counts = _turns(sizes, schedule, schedule.epochs)
+    return [count / max(1, size) for count, size in zip(counts, sizes, strict=True)]
+
+
+def passes(sources: Sequence[Source], schedule: Schedule) -> list[float]:
+    """Count how often the whole run sees each source's records, on average."""
+    return [
+        count * source.round_size / max(1, len(source.rows))
+        for count, source in zip(rounds(sources, schedule), sources, strict=True)
+    ]
+
+
+def _sizes(sources: Sequence[Source], schedule: Schedule) -> list[int]:
+    """Count the steps in which each source gives each of its records, or of its cap, once."""
+    return [math.ceil(source.batches / schedule.accumulation) for source in sources]
+
+
+def _turns(sizes: Sequence[int], schedule: Schedule, epoch: int) -> tuple[Turns, list[int]]:
+    """Say whose turn each step of an epoch is.
+
+    Returns:
+        [T] the number of each step's source, and how many steps each source had in the epochs
+        before.
+    """
+    if not schedule.by_shares:
+        # Each source's first step, then each one's second, and so on.
+        places = np.concatenate([np.arange(0), *(np.arange(size) for size in sizes)])
+        numbers = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
+        turns = numbers[np.argsort(places, kind="stable")]
+        return turns, [epoch * size for size in sizes]
+    length = sum(sizes)
+    steps = (epoch + 1) * length
+    run = shared_turns(_shares(sizes, schedule, steps + len(sizes)), steps)
+    before = np.bincount(run[: epoch * length], minlength=len(sizes))
+    return run[epoch * length :], before.tolist()
+
+
+def shared_turns(shares: NDArray[np.float64], length: int) -> Turns:
+    """Spread turns evenly, so that each source has its share of the steps up to any step.
+
+    A source's n-th turn comes when the shares that it has had add up to n - 1/2 (which is Webster's
+    method of apportionment): its turns so far never differ from its shares so far by more than
+    half the number of sources.
+
+    Args:
+        shares: [S, T + S] each source's share of each step; they add up to 1. The steps beyond
+            the last are for turns that come late, by half the number of sources at most.
+        length: T.
+
+    Returns:
+        [T] the number of each step's source, which is the same for any larger T.
+    """
+    count = len(shares)
+    due = np.cumsum(np.concatenate([np.zeros((count, 1)), shares], axis=1), axis=1)
+    time = np.arange(due.shape[1])
+    times = [np.interp(np.arange(0.5, row[-1]), row, time) for row in due]
+    numbers = np.repeat(np.arange(count, dtype=np.int16), [len(turns) for turns in times])
+    return numbers[np.argsort(np.concatenate(times), kind="stable")][:length]
+
+
+def _shares(sizes: Sequence[int], schedule: Schedule, length: int) -> NDArray[np.float64]:
+    """Return each source's share of each of the run's first steps: [S, T]."""
+    if not any(sizes):
+        return np.zeros((len(sizes), length))
+    size = np.array(sizes, np.float64)[:, None]
+    if schedule.name == "ratios":
+        weights = np.repeat(np.array(schedule.ratios)[:, None], length, axis=1)
+    else:
+        alphas = np.full(length, schedule.alpha if schedule.name == "temperature" else 1.0)
+        if schedule.name == "annealed":
+            last = max(1, schedule.epochs * sum(sizes) - 1)
+            alphas = 1.0 + (schedule.alpha - 1.0) * np.minimum(1.0, np.arange(length) / last)
+        # As shares of the largest, so that no power is out of range.
+        weights = (size / size.max()) ** alphas
+    weights = np.where(size > 0, weights, 0.0)
+    shares: NDArray[np.float64] = weights / weights.sum(axis=0)
+    return shares
+
+
+class Stream:
+    """What a source gives in each of its turns of a run, round after round.
+
+    Args:
+        source: its rows.
+        seed: the run's seed.
+        size: the turns of a round.
+        accumulation: batches of a turn.
+    """
+
+    def __init__(self, source: Source, seed: int, size: int, accumulation: int) -> None:
+        self._source, self._seed = source, seed
+        self._size, self._accumulation = size, accumulation
+        self._drawn: tuple[int, Sequence[Rows]] = (-1, [])
+
+    def batches(self, turn: int) -> tuple[Rows, ...]:
+        """Return the batches of one turn, counted over the whole run."""
+        number, place = divmod(turn, self._size)
+        if self._drawn[0] != number:
+            self._drawn = (number, draw_batches(self._source, self._seed, number))
+        first = place * self._accumulation
+        return tuple(self._drawn[1][first : first + self._accumulation])
+
+
+class InTurn(Lazy[Step]):
+    """Steps of one source each.
+
+    All that is laid out is a few bytes a step: its source, and how many steps that had before.
+
+    Args:
+        streams: by source.
+        turns: [T] the source of each step.
+        before: by source, the steps that it had in the epochs before.
+    """
+
+    def __init__(self, streams: Sequence[Stream], turns: Turns, before: Sequence[int]) -> None:
+        self._streams, self._turns = streams, turns
+        self._before = np.zeros(len(turns), np.int64)
+        for number, had in enumerate(before):
+            mine = turns == number
+            self._before[mine] = had + np.arange(mine.sum())
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def item(self, index: int) -> Step:
+        """Return one step."""
+        source = int(self._turns[index])
+        return Step((Part(source, self._streams[source].batches(int(self._before[index]))),))
+
+
+class Together(Lazy[Step]):
+    """Steps of all sources each.
+
+    Args:
+        shares: by source, what it gives to each step.
+        sizes: by source, the records of a batch.
+        count: how many steps there are.
+    """
+
+    def __init__(self, shares: Sequence[Sequence[Rows]], sizes: Sequence[int], count: int) -> None:
+        self._shares, self._sizes, self._count = shares, sizes, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def item(self, index: int) -> Step:
+        """Return one step."""
+        given = [shares[index] for shares in self._shares]
+        return Step(
+            tuple(
+                Part(number, _cut(rows, self._sizes[number]))
+                for number, rows in enumerate(given)
+                if len(rows)
+            )
+        )
+
+
+def _cut(rows: Rows, size: int) -> tuple[Rows, ...]:
+    return tuple(rows[i : i + size] for i in range(0, len(rows), size))

@@ -1,0 +1,130 @@
+"""Batches by a budget of sub-tokens: rows grouped by length, so that each batch is about full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.training.data.ragged import SPILL_BYTES, zeros
+
+NARROW = 0.85
+"""How short the shortest row of a bin may be, beside its longest, once there are enough rows."""
+
+ENOUGH_BATCHES = 8
+"""From so many batches on, a bin need not be wider."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Rows of similar length, which are dealt among themselves."""
+
+    first: int
+    """Where they begin in the order by length."""
+    records: int
+    longest: int
+    """Sub-tokens of the longest."""
+    batches: int
+
+
+@dataclass(frozen=True)
+class TokenBins:
+    """A source's rows by length.
+
+    How many batches there are depends on the rows' lengths alone, so it is the same every epoch.
+    """
+
+    parts: tuple[Bin, ...]
+    order: NDArray[np.signedinteger[Any]]
+    """[N] places among the source's rows, bin by bin."""
+    ends: NDArray[np.int64]
+    """For each bin, the number of batches up to its end."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches there are."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def places(self, batch: int) -> tuple[int, NDArray[np.int64]]:
+        """Return the bin of a batch, and which places in the bin's own order it takes."""
+        number = int(np.searchsorted(self.ends, batch, side="right"))
+        part = self.parts[number]
+        within = batch - (int(self.ends[number]) - part.batches)
+        # Evenly, so that no batch is a small remainder.
+        start, stop = (k * part.records // part.batches for k in (within, within + 1))
+        return number, np.arange(start, stop)
+
+
+def make_bins(
+    lengths: NDArray[np.signedinteger[Any]], budget: int, limit: int = SPILL_BYTES
+) -> TokenBins:
+    """Group rows into bins.
+
+    A batch of a bin has at most as many rows as fit the budget when all are padded to the bin's
+    longest one. A row that is longer than the budget makes a batch of its own.
+
+    Args:
+        lengths: [N] sub-tokens of each row.
+        budget: sub-tokens of a batch, padding included.
+        limit: bytes of the order that stay in memory.
+    """
+    counts = np.zeros(1, np.int64)
+    for start in range(0, len(lengths), _CHUNK):
+        found = np.bincount(lengths[start : start + _CHUNK], minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    parts = _cut(counts, budget)
+    ends = np.cumsum([part.batches for part in parts], dtype=np.int64)
+    return TokenBins(parts, _order(lengths, parts, limit), ends)
+
+
+def _cut(counts: NDArray[np.int64], budget: int) -> tuple[Bin, ...]:
+    """Cut the lengths into bins, from the longest down.
+
+    Args:
+        counts: the number of rows of each length from 0.
+        budget: sub-tokens of a batch.
+    """
+    found: list[tuple[int, int]] = []
+    longest = records = 0
+    for length in np.flatnonzero(counts)[::-1].tolist():
+        size = max(1, budget // longest) if longest else 1
+        enough = records >= ENOUGH_BATCHES * size
+        # Rows beyond the budget are by themselves, and must not share a bin with any other.
+        if records and ((enough and length < NARROW * longest) or longest > budget >= length):
+            found.append((longest, records))
+            records = 0
+        longest = longest if records else length
+        records += int(counts[length])
+    if records:
+        found.append((longest, records))
+    parts, first = [], 0
+    for longest, records in reversed(found):
+        size = max(1, budget // longest)
+        parts.append(Bin(first, records, longest, -(-records // size)))
+        first += records
+    return tuple(parts)
+
+
+def _order(
+    lengths: NDArray[np.signedinteger[Any]], parts: Sequence[Bin], limit: int
+) -> NDArray[np.signedinteger[Any]]:
+    """Return the places of all rows, bin by bin, in their own order within each."""
+    dtype = np.int32 if len(lengths) < 2**31 else np.int64
+    longest = np.asarray([part.longest for part in parts])
+    following = np.asarray([part.first for part in parts], np.int64)
+    order = zeros(len(lengths), dtype, limit)
+    for start in range(0, len(lengths), _CHUNK):
+        bins = np.searchsorted(longest, lengths[start : start + _CHUNK])
+        by_bin = np.argsort(bins, kind="stable")
+        sizes = np.bincount(bins, minlength=len(parts))
+        ahead = np.cumsum(sizes) - sizes
+        places = np.arange(len(bins)) + np.repeat(following - ahead, sizes)
+        order[places] = start + by_bin
+        following += sizes
+    return order

@@ -1,0 +1,244 @@
+"""From a configuration's files to what training draws from and validates on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from manyheads.config import Config
+from manyheads.data.readers import Row, is_dataset_name, read_rows
+from manyheads.data.records import (
+    SECOND_TEXT,
+    Record,
+    RecordParser,
+    discover_labels,
+    read_records,
+    read_second_text,
+    unseen_labels,
+)
+from manyheads.errors import ConfigError, DataError, listing
+from manyheads.storage import sha256
+from manyheads.tasks import LabelSet
+from manyheads.text import TextTokenizer
+from manyheads.training.data.batching import Source
+from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.training.data.token_bins import make_bins
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a run reads from its data files."""
+
+    label_sets: Mapping[str, LabelSet]
+    datasets: tuple[Dataset, ...]
+    """One per training file."""
+    sources: tuple[Source, ...]
+    """What batches are drawn from, in the order in which the schedule takes turns."""
+    validation: tuple[ValidationSet, ...]
+    """One per validation file."""
+    texts: Dataset | None = None
+    """Unlabelled sentences on which the embedding is held (`keep_embeddings.texts`)."""
+
+    @cached_property
+    def fingerprint(self) -> list[str]:
+        """Checksums of all content: the labels' names, then each file's.
+
+        Where the files lie is no part of it, nor is what training does not see.
+        """
+        names = {task: labels.names for task, labels in self.label_sets.items()}
+        return [
+            sha256(repr(sorted(names.items())).encode()),
+            *(dataset.fingerprint() for dataset in self.datasets),
+            *(part.fingerprint() for part in self.validation),
+            *([self.texts.fingerprint()] if self.texts is not None else []),
+        ]
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The records of a validation file and the tasks they validate."""
+
+    path: str
+    tasks: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the texts and labels."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            content = (record.text, record.tokens, sorted(record.labels.items()))
+            digest.update(repr(content).encode())
+        return digest.hexdigest()
+
+
+def load_training_data(
+    config: Config,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    warn: Callable[[str], None],
+    trained: Mapping[str, LabelSet] | None = None,
+) -> TrainingData:
+    """Read, check and tokenise all files of a configuration.
+
+    Args:
+        config: names the files and tasks.
+        tokenizer: the encoder's.
+        max_length: sub-tokens that are kept of a training record.
+        warn: takes what the user should know but that does not stop training.
+        trained: the labels of tasks whose heads are trained already; their order is kept.
+
+    Raises:
+        DataError: a record is wrong, or a task has no labels.
+        ConfigError: a task has no files, or other labels than its trained head.
+    """
+    train_files, valid_files = config.train_files(), config.valid_files()
+    label_sets = discover_labels(config.tasks, train_files)
+    # What an index in a record means is the configuration's to say, if it lists the labels.
+    read_as = dict(label_sets)
+    for name, labels in (trained or {}).items():
+        task = config.tasks[name]
+        check_labels(name, label_sets[name], labels, listed=task.labels is not None)
+        label_sets[name] = labels
+        if task.labels is None:
+            read_as[name] = labels
+    validation = tuple(
+        _read_validation(config, path, names, read_as, label_sets, warn)
+        for path, names in valid_files.items()
+    )
+    datasets = []
+    for path, names in train_files.items():
+        tasks = {name: config.tasks[name] for name in names}
+        records = read_records(path, tasks, read_as)
+        dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
+        if dataset.truncated:
+            warn(
+                f"{path}: {dataset.truncated} of {len(dataset)} records are longer than "
+                f"{max_length} sub-tokens; training does not see their last "
+                f"{dataset.words_lost} words in all. `manyheads data check` lists them; a larger "
+                "`max_length` keeps them."
+            )
+        datasets.append(dataset)
+    sources = _sources(config, list(train_files.values()), datasets)
+    texts = None
+    if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
+        texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length)
+    return TrainingData(label_sets, tuple(datasets), sources, validation, texts)
+
+
+def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool) -> None:
+    """See to it that a trained head knows the labels that it is to go on with.
+
+    Data may lack some of them. Labels that the configuration lists have to be the head's, in any
+    order.
+
+    Args:
+        task: the task's name.
+        found: the labels that the configuration lists, or else those of the training data.
+        trained: the head's.
+        listed: whether it is the configuration that lists them.
+
+    Raises:
+        ConfigError: the head has others.
+    """
+    strange = [name for name in found.names if name not in trained]
+    missing = [name for name in trained.names if name not in found] if listed else []
+    if not strange and not missing:
+        return
+    told = f"has {listing(strange)}" if strange else f"lacks {listing(missing)}"
+    raise ConfigError(
+        f"`tasks.{task}.labels`: the {'list' if listed else 'training data'} {told}, and the head "
+        "in `init_from` is trained for others",
+        expected=f"its labels: {listing(trained.names)}",
+        fix="Give the task another name for a new head, or correct the labels.",
+    )
+
+
+def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
+    """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
+    rows = read_rows(path, format="text" if has_lines else None)
+    return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length)
+
+
+def _texts(rows: Iterable[Row]) -> Iterator[Record]:
+    """Make an unlabelled record of every sentence, both sentences of a pair among them."""
+    parse = RecordParser({}, {})
+    for row in rows:
+        yield parse(row)
+        if row.fields.get(SECOND_TEXT) is not None:
+            yield Record(read_second_text(row), None, {}, row.where)
+
+
+def _read_validation(
+    config: Config,
+    path: str,
+    names: tuple[str, ...],
+    read_as: Mapping[str, LabelSet],
+    label_sets: Mapping[str, LabelSet],
+    warn: Callable[[str], None],
+) -> ValidationSet:
+    tasks = {name: config.tasks[name] for name in names}
+    records = tuple(read_records(path, tasks, read_as, allow_unseen=True))
+    for name in names:
+        if not any(name in record.labels for record in records):
+            raise DataError(
+                f"no record has a label for task {name!r}", where=path,
+                expected=f"labels in the field {' or '.join(tasks[name].fields)}",
+                fix=f"Set `tasks.{name}.field` or `tasks.{name}.valid_file`.",
+            )  # fmt: skip
+        unseen = unseen_labels(records, name, label_sets[name])
+        if unseen:
+            counts = listing(f"{label} ({count})" for label, count in unseen.items())
+            warn(
+                f"{path}: {sum(unseen.values())} validation labels of task {name!r} never occur "
+                f"in training and count as errors: {counts}"
+            )
+    return ValidationSet(path, names, records)
+
+
+def _sources(
+    config: Config, names: list[tuple[str, ...]], datasets: list[Dataset]
+) -> tuple[Source, ...]:
+    """Lay out the batches' sources: one a task, or one a file where its tasks train jointly.
+
+    Tasks whose records would train nothing are left out.
+    """
+    idle = config.idle_tasks
+    if config.schedule == "joint":
+        return tuple(
+            _source(
+                "+".join(tasks), tasks, number, datasets[number], config.batch_size,
+                config.tokens_per_batch,
+            )
+            for number, file_tasks in enumerate(names)
+            if (tasks := tuple(task for task in file_tasks if task not in idle))
+        )  # fmt: skip
+    dataset_of = {task: number for number, tasks in enumerate(names) for task in tasks}
+    return tuple(
+        _source(
+            name, (name,), dataset_of[name], datasets[dataset_of[name]],
+            task.batch_size or config.batch_size, config.tokens_per_batch, task.max_records,
+        )
+        for name, task in config.tasks.items()
+        if name not in idle
+    )  # fmt: skip
+
+
+def _source(
+    name: str,
+    tasks: tuple[str, ...],
+    number: int,
+    dataset: Dataset,
+    batch_size: int,
+    tokens_per_batch: int | None,
+    max_records: int | None = None,
+) -> Source:
+    rows, lengths = dataset.labelled_rows(tasks)
+    bins = None if tokens_per_batch is None else make_bins(lengths, tokens_per_batch)
+    return Source(name, tasks, number, rows, lengths, batch_size, bins, max_records)

@@ -1,0 +1,146 @@
+"""The optimiser: parameter groups, learning rates over time, and clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.config import Config
+from manyheads.modeling import MultiTaskModel, encoder_groups
+
+
+def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, Any]]:
+    """Split the trainable parameters by learning rate and weight decay.
+
+    The encoder, with copies of its layers, and the heads have rates of their own; under
+    `layer_decay` so has each layer of the encoder, lower than the one above it (Howard and Ruder
+    2018, "discriminative fine-tuning").
+    Biases, normalisation layers and other parameters of one dimension are not decayed (as in
+    BERT's own training).
+
+    Returns:
+        Groups for an optimiser, each with its peak rate under `peak_lr` and the parameters'
+        names under `names`.
+    """
+    layers = model.encoder.shape.num_layers
+    below_top: dict[str, int] = {}
+    if config.layer_decay != 1:
+        group_of = encoder_groups(model.encoder)
+        below_top = {f"encoder.{name}": layers - group for name, group in group_of.items()}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        pretrained = name.startswith(("encoder.", "head_layers."))
+        rate = config.learning_rate if pretrained else config.head_learning_rate
+        rate *= config.layer_decay ** below_top.get(name, 0)
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        group = groups.setdefault(
+            (rate, decay),
+            {"params": [], "names": [], "lr": rate, "peak_lr": rate, "weight_decay": decay},
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def rate_factor(step: int, total: int, warmup_ratio: float, schedule: str) -> float:
+    """Return the share of the peak learning rate at a step: a pure function of the step.
+
+    Args:
+        step: optimiser steps done before this one.
+        total: optimiser steps of the whole run.
+        warmup_ratio: share of the steps over which the rate rises linearly.
+        schedule: `linear` and `cosine` fall to zero at the end; `constant` stays.
+    """
+    warmup = math.ceil(total * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, total - warmup)
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0 - progress
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter, 2019) that also takes sparse gradients, as if they were dense.
+
+    A batch touches one row in a hundred of an embedding table. Its sparse gradient spares the
+    backward pass a table of zeros; here its rows are laid into zeros that are kept, so that the
+    rows without a gradient decay and follow their momentum as ever.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, fused=True)
+        self._dense: dict[nn.Parameter, Tensor] = {}
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Change all parameters that have a gradient; sparse gradients must be coalesced."""
+        laid: list[tuple[nn.Parameter, Tensor]] = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None or not gradient.is_sparse:
+                    continue
+                if parameter not in self._dense:
+                    self._dense[parameter] = torch.zeros_like(parameter)
+                rows = gradient.indices()[0]
+                parameter.grad = self._dense[parameter].index_copy_(0, rows, gradient.values())
+                laid.append((parameter, rows))
+        super().step()
+        for parameter, rows in laid:
+            self._dense[parameter].index_fill_(0, rows, 0.0)
+            parameter.grad = None
+
+    def step_if(self, wanted: Tensor) -> None:
+        """Do the same if a bool scalar on the parameters' device is true, without looking at it."""
+        # What a gradient scaler tells the fused kernel.
+        self.found_inf = (~wanted).float()
+        try:
+            self.step()
+        finally:
+            del self.found_inf
+
+
+def clip(parameters: Iterable[Tensor], max_norm: float, weight: float | Tensor = 1.0) -> Tensor:
+    """Scale gradients down to a total norm, and return the norm before, a float32 scalar.
+
+    A loss that weighs three times as much may have a gradient three times as long: clipped at the
+    same length as any other it would count no more than they do. So the limit is `max_norm` times
+    the weight (a scalar on the parameters' device, or a number).
+
+    Sparse gradients are coalesced, so that each row counts once. Where all that a step trains is
+    still frozen, there are none, and the norm is 0.
+    """
+    parameters = list(parameters)
+    gradients = [_values(p) for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
+    norm = nn.utils.get_total_norm(gradients)
+    if max_norm > 0:
+        factor = (max_norm * weight / (norm + 1e-6)).clamp(max=1.0)
+        # On a processor a plain number is three times as fast; elsewhere it would be waited for.
+        torch._foreach_mul_(gradients, float(factor) if norm.device.type == "cpu" else factor)
+    return norm
+
+
+def _values(parameter: Tensor) -> Tensor:
+    """Return a gradient's numbers, after coalescing a sparse one in place."""
+    gradient = parameter.grad
+    assert gradient is not None
+    if not gradient.is_sparse:
+        return gradient
+    parameter.grad = gradient.coalesce()
+    return parameter.grad.values()

@@ -1,0 +1,126 @@
+"""What a run leaves in its folder: found again, restored, or removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from manyheads.errors import ManyheadsError, ModelError, RequestError, at, listing
+from manyheads.modeling import (
+    CheckpointContents,
+    epoch_path,
+    list_checkpoints,
+    load_checkpoint,
+    load_state,
+    newest_intact,
+    remove_checkpoints,
+)
+from manyheads.storage import BEST, best_of, explained, is_model_folder, read_manifest
+from manyheads.training.metrics_log import METRICS_FILE
+from manyheads.training.run import Run
+from manyheads.training.state import differing_keys
+from manyheads.training.tensorboard import TENSORBOARD_FOLDER
+
+_LOGS = (METRICS_FILE, TENSORBOARD_FOLDER)
+
+
+def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointContents | None:
+    """Return the newest intact checkpoint, and tell which damaged ones were passed over."""
+    intact, refused = newest_intact(save_dir)
+    for one in refused:
+        say(f"warning: passed over a checkpoint. {one.error}")
+    if intact is None:
+        if refused:
+            raise RequestError(
+                "no checkpoint is intact", where=at(save_dir),
+                fix="Start anew with --overwrite, or put an intact checkpoint back.",
+            )  # fmt: skip
+        say(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
+        return None
+    say(f"Continuing from {intact.path}.")
+    return intact.contents
+
+
+def restore_best(run: Run, say: Callable[[str], None]) -> None:
+    """Write the best models' folders again unless they are whole and the ones that were chosen.
+
+    Raises:
+        ModelError: the checkpoint of one's epoch is gone or damaged.
+    """
+    if run.state.best.epoch:
+        _restore_one(run, BEST, run.state.best.epoch, say)
+    for task, best in run.state.best_of.items():
+        _restore_one(run, best_of(task), best.epoch, say)
+
+
+def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> None:
+    folder, metrics = run.save_dir / name, run.state.history[best - 1]["metrics"]
+    try:
+        manifest = read_manifest(folder)
+        manifest.verify()
+        # What an epoch is told by: its metrics, since only a better one takes its place.
+        same_metrics = manifest.metrics == json.loads(json.dumps(metrics))
+        if same_metrics and not differing_keys(run.saved_config, manifest.config):
+            return
+        say(f"warning: {folder} is not the model of epoch {best}.")
+    except ManyheadsError as error:
+        say(f"warning: {error}")
+    path = epoch_path(run.save_dir, best)
+    if not path.exists():
+        raise ModelError(
+            f"the best model, which is that of epoch {best}, is gone or damaged",
+            where=at(folder), expected=f"its folder, or {path.name} to write it from",
+            fix="Put one of them back, or start anew with --overwrite.",
+        )  # fmt: skip
+    contents = load_checkpoint(path)
+    present = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.load_model(contents, at(path))
+    run.save_best(metrics, name)
+    load_state(run.model, present, at(path))
+    say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
+
+
+def refuse_other_run(save_dir: Path, resume: bool) -> None:
+    """See to it that a new run finds no other run's files in its folder.
+
+    Args:
+        save_dir: the folder.
+        resume: whether logs may be there: they are all that a run leaves which ended before its
+            first checkpoint.
+
+    Raises:
+        RequestError: it does.
+    """
+    others = [path for path in _beside_checkpoints(save_dir) if path.exists()]
+    if resume:
+        others = [path for path in others if path.name not in _LOGS]
+    remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
+    if remains:
+        go_on = "R" if resume else "Continue that run with --resume, r"
+        raise RequestError(
+            f"the folder holds another run ({listing(path.name for path in remains)})",
+            where=at(save_dir), expected="a new or empty `save_dir`",
+            fix=f"{go_on}eplace it with --overwrite, or choose another `save_dir`.",
+        )  # fmt: skip
+
+
+def remove_run(save_dir: Path) -> None:
+    """Remove a run's checkpoints, log and best models.
+
+    Raises:
+        StorageError: one could not be removed.
+    """
+    remove_checkpoints(save_dir)
+    for path in _beside_checkpoints(save_dir):
+        with explained(path, "removed"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _beside_checkpoints(save_dir: Path) -> list[Path]:
+    for_tasks = sorted(path for path in save_dir.glob(best_of("*")) if is_model_folder(path))
+    return [save_dir / BEST, *for_tasks, *(save_dir / name for name in _LOGS)]

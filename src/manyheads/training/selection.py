@@ -1,0 +1,75 @@
+"""Which epoch's model is kept: one number an evaluation, and the epochs that none beats.
+
+Scores are main metrics by task; larger is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from manyheads.config import Config
+from manyheads.tasks.metrics import Evaluation, numbers
+
+Scores = Mapping[str, float]
+
+
+def main_scores(evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, float]:
+    """Return each task's main metric.
+
+    Args:
+        evaluation: what an epoch's model reached on the validation data.
+        main: each task's main metric.
+    """
+    return {task: numbers(metrics)[main[task]] for task, metrics in evaluation["tasks"].items()}
+
+
+def best_value(config: Config, evaluation: Evaluation, main: Mapping[str, str]) -> float:
+    """Reduce an evaluation to the number that chooses the best model, as `best_metric` says."""
+    scores = main_scores(evaluation, main)
+    name, _, metric = config.best_metric.partition(".")
+    if name == "mean":
+        return sum(scores.values()) / len(scores)
+    if name == "weighted":
+        weights = config.best_weights or {n: task.weight for n, task in config.tasks.items()}
+        total = sum(weights.get(task, 0.0) * score for task, score in scores.items())
+        return total / sum(weights.values())
+    return numbers(evaluation["tasks"][name])[metric] if metric else scores[name]
+
+
+def pareto_front(points: Sequence[Scores]) -> list[int]:
+    """Find the points that no other beats: is as good in all tasks, and better in one.
+
+    Of equal points the first stands for all.
+
+    Returns:
+        Their places, in order.
+    """
+    return [
+        i
+        for i, one in enumerate(points)
+        if not any(
+            _at_least(other, one) and (other != one or j < i)
+            for j, other in enumerate(points)
+            if j != i
+        )
+    ]
+
+
+def _at_least(one: Scores, other: Scores) -> bool:
+    return all(one[task] >= other[task] for task in other)
+
+
+def trade_off(points: Sequence[Scores]) -> str | None:
+    """Say which epochs no other beats, where none is the best for all tasks; else None.
+
+    Args:
+        points: each epoch's scores.
+    """
+    front = pareto_front(points)
+    if len(front) < 2:
+        return None
+    told = "; ".join(
+        f"epoch {i + 1} ({', '.join(f'{task} {score:.4f}' for task, score in points[i].items())})"
+        for i in front
+    )
+    return f"No epoch is the best for every task. None is better in all than these: {told}."

@@ -1,0 +1,309 @@
+"""What a run takes over from a trained model: encoder, heads, and the tasks that it leaves alone.
+
+The heads of tasks that the configuration names too go on learning. All other tasks are carried
+along: their heads are no part of the model in training, cost nothing there, and are written as
+they were to every checkpoint and model folder. So whoever adds a task loses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from manyheads.config import Config, TaskConfig, make_config
+from manyheads.errors import ConfigError, RequestError, listing, nearest
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained
+from manyheads.modeling import (
+    HEADS,
+    CheckpointContents,
+    Encoder,
+    HeadLayers,
+    ModelContents,
+    load_state,
+    task_specs,
+)
+from manyheads.modeling.heads import Head
+from manyheads.storage import resolve_model
+from manyheads.tasks import LabelSet, TaskSpec
+
+INHERITED = "inherited"
+"""Under which name a checkpoint has the names of the tasks whose heads went on learning."""
+
+# What a trained head is: with other values its parameters do not fit, or mean something else.
+_SHAPE = ("decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hidden")
+# What is the trained model's, too, unless the configuration says otherwise.
+_KEPT = (*_SHAPE, "threshold", "score_range")
+# What a task says about its training, of which there is none for a task that is carried along.
+_OF_TRAINING = ("train_file", "weight", "batch_size", "ratio", "max_records", "frozen")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The tasks of a trained model that are taken over as they are."""
+
+    tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
+    specs: tuple[Mapping[str, Any], ...] = ()
+    """Each as `TaskSpec.to_json` writes it."""
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    """Their heads' parameters, as `<task>.<parameter>`."""
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the parameters by the names that they have in a whole model."""
+        return {HEADS + name: tensor for name, tensor in self.state.items()}
+
+    def joined_to(self, config: Config) -> Config:
+        """Return a configuration that has these tasks as well."""
+        return config.model_copy(update={"tasks": {**self.tasks, **config.tasks}})
+
+    def added_to(self, contents: ModelContents) -> ModelContents:
+        """Return a model folder's contents with these tasks."""
+        return replace(
+            contents,
+            tasks=[*self.specs, *contents.tasks],
+            head_state={**self.state, **contents.head_state},
+        )
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What a run takes over, beside the encoder."""
+
+    model_name: str = ""
+    """The encoder that the trained model began with."""
+    max_length: int = 0
+    tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
+    """The trained model's settings of the tasks that go on learning."""
+    labels: Mapping[str, LabelSet] = field(default_factory=dict)
+    """The labels that their heads know."""
+    heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
+    """Their heads' parameters; none in a resumed run, whose checkpoint has newer ones."""
+    head_layers: int | None = None
+    """How many layers its heads have for themselves."""
+    layers: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    """Their parameters; none in a resumed run."""
+    carried: Carried = Carried()
+
+    @classmethod
+    def of_checkpoint(cls, found: CheckpointContents) -> Inherited:
+        """Gather again what a run took over, from its own checkpoint alone."""
+        config = make_config(found.config)
+        taken = found.training.get(INHERITED, [])
+        carried = {name: task for name, task in config.tasks.items() if task.carried}
+        specs = {str(spec["name"]): spec for spec in found.tasks}
+        return cls(
+            model_name=config.model_name,
+            max_length=found.encoder.max_length,
+            head_layers=config.head_layers,
+            tasks={name: config.tasks[name] for name in taken},
+            labels={name: TaskSpec.from_json(specs[name]).label_set() for name in taken},
+            carried=Carried(
+                carried,
+                tuple(specs[name] for name in carried),
+                {
+                    name.removeprefix(HEADS): tensor
+                    for name, tensor in found.model.items()
+                    if name.startswith(tuple(f"{HEADS}{task}." for task in carried))
+                },
+            ),
+        )
+
+    def settle(self, config: Config) -> Config:
+        """Fill in what a configuration leaves to the trained model.
+
+        Options that it sets, at whatever value, stay as they are.
+        """
+        if config.init_from is None:
+            return config
+        own = {
+            "model_name": self.model_name,
+            "max_length": self.max_length,
+            "head_layers": self.head_layers,
+        }
+        update: dict[str, Any] = {k: v for k, v in own.items() if k not in config.model_fields_set}
+        tasks = {
+            name: _settled(task, self.tasks[name]) if name in self.tasks else task
+            for name, task in config.tasks.items()
+        }
+        return config.model_copy(update={**update, "tasks": tasks})
+
+    def fill(self, heads: Mapping[str, Head], layers: HeadLayers | None) -> None:
+        """Give new heads, and the layers that they have for themselves, the trained parameters.
+
+        Raises:
+            ModelError: they do not fit.
+        """
+        for name, state in self.heads.items():
+            load_state(heads[name], state, "init_from")
+        if layers is not None and self.layers:
+            load_state(layers, self.layers, "init_from")
+
+    def holds_layers(self, config: Config) -> bool:
+        """Tell whether the heads' own layers stay as they are: a head that does reads them."""
+        return bool(self.carried.tasks) or any(task.frozen for task in config.tasks.values())
+
+
+def _settled(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
+    return task.model_copy(
+        update={key: getattr(trained, key) for key in _KEPT if key not in task.model_fields_set}
+    )
+
+
+def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inherited]:
+    """Load the trained model that a configuration starts from.
+
+    Args:
+        config: with `init_from`.
+        say: takes what the user should know.
+
+    Returns:
+        its encoder, and what else is taken over.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        ConfigError: the configuration asks for something else than the model is.
+        RequestError: the run would replace the model.
+    """
+    path = resolve_model(str(config.init_from))
+    if Path(config.save_dir).resolve() in path.resolve().parents:
+        raise RequestError(
+            f"`init_from` ({path}) lies in `save_dir` ({config.save_dir}), where a new run "
+            "replaces what is there",
+            fix="Choose another `save_dir`.",
+        )
+    trained = load_trained(path)
+    _check(config, trained)
+    old, model = trained.config.tasks, trained.model
+    specs = {str(spec["name"]): spec for spec in task_specs(model)}
+    taken = [name for name in config.tasks if name in specs]
+    left = [name for name in specs if name not in config.tasks]
+    inherited = Inherited(
+        model_name=trained.config.model_name,
+        max_length=trained.max_length,
+        tasks={name: old[name] for name in taken},
+        labels={name: model.head(name).labels for name in taken},
+        heads={name: model.head(name).state_dict() for name in taken},
+        head_layers=trained.config.head_layers,
+        layers={} if model.head_layers is None else model.head_layers.state_dict(),
+        carried=Carried(
+            {name: _carried(trained.config, name) for name in left},
+            tuple(specs[name] for name in left),
+            {
+                f"{name}.{key}": tensor
+                for name in left
+                for key, tensor in model.head(name).state_dict().items()
+            },
+        ),
+    )
+    for name, task in inherited.settle(config).tasks.items():
+        if task.frozen and name not in taken:
+            raise ConfigError(
+                f"`tasks.{name}.frozen` is true, but the model in `init_from` ({path}) has no "
+                f"task {name!r}{nearest(name, specs)}, and a new head has learned nothing yet",
+                expected=f"one of its tasks: {listing(specs)}",
+                fix="Correct the name, or train the head.",
+            )
+        if name in taken:
+            _check_task(name, task, old[name], path)
+    say(_described(config, path, taken, left))
+    if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
+        say(
+            f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "
+            "trained model: texts longer than one of the two are cut into other windows than "
+            "before, so that the answers about them change."
+        )
+    return model.encoder, inherited
+
+
+def _carried(config: Config, name: str) -> TaskConfig:
+    """Return a trained model's settings of a task that nothing is to be learned of any more."""
+    task = config.tasks[name]
+    values = task.model_dump(exclude=set(_OF_TRAINING))
+    valid_file = task.valid_file or (None if task.carried else config.valid_file)
+    return TaskConfig.model_validate({**values, "valid_file": valid_file, "carried": True})
+
+
+def _described(config: Config, path: Path, taken: list[str], left: list[str]) -> str:
+    new = [name for name in config.tasks if name not in taken]
+    parts = [
+        f"{what} {listing(names, 20)}"
+        for what, names in (
+            ("the heads that go on are", taken),
+            ("new are", new),
+            ("carried along as they are", left),
+        )
+        if names
+    ]
+    return f"Starting from {path}: {'; '.join(parts)}."
+
+
+def _check(config: Config, trained: TrainedModel) -> None:
+    """See to it that a configuration wants the encoder that the trained model has.
+
+    Raises:
+        ConfigError: it wants another.
+    """
+    old = trained.config.model_name
+    named = "model_name" in config.model_fields_set
+    if named and Path(config.model_name).name != Path(old).name:
+        raise ConfigError(
+            f"`model_name` is {config.model_name}, but the model in `init_from` began with {old}, "
+            "and its encoder is what training starts from",
+            fix="Leave `model_name` out, or start without `init_from`.",
+        )
+    layers = trained.config.head_layers
+    if "head_layers" in config.model_fields_set and config.head_layers != layers:
+        raise ConfigError(
+            f"`head_layers` is {config.head_layers}, but the heads of the model in `init_from` "
+            f"were trained with {layers or 'none'}",
+            fix="Leave `head_layers` out.",
+        )
+    problem = config.model_copy(update={"head_layers": layers}).idle_layers
+    if problem is not None:
+        raise ConfigError(f"the model in `init_from` has layers for its heads: {problem}")
+    pooling = trained.model.encoder.pooling.mode
+    if config.pooling not in ("auto", pooling):
+        raise ConfigError(
+            f"`pooling` is {config.pooling}, but the model in `init_from` was trained with "
+            f"{pooling}, which its heads and its embedding depend on",
+            fix="Leave `pooling` out.",
+        )
+
+
+def _check_task(name: str, task: TaskConfig, trained: TaskConfig, path: Path) -> None:
+    """See to it that a task's trained head is the one that the configuration describes.
+
+    Raises:
+        ConfigError: it is another; the error names the setting and both values.
+    """
+    for key in ("kind", *_SHAPE):
+        wanted, present = _shown(getattr(task, key)), _shown(getattr(trained, key))
+        if wanted != present:
+            hint = f"leave `{key}` out" if key != "kind" else f"set `{key}` to {present}"
+            raise ConfigError(
+                f"`tasks.{name}.{key}` is {wanted}, but the head of this name in `init_from` "
+                f"({path}) was trained with {present}",
+                fix=f"To go on with that head, {hint}; for a new one, give the task another name.",
+            )
+
+
+def _shown(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def refuse_carried(config: Config) -> None:
+    """Refuse what only a trained model says about its tasks.
+
+    Raises:
+        ConfigError: a task is marked as carried along.
+    """
+    for name, task in config.tasks.items():
+        if task.carried:
+            raise ConfigError(
+                f"`tasks.{name}.carried` is true, which is for a trained model to say",
+                fix=f"Leave {name!r} out of `tasks`: with `init_from`, a task that is not named "
+                "there is carried along.",
+            )

@@ -1,0 +1,553 @@
+"""Tables and progress: plain and complete in a pipe, live on a terminal, never mixed up."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.control import strip_control_codes
+
+from manyheads.cli.report import (
+    Counter,
+    TrainingProgress,
+    data_sections,
+    epoch_table,
+    evaluation_tables,
+    plain,
+    show,
+    track,
+)
+from manyheads.cli.report.live import duration, rate
+from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, TaskSummary
+from manyheads.tasks.metrics import (
+    Evaluation,
+    classification_metrics,
+    multilabel_metrics,
+    similarity_metrics,
+    tagging_metrics,
+)
+
+MAIN = {"intent": "accuracy", "ner": "f1"}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Ascii(io.TextIOWrapper):
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="ascii")
+
+    def text(self) -> str:
+        self.flush()
+        buffer = self.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode()
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def evaluation(labels: tuple[str, ...] = ("book", "play")) -> Evaluation:
+    return {
+        "tasks": {
+            "intent": classification_metrics([0, 1, 1, -1], [0, 1, 0, 0], labels),
+            "topics": multilabel_metrics([frozenset({0})], [frozenset({0, 1})], labels),
+            "ner": tagging_metrics([["B-PER", "O", "B-LOC"]], [["B-PER", "O", "B-PER"]]),
+            "likeness": similarity_metrics([0.0, 0.5, 1.0], [0.1, 0.7, 0.6]),
+        },
+        "frame_accuracy": 0.25,
+        "records": 1234,
+    }
+
+
+def history(*scores: float) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    for i, score in enumerate(scores):
+        entries.append(
+            {
+                "epoch": i + 1,
+                "step": 10 * (i + 1),
+                "loss": {"intent": 0.5, "ner": 0.25},
+                "score": score,
+                "best": score > max(scores[:i], default=-1.0),
+                "metrics": evaluation(),
+            }
+        )
+    return entries
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The words of the line that begins with one."""
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
+
+
+def strip_styles(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+# Tables
+
+
+def test_an_evaluation_in_a_pipe_has_every_task_and_label_and_no_control_characters() -> None:
+    stream = io.StringIO()
+    show(evaluation_tables(evaluation()), stream)
+    text = stream.getvalue()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "Evaluation of 1,234 records" in text
+    header = "task of accuracy precision recall f1 macro f1 micro spearman pearson"
+    assert " ".join(text.splitlines()[1].split()) == header
+    assert cells(text, "intent")[:3] == ["intent", "classes", "0.5000"]
+    assert cells(text, "topics")[1:4] == ["classes", "0.0000", "0.5000"]
+    assert cells(text, "ner") == [
+        "ner", "tags", "0.6667", "0.5000", "0.5000", "0.3333", "0.5000", "-", "-",
+    ]  # fmt: skip
+    assert cells(text, "likeness")[-2:] == ["0.5000", "0.7777"]
+    for label in ("book", "play", "<unknown>", "PER", "LOC"):
+        assert cells(text, label), label
+    assert "frame accuracy (every task of a record right): 0.2500" in text
+    assert cells(text, "<unknown>") == ["<unknown>", "0.0000", "0.0000", "0.0000", "1"]
+
+
+def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = evaluation_tables(evaluation(("a" * 50, "b" * 50)))
+    monkeypatch.setenv("COLUMNS", "30")
+    narrow = plain(sections)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert plain(sections) == narrow
+    assert "a" * 50 in narrow
+    table = narrow.split("\n\n")[0].splitlines()[1:6]
+    assert table[0].startswith("task ")
+    assert len({len(line) for line in table}) == 1  # numbers are aligned to the right
+
+
+def test_a_given_width_is_kept() -> None:
+    text = plain(evaluation_tables(evaluation(("a" * 50, "b" * 50))), width=50)
+    table = text.split("\n\n")[1].splitlines()
+    assert max(map(len, table)) <= 50
+    assert "precision" in table[1]
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_however_narrow_the_terminal_no_number_is_broken_or_lost(width: int) -> None:
+    stream = Terminal()
+    show([epoch_table(history(0.1, 0.5), MAIN)], stream, width=width)
+    assert cells(strip_styles(stream.getvalue()), "2")[-2:] == ["0.5000", "best"]
+
+
+def test_a_terminal_gets_lines_under_the_headers() -> None:
+    stream = Terminal()
+    show(evaluation_tables(evaluation()), stream)
+    assert "───" in stream.getvalue()
+    assert "\x1b[1m" in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_label_can_neither_drive_the_terminal_nor_style_the_table(terminal: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    show(evaluation_tables(evaluation(("\x1b]0;title\x07\n", "[red]x[/red]"))), stream)
+    text = stream.getvalue()
+    assert r"\x1b]0;title\x07\n" in text
+    assert "[red]x[/red]" in text
+    assert "\x1b]" not in text
+
+
+def test_a_label_of_a_megabyte_is_cut() -> None:
+    text = plain(evaluation_tables(evaluation(("x" * 1_000_000, "b"))))
+    assert "x" * 57 + "..." in text
+    assert len(text) < 5000
+
+
+def test_letters_that_the_output_does_not_have_are_escaped() -> None:
+    stream = Ascii()
+    show(evaluation_tables(evaluation(("é", "b"))), stream)
+    assert r"\xe9" in stream.text()
+
+
+def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
+    labels = [f"label{i}" for i in range(60)]
+    gold = list(range(60))
+    predicted = [*range(50), *[50] * 10]
+    sections = evaluation_tables(
+        {
+            "tasks": {"intent": classification_metrics(gold, predicted, labels)},
+            "frame_accuracy": 0.0,
+            "records": 60,
+        },
+        max_labels=12,
+    )
+    text = plain([sections[1]])
+    assert all(f"label{i} " in text for i in range(51, 60))
+    assert "the 12 labels with the lowest F1; 48 more are not shown" in text
+
+
+def test_the_epoch_table_marks_the_best_epoch_only() -> None:
+    text = plain([epoch_table(history(0.5, 0.75, 0.6), MAIN, {2: 1234.4})])
+    assert cells(text, "1") == [
+        "1",
+        "0.5000",
+        "0.2500",
+        "-",
+        "0.5000",
+        "0.5000",
+        "0.2500",
+        "0.5000",
+    ]
+    assert cells(text, "2") == [
+        "2", "0.5000", "0.2500", "1,234", "0.5000", "0.5000", "0.2500", "0.7500", "best",
+    ]  # fmt: skip
+    assert text.count("best") == 1
+    header = " ".join(text.splitlines()[1].split())
+    assert header == (
+        "epoch intent loss ner loss sentences/s intent accuracy ner f1 frame accuracy score"
+    )
+
+
+def test_a_long_history_shows_its_newest_epochs_and_the_best() -> None:
+    text = plain([epoch_table(history(0.1, 0.9, 0.2, 0.3, 0.4), MAIN, last=2)])
+    rows = [line.split()[0] for line in text.splitlines()[2:] if line]
+    assert rows == ["2", "4", "5"]
+
+
+# The data check
+
+
+def data_report(findings: tuple[Finding, ...], counts: dict[Kind, int]) -> DataReport:
+    def file(path: str, labels: dict[str, int], **changes: Any) -> FileSummary:
+        lengths = Lengths.of([3, 4, 5])
+        summary = FileSummary(
+            path=path,
+            records=1234,
+            broken=0,
+            complete=True,
+            tasks={
+                "intent": TaskSummary("classification", 1200, 34, labels, 1200),
+                "ner": TaskSummary("tagging", 1234, 0, {"PER": 7}, 6),
+            },
+            words=lengths,
+            tokens=lengths,
+            truncated=5,
+            words_lost=17,
+            labels_lost=2,
+            duplicates=1,
+            leaks=0,
+        )
+        return dataclasses.replace(summary, **changes)
+
+    files = (
+        file("data/train.json", {"play": 900, "book": 300}),
+        file("data/valid.json", {"book": 1200}, leaks=3, broken=1, complete=False),
+    )
+    return DataReport(files, findings, counts, 128)
+
+
+def test_a_data_check_shows_files_lengths_labels_and_findings() -> None:
+    leak = Finding(Kind.LEAK, "valid.json:3", "the text is also in train.json:9", "Remove one.")
+    twice = Finding(Kind.DUPLICATE, "train.json:5", "the text stands in train.json:2 too")
+    report = data_report((twice, leak), {Kind.LEAK: 3, Kind.DUPLICATE: 1})
+    files, lengths, intent, ner, findings = plain(data_sections(report)).rstrip().split("\n\n")
+
+    assert cells(files, "data/train.json")[1:] == ["1,234", "0", "1", "0", "5", "17", "2"]
+    assert cells(files, "data/valid.json")[1:] == ["1,234", "1", "1", "3", "5", "17", "2"]
+    assert "data/valid.json: not read to its end" in files
+    assert "longer than 128 sub-tokens" in files
+    assert cells(lengths, "data/train.json")[1:] == ["words", "4.0", "4", "5", "5", "5", "5"]
+    assert lengths.count("sub-tokens") == 2
+    assert intent.startswith("intent: classification labels\n")
+    assert [line.split() for line in intent.splitlines()[1:4]] == [
+        ["label", "train.json", "valid.json"],
+        ["book", "300", "1,200"],
+        ["play", "900", "0"],
+    ]
+    assert "train.json: 1,200 labelled, 34 not" in intent
+    assert "valid.json: 1,234 labelled (6 not empty), 0 not" in ner
+    assert findings.splitlines() == [
+        "Findings: 3 errors, 1 warning",
+        "error: valid.json:3: the text is also in train.json:9. Remove one.",
+        "warning: train.json:5: the text stands in train.json:2 too.",
+        "error: 2 more of the kind 'leak'",
+    ]
+
+
+def test_clean_data_are_called_so() -> None:
+    text = plain(data_sections(data_report((), {})))
+    assert text.endswith("Findings: nothing wrong was found\n\n")
+
+
+def test_without_a_tokenizer_nothing_is_said_about_truncation() -> None:
+    report = data_report((), {})
+    files = tuple(dataclasses.replace(file, tokens=None) for file in report.files)
+    text = plain(data_sections(dataclasses.replace(report, files=files, max_length=None)))
+    assert "truncated" not in text
+    assert "sub-tokens" not in text
+
+
+def test_files_of_one_name_are_told_apart_and_long_paths_keep_their_end() -> None:
+    report = data_report((), {})
+    paths = ("a/" * 50 + "train.json", "b/train.json")
+    files = tuple(
+        dataclasses.replace(file, path=path) for file, path in zip(report.files, paths, strict=True)
+    )
+    text = plain(data_sections(dataclasses.replace(report, files=files)))
+    assert "\n..." in text
+    assert "a/a/train.json  " in text
+    assert "a/" * 30 not in text
+    assert cells(text, "label") == ["label", "a/train.json", "b/train.json"]
+
+
+def test_the_findings_cannot_drive_the_terminal() -> None:
+    finding = Finding(Kind.LABELS, "\x1b]0;x\x07.json:1", "label '[red]'")
+    for stream in (io.StringIO(), Terminal()):
+        show(data_sections(data_report((finding,), {Kind.LABELS: 1})), stream)
+        assert r"\x1b]0;x\x07.json:1: label '[red]'." in strip_styles(stream.getvalue())
+        assert "\x1b]" not in stream.getvalue()
+
+
+def test_of_very_many_labels_the_most_frequent_are_shown() -> None:
+    report = data_report((), {})
+    many = {f"label{i}": 100 - i for i in range(60)}
+    task = TaskSummary("classification", 1, 0, many, 1)
+    files = (dataclasses.replace(report.files[0], tasks={"intent": task}),)
+    text = plain(data_sections(dataclasses.replace(report, files=files), max_labels=3))
+    assert "label2 " in text
+    assert "label3" not in text
+    assert "the 3 most frequent labels; 57 more are not shown" in text
+
+
+# Progress of training
+
+
+def trained(progress: TrainingProgress, clock: Clock, steps: int) -> None:
+    for i in range(steps):
+        clock.now += 0.5 if i % 2 else 0.25
+        progress.step(("intent", "ner")[i % 2], 1.0 + i % 2, 16, 100)
+
+
+def test_without_a_terminal_a_plain_line_appears_every_interval() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with TrainingProgress(MAIN, file=stream, interval=3.0, clock=clock) as progress:
+        progress.begin(1000, 0, ["intent", "ner"])
+        trained(progress, clock, 17)
+    first, second = stream.getvalue().splitlines()
+    assert first == (
+        "Training: 8/1,000 steps, 6:30 left; intent loss 1.0000 64 sentences/s 400 tokens/s; "
+        "ner loss 2.0000 32 sentences/s 200 tokens/s"
+    )
+    assert second.startswith("Training: 16/1,000 steps, ")
+
+
+def test_progress_never_writes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with TrainingProgress(MAIN, interval=0.0, clock=clock) as progress:
+        progress.begin(10, 0, ["intent", "ner"])
+        trained(progress, clock, 4)
+        progress.message("Evaluating ...")
+    list(track(range(3), "Predicting"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Evaluating ..." in captured.err
+    assert "Training: 4/10 steps" in captured.err
+
+
+def test_the_table_after_an_epoch_is_a_result_with_the_epochs_speed() -> None:
+    stream, results, clock = io.StringIO(), io.StringIO(), Clock()
+    progress = TrainingProgress(MAIN, file=stream, results=results, clock=clock)
+    progress.begin(20, 0, ["intent", "ner"])
+    trained(progress, clock, 9)
+    clock.now += 1000  # evaluation
+    progress.epoch(history(0.5))
+    clock.now += 1000  # saving
+    trained(progress, clock, 2)
+    progress.epoch(history(0.5, 0.6))
+    progress.end()
+    assert results.getvalue().count("Epochs") == 2
+    last = results.getvalue().split("Epochs")[-1]
+    assert cells(last, "1")[3] == "43"  # 8 timed steps of 16 sentences in 3 seconds
+    assert cells(last, "2")[3] == "32"  # one in half a second
+
+
+def test_the_bar_follows_the_true_step_at_the_end_of_an_epoch() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = TrainingProgress(MAIN, file=stream, results=io.StringIO(), interval=0, clock=clock)
+    progress.begin(20, 0, ["intent", "ner"])
+    trained(progress, clock, 7)  # three steps were left out: their loss was not finite
+    progress.epoch(history(0.5))
+    assert "Training: 10/20 steps" in stream.getvalue().splitlines()[-1]
+    progress.end()
+
+
+def test_a_step_of_several_tasks_counts_once_and_gives_each_its_speed() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = TrainingProgress(MAIN, file=stream, interval=0.0, clock=clock)
+    progress.begin(10, 0, ["intent", "ner"])
+    for _ in range(3):
+        clock.now += 1.0
+        progress.step("intent", 1.0, 16, 100)
+        progress.step("ner", 2.0, 16, 100, steps=0)
+    progress.end()
+    assert stream.getvalue().splitlines()[-1] == (
+        "Training: 3/10 steps, 0:07 left; intent loss 1.0000 16 sentences/s 100 tokens/s; "
+        "ner loss 2.0000 16 sentences/s 100 tokens/s"
+    )
+
+
+def test_the_loss_shown_is_smooth_and_survives_one_that_is_not_finite() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = TrainingProgress({"intent": "accuracy"}, file=stream, interval=0.0, clock=clock)
+    progress.begin(10, 0, ["intent"])
+    for loss in (1.0, float("nan"), 3.0):
+        progress.step("intent", loss, 1, 1)
+    progress.end()
+    lines = stream.getvalue().splitlines()
+    assert "loss 1.0000" in lines[1]
+    assert f"loss {(0.95 * 1 + 3) / 1.95:.4f}" in lines[2]
+
+
+def test_a_resumed_run_starts_where_it_was() -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(MAIN, file=stream, interval=0.0, clock=Clock())
+    progress.begin(100, 60, ["intent", "ner"])
+    progress.step("intent", 1.0, 16, 100)
+    progress.end()
+    assert stream.getvalue().startswith("Training: 61/100 steps")
+
+
+def test_a_message_cannot_drive_the_terminal() -> None:
+    for stream in (io.StringIO(), Terminal()):
+        progress = TrainingProgress(MAIN, file=stream)
+        progress.begin(10, 0, [])
+        progress.message("two\nlines of \x1b]0;x\x07 [red]")
+        progress.end()
+        assert "two\n" in stream.getvalue().replace("\r", "")
+        assert r"lines of \x1b]0;x\x07 [red]" in stream.getvalue()
+        assert "\x1b]" not in stream.getvalue()
+
+
+def test_a_terminal_gets_a_bar_that_goes_away_and_never_hides_the_cursor() -> None:
+    stream, results, clock = Terminal(), io.StringIO(), Clock()
+    standard = sys.stdout
+    with TrainingProgress(MAIN, file=stream, results=results, clock=clock) as progress:
+        progress.begin(20, 0, ["intent", "ner"])
+        assert sys.stdout is standard
+        trained(progress, clock, 9)
+        progress.epoch(history(0.5))
+        shown = stream.getvalue()
+    assert "━" in shown
+    assert "Training" in strip_control_codes(shown)
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert "Epochs" in results.getvalue()
+    assert "Epochs" not in stream.getvalue()
+    assert stream.getvalue().endswith("\x1b[2K")  # the bar's lines are erased
+
+
+def test_the_bar_comes_back_below_the_table_and_erases_none_of_it() -> None:
+    stream, clock = Terminal(), Clock()
+    with TrainingProgress(MAIN, file=stream, results=stream, clock=clock) as progress:
+        progress.begin(20, 0, ["intent", "ner"])
+        trained(progress, clock, 9)
+        progress.epoch(history(0.5))
+        after = stream.getvalue().split("Epochs")[-1]
+    assert "10/20 steps" in after
+    assert "\x1b[1A" not in after[: after.index("Training")]
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream, clock = Terminal(), Clock()
+    with TrainingProgress(MAIN, file=stream, interval=0.0, clock=clock) as progress:
+        progress.begin(4, 0, ["intent", "ner"])
+        trained(progress, clock, 4)
+    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue().count("Training: ") == 4
+
+
+# Progress of other work
+
+
+def test_tracked_items_come_through_with_rate_and_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Counter("Predicting", 40, file=stream, interval=2.0, clock=clock) as counter:
+        for _ in range(4):
+            clock.now += 1.0
+            counter.advance(5)
+    assert stream.getvalue().splitlines() == [
+        "Predicting: 10/40 sentences, 5.0 sentences/s, 0:06 left",
+        "Predicting: 20/40 sentences, 5.0 sentences/s, 0:04 left",
+    ]
+
+
+def test_work_of_unknown_size_shows_what_is_done() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Counter("Reading", unit="records", file=stream, interval=0.0, clock=clock) as counter:
+        clock.now += 2.0
+        counter.advance(3000)
+    assert stream.getvalue() == "Reading: 3,000 records, 1,500 records/s\n"
+
+
+@pytest.mark.parametrize("make", [io.StringIO, Terminal])
+def test_track_passes_every_item_on_in_order(make: Callable[[], io.StringIO]) -> None:
+    assert list(track(range(5), "Predicting", file=make())) == [0, 1, 2, 3, 4]
+    assert list(track(iter("ab"), "Predicting", file=make())) == ["a", "b"]
+
+
+def test_a_terminal_shows_the_total_of_what_has_a_length() -> None:
+    stream = Terminal()
+    list(track(range(5), "Predicting", file=stream))
+    assert "5/5 sentences" in stream.getvalue()
+
+
+def test_progress_that_is_not_wanted_is_not_shown() -> None:
+    stream = Terminal()
+    assert list(track(range(5), "Predicting", file=stream, enabled=False)) == [0, 1, 2, 3, 4]
+    assert stream.getvalue() == ""
+
+
+def test_a_failure_takes_the_bar_away() -> None:
+    stream = Terminal()
+
+    def fail() -> None:
+        with Counter("Predicting", 4, file=stream) as counter:
+            counter.advance()
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
+    assert stream.getvalue().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")]
+)
+def test_durations_are_written_as_clocks_do(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "text"),
+    [(0, 1.0, ""), (5, 0.0, ""), (5, 2.0, "2.5 x/s"), (54321, 2.0, "27,160 x/s")],
+)
+def test_rates_are_as_precise_as_is_useful(count: int, seconds: float, text: str) -> None:
+    assert rate(count, seconds, "x") == text

@@ -1,0 +1,598 @@
+"""Records: labels by name for whatever files say, and errors for whatever they should not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyheads.config import TaskConfig
+from manyheads.data.readers import Row
+from manyheads.data.records import (
+    Record,
+    discover_labels,
+    parse_row,
+    read_records,
+    unseen_labels,
+)
+from manyheads.errors import DataError
+from manyheads.tasks import LabelSet, Scheme, Span, TagSet, tags_of
+
+QUICK = settings(deadline=None, max_examples=100)
+CLASS = TaskConfig(kind="classification")
+MANY = TaskConfig(kind="multilabel")
+TAGS = TaskConfig(kind="tagging")
+PEOPLE = TagSet.of_types(["LOC", "PER"])
+
+
+def row(**fields: Any) -> Row:
+    return Row("x.jsonl", 7, "line", fields)
+
+
+def parse(
+    task: TaskConfig | None = None,
+    known: LabelSet | None = None,
+    *,
+    allow_unseen: bool = False,
+    **fields: Any,
+) -> Record:
+    tasks = {} if task is None else {"t": task}
+    sets = {} if known is None else {"t": known}
+    return parse_row(row(**fields), tasks, sets, allow_unseen=allow_unseen)
+
+
+def label(task: TaskConfig, known: LabelSet | None = None, **fields: Any) -> Any:
+    return parse(task, known, **{"text": "a", **fields}).labels.get("t")
+
+
+def problem(task: TaskConfig | None = None, known: LabelSet | None = None, **fields: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        parse(task, known, **fields)
+    assert str(caught.value).startswith("x.jsonl:7: ")
+    return str(caught.value)
+
+
+def write(path: Path, *records: Mapping[str, Any]) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+# Texts and tokens.
+
+
+def test_tokens_make_the_text() -> None:
+    record = parse(tokens=["John", "lives", "."])
+    assert record.text == "John lives ."
+    assert record.tokens == ((0, 4), (5, 10), (11, 12))
+    assert record.where == "x.jsonl:7"
+    assert parse(text=" Jöhn\n").text == " Jöhn\n"
+    assert parse(text="a").tokens is None
+
+
+def test_tokens_beside_a_text_are_found_in_it() -> None:
+    record = parse(text='"Hi,  Jöhn."', tokens=['"', "Hi", ",", "Jöhn", ".", '"'])
+    assert record.tokens == ((0, 1), (1, 3), (3, 4), (6, 10), (10, 11), (11, 12))
+    assert parse(text="a b", tokens=["a", "b"]).tokens == ((0, 1), (2, 3))
+    text = problem(text="banana a", tokens=["a"])
+    assert "token 0, 'a', does not come next in the text, where 'banana a' stands" in text
+    assert "the text goes on after the last token: 'c'" in problem(text="a c", tokens=["a"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"txt": "a"}, 'neither `text` nor `tokens` among the fields txt (did you mean "text"?)'),
+        ({}, "neither `text` nor `tokens` among the fields (none)"),
+        ({"text": 5}, "`text` is 5; expected a string"),
+        ({"text": ""}, "the text is empty; expected a sentence. Remove the record."),
+        ({"text": " \u00a0\n"}, "the text is only white space"),
+        ({"text": "a\ud800"}, "`text` has half a character (an unpaired surrogate)"),
+        ({"tokens": "a b"}, "`tokens` is 'a b'; expected a list of words"),
+        ({"tokens": []}, "`tokens` is an empty list; expected the words of a sentence"),
+        ({"tokens": ["a", ""]}, "token 1 is empty; expected words without white space"),
+        ({"tokens": ["a", "b c"]}, "token 1 is 'b c', which has white space in it"),
+        ({"tokens": ["a\u00a0"]}, "token 0 is 'a\\xa0', which has white space in it"),
+        ({"tokens": ["a", 1]}, "token 1 is 1; expected words"),
+        ({"tokens": [None]}, "token 0 is None; expected words"),
+        ({"tokens": ["a", "\udfff"]}, "`tokens[1]` has half a character"),
+        ({"text": "a", "tokens": []}, "`tokens` is an empty list"),
+    ],
+)
+def test_texts_that_are_none_are_errors(fields: dict[str, Any], expected: str) -> None:
+    assert expected in problem(**fields)
+
+
+# Classes.
+
+
+def test_classes_are_names_or_indices() -> None:
+    known = LabelSet(("neg", "pos"))
+    assert label(CLASS, known, label="pos") == "pos"
+    assert label(CLASS, known, label=1) == "pos"
+    assert label(CLASS, known, label=0.0) == "neg"
+    assert label(CLASS, known, label="1") == "pos"
+    assert label(CLASS, LabelSet(("false", "true")), label=True) == "true"
+    assert label(CLASS, label=3) == "3"
+    assert label(CLASS, label="größer als") == "größer als"
+    assert label(TaskConfig(kind="classification", field="intent"), known, intent="pos") == "pos"
+
+
+def test_a_numeral_is_a_name_where_names_are_numerals() -> None:
+    stars = LabelSet(("1", "2", "3"))
+    assert label(CLASS, stars, label="1") == "1"
+    assert "which is no label of the task 't'" in problem(CLASS, stars, text="a", label="0")
+
+
+@pytest.mark.parametrize("task", [CLASS, MANY, TAGS])
+def test_a_record_without_a_label_says_nothing_about_the_task(task: TaskConfig) -> None:
+    assert label(task) is None
+    assert label(task, label=None, labels=None, ner=None, entities=None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("pso", "`label` is 'pso', which is no label of the task 't' (did you mean \"pos\"?)"),
+        (2, "`label` is 2, beyond the 2 labels of the task 't'; expected 0 to 1"),
+        ("2", "`label` is 2, beyond the 2 labels"),
+        (-1, "`label` is -1; expected the name of a class, or its index"),
+        (0.5, "`label` is 0.5; expected the name of a class"),
+        (float("nan"), "`label` is nan; expected"),
+        (float("inf"), "`label` is inf; expected"),
+        (["pos"], "`label` is ['pos']; expected the name of a class"),
+        ("", "`label` is a blank label; expected a name"),
+        ("x" * 2**20, "`label` is a label of 1,048,576 characters"),
+        ("x\ud800", "with half a character"),
+    ],
+)
+def test_values_that_are_no_class_are_errors(value: Any, expected: str) -> None:
+    text = problem(CLASS, LabelSet(("neg", "pos")), text="a", label=value)
+    assert expected in text
+    assert len(text) < 1000
+
+
+def test_classes_that_hold_are_a_list() -> None:
+    known = LabelSet(("a", "b", "c"))
+    assert label(MANY, known, labels=["c", 0]) == ("c", "a")
+    assert label(MANY, known, labels=[]) == ()
+    assert "`labels` is 'a'; expected a list" in problem(MANY, known, text="a", labels="a")
+    assert "`labels` has the class 0 twice" in problem(MANY, known, text="a", labels=[0, 1, 0])
+    assert "`labels[1]` is 'd', which is no" in problem(MANY, known, text="a", labels=["a", "d"])
+
+
+# Tags and spans.
+
+JOHN = ["John", "Smith", "lives", "in", "Paris"]
+SPANS = (Span(0, 10, "PER"), Span(20, 25, "LOC"))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["B-PER", "I-PER", "O", "O", "B-LOC"],
+        ["I-PER", "I-PER", "O", "O", "I-LOC"],
+        ["B-PER", "E-PER", "O", "O", "S-LOC"],
+        ["B-PER", "L-PER", "O", "O", "U-LOC"],
+        [3, 4, 0, 0, 1],
+        "B-PER I-PER O O B-LOC",
+    ],
+)
+def test_tags_of_every_scheme_and_indices_are_the_same_spans(tags: Any) -> None:
+    assert label(TAGS, PEOPLE, text=None, tokens=JOHN, ner=tags) == SPANS
+    assert label(TAGS, PEOPLE, text=" ".join(JOHN), ner=tags) == SPANS
+    if tags[0] != 3:
+        assert label(TAGS, None, text=None, tokens=JOHN, ner=tags) == SPANS
+
+
+def test_spans_are_characters_of_the_text_or_of_the_joined_tokens() -> None:
+    entities = [
+        {"start": 20, "end": 25, "label": "LOC", "text": "Paris"},
+        {"start": 0, "end": 10, "label": "PER"},
+    ]
+    assert label(TAGS, PEOPLE, text=None, tokens=JOHN, entities=entities) == SPANS
+    assert label(TAGS, PEOPLE, text=" ".join(JOHN), ner=entities) == SPANS
+    assert label(TAGS, PEOPLE, text="a", entities=[]) == ()
+    assert label(TAGS, PEOPLE, text=None, tokens=["a"], ner=["O"]) == ()
+
+
+def test_tags_win_over_entities_and_nothing_over_neither() -> None:
+    entities = [{"start": 0, "end": 4, "label": "LOC"}]
+    both = {"tokens": ["John"], "ner": ["B-PER"], "entities": entities}
+    assert label(TAGS, PEOPLE, text=None, **both) == (Span(0, 4, "PER"),)
+    assert label(TAGS, PEOPLE, text=None, **{**both, "ner": None}) == (Span(0, 4, "LOC"),)
+
+
+def test_tags_of_a_text_are_for_its_words_between_white_space() -> None:
+    text = "  John\u00a0lives\n"
+    assert label(TAGS, PEOPLE, text=text, ner=["B-PER", "O"]) == (Span(2, 6, "PER"),)
+    found = problem(TAGS, PEOPLE, text="Paris.", ner=["B-LOC", "O"])
+    assert "`ner` has 2 tags for 1 words between white space; expected one tag a token. " in found
+    assert "Give the sentence as `tokens`." in found
+
+
+def test_plain_classes_are_a_span_a_token() -> None:
+    known = TagSet(("NOUN", "VERB"), Scheme.PLAIN)
+    spans = (Span(0, 1, "VERB"), Span(2, 3, "NOUN"))
+    assert label(TAGS, known, text=None, tokens=["a", "b"], ner=["VERB", "NOUN"]) == spans
+    assert label(TAGS, known, text=None, tokens=["a", "b"], ner=[1, 0]) == spans
+    with_o = TagSet(("O", "VERB"), Scheme.PLAIN)
+    assert label(TAGS, with_o, text=None, tokens=["a"], ner=["O"]) == (Span(0, 1, "O"),)
+
+
+def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
+    order = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+    task = TaskConfig(kind="tagging", labels=order)
+    for known in (None, TagSet.of_types(["LOC", "PER"])):
+        assert label(task, known, text=None, tokens=JOHN, ner=[1, 2, 0, 0, 3]) == SPANS
+    numbered = TaskConfig(kind="tagging", num_labels=5)
+    assert label(numbered, text=None, tokens=["a"], ner=[3]) == (Span(0, 1, "2"),)
+    plain = TaskConfig(kind="tagging", num_labels=4)
+    assert label(plain, text=None, tokens=["a"], ner=[3]) == (Span(0, 1, "3"),)
+    assert "nothing says which tags they count" in problem(TAGS, tokens=["a"], ner=[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["O"], "`ner` has 1 tags for 2 tokens; expected one tag a token. Correct the tags."),
+        ([], "`ner` has 0 tags for 2 tokens"),
+        (["O", "B-PRE"], "`ner[1]` is 'B-PRE', which is no label of the task 't' (did you mean"),
+        (["O", "PER"], "`ner[1]` is 'PER', which is no label"),
+        (["O", 1], "`ner[1]` is 1; expected tags such as B-PER and O, or all of them indices"),
+        ([0, 5], "`ner[1]` is 5, beyond the 5 labels of the task 't'"),
+        ([0, -100], "`ner[1]` is -100; expected tags"),
+        ([True, False], "`ner[0]` is True; expected tags"),
+        ([None, "O"], "`ner[0]` is None; expected tags"),
+        (["O", ""], "`ner` is a blank label"),
+        (["O", "B-" + "x" * 300], "`ner` is a label of 302 characters"),
+        ({"a": 1}, "`ner` is {'a': 1}; expected a list of tags, one a token, or a list of ent"),
+        (5, "`ner` is 5; expected a list of tags"),
+    ],
+)
+def test_tags_that_are_none_are_errors(value: Any, expected: str) -> None:
+    assert expected in problem(TAGS, PEOPLE, tokens=["John", "lives"], ner=value)
+
+
+@pytest.mark.parametrize(
+    ("entities", "expected"),
+    [
+        ([{"start": 0, "end": 4}], "`entities[0]` is {'start': 0, 'end': 4}; expected an object"),
+        ([{"start": 0, "end": 4, "label": "PER"}, 5], "`entities[1]` is 5; expected an object"),
+        ([{"start": 4, "end": 4, "label": "PER"}], "`entities[0]` goes from 4 to 4; expected 0"),
+        ([{"start": -1, "end": 4, "label": "PER"}], "goes from -1 to 4"),
+        ([{"start": 0, "end": 12, "label": "PER"}], "goes from 0 to 12; expected 0 <= start < "),
+        ([{"start": 0.0, "end": 4, "label": "PER"}], "goes from 0.0 to 4"),
+        ([{"start": True, "end": 4, "label": "PER"}], "goes from True to 4"),
+        ([{"start": 0, "end": 4, "label": 1}], "`entities[0].label` is 1; expected the name of"),
+        ([{"start": 0, "end": 4, "label": "O"}], "`entities[0].label` is 'O'"),
+        ([{"start": 0, "end": 4, "label": "PRE"}], "is 'PRE', which is no label"),
+        ([{"start": 4, "end": 5, "label": "PER"}], "`entities[0]` covers only white space"),
+        (
+            [{"start": 1, "end": 5, "label": "PER", "text": "John"}],
+            "`entities[0]` covers 'ohn ' but says 'John'",
+        ),
+        (
+            [{"start": 3, "end": 6, "label": "LOC"}, {"start": 0, "end": 4, "label": "PER"}],
+            "overlapping entities, 'John' (PER, 0 to 4) and 'n l' (LOC, 3 to 6)",
+        ),
+    ],
+)
+def test_entities_that_are_none_are_errors(entities: Any, expected: str) -> None:
+    assert expected in problem(TAGS, PEOPLE, text="John lives", entities=entities)
+
+
+token = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(
+    lambda t: t.split() == [t]
+)
+bio = st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), min_size=1, max_size=8)
+
+
+def written_as(tags: list[str], scheme: str) -> list[str]:
+    """Rewrite valid BIO in another scheme."""
+    result = []
+    for i, tag in enumerate(tags):
+        after = tags[i + 1] if i + 1 < len(tags) else "O"
+        before = tags[i - 1] if i else "O"
+        last = tag != "O" and after != f"I-{tag[2:]}"
+        if tag == "O":
+            result.append(tag)
+        elif scheme == "IOB1":
+            needs_b = tag[0] == "B" and before[2:] == tag[2:]
+            result.append(("B" if needs_b else "I") + tag[1:])
+        else:
+            single, end = ("S", "E") if scheme == "IOBES" else ("U", "L")
+            prefix = (single if last else "B") if tag[0] == "B" else (end if last else "I")
+            result.append(prefix + tag[1:])
+    return result
+
+
+@given(bio, st.data(), st.sampled_from(["BIO", "IOB1", "IOBES", "BILOU"]))
+@QUICK
+def test_every_scheme_leads_to_the_same_spans_and_back(
+    tags: list[str], data: st.DataObject, scheme: str
+) -> None:
+    valid: list[str] = []
+    for tag in tags:
+        inside = tag[0] == "I" and bool(valid) and valid[-1][2:] == tag[2:]
+        valid.append(tag if tag[0] != "I" or inside else f"B{tag[1:]}")
+    tokens = data.draw(st.lists(token, min_size=len(valid), max_size=len(valid)))
+    written = valid if scheme == "BIO" else written_as(valid, scheme)
+    record = parse(TAGS, TagSet.of_types(["x", "y"]), tokens=tokens, ner=written)
+    spans = [s for s in record.labels["t"] if isinstance(s, Span)]
+    assert record.tokens is not None
+    assert tags_of(spans, record.tokens) == valid
+    entities = [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
+    assert parse(TAGS, text=record.text, entities=entities).labels == record.labels
+
+
+json_value = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.sampled_from(
+        ["O", "B-x", "a b", "", " ", "\ud800", "start"]
+    ),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["start", "end", "label", "text"]), inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "text": st.just("a b") | json_value,
+            "tokens": st.just(["a", "b"]) | json_value,
+            **dict.fromkeys(["label", "labels", "ner", "entities"], json_value),
+        },
+    ),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=300)
+def test_whatever_a_record_says_nothing_but_a_data_error_comes_out(
+    fields: dict[str, Any], known: bool
+) -> None:
+    tasks = {"c": CLASS, "m": MANY, "t": TAGS, "n": TaskConfig(kind="tagging", num_labels=5)}
+    names = LabelSet(("a", "b"))
+    sets = {"c": names, "m": names, "t": TagSet.of_types("x"), "n": TagSet.of_types("12")}
+    try:
+        record = parse_row(row(**fields), tasks, sets if known else {})
+    except DataError as error:
+        record = None
+        str(error).encode()
+    assert record is None or record.text.strip()
+
+
+# Discovery.
+
+
+def discover(path: Path, task: TaskConfig, *records: Mapping[str, Any]) -> LabelSet:
+    texts = [{"text": "a b", **record} for record in records]
+    return discover_labels({"t": task}, [write(path / "train.jsonl", *texts)])["t"]
+
+
+def undiscovered(path: Path, task: TaskConfig, *records: Mapping[str, Any]) -> str:
+    with pytest.raises(DataError) as caught:
+        discover(path, task, *records)
+    return str(caught.value)
+
+
+def classes(*values: Any) -> list[dict[str, Any]]:
+    return [{"label": value} for value in values]
+
+
+def test_names_come_sorted_with_numbers_by_value(tmp_path: Path) -> None:
+    names = discover(tmp_path, CLASS, *classes("l 10", "l 2", "b", None, "l 2")).names
+    assert names == ("b", "l 2", "l 10")
+    assert discover(tmp_path, CLASS, *classes("10", "9", "2")).names == ("2", "9", "10")
+    many = discover(tmp_path, MANY, {"labels": ["b"]}, {"labels": []}, {"labels": ["a", "b"]})
+    assert many.names == ("a", "b")
+    tags = discover(tmp_path, TAGS, {"ner": ["B-x10", "I-x2"]}, {"ner": ["O", "U-b"]})
+    assert tags.names == ("O", "B-b", "I-b", "B-x2", "I-x2", "B-x10", "I-x10")
+    spans = discover(tmp_path, TAGS, {"entities": [{"start": 0, "end": 1, "label": "y"}]})
+    assert spans == TagSet.of_types(["y"])
+    plain = discover(tmp_path, TAGS, {"ner": ["VERB", "O"]})
+    assert plain == TagSet(("O", "VERB"), Scheme.PLAIN)
+
+
+def test_indices_make_names_of_their_own(tmp_path: Path) -> None:
+    assert discover(tmp_path, CLASS, *classes(2, 0)).names == ("0", "1", "2")
+    three = TaskConfig(kind="classification", num_labels=3)
+    assert discover(tmp_path, three, *classes(1, 0)).names == ("0", "1", "2")
+    assert discover(tmp_path, three, *classes("1", "0")).names == ("0", "1", "2")
+    assert discover(tmp_path, three, *classes("1", "3")).names == ("1", "3")
+    five = TaskConfig(kind="tagging", num_labels=5)
+    assert discover(tmp_path, five, {"ner": [0, 1]}) == TagSet.of_types("12")
+    four = TaskConfig(kind="tagging", num_labels=4)
+    assert discover(tmp_path, four, {"ner": [0, 1]}) == TagSet(tuple("0123"), Scheme.PLAIN)
+
+
+def test_as_many_labels_as_the_configuration_says_are_fine(tmp_path: Path) -> None:
+    two = TaskConfig(kind="classification", num_labels=2)
+    assert discover(tmp_path, two, *classes("b", "a")).names == ("a", "b")
+    five = TaskConfig(kind="tagging", num_labels=5)
+    assert len(discover(tmp_path, five, {"ner": ["B-x", "I-y"]})) == 5
+
+
+def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
+    listed = TaskConfig(kind="classification", labels=("z", "a", "m"))
+    assert discover(tmp_path, listed, *classes("a", 2)).names == ("z", "a", "m")
+    order = ("O", "B-y", "I-y", "B-x", "I-x")
+    task = TaskConfig(kind="tagging", labels=order)
+    assert discover(tmp_path, task, {"ner": ["B-x", "O"]}).names == order
+    iobes = TaskConfig(kind="tagging", labels=("O", "S-y", "B-x", "E-x"))
+    assert discover(tmp_path, iobes, {"ner": [2, 3]}) == TagSet.of_types(["y", "x"])
+    types = TaskConfig(kind="tagging", labels=("y", "x"))
+    assert discover(tmp_path, types, {"ner": ["B-x", "O"]}) == TagSet.of_types(["y", "x"])
+    plain = TagSet(("y", "x"), Scheme.PLAIN)
+    assert discover(tmp_path, types, {"ner": ["x", "y"]}) == plain
+    assert discover(tmp_path, types, {"ner": [1, 0]}) == plain
+
+
+@pytest.mark.parametrize(
+    ("task", "records", "expected"),
+    [
+        (
+            TaskConfig(kind="classification", labels=("neg", "pos")),
+            classes("pos", "posi"),
+            ":2: 'posi' is no label of the task 't' (did you mean \"pos\"?); expected one of",
+        ),
+        (
+            TaskConfig(kind="classification", labels=("neg", "pos")),
+            classes("pos", 2),
+            ":2: the index 2 is beyond the 2 labels of the task 't'; expected 0 to 1",
+        ),
+        (
+            TaskConfig(kind="classification", num_labels=2),
+            classes(0, 1, 2),
+            ":3: the index 2 is beyond the 2 labels",
+        ),
+        (
+            TaskConfig(kind="classification", num_labels=2),
+            classes("c", "a", "b"),
+            ":3: the task 't' has 3 labels: a, b, c; expected at most 2 labels",
+        ),
+        (CLASS, classes("a", 1), "has the name 'a' ("),
+        (CLASS, classes(0, 1, 404), ":3: the largest index is 404, but only 3 indices occur"),
+        (
+            TaskConfig(kind="tagging", num_labels=3),
+            [{"ner": ["B-x", "O"]}, {"ner": ["B-y", "O"]}],
+            ":2: the task 't' has 2 entity types (5 tags): x, y; expected at most 3 tags",
+        ),
+        (
+            TAGS,
+            [{"ner": ["B-x", "O"]}, {"ner": ["y", "O"]}],
+            ":2: tags of the task 't': tags y have no prefix while others, such as 'B-x', have",
+        ),
+        (
+            TAGS,
+            [{"ner": ["x", "O"]}, {"entities": [{"start": 0, "end": 1, "label": "y"}]}],
+            ":2: the task 't' has an entity 'y' here, and elsewhere tags that are classes of",
+        ),
+        (TAGS, [{"ner": [0, 1]}], ":1: `tags` has indices of tags, and nothing says which"),
+        (TAGS, [{"ner": ["O", "O"]}], "the task 't' has no label: no entity in 1 records"),
+        (
+            TaskConfig(kind="tagging", num_labels=5),
+            [{"ner": [0, 5]}],
+            ":1: the index 5 is beyond the 5 labels of the task 't'",
+        ),
+        (
+            TaskConfig(kind="tagging", labels=("O", "B-x", "I-x")),
+            [{"ner": ["B-y", "O"]}],
+            ":1: 'y' is no label of the task 't'; expected one of its `labels`: x",
+        ),
+        (
+            TaskConfig(kind="tagging", labels=("B-x", "y")),
+            [{"ner": ["B-x", "O"]}],
+            "`labels` of the task 't': tags y have no prefix",
+        ),
+        (
+            TaskConfig(kind="tagging", labels=("O", "B-x", "I-x")),
+            [{"ner": ["x", "O"]}],
+            ":1: 'x' is no label of the task 't'",
+        ),
+        (MANY, [{"labels": []}], "no label: `labels` is empty in all records that have it"),
+        (CLASS, classes("a", ""), ":2: `label` is a blank label"),
+    ],
+)
+def test_labels_that_contradict_are_named_with_their_place(
+    task: TaskConfig, records: list[dict[str, Any]], expected: str, tmp_path: Path
+) -> None:
+    assert expected in undiscovered(tmp_path, task, *records)
+
+
+def test_a_task_without_a_label_is_told_what_fields_there_are(tmp_path: Path) -> None:
+    text = undiscovered(tmp_path, CLASS, {"category": "x", "id": 1}, {"label": None})
+    assert "train.jsonl: the task 't' has no label: none of 2 records has `label`" in text
+    assert "in one of the records' fields: text, category, id, label" in text
+    assert "Set `tasks.t.field` to the one that has them" in text
+
+
+def test_each_task_learns_from_its_own_files_in_one_pass(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.jsonl", {"text": "a", "label": "x", "ner": ["B-p"]})
+    two = write(tmp_path / "b.jsonl", {"text": "a", "label": "y", "ner": ["B-q"]})
+    tasks = {"c": CLASS, "t": TAGS}
+    assert discover_labels(tasks, {one: ["c"], two: ["t"]}) == {
+        "c": LabelSet(("x",)),
+        "t": TagSet.of_types(["q"]),
+    }
+    assert discover_labels(tasks, [one, two])["t"] == TagSet.of_types(["p", "q"])
+
+
+def test_too_many_different_labels_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyheads.data.records.discovery.MAX_LABELS", 3)
+    text = undiscovered(tmp_path, CLASS, *classes(*"abcd"))
+    assert ":4: the task 't' has more than 3 different labels" in text
+    assert "Is `label` the field of its labels?" in text
+
+
+def test_a_broken_record_stops_discovery_at_its_line(tmp_path: Path) -> None:
+    assert "train.jsonl:2: the text is empty" in undiscovered(tmp_path, CLASS, {}, {"text": ""})
+
+
+# Reading, and labels that training never saw.
+
+
+def test_records_are_read_with_their_labels_and_places(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "label": 1}, {"text": "b"})
+    records = list(read_records(path, {"t": CLASS}, {"t": LabelSet(("n", "p"))}))
+    assert [record.labels for record in records] == [{"t": "p"}, {}]
+    assert [record.where for record in records] == [f"{path}:1", f"{path}:2"]
+    assert [record.text for record in read_records(path, {}, {})] == ["a", "b"]
+
+
+def test_reading_goes_on_where_someone_takes_the_errors(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a"}, {"text": ""}, {"text": "b"})
+    with Path(path).open("a") as file:
+        file.write("{\n")
+    errors: list[DataError] = []
+    records = list(read_records(path, {}, {}, on_error=errors.append))
+    assert [record.text for record in records] == ["a", "b"]
+    assert [error.where for error in errors] == [f"{path}:2", f"{path}:4"]
+    with pytest.raises(DataError, match=r"x.jsonl:2: the text is empty"):
+        list(read_records(path, {}, {}))
+
+
+def test_unseen_labels_are_kept_on_request_and_counted(tmp_path: Path) -> None:
+    entity = {"start": 0, "end": 1, "label": "q"}
+    path = write(
+        tmp_path / "x.jsonl",
+        {"text": "a b", "label": "new", "labels": ["a", "z"], "ner": ["B-q", "B-q"]},
+        {"text": "a b", "label": "old", "entities": [entity]},
+        {"text": "a b"},
+    )
+    tasks = {"c": CLASS, "m": MANY, "t": TAGS}
+    sets = {"c": LabelSet(("old",)), "m": LabelSet(("a",)), "t": TagSet.of_types(["p"])}
+    with pytest.raises(DataError, match=r"x.jsonl:1: `label` is 'new', which is no label"):
+        list(read_records(path, tasks, sets))
+    records = list(read_records(path, tasks, sets, allow_unseen=True))
+    assert unseen_labels(records, "c", sets["c"]) == {"new": 1}
+    assert unseen_labels(records, "m", sets["m"]) == {"z": 1}
+    assert unseen_labels(records, "t", sets["t"]) == {"q": 3}
+    assert not unseen_labels(records, "c", LabelSet(("old", "new")))
+
+
+@pytest.mark.parametrize(
+    ("task", "known", "fields"),
+    [
+        (TaskConfig(kind="classification", labels=("a",)), LabelSet(("a",)), {"label": "b"}),
+        (CLASS, LabelSet(("a",)), {"label": 1}),
+        (TAGS, TagSet.of_types("x"), {"ner": ["x"]}),
+        (TAGS, TagSet.of_types("x"), {"ner": [3]}),
+        (
+            TaskConfig(kind="tagging", labels=("x",)),
+            TagSet.of_types("x"),
+            {"entities": [{"start": 0, "end": 1, "label": "y"}]},
+        ),
+    ],
+)
+def test_what_is_wrong_and_not_new_stays_an_error(
+    task: TaskConfig, known: LabelSet, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match=r"x.jsonl:7: .* the task 't'"):
+        parse(task, known, allow_unseen=True, text="a", **fields)

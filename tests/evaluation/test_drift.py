@@ -1,0 +1,112 @@
+"""How far the embedding has gone from the original's is measured and told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manyheads.api import evaluate
+from manyheads.cli import main
+from manyheads.data.records import Record
+from manyheads.errors import ModelError
+from manyheads.evaluation.drift import MAX_SENTENCES, sample_texts
+from manyheads.modeling import epoch_path, find_encoder, load_checkpoint
+from manyheads.tasks import Pair
+from manyheads.tasks.metrics import drift_metrics
+from training_setup import Killed, Spy, config, encoder_folder, run, train
+
+
+def test_vectors_that_stay_have_not_gone_anywhere_and_turned_ones_keep_their_order() -> None:
+    before = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    same = drift_metrics(before, 3 * before)
+    assert (same["cosine"], same["sentences"]) == (pytest.approx(1), 9)
+    assert same["similarity_correlation"] == pytest.approx(1)
+    turned = drift_metrics(before, before[:, ::-1] * [1, -1, 1, 1])
+    assert turned["cosine"] < 0.9
+    assert turned["similarity_correlation"] == pytest.approx(1)
+    other = drift_metrics(before, before[:, :3])
+    assert other["cosine"] == 0
+    assert drift_metrics(before[:0], before[:0])["sentences"] == 0
+
+
+def test_few_sentences_are_all_looked_at_and_of_many_some_from_all_over() -> None:
+    few = [Record("a", None, {"p": Pair("b", 1.0)}, ""), Record("a", None, {}, "")]
+    assert sample_texts(few) == ["a", "b"]
+    many = sample_texts(Record(str(i), None, {}, "") for i in range(1000))
+    assert len(many) == len(set(many)) == MAX_SENTENCES
+    assert (many[0], many[-1]) == ("0", "996")
+
+
+def test_an_encoder_that_learns_nothing_stays_and_one_that_learns_goes(tmp_path: Path) -> None:
+    still, _ = run(tmp_path / "still", learning_rate=0)
+    moved, _ = run(tmp_path / "moved", learning_rate=1e-2)
+    stays = evaluate(still.best).evaluation["drift"]
+    goes = evaluate(moved.best).evaluation["drift"]
+    assert stays["cosine"] == pytest.approx(1, abs=1e-5)
+    assert stays["similarity_correlation"] > 0.999
+    assert goes["cosine"] < 0.95
+    # Both files of validation sentences are the same, so both looked at the same sentences.
+    assert stays["sentences"] == goes["sentences"] <= 8
+    told = moved.history[0]["metrics"]["drift"]
+    assert told["cosine"] == pytest.approx(goes["cosine"], abs=1e-4)
+    card = (moved.best / "README.md").read_text(encoding="utf-8")
+    assert f"against that of before training | cosine | {told['cosine']:.4f} |" in card
+    assert f"correlation of similarities | {told['similarity_correlation']:.4f} |" in card
+
+
+def test_evaluate_shows_the_drift_and_says_where_it_cannot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder(), folder)
+    result, _ = run(tmp_path, model_name=str(folder))
+    found = tmp_path / "found.json"
+    arguments = ["evaluate", str(result.best), "--backend", "torch", "--json", str(found)]
+    main(arguments)
+    assert "against the encoder that training began with" in capsys.readouterr().out
+    assert set(json.loads(found.read_text())["drift"]) == {
+        "cosine", "similarity_correlation", "sentences",
+    }  # fmt: skip
+    main([*arguments, "--no-drift"])
+    assert "training began with" not in capsys.readouterr().out
+    assert json.loads(found.read_text())["drift"] == {"unknown": "it was not asked for"}
+    shutil.rmtree(folder)
+    main(arguments)
+    assert "is not known: the original encoder cannot be loaded" in capsys.readouterr().err
+    assert "no encoder folder" in json.loads(found.read_text())["drift"]["unknown"]
+
+
+def test_a_resumed_run_measures_against_the_encoder_that_it_began_with(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder(), folder)
+
+    def kill(step: int) -> None:
+        if step == 3:
+            raise Killed
+
+    settings = config(tmp_path, model_name=str(folder), checkpoint_every=1)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(kill))
+    shutil.rmtree(folder)
+    resumed = train(settings, resume=True)
+    whole, _ = run(tmp_path / "whole")
+    assert resumed.history[0]["metrics"]["drift"] == whole.history[0]["metrics"]["drift"]
+    kept = load_checkpoint(epoch_path(settings.save_dir, 1)).training["original_embeddings"]
+    assert len(kept["texts"]) == len(kept["vectors"]) <= 8
+
+
+def test_nothing_is_downloaded_to_measure_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot_download(name: str, **options: object) -> str:
+        asked.append(options["local_files_only"])
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(ModelError, match=r"is not on this machine.*Go online once"):
+        find_encoder("somebody/encoder", download=False)
+    assert asked == [True]

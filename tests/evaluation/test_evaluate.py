@@ -1,0 +1,138 @@
+"""Evaluation of any form of a model on any labelled file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyheads.errors import DataError, ModelError, RequestError
+from manyheads.evaluation import EvaluationReport, evaluate
+from manyheads.training import TrainResult
+from training_setup import run, sentences, write_records
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A run whose tasks have validation files of their own; its best epoch is not its last."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_records(folder / "intents.jsonl", sentences(7, 3, fields=["label"]))
+    write_records(folder / "tags.jsonl", sentences(5, 4, fields=["ner"]))
+    tasks = {
+        "intent": {"kind": "classification", "valid_file": str(folder / "intents.jsonl")},
+        "ner": {"kind": "tagging", "valid_file": str(folder / "tags.jsonl")},
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        scores = iter([0.9, 0.1])
+        patched.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+        result, _ = run(folder, tasks=tasks, num_epochs=2)
+    return result
+
+
+def scored(model: Any, **options: Any) -> EvaluationReport:
+    return evaluate(model, threads=1, **options)
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def test_the_latest_checkpoint_of_a_run_is_scored_on_the_validation_files(
+    trained: TrainResult,
+) -> None:
+    report = scored(trained.save_dir)
+    assert report.model == str(trained.save_dir / "mtl_epoch2.pt")
+    assert [Path(path).name for path in report.data] == ["intents.jsonl", "tags.jsonl"]
+    assert as_json(report.evaluation) == as_json(trained.history[1]["metrics"])
+    assert report.evaluation["records"] == 12
+    keys = {"model", "data", "tasks", "frame_accuracy", "records", "drift"}
+    assert report.to_json().keys() == keys
+
+
+def test_the_best_model_scores_as_it_did_when_it_was_chosen(trained: TrainResult) -> None:
+    report = scored(trained.best)
+    assert as_json(report.evaluation) == as_json(trained.history[0]["metrics"])
+    assert scored(trained.save_dir / "mtl_epoch1.pt").evaluation == report.evaluation
+
+
+def test_any_labelled_file_is_scored_on_what_it_has_labels_for(
+    trained: TrainResult, tmp_path: Path
+) -> None:
+    both = write_records(tmp_path / "both.jsonl", sentences(9, 8))
+    report = scored(trained.save_dir, data=both)
+    assert report.data == (str(both),)
+    assert report.evaluation["tasks"].keys() == {"intent", "ner"}
+    assert report.evaluation["records"] == 9
+    tags = write_records(tmp_path / "tags.jsonl", sentences(9, 8, fields=["ner"]))
+    assert scored(trained.save_dir, data=tags).evaluation["tasks"].keys() == {"ner"}
+
+
+def test_tasks_can_be_chosen(trained: TrainResult, tmp_path: Path) -> None:
+    report = scored(trained.save_dir, tasks=["ner"])
+    assert report.evaluation["tasks"].keys() == {"ner"}
+    assert [Path(path).name for path in report.data] == ["tags.jsonl"]
+    both = write_records(tmp_path / "both.jsonl", sentences(9, 8))
+    assert scored(trained.best, data=both, tasks=["intent"]).evaluation["tasks"].keys() == {
+        "intent"
+    }
+
+
+def test_labels_unknown_to_the_model_are_told_and_count_as_errors(
+    trained: TrainResult, tmp_path: Path
+) -> None:
+    new = {"tokens": ["hey", "oslo"], "label": "greeting", "ner": ["O", "B-GPE"]}
+    path = write_records(tmp_path / "new.jsonl", [new, new])
+    warnings: list[str] = []
+    report = scored(trained.save_dir, data=path, warn=warnings.append)
+    assert [w.partition(": ")[2] for w in warnings] == [
+        "2 labels of task 'intent' are unknown to the model and count as errors: greeting (2)",
+        "2 labels of task 'ner' are unknown to the model and count as errors: GPE (2)",
+    ]
+    assert report.evaluation["frame_accuracy"] == 0.0
+
+
+def test_a_task_that_the_model_does_not_have_is_refused(trained: TrainResult) -> None:
+    message = r"no task 'intend' \(did you mean \"intent\"\?\); expected one of: intent, ner"
+    with pytest.raises(RequestError, match=message):
+        scored(trained.save_dir, tasks=["intend"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "tasks", "missing"),
+    [([], None, "intent"), (["label"], ["ner"], "ner"), (["ner"], ["ner", "intent"], "intent")],
+)
+def test_a_file_without_labels_for_what_was_asked_is_refused(
+    trained: TrainResult, tmp_path: Path, fields: list[str], tasks: list[str] | None, missing: str
+) -> None:
+    path = write_records(tmp_path / "some.jsonl", sentences(3, fields=fields))
+    with pytest.raises(DataError, match=rf"some\.jsonl: no record has .* task '{missing}'"):
+        scored(trained.save_dir, data=path, tasks=tasks)
+
+
+def test_a_file_that_is_empty_or_missing_is_refused(trained: TrainResult, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    for name in ("empty.jsonl", "nowhere.jsonl"):
+        with pytest.raises(DataError, match=name):
+            scored(trained.save_dir, data=tmp_path / name)
+
+
+def test_validation_files_that_are_gone_are_named_unless_nobody_asks_for_them(
+    trained: TrainResult, tmp_path: Path
+) -> None:
+    folder = trained.save_dir.parent
+    (folder / "tags.jsonl").rename(folder / "moved.jsonl")
+    try:
+        with pytest.raises(ModelError, match=r"tags\.jsonl that the model was chosen on") as e:
+            scored(trained.best)
+        assert "--task intent" in str(e.value)
+        assert scored(trained.best, tasks=["intent"]).evaluation["tasks"].keys() == {"intent"}
+    finally:
+        (folder / "moved.jsonl").rename(folder / "tags.jsonl")
+
+
+def test_a_folder_with_the_best_model_alone_is_scored(trained: TrainResult, tmp_path: Path) -> None:
+    shutil.copytree(trained.best, tmp_path / "run" / "best")
+    assert scored(tmp_path / "run").model == str(tmp_path / "run" / "best")

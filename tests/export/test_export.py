@@ -1,0 +1,588 @@
+"""Export: fused graphs that answer as the trained model does, or are not used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from graph_outputs import (
+    TEXTS,
+    assert_equal_outputs,
+    batch_of,
+    float_products_of_openvino,
+    openvino_model,
+)
+from manyheads.cli import main
+from manyheads.config import TaskConfig
+from manyheads.data.records import Record
+from manyheads.errors import DataError, ModelError, RequestError
+from manyheads.export import export_model
+from manyheads.export import graph as graph_module
+from manyheads.export.gate import Gate, GateReport
+from manyheads.export.graph import (
+    count_fusions,
+    expected_fusions,
+    export_graph,
+)
+from manyheads.export.quantization import SETTINGS, Setting, quantize
+from manyheads.inference import GRAPHS, exported_backends, load_exported, report_name
+from manyheads.inference.backends.onnx import OnnxBackend
+from manyheads.inference.backends.pytorch import TorchBackend
+from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder, task_specs
+from manyheads.modeling.heads import make_head
+from manyheads.storage import LAYOUT, add_files, read_manifest
+from manyheads.tasks import LabelSet, Scheme, TagSet, TaskSpec
+from manyheads.text import Batch
+from tiny import FAMILIES, tiny_encoder_folder
+from training_setup import run, sentences, write_records
+
+TAGS = TagSet(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), Scheme.BIO)
+CLASSES = LabelSet(("question", "statement", "order"))
+
+
+def model_of(folder: Path, **heads: TaskConfig) -> MultiTaskModel:
+    """A model with random heads on the encoder in `folder`."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    encoder = Encoder.from_source(find_encoder(str(folder)))
+    return MultiTaskModel(
+        encoder,
+        {
+            name: make_head(task, TAGS if task.kind == "tagging" else CLASSES, encoder.shape)
+            for name, task in heads.items()
+        },
+    ).eval()
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_exports_to_a_fused_graph_that_computes_the_same(
+    model_type: str, tmp_path: Path
+) -> None:
+    folder = tiny_encoder_folder(tmp_path, model_type=model_type)
+    model = model_of(
+        folder, intent=TaskConfig(kind="classification"), ner=TaskConfig(kind="tagging")
+    )
+    graph, fusions = export_graph(model)
+    layers = model.encoder.shape.num_layers
+    assert fusions == count_fusions(graph)
+    assert fusions.gelu == layers
+    assert fusions.layer_norm == 2 * layers + 1
+    assert fusions.attention == (0 if model_type in ("mpnet", "modernbert") else layers)
+    # Other numbers of sentences, tokens and words than the graph was traced with.
+    for texts in (TEXTS, TEXTS[:1], TEXTS[3:], TEXTS[1:2] * 5):
+        assert_equal_outputs(graph, model, texts)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"neck": "bilstm", "neck_size": 8},
+        {"neck": "transformer", "neck_size": 32},
+        {"reads": "mix"},
+        {"decoder": "crf"},
+    ],
+)
+def test_heads_of_every_form_are_in_the_graph(changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = tiny_encoder_folder(tmp_path)
+    model = model_of(
+        folder,
+        ner=TaskConfig(kind="tagging", **changes),
+        topic=TaskConfig(kind="classification", hidden=8, pooling=["attention", "max"]),
+        flags=TaskConfig(kind="multilabel"),
+    )
+    graph, fusions = export_graph(model)
+    assert fusions.gelu >= expected_fusions(model).gelu > model.encoder.shape.num_layers
+    assert_equal_outputs(graph, model, TEXTS)
+
+
+def test_a_model_without_heads_for_words_takes_no_words(tmp_path: Path) -> None:
+    model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
+    graph, _ = export_graph(model)
+    assert [value.name for value in graph.graph.input] == ["input_ids", "attention_mask"]
+    assert_equal_outputs(graph, model, TEXTS)
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
+    model.train()
+    before = model.encoder.backbone.config._attn_implementation
+    export_graph(model)
+    assert model.training
+    assert model.encoder.training
+    assert model.encoder.backbone.config._attn_implementation == before != "eager"
+
+
+def test_an_attention_that_is_not_fused_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "_FUSED_ATTENTION", ("mpnet",))
+    model = model_of(
+        tiny_encoder_folder(tmp_path, model_type="mpnet"), intent=TaskConfig(kind="classification")
+    )
+    with pytest.raises(ModelError, match="fused 0 of 2 attention patterns of this mpnet encoder"):
+        export_graph(model)
+
+
+# --------------------------------------------------------------------------------------- int8
+
+
+def float_products(graph: onnx.ModelProto) -> int:
+    """Products with a weight matrix that are computed in float32."""
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    return sum(
+        node.op_type in ("MatMul", "Gemm", "Attention") and node.input[1] in weights
+        for node in graph.graph.node
+    )
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_int8_settings_convert_what_they_say(setting: Setting, tmp_path: Path) -> None:
+    model = model_of(
+        tiny_encoder_folder(tmp_path, layers=4),
+        intent=TaskConfig(kind="classification"),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
+    )
+    graph, _ = export_graph(model)
+    heads, layers, per_layer = 2, 4, 4  # a layer's products: attention, its output, two more
+    assert float_products(graph) == heads + layers * per_layer
+    small = quantize(graph, setting)
+    kept = {
+        "all but the embedding table and the last layer": per_layer,
+        "all but the embedding table and feed-forward outputs": layers,
+        "the first half of the layers, without feed-forward outputs": 2 * per_layer + 2,
+    }.get(setting.name, 0)
+    assert float_products(small) == heads + kept
+    kinds = {n.op_type for n in small.graph.node}
+    assert ("EmbedLayerNormalization" in kinds) != setting.embeddings
+    assert ("LSTM" in kinds) != setting.necks
+    onnxruntime.InferenceSession(small.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert_equal_outputs(small, model, TEXTS, tolerance=0.2)
+
+
+def test_weights_are_quantised_by_channel(tmp_path: Path) -> None:
+    model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
+    small = quantize(export_graph(model)[0], SETTINGS[1])
+    scales = [t for t in small.graph.initializer if "query" in t.name or t.name.endswith("_scale")]
+    assert max(int(np.prod(t.dims)) for t in scales) >= 32
+
+
+# ------------------------------------------------------------------------- static int8, OpenVINO
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_converts_to_static_int8_by_every_setting(
+    model_type: str, tmp_path: Path
+) -> None:
+    model = model_of(
+        tiny_encoder_folder(tmp_path / "encoder", model_type=model_type, layers=4),
+        intent=TaskConfig(kind="classification"),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
+    )
+    converted = openvino_model(model, tmp_path / "work")
+    from manyheads.export.openvino import STATIC_SETTINGS, files_of, quantize_static
+    from manyheads.inference import graph_files
+    from manyheads.inference.backends.openvino import OpenVinoBackend
+
+    settings = STATIC_SETTINGS if model_type == "bert" else STATIC_SETTINGS[:1]
+    batches = [batch_of(model, [text]) for text in TEXTS]
+    per_layer = len(float_products_of_openvino(converted)) // 4
+    kept = {
+        "everything but the classifiers": 0,
+        "everything but the heads": 0,
+        "all but the last layer": per_layer,
+        "all but feed-forward outputs": 4,
+        "the first half of the layers, without feed-forward outputs": 2 * per_layer + 2,
+    }
+    for setting in settings:
+        small = quantize_static(converted, batches, setting)
+        assert len(float_products_of_openvino(small)) == kept[setting.name], setting.name
+        weights: dict[str, set[str]] = {}
+        for node in small.get_ordered_ops():
+            of = {"MatMul": 1, "LSTMSequence": 4}.get(node.get_type_name())
+            if of is not None and "backbone" not in node.get_friendly_name():
+                kind = node.input_value(of).get_node().get_type_name()
+                weights.setdefault(node.get_type_name(), set()).add(kind)
+        # Never a classifier, and the neck only where the setting says so.
+        assert weights == {
+            "MatMul": {"Constant"},
+            "LSTMSequence": {"Multiply" if setting.necks else "Constant"},
+        }
+        for name, data in files_of(small, "openvino-int8", tmp_path / "work").items():
+            (tmp_path / name.rpartition("/")[2]).write_bytes(data)
+        xml = tmp_path / graph_files("openvino-int8")[0].rpartition("/")[2]
+        backend = OpenVinoBackend(xml, lanes=2)
+        batch = batch_of(model, TEXTS)
+        expected = TorchBackend(model, choose_compute("cpu", "float32", 1)).run(batch)
+        found = backend.run(batch)
+        for name, values in expected.items():
+            mask = batch.word_mask if values.ndim == 3 else slice(None)
+            np.testing.assert_allclose(found[name][mask], values[mask], atol=0.3, err_msg=name)
+        # Static scales: neither padding nor the others change a sentence's numbers.
+        for row, text in enumerate(TEXTS):
+            alone = backend.run(batch_of(model, [text]))["embedding"][0]
+            np.testing.assert_allclose(found["embedding"][row], alone, atol=1e-4)
+
+
+def test_export_to_openvino_needs_both_packages(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import manyheads.export.openvino as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "nncf" else object())
+    with pytest.raises(RequestError, match=r"needs the package nncf.*manyheads\[openvino\]"):
+        export_model(best, formats=("openvino",), threads=1)
+
+
+def test_an_export_to_openvino_is_not_reported_to_its_makers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = pytest.importorskip("openvino_telemetry")
+    monkeypatch.delenv("CI", raising=False)
+    sent: list[object] = []
+    monkeypatch.setattr(
+        telemetry.main.TelemetrySender, "send", lambda self, *arguments: sent.append(arguments)
+    )
+    model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
+    openvino_model(model, tmp_path / "work")
+    assert not sent
+    assert "CI" not in os.environ
+
+
+def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
+    best: Path, tmp_path: Path
+) -> None:
+    from manyheads.config import make_config
+    from manyheads.export.calibration import calibration_batches
+    from manyheads.inference.backends import pytorch
+
+    trained = pytorch.load_trained(best)
+    specs = [TaskSpec.from_json(task) for task in read_manifest(best).tasks]
+    config = make_config(read_manifest(best).config)
+    gate = [([Record(text, None, {}, "") for text in ("John is here", "x")], ("intent", "ner"))]
+
+    def count(config: Any) -> int:
+        return len(calibration_batches(config, specs, gate, trained.tokenizer, 32))
+
+    assert count(config) == 120
+    gone = config.model_copy(update={"train_file": str(tmp_path / "gone.jsonl")})
+    assert count(gone) == 2
+
+
+# --------------------------------------------------------------------------------------- gate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best model of a small run, never to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    tasks = {
+        "intent": {"kind": "classification"},
+        "ner": {"kind": "tagging", "decoder": "crf"},
+    }
+    write_records(folder / "train.jsonl", sentences(120, 1))
+    write_records(folder / "valid.jsonl", sentences(40, 2))
+    run(folder, tasks=tasks, num_epochs=4, threads=1)
+    return folder / "saved" / "best"
+
+
+@pytest.fixture
+def best(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained model."""
+    return shutil.copytree(trained, tmp_path / "best")
+
+
+def test_an_export_is_recorded_sealed_and_reported(best: Path) -> None:
+    reports: list[GateReport] = []
+    result = export_model(best, threads=1, limit=100, report=reports.append)
+    assert [report.backend for report in result.kept] == ["onnx", "onnx-int8"]
+    assert result.missing == ()
+    assert reports == list(result.kept)
+    manifest = read_manifest(best)
+    manifest.verify()
+    for report in reports:
+        assert manifest.read_json(report_name(report.backend)) == json.loads(
+            json.dumps(report.to_json())
+        )
+        assert manifest.files[GRAPHS[report.backend]].size == report.details["bytes"]
+        assert report.details["fused"] == {"attention": 2, "layer_norm": 5, "gelu": 2}
+        assert report.batch_mates.sentences == report.records == 40
+    exact = reports[0]
+    assert {head.metric for head in exact.heads.values()} == {"accuracy", "f1"}
+    assert all(head.max_logit_difference < 1e-4 for head in exact.heads.values())
+    assert all(head.lost == 0 for head in exact.heads.values())
+    assert not any(exact.batch_mates.changed.values())
+    # Its rounding shows: what is reported is this graph's, not the reference's.
+    assert all(head.max_logit_difference > 1e-4 for head in reports[1].heads.values())
+    assert set(exported_backends(manifest)) == {"onnx", "onnx-int8"}
+
+
+class Broken:
+    """A backend that says of every sentence what nobody taught it."""
+
+    name = "broken"
+
+    def __init__(self, inner: OnnxBackend, task: str) -> None:
+        self.inner, self.task = inner, task
+
+    def run(self, batch: Batch) -> Mapping[str, Any]:
+        outputs = dict(self.inner.run(batch))
+        outputs[self.task] = -outputs[self.task]
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("exported") / "best")
+    export_model(folder, formats=("float32",), threads=1)
+    return folder
+
+
+def gate_for(folder: Path, limit: float = 0.3) -> tuple[Gate, OnnxBackend]:
+    from manyheads.config import make_config
+    from manyheads.export.validation import validation_sets
+    from manyheads.inference import make_predictor
+    from manyheads.inference.backends import pytorch
+
+    manifest = read_manifest(folder)
+    model = pytorch.load_trained(folder).model
+    specs = [TaskSpec.from_json(task) for task in manifest.tasks]
+    assert task_specs(model) == [spec.to_json() for spec in specs]
+    gate = Gate(
+        TorchBackend(model, choose_compute("cpu", "float32", 1)),
+        lambda backend: make_predictor(manifest, backend),
+        validation_sets(make_config(manifest.config), specs, None, "model"),
+        limit=limit,
+    )
+    return gate, OnnxBackend(folder / GRAPHS["onnx"], threads=1)
+
+
+@pytest.mark.parametrize("task", ["intent", "ner"])
+def test_the_gate_names_the_head_that_loses(exported: Path, task: str) -> None:
+    gate, backend = gate_for(exported)
+    assert gate.examine(backend, "onnx", "as it is", exact=True).passed
+    report = gate.examine(Broken(backend, task), "onnx-int8", "broken", exact=False)
+    assert not report.passed
+    (fault,) = report.faults
+    assert fault.startswith(f"head {task!r} loses ")
+    assert fault.endswith("at most 0.3 are allowed")
+    other = {"intent": "ner", "ner": "intent"}[task]
+    assert report.heads[other].lost == report.heads[other].changed == 0
+    assert report.heads[task].changed > 0
+
+
+def test_the_limit_is_the_users(exported: Path) -> None:
+    gate, backend = gate_for(exported, limit=100)
+    assert gate.examine(Broken(backend, "intent"), "onnx-int8", "broken", exact=False).passed
+
+
+def test_the_gate_sees_broken_embeddings_and_numbers_that_are_none(exported: Path) -> None:
+    gate, backend = gate_for(exported)
+    report = gate.examine(Broken(backend, "embedding"), "onnx-int8", "broken", exact=False)
+    assert report.faults == (
+        "the mean cosine of the embeddings is -1.0000; at least 0.95 is needed",
+    )
+
+    class NotNumbers(Broken):
+        def run(self, batch: Batch) -> Mapping[str, Any]:
+            outputs = dict(self.inner.run(batch))
+            return outputs | {"intent": np.full_like(outputs["intent"], np.nan)}
+
+    report = gate.examine(NotNumbers(backend, ""), "onnx", "broken", exact=True)
+    assert any("logits that differ by inf" in fault for fault in report.faults)
+
+
+def test_the_gate_sees_answers_that_depend_on_batch_mates(exported: Path) -> None:
+    gate, backend = gate_for(exported)
+
+    class Sociable(Broken):
+        def run(self, batch: Batch) -> Mapping[str, Any]:
+            outputs = dict(self.inner.run(batch))
+            if len(batch.input_ids) == 1:
+                outputs["intent"] = -outputs["intent"]
+            return outputs
+
+    for exact, independent in ((True, None), (False, True)):
+        report = gate.examine(
+            Sociable(backend, ""), "onnx", "sociable", exact=exact, independent=independent
+        )
+        assert report.batch_mates.changed["intent"] == report.batch_mates.sentences
+        assert "the answers depend on the other sentences of a batch" in report.faults
+    assert gate.examine(Sociable(backend, ""), "onnx-int8", "sociable", exact=False).passed
+
+
+def test_refused_settings_give_way_to_milder_ones(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examine = Gate.examine
+    tried = []
+
+    def strict(self: Gate, backend: Any, name: str, setting: str, **options: Any) -> GateReport:
+        tried.append(setting)
+        broken = "embedding table" not in setting and name == "onnx-int8"
+        return examine(
+            self, Broken(backend, "ner") if broken else backend, name, setting, **options
+        )
+
+    monkeypatch.setattr(Gate, "examine", strict)
+    result = export_model(best, formats=("int8",), threads=1, limit=20)
+    # Without a neck, the first setting is the second one.
+    assert tried == [f"int8: {setting.name}" for setting in SETTINGS[1:4]]
+    assert [report.setting for report in result.kept] == ["int8: all but the embedding table"]
+    assert all("head 'ner' loses" in report.faults[0] for report in result.refused)
+    assert GRAPHS["onnx"] not in read_manifest(best).files
+
+
+def test_where_nothing_passes_an_earlier_graph_goes(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(best, formats=("int8",), threads=1, limit=100)
+    assert (best / GRAPHS["onnx-int8"]).exists()
+    monkeypatch.setattr("manyheads.export.gate.MIN_COSINE", 1.1)
+    result = export_model(best, formats=("int8",), threads=1, limit=100)
+    assert result.missing == ("onnx-int8",)
+    assert len(result.refused) == len(SETTINGS) - 1
+    manifest = read_manifest(best)
+    manifest.verify()
+    assert not any(name.startswith("onnx/") for name in manifest.files)
+    assert not list((best / "onnx").iterdir())
+
+
+def test_the_command_shows_the_report_and_fails_where_nothing_passes(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("manyheads.export.quantization.SETTINGS", SETTINGS[1:2])
+    command = ["export", str(best), "--format", "int8", "--threads", "1", "--limit", "100"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "onnx-int8: int8: everything but the heads, 40 records" in shown
+    assert "embeddings: cosine" in shown
+    assert all(task in shown for task in ("intent", "ner"))
+    examine = Gate.examine
+
+    def broken(self: Gate, backend: Any, *names: str, **options: Any) -> GateReport:
+        return examine(self, Broken(backend, "ner"), *names, **options)
+
+    monkeypatch.setattr(Gate, "examine", broken)
+    assert main([*command[:-1], "0.3"]) == 1
+    told = capsys.readouterr()
+    assert "refused: head 'ner' loses" in told.out
+    assert "onnx-int8" in told.err
+    assert not (best / GRAPHS["onnx-int8"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"formats": ("int4",)}, RequestError, "there is no format 'int4'.*one of: float32, int8"),
+        ({"formats": ()}, RequestError, "no format is asked for"),
+        ({"limit": -1.0}, RequestError, "a limit of -1.0 points; expected a number from 0 to 100"),
+        ({"data": "missing.jsonl"}, DataError, "missing.jsonl"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(
+    best: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        export_model(best, threads=1, **options)
+
+
+def test_a_head_without_labelled_records_cannot_pass(exported: Path, tmp_path: Path) -> None:
+    file = tmp_path / "half.jsonl"
+    file.write_text('{"text": "John eats", "label": "statement"}\n')
+    with pytest.raises(DataError, match="no validation record has a label for task ner"):
+        export_model(exported, data=file, threads=1)
+
+
+def test_a_checkpoint_is_not_exported(trained: Path) -> None:
+    checkpoint = next(trained.parent.glob("*.pt"))
+    with pytest.raises(ModelError, match=r"a checkpoint cannot be exported.*RUN_FOLDER"):
+        export_model(checkpoint)
+
+
+# ------------------------------------------------------------------------- files of a folder
+
+
+def test_files_are_added_replaced_and_removed_under_the_seal(best: Path) -> None:
+    before = read_manifest(best).files
+    add_files(best, {"onnx/a.bin": b"one", "onnx/b.bin": b"two"})
+    add_files(best, {"onnx/a.bin": b"other"}, remove=["onnx/b.bin", "onnx/never.bin"])
+    manifest = read_manifest(best)
+    manifest.verify()
+    assert set(manifest.files) == {*before, "onnx/a.bin"}
+    assert manifest.read("onnx/a.bin") == b"other"
+    assert not (best / "onnx/b.bin").exists()
+    with pytest.raises(ValueError, match=r"heads\.safetensors is the model's own"):
+        add_files(best, {LAYOUT.heads: b""})
+    with pytest.raises(ModelError, match="leads out of the folder"):
+        add_files(best, {"../a.bin": b""})
+
+
+@pytest.mark.parametrize("stop", range(3))
+def test_a_kill_while_files_are_added_leaves_a_sealed_model(
+    best: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_files(best, {"onnx/a.bin": b"one"})
+    from manyheads.storage import manifest_update
+
+    calls = 0
+    write = manifest_update.write_bytes
+
+    def killed(path: Any, data: bytes) -> None:
+        nonlocal calls
+        if calls == stop:
+            raise KeyboardInterrupt
+        calls += 1
+        write(path, data)
+
+    monkeypatch.setattr(manifest_update, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        add_files(best, {"onnx/a.bin": b"other"})
+    manifest = read_manifest(best)
+    manifest.verify()
+    assert ("onnx/a.bin" in manifest.files) == (stop == 0)
+
+
+def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "best")
+    graph = folder / GRAPHS["onnx"]
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    with pytest.raises(ModelError, match=r"model\.onnx: has the SHA-256"):
+        load_exported(folder)
+    with pytest.raises(ModelError, match=r"not been exported for 'onnx-int8'.*manyheads export"):
+        load_exported(folder, "onnx-int8")
+
+
+def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match=r"cannot load the graph.*Export the model again"):
+        OnnxBackend(file, threads=1)
+
+
+def test_records_are_spread_over_a_long_file(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manyheads.config import make_config
+    from manyheads.export import validation
+
+    manifest = read_manifest(trained)
+    specs = [TaskSpec.from_json(task) for task in manifest.tasks]
+    monkeypatch.setattr(validation, "MAX_RECORDS", 3)
+    ((records, tasks),) = validation.validation_sets(
+        make_config(manifest.config), specs, None, "model"
+    )
+    assert tasks == ("intent", "ner")
+    assert len(records) == 3
+    assert all(isinstance(record, Record) for record in records)

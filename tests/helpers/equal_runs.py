@@ -1,0 +1,88 @@
+"""Whether two runs are equal to the bit, and a run in which all that is random takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manyheads.config import Config
+from manyheads.modeling import epoch_path, load_checkpoint
+from training_setup import (
+    Killed,
+    config,
+    digest,
+    log_lines,
+    sentences,
+    write_records,
+)
+
+EPOCHS = 2
+
+
+STEPS = 10
+"""Of the whole run: per epoch three of the larger task and two of the smaller."""
+
+
+def hard_config(folder: Path, **changes: Any) -> Config:
+    """Dropout, two tasks of different sizes, accumulation and bf16."""
+    if not (folder / "classes.jsonl").exists():
+        write_records(folder / "classes.jsonl", sentences(21, 3, fields=["label"]))
+        write_records(folder / "tags.jsonl", sentences(11, 4, fields=["ner"]))
+    values: dict[str, Any] = {
+        "tasks": {
+            "intent": {"kind": "classification", "train_file": str(folder / "classes.jsonl")},
+            "ner": {
+                "kind": "tagging", "train_file": str(folder / "tags.jsonl"), "dropout": 0.3,
+                "decoder": "crf", "neck": "bilstm", "neck_size": 8,
+            },
+        },
+        "num_epochs": EPOCHS,
+        "gradient_accumulation": 2,
+        "precision": "bf16",
+        "lr_schedule": "cosine",
+        **changes,
+    }  # fmt: skip
+    return config(folder, train_file=str(folder / "classes.jsonl"), **values)
+
+
+def stop_at(step: int) -> Callable[[int], None]:
+    """End the process, as far as the run can tell, when so many steps are done in it."""
+
+    def end(done: int) -> None:
+        if done == step:
+            raise Killed
+
+    return end
+
+
+def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
+    """Everything that must be equal to the bit: the last checkpoint and the best model's files."""
+    contents = load_checkpoint(epoch_path(save_dir, epoch))
+    return {
+        "model": dict(contents.model),
+        "training": contents.training,
+        "best": digest(save_dir / "best"),
+        "log": log_lines(save_dir),
+    }
+
+
+def assert_equal(one: Any, other: Any, place: str = "") -> None:
+    if isinstance(one, Tensor):
+        assert one.dtype == other.dtype, place
+        assert torch.equal(one, other), place
+    elif isinstance(one, Mapping):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            # The log says how long things took, so that its length is not always the same.
+            if key not in ("log_bytes", "save_dir"):
+                assert_equal(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{place}[{i}]")
+    else:
+        assert one == other, place

@@ -1,0 +1,65 @@
+"""Golden loss curves: the losses of small fixed runs, step by step, as they were recorded.
+
+    PYTHONPATH=src:tests/helpers python tests/helpers/golden.py
+
+records them anew in `golden.json`. That is for a change that is meant to change what training
+computes; the commit says why. Any other change has to leave the curves as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training_setup import run
+
+FILE = Path(__file__).with_name("golden.json")
+
+RUNS: Mapping[str, Mapping[str, Any]] = {
+    "alternate": {
+        "tasks": {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}},
+        "gradient_accumulation": 2,
+    },
+    "joint": {
+        "tasks": {
+            "intent": {"kind": "classification", "weight": 0.5},
+            "ner": {"kind": "tagging", "decoder": "crf", "neck": "bilstm", "neck_size": 8},
+        },
+        "schedule": "joint",
+    },
+}
+"""What each run is, beside the settings that tests share."""
+
+Curve = list[tuple[str, float]]
+
+
+def curve(folder: Path, name: str, **changes: Any) -> Curve:
+    """Train one of the runs in an empty folder; returns the task and loss of every step."""
+    settings = {"num_epochs": 3, "weight_decay": 0.1, **RUNS[name], **changes}
+    return run(folder, **settings)[1].losses
+
+
+def recorded(name: str) -> Curve:
+    """Read a run's curve from the file."""
+    return [(task, loss) for task, loss in json.loads(FILE.read_text(encoding="utf-8"))[name]]
+
+
+def record() -> None:
+    """Write the curves of all runs to the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        curves = {name: curve(Path(folder, name), name) for name in RUNS}
+    # Nine digits tell any two float32 numbers apart.
+    lines = [
+        f'  "{name}": [\n'
+        + ",\n".join(f'    ["{task}", {loss:.9g}]' for task, loss in steps)
+        + "\n  ]"
+        for name, steps in curves.items()
+    ]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    record()

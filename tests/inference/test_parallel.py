@@ -1,0 +1,139 @@
+"""Lanes: several batches at once give what one after the other would, in the same order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from manyheads.inference import Lanes, narrowed
+from manyheads.inference.backends.base import Backend
+from manyheads.inference.parallel import ALONE_TOKENS, lanes_of, run_in_order
+from manyheads.text import Batch
+
+
+class Counter:
+    """Answers with what it is given and knows which threads asked."""
+
+    def __init__(self, name: str = "narrow") -> None:
+        self.name = name
+        self.threads: set[int] = set()
+        self.sizes: list[int] = []
+
+    def run(self, batch: Batch) -> dict[str, np.ndarray]:
+        self.threads.add(threading.get_ident())
+        self.sizes.append(batch.input_ids.size)
+        return {"ids": batch.input_ids}
+
+
+def batch(tokens: int) -> Batch:
+    ids = np.ones((1, tokens), np.int64)
+    return Batch(ids, ids, np.zeros((1, 1), np.int64), np.ones((1, 1), np.bool_))
+
+
+def lanes(count: int = 2) -> tuple[Lanes, Counter, Counter]:
+    narrow, wide = Counter(), Counter("wide")
+    return Lanes(narrow, lambda: wide, count), narrow, wide
+
+
+def answers(backend: Backend, tokens: list[int]) -> list[tuple[int, int]]:
+    return list(run_in_order(backend, tokens, lambda one, n: one.run(batch(n))["ids"].size))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_jobs_keep_their_order_whichever_is_ready_first(count: int) -> None:
+    backend, _, _ = lanes(count)
+
+    def slow_first(one: Backend, job: int) -> int:
+        time.sleep(0.02 if job % count == 0 else 0)
+        return -job
+
+    computed = list(run_in_order(backend, range(10), slow_first))
+    assert computed == [(job, -job) for job in range(10)]
+
+
+def test_several_jobs_are_computed_by_as_many_threads_as_there_are_lanes() -> None:
+    backend, narrow, wide = lanes(2)
+    together = threading.Barrier(2)
+
+    def meet(one: Backend, job: int) -> int:
+        # Neither comes back before the other is there.
+        together.wait(timeout=10)
+        return one.run(batch(job))["ids"].size
+
+    assert [found for _, found in run_in_order(backend, [3, 4, 5, 6], meet)] == [3, 4, 5, 6]
+    assert len(narrow.threads) == 2
+    assert threading.get_ident() not in narrow.threads
+    assert not wide.sizes
+
+
+def test_a_job_that_is_alone_runs_here_and_wide_if_it_is_large() -> None:
+    backend, narrow, wide = lanes()
+    answers(backend, [ALONE_TOKENS - 1])
+    assert narrow.threads == {threading.get_ident()}
+    assert not wide.sizes
+    answers(backend, [ALONE_TOKENS])
+    assert wide.sizes == [ALONE_TOKENS]
+    assert wide.threads == {threading.get_ident()}
+
+
+def test_a_backend_without_lanes_takes_one_job_after_the_other() -> None:
+    backend = Counter()
+    assert answers(backend, [1, 2, 3]) == [(1, 1), (2, 2), (3, 3)]
+    assert backend.threads == {threading.get_ident()}
+    assert lanes_of(backend) == 1
+    assert narrowed(backend) is backend
+    several, narrow, _ = lanes(5)
+    assert lanes_of(several) == 5
+    assert narrowed(several) is narrow
+    assert several.name == "narrow"
+
+
+def test_jobs_are_taken_only_a_little_ahead_and_not_at_all_on_request() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for number in range(1, 10_000):
+            taken.append(number)
+            yield number
+
+    def size(one: Backend, job: int) -> int:
+        return one.run(batch(job))["ids"].size
+
+    backend, _, _ = lanes(2)
+    ahead = run_in_order(backend, endless(), size)
+    assert next(ahead) == (1, 1)
+    assert len(taken) == 4
+    ahead.close()  # type: ignore[attr-defined]
+    taken.clear()
+    one_by_one = run_in_order(backend, endless(), size, ahead=False)
+    assert next(one_by_one) == (1, 1)
+    assert len(taken) == 1
+
+
+def test_what_came_before_a_fault_is_answered_first() -> None:
+    def faulty() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise ValueError("the fourth is wrong")
+
+    backend, _, _ = lanes()
+    stream = run_in_order(backend, faulty(), lambda one, n: n)
+    assert [next(stream)[0] for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="the fourth is wrong"):
+        next(stream)
+
+
+def test_a_job_that_fails_is_told_at_its_place() -> None:
+    def fail(one: Backend, job: int) -> int:
+        if job == 3:
+            raise RuntimeError("no memory")
+        return job
+
+    backend, _, _ = lanes()
+    stream = run_in_order(backend, range(20), fail)
+    assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="no memory"):
+        next(stream)

@@ -1,0 +1,481 @@
+"""The runtime: exported models predict without PyTorch, fast to start, and files can be resumed."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from manyheads.errors import DataError, ModelError, RequestError
+from manyheads.export import export_model
+from manyheads.inference import (
+    GRAPHS,
+    Lanes,
+    Text,
+    describe_run,
+    exported_backends,
+    load_model,
+    load_predictor,
+    open_backend,
+    report_name,
+    write_predictions,
+)
+from manyheads.inference.backends.onnx import OnnxBackend
+from manyheads.inference.files import partial_path
+from manyheads.inference.graphs import fastest_backend
+from manyheads.storage import add_files, read_manifest
+from manyheads.tasks import ClassResult, Prediction
+from manyheads.training.signals import StopRequest
+from training_setup import run, sentences, write_records
+
+TEXTS = [
+    "John lives in Paris",
+    "will Mary eat in Rome?",
+    "",
+    "the weather in London was bad " * 30,
+    "Zoë 😀 visits 東京",
+]
+
+# Whoever asks for one of these gets the answer of an environment without it.
+BLOCKER = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "transformers", "sentence_transformers", "accelerate",
+                                  "sklearn", "scipy", "pandas", "onnx", "onnxscript"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model with float32 and int8 graphs."""
+    folder = tmp_path_factory.mktemp("run")
+    write_records(folder / "train.jsonl", sentences(80, 1))
+    tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging", "decoder": "crf"}}
+    run(folder, tasks=tasks, num_epochs=3, threads=1)
+    export_model(folder / "saved", threads=1, limit=100)
+    return folder / "saved" / "best"
+
+
+def in_bare_environment(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKER + script, *arguments],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def as_json(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    return [prediction.to_json() for prediction in predictions]
+
+
+def assert_same(found: Any, expected: Any, tolerance: float = 1e-4) -> None:
+    """Equal, but for the rounding of numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_same(found[key], expected[key], tolerance)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other, tolerance)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=tolerance)
+    else:
+        assert found == expected
+
+
+def test_a_bare_environment_predicts_what_pytorch_does(best: Path) -> None:
+    script = """
+import json, sys
+import manyheads
+model = manyheads.load(sys.argv[1], backend="onnx", threads=1)
+found = [p.to_json() for p in model.predict(json.loads(sys.argv[2]), embed=True)]
+assert not {"torch", "transformers"} & set(sys.modules)
+print(json.dumps(found))
+"""
+    done = in_bare_environment(script, str(best), json.dumps(TEXTS))
+    assert done.returncode == 0, done.stderr
+    expected = as_json(load_predictor(best, backend="torch", threads=1).predict(TEXTS, embed=True))
+    assert_same(json.loads(done.stdout), expected)
+    assert expected[3]["windows"] > 1
+    assert expected[2]["empty"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "{best}", "John lives in Paris", "--threads", "1"],
+        ["predict", "{best}", "--format", "jsonl", "--embed", "Mary eats"],
+        ["info", "{best}"],
+        ["evaluate", "{best}", "--threads", "1"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_run_in_a_bare_environment(best: Path, arguments: list[str]) -> None:
+    script = """
+from manyheads.cli import main
+status = main(sys.argv[1:])
+assert not {"torch", "transformers"} & set(sys.modules)
+sys.exit(status)
+"""
+    done = in_bare_environment(script, *(a.replace("{best}", str(best)) for a in arguments))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_tests_of_prediction_pass_in_a_bare_environment() -> None:
+    names = [
+        "inference/test_parallel.py", "inference/test_predictor.py", "tasks/test_decoding.py",
+        "text/test_tokenization.py", "text/test_windows.py",
+    ]  # fmt: skip
+    script = """
+import pytest
+status = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]])
+assert not {"torch", "transformers"} & set(sys.modules)
+sys.exit(status)
+"""
+    done = in_bare_environment(script, *(str(Path(__file__).parents[1] / name) for name in names))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_model_that_was_not_exported_says_what_it_needs(best: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(best, tmp_path / "best")
+    add_files(folder, {}, remove=[GRAPHS[b] for b in ("onnx", "onnx-int8")])
+    script = "from manyheads.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = in_bare_environment(script, "predict", str(folder), "John")
+    assert done.returncode == 2
+    assert "manyheads[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_short_text_takes_little_time_and_memory(best: Path) -> None:
+    # Processor time, which does not count how busy the machine is; generous for slow ones.
+    script = """
+import resource
+from manyheads.cli import main
+status = main(["predict", sys.argv[1], "John lives in Paris", "--threads", "1"])
+usage = resource.getrusage(resource.RUSAGE_SELF)
+# Not ru_maxrss, which is that of the parent where that was larger.
+peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(usage.ru_utime + usage.ru_stime, *peak, file=sys.stderr)
+sys.exit(status)
+"""
+    done = in_bare_environment(script, str(best))
+    assert done.returncode == 0, done.stderr
+    seconds, kilobytes = map(float, done.stderr.split()[-2:])
+    assert seconds < 2.0
+    assert kilobytes < 250_000
+
+
+# ------------------------------------------------------------------------- choice of the file
+
+
+def test_the_fastest_passing_graph_is_taken_and_named(best: Path) -> None:
+    manifest = read_manifest(best)
+    speeds = {
+        backend: manifest.read_json(report_name(backend))["sentences_per_second"]
+        for backend in ("onnx", "onnx-int8")
+    }
+    order = exported_backends(manifest)
+    assert list(order) == sorted(speeds, key=lambda backend: -speeds[backend])
+    assert fastest_backend(manifest) == order[0]
+    predictor = load_predictor(best, threads=1)
+    assert predictor.backend.name == f"{order[0]} ({Path(GRAPHS[order[0]]).name})"
+    # A run's folder stands for its best model.
+    assert load_predictor(best.parent, threads=1).backend.name == predictor.backend.name
+    assert load_model(best, threads=1).config.tasks.keys() == {"intent", "ner"}
+
+
+def test_batches_and_texts_alone_each_get_the_graph_that_is_fastest_for_them() -> None:
+    measured = {"onnx": (100.0, 2.0), "onnx-int8": (400.0, 6.0)}
+    reports = {
+        report_name(backend): {"sentences_per_second": rate, "milliseconds_alone": wait}
+        for backend, (rate, wait) in measured.items()
+    }
+    files = {GRAPHS[backend]: None for backend in measured}
+    manifest: Any = SimpleNamespace(files=files, read_json=reports.__getitem__)
+    assert fastest_backend(manifest) == "onnx-int8"
+    assert fastest_backend(manifest, alone=True) == "onnx"
+    # Reports of an older version tell the speed in batches alone, by which they are then ranked.
+    for report in reports.values():
+        del report["milliseconds_alone"]
+    assert fastest_backend(manifest, alone=True) == "onnx-int8"
+
+
+@pytest.mark.parametrize(
+    ("backend", "named"),
+    [("onnx", "model.onnx"), ("onnx-int8", "model_int8.onnx"), ("torch", "torch")],
+)
+def test_the_user_overrides_the_choice(best: Path, backend: str, named: str) -> None:
+    assert named in load_predictor(best, backend=backend, threads=1).backend.name
+
+
+def test_a_device_for_pytorch_asks_for_pytorch(best: Path) -> None:
+    with pytest.raises(RequestError, match="'onnx' does not run on device 'cuda'"):
+        load_predictor(best, backend="onnx", device="cuda")
+
+
+def test_unknown_and_missing_backends_are_refused(best: Path) -> None:
+    with pytest.raises(RequestError, match=r"no backend 'onxx'.*did you mean \"onnx\""):
+        load_predictor(best, backend="onxx")
+    checkpoint = next(best.parent.glob("*.pt"))
+    with pytest.raises(ModelError, match="a checkpoint has no graph for backend 'onnx'"):
+        load_predictor(checkpoint, backend="onnx")
+
+
+def test_threads_are_those_that_are_asked_for(best: Path) -> None:
+    backend = OnnxBackend(best / GRAPHS["onnx"], threads=1)
+    assert backend.threads == 1
+    options = backend._session.get_session_options()
+    assert options.intra_op_num_threads == options.inter_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    one = open_backend("onnx", best / GRAPHS["onnx"], threads=1)
+    assert isinstance(one, OnnxBackend)
+    several = open_backend("onnx", best / GRAPHS["onnx"], threads=3)
+    assert isinstance(several, Lanes)
+    assert several.count == 3
+    assert isinstance(several.narrow, OnnxBackend)
+    assert several.narrow.threads == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_tokenizer_takes_no_more_threads_than_that(best: Path) -> None:
+    script = """
+import os
+import manyheads, onnxruntime
+def count():
+    return len(os.listdir("/proc/self/task"))
+os.environ.pop("TOKENIZERS_PARALLELISM", None)
+before = count()
+model = manyheads.load(sys.argv[1], backend="onnx", threads=3)
+loaded = count()
+model._tokenizer.encode_batch(["John lives in Paris"] * 100)
+print(loaded - before, count() - loaded, "RAYON_NUM_THREADS" in os.environ)
+"""
+    done = in_bare_environment(script, str(best))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "3 0 False\n"
+
+
+def test_openvino_predicts_the_same(best: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    import shutil
+
+    folder = shutil.copytree(best, tmp_path / "best")
+    result = export_model(folder, formats=("openvino",), threads=2, limit=100)
+    assert [report.backend for report in result.kept] == ["openvino", "openvino-int8"]
+    assert not any(result.kept[1].batch_mates.changed.values())
+    expected = load_predictor(folder, backend="torch", threads=1).predict(TEXTS, embed=True)
+    for threads in (1, 2):
+        exact = load_predictor(folder, backend="openvino", threads=threads)
+        assert_same(as_json(exact.predict(TEXTS, embed=True)), as_json(expected), 1e-3)
+        small = load_predictor(folder, backend="openvino-int8", threads=threads)
+        assert small.backend.name == "openvino-int8 (model_int8.xml)"
+        found = small.predict(TEXTS, embed=True)
+        alone = [small.predict([text], embed=True)[0] for text in TEXTS]
+        assert_same(as_json(found), as_json(alone), 1e-4)
+        for one, other in zip(found, expected, strict=True):
+            if one.embedding is not None and other.embedding is not None:
+                assert float(one.embedding @ other.embedding) > 0.98
+    # OpenVINO's cores meddle with the stack on which handlers of signals run, also when they end.
+    del exact, small, result
+    gc.collect()
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal_number == signal.SIGTERM
+
+
+def test_int8_stays_close_whatever_the_batch(best: Path) -> None:
+    predictor = load_predictor(best, backend="onnx-int8", threads=1)
+    exact = load_predictor(best, backend="onnx", threads=1).predict(TEXTS, embed=True)
+    for texts, expected in ((TEXTS, exact), (TEXTS[:1], exact[:1])):
+        for one, other in zip(predictor.predict(texts, embed=True), expected, strict=True):
+            if one.embedding is not None and other.embedding is not None:
+                assert float(one.embedding @ other.embedding) > 0.99
+    assert not np.array_equal(
+        predictor.predict(TEXTS[:1], embed=True)[0].embedding, exact[0].embedding
+    )
+
+
+# ------------------------------------------------------------------------------- whole files
+
+
+def echo(texts: Iterable[Text]) -> Iterator[Prediction]:
+    for text in texts:
+        yield Prediction(str(text), {"length": ClassResult(str(len(text)), len(text), 1.0)})
+
+
+def line(prediction: Prediction, first: bool) -> bytes:
+    return f"{'' if first else chr(10)}{prediction.text}".encode()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_after(count: int, seen: list[str]) -> Any:
+    def predict(texts: Iterable[Text]) -> Iterator[Prediction]:
+        for number, prediction in enumerate(echo(texts)):
+            if number == count:
+                raise Killed
+            seen.append(prediction.text)
+            yield prediction
+
+    return predict
+
+
+LINES = [f"sentence {number} é" for number in range(20)]
+RUN = {"model": "m", "input": "file", "input_stamp": [1, 2], "options": {}}
+
+
+@pytest.mark.parametrize("stops", [[0], [7], [3, 0, 5], [19], [20]])
+def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path: Path, stops: list[int]) -> None:
+    output = tmp_path / "out.txt"
+    output.write_text("old")
+    seen: list[str] = []
+    for stop in stops:
+        killed = stop < 20
+        if killed:
+            with pytest.raises(Killed):
+                write_predictions(
+                    output, LINES, killed_after(stop, seen), line, run=RUN, resume=True,
+                    sync_seconds=0,
+                )  # fmt: skip
+            assert output.read_text() == "old"
+            # What was written after the last record does not count.
+            with partial_path(output).open("ab") as file:
+                file.write(b"half a li")
+    done: list[int] = []
+    count = write_predictions(
+        output, iter(LINES), killed_after(99, seen), line, run=RUN, resume=True,
+        started=done.append,
+    )  # fmt: skip
+    assert count == 20
+    assert output.read_text() == "\n".join(LINES)
+    assert seen == LINES
+    assert done == [sum(stops) if killed else 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_without_resume_a_stopped_run_is_replaced(tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+    with pytest.raises(Killed):
+        write_predictions(output, LINES, killed_after(5, []), line, run=RUN, sync_seconds=0)
+    assert write_predictions(output, LINES[:2], echo, line, run=RUN) == 2
+    assert output.read_text() == "\n".join(LINES[:2])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "other"}, "the stopped run had another model"),
+        ({"input": "other"}, "the stopped run had another input"),
+        ({"input_stamp": [1, 3]}, "an input that has changed since"),
+        ({"options": {"embed": True}}, "the stopped run had other options"),
+    ],
+)
+def test_only_the_same_run_is_continued(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "out.txt"
+    with pytest.raises(Killed):
+        write_predictions(output, LINES, killed_after(5, []), line, run=RUN, sync_seconds=0)
+    with pytest.raises(RequestError, match=message):
+        write_predictions(output, LINES, echo, line, run={**RUN, **changed}, resume=True)
+    assert partial_path(output).exists()
+
+
+def test_a_run_killed_between_its_last_steps_is_complete(tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+    write_predictions(output, LINES, echo, line, run=RUN)
+    record = partial_path(output).with_name("out.txt.partial.json")
+    values = {"texts": 20, "bytes": output.stat().st_size, "complete": True, "run": RUN}
+    record.write_text(json.dumps(values))
+    seen: list[str] = []
+    count = write_predictions(output, LINES, killed_after(0, seen), line, run=RUN, resume=True)
+    assert count == 20
+    assert not record.exists()
+
+
+def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out.txt.partial.json").write_text('{"texts": "many"}')
+    with pytest.raises(RequestError, match=r"does not say how far.*run again without --resume"):
+        write_predictions(tmp_path / "out.txt", LINES, echo, line, run=RUN, resume=True)
+
+
+def test_an_input_at_fault_leaves_nothing_behind(tmp_path: Path) -> None:
+    def faulty() -> Iterator[str]:
+        yield "fine"
+        raise DataError("not UTF-8", where="in.txt:2")
+
+    with pytest.raises(DataError, match=r"in\.txt:2: not UTF-8"):
+        write_predictions(tmp_path / "out.txt", faulty(), echo, line, run=RUN)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+
+    def inner(texts: Iterable[Text]) -> Iterator[Prediction]:
+        with pytest.raises(RequestError, match="another process is writing it"):
+            write_predictions(output, LINES, echo, line, run=RUN)
+        yield from echo(texts)
+
+    assert write_predictions(output, LINES, inner, line, run=RUN) == 20
+
+
+def test_an_input_that_changes_changes_the_run(best: Path, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("one\n")
+    before = describe_run(best, str(file), embed=False)
+    assert before == describe_run(best, str(file), embed=False)
+    assert before == json.loads(json.dumps(before))
+    file.write_text("one\ntwo\n")
+    assert describe_run(best, str(file), embed=False) != before
+    assert describe_run(best, "datasets:x", embed=False)["input_stamp"] is None
+
+
+def test_the_command_goes_on_after_a_kill(best: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"John lives in Paris {n}\n" for n in range(6_000)))
+    command = [
+        sys.executable, "-m", "manyheads", "predict", str(best), "--threads", "1", "--format",
+        "jsonl", "--file", str(source), "--output", str(output),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    partial = partial_path(output)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 1e5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "texts are done already" in done.stderr
+    lines = output.read_text().splitlines()
+    assert [json.loads(text)["text"] for text in lines] == source.read_text().splitlines()
+
+
+def test_resume_without_files_is_refused(best: Path) -> None:
+    from manyheads.cli import main
+
+    assert main(["predict", str(best), "--resume", "John"]) == 2

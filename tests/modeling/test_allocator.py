@@ -1,0 +1,45 @@
+"""Memory that a step frees is there for the next one, without the system's help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own: the setting is for a whole process, and for as long as it lives.
+_SCRIPT = """
+import resource, sys
+import torch
+from manyheads.modeling.cpu.allocator import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def use():
+    for _ in range(10):
+        torch.ones(40 << 18)
+
+torch.set_num_threads(1)
+if sys.argv[1] == "kept" and not keep_freed_memory():
+    sys.exit(3)
+use()
+before = faults()
+use()
+print(faults() - before)
+"""
+
+
+def test_blocks_that_are_freed_are_not_mapped_again() -> None:
+    faults = {}
+    for setting in ("kept", "as ever"):
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, setting], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 3:
+            pytest.skip("the C library has no such setting")
+        assert done.returncode == 0, done.stderr
+        faults[setting] = int(done.stdout)
+    # Blocks of 40 MB, which have 10,240 pages, are too large for the heap unless it is told.
+    assert faults["as ever"] > 100_000
+    assert faults["kept"] < 40_000

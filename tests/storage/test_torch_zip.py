@@ -1,0 +1,486 @@
+"""A torch file is followed as data: honest ones are understood, all others refused by name."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyheads.errors import ModelError
+from manyheads.storage import MAX_DEPTH, TensorClaim, leaves, pointer, read_claims
+from manyheads.storage.torch_pickle import walk_pickle
+from manyheads.storage.torch_zip import MAX_RECORDS
+
+# Pickles, opcode by opcode, as pickletools names them.
+PROTO, STOP, MARK, EMPTY_DICT, EMPTY_LIST = b"\x80\x02", b".", b"(", b"}", b"]"
+TUPLE1, TUPLE2, REDUCE, BUILD, PERSID, SETITEM, APPEND = (
+    b"\x85",
+    b"\x86",
+    b"R",
+    b"b",
+    b"Q",
+    b"s",
+    b"a",
+)
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def long(value: int) -> bytes:
+    data = value.to_bytes(9, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def glob(name: str) -> bytes:
+    module, _, attribute = name.rpartition(".")
+    return b"c" + module.encode() + b"\n" + attribute.encode() + b"\n"
+
+
+def program(*body: bytes) -> bytes:
+    return PROTO + b"".join(body) + STOP
+
+
+def tuple_of(*items: bytes) -> bytes:
+    return MARK + b"".join(items) + b"t"
+
+
+def storage(kind: str = "Float", key: str = "0", count: int = 4, place: str = "cpu") -> bytes:
+    return (
+        tuple_of(
+            text("storage"), glob(f"torch.{kind}Storage"), text(key), text(place), number(count)
+        )
+        + PERSID
+    )
+
+
+def tensor(
+    content: bytes = b"",
+    *,
+    offset: int = 0,
+    shape: tuple[int, ...] = (4,),
+    stride: tuple[int, ...] = (1,),
+    grad: bytes = b"\x89",
+    hooks: bytes = b"",
+) -> bytes:
+    return (
+        glob("torch._utils._rebuild_tensor_v2")
+        + tuple_of(
+            content or storage(),
+            number(offset),
+            tuple_of(*map(long, shape)),
+            tuple_of(*map(long, stride)),
+            grad,
+            hooks or glob("collections.OrderedDict") + b")" + REDUCE,
+        )
+        + REDUCE
+    )
+
+
+def torch_file(body: bytes, records: dict[str, bytes] | None = None, **options: Any) -> bytes:
+    """Make a zip like torch's around a pickle."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        archive.writestr("archive/data.pkl", body)
+        for name, data in {"data/0": bytes(16), "version": b"3\n", **(records or {})}.items():
+            archive.writestr(f"archive/{name}", data)
+    return file.getvalue()
+
+
+def read(data: bytes) -> Any:
+    return read_claims(io.BytesIO(data), "file")
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file, **options)
+    return file.getvalue()
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (os.fspath(self.path),)
+
+
+# Honest files
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**2000), 2**2000)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(), max_size=20)
+)
+KEYS = st.text(max_size=5) | st.integers(-(2**40), 2**40)
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.tuples()
+        | st.dictionaries(KEYS, inner, max_size=4)
+    ),
+    max_leaves=25,
+)
+
+
+@given(VALUES)
+@settings(deadline=None, max_examples=300)
+def test_plain_values_are_read_as_pickle_wrote_them(value: Any) -> None:
+    read = walk_pickle(pickle.dumps(copy.deepcopy(value), protocol=2), {}, "file")
+    assert ascii(read) == ascii(value)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    ],
+)
+def test_tensors_are_described_as_they_are(dtype: torch.dtype) -> None:
+    tensors = [torch.ones(shape).to(dtype) for shape in ((2, 3), (), (0, 3), (1, 1, 5))]
+    data = saved({"some": tensors})
+    for claim, original in zip(read(data)["some"], tensors, strict=True):
+        assert isinstance(claim, TensorClaim)
+        assert f"torch.{claim.dtype}" == str(dtype)
+        assert claim.shape == tuple(original.shape)
+        raw = data[claim.record.offset : claim.record.offset + claim.record.size]
+        assert raw == original.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def test_torch_reads_what_the_tests_write_by_hand() -> None:
+    """Else the refusals below would prove nothing."""
+    data = torch_file(program(EMPTY_DICT, text("a"), tensor(), SETITEM))
+    assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["a"], torch.zeros(4))
+    assert repr(read(data)) == "{'a': <float32 [4]>}"
+
+
+def test_leaves_are_met_in_order_with_their_paths() -> None:
+    value = {"a": [1, (2,)], "b/c~d": {3: None}, "empty": {}}
+    met = [(pointer(path), leaf) for path, leaf in leaves(value)]
+    assert met == [("/a/0", 1), ("/a/1/0", 2), ("/b~1c~0d/3", None)]
+
+
+# Files that are something else
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "file: is empty; expected a checkpoint that `manyheads train` wrote"),
+        (b"hello, I am a text", r"is not a torch file \(it begins with b'hell'\)"),
+        (b"PK\x03\x04", "is damaged: it is cut; the directory at its end is missing"),
+        (torch_file(program(b"N"))[:-1], "is damaged: it is cut"),
+        (torch_file(program(b"N"))[:60], "is damaged: it is cut"),
+        (torch_file(program(b"N")) + b"x", "is damaged: it is cut"),
+    ],
+    ids=["empty", "text", "the mark of a ZIP", "a byte short", "half", "a byte too long"],
+)
+def test_what_is_no_whole_torch_file_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read(data)
+
+
+def test_a_flipped_bit_in_the_pickle_is_damage_and_not_an_attack() -> None:
+    data = bytearray(torch_file(program(glob("torch.FloatStorage"))))
+    data[data.index(b"Float")] ^= 1
+    with pytest.raises(ModelError, match=r"is damaged: its description .*data\.pkl\) has changed"):
+        read(bytes(data))
+
+
+def test_another_zip_is_refused() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("word/document.xml", "<xml/>")
+    with pytest.raises(ModelError, match=r"is a zip, but not one that torch wrote"):
+        read(file.getvalue())
+
+
+# Files that would run code
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda value: pickle.dumps(value, protocol=2),
+        lambda value: pickle.dumps(value),
+        lambda value: saved(value),
+        lambda value: saved(value, pickle_protocol=4),
+        lambda value: saved(value, _use_new_zipfile_serialization=False),
+        lambda value: torch_file(pickle.dumps(value, protocol=2)),
+    ],
+    ids=["pickle 2", "pickle", "torch", "torch, protocol 4", "old torch", "zip"],
+)
+@pytest.mark.parametrize("place", [lambda bomb: bomb, lambda bomb: {"model": [1, {"a": bomb}]}])
+def test_a_pickle_bomb_is_refused_and_does_not_go_off(
+    tmp_path: Path, write: Callable[[Any], bytes], place: Callable[[Any], Any]
+) -> None:
+    data = write(place(Bomb(tmp_path / "executed")))
+    with pytest.raises(ModelError, match=r"Nothing in (the file|it) was executed"):
+        read(data)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "executed")))
+    assert (tmp_path / "executed").exists(), "the bomb itself is a dud"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "posix.system",
+        "os.system",
+        "builtins.eval",
+        "builtins.bytearray",
+        "_codecs.encode",
+        "torch.load",
+        "torch._utils._rebuild_wrapper_subclass",
+        "torch.storage._load_from_bytes",
+        "torch.UntypedStorage",
+        "collections.Counter",
+    ],
+)
+def test_an_object_that_no_tensor_needs_is_named(name: str) -> None:
+    for data in (
+        torch_file(program(glob(name), long(1 << 40), TUPLE1, REDUCE)),
+        torch_file(program(EMPTY_DICT, text("a"), glob(name), SETITEM)),
+    ):
+        with pytest.raises(ModelError, match=f"asks for the Python object '{name}'"):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (program(glob("torch.FloatStorage"), b")", REDUCE), "a call that is not a tensor's"),
+        (program(text("f"), b")", REDUCE), "a call that is not a tensor's"),
+        (
+            program(glob("collections.OrderedDict"), EMPTY_LIST, TUPLE1, REDUCE),
+            "a call that is not a tensor's",
+        ),
+        (program(EMPTY_DICT, EMPTY_DICT, BUILD), "uses the pickle opcode b'b'"),
+        (b"\x80\x04N.", "a pickle of another protocol"),
+        (program(b"\x8c\x01a"), r"uses the pickle opcode b'\\x8c'"),
+        (program(b"i", b"os\nsystem\n"), "uses the pickle opcode b'i'"),
+        (program(glob("torch.FloatStorage")), "holds a part of a tensor at ''"),
+        (program(EMPTY_LIST, storage(), APPEND), "holds a part of a tensor at '/0'"),
+        (program(glob("collections.OrderedDict"), b")", REDUCE), "holds a part of a tensor"),
+    ],
+)
+def test_what_is_neither_value_nor_tensor_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read(torch_file(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x80",
+        PROTO + STOP,
+        PROTO + b"N",
+        program(b"N", b"N"),
+        program(MARK),
+        program(MARK, b"a"),
+        program(b"u"),
+        program(b"N", b"N", SETITEM),
+        program(EMPTY_DICT, EMPTY_LIST, b"N", SETITEM),
+        program(EMPTY_DICT, b"\x88", b"N", SETITEM),
+        program(EMPTY_DICT, text("a"), b"N", SETITEM, text("a"), b"N", SETITEM),
+        program(EMPTY_DICT, MARK, text("a"), b"u"),
+        program(b"h\x05"),
+        program(b"q\x05"),
+        program(b"X\xff\xff\xff\xffabc"),
+        program(b"X\x01\x00\x00\x00\xff"),
+        program(b"cno newline"),
+        program(EMPTY_LIST, MARK, APPEND),
+        program(TUPLE2),
+        program(b"N", PERSID),
+        program(tuple_of(text("storage")), PERSID),
+        program(storage(place="cuda:0")),
+        program(tensor(hooks=EMPTY_DICT)),
+        program(tensor(content=text("0"))),
+        program(tensor(grad=b"\x88")),
+        program(tensor(shape=(-4,))),
+        program(tensor(shape=(2, 2), stride=(1,))),
+        program(tensor(shape=(1,) * 100, stride=(1,) * 100)),
+    ],
+)
+def test_a_garbled_pickle_is_refused(body: bytes) -> None:
+    with pytest.raises(ModelError, match="makes no sense"):
+        read(torch_file(body))
+
+
+# Files that would take all memory
+
+
+def test_a_container_met_twice_is_refused_before_it_multiplies() -> None:
+    laughs = program(EMPTY_LIST, b"q\x00", b"h\x00", APPEND)
+    with pytest.raises(ModelError, match="refers to one container twice"):
+        read(torch_file(laughs))
+    tensor_twice = program(EMPTY_LIST, tensor(), b"q\x00", APPEND, b"h\x00", APPEND)
+    with pytest.raises(ModelError, match="refers to one container twice"):
+        read(torch_file(tensor_twice))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        program(b"N", TUPLE1 * (MAX_DEPTH + 2)),
+        program(EMPTY_LIST * 100_000, APPEND * 99_999),
+        program(b"N", TUPLE1 * 100_000),
+    ],
+)
+def test_deep_nesting_is_refused(body: bytes) -> None:
+    with pytest.raises(ModelError, match=f"is nested more than {MAX_DEPTH} levels deep"):
+        read(torch_file(body))
+
+
+def test_endless_programs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manyheads.storage.torch_pickle.MAX_OPCODES", 1000)
+    with pytest.raises(ModelError, match="in more than 1000 steps"):
+        read(torch_file(program(EMPTY_LIST, (b"N" + APPEND) * 1000)))
+    monkeypatch.setattr("manyheads.storage.torch_zip.MAX_PICKLE_BYTES", 100)
+    with pytest.raises(ModelError, match="describes its contents in 1000 bytes"):
+        read(torch_file(bytes(1000)))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (program(tensor(storage(count=5), shape=(5,))), "16 bytes where 5 elements of float32"),
+        (
+            program(tensor(storage(count=1 << 30), shape=(1 << 30,))),
+            "16 bytes where 1073741824",
+        ),
+        (program(tensor(storage("Byte", count=15), shape=(15,))), "16 bytes where 15 elements"),
+        (program(tensor(storage(key="7"))), "its record data/7 is missing"),
+        (program(tensor(shape=(1 << 60,), stride=(0,))), "a part or a rearrangement"),
+        (program(tensor(shape=(1 << 62, 1 << 62), stride=(0, 0))), "a part or a rearrangement"),
+        (program(tensor(shape=(2,))), "a part or a rearrangement"),
+        (program(tensor(offset=1)), "a part or a rearrangement"),
+        (program(tensor(shape=(2, 2), stride=(1, 2))), "a part or a rearrangement"),
+    ],
+)
+def test_a_tensor_that_its_record_does_not_bear_out_is_refused(body: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read(torch_file(body))
+
+
+def test_compressed_and_encrypted_records_are_refused() -> None:
+    bomb = torch_file(program(b"N"), {"data/0": bytes(1 << 24)}, compression=zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 1 << 16
+    with pytest.raises(ModelError, match="is compressed or encrypted"):
+        read(bomb)
+    data = bytearray(torch_file(program(b"N")))
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 8] |= 1
+    with pytest.raises(ModelError, match="is compressed or encrypted"):
+        read(bytes(data))
+
+
+def test_a_directory_too_large_to_read_is_refused_unread() -> None:
+    data = bytearray(torch_file(program(b"N")))
+    data[-14:-10] = struct.pack("<2H", MAX_RECORDS + 1 & 0xFFFF, 0xFFFF)
+    length, offset = struct.unpack("<2I", data[-10:-2])
+    padded = data[:-22] + bytes(MAX_RECORDS * 200) + data[-22:]
+    padded[-10:-2] = struct.pack("<2I", length + MAX_RECORDS * 200, offset)
+    with pytest.raises(ModelError, match="has a directory of 65535 records"):
+        read(bytes(padded))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        ("local name", b"X", "its record 'archive/data.pkl' is not where it says"),
+        ("local signature", b"X", "its record 'archive/data.pkl' is not where it says"),
+        ("local extra length", b"\xff", "its record 'archive/data.pkl' is not where it says"),
+        ("entry size", b"\xff", "described in two ways"),
+        ("entry signature", b"X", "its directory cannot be read"),
+        ("entry offset", b"\xff", "is not where it says"),
+        ("end offset", b"\xff", "the directory at its end is not where it says"),
+    ],
+)
+def test_a_directory_that_contradicts_the_file_is_refused(
+    at: str, value: bytes, message: str
+) -> None:
+    data = bytearray(torch_file(program(b"N")))
+    entry = data.index(b"PK\x01\x02")
+    place = {
+        "local name": 30,
+        "local signature": 3,
+        "local extra length": 28,
+        "entry size": entry + 24,
+        "entry signature": entry + 3,
+        "entry offset": entry + 43,
+        "end offset": len(data) - 6,
+    }[at]
+    if at == "local signature":
+        # The very first bytes say what the file is; damage a later record's instead.
+        place += data.index(b"PK\x03\x04", 4)
+        message = "its record 'archive/data/0' is not where it says"
+    data[place : place + 1] = value
+    with pytest.raises(ModelError, match=message):
+        read(bytes(data))
+
+
+def test_two_records_of_one_name_are_refused() -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        data = torch_file(program(b"N"), {"data.pkl": program(b"\x88")})
+    with pytest.raises(ModelError, match=r"its record 'data\.pkl' is described in two ways"):
+        read(data)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=400)
+def test_garbled_files_are_refused_with_one_kind_of_error(data: st.DataObject) -> None:
+    original = bytearray(HONEST)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(original) - 1))
+        original[place] = data.draw(st.integers(0, 255))
+    try:
+        read(bytes(original))
+    except ModelError as error:
+        assert str(error).startswith("file: ")  # noqa: PT017
+
+
+@given(
+    st.lists(st.sampled_from([bytes([code]) for code in b"\x80\x02}])(N\x88KJXqht\x85aesucQR."]))
+)
+@settings(deadline=None, max_examples=400)
+def test_any_opcodes_are_followed_or_refused(opcodes: list[bytes]) -> None:
+    try:
+        walk_pickle(PROTO + b"".join(opcodes) + STOP, {}, "file")
+    except ModelError as error:
+        assert str(error).startswith("file: ")  # noqa: PT017
+
+
+HONEST = saved({"a": torch.arange(4.0), "b": [1, "two", (3.0, None, True)], "c": {4: 5}})

@@ -1,0 +1,441 @@
+"""Metrics equal those of the reference libraries, and say something sensible at every edge."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyheads.tasks import Scheme, metrics, spans_of
+from manyheads.tasks.metrics import (
+    METRICS,
+    NO_ANSWER,
+    SentenceCounts,
+    classification_counts,
+    classification_metrics,
+    frame_accuracy,
+    main_metric,
+    multilabel_counts,
+    multilabel_metrics,
+    numbers,
+    pearson,
+    similarity_metrics,
+    spearman,
+    tagging_counts,
+    tagging_metrics,
+)
+
+LABELS = ("book", "play", "rate", "search")
+
+TAGS = ["O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC", "a-b") for prefix in "BIES")]
+
+
+def paired(items: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[Any, Any]]]:
+    return st.lists(st.tuples(items, items), max_size=40)
+
+
+@st.composite
+def tagged(draw: st.DrawFn, tags: Sequence[str] = TAGS) -> tuple[list[list[str]], list[list[str]]]:
+    """Gold and predicted tags of the same few sentences, often alike."""
+    lengths = draw(st.lists(st.integers(0, 7), min_size=1, max_size=8))
+    tag = st.sampled_from(tags)
+    gold = [draw(st.lists(tag, min_size=n, max_size=n)) for n in lengths]
+    predicted = [[g if draw(st.booleans()) else draw(tag) for g in sentence] for sentence in gold]
+    return gold, predicted
+
+
+def f1_of(counts: SentenceCounts) -> float:
+    whole = counts.predicted.sum() + counts.gold.sum()
+    return float(2 * counts.hits.sum() / whole) if whole else 0.0
+
+
+# Classification
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_classification_metrics_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    gold, predicted = [g for g, _ in pairs], [p for _, p in pairs]
+    ours = classification_metrics(gold, predicted, LABELS)
+    macro = reference.precision_recall_fscore_support(
+        gold, predicted, average="macro", zero_division=0
+    )
+    micro = reference.f1_score(gold, predicted, average="micro", zero_division=0)
+    assert numbers(ours) == pytest.approx(
+        {
+            "accuracy": reference.accuracy_score(gold, predicted),
+            "precision": macro[0],
+            "recall": macro[1],
+            "f1": macro[2],
+            "f1_micro": micro,
+        }
+    )
+    report = reference.classification_report(gold, predicted, output_dict=True, zero_division=0)
+    names = {str(i): label for i, label in enumerate(LABELS)} | {"-1": "<unknown>"}
+    assert set(ours["per_class"]) == {names[key] for key in report if key in names}
+    for key in report.keys() & names.keys():
+        row = {k.replace("f1-score", "f1"): v for k, v in report[key].items()}
+        assert ours["per_class"][names[key]] == pytest.approx(row)
+
+
+def test_a_small_classification_worked_by_hand() -> None:
+    result = classification_metrics([0, 0, 1, 1], [0, 1, 1, 1], LABELS)
+    assert result["accuracy"] == 0.75
+    assert result["per_class"] == {
+        "book": {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2},
+        "play": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": 0.8, "support": 2},
+    }
+    assert result["f1"] == pytest.approx((2 / 3 + 0.8) / 2)
+    assert result["confusions"] == [{"gold": "book", "predicted": "play", "count": 1}]
+
+
+def test_labels_that_never_occur_do_not_enter_the_macro_average() -> None:
+    result = classification_metrics([0, 1], [0, 1], LABELS)
+    assert result["f1"] == 1.0
+    assert list(result["per_class"]) == ["book", "play"]
+
+
+def test_a_gold_label_that_the_model_does_not_know_is_an_error_everywhere() -> None:
+    result = classification_metrics([0, -1], [0, 0], LABELS)
+    assert result["accuracy"] == result["f1_micro"] == 0.5
+    assert result["per_class"]["book"]["precision"] == 0.5
+    assert result["per_class"]["<unknown>"] == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "support": 1,
+    }
+    assert result["recall"] == 0.5
+    assert result["confusions"] == [{"gold": "<unknown>", "predicted": "book", "count": 1}]
+
+
+def test_a_sentence_without_a_prediction_costs_recall_and_no_precision() -> None:
+    result = classification_metrics([0, 0, -1], [0, NO_ANSWER, NO_ANSWER], LABELS)
+    assert result["accuracy"] == pytest.approx(1 / 3)
+    assert result["f1_micro"] == pytest.approx(2 / (1 + 3))
+    assert result["per_class"]["book"] == {
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "support": 2,
+    }
+    assert {"gold": "book", "predicted": "<no answer>", "count": 1} in result["confusions"]
+    counts = classification_counts([0, 0, -1], [0, NO_ANSWER, NO_ANSWER])
+    assert counts.correct.tolist() == [True, False, False]
+    assert f1_of(counts) == pytest.approx(result["f1_micro"])
+
+
+def test_a_label_called_unknown_keeps_its_own_row() -> None:
+    result = classification_metrics([0, -1], [0, 0], ["<unknown>"])
+    assert set(result["per_class"]) == {"<unknown>", "<<unknown>>"}
+
+
+def test_the_most_frequent_confusions_come_first_and_only_ten_of_them() -> None:
+    labels = [str(i) for i in range(20)]
+    gold = [5, 5, 5, 7, 7, *range(8, 20)]
+    predicted = [6, 6, 6, 0, 0, *[0] * 12]
+    confusions = classification_metrics(gold, predicted, labels)["confusions"]
+    assert len(confusions) == 10
+    assert confusions[:2] == [
+        {"gold": "5", "predicted": "6", "count": 3},
+        {"gold": "7", "predicted": "0", "count": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ([0, 1], [0], "1 predictions for 2 gold labels"),
+        ([4], [0], "gold index 4 is not one of 4 labels"),
+        ([-2], [0], "gold index -2 is not one of 4 labels"),
+        ([0], [4], "predicted index 4 is not one of 4 labels"),
+        ([0], [-1], "predicted index -1 is not one of 4 labels"),
+        ([0], [-3], "predicted index -3 is not one of 4 labels"),
+    ],
+)
+def test_impossible_classes_are_refused(
+    gold: list[int], predicted: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        classification_metrics(gold, predicted, LABELS)
+
+
+# Multilabel
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.frozensets(st.integers(-1, 3)), st.frozensets(st.integers(0, 3))),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_multilabel_metrics_equal_scikit_learns(
+    pairs: list[tuple[frozenset[int], frozenset[int]]],
+) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    gold, predicted = [g for g, _ in pairs], [p for _, p in pairs]
+    ours = multilabel_metrics(gold, predicted, LABELS)
+    columns = [0, 1, 2, 3, -1]
+    right, said = (
+        np.array([[label in answer for label in columns] for answer in answers])
+        for answers in (gold, predicted)
+    )
+    assert ours["accuracy"] == pytest.approx(reference.accuracy_score(right, said))
+    present = (right | said).any(axis=0)
+    if not present.any():
+        assert numbers(ours) == {n: float(n == "accuracy") for n in METRICS["multilabel"]}
+        return
+    precision, recall, f1, support = reference.precision_recall_fscore_support(
+        right, said, average=None, zero_division=0
+    )
+    assert ours["precision"] == pytest.approx(precision[present].mean())
+    assert ours["recall"] == pytest.approx(recall[present].mean())
+    assert ours["f1"] == pytest.approx(f1[present].mean())
+    assert ours["f1_micro"] == pytest.approx(
+        reference.f1_score(right, said, average="micro", zero_division=0)
+    )
+    for i, name in enumerate((*LABELS, "<unknown>")):
+        assert (name in ours["per_class"]) == present[i]
+        if present[i]:
+            assert ours["per_class"][name] == pytest.approx(
+                {
+                    "precision": precision[i],
+                    "recall": recall[i],
+                    "f1": f1[i],
+                    "support": support[i],
+                }
+            )
+    counts = multilabel_counts(gold, predicted, LABELS)
+    assert counts.correct.tolist() == [g == p for g, p in pairs]
+    assert counts.hits.tolist() == [len(g & p) for g, p in pairs]
+    assert f1_of(counts) == pytest.approx(ours["f1_micro"])
+
+
+@pytest.mark.parametrize("index", [9, -1])
+def test_impossible_labels_of_a_set_are_refused(index: int) -> None:
+    with pytest.raises(ValueError, match=f"predicted index {index} is not one of 4 labels"):
+        multilabel_metrics([frozenset()], [frozenset({index})], LABELS)
+
+
+# Tagging
+
+
+@settings(deadline=None, max_examples=300)
+@given(tagged())
+def test_tagging_metrics_equal_seqevals_on_any_sequence(
+    sentences: tuple[list[list[str]], list[list[str]]],
+) -> None:
+    reference = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    gold, predicted = sentences
+    ours = tagging_metrics(gold, predicted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        micro = reference.precision_recall_fscore_support(
+            gold, predicted, average="micro", zero_division=0
+        )
+        assert (ours["precision"], ours["recall"], ours["f1"]) == pytest.approx(micro[:3])
+        if ours["per_type"]:  # seqeval's mean of no types is NaN
+            macro = reference.f1_score(gold, predicted, average="macro", zero_division=0)
+            assert ours["f1_macro"] == pytest.approx(macro)
+        if any(gold):
+            accuracy = reference.accuracy_score(gold, predicted)
+            assert ours["token_accuracy"] == pytest.approx(accuracy)
+        if ours["per_type"]:
+            report = reference.classification_report(
+                gold, predicted, output_dict=True, zero_division=0
+            )
+            expected = {
+                kind: {k.replace("f1-score", "f1"): v for k, v in row.items()}
+                for kind, row in report.items()
+                if not kind.endswith(" avg")
+            }
+            assert list(ours["per_type"]) == sorted(expected)
+            for kind, row in expected.items():
+                assert ours["per_type"][kind] == pytest.approx(row)
+
+
+@settings(deadline=None, max_examples=200)
+@given(tagged([*TAGS, "L-PER", "U-PER", "U-LOC"]))
+def test_entities_are_the_spans_that_the_rest_of_the_house_reads(
+    sentences: tuple[list[list[str]], list[list[str]]],
+) -> None:
+    gold, predicted = (
+        [set(spans_of(tags, [(i, i + 1) for i in range(len(tags))])) for tags in side]
+        for side in sentences
+    )
+    counts = tagging_counts(*sentences)
+    assert counts.gold.tolist() == [len(g) for g in gold]
+    assert counts.predicted.tolist() == [len(p) for p in predicted]
+    assert counts.hits.tolist() == [len(g & p) for g, p in zip(gold, predicted, strict=True)]
+    assert counts.correct.tolist() == [g == p for g, p in zip(gold, predicted, strict=True)]
+    assert f1_of(counts) == pytest.approx(tagging_metrics(*sentences)["f1"])
+    mixed_up = sum(
+        (g.start, g.end) == (p.start, p.end) and g.label != p.label
+        for right, said in zip(gold, predicted, strict=True)
+        for g in right
+        for p in said
+    )
+    assert sum(c["count"] for c in tagging_metrics(*sentences)["confusions"]) == mixed_up
+
+
+def test_an_entity_never_reaches_over_the_end_of_its_sentence() -> None:
+    counts = tagging_counts([["B-PER"], ["I-PER"]], [["B-PER"], ["B-PER"]])
+    assert counts.hits.tolist() == counts.gold.tolist() == [1, 1]
+
+
+def test_half_an_entity_is_no_entity() -> None:
+    gold, predicted = [["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]]
+    result = tagging_metrics(gold, predicted)
+    assert result["f1"] == 0.0
+    assert result["token_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_an_entity_of_the_wrong_type_is_listed_as_a_confusion() -> None:
+    result = tagging_metrics([["B-PER", "I-PER", "O"]], [["B-LOC", "I-LOC", "O"]])
+    assert result["confusions"] == [{"gold": "PER", "predicted": "LOC", "count": 1}]
+
+
+def test_where_there_is_no_entity_at_all_the_scores_are_zero_as_seqevals() -> None:
+    result = tagging_metrics([["O", "O"]], [["O", "O"]])
+    assert result["precision"] == result["recall"] == result["f1"] == result["f1_macro"] == 0.0
+    assert result["token_accuracy"] == 1.0
+    assert result["per_type"] == {}
+    assert tagging_counts([["O", "O"]], [["O", "O"]]).correct.tolist() == [True]
+
+
+@settings(deadline=None, max_examples=60)
+@given(tagged(["NOUN", "VERB", "O", "B-X"]))
+def test_plain_tags_are_scored_token_by_token(
+    sentences: tuple[list[list[str]], list[list[str]]],
+) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    gold, predicted = sentences
+    ours = tagging_metrics(gold, predicted, Scheme.PLAIN)
+    flat_gold, flat_predicted = list(chain(*gold)), list(chain(*predicted))
+    right = [g == p for g, p in zip(flat_gold, flat_predicted, strict=True)]
+    accuracy = sum(right) / len(right) if right else 0.0
+    for name in ("precision", "recall", "f1", "token_accuracy"):
+        assert numbers(ours)[name] == pytest.approx(accuracy)
+    if flat_gold:
+        macro = reference.f1_score(flat_gold, flat_predicted, average="macro", zero_division=0)
+        assert ours["f1_macro"] == pytest.approx(macro)
+        assert set(ours["per_type"]) == {*flat_gold, *flat_predicted}
+    counts = tagging_counts(gold, predicted, Scheme.PLAIN)
+    assert counts.correct.tolist() == [g == p for g, p in zip(gold, predicted, strict=True)]
+
+
+def test_tags_of_different_length_are_refused_with_the_sentence() -> None:
+    with pytest.raises(ValueError, match="sentence 1 has 2 gold and 1 predicted tags"):
+        tagging_metrics([["O"], ["O", "O"]], [["O"], ["O"]])
+
+
+def test_a_hundred_thousand_sentences_are_scored_in_about_a_second() -> None:
+    random = np.random.default_rng(0)
+    tags = np.array(TAGS)
+    gold = tags[random.integers(0, len(TAGS), (100_000, 10))].tolist()
+    predicted = tags[random.integers(0, len(TAGS), (100_000, 10))].tolist()
+    start = time.process_time()
+    tagging_metrics(gold, predicted)
+    # An implementation that loops over tokens takes several seconds; this one a fraction of one.
+    assert time.process_time() - start < 2.0
+
+
+# Several tasks, correlations, names
+
+
+def test_a_frame_is_right_when_every_task_it_is_labelled_for_is() -> None:
+    correct = {
+        "intent": [True, True, False, None, None],
+        "slots": [True, False, True, True, None],
+    }
+    assert frame_accuracy(correct) == 0.5
+    assert frame_accuracy({"intent": [None]}) == frame_accuracy({}) == 0.0
+
+
+def test_frames_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"number of sentences: \{'a': 1, 'b': 2\}"):
+        frame_accuracy({"a": [True], "b": [True, True]})
+
+
+@settings(deadline=None, max_examples=100)
+@given(paired(st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6)))
+def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
+    reference = pytest.importorskip("scipy.stats")
+    x, y = [a for a, _ in pairs], [b for _, b in pairs]
+    if len({*x}) < 2 or len({*y}) < 2:
+        assert pearson(x, y) == spearman(x, y) == 0.0
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nearly constant numbers
+        assert spearman(x, y) == pytest.approx(reference.spearmanr(x, y)[0], abs=1e-9)
+        assert pearson(x, y) == pytest.approx(reference.pearsonr(x, y)[0], abs=1e-6)
+
+
+def test_equal_ranks_correlate_fully_however_the_values_are_bent() -> None:
+    x = [0.1, 0.5, 0.5, 0.9, 3.0]
+    assert spearman(x, np.exp(x)) == pytest.approx(1.0)
+    assert spearman(x, [-v for v in x]) == pytest.approx(-1.0)
+    assert 0.5 < pearson(x, np.exp(x)) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([1.0, 2.0], [1.0], r"shapes \(2,\) and \(1,\)"),
+        ([1.0, float("nan")], [1.0, 2.0], "not finite"),
+    ],
+)
+def test_numbers_that_cannot_be_correlated_are_refused(
+    x: list[float], y: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        spearman(x, y)
+
+
+def example_metrics() -> dict[str, metrics.TaskMetrics]:
+    return {
+        "classification": classification_metrics([0, 1], [0, 0], LABELS),
+        "multilabel": multilabel_metrics([frozenset({0})], [frozenset({0, 1})], LABELS),
+        "tagging": tagging_metrics([["B-PER", "O"]], [["B-PER", "O"]]),
+        "similarity": similarity_metrics([0.0, 1.0, 2.0], [0.1, 0.3, 0.2]),
+    }
+
+
+def test_the_listed_metrics_of_each_kind_are_those_it_has() -> None:
+    for kind, result in example_metrics().items():
+        assert sorted(numbers(result)) == sorted(METRICS[kind])
+        assert main_metric(kind) in METRICS[kind]
+    assert main_metric("tagging", Scheme.PLAIN) == "token_accuracy"
+
+
+def test_metrics_are_json_as_they_are() -> None:
+    for result in example_metrics().values():
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_no_records_score_zero_and_do_not_crash() -> None:
+    empty = [
+        classification_metrics([], [], LABELS),
+        multilabel_metrics([], [], LABELS),
+        tagging_metrics([], []),
+        similarity_metrics([], []),
+    ]
+    for result in empty:
+        assert set(numbers(result).values()) == {0.0}
+
+
+def test_counts_of_classes_add_up_to_accuracy() -> None:
+    counts = classification_counts([0, 1, -1], [0, 0, 0])
+    assert counts.correct.tolist() == [True, False, False]
+    assert f1_of(counts) == pytest.approx(1 / 3)

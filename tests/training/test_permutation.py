@@ -1,0 +1,54 @@
+"""Shuffled orders that take no memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyheads.training.data.permutation import Shuffle
+
+
+def shuffle(count: int, seed: int = 0) -> Shuffle:
+    return Shuffle.draw(count, np.random.default_rng(seed))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 3_000), st.integers(0, 2**32))
+def test_each_number_stands_in_exactly_one_place(count: int, seed: int) -> None:
+    order = shuffle(count, seed)[np.arange(count)]
+    assert sorted(order.tolist()) == list(range(count))
+
+
+def test_any_part_is_the_same_as_in_the_whole() -> None:
+    order = shuffle(1_000)
+    whole = order[np.arange(1_000)]
+    places = np.asarray([999, 3, 500])
+    assert order[places].tolist() == whole[places].tolist()
+    assert order[np.arange(200, 300)].tolist() == whole[200:300].tolist()
+
+
+def test_orders_of_few_numbers_are_all_about_as_likely() -> None:
+    drawn = Counter(tuple(shuffle(4, seed)[np.arange(4)].tolist()) for seed in range(2_400))
+    assert len(drawn) == 24
+    assert max(drawn.values()) < 170
+    assert min(drawn.values()) > 50
+
+
+@pytest.mark.parametrize("count", [1_000, 65_536, 100_003])
+def test_nothing_is_left_of_the_order_before(count: int) -> None:
+    order = shuffle(count)[np.arange(count)]
+    # Where numbers that were neighbours stand now, and what stands beside what.
+    assert abs(np.corrcoef(np.arange(count), order)[0, 1]) < 4 / count**0.5
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 4 / count**0.5
+    fixed = int((order == np.arange(count)).sum())
+    assert fixed < 10
+
+
+def test_a_huge_order_starts_at_once() -> None:
+    order = shuffle(10**12)[np.arange(10**12 - 5, 10**12)]
+    assert len(set(order.tolist())) == 5
+    assert 0 <= order.min() <= order.max() < 10**12

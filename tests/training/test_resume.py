@@ -1,0 +1,332 @@
+"""A run that was stopped anywhere and resumed makes, to the bit, the model of one that was not."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from equal_runs import STEPS, assert_equal, hard_config, state_of, stop_at
+from manyheads.errors import ModelError, RequestError
+from manyheads.modeling import epoch_path, list_checkpoints, step_path
+from manyheads.training import Run, Stopped, train
+from training_setup import (
+    Killed,
+    Spy,
+    digest,
+    log_lines,
+)
+
+
+def signal_at(step: int, number: int = signal.SIGTERM) -> Callable[[int], None]:
+    def send(done: int) -> None:
+        if done == step:
+            assert signal.getsignal(number) not in (signal.SIG_DFL, None)
+            signal.raise_signal(number)
+
+    return send
+
+
+@functools.cache
+def undisturbed(base: Path) -> dict[str, Any]:
+    folder = base / "undisturbed"
+    train(hard_config(folder))
+    return state_of(folder / "saved")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+def compare(base: Path, save_dir: Path) -> None:
+    """Compare with the undisturbed run; `best` names the folder of its run in its files."""
+    expected, found = undisturbed(base), state_of(save_dir)
+    # Where the model was saved is part of what it says of itself.
+    for name in ("manyheads.json", "README.md"):
+        expected["best"].pop(name, None)
+        found["best"].pop(name)
+    assert_equal(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("step", "every"),
+    [(1, None), (2, 1), (3, 2), (5, 2), (6, None), (7, 3), (8, 1), (9, 4), (STEPS, 2)],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    base: Path, tmp_path: Path, step: int, every: int | None
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=every)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(step)))
+    spy = Spy()
+    train(settings, resume=True, reporter=spy)
+    assert spy.said("Continuing from" if every or step > STEPS // 2 else "from the beginning")
+    compare(base, tmp_path / "saved")
+
+
+def test_batches_by_a_token_budget_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    train(hard_config(tmp_path / "a", tokens_per_batch=40))
+    settings = hard_config(tmp_path / "b", tokens_per_batch=40, checkpoint_every=2)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(3)))
+    spy = Spy()
+    train(settings, resume=True, reporter=spy)
+    assert spy.said("Resumed after step 2 of")
+    expected, found = (state_of(tmp_path / name / "saved") for name in ("a", "b"))
+    assert_equal(expected["model"], found["model"])
+    assert_equal(expected["log"], found["log"])
+
+
+def test_a_run_killed_in_every_step_goes_on_as_if_nothing_had_happened(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=1)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(2)))
+    for done in range(1, STEPS):
+        spy = Spy(stop_at(2))
+        if done < STEPS - 1:
+            with pytest.raises(Killed):
+                train(settings, resume=True, reporter=spy)
+        else:
+            train(settings, resume=True, reporter=spy)
+        assert spy.said(f"Resumed after step {done} of {STEPS}")
+    compare(base, tmp_path / "saved")
+
+
+def test_no_step_depends_on_random_numbers_drawn_elsewhere(base: Path, tmp_path: Path) -> None:
+    def draw(step: int) -> None:
+        torch.rand(step)
+
+    train(hard_config(tmp_path), reporter=Spy(draw))
+    expected, found = undisturbed(base), state_of(tmp_path / "saved")
+    assert_equal(expected["model"], found["model"])
+    assert_equal(expected["log"], found["log"])
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "status"), [(2, signal.SIGTERM, 143), (5, signal.SIGINT, 130)]
+)
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
+    base: Path, tmp_path: Path, step: int, number: signal.Signals, status: int
+) -> None:
+    settings = hard_config(tmp_path)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped, match=rf"after step {step} of {STEPS}; .*mtl_step{step}.pt is saved"
+                       r".*--resume") as caught:  # fmt: skip
+        train(settings, reporter=Spy(signal_at(step, number)))
+    assert caught.value.exit_status == status
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert step_path(tmp_path / "saved", step).exists()
+    train(settings, resume=True)
+    compare(base, tmp_path / "saved")
+
+
+def test_a_log_with_few_lines_has_each_of_them_once(tmp_path: Path) -> None:
+    train(hard_config(tmp_path / "a", log_every=4))
+    settings = hard_config(tmp_path / "b", log_every=4, checkpoint_every=3)
+    with pytest.raises(Killed):
+        # The log has a line of step 8 that the checkpoint of step 6 does not know.
+        train(settings, reporter=Spy(stop_at(9)))
+    with pytest.raises(Killed):
+        # Nothing is written between the cut and the next save.
+        train(hard_config(tmp_path / "b", log_every=4, checkpoint_every=1), resume=True,
+              reporter=Spy(stop_at(2)))  # fmt: skip
+    train(settings, resume=True)
+    assert log_lines(tmp_path / "b" / "saved") == log_lines(tmp_path / "a" / "saved")
+
+
+@pytest.fixture(scope="module")
+def stopped(base: Path) -> Path:
+    """The folder of a run that was killed in its second epoch, and had chosen a best model."""
+    settings = hard_config(base / "stopped", checkpoint_every=1)
+    with pytest.raises(Killed):
+        train(settings, reporter=Spy(stop_at(8)))
+    return base / "stopped"
+
+
+@pytest.fixture
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of that run for a test to change."""
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_without_a_checkpoint_a_resumed_run_begins_and_says_so(base: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(hard_config(tmp_path), resume=True, reporter=spy)
+    assert spy.said("There is no checkpoint")
+    assert spy.said("training starts from the beginning")
+    compare(base, tmp_path / "saved")
+
+
+def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path) -> None:
+    first = train(hard_config(tmp_path))
+    before = digest(tmp_path / "saved")
+    spy = Spy()
+    again = train(hard_config(tmp_path), resume=True, reporter=spy)
+    assert spy.said("is finished; nothing is left to do")
+    assert not spy.losses
+    assert (again.best_epoch, again.best_score) == (first.best_epoch, first.best_score)
+    assert digest(tmp_path / "saved") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 8}, "batch_size is 8 and was 4"),
+        ({"tokens_per_batch": 64}, "tokens_per_batch is 64 and was None"),
+        ({"seed": 1}, "seed is 1 and was 42"),
+        ({"num_epochs": 3}, "num_epochs is 3 and was 2"),
+        ({"precision": "float32"}, "precision is 'float32' and was 'bf16'"),
+        ({"learning_rate": 0.5}, "learning_rate is 0.5 and was 0.001"),
+        ({"model_name": "distilbert-base-uncased"}, "model_name is 'distilbert-base-uncased' and"),
+    ],
+)
+def test_a_changed_configuration_is_refused_with_the_key_and_both_values(
+    copied: Path, change: dict[str, Any], message: str
+) -> None:
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=f"cannot be resumed.*{message}.*Restore"):
+        train(hard_config(copied, **change), resume=True)
+    assert digest(copied / "saved") == before
+
+
+def test_a_changed_task_is_refused_with_its_key(copied: Path) -> None:
+    settings = hard_config(copied)
+    tasks = {name: task.model_dump() for name, task in settings.tasks.items()}
+    tasks["ner"]["dropout"] = 0.0
+    with pytest.raises(RequestError, match=r"tasks\.ner\.dropout is 0\.0 and was 0\.3"):
+        train(hard_config(copied, tasks=tasks), resume=True)
+
+
+@pytest.mark.parametrize("file", ["classes", "tags", "valid"])
+def test_changed_data_are_refused(copied: Path, file: str) -> None:
+    path = copied / f"{file}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
+    with pytest.raises(RequestError, match="the data have another content"):
+        train(hard_config(copied), resume=True)
+
+
+def test_labels_of_another_name_are_changed_data(copied: Path) -> None:
+    path = copied / "classes.jsonl"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"statement"', '"telling"'), encoding="utf-8")
+    with pytest.raises(RequestError, match="the data have another content"):
+        train(hard_config(copied), resume=True)
+
+
+def test_a_run_whose_data_and_folder_moved_goes_on(base: Path, copied: Path) -> None:
+    (copied / "elsewhere").mkdir()
+    for path in copied.glob("*.jsonl"):
+        path.rename(copied / "elsewhere" / path.name)
+    (copied / "saved").rename(copied / "elsewhere" / "saved")
+    train(hard_config(copied / "elsewhere", checkpoint_every=3, log_every=1), resume=True)
+    compare(base, copied / "elsewhere" / "saved")
+
+
+@pytest.mark.parametrize("way", ["flipped", "cut", "another"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_message(
+    base: Path, copied: Path, way: str
+) -> None:
+    newest = step_path(copied / "saved", 7)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes({"flipped": data, "cut": data[:5000], "another": b"something"}[way])
+    spy = Spy()
+    train(hard_config(copied), resume=True, reporter=spy)
+    assert spy.said("passed over a checkpoint")
+    assert spy.said(newest.name)
+    assert spy.said(f"Continuing from {epoch_path(copied / 'saved', 1)}")
+    compare(base, copied / "saved")
+
+
+def test_damaged_checkpoints_alone_are_no_reason_to_start_anew(copied: Path) -> None:
+    for file in list_checkpoints(copied / "saved"):
+        file.path.write_bytes(b"damaged")
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=r"no checkpoint is intact.*--overwrite"):
+        train(hard_config(copied), resume=True)
+    assert digest(copied / "saved") == before
+
+
+def test_a_best_model_without_a_checkpoint_is_not_replaced(copied: Path) -> None:
+    for file in list_checkpoints(copied / "saved"):
+        file.path.unlink()
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match=r"holds another run \(best\).*--overwrite"):
+        train(hard_config(copied), resume=True)
+    assert digest(copied / "saved") == before
+
+
+@pytest.mark.parametrize("way", ["gone", "flipped", "no heads", "another run's"])
+def test_a_best_model_that_is_damaged_is_written_again(base: Path, copied: Path, way: str) -> None:
+    best = copied / "saved" / "best"
+    weights = best / "model.safetensors"
+    before = digest(best)
+    if way == "gone":
+        shutil.rmtree(best)
+    elif way == "flipped":
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    elif way == "no heads":
+        (best / "heads.safetensors").unlink()
+    else:
+        other = hard_config(copied, seed=7, save_dir=str(copied / "other"), num_epochs=1)
+        train(other)
+        shutil.rmtree(best)
+        (copied / "other" / "best").rename(best)
+        assert digest(best) != before
+    spy = Spy(stop_at(1))
+    with pytest.raises(Killed):
+        train(hard_config(copied), resume=True, reporter=spy)
+    assert spy.said(f"Wrote {best} again from the checkpoint of epoch 1")
+    assert digest(best)["model.safetensors"] == before["model.safetensors"]
+    assert digest(best)["heads.safetensors"] == before["heads.safetensors"]
+    train(hard_config(copied), resume=True)
+    compare(base, copied / "saved")
+
+
+def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> None:
+    epoch_path(copied / "saved", 1).unlink()
+    shutil.rmtree(copied / "saved" / "best")
+    with pytest.raises(ModelError, match=r"the best model, which is that of epoch 1, is gone"):
+        train(hard_config(copied), resume=True)
+
+
+def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: Run, evaluation: Mapping[str, Any]) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save_best", killed)
+        with pytest.raises(Killed):
+            train(hard_config(tmp_path))
+    assert [file.path.name for file in list_checkpoints(tmp_path / "saved")] == ["mtl_epoch1.pt"]
+    train(hard_config(tmp_path), resume=True)
+    compare(base, tmp_path / "saved")
+
+
+def test_a_checkpoint_left_by_a_kill_before_pruning_is_removed_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = hard_config(tmp_path, checkpoint_every=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("manyheads.training.run.prune", lambda save_dir, keep: ())
+        train(settings)
+    left = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
+    assert f"mtl_step{STEPS - 1}.pt" in left
+    train(settings, resume=True)
+    kept = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
+    assert kept == ["mtl_epoch1.pt", "mtl_epoch2.pt"]

@@ -1,0 +1,149 @@
+"""Training on a device that works behind: nobody waits for it in each step, and nothing changes.
+
+The device is the processor, which is said to work behind. That no operation would have to wait for
+it is seen on the device `meta`, where there are no numbers to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from manyheads.modeling import Compute, ModelInputs, epoch_path, load_checkpoint
+from manyheads.modeling.heads.classification import ClassificationHead
+from manyheads.training import STEPS_AHEAD, loop, prepare_run, train
+from manyheads.training.data.schedules import plan_epoch
+from manyheads.training.loop import TrainingError
+from manyheads.training.step import load_batches
+from run_settings import CRF, LINEAR, RUNS
+from training_setup import Spy, config, encoder_folder, log_lines, run
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Compute, "runs_ahead", True)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many steps each look at the device was for."""
+    counts: list[int] = []
+    fetch = loop.fetch
+
+    def counted(pending: Any) -> Any:
+        counts.append(len(pending))
+        return fetch(pending)
+
+    monkeypatch.setattr(loop, "fetch", counted)
+    return counts
+
+
+def state(save_dir: Path, epoch: int) -> Mapping[str, Tensor]:
+    return load_checkpoint(epoch_path(save_dir, epoch)).model
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_learned_logged_and_shown_is_the_same(name: str, tmp_path: Path) -> None:
+    changes = {**RUNS[name], "num_epochs": 2, "log_every": 3}
+    found = []
+    for folder, runs_ahead in (("at once", False), ("later", True)):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Compute, "runs_ahead", runs_ahead)
+            result, spy = run(tmp_path / folder, **changes)
+        found.append((state(result.save_dir, 2), spy.losses, spy.turns, log_lines(result.save_dir)))
+    at_once, later = found
+    assert at_once[0].keys() == later[0].keys()
+    assert [key for key, value in at_once[0].items() if not torch.equal(value, later[0][key])] == []
+    assert at_once[1:] == later[1:]
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert"])
+@pytest.mark.parametrize("tasks", [LINEAR, CRF])
+def test_the_passes_of_a_step_look_at_no_number(
+    tmp_path: Path, kind: str, tasks: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = config(tmp_path, tasks=tasks, schedule="joint", model_name=str(encoder_folder(kind)))
+    Path(made.save_dir).mkdir()
+    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    batch = load_batches(one, plan_epoch(one.data.sources, seed=1, epoch=0)[0]).batches[0]
+    assert isinstance(batch.inputs, ModelInputs)
+    nowhere = torch.device("meta")
+    # There is no arithmetic of another precision there either.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())
+    model = one.model.to(nowhere).train()
+    # Sparse gradients are a processor's.
+    model.encoder.backbone.get_input_embeddings().sparse = False
+    outputs = model(batch.inputs.to(nowhere), list(tasks))
+    for task, target in batch.targets.items():
+        model.head(task).loss(outputs[task], target.to(nowhere)).backward(retain_graph=True)
+    assert all(parameter.grad is not None for parameter in model.heads.parameters())
+
+
+def test_it_is_looked_at_for_the_log_and_at_the_end_of_an_epoch(
+    tmp_path: Path, ahead: None, looks: list[int]
+) -> None:
+    run(tmp_path, tasks=LINEAR, log_every=3, num_epochs=2)
+    assert looks == [3, 3, 2, 1, 3, 3, 1]
+
+
+def test_it_is_looked_at_after_many_steps_whatever_the_log_asks_for(
+    tmp_path: Path, ahead: None, looks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert STEPS_AHEAD == 64
+    monkeypatch.setattr(loop, "STEPS_AHEAD", 5)
+    run(tmp_path, tasks=LINEAR, log_every=100)
+    assert looks == [5, 3]
+
+
+def test_without_such_a_device_each_step_is_looked_at(tmp_path: Path, looks: list[int]) -> None:
+    run(tmp_path, tasks=LINEAR, log_every=100)
+    assert looks == [1] * 8
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """Let some calls of a head's loss, counted from 1, give no number."""
+    done = [0]
+    right: Callable[..., Tensor] = ClassificationHead.loss
+
+    def wrong(self: ClassificationHead, logits: Tensor, targets: Tensor) -> Tensor:
+        done[0] += 1
+        return right(self, logits, targets) * (float("nan") if done[0] in calls else 1.0)
+
+    monkeypatch.setattr(ClassificationHead, "loss", wrong)
+
+
+@pytest.mark.parametrize("measured", [{}, {"log_gradients": 1}])
+def test_a_loss_that_is_no_number_ends_the_run_where_it_was(
+    tmp_path: Path, ahead: None, monkeypatch: pytest.MonkeyPatch, measured: dict[str, Any]
+) -> None:
+    changes = {"tasks": LINEAR, "schedule": "joint", "log_every": 100, "num_epochs": 2, **measured}
+    with monkeypatch.context() as patched:
+        spoil(patched, 3)
+        with pytest.raises(TrainingError, match="not finite at step 3"):
+            run(tmp_path, **changes)
+    assert [p.name for p in (tmp_path / "saved").glob("mtl_*.pt")] == ["mtl_step2.pt"]
+    # The steps that were asked for after it changed nothing.
+    spy = Spy()
+    train(config(tmp_path, **changes), resume=True, reporter=spy)
+    assert spy.said("Resumed after step 2 of 8")
+    run(tmp_path / "undisturbed", **changes, train_file=str(tmp_path / "train.jsonl"))
+    one, other = (state(tmp_path / folder, 2) for folder in ("saved", "undisturbed/saved"))
+    assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
+
+
+def test_steps_without_a_number_can_be_left_out(
+    tmp_path: Path, ahead: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, 2, 4)
+    changes = {"tasks": LINEAR, "schedule": "joint", "log_every": 100, "num_epochs": 2}
+    result, spy = run(tmp_path, **changes, on_nonfinite="skip")
+    assert len(spy.turns) == 6
+    for tensor in state(result.save_dir, 2).values():
+        assert tensor.isfinite().all()

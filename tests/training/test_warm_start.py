@@ -1,0 +1,494 @@
+"""Training that starts from a trained model: heads go on, new ones are added, none is harmed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from equal_runs import assert_equal, state_of, stop_at
+from manyheads import add_head, load
+from manyheads.cli import main
+from manyheads.config import Config, load_config
+from manyheads.errors import ConfigError, ManyheadsError, RequestError
+from manyheads.evaluation import evaluate
+from manyheads.inference import Predictor
+from manyheads.inference.backends.pytorch import load_trained
+from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.modeling.cpu.dropout import Dropout
+from manyheads.training import prepare_run, train
+from training_setup import Killed, Spy, config, encoder_folder, sentences, write_records
+
+TEXTS = ["will john eat in paris ?", "mary lives in york", "where is emma ?"]
+TASKS: dict[str, Any] = {
+    "intent": {"kind": "classification", "field": "label", "labels": ["statement", "question"]},
+    "ner": {
+        "kind": "tagging", "decoder": "crf", "neck": "bilstm", "neck_size": 8, "reads": "mix",
+    },
+}  # fmt: skip
+TOPIC: dict[str, Any] = {"kind": "classification", "field": "topic"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two tasks, and data for a third one beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, count, seed in (("train", 14, 1), ("valid", 8, 2)):
+        records = sentences(count, seed)
+        for record in records:
+            record["topic"] = "rain" if "weather" in record["tokens"] else "people"
+        write_records(folder / f"{name}.jsonl", records)
+    train(config(folder, tasks=TASKS, num_epochs=2))
+    return folder
+
+
+def going_on(trained: Path, folder: Path, **changes: Any) -> Config:
+    """The configuration of a run from the trained model, which names a new task alone."""
+    values = config(trained).model_dump(exclude_unset=True)
+    for key in ("model_name", "max_length"):
+        del values[key]
+    values |= {
+        "init_from": str(trained / "saved"), "save_dir": str(folder / "saved"),
+        "tasks": {"topic": TOPIC}, **changes,
+    }  # fmt: skip
+    return load_config(None, values)
+
+
+def heads_of(path: Path) -> dict[str, Tensor]:
+    return dict(load_trained(path).model.heads.state_dict())
+
+
+def answers(predictor: Predictor, *tasks: str) -> list[tuple[Any, ...]]:
+    predictions = predictor.predict(TEXTS, tasks=list(tasks), embed=True)
+    return [(*(p.results[task] for task in tasks), p.embedding.tolist()) for p in predictions]
+
+
+def test_a_task_is_added_without_harm_to_the_others(trained: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(going_on(trained, tmp_path, freeze="encoder"), reporter=spy)
+    assert spy.said("new are topic; carried along as they are intent, ner.")
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert [spec.name for spec in after.specs] == ["intent", "ner", "topic"]
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+    checkpoint = load(tmp_path / "saved" / "mtl_epoch1.pt")
+    assert answers(before, "intent", "ner") == answers(checkpoint, "intent", "ner")
+    old, new = heads_of(trained / "saved/best"), heads_of(tmp_path / "saved/best")
+    assert_equal(old, {name: new[name] for name in old})
+    assert {name.split(".")[0] for name in new.keys() - old.keys()} == {"topic"}
+    assert spy.history[0]["metrics"]["drift"]["cosine"] == pytest.approx(1)
+
+
+def test_a_tuned_encoder_leaves_the_carried_heads_themselves_as_they_were(
+    trained: Path, tmp_path: Path
+) -> None:
+    train(going_on(trained, tmp_path))
+    old, new = heads_of(trained / "saved/best"), heads_of(tmp_path / "saved/best")
+    assert_equal(old, {name: new[name] for name in old})
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "intent") != answers(after, "intent")
+
+
+def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Path) -> None:
+    tasks = {"ner": {"kind": "tagging"}, "topic": TOPIC}
+    settings = going_on(trained, tmp_path, tasks=tasks)
+    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    old = load_trained(trained / "saved/best")
+    assert_equal(old.model.head("ner").state_dict(), run.model.head("ner").state_dict())
+    assert_equal(
+        dict(old.model.encoder.backbone.state_dict()),
+        dict(run.model.encoder.backbone.state_dict()),
+    )
+    assert list(run.model.heads) == ["ner", "topic"]
+    # What the configuration does not say is the trained model's.
+    assert (run.config.max_length, run.config.tasks["ner"].neck_size) == (32, 8)
+    assert run.config.model_name == str(encoder_folder())
+    train(settings)
+    new = heads_of(tmp_path / "saved/best")
+    assert not torch.equal(new["ner.classifier.weight"], heads_of(trained / "saved/best")
+                           ["ner.classifier.weight"])  # fmt: skip
+
+
+def test_a_trained_heads_order_of_labels_is_kept(trained: Path, tmp_path: Path) -> None:
+    # Sorted, as labels that are found come, "question" would be first.
+    tasks = {"intent": {"kind": "classification", "field": "label"}}
+    train(going_on(trained, tmp_path / "found", tasks=tasks))
+    listed = {"intent": {**tasks["intent"], "labels": ["question", "statement"]}}
+    indexed = [
+        {**r, "label": int(r["label"] == "statement")} for r in sentences(14, 1, fields=["label"])
+    ]
+    file = write_records(tmp_path / "indexed.jsonl", indexed)
+    train(going_on(trained, tmp_path / "listed", tasks=listed, train_file=str(file)))
+    for name in ("found", "listed"):
+        specs = {spec.name: spec.labels for spec in load(tmp_path / name / "saved").specs}
+        assert specs["intent"] == ("statement", "question")
+    # An index means what the configuration's list says.
+    one, other = (heads_of(tmp_path / name / "saved/best") for name in ("found", "listed"))
+    assert_equal(one, other)
+
+
+def test_data_may_lack_labels_that_a_trained_head_knows(trained: Path, tmp_path: Path) -> None:
+    records = [r for r in sentences(20, 3) if r["label"] == "statement"]
+    file = write_records(tmp_path / "few.jsonl", records)
+    tasks = {"intent": TASKS["intent"] | {"labels": None}}
+    train(going_on(trained, tmp_path, tasks=tasks, train_file=str(file)))
+    assert load(tmp_path / "saved").specs[-1].labels == ("statement", "question")
+
+
+@pytest.mark.parametrize("schedule", ["joint", "together"])
+def test_a_run_from_a_trained_model_is_resumed_without_that_model(
+    trained: Path, tmp_path: Path, schedule: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(trained / "saved/best", base)
+    changes: dict[str, Any] = {
+        "init_from": str(base), "checkpoint_every": 1, "num_epochs": 2, "schedule": schedule,
+        "tasks": {"ner": {"kind": "tagging"}, "topic": TOPIC}, "balancing": "pcgrad",
+    }  # fmt: skip
+    whole = going_on(trained, tmp_path / "whole", **changes)
+    stopped = going_on(trained, tmp_path / "stopped", **changes)
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(stop_at(3)))
+    shutil.rmtree(base)
+    shutil.rmtree(tmp_path / "whole/saved/best")
+    train(whole, resume=True)
+    train(stopped, resume=True)
+    one, other = (state_of(tmp_path / name / "saved") for name in ("whole", "stopped"))
+    for part in ("model", "training", "log"):
+        assert_equal(one[part], other[part], part)
+    assert_equal(heads_of(tmp_path / "whole/saved/best"), heads_of(tmp_path / "stopped/saved/best"))
+    specs = load(tmp_path / "stopped/saved/mtl_epoch2.pt").specs
+    assert [spec.name for spec in specs] == ["intent", "ner", "topic"]
+    with pytest.raises(RequestError, match="init_from is None and was"):
+        train(config(trained, **(stopped.model_dump(exclude_unset=True) | {"init_from": None})),
+              resume=True)  # fmt: skip
+
+
+def test_what_was_carried_is_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:
+    train(going_on(trained, tmp_path / "one", freeze="encoder"))
+    tasks = {"ask": TASKS["intent"]}
+    first = str(tmp_path / "one/saved/best")
+    train(going_on(trained, tmp_path / "two", tasks=tasks, init_from=first, freeze="encoder"))
+    found = evaluate(tmp_path / "two/saved/best").evaluation
+    assert list(found["tasks"]) == ["intent", "ner", "topic", "ask"]
+    assert found["tasks"]["ner"] == evaluate(trained / "saved/best").evaluation["tasks"]["ner"]
+    assert found["drift"]["cosine"] == pytest.approx(1)
+    assert answers(load(trained / "saved"), "ner") == answers(load(tmp_path / "two/saved"), "ner")
+
+
+def test_a_carried_task_asks_nothing_of_the_run(trained: Path, tmp_path: Path) -> None:
+    files = {f"{part}_file": str(trained / f"{part}.jsonl") for part in ("train", "valid")}
+    pairs = write_records(
+        tmp_path / "pairs.jsonl",
+        [{"text": "a", "text2": "b", "score": i / 4} for i in range(5)],
+    )
+    tasks = {
+        "intent": {**TASKS["intent"], **files, "batch_size": 2, "ratio": 2, "max_records": 9},
+        "like": {"kind": "similarity", "train_file": str(pairs), "valid_file": str(pairs)},
+    }
+    train(config(tmp_path, tasks=tasks, schedule="ratios"))
+    settings = going_on(
+        trained, tmp_path / "next", init_from=str(tmp_path / "saved"), freeze="encoder",
+        schedule="joint", tasks={"topic": TOPIC, "ner": {"kind": "tagging"}},
+    )  # fmt: skip
+    train(settings)
+    contents = load_checkpoint(epoch_path(settings.save_dir, 1))
+    assert contents.config["tasks"]["intent"]["carried"]
+    assert contents.config["tasks"]["intent"]["valid_file"] == files["valid_file"]
+    specs = load(settings.save_dir).specs
+    assert [spec.name for spec in specs] == ["intent", "like", "topic", "ner"]
+
+
+NER = {"kind": "tagging"}
+
+
+def test_a_frozen_head_stays_to_the_bit_while_its_loss_tunes_the_encoder(
+    trained: Path, tmp_path: Path
+) -> None:
+    tasks = {"ner": NER | {"frozen": True, "dropout": 0.5}}
+    settings = going_on(trained, tmp_path, tasks=tasks, weight_decay=0.1)
+    train(settings)
+    contents = load_checkpoint(epoch_path(settings.save_dir, 1))
+    old = load_trained(trained / "saved/best").model.state_dict()
+    changed = {n for n, t in contents.model.items() if not torch.equal(t, old[n])}
+    assert changed == {n for n in old if n.startswith("encoder.") and ".pooler." not in n}
+    optimizer = contents.training["optimizer"]
+    assert {n for group in optimizer["param_groups"] for n in group["names"]} == changed
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "ner") != answers(after, "ner")
+
+
+@pytest.mark.parametrize("schedule", ["alternate", "joint", "together", "ratios"])
+def test_a_frozen_head_on_a_frozen_encoder_answers_as_before_while_another_is_tuned(
+    trained: Path, tmp_path: Path, schedule: str
+) -> None:
+    ratio = {"ratio": 2} if schedule == "ratios" else {}
+    tasks = {"ner": NER | {"frozen": True}, "intent": TASKS["intent"], "topic": TOPIC | ratio}
+    settings = going_on(
+        trained, tmp_path, tasks=tasks, freeze="encoder", schedule=schedule, num_epochs=2
+    )
+    spy = Spy()
+    train(settings, reporter=spy)
+    assert spy.said("the heads of ner are frozen")
+    assert set(spy.sentences) == {"intent", "topic"}
+    scores = [entry["metrics"]["tasks"]["ner"] for entry in spy.history]
+    assert scores == [evaluate(trained / "saved").evaluation["tasks"]["ner"]] * 2
+    before, after = load(trained / "saved"), load(tmp_path / "saved")
+    assert answers(before, "ner") == answers(after, "ner")
+    assert answers(before, "intent") != answers(after, "intent")
+
+
+def test_gradients_reach_the_encoder_through_a_frozen_head_without_dropout(
+    trained: Path, tmp_path: Path
+) -> None:
+    tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
+    settings = going_on(trained, tmp_path, tasks=tasks)
+    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    run.freezing.train_mode()
+    for name, frozen in (("ner", True), ("topic", False)):
+        dropping = [m for m in run.model.head(name).modules() if isinstance(m, Dropout)]
+        assert dropping
+        assert all(module.training != frozen for module in dropping)
+        assert all(p.requires_grad != frozen for p in run.model.head(name).parameters())
+    # Where cuDNN runs a recurrent layer, it takes a gradient through it in this mode alone.
+    recurrent = [m for m in run.model.head("ner").modules() if isinstance(m, torch.nn.LSTM)]
+    assert recurrent
+    assert all(module.training for module in recurrent)
+
+
+def test_a_run_with_a_frozen_head_is_resumed_to_the_bit(trained: Path, tmp_path: Path) -> None:
+    tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
+    changes: dict[str, Any] = {"tasks": tasks, "checkpoint_every": 1, "balancing": "uncertainty"}
+    whole, stopped = (going_on(trained, tmp_path / n, **changes) for n in ("whole", "stopped"))
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(stop_at(3)))
+    train(stopped, resume=True)
+    one, other = (state_of(tmp_path / name / "saved", 1) for name in ("whole", "stopped"))
+    for part in ("model", "training", "log"):
+        assert_equal(one[part], other[part], part)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": {"ner": {"kind": "classification", "field": "label"}}},
+         r"`tasks\.ner\.kind` is classification, but the head of this name in `init_from` \(.*\) "
+         "was trained with tagging.*give the task another name"),
+        ({"tasks": {"ner": NER | {"neck": "none"}}},
+         r"`tasks\.ner\.neck` is none, but .* with bilstm.*leave `neck` out"),
+        ({"tasks": {"intent": {"kind": "classification", "field": "label", "pooling": ["mean"]}}},
+         r"`tasks\.intent\.pooling` is \['mean'\], but .* with \['sentence'\]"),
+        ({"tasks": {"intent": TASKS["intent"] | {"labels": ["question", "statement", "other"]}}},
+         r"`tasks\.intent\.labels`: the list has other, and .*expected its labels: statement, "),
+        ({"tasks": {"intent": {"kind": "classification", "field": "topic"}}},
+         r"`tasks\.intent\.labels`: the training data has people, rain, and the head in"),
+        ({"model_name": "another/encoder"},
+         r"`model_name` is another/encoder, but the model in `init_from` began with .*encoder"),
+        ({"pooling": "cls"}, "`pooling` is cls, but the model in `init_from` was trained with me"),
+        ({"tasks": {"topic": TOPIC | {"carried": True}}},
+         r"`tasks\.topic\.carried` is true, which is for a trained model to say"),
+        ({"init_from": "nowhere"}, "nowhere: there is no such model"),
+        ({"tasks": {"nerr": NER | {"frozen": True}}},
+         r"`tasks\.nerr\.frozen` is true, but the model in `init_from` \(.*\) has no task 'nerr' "
+         r"\(did you mean .ner.\?\), and a new head has learned nothing yet"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_trained_model_is_refused(
+    trained: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ManyheadsError, match=message):
+        train(going_on(trained, tmp_path, **changes))
+    assert not list((tmp_path / "saved").glob("*.pt"))
+
+
+def test_a_list_of_labels_has_to_be_the_heads_own(trained: Path, tmp_path: Path) -> None:
+    few = [r for r in sentences(20, 3) if r["label"] == "statement"]
+    file = write_records(tmp_path / "few.jsonl", few)
+    tasks = {"intent": TASKS["intent"] | {"labels": ["statement"]}}
+    with pytest.raises(ConfigError, match=r"`tasks\.intent\.labels`: the list lacks question"):
+        train(going_on(trained, tmp_path, tasks=tasks, train_file=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tasks": {"ner": NER | {"frozen": True}}},
+         r"`tasks\.ner\.frozen` is true, but a new head has learned nothing yet; set `init_from`"),
+        ({"tasks": {"ner": NER | {"frozen": True}}, "init_from": "a", "freeze": "encoder"},
+         r"nothing is trained: with `freeze: encoder` the encoder is frozen, .* too \(ner\)"),
+        ({"tasks": {"pairs": {"kind": "similarity", "frozen": True}}, "init_from": "a"},
+         "`frozen` is for classification and multilabel and tagging tasks only"),
+    ],
+)  # fmt: skip
+def test_a_head_is_not_frozen_where_that_makes_no_sense(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, settings)
+
+
+def test_another_length_of_inputs_is_told(trained: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    train(going_on(trained, tmp_path, max_length=16), reporter=spy)
+    assert spy.said("warning: `max_length` is 16 and was 32 in the trained model")
+
+
+def arguments(trained: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        "add-head", str(trained / "saved"), "--task", "topic", "--kind", "classification",
+        "--field", "topic", "--train", str(trained / "train.jsonl"),
+        "--valid", str(trained / "valid.jsonl"), "--output", str(folder / "added"),
+        "--threads", "1", "--epochs", "1", *more,
+    ]  # fmt: skip
+
+
+def test_a_head_is_added_from_the_command_line_without_harm(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(trained, tmp_path, "--set", "tasks.topic.hidden=8")) == 0
+    assert str(tmp_path / "added/best") in capsys.readouterr().out
+    before, after = load(trained / "saved"), load(tmp_path / "added")
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+    assert [spec.name for spec in after.specs] == ["intent", "ner", "topic"]
+    stored = load_checkpoint(epoch_path(tmp_path / "added", 1)).config
+    assert (stored["freeze"], stored["tasks"]["topic"]["hidden"]) == ("encoder", 8)
+    for command in (["info"], ["evaluate"], ["predict"]):
+        more = ["john lives in york"] if command == ["predict"] else []
+        assert main([*command, str(tmp_path / "added/best"), *more]) == 0
+        assert "topic" in capsys.readouterr().out
+    assert main(arguments(trained, tmp_path)) == 2
+    assert "the folder holds another run" in capsys.readouterr().err
+    assert main(arguments(trained, tmp_path, "--resume", "--set", "tasks.topic.hidden=8")) == 0
+
+
+def test_a_head_is_added_from_python(trained: Path, tmp_path: Path) -> None:
+    result = add_head(
+        trained / "saved/best", "topic", kind="classification", save_dir=tmp_path / "added",
+        train_file=trained / "train.jsonl", valid_file=trained / "valid.jsonl",
+        task_settings={"field": "topic"}, num_epochs=1, threads=1,
+    )  # fmt: skip
+    before, after = load(trained / "saved"), load(result.best)
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--task", "ner"], "the model has a task 'ner' already; expected another name than: inte"),
+        (["--kind", "similarity"], "`tasks.topic` trains the sentence embedding, which `freeze: e"),
+        (["--set", "tasks.topic.neck=bilstm"], "`neck` is for tagging tasks only"),
+        (["--model-name", "x"], "there is no option --model-name"),
+        (
+            ["--kind", "clasification"],
+            "--kind is 'clasification'; expected one of 'classification'",
+        ),
+        (
+            ["--set", "init_from=x"],
+            "`init_from` is set to 'x'; expected the model and the new task",
+        ),
+        (["--set", "save_dir=x"], "--set save_dir sets save_dir a second time"),
+    ],
+)
+def test_a_head_that_cannot_be_added_is_refused(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    assert main(arguments(trained, tmp_path, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "added").glob("*.pt"))
+
+
+def test_data_are_checked_with_the_length_that_the_trained_model_reads(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [{"text": "john " * 40, "topic": "long"}, {"text": "paris", "topic": "short"}]
+    file = write_records(tmp_path / "train.jsonl", records)
+    (tmp_path / "config.yaml").write_text(
+        f"init_from: {trained / 'saved'}\ntrain_file: {file}\n"
+        f"valid_file: {trained / 'valid.jsonl'}\n"
+        "tasks: {topic: {kind: classification, field: topic}}\n",
+        encoding="utf-8",
+    )
+    main(["data", "check", "--config", str(tmp_path / "config.yaml")])
+    told = capsys.readouterr()
+    assert "truncation is not checked" not in told.err
+    assert "longer than 32 sub-tokens" in " ".join(told.out.split())
+
+
+def test_a_run_does_not_replace_the_model_that_it_starts_from(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "saved", tmp_path / "saved")
+    own = str(tmp_path / "saved")
+    with pytest.raises(RequestError, match=r"`init_from` \(.*\) lies in `save_dir`"):
+        train(going_on(trained, tmp_path, init_from=own), overwrite=True)
+    load(own)
+
+
+def test_the_path_of_a_trained_model_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("init_from: saved\n", encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml").init_from == str(tmp_path / "saved")
+
+
+@pytest.fixture(scope="module")
+def layered(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose heads have layers for themselves; the data are those of above."""
+    folder = tmp_path_factory.mktemp("layered")
+    values = config(trained, tasks=TASKS, freeze="encoder", head_layers=1).model_dump(
+        exclude_unset=True
+    )
+    train(load_config(None, {**values, "save_dir": str(folder / "saved")}))
+    return folder
+
+
+def layers_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name.startswith("head_layers.")}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["carried", "named"])
+def test_layers_for_the_heads_are_taken_over_and_learn_unless_a_head_stays(
+    trained: Path, layered: Path, tmp_path: Path, named: bool
+) -> None:
+    tasks = {**(TASKS if named else {}), "topic": TOPIC}
+    made = going_on(
+        trained, tmp_path, init_from=str(layered / "saved"), tasks=tasks, freeze="encoder",
+        num_epochs=2,
+    )  # fmt: skip
+    before = load_trained(layered / "saved" / "best").model
+    old = load(layered / "saved").predict(TEXTS, embed=True)
+    with pytest.raises(Killed):
+        train(made, reporter=Spy(stop_at(6)))
+    result = train(made, resume=True)
+    after = layers_of(load_checkpoint(epoch_path(result.save_dir, 2)).model)
+    assert after
+    for name, value in layers_of(before.state_dict()).items():
+        assert torch.equal(after[name], value) is not named, name
+    new = load(result.best).predict(TEXTS, embed=True)
+    for one, other in zip(old, new, strict=True):
+        assert np.array_equal(one.embedding, other.embedding)
+        if not named:
+            assert other.to_json().items() >= one.to_json().items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": "encoder", "head_layers": 2}, r"`head_layers` is 2, but.*trained with 1"),
+        ({"freeze": "none"}, r"has layers for its heads.*freeze: encoder"),
+    ],
+)
+def test_layers_for_the_heads_that_do_not_fit_are_refused(
+    trained: Path, layered: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(going_on(trained, tmp_path, init_from=str(layered / "saved"), **changes))
