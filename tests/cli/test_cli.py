@@ -52,7 +52,7 @@ def process(
         capture_output=True,
         encoding="utf-8",
         **({"input": text} if text is not None else {"stdin": subprocess.DEVNULL}),
-        timeout=60,
+        timeout=3000,
         check=False,
         **options,
     )
@@ -372,7 +372,7 @@ def test_a_signal_ends_a_command_without_a_trace(
         assert sleeper.stdout is not None
         assert sleeper.stdout.readline() == "ready\n"
         sleeper.send_signal(number)
-        _, err = sleeper.communicate(timeout=20)
+        _, err = sleeper.communicate(timeout=3000)
     assert (sleeper.returncode, err) == (status, message)
     assert list(tmp_path.iterdir()) == []
 
@@ -729,7 +729,7 @@ def test_at_a_terminal_examples_come_first_and_then_one_s_own_sentences() -> Non
             terminal.expect(f"Classification: {len(sentence)}\r\n".encode())
         terminal.expect(b"> ")
         terminal.type(b"\x04")
-        _, err = talk.communicate(timeout=20)
+        _, err = talk.communicate(timeout=3000)
     finally:
         talk.kill()
         talk.communicate()
@@ -771,7 +771,7 @@ def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
         stdin=slave,
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=300,
         check=False,
     )
     os.close(slave)
@@ -793,7 +793,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
         assert writer.stdout.readline() == "Classification: 4\n"
         writer.stdout.close()
         err = writer.stderr.read()
-        assert writer.wait(timeout=30) == 141
+        assert writer.wait(timeout=300) == 141
     assert err == ""
 
 

@@ -179,7 +179,10 @@ def test_weights_are_quantised_by_channel(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- static int8, OpenVINO
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize(
+    "model_type",
+    [name if name == "bert" else pytest.param(name, marks=pytest.mark.soak) for name in FAMILIES],
+)
 def test_every_family_converts_to_static_int8_by_every_setting(
     model_type: str, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ from manyheads.training import Run, loop, run, train
 from training_setup import digest, encoder_folder
 
 STAGES = ("step", "save", "evaluation", "best")
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds after which a process counts as hung."""
 
 

@@ -61,7 +61,7 @@ def test_several_jobs_are_computed_by_as_many_threads_as_there_are_lanes() -> No
 
     def meet(one: Backend, job: int) -> int:
         # Neither comes back before the other is there.
-        together.wait(timeout=10)
+        together.wait(timeout=300)
         return one.run(batch(job))["ids"].size
 
     assert [found for _, found in run_in_order(backend, [3, 4, 5, 6], meet)] == [3, 4, 5, 6]

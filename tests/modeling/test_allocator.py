@@ -30,6 +30,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.soak
 def test_blocks_that_are_freed_are_not_mapped_again() -> None:
     faults = {}
     for setting in ("kept", "as ever"):

@@ -581,7 +581,7 @@ def test_the_same_configuration_and_seed_make_the_same_model_in_any_process_and_
     file.write_text(yaml.safe_dump(elsewhere), encoding="utf-8")
     (tmp_path / "work").mkdir()
     subprocess.run(
-        [sys.executable, "-c", _TRAIN, str(file)], cwd=tmp_path / "work", check=True, timeout=120
+        [sys.executable, "-c", _TRAIN, str(file)], cwd=tmp_path / "work", check=True, timeout=600
     )
     torch.rand(7)
     np.random.default_rng().random(3)

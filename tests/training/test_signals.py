@@ -115,7 +115,6 @@ def compare(undisturbed: Path, saved: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "call", "number", "status", "step"),
     [
-        ("step", 4, signal.SIGTERM, 143, 4),
         ("step", 5, signal.SIGINT, 130, 5),
         ("evaluation", 1, signal.SIGINT, 130, 8),
         ("save", 1, signal.SIGTERM, 143, 3),
