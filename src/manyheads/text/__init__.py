@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyheads.text.tokenization import Encoding, TextTokenizer, limit_tokenizer_threads
+from manyheads.text.tokenization import Encoding, TextTokenizer, Units, limit_tokenizer_threads
 from manyheads.text.windows import (
     Batch,
     Floats,
@@ -22,6 +22,7 @@ __all__ = [
     "Floats",
     "Positions",
     "TextTokenizer",
+    "Units",
     "Window",
     "code_points",
     "limit_tokenizer_threads",

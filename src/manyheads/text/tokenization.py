@@ -5,6 +5,9 @@ independently of it (see `words`), and each is tied to the first of its sub-toke
 given as a string and the same sentence given as a list of words lead to the same words: `Paris.`
 and `Paris`, `.` are two words either way.
 
+Where entities begin or end inside words (`885mg`, compounds, particles), words are cut further, at
+the borders of their sub-tokens: `Units.PIECES`.
+
 Axes: C characters, T tokens, W words, each of one text or, laid end to end, of a batch of texts.
 """
 
@@ -15,6 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain
 from pathlib import Path
 
@@ -25,7 +29,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
-from manyheads.text.words import Positions, code_points, word_borders
+from manyheads.text.words import (
+    CodePoints,
+    Positions,
+    code_points,
+    extends_previous,
+    in_symbol,
+    word_borders,
+)
 
 # How much is aligned at once: bounds the memory that a huge list of texts needs.
 _CHARACTERS_AT_ONCE = 1 << 20
@@ -34,18 +45,28 @@ _THREADS = "RAYON_NUM_THREADS"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class Units(str, Enum):
+    """What carries a tag."""
+
+    WORDS = "words"
+    """Each word; words that share a sub-token are one."""
+    PIECES = "pieces"
+    """Each piece that a word's sub-tokens cut it into, so that an entity can begin or end inside a
+    word. Words that share a sub-token stay apart and share its vector."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A text as an encoder reads it, and where its words are.
+    """A text as an encoder reads it, and where its words (or pieces, see `Units`) are.
 
-    Where one sub-token covers several words of the text, they are one word here. What the
-    tokenizer makes no token of (control characters, for most) cannot be tagged and is no word.
+    What the tokenizer makes no token of (control characters, for most) cannot be tagged and is no
+    word, and neither is an emoji that shares its sub-token with letters.
     """
 
     ids: NDArray[np.int32]
     """[T] token ids, special tokens included."""
     word_tokens: NDArray[np.int32]
-    """[W] position in `ids` of each word's first sub-token, strictly increasing."""
+    """[W] position in `ids` of each word's first sub-token, increasing; strictly, for words."""
     word_spans: NDArray[np.int32]
     """[W, 2] start and end of each word, in characters of the text; in order and disjoint."""
     prefix: int
@@ -62,16 +83,18 @@ class TextTokenizer:
             padding are switched off, and special tokens typed into a text (`[SEP]`, `</s>`)
             are read as the ordinary characters they are. Only SentencePiece models that list
             them among their pieces find them all the same; each is then an ordinary word.
+        units: what carries a tag.
 
     Raises:
         ModelError: the tokenizer makes no tokens of text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, units: Units = Units.WORDS) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self.units = units
         self.prefix, self.suffix = _special_tokens_around(tokenizer)
 
     @classmethod
@@ -94,7 +117,7 @@ class TextTokenizer:
         return cls.from_json(text, where=str(path))
 
     @classmethod
-    def from_json(cls, text: str, *, where: str = "") -> TextTokenizer:
+    def from_json(cls, text: str, *, where: str = "", units: Units = Units.WORDS) -> TextTokenizer:
         """Read a tokenizer from the contents of a `tokenizer.json`.
 
         Raises:
@@ -102,14 +125,18 @@ class TextTokenizer:
         """
         # Some of what is wrong with a tokenizer shows only when it is used for the first time.
         with _told(where):
-            return cls(Tokenizer.from_str(text))
+            return cls(Tokenizer.from_str(text), units)
 
     def to_json(self) -> str:
         """Return the contents of a `tokenizer.json` from which `from_json` makes an equal one."""
         return str(self._tokenizer.to_str())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (TextTokenizer.from_json, (self.to_json(),))
+        return (_from_json, (self.to_json(), self.units))
+
+    def with_units(self, units: Units) -> TextTokenizer:
+        """Return a tokenizer that reads texts alike and puts tags on other units."""
+        return self if units is self.units else TextTokenizer(self._tokenizer, units)
 
     def encode(self, text: str) -> Encoding:
         """Encode one whole text, however long."""
@@ -145,7 +172,7 @@ class TextTokenizer:
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         text_starts = (lengths + 1).cumsum() - (lengths + 1)
         offsets += np.repeat(text_starts, token_counts)[:, None]
-        word_tokens, word_spans = align(*word_borders(codes), offsets, len(codes))
+        word_tokens, word_spans = align(*word_borders(codes), offsets, codes, self.units)
         word_ends = word_tokens.searchsorted(token_ends)
         word_counts = word_ends.copy()
         word_counts[1:] -= word_ends[:-1]
@@ -170,30 +197,38 @@ class TextTokenizer:
 
 
 def align(
-    starts: Positions, ends: Positions, offsets: NDArray[np.int64], size: int
+    starts: Positions,
+    ends: Positions,
+    offsets: NDArray[np.int64],
+    codes: CodePoints,
+    units: Units = Units.WORDS,
 ) -> tuple[Positions, Positions]:
-    """Tie words to their first sub-tokens, merging the words that a sub-token does not tell apart.
+    """Tie words to their first sub-tokens, or the pieces of words to theirs.
 
     Args:
         starts: [W] first character of each word.
         ends: [W] end of each word, exclusive.
         offsets: [T, 2] characters of each token, which may include white space around them; empty
             for a token, such as a special one, that stands for none.
-        size: number of characters C.
+        codes: [C] the characters.
+        units: whether words that a sub-token does not tell apart are merged, or all words are cut
+            where their sub-tokens begin.
 
     Returns:
-        [W'] position of the first token of each word that has one, and [W', 2] its characters.
+        [W'] position of the first token of each unit that has one, and [W', 2] its characters.
     """
     # begun[c]: words that begin before character c; ended[c]: words that end at c or before.
-    begun, ended = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
+    begun, ended = np.zeros(len(codes) + 1, np.int64), np.zeros(len(codes) + 1, np.int64)
     begun[starts + 1] = 1
     ended[ends] = 1
     first = ended.cumsum()[offsets[:, 0]]
     last = begun.cumsum()[offsets[:, 1]] - 1
     positions = (first <= last).nonzero()[0]
     first, last = first[positions], last[positions]
+    if units is Units.PIECES:
+        return _pieces(starts, ends, offsets[positions, 0], codes, positions, first, last)
     if (first < last).any() or (first[1:] < first[:-1]).any():
-        starts, ends, first = _merge(starts, ends, first, last)
+        starts, ends, first = _merge(starts, ends, first, last, codes)
     is_first = np.ones(len(first), np.bool_)
     np.not_equal(first[1:], first[:-1], out=is_first[1:])
     words = first[is_first]
@@ -216,14 +251,58 @@ def limit_tokenizer_threads(threads: int | None) -> None:
         del os.environ[_THREADS]
 
 
+def _pieces(
+    starts: Positions,
+    ends: Positions,
+    token_starts: Positions,
+    codes: CodePoints,
+    positions: Positions,
+    first: Positions,
+    last: Positions,
+) -> tuple[Positions, Positions]:
+    """Cut words where their sub-tokens begin.
+
+    Args:
+        starts, ends: [W] characters of each word.
+        token_starts: [T] first character of each token that covers a word.
+        codes: [C] the characters.
+        positions: [T] the tokens' positions.
+        first, last: [T] the first and the last word that each token covers.
+
+    Returns:
+        as `align` does.
+    """
+    # A token begins a piece where it starts, and another one at each further word that it covers.
+    covered = last - first + 1
+    token = np.repeat(np.arange(len(first)), covered)
+    rank = np.arange(len(token)) - np.repeat(covered.cumsum() - covered, covered)
+    word = first[token] + rank
+    begins = np.maximum(token_starts[token], starts[word])
+    is_first = np.ones(len(word), np.bool_)
+    is_first[1:] = word[1:] > np.maximum.accumulate(word)[:-1]
+    begins = np.where(is_first, starts[word], begins)
+    # Sub-tokens of one character begin together, and a tokenizer that reorders may go back.
+    reached = np.maximum.accumulate(begins)
+    kept = np.ones(len(begins), np.bool_)
+    kept[1:] = begins[1:] > reached[:-1]
+    kept &= ~(extends_previous(codes, begins) & (begins > starts[word]))
+    solid = ~in_symbol(codes, starts[word])
+    kept &= solid | (np.bincount(token, weights=solid, minlength=len(first))[token] == 0)
+    begins, word, token = begins[kept], word[kept], token[kept]
+    piece_ends = ends[word]
+    piece_ends[:-1] = np.minimum(piece_ends[:-1], begins[1:])
+    return positions[token], np.stack([begins, piece_ends], axis=1)
+
+
 def _merge(
-    starts: Positions, ends: Positions, first: Positions, last: Positions
+    starts: Positions, ends: Positions, first: Positions, last: Positions, codes: CodePoints
 ) -> tuple[Positions, Positions, Positions]:
-    """Make one word of those that a token covers together.
+    """Make one word of those that a token covers together, without the symbols at its ends.
 
     Args:
         starts, ends: [W] characters of each word.
         first, last: [T] the first and the last word that each token covers.
+        codes: [C] the characters.
 
     Returns:
         [W'] starts and [W'] ends of the merged words, and [T] the merged word of each token.
@@ -241,7 +320,19 @@ def _merge(
     is_first = np.ones(words, np.bool_)
     is_first[1:] = is_last[:-1]
     merged = np.cumsum(is_first) - 1
-    return starts[is_first], ends[is_last], merged[first]
+    # An emoji that is glued to letters belongs to no word; emoji alone are one.
+    solid = ~in_symbol(codes, starts)
+    solid |= np.bincount(merged, weights=solid, minlength=merged[-1] + 1)[merged] == 0
+    of_solid = merged[solid]
+    is_start = np.ones(len(of_solid), np.bool_)
+    is_start[1:] = of_solid[1:] != of_solid[:-1]
+    is_end = np.ones(len(of_solid), np.bool_)
+    is_end[:-1] = is_start[1:]
+    return starts[solid][is_start], ends[solid][is_end], merged[first]
+
+
+def _from_json(text: str, units: Units) -> TextTokenizer:
+    return TextTokenizer.from_json(text, units=units)
 
 
 @contextmanager

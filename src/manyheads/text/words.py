@@ -88,6 +88,19 @@ def word_borders(codes: CodePoints) -> tuple[Positions, Positions]:
     return borders[is_begin], ends[is_begin]
 
 
+def in_symbol(codes: CodePoints, positions: Positions) -> NDArray[np.bool_]:
+    """Return whether each of the [N] characters is a symbol such as an emoji (category So)."""
+    return np.array(
+        [unicodedata.category(chr(code)) == "So" for code in codes[positions].tolist()], np.bool_
+    )
+
+
+def extends_previous(codes: CodePoints, positions: Positions) -> NDArray[np.bool_]:
+    """Return whether each of the [N] characters belongs to the character before it."""
+    extends: NDArray[np.bool_] = _kinds.of(codes)[positions] == _EXTEND
+    return extends
+
+
 def _kind(code: int) -> int:
     category = unicodedata.category(chr(code))
     if category[0] == "M" or code in _EXTENDING:
