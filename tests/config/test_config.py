@@ -158,7 +158,7 @@ def test_every_field_is_documented() -> None:
         (
             "seed: 1\nlearnin_rate: 3",
             r'c\.yaml:2: unknown key `learnin_rate` \(did you mean "learning_rate"\?\) with the '
-            r"value 3; expected one of: model_name, .*lr, epochs, checkpoint_dir$",
+            r"value 3; expected one of: train_file, .*lr, epochs, checkpoint_dir$",
         ),
         (
             "tasks:\n  ner:\n    kind: tagging\n    decodr: crf",

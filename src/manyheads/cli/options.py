@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from manyheads.config import ALIASES, INPUT_PATHS, Config, literals
+from manyheads.config import ALIASES, Config, literals, setting_of
 from manyheads.errors import RequestError
 from manyheads.storage import json_bytes, write_json
 
@@ -44,8 +44,6 @@ JsonFile = Annotated[
 DEFAULT_MODEL = "saved_model"
 
 FLAT_FIELDS = {name: info for name, info in Config.model_fields.items() if name != "tasks"}
-
-_PATHS = (*INPUT_PATHS, "save_dir")
 
 
 def write_json_to(target: str | None, value: object) -> None:
@@ -108,7 +106,7 @@ def _metavar(name: str, annotation: Any) -> str:
     choices = literals(annotation)
     if choices:
         return "|".join(choices)
-    if name in _PATHS:
+    if setting_of(Config, name).path in ("input", "output"):
         return "PATH"
     if annotation is bool:
         return "true|false"

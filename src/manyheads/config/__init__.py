@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from manyheads.config.loading import INPUT_PATHS, load_config, make_config
-from manyheads.config.messages import literals
+from manyheads.config.checks import first_problem
+from manyheads.config.fields import May, Setting, Strict, WarmStart, fields_where, setting_of
+from manyheads.config.loading import load_config, make_config
+from manyheads.config.messages import literals, setting_at
 from manyheads.config.options import COMPARING, NESTED, Balancing, KeepEmbeddings, Lora
-from manyheads.config.run import ALIASES, BATCH_TOKENS, DEFAULT_MODEL, Config
+from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
+from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.task import DEFAULT_FIELDS, TaskConfig, TaskKind
 from manyheads.config.threads import available_cores
 
@@ -15,16 +18,24 @@ __all__ = [
     "COMPARING",
     "DEFAULT_FIELDS",
     "DEFAULT_MODEL",
-    "INPUT_PATHS",
     "NESTED",
+    "SECTIONS",
     "Balancing",
     "Config",
     "KeepEmbeddings",
     "Lora",
+    "May",
+    "Setting",
+    "Strict",
     "TaskConfig",
     "TaskKind",
+    "WarmStart",
     "available_cores",
+    "fields_where",
+    "first_problem",
     "literals",
     "load_config",
     "make_config",
+    "setting_at",
+    "setting_of",
 ]

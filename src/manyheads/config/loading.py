@@ -11,16 +11,16 @@ from pydantic import (
     ValidationError,
 )
 
+from manyheads.config.fields import Setting, Strict, fields_where, setting_of
 from manyheads.config.messages import config_error, section_of
 from manyheads.config.options import (
     NESTED,
     UNFOLD,
 )
 from manyheads.config.run import ALIASES, Config, standard_tasks
+from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml
 from manyheads.errors import ConfigError, shorten
-
-INPUT_PATHS = ("train_file", "valid_file", "texts", "init_from")
 
 
 def load_config(
@@ -82,25 +82,29 @@ def _field_name(key: str) -> str:
 
 def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
     """Make the input paths of a file, in place, relative to the file's folder."""
-    holders = [values]
+    holders: list[tuple[type[Strict], dict[str, Any]]] = [(Config, values)]
     if isinstance(values.get("tasks"), dict):
         values["tasks"] = {
             name: dict(task) if isinstance(task, dict) else task
             for name, task in values["tasks"].items()
         }
-        holders += [task for task in values["tasks"].values() if isinstance(task, dict)]
-    for name in NESTED:
+        tasks = values["tasks"].values()
+        holders += [(TaskConfig, task) for task in tasks if isinstance(task, dict)]
+    for name, section in NESTED.items():
         if isinstance(values.get(name), dict):
             values[name] = dict(values[name])
-            holders.append(values[name])
-    for holder in holders:
-        for key in INPUT_PATHS:
+            holders.append((section, values[name]))
+    for section, holder in holders:
+        for key in fields_where(section, lambda setting: setting.path in ("input", "model")):
             path = holder.get(key)
-            if isinstance(path, str) and not path.startswith("datasets:"):
+            if isinstance(path, str) and _is_relative(path, setting_of(section, key)):
                 holder[key] = _from(folder, path)
-    model = values.get("model_name")
-    if isinstance(model, str) and model.startswith(("./", "../", "~")):
-        values["model_name"] = _from(folder, model)
+
+
+def _is_relative(path: str, setting: Setting) -> bool:
+    if setting.path == "model":  # which may be a name on the hub
+        return path.startswith(("./", "../", "~"))
+    return not path.startswith("datasets:")
 
 
 def _from(folder: Path, path: str) -> str:

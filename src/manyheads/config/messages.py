@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import ValidationError
 
+from manyheads.config.fields import Setting, Strict, setting_of
 from manyheads.config.options import (
     NESTED,
 )
@@ -68,11 +66,19 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def section_of(location: tuple[str | int, ...]) -> type[BaseModel]:
+def section_of(location: tuple[str | int, ...]) -> type[Strict]:
     """Return the mapping that a key's place is in."""
     if len(location) > 1 and location[0] in NESTED:
         return NESTED[str(location[0])]
     return TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
+
+
+def setting_at(key: str) -> Setting:
+    """Return what the field at a dotted key declares; of an unknown one, the strict defaults."""
+    parts = tuple(key.split("."))
+    section = section_of(parts)
+    name = parts[-1] if section is not Config else parts[0]
+    return setting_of(section, name) if name in section.model_fields else Setting()
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
@@ -92,22 +98,17 @@ def _allowed(location: tuple[str | int, ...]) -> str:
     info = holder.model_fields.get(name)
     if info is None:
         return ""
-    if name == "checkpoint_every":
-        return "a number of optimiser steps (200) or a time (30s, 5m, 1h)"
-    if name == "device":
-        return "auto, cpu, cuda, cuda:N or mps"
-    if name == "unfreeze_every":
-        return "a number of optimiser steps (200) or of epochs (1e)"
-    if name == "freeze":
-        return "one of: none, embeddings, layers:K (such as layers:3), encoder"
-    if name == "best_weights":
-        whole = len(location) == 1
-        return "a mapping from a task's name to a number" if whole else "a number at least 0"
+    allowed = setting_of(holder, name).allowed
+    if allowed and len(location) == depth:
+        return allowed
     if holder is Config and name in NESTED:
         method = NESTED[name].model_fields.get("method")
         short = _type_words(method.annotation, False) if method else "a number"
         return f"{short}; or a mapping with: {listing(NESTED[name].model_fields)}"
-    words = _type_words(info.annotation, len(location) > depth)
+    inner = len(location) > depth
+    if inner and "dict" in str(info.annotation):
+        return "a number at least 0"
+    words = _type_words(info.annotation, inner)
     bounds = {type(m).__name__: m for m in info.metadata}
     limits = [
         f"{text} {getattr(bounds[kind], attribute)}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
     model_validator,
 )
 
-from manyheads.config.fields import Float, Int, Strict
+from manyheads.config.fields import INPUT_FILE, Float, Int, Strict
 from manyheads.config.yaml import parse_scalar
 
 
@@ -20,7 +20,7 @@ class KeepEmbeddings(Strict):
 
     weight: Float = Field(default=1.0, gt=0)
     """The factor on the loss that holds the embedding."""
-    texts: str | None = None
+    texts: Annotated[str | None, INPUT_FILE] = None
     """Unlabelled sentences on which it is held too: plain lines (.txt), or records of any format
     whose labels are not looked at. Default: the training sentences alone."""
     batch_size: Int | None = Field(default=None, ge=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -11,8 +12,23 @@ from pydantic import (
     model_validator,
 )
 
-from manyheads.config.fields import Float, Int, Strict, default_of
+from manyheads.config.fields import (
+    INPUT_FILE,
+    Float,
+    Int,
+    Setting,
+    Strict,
+    WarmStart,
+    default_of,
+)
 from manyheads.errors import shorten
+
+OWN = Setting(warm_start="own")
+KEPT = Setting(warm_start="inherited")
+TRAINING = Setting(warm_start="training")
+SHARE = Setting(warm_start="training", compare="several")
+TRAIN_FILE = replace(INPUT_FILE, warm_start="training")
+VALID_FILE = replace(INPUT_FILE, warm_start="own")
 
 TaskKind = Literal["classification", "multilabel", "tagging", "similarity"]
 
@@ -27,31 +43,37 @@ DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 class TaskConfig(Strict):
-    """One task: what its labels are, where they stand, and the head that learns them."""
+    """One task: what its labels are, where they stand, and the head that learns them.
+
+    An option is the trained head's with `init_from`, and another value of it is refused, unless it
+    declares something else.
+    """
+
+    warm_start: ClassVar[WarmStart] = "fixed"
 
     kind: TaskKind
     """What the head answers: one class a sentence (classification), any number of classes
     (multilabel), or a tag a token (tagging). `similarity` has no head: scored pairs of sentences
     train the sentence embedding itself."""
-    field: str | None = None
+    field: Annotated[str | None, OWN] = None
     """The records' field that holds the labels. Default: `label` for classification, `labels`
     for multilabel, `ner` or `entities` for tagging, `score` for similarity."""
-    labels: tuple[str, ...] | None = Field(default=None, min_length=1)
+    labels: Annotated[tuple[str, ...] | None, OWN] = Field(default=None, min_length=1)
     """The label names in order; for tagging, the tags or just the entity types. Default: those
     found in the training data, sorted."""
-    num_labels: Int | None = Field(default=None, ge=2)
+    num_labels: Annotated[Int | None, OWN] = Field(default=None, ge=2)
     """How many labels there are: an upper bound for names, the range of indices."""
-    train_file: str | None = None
+    train_file: Annotated[str | None, TRAIN_FILE] = None
     """Training records of this task alone. Default: the common `train_file`."""
-    valid_file: str | None = None
+    valid_file: Annotated[str | None, VALID_FILE] = None
     """Validation records of this task alone. Default: the common `valid_file`."""
-    weight: Float = Field(default=1.0, ge=0)
+    weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
-    batch_size: Int | None = Field(default=None, ge=1)
+    batch_size: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
     """Sentences a batch for this task. Default: the common `batch_size`."""
-    ratio: Float | None = Field(default=None, gt=0)
+    ratio: Annotated[Float | None, SHARE] = Field(default=None, gt=0)
     """With `schedule: ratios`, this task's share of the steps, in any unit. Default: 1."""
-    max_records: Int | None = Field(default=None, ge=1)
+    max_records: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
     """Records of this task that an epoch sees at most; the next epoch goes on with others.
     Default: all."""
     decoder: Literal["linear", "crf"] = "linear"
@@ -62,7 +84,7 @@ class TaskConfig(Strict):
     """Units of the neck (for a BiLSTM, in each direction)."""
     neck_layers: Int = Field(default=1, ge=1, le=8)
     """Layers of the neck."""
-    dropout: Float = Field(default=0.1, ge=0, lt=1)
+    dropout: Annotated[Float, OWN] = Field(default=0.1, ge=0, lt=1)
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"
     """What the head reads: the encoder's last layer, or a learned mix of all its layers."""
@@ -73,19 +95,19 @@ class TaskConfig(Strict):
     own embedding before normalisation."""
     hidden: Int | None = Field(default=None, ge=1)
     """Sentence heads: units of a hidden layer. Default: none."""
-    label_smoothing: Float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: Annotated[Float, OWN] = Field(default=0.0, ge=0, lt=1)
     """Classification: the share of the target spread over all classes."""
-    threshold: Float = Field(default=0.5, gt=0, lt=1)
+    threshold: Annotated[Float, KEPT] = Field(default=0.5, gt=0, lt=1)
     """Multilabel: the probability from which a label counts as predicted."""
-    score_range: tuple[Float, Float] = (0.0, 1.0)
+    score_range: Annotated[tuple[Float, Float], KEPT] = (0.0, 1.0)
     """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
     [0, 5]."""
-    frozen: bool = False
+    frozen: Annotated[bool, TRAINING] = False
     """Whether the head, which has to come from `init_from`, stays as it is, to the bit. What is
     labelled for it still tunes the encoder, where that is tuned. Its dropout is off."""
-    carried: bool = False
-    """Said by a trained model of a task that it took over from its `init_from` as it was, because
-    the configuration did not name it. Not for training: leave such a task out of `tasks`."""
+    carried: Annotated[bool, OWN] = False
+    """Internal: this task was inherited unchanged from `init_from`. Do not set it; leave such a
+    task out of `tasks`."""
 
     @property
     def fields(self) -> tuple[str, ...]:

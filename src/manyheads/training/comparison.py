@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, make_config
+from manyheads.config import Config, Strict, TaskConfig, fields_where, make_config
 from manyheads.data.records import read_records
 from manyheads.errors import ModelError, RequestError, at, listing, nearest
 from manyheads.evaluation import (
@@ -54,13 +54,6 @@ COMPARISON_FILE = "comparison.json"
 
 INFERENCE_TEXTS = 512
 INFERENCE_ROUNDS = 5
-
-# What a configuration says about several tasks, and a task about its share among them.
-_OF_SEVERAL = (
-    "schedule", "schedule_alpha", "balancing", "best_metric", "best_weights", "keep_best_per_task",
-    "num_classes", "num_ner_labels", "log_gradients",
-)  # fmt: skip
-_OF_ONE_AMONG_SEVERAL = ("weight", "ratio")
 
 ReporterOf = Callable[[str, Config], AbstractContextManager[Reporter]]
 """Makes the reporter of a run from its name and configuration."""
@@ -204,11 +197,15 @@ def epochs_alone(config: Config) -> dict[str, int]:
 
 def config_alone(config: Config, task: str, epochs: int) -> Config:
     """Return the configuration that trains one of the tasks and is otherwise the same."""
-    values = config.model_dump(exclude=set(_OF_SEVERAL))
-    own = config.tasks[task].model_dump(exclude=set(_OF_ONE_AMONG_SEVERAL))
+    values = config.model_dump(exclude=_of_several(Config))
+    own = config.tasks[task].model_dump(exclude=_of_several(TaskConfig))
     if config.best_metric.partition(".")[0] == task:
         values["best_metric"] = config.best_metric
     return make_config({**values, "tasks": {task: own}, "num_epochs": epochs})
+
+
+def _of_several(section: type[Strict]) -> set[str]:
+    return set(fields_where(section, lambda setting: setting.compare == "several"))
 
 
 def training_seconds(save_dir: Path) -> float:

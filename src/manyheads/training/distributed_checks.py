@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from manyheads.config import Config
+from manyheads.config import COMPARING, Config
 from manyheads.errors import ConfigError, RequestError, listing
 from manyheads.tasks import SIMILARITY
 from manyheads.training.distributed import Processes
 from manyheads.training.state import differing_keys
-
-_COMPARING = ("gradnorm", "pcgrad", "cagrad")
 
 
 def check_possible(config: Config, processes: Processes) -> None:
@@ -21,7 +19,7 @@ def check_possible(config: Config, processes: Processes) -> None:
         ConfigError: it is asked for, and there are several.
     """
     count, fix = processes.count, "Train in one process, or leave it out."
-    if count > 1 and config.balancing.method in _COMPARING:
+    if count > 1 and config.balancing.method in COMPARING:
         raise ConfigError(
             f"`balancing` is {config.balancing.method}, and there are {count} processes; it "
             "compares the tasks' whole gradients, of which each process has a part",
@@ -48,7 +46,7 @@ def check_alike(processes: Processes, config: Config, facts: Mapping[str, Any]) 
     """
     own = {"configuration": config.model_dump(mode="json"), **facts}
     first = processes.exchange(own)[0]
-    differing = differing_keys(config, first["configuration"])
+    differing = differing_keys(config, first["configuration"], lambda setting: setting.processes)
     differing += [f"other {name}" for name, value in facts.items() if value != first[name]]
     for rank, found in enumerate(processes.exchange(differing)):
         if found:

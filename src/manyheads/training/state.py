@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config
+from manyheads.config import Config, May, Setting, setting_at
 from manyheads.errors import RequestError, shorten
 from manyheads.training.balancing import GradientTally
-
-# What may differ between a run and its continuation: where things lie, how often they are
-# written, and on what they run. The data themselves are compared by their content, and what the
-# numbers of labels mean is in the tasks.
-_FREE = frozenset(
-    {
-        "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
-        "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "texts",
-        "cache_memory", "log_gradients", "tensorboard",
-    }
-)  # fmt: skip
 
 
 @dataclass
@@ -124,26 +113,31 @@ def check_same_run(
         )
 
 
-def differing_keys(config: Config, stored_config: Mapping[str, Any]) -> list[str]:
-    """Tell in which keys a configuration is another run's, with both values.
+def differing_keys(
+    config: Config,
+    stored_config: Mapping[str, Any],
+    may: Callable[[Setting], May] = lambda setting: setting.resume,
+) -> list[str]:
+    """Return the keys in which a configuration differs from another one, with both values.
 
     Args:
         config: the present configuration.
         stored_config: the one to compare it with, as JSON values.
+        may: how the values of a setting must agree. Default: as in a continuation of a run.
     """
     present = flatten(config.model_dump(mode="json"))
     stored = flatten(stored_config)
     return [
         f"{key} is {shorten(present.get(key))} and was {shorten(stored.get(key))}"
         for key in sorted(present.keys() | stored.keys())
-        if key.rpartition(".")[2] not in _FREE
-        and _compared(key, present.get(key)) != _compared(key, stored.get(key))
+        if not _agree(present.get(key), stored.get(key), may(setting_at(key)))
     ]
 
 
-def _compared(key: str, value: Any) -> Any:
-    # A model's folder may have moved; a resumed run takes its weights from the checkpoint.
-    return Path(str(value)).name if key in ("model_name", "init_from") else value
+def _agree(present: Any, stored: Any, may: May) -> bool:
+    if may == "same name":
+        return Path(str(present)).name == Path(str(stored)).name
+    return may == "differ" or bool(present == stored)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

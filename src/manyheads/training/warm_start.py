@@ -14,7 +14,15 @@ from typing import Any
 
 from torch import Tensor
 
-from manyheads.config import Config, TaskConfig, make_config
+from manyheads.config import (
+    Config,
+    Strict,
+    TaskConfig,
+    WarmStart,
+    fields_where,
+    first_problem,
+    make_config,
+)
 from manyheads.errors import ConfigError, RequestError, listing, nearest
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained
 from manyheads.modeling import (
@@ -32,13 +40,6 @@ from manyheads.tasks import LabelSet, TaskSpec
 
 INHERITED = "inherited"
 """Under which name a checkpoint has the names of the tasks whose heads went on learning."""
-
-# What a trained head is: with other values its parameters do not fit, or mean something else.
-_SHAPE = ("decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hidden")
-# What is the trained model's, too, unless the configuration says otherwise.
-_KEPT = (*_SHAPE, "threshold", "score_range")
-# What a task says about its training, of which there is none for a task that is carried along.
-_OF_TRAINING = ("train_file", "weight", "batch_size", "ratio", "max_records", "frozen")
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,11 @@ class Inherited:
         """
         if config.init_from is None:
             return config
-        own = {
-            "model_name": self.model_name,
-            "max_length": self.max_length,
-            "head_layers": self.head_layers,
+        update: dict[str, Any] = {
+            key: getattr(self, key)
+            for key in _settings(Config, "inherited", "fixed")
+            if key not in config.model_fields_set
         }
-        update: dict[str, Any] = {k: v for k, v in own.items() if k not in config.model_fields_set}
         tasks = {
             name: _settled(task, self.tasks[name]) if name in self.tasks else task
             for name, task in config.tasks.items()
@@ -148,8 +148,16 @@ class Inherited:
 
 def _settled(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
     return task.model_copy(
-        update={key: getattr(trained, key) for key in _KEPT if key not in task.model_fields_set}
+        update={
+            key: getattr(trained, key)
+            for key in _settings(TaskConfig, "inherited", "fixed")
+            if key not in task.model_fields_set
+        }
     )
+
+
+def _settings(section: type[Strict], *warm_start: WarmStart) -> tuple[str, ...]:
+    return fields_where(section, lambda setting: setting.warm_start in warm_start)
 
 
 def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inherited]:
@@ -221,7 +229,7 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
 def _carried(config: Config, name: str) -> TaskConfig:
     """Return a trained model's settings of a task that nothing is to be learned of any more."""
     task = config.tasks[name]
-    values = task.model_dump(exclude=set(_OF_TRAINING))
+    values = task.model_dump(exclude=set(_settings(TaskConfig, "training")))
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
     return TaskConfig.model_validate({**values, "valid_file": valid_file, "carried": True})
 
@@ -261,7 +269,7 @@ def _check(config: Config, trained: TrainedModel) -> None:
             f"were trained with {layers or 'none'}",
             fix="Leave `head_layers` out.",
         )
-    problem = config.model_copy(update={"head_layers": layers}).idle_layers
+    problem = first_problem(config.model_copy(update={"head_layers": layers}))
     if problem is not None:
         raise ConfigError(f"the model in `init_from` has layers for its heads: {problem}")
     pooling = trained.model.encoder.pooling.mode
@@ -279,7 +287,7 @@ def _check_task(name: str, task: TaskConfig, trained: TaskConfig, path: Path) ->
     Raises:
         ConfigError: it is another; the error names the setting and both values.
     """
-    for key in ("kind", *_SHAPE):
+    for key in _settings(TaskConfig, "fixed"):
         wanted, present = _shown(getattr(task, key)), _shown(getattr(trained, key))
         if wanted != present:
             hint = f"leave `{key}` out" if key != "kind" else f"set `{key}` to {present}"

@@ -1,0 +1,351 @@
+"""What settings must not be together: one row a rule, checked from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manyheads.config.fields import default_of
+from manyheads.config.options import COMPARING
+from manyheads.config.sections import Transfer
+from manyheads.errors import listing, nearest
+from manyheads.tasks.metrics import METRICS
+
+if TYPE_CHECKING:
+    from manyheads.config.run import Config
+    from manyheads.config.task import TaskConfig
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule about settings of a run."""
+
+    name: str
+    broken: Callable[[Config], bool]
+    message: Callable[[Config], str]
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """A rule about settings of a run and of one of its tasks."""
+
+    name: str
+    broken: Callable[[Config, TaskConfig], bool]
+    message: Callable[[Config, TaskConfig, str], str]
+    """From the run, the task and the task's name."""
+
+
+def first_problem(config: Config) -> str | None:
+    """Return the message of the first rule that a configuration breaks, or None."""
+    return next(_problems(config), None)
+
+
+def _problems(config: Config) -> Iterator[str]:
+    for check in CHECKS:
+        if check.broken(config):
+            yield check.message(config)
+    for rule in TASK_CHECKS:
+        for name, task in config.tasks.items():
+            if rule.broken(config, task):
+                yield rule.message(config, task, name)
+
+
+CACHE = ("cache_activations", "cache_memory")
+BY_SIZE = ("temperature", "annealed")
+SEVERAL_A_STEP = ("together", "joint")
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "unfreezing needs something frozen",
+        lambda c: c.freeze == "none" and c.unfreeze_every is not None,
+        lambda c: (
+            f"`unfreeze_every` is {c.unfreeze_every}, but nothing is frozen; set "
+            "`freeze: encoder` or `freeze: layers:K`, or leave it out"
+        ),
+    ),
+    Check(
+        "the encoder's own upper layers have something to do",
+        lambda c: (
+            bool(c.head_layers) and not (c.encoder_is_frozen or c.keep_embeddings or c.pair_tasks)
+        ),
+        lambda c: (
+            f"`head_layers` is {c.head_layers}, but the encoder's own upper layers, which "
+            "only the embedding needs then, would not learn what the lower ones become; set "
+            "`freeze: encoder` or `keep_embeddings`, or leave it out"
+        ),
+    ),
+    Check(
+        "adapters are not copied",
+        lambda c: c.head_layers is not None and c.lora is not None,
+        lambda c: (
+            "`head_layers` and `lora` are both set, and adapters would be copied with the "
+            "layers; leave one of them out"
+        ),
+    ),
+    Check(
+        "adapters are not unfrozen",
+        lambda c: c.lora is not None and c.unfreeze_every is not None,
+        lambda c: (
+            "`lora` and `unfreeze_every` are both set, but adapters begin as no change at "
+            "all, and frozen layers have none to unfreeze; leave one of them out"
+        ),
+    ),
+    Check(
+        "rates of layers need layers that learn",
+        lambda c: c.encoder_is_frozen and c.layer_decay != 1,
+        lambda c: (
+            f"`layer_decay` is {c.layer_decay:g}, but with `freeze: encoder` no layer is "
+            "trained; leave it out, or set `unfreeze_every`"
+        ),
+    ),
+    Check(
+        "adapters need an encoder that learns",
+        lambda c: c.encoder_is_frozen and c.lora is not None,
+        lambda c: (
+            "`lora` is set, but with `freeze: encoder` nothing in the encoder learns; leave "
+            "one of them out, or freeze less: adapters leave its weights alone anyway"
+        ),
+    ),
+    Check(
+        "only an embedding that changes is held",
+        lambda c: c.encoder_is_frozen and c.keep_embeddings is not None,
+        lambda c: (
+            "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays what "
+            "it is, to the bit; leave one of them out"
+        ),
+    ),
+    Check(
+        "pairs need an embedding that changes",
+        lambda c: c.encoder_is_frozen and bool(c.pair_tasks),
+        lambda c: (
+            f"`tasks.{c.pair_tasks[0]}` trains the sentence embedding, which `freeze: "
+            "encoder` holds as it is; leave the task out, or freeze less"
+        ),
+    ),
+    Check(
+        "only a trained head is frozen",
+        lambda c: bool(c.frozen_tasks) and c.init_from is None,
+        lambda c: (
+            f"`tasks.{c.frozen_tasks[0]}.frozen` is true, but a new head has learned "
+            "nothing yet; set `init_from` to a model that has the task, or train it"
+        ),
+    ),
+    Check(
+        "something is trained",
+        lambda c: (
+            bool(c.frozen_tasks)
+            and c.encoder_is_frozen
+            and all(task.frozen or task.carried for task in c.tasks.values())
+        ),
+        lambda c: (
+            "nothing is trained: with `freeze: encoder` the encoder is frozen, and the heads "
+            f"of all tasks are, too ({listing(c.frozen_tasks)}); freeze less"
+        ),
+    ),
+    Check(
+        "only the output of frozen layers is cached",
+        lambda c: c.freeze in ("none", "embeddings") and bool(_changed(c, CACHE)),
+        lambda c: (
+            f"`{_changed(c, CACHE)[0]}` is {getattr(c, _changed(c, CACHE)[0])!r}, but "
+            f"`freeze` is {c.freeze!r}, with which no activations are kept; freeze layers:K or "
+            "encoder, or leave it out"
+        ),
+    ),
+    Check(
+        "a power needs a schedule by size",
+        lambda c: c.schedule_alpha is not None and c.schedule not in BY_SIZE,
+        lambda c: (
+            f"`schedule_alpha` is {c.schedule_alpha:g}, but `schedule` is {c.schedule!r}; it "
+            f"is for {' and '.join(BY_SIZE)}"
+        ),
+    ),
+    Check(
+        "a schedule by ratios needs one",
+        lambda c: c.schedule == "ratios" and all(t.ratio is None for t in c.tasks.values()),
+        lambda c: "`schedule` is 'ratios', but no task has a `ratio`; set `tasks.NAME.ratio`",
+    ),
+    Check(
+        "balancing needs several tasks",
+        lambda c: c.balancing.method != "static" and len(c.tasks) < 2,
+        lambda c: (
+            f"`balancing` is {c.balancing.method!r}, but there is one task, "
+            f"{listing(c.tasks)}; leave it out"
+        ),
+    ),
+    Check(
+        "gradients are measured once",
+        lambda c: c.log_gradients is not None and c.balancing.method in COMPARING,
+        lambda c: (
+            f"`log_gradients` is {c.log_gradients}, but `balancing` is "
+            f"{c.balancing.method!r}, which measures the gradients at every step, and so they are "
+            "logged; leave `log_gradients` out"
+        ),
+    ),
+    Check(
+        "gradients are those of several tasks",
+        lambda c: c.log_gradients is not None and len(c.tasks) < 2,
+        lambda c: (
+            f"`log_gradients` is {c.log_gradients}, but there is one task, "
+            f"{listing(c.tasks)}; leave it out"
+        ),
+    ),
+    Check(
+        "steps have several tasks whose gradients are compared",
+        lambda c: bool(_comparing(c)) and c.schedule not in SEVERAL_A_STEP,
+        lambda c: (
+            f"{_comparing(c)}, which compares the tasks' gradients within a step, but "
+            f"`schedule` is {c.schedule!r}, whose steps have one task each; set "
+            "`schedule: together`, or `joint` where the records have the labels of several tasks"
+        ),
+    ),
+    Check(
+        "records have several tasks whose gradients are compared",
+        lambda c: bool(_comparing(c)) and c.schedule == "joint" and bool(_single(c)),
+        lambda c: (
+            f"{_comparing(c)}, which compares the tasks' gradients within a step, but with "
+            f"`schedule: joint` the steps of {_single(c)[0][0]} have one task, "
+            f"{_single(c)[0][1]!r}; set `schedule: together`"
+        ),
+    ),
+    Check(
+        "the encoder has gradients to compare",
+        lambda c: bool(_comparing(c)) and c.encoder_is_frozen,
+        lambda c: (
+            f"{_comparing(c)}, which compares the tasks' gradients of the encoder, but with "
+            "`freeze: encoder` there are none; freeze less, or leave it out"
+        ),
+    ),
+    Check(
+        "the best metric is of a task",
+        lambda c: _best(c)[0] not in ("mean", "weighted", *c.tasks),
+        lambda c: (
+            f"`best_metric` is {c.best_metric!r}, but there is no task {_best(c)[0]!r}"
+            f"{nearest(_best(c)[0], c.tasks)}; use mean, weighted, a task or TASK.METRIC, where "
+            f"the tasks are {listing(c.tasks)}"
+        ),
+    ),
+    Check(
+        "the best metric is one of its task",
+        lambda c: bool(_best(c)[1]) and _best(c)[1] not in _best_known(c),
+        lambda c: (
+            f"`best_metric` is {c.best_metric!r}, but {_best(c)[0]!r} has no metric "
+            f"{_best(c)[1]!r}{nearest(_best(c)[1], _best_known(c))}; it has "
+            f"{listing(_best_known(c)) or 'none: it is one already'}"
+        ),
+    ),
+    Check(
+        "batches of all tasks count sentences",
+        lambda c: c.tokens_per_batch is not None and c.schedule == "together",
+        lambda c: (
+            "`tokens_per_batch` does not go with `schedule: together`, whose batches are as "
+            "large as the steps of the largest task allow; use `batch_size`"
+        ),
+    ),
+    Check(
+        "weights need a weighted metric",
+        lambda c: c.best_weights is not None and c.best_metric != "weighted",
+        lambda c: (
+            f"`best_weights` is set, but `best_metric` is {c.best_metric!r}; set "
+            "`best_metric: weighted`, or leave it out"
+        ),
+    ),
+    Check(
+        "weights are of tasks",
+        lambda c: bool(_weights_of_none(c)),
+        lambda c: (
+            f"`best_weights` has {_weights_of_none(c)[0]!r}, but there is no such task"
+            f"{nearest(_weights_of_none(c)[0], c.tasks)}; the tasks are {listing(c.tasks)}"
+        ),
+    ),
+    Check(
+        "a weighted metric needs a weight",
+        lambda c: c.best_metric == "weighted" and not any(_weights(c)),
+        lambda c: (
+            "`best_metric` is 'weighted', but no task has a weight above 0; set "
+            "`best_weights`, such as {intent: 1, ner: 3}"
+        ),
+    ),
+)
+
+TASK_CHECKS: tuple[TaskCheck, ...] = (
+    TaskCheck(
+        "a ratio needs a schedule by ratios",
+        lambda c, task: task.ratio is not None and c.schedule != "ratios",
+        lambda c, task, name: (
+            f"`tasks.{name}.ratio` is {task.ratio:g}, but `schedule` is "
+            f"{c.schedule!r}; set `schedule: ratios`, or leave it out"
+        ),
+    ),
+    TaskCheck(
+        "joint batches have one size",
+        lambda c, task: c.schedule == "joint" and bool(_rations(task)),
+        lambda c, task, name: (
+            f"`tasks.{name}.{_rations(task)[0]}` is "
+            f"{getattr(task, _rations(task)[0])}, but with `schedule: joint` all tasks of a file "
+            "learn from the same batches; leave it out, or choose another schedule"
+        ),
+    ),
+    TaskCheck(
+        "records are not rationed by sub-tokens",
+        lambda c, task: c.tokens_per_batch is not None and task.max_records is not None,
+        lambda c, task, name: (
+            f"`tokens_per_batch` does not go with `tasks.{name}.max_records`, "
+            f"which is {task.max_records}; use `batch_size`"
+        ),
+    ),
+    TaskCheck(
+        "batches have one measure",
+        lambda c, task: c.tokens_per_batch is not None and task.batch_size is not None,
+        lambda c, task, name: (
+            f"`tokens_per_batch` is {c.tokens_per_batch} and "
+            f"`tasks.{name}.batch_size` is {task.batch_size}: batches have a budget of sub-tokens "
+            "or a number of sentences; leave one of them out"
+        ),
+    ),
+)
+
+
+def _changed(config: Config, options: Iterable[str]) -> list[str]:
+    return [name for name in options if getattr(config, name) != default_of(Transfer, name)]
+
+
+def _comparing(config: Config) -> str:
+    """Return the setting that has gradients compared, in words; empty where none does."""
+    if config.balancing.method in COMPARING:
+        return f"`balancing` is {config.balancing.method!r}"
+    return "" if config.log_gradients is None else f"`log_gradients` is {config.log_gradients}"
+
+
+def _single(config: Config) -> list[tuple[str | None, str]]:
+    """Return the training files with one task, with that task."""
+    files: dict[str | None, list[str]] = {}
+    for name, task in config.tasks.items():
+        if not task.carried:
+            files.setdefault(task.train_file or config.train_file, []).append(name)
+    return [(path, names[0]) for path, names in files.items() if len(names) < 2]
+
+
+def _best(config: Config) -> tuple[str, str]:
+    """Return the task, or mean, and the metric of `best_metric`."""
+    task, _, metric = config.best_metric.partition(".")
+    return task, metric
+
+
+def _best_known(config: Config) -> tuple[str, ...]:
+    task = _best(config)[0]
+    return tuple(METRICS[config.tasks[task].kind]) if task in config.tasks else ()
+
+
+def _weights_of_none(config: Config) -> list[str]:
+    return [name for name in config.best_weights or () if name not in config.tasks]
+
+
+def _weights(config: Config) -> list[float]:
+    if config.best_weights is not None:
+        return list(config.best_weights.values())
+    return [task.weight for task in config.tasks.values()]
+
+
+def _rations(task: TaskConfig) -> list[str]:
+    return [name for name in ("batch_size", "max_records") if getattr(task, name) is not None]

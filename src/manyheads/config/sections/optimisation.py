@@ -1,0 +1,42 @@
+"""Settings of the optimiser's steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from manyheads.config.fields import Float, Int, Setting, Strict
+
+_FIRST = Setting(first=True)
+
+
+class Optimisation(Strict):
+    """Optimisation: how long, in which steps and how fast the model learns."""
+
+    num_epochs: Annotated[Int, _FIRST] = Field(default=3, ge=1)
+    """The number of epochs. An epoch has every record of every task once, unless the schedule or
+    `max_records` changes that."""
+    batch_size: Annotated[Int, _FIRST] = Field(default=16, ge=1)
+    """Sentences in a batch."""
+    tokens_per_batch: Int | None = Field(default=None, ge=1)
+    """Sub-tokens in a batch, padding included, in place of `batch_size`: many short sentences or
+    few long ones. A longer sentence is a batch of its own."""
+    gradient_accumulation: Int = Field(default=1, ge=1)
+    """Batches in one optimiser step."""
+    learning_rate: Annotated[Float, _FIRST] = Field(default=5e-5, ge=0)
+    """Peak learning rate of the encoder."""
+    head_learning_rate: Float = Field(default=1e-3, ge=0)
+    """Peak learning rate of the heads."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warm-up."""
+    warmup_ratio: Float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises from zero."""
+    weight_decay: Float = Field(default=0.01, ge=0)
+    """Weight decay of AdamW; biases and normalisation layers have none."""
+    max_grad_norm: Float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    on_nonfinite: Annotated[Literal["stop", "skip"], Setting(resume="differ")] = "stop"
+    """What to do when a loss is not finite: stop the run, or skip the step and count it."""
+    seed: Annotated[Int, _FIRST] = Field(default=42, ge=0, lt=2**63)
+    """Seed of all random numbers."""

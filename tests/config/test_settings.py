@@ -1,0 +1,133 @@
+"""What each setting means for resuming, warm starts, comparison, several processes and paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import pytest
+
+from manyheads.config import (
+    NESTED,
+    SECTIONS,
+    Balancing,
+    Config,
+    KeepEmbeddings,
+    Setting,
+    Strict,
+    TaskConfig,
+    fields_where,
+    setting_at,
+    setting_of,
+)
+from manyheads.config.checks import CHECKS, TASK_CHECKS
+
+
+def everywhere() -> Iterator[tuple[type[Strict], str, Setting]]:
+    for section in (Config, TaskConfig, *NESTED.values()):
+        for name in section.model_fields:
+            yield section, name, setting_of(section, name)
+
+
+def where(section: type[Strict], **facts: str) -> set[str]:
+    return set(
+        fields_where(
+            section, lambda one: all(getattr(one, key) == fact for key, fact in facts.items())
+        )
+    )
+
+
+class Undeclared(TaskConfig):
+    new_option: int = 3
+
+
+class Declared(TaskConfig):
+    new_option: Annotated[int, Setting(path="output")] = 3
+
+
+def test_a_setting_that_declares_nothing_is_compared_and_is_no_path() -> None:
+    found = setting_of(Undeclared, "new_option")
+    assert (found.resume, found.processes, found.compare, found.path) == (
+        "same", "same", "same", None,
+    )  # fmt: skip
+    assert setting_at("a_key_of_a_later_version") == Setting()
+
+
+@pytest.mark.parametrize("section", [Undeclared, Declared])
+def test_an_option_of_a_head_is_the_trained_one_s_unless_it_declares_otherwise(
+    section: type[Strict],
+) -> None:
+    assert setting_of(section, "new_option").warm_start == "fixed"
+
+
+def test_every_setting_means_something_for_each_purpose() -> None:
+    for section, name, found in everywhere():
+        assert found.warm_start is not None, (section, name)
+
+
+def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -> None:
+    assert where(Config, resume="differ") == {
+        "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
+        "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "cache_memory",
+        "log_gradients", "tensorboard",
+    }  # fmt: skip
+    assert where(Config, resume="same name") == {"model_name", "init_from"}
+    assert where(TaskConfig, resume="differ") == {"train_file", "valid_file"}
+    assert where(KeepEmbeddings, resume="differ") == {"texts"}
+    assert where(Balancing, resume="same") == set(Balancing.model_fields)
+
+
+def test_whatever_processes_may_differ_in_a_continuation_may_change() -> None:
+    for section, name, found in everywhere():
+        assert found.processes in ("same", found.resume), (section, name)
+
+
+def test_processes_treat_losses_that_are_not_finite_alike() -> None:
+    assert setting_of(Config, "on_nonfinite").processes == "same"
+
+
+def test_a_key_has_the_setting_of_its_own_section() -> None:
+    assert setting_at("tasks.ner.train_file").resume == "differ"
+    assert setting_at("keep_embeddings.texts").path == "input"
+    # A task may be called like a setting that is free.
+    assert setting_at("best_weights.device").resume == "same"
+
+
+def test_a_trained_head_keeps_its_form() -> None:
+    assert where(TaskConfig, warm_start="fixed") == {
+        "kind", "decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hidden",
+    }  # fmt: skip
+    assert where(TaskConfig, warm_start="inherited") == {"threshold", "score_range"}
+    assert where(TaskConfig, warm_start="training") == {
+        "train_file", "weight", "batch_size", "ratio", "max_records", "frozen",
+    }  # fmt: skip
+
+
+def test_one_task_alone_is_trained_without_the_settings_of_several() -> None:
+    assert where(Config, compare="several") == {
+        "schedule", "schedule_alpha", "balancing", "best_metric", "best_weights",
+        "keep_best_per_task", "num_classes", "num_ner_labels", "log_gradients",
+    }  # fmt: skip
+    assert where(TaskConfig, compare="several") == {"weight", "ratio"}
+
+
+def test_the_paths_are_known() -> None:
+    assert where(Config, path="input") == {"train_file", "valid_file", "init_from"}
+    assert where(Config, path="output") == {"save_dir"}
+    assert where(Config, path="model") == {"model_name"}
+    assert where(TaskConfig, path="input") == {"train_file", "valid_file"}
+
+
+def test_every_field_of_a_run_belongs_to_one_section_in_the_order_of_the_sections() -> None:
+    assert list(Config.model_fields) == [
+        name for section in SECTIONS for name in section.model_fields
+    ]
+
+
+def test_ten_settings_are_shown_first() -> None:
+    assert len(fields_where(Config, lambda setting: setting.first)) == 10
+
+
+def test_rules_have_names_of_their_own() -> None:
+    names = [check.name for check in (*CHECKS, *TASK_CHECKS)]
+    assert len(set(names)) == len(names)
