@@ -193,7 +193,6 @@ def test_every_family_converts_to_static_int8_by_every_setting(
     )
     converted = openvino_model(model, tmp_path / "work")
     from manyheads.export.openvino import STATIC_SETTINGS, files_of, quantize_static
-    from manyheads.inference import graph_files
     from manyheads.inference.backends.openvino import OpenVinoBackend
 
     settings = STATIC_SETTINGS if model_type == "bert" else STATIC_SETTINGS[:1]
@@ -220,10 +219,8 @@ def test_every_family_converts_to_static_int8_by_every_setting(
             "MatMul": {"Constant"},
             "LSTMSequence": {"Multiply" if setting.necks else "Constant"},
         }
-        for name, data in files_of(small, "openvino-int8", tmp_path / "work").items():
-            (tmp_path / name.rpartition("/")[2]).write_bytes(data)
-        xml = tmp_path / graph_files("openvino-int8")[0].rpartition("/")[2]
-        backend = OpenVinoBackend(xml, lanes=2)
+        files = files_of(small, "openvino-int8", tmp_path / "work")
+        backend = OpenVinoBackend(*files.values(), name="graph", batches=2)
         batch = batch_of(model, TEXTS)
         expected = TorchBackend(model, choose_compute("cpu", "float32", 1)).run(batch)
         found = backend.run(batch)
@@ -366,7 +363,7 @@ def gate_for(folder: Path, limit: float = 0.3) -> tuple[Gate, OnnxBackend]:
         validation_sets(make_config(manifest.config), specs, None, "model"),
         limit=limit,
     )
-    return gate, OnnxBackend(folder / GRAPHS["onnx"], threads=1)
+    return gate, OnnxBackend((folder / GRAPHS["onnx"]).read_bytes(), name="graph", threads=1)
 
 
 @pytest.mark.parametrize("task", ["intent", "ner"])
@@ -567,11 +564,9 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
         load_exported(folder, "onnx-int8")
 
 
-def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "model.onnx"
-    file.write_bytes(b"nothing of the kind")
+def test_what_is_no_graph_is_refused() -> None:
     with pytest.raises(ModelError, match=r"cannot load the graph.*Export the model again"):
-        OnnxBackend(file, threads=1)
+        OnnxBackend(b"nothing of the kind", name="graph", threads=1)
 
 
 def test_records_are_spread_over_a_long_file(

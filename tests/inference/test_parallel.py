@@ -1,4 +1,4 @@
-"""Lanes: several batches at once give what one after the other would, in the same order."""
+"""Parallel batches: the results, and their order, of one batch after the other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from manyheads.inference import Lanes, narrowed
+from manyheads.inference import ParallelBackend, single_batch_backend
 from manyheads.inference.backends.base import Backend
-from manyheads.inference.parallel import ALONE_TOKENS, lanes_of, run_in_order
+from manyheads.inference.parallel import ALONE_TOKENS, parallel_batches, run_in_order
 from manyheads.text import Batch
 
 
 class Counter:
     """Answers with what it is given and knows which threads asked."""
 
-    def __init__(self, name: str = "narrow") -> None:
+    def __init__(self, name: str = "single") -> None:
         self.name = name
         self.threads: set[int] = set()
         self.sizes: list[int] = []
@@ -34,9 +34,9 @@ def batch(tokens: int) -> Batch:
     return Batch(ids, ids, np.zeros((1, 1), np.int64), np.ones((1, 1), np.bool_))
 
 
-def lanes(count: int = 2) -> tuple[Lanes, Counter, Counter]:
-    narrow, wide = Counter(), Counter("wide")
-    return Lanes(narrow, lambda: wide, count), narrow, wide
+def workers(count: int = 2) -> tuple[ParallelBackend, Counter, Counter]:
+    single, joint = Counter(), Counter("joint")
+    return ParallelBackend(single, lambda: joint, count), single, joint
 
 
 def answers(backend: Backend, tokens: list[int]) -> list[tuple[int, int]]:
@@ -45,7 +45,7 @@ def answers(backend: Backend, tokens: list[int]) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_jobs_keep_their_order_whichever_is_ready_first(count: int) -> None:
-    backend, _, _ = lanes(count)
+    backend, _, _ = workers(count)
 
     def slow_first(one: Backend, job: int) -> int:
         time.sleep(0.02 if job % count == 0 else 0)
@@ -55,8 +55,8 @@ def test_jobs_keep_their_order_whichever_is_ready_first(count: int) -> None:
     assert computed == [(job, -job) for job in range(10)]
 
 
-def test_several_jobs_are_computed_by_as_many_threads_as_there_are_lanes() -> None:
-    backend, narrow, wide = lanes(2)
+def test_several_jobs_are_computed_by_as_many_threads_as_there_are_workers() -> None:
+    backend, single, joint = workers(2)
     together = threading.Barrier(2)
 
     def meet(one: Backend, job: int) -> int:
@@ -65,31 +65,31 @@ def test_several_jobs_are_computed_by_as_many_threads_as_there_are_lanes() -> No
         return one.run(batch(job))["ids"].size
 
     assert [found for _, found in run_in_order(backend, [3, 4, 5, 6], meet)] == [3, 4, 5, 6]
-    assert len(narrow.threads) == 2
-    assert threading.get_ident() not in narrow.threads
-    assert not wide.sizes
+    assert len(single.threads) == 2
+    assert threading.get_ident() not in single.threads
+    assert not joint.sizes
 
 
 def test_a_job_that_is_alone_runs_here_and_wide_if_it_is_large() -> None:
-    backend, narrow, wide = lanes()
+    backend, single, joint = workers()
     answers(backend, [ALONE_TOKENS - 1])
-    assert narrow.threads == {threading.get_ident()}
-    assert not wide.sizes
+    assert single.threads == {threading.get_ident()}
+    assert not joint.sizes
     answers(backend, [ALONE_TOKENS])
-    assert wide.sizes == [ALONE_TOKENS]
-    assert wide.threads == {threading.get_ident()}
+    assert joint.sizes == [ALONE_TOKENS]
+    assert joint.threads == {threading.get_ident()}
 
 
-def test_a_backend_without_lanes_takes_one_job_after_the_other() -> None:
+def test_a_backend_without_workers_takes_one_job_after_the_other() -> None:
     backend = Counter()
     assert answers(backend, [1, 2, 3]) == [(1, 1), (2, 2), (3, 3)]
     assert backend.threads == {threading.get_ident()}
-    assert lanes_of(backend) == 1
-    assert narrowed(backend) is backend
-    several, narrow, _ = lanes(5)
-    assert lanes_of(several) == 5
-    assert narrowed(several) is narrow
-    assert several.name == "narrow"
+    assert parallel_batches(backend) == 1
+    assert single_batch_backend(backend) is backend
+    several, single, _ = workers(5)
+    assert parallel_batches(several) == 5
+    assert single_batch_backend(several) is single
+    assert several.name == "single"
 
 
 def test_jobs_are_taken_only_a_little_ahead_and_not_at_all_on_request() -> None:
@@ -103,7 +103,7 @@ def test_jobs_are_taken_only_a_little_ahead_and_not_at_all_on_request() -> None:
     def size(one: Backend, job: int) -> int:
         return one.run(batch(job))["ids"].size
 
-    backend, _, _ = lanes(2)
+    backend, _, _ = workers(2)
     ahead = run_in_order(backend, endless(), size)
     assert next(ahead) == (1, 1)
     assert len(taken) == 4
@@ -119,7 +119,7 @@ def test_what_came_before_a_fault_is_answered_first() -> None:
         yield from (1, 2, 3)
         raise ValueError("the fourth is wrong")
 
-    backend, _, _ = lanes()
+    backend, _, _ = workers()
     stream = run_in_order(backend, faulty(), lambda one, n: n)
     assert [next(stream)[0] for _ in range(3)] == [1, 2, 3]
     with pytest.raises(ValueError, match="the fourth is wrong"):
@@ -132,7 +132,7 @@ def test_a_job_that_fails_is_told_at_its_place() -> None:
             raise RuntimeError("no memory")
         return job
 
-    backend, _, _ = lanes()
+    backend, _, _ = workers()
     stream = run_in_order(backend, range(20), fail)
     assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="no memory"):

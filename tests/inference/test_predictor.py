@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, RequestError
-from manyheads.inference import Lanes, Predictor, Text
+from manyheads.inference import ParallelBackend, Predictor, Text
 from manyheads.inference.backends.base import Backend
 from manyheads.tasks import (
     ClassResult,
@@ -309,14 +309,14 @@ TEXTS: list[Text] = [
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 @pytest.mark.parametrize("limits", [{}, {"token_budget": 20}, {"max_sentences": 1}])
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_stream_gives_the_same_results_in_order_however_it_is_cut(
-    chunk: int, limits: dict[str, int], lanes: int
+    chunk: int, limits: dict[str, int], workers: int
 ) -> None:
     expected = [make_predictor().predict([text], embed=True)[0].to_json() for text in TEXTS]
     backend = WordBackend()
     predictor = make_predictor(
-        backend=Lanes(backend, WordBackend, lanes) if lanes > 1 else backend,
+        backend=ParallelBackend(backend, WordBackend, workers) if workers > 1 else backend,
         **limits,  # type: ignore[arg-type]
     )
     streamed = predictor.predict_stream(iter(TEXTS), embed=True, chunk=chunk)
@@ -364,9 +364,9 @@ def test_the_model_runs_in_the_callers_thread() -> None:
     assert backend.threads == {threading.current_thread().name}
 
 
-def test_several_lanes_share_what_there_is() -> None:
+def test_several_workers_share_what_there_is() -> None:
     backend = WordBackend()
-    predictor = make_predictor(backend=Lanes(backend, WordBackend, 2))
+    predictor = make_predictor(backend=ParallelBackend(backend, WordBackend, 2))
     predictor.predict(["john " * 18] * 12)
     assert sorted(backend.shapes) == [(6, 20), (6, 20)]
     assert len(backend.threads) <= 2

@@ -21,7 +21,7 @@ from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.export import export_model
 from manyheads.inference import (
     GRAPHS,
-    Lanes,
+    ParallelBackend,
     Text,
     describe_run,
     exported_backends,
@@ -241,18 +241,20 @@ def test_unknown_and_missing_backends_are_refused(best: Path) -> None:
 
 
 def test_threads_are_those_that_are_asked_for(best: Path) -> None:
-    backend = OnnxBackend(best / GRAPHS["onnx"], threads=1)
+    backend = OnnxBackend((best / GRAPHS["onnx"]).read_bytes(), name="graph", threads=1)
     assert backend.threads == 1
     options = backend._session.get_session_options()
     assert options.intra_op_num_threads == options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    one = open_backend("onnx", best / GRAPHS["onnx"], threads=1)
+    one = open_backend("onnx", {GRAPHS["onnx"]: (best / GRAPHS["onnx"]).read_bytes()}, threads=1)
     assert isinstance(one, OnnxBackend)
-    several = open_backend("onnx", best / GRAPHS["onnx"], threads=3)
-    assert isinstance(several, Lanes)
+    several = open_backend(
+        "onnx", {GRAPHS["onnx"]: (best / GRAPHS["onnx"]).read_bytes()}, threads=3
+    )
+    assert isinstance(several, ParallelBackend)
     assert several.count == 3
-    assert isinstance(several.narrow, OnnxBackend)
-    assert several.narrow.threads == 1
+    assert isinstance(several.single, OnnxBackend)
+    assert several.single.threads == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

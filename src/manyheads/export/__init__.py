@@ -226,20 +226,12 @@ class _Exporter:
     def _examined(
         self, backend: str, setting: str, files: Mapping[str, bytes], **details: object
     ) -> _Candidate:
-        with tempfile.TemporaryDirectory(prefix="manyheads-export-") as name:
-            folder = Path(name)
-            for file, data in files.items():
-                (folder / file).parent.mkdir(exist_ok=True)
-                (folder / file).write_bytes(data)
-            self._progress(f"comparing with PyTorch: {setting}")
-            # Opened from a file, as it will be.
-            session = open_backend(backend, folder / GRAPHS[backend], threads=self._threads)
-            report = self._gate.examine(
-                session, backend, setting, exact=backend in (ONNX, OPENVINO),
-                independent=backend != ONNX_INT8, bytes=sum(map(len, files.values())),
-                **details, **self._details,
-            )  # fmt: skip
-            del session
+        self._progress(f"comparing with PyTorch: {setting}")
+        report = self._gate.examine(
+            open_backend(backend, files, threads=self._threads), backend, setting,
+            exact=backend in (ONNX, OPENVINO), independent=backend != ONNX_INT8,
+            bytes=sum(map(len, files.values())), **details, **self._details,
+        )  # fmt: skip
         return _Candidate(report, files)
 
 

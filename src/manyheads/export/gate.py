@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
 from manyheads.evaluation import Outcomes, score
-from manyheads.inference import Predictor, narrowed
+from manyheads.inference import Predictor, single_batch_backend
 from manyheads.inference.backends.base import EMBEDDING, Backend
 from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Scheme, TaggingResult
 from manyheads.tasks.metrics import main_metric
@@ -226,7 +226,7 @@ class Gate:
             details: more for the report.
         """
         # The same batches as the reference's, and each by itself.
-        comparer = _Comparer(narrowed(backend), self._recorder.outputs)
+        comparer = _Comparer(single_batch_backend(backend), self._recorder.outputs)
         outcomes = score(self._make_predictor(comparer), self._sets)
         heads = {
             # A task of pairs has no logits of its own: the embeddings are compared.

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.errors import ModelError
+from manyheads.inference.backends.base import INPUTS
 from manyheads.modeling import EMBEDDING, ModelInputs, MultiTaskModel
 
 if TYPE_CHECKING:
     import onnx
 
-INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
 OPSET = 17
 
 # What the names of the exporter's nodes begin with, by the modules' names.

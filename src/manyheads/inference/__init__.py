@@ -17,7 +17,7 @@ from manyheads.inference.graphs import (
     report_name,
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor
-from manyheads.inference.parallel import Lanes, narrowed
+from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor, Text
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
-    "Lanes",
     "LoadedModel",
+    "ParallelBackend",
     "Predictor",
     "Text",
     "can_continue",
@@ -38,8 +38,8 @@ __all__ = [
     "load_model",
     "load_predictor",
     "make_predictor",
-    "narrowed",
     "open_backend",
     "report_name",
+    "single_batch_backend",
     "write_predictions",
 ]

@@ -1,21 +1,25 @@
-"""Exported models: which files they are, which is the fastest, and a predictor around one.
+"""Exported models: their files, the fastest of them, and a predictor around one.
 
-Everything is read from the model folder's own files; no deep-learning framework is imported.
+Only the model folder's own files are read, each once, so that the bytes that were verified are the
+bytes that run; no deep-learning framework is imported.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import BATCH_TOKENS, available_cores
-from manyheads.errors import ModelError, RequestError, at, listing
-from manyheads.inference.backends.base import Backend
-from manyheads.inference.parallel import Lanes
+from manyheads.errors import ModelError, RequestError, at, listing, shorten
+from manyheads.inference.backends.base import EMBEDDING, Backend
+from manyheads.inference.graph_check import check_onnx, check_openvino
+from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor
-from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest
+from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import TaskSpec, Transitions
 from manyheads.text import TextTokenizer
 
@@ -34,16 +38,19 @@ GRAPHS: Mapping[str, str] = {
 """By backend, the file in the model folder. One that the manifest lists has passed the gate."""
 
 
+MAX_GRAPH_BYTES = 2 << 30
+"""One protobuf message, and so one ONNX file, cannot be larger."""
+
 _OF_OPENVINO = (OPENVINO, OPENVINO_INT8)
 
 
 def report_name(backend: str) -> str:
-    """Name the file in the model folder that says what the gate found."""
+    """Return the name of the gate's report on a graph, in the model folder."""
     return f"{GRAPHS[backend].rpartition('.')[0]}.report.json"
 
 
 def graph_files(backend: str) -> tuple[str, ...]:
-    """Name the files of a backend's graph, the one to open first."""
+    """Return the names of a graph's files in the model folder, the one to open first."""
     graph = GRAPHS[backend]
     weights = f"{graph.rpartition('.')[0]}.bin"
     return (graph, weights) if backend in _OF_OPENVINO else (graph,)
@@ -61,12 +68,14 @@ def exported_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, 
         if name in manifest.files:
             report = manifest.read_json(report_name(backend))
             found = report if isinstance(report, dict) else {}
-            rate, wait = (
-                float(value) if isinstance(value, int | float) and value > 0 else 0.0
-                for value in map(found.get, ("sentences_per_second", "milliseconds_alone"))
-            )
+            rate, wait = map(_speed, map(found.get, ("sentences_per_second", "milliseconds_alone")))
             speeds[backend] = (1.0 / wait if wait else 0.0, rate) if alone else (rate, 0.0)
     return tuple(sorted(speeds, key=speeds.__getitem__, reverse=True))
+
+
+def _speed(value: object) -> float:
+    """Return a measured number that is usable, or 0."""
+    return float(value) if isinstance(value, int | float) and 0 < value < 1e12 else 0.0
 
 
 def fastest_backend(manifest: Manifest, *, alone: bool = False) -> str | None:
@@ -106,23 +115,71 @@ def load_exported(
             fix="Run: manyheads export MODEL",
             where=at(manifest.folder),
         )
-    manifest.verify(*graph_files(chosen))
-    return make_predictor(
-        manifest,
-        open_backend(chosen, manifest.path(GRAPHS[chosen]), threads=threads),
-        batch_tokens=batch_tokens,
+    files = {name: manifest.read(name, MAX_GRAPH_BYTES) for name in graph_files(chosen)}
+    predictor = make_predictor(
+        manifest, open_backend(chosen, files, threads=threads), batch_tokens=batch_tokens
+    )
+    origin = Origin(
+        os.fspath(manifest.folder.resolve()), _digest(manifest), chosen, threads, batch_tokens
+    )
+    predictor.reload = partial(reload, origin)
+    return predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a predictor was loaded from, and how: what a pickled predictor consists of."""
+
+    folder: str
+    digest: str
+    """Of the tasks and the checksums of all files."""
+    backend: str
+    threads: int | None
+    batch_tokens: int
+
+
+def reload(origin: Origin) -> Predictor:
+    """Load a predictor that was pickled, from the same model.
+
+    Raises:
+        ModelError: the model is not there, or another one by now.
+        RequestError: the backend is not installed.
+    """
+    manifest = read_manifest(origin.folder)
+    if _digest(manifest) != origin.digest:
+        raise ModelError(
+            "the model has changed since the predictor was pickled",
+            expected="the files that the predictor was loaded from",
+            fix="Load the model again and pickle that predictor.",
+            where=at(manifest.folder),
+        )
+    return load_exported(
+        manifest, origin.backend, threads=origin.threads, batch_tokens=origin.batch_tokens
     )
 
 
-def open_backend(backend: str, path: Path, *, threads: int | None = None) -> Backend:
+def _digest(manifest: Manifest) -> str:
+    files = {name: stored.sha256 for name, stored in manifest.files.items()}
+    return sha256(json.dumps([manifest.tasks, files], sort_keys=True).encode())
+
+
+def open_backend(
+    backend: str, files: Mapping[str, bytes], *, threads: int | None = None
+) -> Backend:
     """Open a graph with the library that runs it, for as many batches at once as threads.
 
+    Args:
+        backend: one of `GRAPHS`.
+        files: the contents of `graph_files(backend)` by name. Later sessions use them as well.
+        threads: processor threads; default, all cores that this process may use.
+
     Raises:
-        ModelError: it cannot run the graph.
+        ModelError: it cannot run the graph, or the graph is not one of an exported model.
         RequestError: it is not installed.
     """
     count = threads or available_cores()
-    name = f"{backend} ({path.name})"
+    graph, *weights = (files[name] for name in graph_files(backend))
+    name = f"{backend} ({GRAPHS[backend].rpartition('/')[2]})"
     if backend in _OF_OPENVINO:
         if not _has_openvino():
             raise RequestError(
@@ -131,19 +188,21 @@ def open_backend(backend: str, path: Path, *, threads: int | None = None) -> Bac
             )
         from manyheads.inference.backends.openvino import OpenVinoBackend
 
-        narrow: Backend = OpenVinoBackend(path, lanes=count, name=name)
+        check_openvino(graph, weights[0], name)
+        single: Backend = OpenVinoBackend(graph, weights[0], batches=count, name=name)
 
-        def open_wide() -> Backend:
-            return OpenVinoBackend(path, threads=count, name=name)
+        def open_joint() -> Backend:
+            return OpenVinoBackend(graph, weights[0], threads=count, name=name)
     else:
         from manyheads.inference.backends.onnx import OnnxBackend
 
-        narrow = OnnxBackend(path, threads=1, name=name)
+        check_onnx(graph, name)
+        single = OnnxBackend(graph, threads=1, name=name)
 
-        def open_wide() -> Backend:
-            return OnnxBackend(path, threads=count, name=name)
+        def open_joint() -> Backend:
+            return OnnxBackend(graph, threads=count, name=name)
 
-    return Lanes(narrow, open_wide, count) if count > 1 else narrow
+    return ParallelBackend(single, open_joint, count) if count > 1 else single
 
 
 def make_predictor(
@@ -152,38 +211,73 @@ def make_predictor(
     """Put a predictor around a backend, from the model folder's small files.
 
     Raises:
-        ModelError: one of them is damaged or does not fit.
+        ModelError: one of them is damaged, or the graph's outputs are not those of the tasks.
     """
     config = manifest.read_json(LAYOUT.config)
+    pad_id = (config.get("pad_token_id") or 0) if isinstance(config, dict) else None
+    if type(pad_id) is not int or not 0 <= pad_id < 1 << 31:
+        raise ModelError(
+            f"has the padding token {shorten(pad_id)}",
+            expected="the configuration of an encoder, with a token id as `pad_token_id`",
+            fix="Export the model again, or copy the whole folder again.",
+            where=at(manifest.folder / LAYOUT.config),
+        )
     tokenizer = manifest.read(LAYOUT.tokenizer).decode("utf-8", errors="replace")
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
+    _check_outputs(single_batch_backend(backend), specs, manifest)
     return Predictor(
         backend,
         TextTokenizer.from_json(tokenizer, where=at(manifest.folder / LAYOUT.tokenizer)),
         specs,
         max_length=manifest.max_length,
-        pad_id=int(config.get("pad_token_id") or 0),
+        pad_id=pad_id,
         transitions=_transitions(manifest, specs),
         normalize=manifest.normalize,
         token_budget=batch_tokens,
+        embedding_size=manifest.hidden_size,
     )
 
 
+def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manifest) -> None:
+    """Check a graph's outputs against the tasks, as far as the graph declares them.
+
+    Raises:
+        ModelError: there are other outputs, or of other sizes.
+    """
+    shapes: Mapping[str, tuple[Any, ...]] | None = getattr(backend, "shapes", None)
+    if shapes is None:
+        return
+    sizes = {spec.name: len(spec.labels) for spec in specs if spec.answers}
+    sizes[EMBEDDING] = manifest.hidden_size
+    for name, size in sizes.items():
+        shape = shapes.get(name, ())
+        if not shape or (size and isinstance(shape[-1], int) and shape[-1] != size):
+            raise ModelError(
+                f"backend {backend.name} has "
+                + (f"{shape[-1]} values in output {name!r}" if shape else f"no output {name!r}"),
+                expected=f"{size} for that task" if shape
+                else f"one for every task, and {EMBEDDING!r}; it has {listing(shapes)}",
+                fix="Export the model again.",
+                where=at(manifest.folder),
+            )  # fmt: skip
+
+
 def _transitions(manifest: Manifest, specs: list[TaskSpec]) -> dict[str, Transitions]:
-    """Read what CRF heads learned about sequences of tags."""
-    names = [spec.name for spec in specs if spec.decoder == "crf"]
-    if not names:
+    """Read the learned transitions of CRF heads."""
+    labels = {spec.name: len(spec.labels) for spec in specs if spec.decoder == "crf"}
+    if not labels:
         return {}
     tensors: Mapping[str, NDArray[Any]] = read_heads(manifest)
     found = {}
-    for name in names:
+    for name, size in labels.items():
         parts = []
-        for part in ("start", "end", "pairwise"):
+        for part, shape in (("start", (size,)), ("end", (size,)), ("pairwise", (size, size))):
             tensor = tensors.get(f"{name}.crf.{part}")
-            if tensor is None:
+            if tensor is None or tensor.shape != shape or tensor.dtype.kind != "f":
+                what = "no parameter" if tensor is None else f"{tensor.dtype} {tensor.shape} as"
                 raise ModelError(
-                    f"has no parameter {name}.crf.{part}",
-                    expected="the learned transitions of every task with a CRF",
+                    f"has {what} {name}.crf.{part}",
+                    expected=f"the learned transitions of every task with a CRF, here {shape}",
                     fix="Export the model again, or copy the whole folder again.",
                     where=at(manifest.folder / LAYOUT.heads),
                 )

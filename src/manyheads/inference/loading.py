@@ -91,6 +91,13 @@ def load_model(
             f"there is no backend {shorten(backend)}{nearest(backend, BACKENDS)}",
             expected=f"one of: {listing(BACKENDS)}",
         )
+    for name, value in (("threads", threads), ("batch_tokens", batch_tokens)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise RequestError(
+                f"{name} is {shorten(value)}",
+                expected="a whole number of at least 1",
+                fix="Leave it out for all cores." if name == "threads" else "",
+            )
     path = resolve_model(model, prefer)
     limit_tokenizer_threads(threads)
     if (exported := _exported(path, backend, device, alone)) is not None:

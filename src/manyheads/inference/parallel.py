@@ -1,12 +1,13 @@
 """Several batches at once, each on a processor thread of its own.
 
-The products of a few hundred tokens are too small to be shared out: waking a second thread for
-each of them costs a third of what it could gain, while two batches side by side lose next to
-nothing. Only a large batch that is alone is computed by all threads together.
+Matrix products of a few hundred tokens are too small to split: waking a second thread for each
+costs a third of the gain, while two batches side by side lose almost nothing. Only a large batch
+that is alone is computed by all threads together.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,51 +21,55 @@ if TYPE_CHECKING:
     from manyheads.inference.backends.base import Backend
 
 ALONE_TOKENS = 64
-"""Tokens from which on a batch that is alone gains from more than one thread."""
+"""Tokens from which a batch that is alone gains from more than one thread."""
 
 Outputs = Mapping[str, Floats]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class Lanes:
-    """A backend for several batches at once.
+class ParallelBackend:
+    """A backend that computes several batches at once.
 
     Args:
-        narrow: a backend of one thread, whose `run` may be called by several at the same time.
-        open_wide: opens one that computes a batch with all threads, when it is first needed.
+        single: a backend of one thread, whose `run` may be called by several at the same time.
+        open_joint: opens one that computes a batch with all threads, when it is first needed.
         count: threads, and so batches at a time; at least 2.
     """
 
-    def __init__(self, narrow: Backend, open_wide: Callable[[], Backend], count: int) -> None:
-        self.narrow = narrow
+    def __init__(self, single: Backend, open_joint: Callable[[], Backend], count: int) -> None:
+        self.single = single
         self.count = count
-        self._open_wide = open_wide
-        self._wide: Backend | None = None
+        self._open_joint = open_joint
+        self._joint: Backend | None = None
         self._opening = Lock()
+        self._process = os.getpid()
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
-        return self.narrow.name
+        """The backend's name in messages."""
+        return self.single.name
 
     def run(self, batch: Batch) -> Outputs:
         """Run a batch that is alone."""
         if batch.input_ids.size < ALONE_TOKENS:
-            return self.narrow.run(batch)
+            return self.single.run(batch)
+        if self._process != os.getpid():
+            # A fork copies neither threads nor who holds a lock.
+            self._joint, self._opening, self._process = None, Lock(), os.getpid()
         with self._opening:
-            self._wide = self._wide or self._open_wide()
-        return self._wide.run(batch)
+            self._joint = self._joint or self._open_joint()
+        return self._joint.run(batch)
 
 
-def lanes_of(backend: Backend) -> int:
-    """Count the batches that a backend computes at a time."""
-    return backend.count if isinstance(backend, Lanes) else 1
+def parallel_batches(backend: Backend) -> int:
+    """Return how many batches a backend computes at a time."""
+    return backend.count if isinstance(backend, ParallelBackend) else 1
 
 
-def narrowed(backend: Backend) -> Backend:
-    """Return what computes one batch of several; the backend itself if it has no lanes."""
-    return backend.narrow if isinstance(backend, Lanes) else backend
+def single_batch_backend(backend: Backend) -> Backend:
+    """Return the backend for one of several batches; itself if it computes one at a time."""
+    return backend.single if isinstance(backend, ParallelBackend) else backend
 
 
 def run_in_order(
@@ -74,18 +79,18 @@ def run_in_order(
     *,
     ahead: bool = True,
 ) -> Iterator[tuple[Job, Result]]:
-    """Work through a stream of batches, several at once if the backend can.
+    """Compute a stream of jobs, several at once if the backend can.
 
     Args:
-        backend: what computes.
-        jobs: what is to be computed.
-        compute: does it, with a backend; in threads if there are several lanes and several jobs.
-        ahead: whether jobs may be taken before those before them are answered.
+        backend: the backend.
+        jobs: the work, such as batches.
+        compute: computes a job with a backend; in threads if there are several of both.
+        ahead: whether further jobs may be taken before the earlier ones are done.
 
     Returns:
         the jobs in their order, each with its result.
     """
-    if not isinstance(backend, Lanes) or not ahead:
+    if not isinstance(backend, ParallelBackend) or not ahead:
         for job in jobs:
             yield job, compute(backend, job)
         return
@@ -96,11 +101,11 @@ def run_in_order(
             yield job, compute(backend, job)
     else:
         waiting: deque[tuple[Job, Future[Result]]] = deque()
-        with ThreadPoolExecutor(backend.count, thread_name_prefix="manyheads-lane") as pool:
+        with ThreadPoolExecutor(backend.count, thread_name_prefix="manyheads-batch") as pool:
             try:
                 for job in chain(first, stream):
-                    waiting.append((job, pool.submit(compute, backend.narrow, job)))
-                    # Twice as many as there are lanes, so that none waits for this thread.
+                    waiting.append((job, pool.submit(compute, backend.single, job)))
+                    # Twice as many as there are threads, so that none waits for this one.
                     if len(waiting) >= 2 * backend.count:
                         yield _next(waiting)
                 while waiting:
@@ -113,7 +118,7 @@ def run_in_order(
 
 
 class _Stream(Iterator[Job]):
-    """An iterator that ends where it fails, so that what came before can be answered first."""
+    """An iterator that ends where its source fails, so that earlier jobs are finished first."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
@@ -125,7 +130,7 @@ class _Stream(Iterator[Job]):
                 return next(self._jobs)
             except StopIteration:
                 raise
-            except Exception as error:  # whatever it is, it is raised again
+            except Exception as error:  # raised again at the end
                 self.fault = error
         raise StopIteration
 

@@ -4,7 +4,7 @@ No deep-learning framework is needed here: a backend runs the model, and everyth
 from tokenisation to decoding, is the same for all of them.
 
 Texts go through in chunks, so that a stream of any length needs constant memory. In a chunk,
-sentences of similar length make a batch; a backend with several lanes computes as many at once
+sentences of similar length make a batch; a parallel backend computes several batches at once
 while those before are decoded here, and the next chunk is tokenised meanwhile.
 
 Axes: B windows or sentences of a batch, W words, H hidden, L labels.
@@ -12,16 +12,16 @@ Axes: B windows or sentences of a batch, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
 from manyheads.inference.backends.base import EMBEDDING, Backend
-from manyheads.inference.parallel import lanes_of, run_in_order
+from manyheads.inference.parallel import parallel_batches, run_in_order
 from manyheads.inference.postprocessing import Item, class_results, no_result, tagging_result
 from manyheads.tasks import (
     TAGGING,
@@ -34,6 +34,7 @@ from manyheads.tasks import (
     decode,
 )
 from manyheads.text import (
+    Batch,
     Floats,
     TextTokenizer,
     Window,
@@ -48,7 +49,7 @@ Text = str | Sequence[str]
 WhenEmpty = Literal["flag", "refuse"]
 
 _CHUNK_CHARACTERS = 1 << 20
-# Of how many tokens a batch is at least, where there are more: several lanes share what there is.
+# The least tokens of a batch, where there are more: parallel workers share what there is.
 _LEAST_TOKENS = 32
 
 
@@ -100,7 +101,11 @@ class Predictor:
         stride: tokens that neighbouring windows share; default, a quarter of a window.
         token_budget: tokens of a batch, padding included.
         max_sentences: sentences of a batch.
+        embedding_size: length of the embedding, if the backend's is to be checked.
     """
+
+    reload: Callable[[], Predictor] | None = None
+    """Loads the same predictor again; then that is what a pickled one consists of."""
 
     def __init__(
         self,
@@ -115,6 +120,7 @@ class Predictor:
         stride: int | None = None,
         token_budget: int = BATCH_TOKENS,
         max_sentences: int = 256,
+        embedding_size: int | None = None,
     ) -> None:
         self.backend = backend
         self.specs = tuple(specs)
@@ -127,6 +133,10 @@ class Predictor:
         self._stride = max(0, room // 4) if stride is None else stride
         self._token_budget = token_budget
         self._max_sentences = max_sentences
+        self._embedding_size = embedding_size
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
 
     def predict(
         self,
@@ -167,11 +177,12 @@ class Predictor:
             chunk: how many texts are worked on together. One chunk more is read ahead; with
                 `chunk=1` nothing is, so that each text is answered before the next is asked for.
         """
-        if isinstance(texts, str | bytes):
+        _check_texts(texts)
+        if when_empty not in get_args(WhenEmpty):
             raise RequestError(
-                f"one text, {shorten(texts)}, where texts were expected",
-                expected="a list of texts",
-                fix="Put the text into a list.",
+                f"when_empty is {shorten(when_empty)}",
+                expected=f"one of: {listing(get_args(WhenEmpty))}",
+                fix='Use "flag" and leave out the predictions that are `empty`.',
             )
         specs = self._chosen(tasks)
         names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
@@ -192,6 +203,10 @@ class Predictor:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
             return answering
+        if isinstance(tasks, str):
+            raise RequestError(
+                f"tasks are {shorten(tasks)}", expected="a list", fix="Put the name into a list."
+            )
         names = [spec.name for spec in answering]
         for task in tasks:
             if any(spec.name == task for spec in self.specs) and task not in names:
@@ -256,10 +271,10 @@ class Predictor:
     # ------------------------------------------------------------------ from windows to answers
 
     def _jobs(self, chunk: _Chunk) -> Iterator[_Job]:
-        """Plan the batches of a chunk: windows of similar length, a fair share for every lane."""
+        """Plan the batches of a chunk: windows of similar length, a fair share for each worker."""
         windows = [chunk.items[i].parts[part] for i, part in chunk.places]
         lengths = [len(window.ids) for window in windows]
-        share = max(_LEAST_TOKENS, -(-sum(lengths) // lanes_of(self.backend)))
+        share = max(_LEAST_TOKENS, -(-sum(lengths) // parallel_batches(self.backend)))
         batches = plan_batches(lengths, min(self._token_budget, share), self._max_sentences)
         members = [batch.tolist() for batch in batches] or [[]]
         chunk.batches_left = len(members)
@@ -272,7 +287,30 @@ class Predictor:
             return {}
         items, places = job.chunk.items, job.chunk.places
         windows = [items[i].parts[part] for i, part in (places[m] for m in job.members)]
-        return backend.run(pad_batch(windows, self._pad_id))
+        batch = pad_batch(windows, self._pad_id)
+        outputs = backend.run(batch)
+        self._check_shapes(outputs, batch)
+        return outputs
+
+    def _check_shapes(self, outputs: Mapping[str, Floats], batch: Batch) -> None:
+        """Check outputs before they are decoded: a graph may come from anywhere."""
+        sentences = (len(batch.input_ids),)
+        wanted = {
+            spec.name: (*(sentences if spec.scheme is None else batch.word_mask.shape), size)
+            for spec in self.specs
+            if (size := len(spec.labels)) and spec.name in outputs
+        }
+        if self._embedding_size is not None and EMBEDDING in outputs:
+            wanted[EMBEDDING] = (*sentences, self._embedding_size)
+        for name, shape in wanted.items():
+            values = outputs[name]
+            if values.shape != shape or values.dtype != np.float32:
+                raise ModelError(
+                    f"backend {self.backend.name} has {values.dtype} {values.shape} as output "
+                    f"{name!r}",
+                    expected=f"float32 {shape}",
+                    fix="Export the model again.",
+                )
 
     def _take(
         self,
@@ -364,6 +402,32 @@ def _chunks(texts: Iterable[Text], size: int) -> Iterator[list[_Given]]:
             characters, chunk = 0, []
     if chunk:
         yield chunk
+
+
+def _check_texts(texts: object) -> None:
+    """Refuse what is no series of texts, with the way to make it one.
+
+    Raises:
+        RequestError: it is a single text, nothing, or has no order or no texts as its items.
+    """
+    if isinstance(texts, str | bytes):
+        raise RequestError(
+            f"one text, {shorten(texts)}, where texts were expected",
+            expected="a list of texts",
+            fix="Put the text into a list.",
+        )
+    fix = ""
+    if hasattr(texts, "columns"):
+        fix = 'Give its column of texts: frame["text"].'
+    elif isinstance(texts, Mapping):
+        fix = "Give a list of its texts; records are for `evaluate`."
+    elif isinstance(texts, Set):
+        fix = "A set has no order; make a list of it."
+    elif not isinstance(texts, Iterable):
+        fix = "Give a list, even for one text or none."
+    if fix:
+        kind = type(texts).__name__
+        raise RequestError(f"the texts are a {kind}", expected="a list of texts", fix=fix)
 
 
 def _given(text: Text, number: int) -> _Given:

@@ -1,6 +1,7 @@
-"""What a backend is: it computes the model's outputs for a batch.
+"""The interface of a backend, which computes a model's outputs for a batch.
 
-Axes: B windows or sentences of a batch, W words, H hidden, L labels."""
+Axes: B windows or sentences of a batch, W words, H hidden, L labels.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +13,16 @@ from manyheads.text import Batch, Floats
 EMBEDDING = "embedding"
 """The name of the embedding among a backend's outputs."""
 
+INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
+"""The inputs that a graph may have, as `Batch` names them."""
+
 
 class Backend(Protocol):
-    """What computes a model's outputs for a batch."""
+    """Computes a model's outputs for a batch."""
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
         """Run the model once.

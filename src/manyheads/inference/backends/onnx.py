@@ -5,7 +5,6 @@ Axes: B sentences, T tokens, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 
 from manyheads.config import available_cores
 from manyheads.errors import ModelError, shorten
+from manyheads.inference.backends.base import INPUTS
 from manyheads.text import Batch
-
-INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
 
 # Each is slower on processors than what it replaces (see docs/inference.md).
 _UNWANTED_FUSIONS = ("SkipLayerNormFusion",)
@@ -26,23 +24,21 @@ class OnnxBackend:
     """An exported graph in an onnxruntime session.
 
     Args:
-        graph: the file, or its contents.
+        graph: the contents of the file: what was checked is what runs, whatever becomes of the
+            file. `check_onnx` is the caller's to call.
+        name: the backend's name in messages.
         threads: processor threads; default, all cores that this process may use. They sleep
             when there is nothing to do: spinning would take the cores from other processes.
-        name: what the backend is called in messages. Default: the file's.
 
     Raises:
         ModelError: it is not a graph that onnxruntime can run.
     """
 
-    def __init__(
-        self, graph: str | os.PathLike[str] | bytes, *, threads: int | None = None, name: str = ""
-    ) -> None:
+    def __init__(self, graph: bytes, *, name: str, threads: int | None = None) -> None:
         import onnxruntime  # type: ignore[import-untyped]
 
         self.threads = threads or available_cores()
-        where = name or (shorten(graph) if isinstance(graph, bytes) else os.fspath(graph))
-        self._name = where
+        self._name = name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -50,9 +46,12 @@ class OnnxBackend:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # Without VNNI, products of signed 8-bit weights are added up in 16 bits and can overflow.
+        # There, and only there, this has onnxruntime use unsigned weights, whose sums are exact.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(
-                graph if isinstance(graph, bytes) else os.fspath(graph),
+                graph,
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=list(_UNWANTED_FUSIONS),
@@ -63,32 +62,37 @@ class OnnxBackend:
                 f"({shorten(str(error), 200)})",
                 expected="a graph that `manyheads export` wrote",
                 fix="Export the model again, or upgrade onnxruntime.",
-                where=where,
+                where=name,
             ) from error
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self.shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+        """By output, its dimensions: numbers, or names where they depend on the batch."""
         unknown = [one for one in self._inputs if one not in INPUTS]
         if unknown:
             raise ModelError(
                 f"the graph has an input {shorten(unknown[0])}",
                 expected=f"none but {', '.join(INPUTS)}",
                 fix="Export the model again.",
-                where=where,
+                where=name,
             )
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
         return self._name
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the graph's outputs: the tasks' and the embedding's."""
-        return tuple(self._outputs)
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
         # A graph without heads for words takes no words.
         feeds: dict[str, Any] = {name: getattr(batch, name) for name in self._inputs}
-        values = self._session.run(self._outputs, feeds)
+        try:
+            values = self._session.run(self._outputs, feeds)
+        except Exception as error:  # as above
+            raise ModelError(
+                f"onnxruntime cannot run the graph ({shorten(str(error), 200)})",
+                expected="a graph that belongs to the model's tokenizer and tasks",
+                fix="Export the model again.",
+                where=self._name,
+            ) from error
         return dict(zip(self._outputs, values, strict=True))

@@ -9,14 +9,14 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ModelError, RequestError, shorten
+from manyheads.inference.backends.base import INPUTS
 from manyheads.text import Batch
 
 
@@ -37,38 +37,49 @@ class OpenVinoBackend:
     """An exported graph, compiled by OpenVINO for this processor.
 
     Args:
-        graph: the `.xml` file; its weights lie beside it.
+        graph: the contents of the `.xml` file: what was checked is what runs, whatever becomes of
+            the file. `check_openvino` is the caller's to call.
+        weights: the contents of the `.bin` file.
         threads: processor threads that compute a batch.
-        lanes: batches that are computed at the same time, each by as many threads.
-        name: what the backend is called in messages. Default: the file's.
+        batches: batches that are computed at the same time, each by as many threads.
+        name: the backend's name in messages.
 
     Raises:
         ModelError: it is not a graph that OpenVINO can run.
     """
 
     def __init__(
-        self, graph: str | os.PathLike[str], *, threads: int = 1, lanes: int = 1, name: str = ""
+        self, graph: bytes, weights: bytes, *, name: str, threads: int = 1, batches: int = 1
     ) -> None:
         openvino: Any = import_module("openvino")
 
-        path = Path(graph)
-        self._name = name or os.fspath(path)
+        self._name = name
+        self._process = os.getpid()
         settings: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY" if lanes == 1 else "THROUGHPUT",
+            "PERFORMANCE_HINT": "LATENCY" if batches == 1 else "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads * lanes,
-            "NUM_STREAMS": lanes,
+            "INFERENCE_NUM_THREADS": threads * batches,
+            "NUM_STREAMS": batches,
             # Processes that share a machine would all take the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         try:
             core = openvino_core()
-            model = core.read_model(path)
+            model = core.read_model(graph, weights)
+            self._weights = weights  # the model refers to them
             # Compiled, a tensor may get further names.
             self._inputs = [value.any_name for value in model.inputs]
             self._outputs = [value.any_name for value in model.outputs]
+            self.shapes = {
+                value.any_name: tuple(
+                    dimension.get_length() if dimension.is_static else str(dimension)
+                    for dimension in value.partial_shape
+                )
+                for value in model.outputs
+            }
+            """By output, its dimensions: numbers, or texts where they depend on the batch."""
             self._model = core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
+        except Exception as error:  # the library raises many types
             raise ModelError(
                 f"OpenVINO {openvino.__version__} cannot load the graph "
                 f"({shorten(str(error), 200)})",
@@ -76,21 +87,44 @@ class OpenVinoBackend:
                 fix="Export the model again.",
                 where=self._name,
             ) from error
+        unknown = [one for one in self._inputs if one not in INPUTS]
+        if unknown:
+            raise ModelError(
+                f"the graph has an input {shorten(unknown[0])}",
+                expected=f"none but {', '.join(INPUTS)}",
+                fix="Export the model again.",
+                where=name,
+            )
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
         return self._name
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
+        if self._process != os.getpid():
+            raise RequestError(
+                "the process was forked after the model was loaded: OpenVINO's threads are gone",
+                expected="a model that is loaded in the process that predicts",
+                fix="Load it there, or start processes by spawning.",
+                where=self._name,
+            )
         try:
             request = self._idle.get_nowait()
         except Empty:
             request = self._model.create_infer_request()
         try:
-            request.infer({name: getattr(batch, name) for name in self._inputs})
+            try:
+                request.infer({name: getattr(batch, name) for name in self._inputs})
+            except Exception as error:  # as above
+                raise ModelError(
+                    f"OpenVINO cannot run the graph ({shorten(str(error), 200)})",
+                    expected="a graph that belongs to the model's tokenizer and tasks",
+                    fix="Export the model again.",
+                    where=self._name,
+                ) from error
             # Copies, since the request's own memory is used again for the next batch.
             return {
                 name: request.get_output_tensor(i).data.copy()

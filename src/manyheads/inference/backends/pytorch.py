@@ -42,7 +42,7 @@ class TorchBackend:
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
         return f"torch ({self.compute.precision}, {self.compute.device})"
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
