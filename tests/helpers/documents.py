@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from manyheads.modeling import CheckpointContents, checkpoint, digest_of_tensor, plain
-from manyheads.modeling.checkpoint_values import digest_of_values
+from manyheads.modeling.checkpoint_values import digest_of_values, leaves, pointer
 from manyheads.storage import (
     LAYOUT,
     EncoderFiles,
     atomic_file,
     json_bytes,
-    leaves,
-    pointer,
     seal,
     sha256,
 )

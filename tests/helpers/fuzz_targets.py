@@ -36,8 +36,8 @@ from manyheads.modeling import (
     model_of_checkpoint,
     plain,
 )
-from manyheads.modeling.checkpoint_values import digest_of_values
-from manyheads.storage import LAYOUT, json_bytes, leaves, pointer, seal, sha256
+from manyheads.modeling.checkpoint_values import digest_of_values, leaves, pointer
+from manyheads.storage import LAYOUT, json_bytes, seal, sha256
 from manyheads.storage.untrusted import parse_json
 from manyheads.tasks import (
     LabelSet,

@@ -82,7 +82,9 @@ VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=5) | st.integers(1 - 2**31, 2**31 - 1), inner, max_size=3
+        )
     ),
     max_leaves=15,
 )
@@ -159,6 +161,7 @@ def _nested(depth: int) -> Any:
         ({"a": 2**2000}, r"/training/a is a int"),
         ({(1, 2): 3}, r"key \(1, 2\) of /training is neither text nor an integer"),
         ({True: 3}, r"key True of /training is neither"),
+        ({2**31: 3}, r"key 2147483648 of /training is neither text nor an integer of 32 bits"),
         ({"a": torch.zeros(2).to_sparse()}, r"/training/a is a torch.float32, torch.sparse_coo"),
         ({"a": torch.zeros(2, dtype=torch.complex64)}, r"/training/a is a torch.complex64"),
         ({"a": _nested(70)}, r"/training/a/0/0.* is nested more than 64 levels deep"),

@@ -1,48 +1,49 @@
 """Checkpoints: all that a run needs to go on, and all that its model needs to work, in one file.
 
-A checkpoint is a torch file of tensors, text and numbers alone. Before torch reads it, its
-structure and the SHA-256 of everything in it are verified, so that a file that is cut, damaged,
-hostile or not a checkpoint is refused by name, and a damaged tensor too.
+A checkpoint is a torch file of tensors, text and numbers alone. Its structure is checked before
+torch reads it, and the SHA-256 of all that was read afterwards, so that a file that is cut,
+damaged, hostile or not a checkpoint is refused by name, and a damaged tensor too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
-from manyheads.modeling.checkpoint_values import digest_of_tensor, digest_of_values, plain
+from manyheads.modeling.checkpoint_values import (
+    KeyPath,
+    digest_of_tensor,
+    digest_of_values,
+    leaves,
+    map_torch_file,
+    plain,
+    pointer,
+    replaced,
+)
 from manyheads.storage import (
     POOLING_MODES,
     EncoderFiles,
     Fields,
-    Record,
     StrPath,
-    TensorClaim,
     atomic_file,
     check_code,
     check_format_version,
     damaged,
     explained,
-    leaves,
-    pointer,
-    read_claims,
 )
 from manyheads.version import __version__
 
 FORMAT = "manyheads checkpoint"
 FORMAT_VERSION = 1
 
-_BUFFER = 1 << 20
 _NAME = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
@@ -142,14 +143,8 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
     """
     where = os.fspath(path)
     with explained(path, "read"), Path(path).open("rb") as file:
-        claims = _read_document(file, where)
-        _verify_tensors(file, claims, where)
-        file.seek(0)
-        try:
-            # Not memory-mapped: what was verified is what is used, whatever becomes of the file.
-            document = torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, UnpicklingError, ValueError, EOFError, KeyError) as error:
-            raise damaged(f"torch cannot read it ({shorten(str(error), 200)})", where) from None
+        document = _read_document(file, where)
+        document = _verified(document, where)
     return _contents(document, where)
 
 
@@ -307,8 +302,8 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
 
 
 def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:
-    """Read a checkpoint with claims in place of its tensors, and verify all else in it."""
-    document = read_claims(file, where)
+    """Read a checkpoint with its tensors mapped from the file, and verify all but their bytes."""
+    document = map_torch_file(file, where)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(
             "is a torch file, but not a checkpoint of Manyheads",
@@ -327,22 +322,19 @@ def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:
     return document
 
 
-def _verify_tensors(file: BinaryIO, document: dict[str, Any], where: str) -> None:
+def _verified(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Copy the tensors of a document from its file, and verify what was copied."""
     digests = document["manifest"].get("tensors")
-    for path, claim in leaves(document):
-        if not isinstance(claim, TensorClaim):
-            continue
+    copies: dict[tuple[int, int], Tensor] = {}  # by storage: tied tensors stay so
+
+    def copied(path: KeyPath, mapped: Tensor) -> Tensor:
+        storage = mapped.data_ptr(), mapped.nbytes
+        if storage not in copies:
+            copies[storage] = mapped.reshape(-1).view(torch.uint8).clone()
+        tensor = copies[storage].view(mapped.dtype).reshape(mapped.shape)
         name = pointer(path)
-        digest = _digest_of_record(file, claim.record)
-        if not isinstance(digests, dict) or digests.get(name) != digest:
+        if not isinstance(digests, dict) or digests.get(name) != digest_of_tensor(tensor):
             raise damaged(f"the checksum of tensor {shorten(name)} is wrong", where)
+        return tensor
 
-
-def _digest_of_record(file: BinaryIO, record: Record) -> str:
-    digest = hashlib.sha256()
-    file.seek(record.offset)
-    left = record.size
-    while left > 0 and (chunk := file.read(min(left, _BUFFER))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return digest.hexdigest()
+    return {name: replaced(value, copied, (name,)) for name, value in document.items()}

@@ -1,18 +1,23 @@
-"""The nested values that a checkpoint holds: made plain, and summed up for the check on loading."""
+"""The nested values that a checkpoint holds: made plain, checked, and summed up in digests."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from manyheads.errors import shorten
-from manyheads.storage import MAX_DEPTH, KeyPath, describe_tensor, pointer, sha256
+from manyheads.storage import check_torch_file, damaged, hostile, sha256
+
+MAX_DEPTH = 64
+KeyPath = tuple[str | int, ...]
+"""The keys and positions that lead to a value in nested containers."""
 
 _DTYPES = {
     dtype: str(dtype).removeprefix("torch.")
@@ -29,8 +34,86 @@ _DTYPES = {
         torch.bool,
     )
 }
-# The whole numbers that torch's restricted reader can read have at most 255 bytes.
+# The whole numbers that torch's restricted reader can read have at most 255 bytes. Those that are
+# keys are smaller: larger ones can be made to collide (`manyheads.storage.torch_file`).
 _MAX_INT_BITS = 2000
+_MAX_KEY_BITS = 31
+
+
+def leaves(value: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield everything in nested containers that is not one, with its path, in order.
+
+    A container deeper than `MAX_DEPTH` is yielded as if it were not one.
+    """
+    todo: list[tuple[KeyPath, Any]] = [((), value)]
+    while todo:
+        path, item = todo.pop()
+        if type(item) not in (dict, list, tuple) or len(path) > MAX_DEPTH:
+            yield path, item
+            continue
+        inner = list(item.items() if isinstance(item, dict) else enumerate(item))
+        todo.extend(((*path, key), child) for key, child in reversed(inner))
+
+
+def replaced(value: Any, replace: Callable[[KeyPath, Tensor], Any], path: KeyPath = ()) -> Any:
+    """Copy nested containers with another value in place of each tensor."""
+    if isinstance(value, dict):
+        return {key: replaced(inner, replace, (*path, key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(replaced(inner, replace, (*path, i)) for i, inner in enumerate(value))
+    return replace(path, value) if isinstance(value, Tensor) else value
+
+
+def pointer(path: KeyPath) -> str:
+    """Write a path as a JSON pointer (RFC 6901)."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def map_torch_file(file: BinaryIO, where: str) -> Any:
+    """Read the value in a torch file, with its tensors mapped from the file and not read yet.
+
+    Args:
+        file: the open file.
+        where: what to call it in an error.
+
+    Returns:
+        Nested dictionaries, lists and tuples of whole tensors, text, numbers, truth values and
+        None.
+
+    Raises:
+        ModelError: it is not a torch file, is damaged, or holds anything else.
+    """
+    check_torch_file(file, where)
+    opened = f"/proc/self/fd/{file.fileno()}"  # the file that was checked, whatever its name is now
+    try:
+        value = torch.load(opened, map_location="cpu", weights_only=True, mmap=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch has no one class for what it cannot read
+        raise damaged(f"torch cannot read it ({shorten(str(error), 200)})", where) from None
+    size, claimed = os.fstat(file.fileno()).st_size, {}
+    for path, leaf in leaves(value):
+        if len(path) > MAX_DEPTH:
+            raise hostile(f"is nested more than {MAX_DEPTH} levels deep", where)
+        if type(leaf) is Tensor:
+            if not _is_whole(leaf):
+                part = "holds a tensor that is a part or a rearrangement of its record"
+                raise hostile(f"{part} at {shorten(pointer(path))}", where)
+            claimed[leaf.data_ptr(), leaf.nbytes] = leaf.nbytes  # once for tied tensors
+        elif leaf is not None and type(leaf) not in (str, int, float, bool):
+            raise hostile(f"holds a part of a tensor at {shorten(pointer(path))}", where)
+    if sum(claimed.values()) > size:
+        raise hostile(f"claims {sum(claimed.values())} bytes of tensors in {size}", where)
+    return value
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return (
+        tensor.dtype in _DTYPES
+        and tensor.is_contiguous()
+        and not tensor.requires_grad
+        and tensor.untyped_storage().nbytes() == tensor.nbytes
+    )
 
 
 def plain(value: Any, path: KeyPath = ()) -> Any:
@@ -53,8 +136,11 @@ def plain(value: Any, path: KeyPath = ()) -> Any:
         return _whole(value, path)
     if isinstance(value, Mapping):
         for key in value:
-            if type(key) not in (str, int):
-                raise TypeError(f"key {key!r} of {pointer(path)} is neither text nor an integer")
+            small = type(key) is int and key.bit_length() <= _MAX_KEY_BITS
+            if type(key) is not str and not small:
+                raise TypeError(
+                    f"key {key!r} of {pointer(path)} is neither text nor an integer of 32 bits"
+                )
         return {key: plain(inner, (*path, key)) for key, inner in value.items()}
     if type(value) in (list, tuple):
         return type(value)(plain(inner, (*path, i)) for i, inner in enumerate(value))
@@ -74,19 +160,13 @@ def digest_of_values(tree: Mapping[str, Any]) -> str:
     """Return the SHA-256 of all but the tensors' elements, whose types and shapes count.
 
     `ascii` writes every accepted value so that equal texts mean equal values, in each version of
-    Python, and a `TensorClaim` as the tensor it stands for.
+    Python.
     """
-    return sha256(ascii(_with_claims(tree)).encode("ascii"))
-
-
-def _with_claims(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_claims(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_with_claims(inner) for inner in value)
-    if isinstance(value, Tensor):
-        return _Described(describe_tensor(_DTYPES[value.dtype], tuple(value.shape)))
-    return value
+    described = replaced(
+        tree,
+        lambda _, tensor: _Described(f"<{_DTYPES[tensor.dtype]} {list(tensor.shape)}>"),
+    )
+    return sha256(ascii(described).encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +178,7 @@ class _Described:
 
 
 def digest_of_tensor(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's elements, in hexadecimal."""
     return hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
