@@ -22,6 +22,7 @@ from manyheads.api import evaluate, train
 from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, available_cores, load_config
 from manyheads.evaluation import mean_interval
+from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics import main_metric
 
 CONFIGS = Path(__file__).parent.parent / "src"
@@ -143,6 +144,7 @@ def train_one(config: Config, *, resume: bool) -> None:
     """Train with a progress bar."""
     main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
     with TrainingProgress(main) as progress:
+        keep_freed_memory()
         train(config, resume=resume, reporter=progress)
 
 

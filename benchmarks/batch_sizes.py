@@ -22,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from accuracy import machine
-from manyheads.modeling import choose_compute
+from manyheads.modeling import choose_compute, keep_freed_memory
 from manyheads.training import (
     STEPS_AHEAD,
     PendingStep,
@@ -94,6 +94,7 @@ def measure(arguments: argparse.Namespace, size: int) -> Speed:
             **({"threads": arguments.threads} if arguments.threads else {}),
             **({"model_name": arguments.model} if arguments.model else {}),
         )  # fmt: skip
+        keep_freed_memory()
         run = prepare_run(config, resume=False, overwrite=True, say=lambda text: None)
         steps = _steps(run)
         take(run, islice(steps, arguments.steps))

@@ -36,6 +36,7 @@ from typing import Any
 import manyheads.training.setup as run_setup
 from accuracy import machine
 from manyheads.config import Config, available_cores
+from manyheads.modeling import keep_freed_memory
 from manyheads.training import Quiet, train
 from snips import configuration
 
@@ -85,6 +86,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
         watch = Watch(arguments.steps)
         with watch.memory.sampled(), watch.timing():
             try:
+                keep_freed_memory()
                 train(_config(arguments, file, Path(work) / "saved"), reporter=watch)
             except Enough:
                 watch.memory.sample()

@@ -30,7 +30,7 @@ import torch
 import manyheads.training.loop as training_module
 from accuracy import machine
 from manyheads.config import Config, available_cores
-from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.modeling import epoch_path, keep_freed_memory, load_checkpoint
 from manyheads.training import Quiet, train
 from snips import configuration, first_records
 
@@ -106,6 +106,7 @@ def measure(config: Config) -> dict[str, Any]:
     """Train once; return the seconds of every epoch, all losses and the weights at the end."""
     watch = Epochs()
     with watch.watching():
+        keep_freed_memory()
         result = train(config, overwrite=True, reporter=watch)
     weights = load_checkpoint(epoch_path(result.save_dir, config.num_epochs)).model
     return {

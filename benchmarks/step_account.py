@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 import manyheads.training.loop as training_module
 import manyheads.training.step as step_module
 from manyheads.config import Config, available_cores
-from manyheads.modeling import Encoder, MultiTaskModel
+from manyheads.modeling import Encoder, MultiTaskModel, keep_freed_memory
 from manyheads.modeling.heads import HEADS
 from manyheads.training import Quiet, train
 from manyheads.training.data.dataset import Dataset, TaskTargets
@@ -157,6 +157,7 @@ def account(config: Config, *, whole: bool = False, skip: int = 0) -> dict[str, 
         # The optimiser's own class, which torch wraps for hooks and profiling when it is made.
         for owner in () if whole else _optimizers():
             stack.enter_context(watch.watching(owner, "step", "optimiser"))
+        keep_freed_memory()
         result = train(config, overwrite=True, reporter=counter)
     seconds = {name: value for name, value in watch.seconds.items() if name != OUTSIDE}
     total = sum(seconds.values())
@@ -193,6 +194,7 @@ def operators(config: Config, first: int, last: int, top: int = 25) -> list[dict
         elif step == last:
             profiler.stop()
 
+    keep_freed_memory()
     train(config, overwrite=True, reporter=Counter(at_step=at_step))
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     steps = last - first

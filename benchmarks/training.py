@@ -35,6 +35,7 @@ from accuracy import machine
 from machine_rate import parameters, product_rates, shares
 from manyheads.config import Config, available_cores
 from manyheads.evaluation import mean_interval
+from manyheads.modeling import keep_freed_memory
 from manyheads.training import prepare_run
 from rivals import SpacyPipeline
 from snips import INTENT, SLOTS, configuration, first_records, records_of
@@ -159,6 +160,7 @@ def _config(
 def machine_rates(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Measure the machine's rates at the shapes of our batches."""
     records = max(arguments.batch_size, 50)
+    keep_freed_memory()
     run = prepare_run(
         _config(arguments, work, records, 1, 1), resume=False, overwrite=True, say=lambda text: None
     )
@@ -178,6 +180,7 @@ def train_with(system: str, config: Config, plain_steps: int | None) -> dict[str
         precision, seconds, tokens = found["precision"], found["seconds"], found["tokens"]
         steps = found["steps"]
     else:
+        keep_freed_memory()
         run = prepare_run(config, resume=False, overwrite=True, say=lambda text: None)
         precision = "float32"
         if system == SPACY:

@@ -32,6 +32,7 @@ from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, available_cores, load_config
 from manyheads.inference import Predictor
 from manyheads.inference.backends.pytorch import original_predictor
+from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics.correlation import spearman
 from manyheads.training import METRICS_FILE, config_alone, train
 from shared_parts import do_part, spread
@@ -183,6 +184,7 @@ def trained(config: Config) -> Trained:
     save_dir = Path(config.save_dir)
     progress = Listening({INTENT: "accuracy", SLOTS: "f1"})
     with progress:
+        keep_freed_memory()
         train(config, resume=save_dir.exists(), reporter=progress)
     lines = list(map(json.loads, (save_dir / METRICS_FILE).read_text().splitlines()))
     best = max((line for line in lines if line["event"] == "epoch"), key=lambda e: e["score"])

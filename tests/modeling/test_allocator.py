@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from manyheads.cli import main
+from manyheads.modeling.cpu import allocator
+from training_setup import run, settings
 
 # In a process of its own: the setting is for a whole process, and for as long as it lives.
 _SCRIPT = """
 import resource, sys
 import torch
-from manyheads.modeling.cpu.allocator import keep_freed_memory
+from manyheads.modeling import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -44,3 +51,18 @@ def test_blocks_that_are_freed_are_not_mapped_again() -> None:
     # Blocks of 40 MB, which have 10,240 pages, are too large for the heap unless it is told.
     assert faults["as ever"] > 100_000
     assert faults["kept"] < 40_000
+
+
+def test_only_the_command_line_sets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def library(name: str) -> None:
+        asked.append(name)
+        raise OSError
+
+    monkeypatch.setattr(allocator, "ctypes", SimpleNamespace(CDLL=library))
+    run(tmp_path)
+    assert asked == []
+    (tmp_path / "config.json").write_text(json.dumps(settings(tmp_path)))
+    assert main(["train", str(tmp_path / "config.json"), "--overwrite"]) == 0
+    assert asked == ["libc.so.6"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -20,26 +19,16 @@ from manyheads.storage.run_lock import Owner, shorten_command
 HOLD = """
 import sys
 from manyheads.storage import run_lock
-if sys.argv[2] == "existence":
-    run_lock.fcntl = None
 with run_lock.RunLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
 """
 
 
-@pytest.fixture(params=["flock", "existence"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The system's locks, and what is done where a file system has none."""
-    if request.param == "existence":
-        monkeypatch.setattr(run_lock, "fcntl", None)
-    return str(request.param)
-
-
 @contextmanager
-def holder(folder: Path, way: str) -> Iterator[subprocess.Popen[str]]:
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock until it reads a line."""
-    command = [sys.executable, "-c", HOLD, os.fspath(folder), way]
+    command = [sys.executable, "-c", HOLD, os.fspath(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -53,13 +42,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_second_run_is_refused_and_the_first_one_named(tmp_path: Path, way: str) -> None:
-    with holder(tmp_path, way) as first:
+def test_a_second_run_is_refused_and_the_first_one_named(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
         with pytest.raises(RequestError, match="in use by process") as caught, RunLock(tmp_path):
             pytest.fail("two runs hold one lock")
         message = str(caught.value)
         assert message.startswith(f"{tmp_path}: in use by process {first.pid} on ")
-        assert f"-c {tmp_path} {way}; expected one run at a time in a folder" in message
+        assert f"-c {tmp_path}; expected one run at a time in a folder" in message
         assert message.endswith(
             f"Wait for it, or end it with `kill {first.pid}`, "
             "or give this run another folder with --save_dir."
@@ -70,8 +59,8 @@ def test_a_second_run_is_refused_and_the_first_one_named(tmp_path: Path, way: st
     assert names(tmp_path) == []
 
 
-def test_a_killed_run_does_not_block_the_next(tmp_path: Path, way: str) -> None:
-    with holder(tmp_path, way) as first:
+def test_a_killed_run_does_not_block_the_next(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
         first.kill()
         first.wait()
     assert len(names(tmp_path)) == 1
@@ -82,7 +71,7 @@ def test_a_killed_run_does_not_block_the_next(tmp_path: Path, way: str) -> None:
     assert names(tmp_path) == []
 
 
-def test_the_lock_can_be_taken_again_after_its_release(tmp_path: Path, way: str) -> None:
+def test_the_lock_can_be_taken_again_after_its_release(tmp_path: Path) -> None:
     for _ in range(2):
         with RunLock(tmp_path) as lock:
             assert lock.path.exists()
@@ -118,26 +107,22 @@ def test_a_lock_file_that_its_owner_just_removed_is_not_taken_for_the_lock(
     assert len(calls) == 3
 
 
-def test_a_file_system_without_locks_is_recognised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-
-    monkeypatch.setattr(run_lock.fcntl, "flock", unsupported)
-    with RunLock(tmp_path), pytest.raises(RequestError, match=f"process {os.getpid()}"):
-        RunLock(tmp_path).acquire()
-    assert names(tmp_path) == []
-
-
-def test_another_failure_of_the_lock_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOTSUP, "its file system has no locks; expected one with `flock`"),
+        (errno.ENOLCK, "its file system has no locks"),
+        (errno.EIO, "input/output error"),
+    ],
+)
+def test_a_failure_of_the_lock_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(run_lock.fcntl, "flock", fail)
-    with pytest.raises(StorageError, match="input/output error"):
+    with pytest.raises(StorageError, match=message):
         RunLock(tmp_path).acquire()
 
 
@@ -146,7 +131,7 @@ def test_a_missing_folder_is_explained(tmp_path: Path) -> None:
         RunLock(tmp_path / "missing").acquire()
 
 
-def test_a_folder_removed_meanwhile_does_not_hinder_the_release(tmp_path: Path, way: str) -> None:
+def test_a_folder_removed_meanwhile_does_not_hinder_the_release(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with RunLock(folder) as lock:
@@ -186,59 +171,26 @@ os.kill(os.getpid(), signal.SIGKILL)
         parent.stdin.close()
 
 
-def fallback_owner(folder: Path, **changes: object) -> Path:
-    """Leave the file of an owner where no system lock tells whether it lives."""
-    owner = Owner.current()
-    fields = {name: getattr(owner, name) for name in Owner.__slots__} | changes
-    path = folder / ".manyheads.owner"
-    path.write_text(json.dumps(fields))
-    return path
-
-
-@pytest.fixture
-def _no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "fcntl", None)
-
-
-@pytest.mark.usefixtures("_no_flock")
-def test_an_owner_on_another_machine_is_believed(tmp_path: Path) -> None:
-    path = fallback_owner(tmp_path, host="elsewhere", pid=2**22 + 1)
-    with pytest.raises(RequestError, match=f"on elsewhere.*if it is gone, remove {path}"):
-        RunLock(tmp_path).acquire()
-
-
-@pytest.mark.usefixtures("_no_flock")
-def test_a_process_number_used_again_is_not_taken_for_the_owner(tmp_path: Path) -> None:
-    fallback_owner(tmp_path, life="another boot 1")
-    with RunLock(tmp_path):
-        pass
-
-
-@pytest.mark.usefixtures("_no_flock")
-@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"pid": {}}', "\x00", '{"pid": 1}'])
-def test_an_unreadable_owner_is_believed_and_can_be_removed(tmp_path: Path, text: str) -> None:
-    path = fallback_owner(tmp_path)
-    path.write_text(text)
-    with pytest.raises(RequestError, match=f"in use by another process; .*remove {path}"):
-        RunLock(tmp_path).acquire()
-
-
-@pytest.mark.usefixtures("_no_flock")
-def test_who_comes_late_to_a_dead_owner_gives_a_living_one_its_file_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "in use by another process; .*Wait for it, or end it, or give"),
+        ("[" * 100_000, "in use by another process"),
+        ('{"pid": {}}', "in use by another process"),
+        ("\x00", "in use by another process"),
+        (
+            '{"pid": 1, "host": "elsewhere", "since": "today", "command": "manyheads"}',
+            "process 1 on elsewhere, running since today: manyheads; .*or end it there",
+        ),
+    ],
+)
+def test_an_owner_is_described_as_far_as_its_file_does(
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    path = fallback_owner(tmp_path, life="another boot 1")
-    is_dead = Owner.is_dead
-
-    def somebody_is_faster(owner: Owner) -> bool:
-        dead = is_dead(owner)
-        fallback_owner(tmp_path, command="faster")
-        return dead
-
-    monkeypatch.setattr(Owner, "is_dead", somebody_is_faster)
-    with pytest.raises(RequestError, match=r"in use by process .*: faster; expected"):
-        RunLock(tmp_path).acquire()
-    assert names(tmp_path) == [path.name]
+    with RunLock(tmp_path) as lock:
+        lock.path.write_text(text)
+        with pytest.raises(RequestError, match=message):
+            RunLock(tmp_path).acquire()
 
 
 def test_a_symbolic_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

@@ -68,10 +68,12 @@ def compare(
         draw_comparison,
         require_matplotlib,
     )
+    from manyheads.modeling import keep_freed_memory
     from manyheads.training import compare as run
 
     if picture is not None:
         require_matplotlib()
+    keep_freed_memory()
     comparison = run(
         configuration,
         seeds=seeds,

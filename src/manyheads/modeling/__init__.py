@@ -25,6 +25,7 @@ from manyheads.modeling.checkpoint import (
     step_path,
 )
 from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
+from manyheads.modeling.cpu.allocator import keep_freed_memory
 from manyheads.modeling.devices import Compute, choose_compute, moved
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.freezing import Freezing, encoder_groups
@@ -70,6 +71,7 @@ __all__ = [
     "epoch_path",
     "find_encoder",
     "fingerprint",
+    "keep_freed_memory",
     "list_checkpoints",
     "load_checkpoint",
     "load_model_folder",

@@ -1,9 +1,9 @@
 """Write files and folders whole or not at all, so that nothing that stops a run can hurt them.
 
-New contents go to a temporary sibling, are flushed to the disk, and take the old one's name in
-one step of the file system; then the folder is flushed too. Whoever looks at any moment, also
-after a power cut, finds the old contents or the new, never a part. What a killed writer leaves
-behind is recognised by its name and by nobody holding its lock, and is removed by the next one.
+New contents go to a temporary sibling, are flushed to the disk, and take the old name in one step
+of the file system; then the folder is flushed too. At any moment, also after a power cut, a reader
+finds the old contents or the new, never a part. What a killed writer leaves behind is recognised
+by its name and by the lock that no process holds, and is removed by the next writer.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from manyheads.storage.temporary import (
     create_temporary_file,
     create_temporary_folder,
     lock_folder,
-    name_aside,
     remove_leftovers,
+    sibling,
 )
 
 StrPath = str | os.PathLike[str]
@@ -39,6 +39,7 @@ _AT_FDCWD = -100
 # errno -> (what was found, what was expected, what to do)
 _ROOM = ("room for the new contents beside the old", "Free some space or choose another folder")
 _WRITABLE = "a place that this user may use"
+_NO_LOCKS = ("its file system has no locks", "one with `flock`", "Choose another folder")
 _REASONS = {
     errno.ENOSPC: ("the disk is full", *_ROOM),
     errno.EDQUOT: ("the disk quota is used up", *_ROOM),
@@ -53,6 +54,9 @@ _REASONS = {
     errno.ELOOP: ("its symbolic links lead in a circle", "", "Correct the links"),
     errno.EIO: ("the disk reported an input/output error", "", "Check the disk"),
     errno.EMFILE: ("too many files are open", "", "Raise the limit with `ulimit -n`"),
+    errno.ENOLCK: _NO_LOCKS,
+    errno.ENOSYS: _NO_LOCKS,
+    errno.ENOTSUP: _NO_LOCKS,
 }
 
 
@@ -152,31 +156,28 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
             if mode is not None:
                 temporary.chmod(mode & 0o777)
             _sync(descriptor)
-            if os.name != "posix":
-                file.close()  # Windows renames no open file; elsewhere the lock is kept until then
             temporary.replace(target)
             _sync_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        # A library that writes for us may have answered with an error of its own.
+        # A library that writes to the file may have raised an error of its own.
         if raw.failure is not None and error is not raw.failure and isinstance(error, Exception):
             raise raw.failure from error
         raise
     finally:
         # Closing the raw file first: after a failed write, closing the buffer would try again.
         with suppress(OSError):
-            raw.close()
+            raw.close()  # and gives up the lock
 
 
 @contextmanager
 def atomic_folder(path: StrPath) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `path` only when it is complete.
+    """Yield an empty folder to fill, which takes the place of `path` only when it is complete.
 
-    Everything that was in the old folder is gone then. An exception in the body leaves the old
-    folder as it was. Old and new are exchanged in one step where the system can (Linux);
-    elsewhere by two renames, and if a writer is killed between them, `recover_folder` or the next
-    writer puts the old folder back.
+    Old and new are exchanged in one step where the file system can, as local ones do, by two
+    renames elsewhere. Everything in the old folder is removed. An
+    exception in the body leaves the old folder as it was.
 
     Raises:
         StorageError: it could not be written; the old folder is as it was.
@@ -203,8 +204,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     finally:
         # After an exchange this is the old folder.
         shutil.rmtree(temporary, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:
@@ -247,7 +247,7 @@ class _ReportingFile(io.FileIO):
 
 
 def _free_space(path: StrPath) -> str:
-    """Say how much room is left, if the system tells."""
+    """Describe how much room is left, if the system reports it."""
     place = Path(path).absolute()
     for folder in (place, *place.parents):
         with suppress(OSError):
@@ -282,7 +282,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    """Tell whether an error is about a file in a folder, as far as it says."""
+    """Return whether an error is about a file in a folder, or names no file."""
     if isinstance(error.filename, str | bytes):
         return Path(os.fsdecode(error.filename)).is_relative_to(folder)
     return error.filename is None
@@ -298,8 +298,6 @@ def _sync(descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _sync(descriptor)
@@ -311,48 +309,40 @@ def _sync_tree(folder: Path) -> None:
     """Flush every file under a folder, then the folders from the innermost out."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            # Windows flushes only what is open for writing.
-            with (Path(parent) / name).open("rb" if os.name == "posix" else "r+b") as file:
+            with (Path(parent) / name).open("rb") as file:
                 _sync(file.fileno())
         _sync_folder(Path(parent))
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Let a complete folder take the place of another; afterwards `temporary` is to be removed."""
+    """Put a complete folder in the place of another; afterwards `temporary` is to be removed."""
     if not target.exists():
         temporary.rename(target)
         return
-    if _exchange(temporary, target):
-        return
-    aside = name_aside(target)
-    lock = lock_folder(target)
     try:
-        target.rename(aside)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            aside.rename(target)
+        _exchange(temporary, target)
+    except OSError as error:
+        # NFS and 9p cannot. A writer killed between the renames leaves the old folder aside, and
+        # `remove_leftovers` puts it back.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
-        shutil.rmtree(aside, ignore_errors=True)
-    finally:
-        if lock is not None:
+        lock = lock_folder(target)
+        try:
+            aside = target.rename(sibling(target, "old"))
+            temporary.rename(target)
+            shutil.rmtree(aside, ignore_errors=True)
+        finally:
             os.close(lock)
 
 
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two paths in one step, or return False where the system cannot.
+def _exchange(first: Path, second: Path) -> None:
+    """Exchange two paths in one step.
 
     Raises:
-        OSError: it could, but these two paths not.
+        OSError: the file system cannot, or not these two.
     """
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     a, b = os.fsencode(first), os.fsencode(second)
-    if renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), os.fspath(second))
+    if renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(second))

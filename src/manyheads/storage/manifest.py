@@ -23,7 +23,6 @@ from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, shorten
 from manyheads.storage.atomic import StrPath, sha256, sha256_file
-from manyheads.storage.temporary import recover_folder
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
     Fields,
@@ -198,12 +197,7 @@ class Manifest:
 
 
 def is_model_folder(path: StrPath) -> bool:
-    """Tell whether a path is a folder that says it is a Manyheads model, intact or not.
-
-    A folder that a killed writer had moved aside is put back first.
-    """
-    if not Path(path).exists():
-        recover_folder(path)
+    """Return whether a path is a folder that has a model's manifest, intact or not."""
     return (Path(path) / LAYOUT.manifest).is_file()
 
 

@@ -28,7 +28,6 @@ from manyheads.modeling import (
     make_head_layers,
     prune,
 )
-from manyheads.modeling.cpu.allocator import keep_freed_memory
 from manyheads.modeling.heads import make_head
 from manyheads.text import TextTokenizer
 from manyheads.training.activation_cache import KeptActivations
@@ -118,7 +117,6 @@ def prepare_run(
     add_adapters(encoder, config)
     model = MultiTaskModel(encoder, heads, head_layers).to(compute.device)
     if compute.device.type == "cpu":
-        keep_freed_memory()
         encoder.use_sparse_gradients()
     freezing = Freezing(model, config, steps_per_epoch(data.sources, Schedule.of(config)))
     say(freezing.describe())
