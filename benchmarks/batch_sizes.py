@@ -25,7 +25,7 @@ from accuracy import machine
 from manyheads.modeling import choose_compute, keep_freed_memory
 from manyheads.training import (
     STEPS_AHEAD,
-    PendingStep,
+    InFlightStep,
     Run,
     fetch,
     forward_backward,
@@ -95,7 +95,7 @@ def measure(arguments: argparse.Namespace, size: int) -> Speed:
             **({"model_name": arguments.model} if arguments.model else {}),
         )  # fmt: skip
         keep_freed_memory()
-        run = prepare_run(config, resume=False, overwrite=True, say=lambda text: None)
+        run = prepare_run(config, resume=False, overwrite=True, report=lambda text: None)
         steps = _steps(run)
         take(run, islice(steps, arguments.steps))
         measured = list(islice(steps, arguments.steps))
@@ -130,15 +130,15 @@ def _steps(run: Run) -> Iterator[Step]:
 
 def take(run: Run, steps: Iterator[Step] | Sequence[Step]) -> None:
     """Make some optimiser steps as training makes them, and wait for the last."""
-    pending: list[PendingStep] = []
+    in_flight: list[InFlightStep] = []
     for step in steps:
-        losses = forward_backward(run, step)
-        pending.append(PendingStep(step, 0, 0, losses, update(run, losses), None))
+        result = forward_backward(run, step)
+        in_flight.append(InFlightStep(step, 0, 0, result, update(run, result)))
         run.state.step += 1
-        if not run.compute.runs_ahead or len(pending) == STEPS_AHEAD:
-            fetch(pending)
-            pending.clear()
-    fetch(pending)
+        if not run.compute.is_async or len(in_flight) == STEPS_AHEAD:
+            fetch(in_flight)
+            in_flight.clear()
+    fetch(in_flight)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ import manyheads.training.setup as run_setup
 from accuracy import machine
 from manyheads.config import Config, available_cores
 from manyheads.modeling import keep_freed_memory
-from manyheads.training import Quiet, train
+from manyheads.training import Reporter, StepReport, train
 from snips import configuration
 
 STATUS, MAPS = Path("/proc/self/status"), Path("/proc/self/maps")
@@ -158,7 +158,7 @@ class Memory:
             thread.join()
 
 
-class Watch(Quiet):
+class Watch(Reporter):
     """A reporter that takes times and looks at the memory, and ends training after some steps."""
 
     def __init__(self, enough: int) -> None:
@@ -196,18 +196,9 @@ class Watch(Quiet):
         self.memory.stage = TRAINING
         self.mapped = mapped_bytes()
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
+    def step(self, report: StepReport) -> None:
         """Take the time, once a step."""
-        if shared:
+        if report.shared:
             return
         self.steps.append(time.perf_counter())
         if len(self.steps) > self._enough:

@@ -31,7 +31,7 @@ import manyheads.training.loop as training_module
 from accuracy import machine
 from manyheads.config import Config, available_cores
 from manyheads.modeling import epoch_path, keep_freed_memory, load_checkpoint
-from manyheads.training import Quiet, train
+from manyheads.training import Reporter, StepReport, train
 from snips import configuration, first_records
 
 WITHOUT, WITH = "without", "with"
@@ -42,7 +42,7 @@ SMOKE: Mapping[str, Any] = {"records": 12, "valid_records": 12, "epochs": 2, "ba
 
 
 @dataclass
-class Epochs(Quiet):
+class Epochs(Reporter):
     """A reporter that keeps the losses of all steps and the seconds of all epochs, by part."""
 
     losses: list[float] = field(default_factory=list)
@@ -58,18 +58,9 @@ class Epochs(Quiet):
         """Start the clock."""
         self._since = time.perf_counter()
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
+    def step(self, report: StepReport) -> None:
         """Keep a loss."""
-        self.losses.append(loss)
+        self.losses.append(report.loss)
 
     def lap(self, part: str) -> None:
         """Count the time since the last call for a part of the epoch under way."""

@@ -29,7 +29,7 @@ import manyheads.training.step as step_module
 from manyheads.config import Config, available_cores
 from manyheads.modeling import Encoder, MultiTaskModel, keep_freed_memory
 from manyheads.modeling.heads import HEADS
-from manyheads.training import Quiet, train
+from manyheads.training import Reporter, StepReport, train
 from manyheads.training.data.dataset import Dataset, TaskTargets
 from manyheads.training.data.schedules import InTurn
 from snips import configuration, first_records
@@ -102,8 +102,8 @@ class Account:
 
 
 @dataclass
-class Counter(Quiet):
-    """A reporter that counts steps and real sub-tokens, and can call somebody at each step."""
+class Counter(Reporter):
+    """A reporter that counts steps and real sub-tokens, and can call a function at each step."""
 
     at_step: Callable[[int], None] = lambda step: None
     steps: int = 0
@@ -115,19 +115,10 @@ class Counter(Quiet):
         if found := re.search(r"threads in (\w+)", text):
             self.precision = found[1]
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
+    def step(self, report: StepReport) -> None:
         """Count a step, and its sentences, once, however many tasks it trains."""
-        self.tokens += 0 if shared else tokens
-        if steps:
+        self.tokens += 0 if report.shared else report.tokens
+        if report.steps:
             self.steps += 1
             self.at_step(self.steps)
 

@@ -161,9 +161,8 @@ def machine_rates(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Measure the machine's rates at the shapes of our batches."""
     records = max(arguments.batch_size, 50)
     keep_freed_memory()
-    run = prepare_run(
-        _config(arguments, work, records, 1, 1), resume=False, overwrite=True, say=lambda text: None
-    )
+    config = _config(arguments, work, records, 1, 1)
+    run = prepare_run(config, resume=False, overwrite=True, report=lambda text: None)
     tokens = round(arguments.batch_size * float(run.data.datasets[0].tokens.lengths.mean()))
     encoder = run.model.encoder
     hidden = encoder.shape.hidden_size
@@ -181,7 +180,7 @@ def train_with(system: str, config: Config, plain_steps: int | None) -> dict[str
         steps = found["steps"]
     else:
         keep_freed_memory()
-        run = prepare_run(config, resume=False, overwrite=True, say=lambda text: None)
+        run = prepare_run(config, resume=False, overwrite=True, report=lambda text: None)
         precision = "float32"
         if system == SPACY:
             folders = config.train_file or "", config.valid_file or ""

@@ -31,6 +31,7 @@ from manyheads.tasks.metrics import (
     similarity_metrics,
     tagging_metrics,
 )
+from manyheads.training import StepReport
 
 MAIN = {"intent": "accuracy", "ner": "f1"}
 
@@ -343,7 +344,7 @@ def test_of_very_many_labels_the_most_frequent_are_shown() -> None:
 def trained(progress: TrainingProgress, clock: Clock, steps: int) -> None:
     for i in range(steps):
         clock.now += 0.5 if i % 2 else 0.25
-        progress.step(("intent", "ner")[i % 2], 1.0 + i % 2, 16, 100)
+        progress.step(StepReport(("intent", "ner")[i % 2], 1.0 + i % 2, 16, 100))
 
 
 def test_without_a_terminal_a_plain_line_appears_every_interval() -> None:
@@ -405,8 +406,8 @@ def test_a_step_of_several_tasks_counts_once_and_gives_each_its_speed() -> None:
     progress.begin(10, 0, ["intent", "ner"])
     for _ in range(3):
         clock.now += 1.0
-        progress.step("intent", 1.0, 16, 100)
-        progress.step("ner", 2.0, 16, 100, steps=0)
+        progress.step(StepReport("intent", 1.0, 16, 100))
+        progress.step(StepReport("ner", 2.0, 16, 100, steps=0))
     progress.end()
     assert stream.getvalue().splitlines()[-1] == (
         "Training: 3/10 steps, 0:07 left; intent loss 1.0000 16 sentences/s 100 tokens/s; "
@@ -419,7 +420,7 @@ def test_the_loss_shown_is_smooth_and_survives_one_that_is_not_finite() -> None:
     progress = TrainingProgress({"intent": "accuracy"}, file=stream, interval=0.0, clock=clock)
     progress.begin(10, 0, ["intent"])
     for loss in (1.0, float("nan"), 3.0):
-        progress.step("intent", loss, 1, 1)
+        progress.step(StepReport("intent", loss, 1, 1))
     progress.end()
     lines = stream.getvalue().splitlines()
     assert "loss 1.0000" in lines[1]
@@ -430,7 +431,7 @@ def test_a_resumed_run_starts_where_it_was() -> None:
     stream = io.StringIO()
     progress = TrainingProgress(MAIN, file=stream, interval=0.0, clock=Clock())
     progress.begin(100, 60, ["intent", "ner"])
-    progress.step("intent", 1.0, 16, 100)
+    progress.step(StepReport("intent", 1.0, 16, 100))
     progress.end()
     assert stream.getvalue().startswith("Training: 61/100 steps")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config
-from manyheads.training import TrainResult, train
+from manyheads.training import Reporter, StepReport, TrainResult, train
 from tiny import tiny_encoder_folder
 
 NAMES = {"john": "PER", "mary": "PER", "peter": "PER", "anna": "PER", "emma": "PER", "paul": "PER"}
@@ -94,7 +94,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Spy:
+class Spy(Reporter):
     """A reporter that remembers what it was told, and can end the run after a step."""
 
     at_step: Callable[[int], None] = lambda step: None
@@ -111,20 +111,11 @@ class Spy:
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         self.total_steps = total_steps
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
-        self.losses.append((task, loss))
-        self.sentences[task] = self.sentences.get(task, 0) + sentences
-        if steps:
-            self.turns.append(task)
+    def step(self, report: StepReport) -> None:
+        self.losses.append((report.task, report.loss))
+        self.sentences[report.task] = self.sentences.get(report.task, 0) + report.sentences
+        if report.steps:
+            self.turns.append(report.task)
             self.at_step(len(self.turns))
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:

@@ -47,7 +47,7 @@ def group_by_name(name: str) -> int | None:
 
 
 def prepared(settings: Config) -> Run:
-    return prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
+    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
 
 
 def copy(run: Run) -> dict[str, Tensor]:
@@ -167,8 +167,7 @@ def test_layers_are_unfrozen_from_the_top_one_by_one(
     for step, depth in enumerate(depths):
         before = copy(run)
         plan = plan_epoch(run.data.sources, Schedule.of(settings), seed=settings.seed, epoch=0)
-        losses = forward_backward(run, plan[step % len(plan)])
-        assert update(run, losses)
+        assert update(run, forward_backward(run, plan[step % len(plan)]))
         run.state.step += 1
         trained = {n for n in names if (g := group_by_name(n)) is None or g >= depth}
         assert changed(before, copy(run)) == trained, step
@@ -188,8 +187,9 @@ def test_gradients_are_compared_as_soon_as_something_of_the_encoder_is_trained(
     plan = plan_epoch(run.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
     compared = []
     for step in plan[:3]:
-        assert update(run, forward_backward(run, step))
-        compared.append(run.compared is not None)
+        result = forward_backward(run, step)
+        assert update(run, result)
+        compared.append(result.gradients is not None)
         run.state.step += 1
     assert compared == [False, False, True]
 
@@ -262,7 +262,9 @@ def test_the_user_is_told_when_layers_are_unfrozen(
 ) -> None:
     spy = Spy()
     changes = {"freeze": "encoder", "unfreeze_every": every, "num_epochs": 2}
-    made = prepare_run(config(tmp_path, **changes), resume=False, overwrite=True, say=spy.message)
+    made = prepare_run(
+        config(tmp_path, **changes), resume=False, overwrite=True, report=spy.message
+    )
     frozen = [] if every == 2 else [".embeddings.", ".layer.0."]
     trained = sum(
         p.numel()

@@ -38,7 +38,7 @@ def waiting_is_an_error() -> Iterator[Any]:
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "measured gradients"])
 def test_no_step_waits(name: str, precision: str, tmp_path: Path, waiting_is_an_error: Any) -> None:
     made = config(tmp_path, device="cuda", precision=precision, batch_size=1, **RUNS[name])
-    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
     steps = list(plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0))
     assert len(steps) > 4
     for number, step in enumerate(steps):

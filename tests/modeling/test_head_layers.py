@@ -75,7 +75,7 @@ def shake(model: MultiTaskModel) -> None:
 def prepared(folder: Path, **changes: Any) -> Run:
     settings = config(folder, **OWN | changes)
     Path(settings.save_dir).mkdir(parents=True, exist_ok=True)
-    return prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
+    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
 
 
 @pytest.mark.parametrize("count", [1, LAYERS])
@@ -139,7 +139,7 @@ def test_the_encoder_can_be_tuned_for_what_is_asked_of_the_embedding(
             "intent": {"kind": "classification"}, "pairs": {"kind": "similarity", **files},
         }  # fmt: skip
     made = config(tmp_path, num_epochs=2, **changes)
-    before = prepare_run(made, resume=False, overwrite=True, say=lambda text: None).model
+    before = prepare_run(made, resume=False, overwrite=True, report=lambda text: None).model
     after = load_checkpoint(epoch_path(run(tmp_path, num_epochs=2, **changes)[0].save_dir, 2)).model
     for name, value in before.named_parameters():
         assert torch.equal(value, after[name]) == (".pooler." in name), name

@@ -75,7 +75,7 @@ def embedded(one: Encoder) -> torch.Tensor:
 def prepared(folder: Path, **changes: Any) -> Run:
     settings = config(folder, **changes)
     Path(settings.save_dir).mkdir(parents=True, exist_ok=True)
-    return prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    return prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

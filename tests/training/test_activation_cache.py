@@ -16,7 +16,7 @@ from manyheads.errors import ConfigError
 from manyheads.evaluation import Reference
 from manyheads.modeling import Encoder, epoch_path, load_checkpoint
 from manyheads.training import Run, prepare_run, train
-from manyheads.training.activation_cache import KeptActivations
+from manyheads.training.activation_cache import ActivationCache
 from training_setup import Killed, Spy, config, encoder_folder, run
 
 FAMILIES = ("bert", "distilbert", "mpnet", "roberta", "xlm-roberta", "modernbert")
@@ -49,12 +49,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def prepared(folder: Path, **changes: Any) -> Run:
     settings = config(folder, **{"freeze": "encoder", **changes})
-    return prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
+    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
 
 
-def activations(prepared_run: Run) -> KeptActivations:
-    assert prepared_run.activations is not None
-    return prepared_run.activations
+def activations(prepared_run: Run) -> ActivationCache:
+    assert isinstance(prepared_run.reader, ActivationCache)
+    return prepared_run.reader
 
 
 @pytest.mark.parametrize("freeze", ["encoder", "layers:1"])
@@ -111,8 +111,8 @@ def test_without_the_cache_the_encoder_reads_them_each_time(
 @pytest.mark.parametrize("freeze", ["none", "embeddings"])
 def test_where_little_is_frozen_nothing_is_kept(tmp_path: Path, freeze: str) -> None:
     settings = config(tmp_path, freeze=freeze)
-    made = prepare_run(settings, resume=False, overwrite=True, say=lambda text: None)
-    assert made.activations is None
+    made = prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
+    assert not isinstance(made.reader, ActivationCache)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -200,7 +200,7 @@ def test_what_is_kept_is_let_go_when_the_first_layer_is_unfrozen(tmp_path: Path)
     seen = []
     for step in range(4):
         made.go_to(step)
-        seen.append(made.activations is not None)
+        seen.append(isinstance(made.reader, ActivationCache))
     assert seen == [True, True, False, False]
 
 
@@ -212,7 +212,7 @@ def test_a_resumed_run_is_evaluated_as_the_last_step_left_it(
     made.state.step = step
     contents = made.contents()
     made.restore(contents)
-    assert (made.activations is not None) == kept
+    assert isinstance(made.reader, ActivationCache) == kept
 
 
 def test_unfreezing_with_and_without_what_was_kept_makes_the_same_model(tmp_path: Path) -> None:

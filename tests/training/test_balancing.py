@@ -182,17 +182,17 @@ def test_a_task_has_its_weight_where_the_gradients_of_its_own_steps_are_clipped(
     weight: float, more: dict[str, Any], norm: float, tmp_path: Path
 ) -> None:
     made = config(tmp_path, max_grad_norm=0.01, **{"tasks.ner.weight": weight}, **more)
-    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
     norms: dict[str, float] = {}
 
     def measure() -> None:
         gradients = [p.grad.to_dense() for p in one.trained() if p.grad is not None]
-        norms["+".join(losses)] = float(nn.utils.get_total_norm(gradients))
+        norms["+".join(result.losses)] = float(nn.utils.get_total_norm(gradients))
 
     one.optimizer.step = measure  # type: ignore[assignment, method-assign]
     for step in plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0):
-        losses = forward_backward(one, step)
-        update(one, losses)
+        result = forward_backward(one, step)
+        update(one, result)
     assert any("ner" in name for name in norms)
     for name, found in norms.items():
         assert found == pytest.approx(norm if "ner" in name else 0.01, rel=1e-3), name
@@ -385,7 +385,7 @@ def test_sparse_gradients_are_multiplied_and_added_as_if_they_were_dense() -> No
             else:
                 gradients.take(task)
         found = gradients.gram(["a", "b", "c"])
-        gradients.lay({"a": 2.0, "b": -0.5})
+        gradients.write({"a": 2.0, "b": -0.5})
         assert unused.grad is None
         assert table.weight.grad.is_sparse == sparse
         return found, [table.weight.grad.to_dense(), linear.weight.grad, linear.bias.grad]
@@ -409,7 +409,7 @@ def test_gradients_taken_one_by_one_add_up_to_those_of_the_sum(
     found = []
     for name, method in (("plain", "static"), ("apart", {"method": "cagrad", "c": 0})):
         made = config(tmp_path / name, schedule=schedule, balancing=method, **more)
-        one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+        one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
         plan = plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
         forward_backward(one, plan[0])
         found.append({name: p.grad for name, p in one.model.named_parameters()})
@@ -493,14 +493,14 @@ def test_a_stopped_run_tells_the_same_gradients(tmp_path: Path) -> None:
 
 def test_surgery_takes_conflict_out_of_a_step(tmp_path: Path) -> None:
     made = config(tmp_path, schedule="together", balancing="pcgrad")
-    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
     plan = plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
     conflicts = 0
     for step in plan:
-        forward_backward(one, step)
-        assert one.compared is not None
-        ((_, cosine),) = one.compared.gram.cosines().items()
+        gradients = forward_backward(one, step).gradients
+        assert gradients is not None
+        ((_, cosine),) = gradients.gram.cosines().items()
         one.optimizer.zero_grad()
         conflicts += cosine < 0
-        assert all((count > 1) == (cosine < 0) for count in one.compared.counts.values())
+        assert all((count > 1) == (cosine < 0) for count in gradients.coefficients.values())
     assert conflicts

@@ -13,11 +13,11 @@ import torch
 from manyheads.api import load
 from manyheads.config import load_config
 from manyheads.errors import ConfigError, DataError, RequestError
-from manyheads.modeling import Encoder, epoch_path, find_encoder, load_checkpoint
+from manyheads.modeling import Encoder, MultiTaskModel, epoch_path, find_encoder, load_checkpoint
 from manyheads.text import TextTokenizer
 from manyheads.training import train
 from manyheads.training.data.training_data import load_training_data
-from manyheads.training.distillation import KeptEmbeddings
+from manyheads.training.distillation import Distillation
 from training_setup import Killed, Spy, config, encoder_folder, log_lines, run, sentences
 
 TEXTS = ["john eats", "the weather was bad", "is it london ?", "mary is in rome", "paris", "rome"]
@@ -50,15 +50,14 @@ def cosine(one: Any, other: Any) -> float:
     return float((one * other).sum(axis=1).mean())
 
 
-def kept(folder: Path, **settings: Any) -> KeptEmbeddings:
+def distillation(folder: Path, **settings: Any) -> Distillation:
     encoder = Encoder.from_source(find_encoder(str(encoder_folder()), "auto"))
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     made = config(folder, keep_embeddings={"weight": 1.0, **settings})
-    held = KeptEmbeddings.of_run(
-        made, load_training_data(made, tokenizer, 32, lambda text: None), encoder
-    )
-    assert held is not None
-    return held
+    data = load_training_data(made, tokenizer, 32, lambda text: None)
+    term = Distillation.of_run(made, data, encoder)
+    assert term is not None
+    return term
 
 
 def test_a_held_embedding_stays_nearer_to_the_original(tmp_path: Path) -> None:
@@ -88,9 +87,9 @@ def test_the_loss_of_holding_is_logged_beside_the_tasks(tmp_path: Path) -> None:
 
 
 def test_at_the_beginning_nothing_is_lost_on_unlabelled_sentences(tmp_path: Path) -> None:
-    held = kept(tmp_path, texts=texts_file(tmp_path))
-    encoder = Encoder.from_source(find_encoder(str(encoder_folder()), "auto")).eval()
-    loss = held.text_loss(encoder, 0)
+    term = distillation(tmp_path, texts=texts_file(tmp_path))
+    encoder = Encoder.from_source(find_encoder(str(encoder_folder()), "auto"))
+    loss = term.unlabelled_loss(MultiTaskModel(encoder, {}), 0)
     assert loss is not None
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
 
@@ -98,7 +97,9 @@ def test_at_the_beginning_nothing_is_lost_on_unlabelled_sentences(tmp_path: Path
 def test_unlabelled_sentences_are_drawn_by_the_step_alone_and_each_once_a_round(
     tmp_path: Path,
 ) -> None:
-    one, other = (kept(tmp_path, texts=texts_file(tmp_path), batch_size=4) for _ in range(2))
+    one, other = (
+        distillation(tmp_path, texts=texts_file(tmp_path), batch_size=4) for _ in range(2)
+    )
     drawn = [one._drawn(step).tolist() for step in range(8)]
     assert [other._drawn(step).tolist() for step in (5, 0, 7, 2)] == [
         drawn[step] for step in (5, 0, 7, 2)
@@ -138,7 +139,7 @@ def test_a_run_does_not_go_on_with_other_unlabelled_sentences(tmp_path: Path) ->
     keep = {"weight": 1, "texts": texts_file(tmp_path)}
     run(tmp_path, keep_embeddings=keep)
     Path(keep["texts"]).write_text("another sentence\n", encoding="utf-8")
-    with pytest.raises(RequestError, match="data have another content"):
+    with pytest.raises(RequestError, match="the data's content has changed"):
         train(config(tmp_path, keep_embeddings=keep, num_epochs=1), resume=True)
     with pytest.raises(RequestError, match=r"keep_embeddings.weight is 2\.0 and was 1\.0"):
         train(config(tmp_path, keep_embeddings={**keep, "weight": 2}), resume=True)

@@ -88,7 +88,7 @@ def prepared(folder: Path, **changes: Any) -> Run:
     """A run that has not begun."""
     (folder / "saved").mkdir(parents=True, exist_ok=True)
     return prepare_run(
-        config(folder, **changes), resume=False, overwrite=True, say=lambda text: None
+        config(folder, **changes), resume=False, overwrite=True, report=lambda text: None
     )
 
 
@@ -162,11 +162,11 @@ def test_together_every_step_trains_all_tasks(
 def test_a_step_of_several_sources_has_the_sum_of_their_gradients(tmp_path: Path) -> None:
     whole = without_dropout(prepared(tmp_path, **disjoint(tmp_path, schedule="together")))
     step = plan_epoch(whole.data.sources, Schedule("together"), seed=1, epoch=0)[0]
-    losses = forward_backward(whole, step)
+    losses = forward_backward(whole, step).losses
     expected: dict[str, Tensor] = {}
     for part, task in zip(step.parts, ("intent", "ner"), strict=True):
         one = without_dropout(prepared(tmp_path, **disjoint(tmp_path)))
-        (loss,) = forward_backward(one, Step((part,))).values()
+        (loss,) = forward_backward(one, Step((part,))).losses.values()
         assert torch.equal(loss, losses[task])
         for name, gradient in gradients(one).items():
             expected[name] = expected.get(name, torch.zeros(())) + gradient
@@ -254,7 +254,7 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(
         assert [len(batch) for batch in step.parts[0].batches] == [
             12 // accumulation
         ] * accumulation
-        losses.append(forward_backward(one, step))
+        losses.append(forward_backward(one, step).losses)
     for task in losses[0]:
         torch.testing.assert_close(losses[0][task], losses[1][task])
     one, other = gradients(small), gradients(large)
@@ -300,7 +300,7 @@ def test_padding_changes_neither_loss_nor_gradient(
                 patched.setattr(Dataset, "inputs", padded)
                 patched.setattr(TaskTargets, "collate", padded_targets)
             step = plan_epoch(one.data.sources, seed=1, epoch=0)[0]
-            losses = forward_backward(one, step)
+            losses = forward_backward(one, step).losses
         results.append((losses, gradients(one)))
     for task, loss in results[0][0].items():
         torch.testing.assert_close(loss, results[1][0][task], atol=1e-6, rtol=0)

@@ -1,4 +1,4 @@
-"""Shuffled orders that take no memory."""
+"""Random permutations that take no memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.training.data.permutation import Shuffle
+from manyheads.training.data.permutation import Permutation
 
 
-def shuffle(count: int, seed: int = 0) -> Shuffle:
-    return Shuffle.draw(count, np.random.default_rng(seed))
+def shuffle(count: int, seed: int = 0) -> Permutation:
+    return Permutation.draw(count, np.random.default_rng(seed))
 
 
 @settings(deadline=None)

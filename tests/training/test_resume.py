@@ -212,7 +212,7 @@ def test_changed_data_are_refused(copied: Path, file: str) -> None:
     path = copied / f"{file}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
-    with pytest.raises(RequestError, match="the data have another content"):
+    with pytest.raises(RequestError, match="the data's content has changed"):
         train(hard_config(copied), resume=True)
 
 
@@ -220,7 +220,7 @@ def test_labels_of_another_name_are_changed_data(copied: Path) -> None:
     path = copied / "classes.jsonl"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"statement"', '"telling"'), encoding="utf-8")
-    with pytest.raises(RequestError, match="the data have another content"):
+    with pytest.raises(RequestError, match="the data's content has changed"):
         train(hard_config(copied), resume=True)
 
 

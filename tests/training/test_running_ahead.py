@@ -15,19 +15,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from manyheads.modeling import Compute, ModelInputs, epoch_path, load_checkpoint
+from manyheads.modeling import Compute, epoch_path, load_checkpoint
 from manyheads.modeling.heads.classification import ClassificationHead
 from manyheads.training import STEPS_AHEAD, loop, prepare_run, train
 from manyheads.training.data.schedules import plan_epoch
 from manyheads.training.loop import TrainingError
-from manyheads.training.step import load_batches
+from manyheads.training.step_batches import load_batches
 from run_settings import CRF, LINEAR, RUNS
 from training_setup import Spy, config, encoder_folder, log_lines, run
 
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Compute, "runs_ahead", True)
+    monkeypatch.setattr(Compute, "is_async", True)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def state(save_dir: Path, epoch: int) -> Mapping[str, Tensor]:
 def test_what_is_learned_logged_and_shown_is_the_same(name: str, tmp_path: Path) -> None:
     changes = {**RUNS[name], "num_epochs": 2, "log_every": 3}
     found = []
-    for folder, runs_ahead in (("at once", False), ("later", True)):
+    for folder, is_async in (("at once", False), ("later", True)):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Compute, "runs_ahead", runs_ahead)
+            patched.setattr(Compute, "is_async", is_async)
             result, spy = run(tmp_path / folder, **changes)
         found.append((state(result.save_dir, 2), spy.losses, spy.turns, log_lines(result.save_dir)))
     at_once, later = found
@@ -70,9 +70,9 @@ def test_the_passes_of_a_step_look_at_no_number(
 ) -> None:
     made = config(tmp_path, tasks=tasks, schedule="joint", model_name=str(encoder_folder(kind)))
     Path(made.save_dir).mkdir()
-    one = prepare_run(made, resume=False, overwrite=False, say=lambda text: None)
+    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
     batch = load_batches(one, plan_epoch(one.data.sources, seed=1, epoch=0)[0]).batches[0]
-    assert isinstance(batch.inputs, ModelInputs)
+    inputs = one.data.datasets[batch.dataset].inputs(batch.rows, one.model.encoder.pad_id)
     nowhere = torch.device("meta")
     # There is no arithmetic of another precision there either.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
@@ -80,7 +80,7 @@ def test_the_passes_of_a_step_look_at_no_number(
     model = one.model.to(nowhere).train()
     # Sparse gradients are a processor's.
     model.encoder.backbone.get_input_embeddings().sparse = False
-    outputs = model(batch.inputs.to(nowhere), list(tasks))
+    outputs = model(inputs.to(nowhere), list(tasks))
     for task, target in batch.targets.items():
         model.head(task).loss(outputs[task], target.to(nowhere)).backward(retain_graph=True)
     assert all(parameter.grad is not None for parameter in model.heads.parameters())

@@ -97,7 +97,7 @@ def test_a_tuned_encoder_leaves_the_carried_heads_themselves_as_they_were(
 def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Path) -> None:
     tasks = {"ner": {"kind": "tagging"}, "topic": TOPIC}
     settings = going_on(trained, tmp_path, tasks=tasks)
-    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    run = prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
     old = load_trained(trained / "saved/best")
     assert_equal(old.model.head("ner").state_dict(), run.model.head("ner").state_dict())
     assert_equal(
@@ -249,7 +249,7 @@ def test_gradients_reach_the_encoder_through_a_frozen_head_without_dropout(
 ) -> None:
     tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
     settings = going_on(trained, tmp_path, tasks=tasks)
-    run = prepare_run(settings, resume=False, overwrite=False, say=lambda text: None)
+    run = prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
     run.freezing.train_mode()
     for name, frozen in (("ner", True), ("topic", False)):
         dropping = [m for m in run.model.head(name).modules() if isinstance(m, Dropout)]

@@ -80,7 +80,7 @@ def compare(
         out=out,
         test_files=files,
         reporter_of=_progress,
-        say=lambda text: tell("compare", text),
+        report=lambda text: tell("compare", text),
     )
     if picture is not None:
         draw_comparison(comparison, picture)

@@ -35,8 +35,8 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @property
-    def runs_ahead(self) -> bool:
-        """Whether the device works behind, so that looking at a number means waiting for it."""
+    def is_async(self) -> bool:
+        """Whether the device is asynchronous, so that reading a value blocks."""
         return self.device.type == "cuda"
 
     def synchronize(self) -> None:

@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from manyheads.training.add_head import add_head_config
     from manyheads.training.comparison import Comparison, compare, config_alone
     from manyheads.training.distributed import is_first_process
+    from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.loop import TrainResult, train
     from manyheads.training.metrics_log import METRICS_FILE
-    from manyheads.training.pending import STEPS_AHEAD, PendingStep, fetch
-    from manyheads.training.reporter import Quiet, Reporter
+    from manyheads.training.reporter import Reporter, StepReport
     from manyheads.training.run import Run
     from manyheads.training.setup import prepare_run
     from manyheads.training.signals import Stopped
@@ -22,10 +22,11 @@ __all__ = [
     "METRICS_FILE",
     "STEPS_AHEAD",
     "Comparison",
-    "PendingStep",
-    "Quiet",
+    "InFlightStep",
     "Reporter",
     "Run",
+    "StepReport",
+    "StepResult",
     "Stopped",
     "Times",
     "TrainResult",
@@ -41,16 +42,17 @@ __all__ = [
     "update",
 ]
 
-# By name the module that has it, imported when it is first used: the command line shows
-# results of training without PyTorch.
+# Each name's module, imported on first use: the command line shows training results without
+# PyTorch.
 _HOMES = {
     "Comparison": "comparison",
+    "InFlightStep": "in_flight",
     "METRICS_FILE": "metrics_log",
-    "PendingStep": "pending",
-    "Quiet": "reporter",
     "Reporter": "reporter",
     "Run": "run",
-    "STEPS_AHEAD": "pending",
+    "STEPS_AHEAD": "in_flight",
+    "StepReport": "reporter",
+    "StepResult": "in_flight",
     "Stopped": "signals",
     "Times": "verdicts",
     "TrainResult": "loop",
@@ -58,7 +60,7 @@ _HOMES = {
     "add_head_config": "add_head",
     "compare": "comparison",
     "config_alone": "comparison",
-    "fetch": "pending",
+    "fetch": "in_flight",
     "forward_backward": "step",
     "is_first_process": "distributed",
     "prepare_run": "setup",

@@ -1,23 +1,24 @@
-"""What the frozen part of an encoder gives is computed once a sentence and kept.
+"""Activation cache: the frozen part of an encoder runs once for each sentence.
 
-Each training sentence runs through the frozen part when it is first drawn; from then on training
-costs what is trained alone. Only what the trained part reads is kept: the hidden state on which
-the layers that are tuned stand, or, where none is tuned, what the heads read: the sentence's
-vector, the vectors of all tokens or of the words' first tokens alone, of the last layer or of all.
+A training sentence runs through the frozen part when it is first drawn; after that, a step costs
+only the trained part. The cache holds just what the trained part reads: the hidden state below the
+lowest tuned layer, or, if no layer is tuned, what the heads read (the sentence vector, the vectors
+of all tokens or of each word's first token, of the last layer or of all layers).
 
-A float depends a little on the batch that it is computed in. So sentences are computed in batches
-that are fixed beforehand, whatever batch asks for them, and a resumed run, which computes them
-anew, finds the same bits.
+Floating-point results depend slightly on the batch they are computed in. So the sentences are
+computed in fixed batches, whichever batch requests them, and a resumed run, which fills the cache
+anew, gets the same bits.
 
-Axes: B sentences, T tokens, P tokens that are kept (all, or the words' first ones), W words,
-H hidden.
+Axes: B sentences, T tokens, P cached tokens (all, or the first of each word), W words, H hidden.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import final
 
 import numpy as np
 import torch
@@ -26,10 +27,13 @@ from torch import Tensor
 
 from manyheads.config import BATCH_TOKENS, Config
 from manyheads.errors import ModelError
+from manyheads.inference.backends.base import Backend
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, UpperLayers, moved, pool
 from manyheads.modeling.heads import Features
 from manyheads.modeling.heads.base import take_rows
 from manyheads.text import Batch, Floats, plan_batches
+from manyheads.training.batch_reader import BatchReader, Forward, FullReader
+from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.ragged import Ragged, zeros
 from manyheads.training.data.training_data import TrainingData
@@ -38,45 +42,45 @@ _MAX_SENTENCES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class KeptBatch:
-    """What is kept of some sentences, padded."""
+class CachedBatch:
+    """The cached activations of some sentences, padded."""
 
     states: Mapping[int, Tensor]
-    """By number, hidden states [B, P, H] in the encoder's own precision."""
+    """Hidden states [B, P, H] by layer, in the encoder's own precision."""
     sentence: Tensor
-    """[B, H] float32; [B, 0] where it is not kept."""
+    """[B, H] float32; [B, 0] if not cached."""
     attention_mask: Tensor
     """[B, P] int64, 0 for padding."""
     word_tokens: Tensor
-    """[B, W] int64, each word's place among the P tokens; 0 where padded."""
+    """[B, W] int64, each word's position among the P tokens; 0 for padding."""
     word_mask: Tensor
     """[B, W] bool."""
 
-    def to(self, device: torch.device) -> KeptBatch:
-        """Copy to a device, without waiting for it."""
+    def to(self, device: torch.device) -> CachedBatch:
+        """Copy to a device, asynchronously where it can."""
         others = (self.sentence, self.attention_mask, self.word_tokens, self.word_mask)
-        return KeptBatch(
+        return CachedBatch(
             {number: moved(state, device) for number, state in self.states.items()},
             *(moved(tensor, device) for tensor in others),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What of the frozen part's output somebody reads."""
+class _Reads:
+    """Which outputs of the frozen part the trained part reads."""
 
     states: tuple[int, ...]
-    """The numbers of the hidden states, from 0, which is the embedding layer's output."""
+    """The layers of the hidden states; 0 is the embedding layer's output."""
     mixes: bool
-    """Whether all hidden states are read, and not the last of these alone."""
+    """Whether a head mixes all hidden states, instead of reading the last of these alone."""
     words: bool
-    """Whether words' first tokens are all that is read of them."""
+    """Whether only the first token of each word is read."""
     sentence: bool
-    """Whether the sentence vector is among it, too."""
+    """Whether the sentence vector is read."""
 
     @classmethod
-    def by(cls, model: MultiTaskModel, depth: int) -> _Wanted:
-        """Find out what is read above a frozen depth (see `freezing.frozen_depth`)."""
+    def by(cls, model: MultiTaskModel, depth: int) -> _Reads:
+        """Determine what is read above a frozen depth (see `freezing.frozen_depth`)."""
         last = model.encoder.shape.num_layers
         heads = [model.head(task) for task in model.heads]
         mixes = any(head.reads_all_layers for head in heads)
@@ -92,8 +96,8 @@ class _Wanted:
         return cls(states, mixes, "tokens" not in reads, True)
 
 
-class _Room:
-    """The memory that there is for activations; what it does not hold is mapped from disk.
+class _Memory:
+    """The memory for activations; beyond its size, arrays are mapped from disk.
 
     Args:
         size: in bytes.
@@ -106,7 +110,7 @@ class _Room:
         """Return a tensor of zeros to write to.
 
         Raises:
-            StorageError: it does not fit into memory, and the disk has no room for it.
+            StorageError: neither memory nor disk has space for it.
         """
         size = int(np.prod(shape)) * dtype.itemsize
         if not size:
@@ -122,16 +126,16 @@ class _FrozenPart:
 
     Args:
         model: the model.
-        wanted: what of the output is read.
+        reads: which outputs are read.
         compute: where and how the encoder runs.
     """
 
-    def __init__(self, model: MultiTaskModel, wanted: _Wanted, compute: Compute) -> None:
-        self._model, self._wanted, self._compute = model, wanted, compute
+    def __init__(self, model: MultiTaskModel, reads: _Reads, compute: Compute) -> None:
+        self._model, self._reads, self._compute = model, reads, compute
 
-    def __call__(self, inputs: ModelInputs) -> KeptBatch:
-        """Compute what is read, on the CPU; the model is in evaluation mode afterwards."""
-        wanted, encoder = self._wanted, self._model.encoder
+    def __call__(self, inputs: ModelInputs) -> CachedBatch:
+        """Compute the outputs that are read, on the CPU; leaves the model in evaluation mode."""
+        reads, encoder = self._reads, self._model.encoder
         inputs = inputs.to(self._compute.device)
         self._model.eval()
         last = encoder.shape.num_layers
@@ -139,35 +143,35 @@ class _FrozenPart:
             encoded = encoder(
                 inputs.input_ids,
                 inputs.attention_mask,
-                all_layers=wanted.states not in ((), (last,)),
+                all_layers=reads.states not in ((), (last,)),
             )
-        states = {n: encoded.layers[n] if encoded.layers else encoded.tokens for n in wanted.states}
+        states = {n: encoded.layers[n] if encoded.layers else encoded.tokens for n in reads.states}
         mask, word_tokens = inputs.attention_mask, inputs.word_tokens
-        if wanted.words:
+        if reads.words:
             states = {n: take_rows(state, word_tokens) for n, state in states.items()}
             mask = inputs.word_mask.long()
             word_tokens = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
-        sentence = encoded.sentence if wanted.sentence else encoded.sentence[:, :0]
-        kept = KeptBatch(states, sentence, mask, word_tokens, inputs.word_mask)
-        return kept.to(torch.device("cpu"))
+        sentence = encoded.sentence if reads.sentence else encoded.sentence[:, :0]
+        cached = CachedBatch(states, sentence, mask, word_tokens, inputs.word_mask)
+        return cached.to(torch.device("cpu"))
 
 
 class _Sentences:
-    """What is kept of a data set, in flat arrays that are filled when somebody asks.
+    """The cached activations of a data set, in flat arrays that are filled on demand.
 
     Args:
         dataset: the sentences.
-        frozen: computes what is kept.
+        frozen: computes the activations.
         pad_id: the token id of padding.
-        words: whether it is words, and not tokens, whose vectors are kept.
-        room: where it is kept.
+        words: whether vectors are cached by word instead of by token.
+        memory: holds the arrays.
     """
 
     def __init__(
-        self, dataset: Dataset, frozen: _FrozenPart, pad_id: int, words: bool, room: _Room
+        self, dataset: Dataset, frozen: _FrozenPart, pad_id: int, words: bool, memory: _Memory
     ) -> None:
         self._dataset, self._frozen, self._pad_id = dataset, frozen, pad_id
-        self._words, self._room = words, room
+        self._words, self._memory = words, memory
         self._rows: Ragged = dataset.words if words else dataset.tokens
         self._plan = plan_batches(dataset.tokens.lengths, BATCH_TOKENS, _MAX_SENTENCES)
         self._batch_of = np.empty(len(dataset), np.int32)
@@ -177,8 +181,8 @@ class _Sentences:
         self._states: dict[int, Tensor] = {}
         self._sentence = torch.empty(0, 0)
 
-    def batch(self, rows: NDArray[np.int64]) -> KeptBatch:
-        """Gather what is kept of some sentences, after computing what is not there yet."""
+    def batch(self, rows: NDArray[np.int64]) -> CachedBatch:
+        """Gather the activations of some sentences, after computing those that are missing."""
         numbers = self._batch_of[rows]
         for number in np.unique(numbers[self._missing[numbers]]):
             self._fill(int(number))
@@ -192,7 +196,7 @@ class _Sentences:
             word_mask = np.arange(width) < counts[:, None]
             word_tokens = self._dataset.words.padded(rows, 0, width)
         flat = torch.from_numpy(places.ravel())
-        return KeptBatch(
+        return CachedBatch(
             {n: s.index_select(0, flat).view(*mask.shape, -1) for n, s in self._states.items()},
             self._sentence.index_select(0, torch.from_numpy(rows)),
             torch.from_numpy(mask.astype(np.int64)),
@@ -201,9 +205,9 @@ class _Sentences:
         )
 
     def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return which of [B, P] are no padding, and where in the arrays they stand.
+        """Return the mask [B, P] of what is not padding, and each position's index in the arrays.
 
-        Padding stands at place 0, where there are zeros.
+        Padding has index 0, which holds zeros.
         """
         starts, lengths = self._rows.offsets[rows], self._rows.lengths_of(rows)
         columns = np.arange(max(1, int(lengths.max(initial=0))))
@@ -213,83 +217,103 @@ class _Sentences:
     def _fill(self, number: int) -> None:
         """Compute one of the fixed batches."""
         rows = self._plan[number]
-        kept = self._frozen(self._dataset.inputs(rows, self._pad_id))
+        cached = self._frozen(self._dataset.inputs(rows, self._pad_id))
         if self._missing.all():
-            self._make_room(kept)
+            self._allocate(cached)
         mask, places = self._places(rows)
         inside, flat = torch.from_numpy(mask), torch.from_numpy(places[mask])
-        for n, state in kept.states.items():
+        for n, state in cached.states.items():
             self._states[n].index_copy_(0, flat, state[inside])
-        self._sentence.index_copy_(0, torch.from_numpy(rows), kept.sentence)
+        self._sentence.index_copy_(0, torch.from_numpy(rows), cached.sentence)
         self._missing[number] = False
 
-    def _make_room(self, kept: KeptBatch) -> None:
+    def _allocate(self, cached: CachedBatch) -> None:
         total, count = int(self._rows.offsets[-1]), len(self._dataset)
-        for n, state in kept.states.items():
-            self._states[n] = self._room.zeros((1 + total, state.shape[-1]), state.dtype)
-        self._sentence = self._room.zeros((count, kept.sentence.shape[-1]), kept.sentence.dtype)
+        for n, state in cached.states.items():
+            self._states[n] = self._memory.zeros((1 + total, state.shape[-1]), state.dtype)
+        sentence = cached.sentence
+        self._sentence = self._memory.zeros((count, sentence.shape[-1]), sentence.dtype)
 
 
-class KeptActivations:
-    """What a frozen part gave for the training sentences, and for whatever is evaluated.
+@final
+class ActivationCache:
+    """The reader of batches whose frozen part is cached, for training and for evaluation.
 
     Args:
         model: the model.
         datasets: the training sentences.
         depth: how much of the encoder is frozen (see `freezing.frozen_depth`).
         compute: how the encoder runs in training; in evaluation it is float32.
-        limit: bytes that may be kept in memory.
+        limit: bytes to hold in memory.
 
     Raises:
-        ModelError: the layers above the frozen ones cannot be run by themselves.
+        ModelError: the layers above the frozen ones cannot run by themselves.
     """
 
     def __init__(
         self,
         model: MultiTaskModel,
-        datasets: Iterable[Dataset],
+        datasets: Sequence[Dataset],
         depth: int,
         compute: Compute,
         limit: int,
     ) -> None:
-        self.model, self._device = model, compute.device
-        self._room = _Room(limit)
-        self._wanted = wanted = _Wanted.by(model, depth)
+        self.model, self._datasets, self._depth, self._compute = model, datasets, depth, compute
+        self._memory = _Memory(limit)
+        self._reads = reads = _Reads.by(model, depth)
         self._upper: UpperLayers | None = None
         if depth <= model.encoder.shape.num_layers:
             self._upper = UpperLayers(model.encoder.backbone, depth - 1)
         pad_id = model.encoder.pad_id
-        frozen = _FrozenPart(model, wanted, compute)
-        self._sets = [_Sentences(d, frozen, pad_id, wanted.words, self._room) for d in datasets]
-        self._exactly = _FrozenPart(model, wanted, replace(compute, precision="float32"))
-        self._evaluated: dict[bytes, KeptBatch] = {}
+        frozen = _FrozenPart(model, reads, compute)
+        self._sets = [_Sentences(d, frozen, pad_id, reads.words, self._memory) for d in datasets]
+        self._exactly = _FrozenPart(model, reads, replace(compute, precision="float32"))
+        self._evaluated: dict[bytes, CachedBatch] = {}
 
     @classmethod
     def of_run(
         cls, config: Config, data: TrainingData, model: MultiTaskModel, depth: int, compute: Compute
-    ) -> KeptActivations | None:
-        """Make what a configuration asks for, if so much is frozen that it is worth keeping.
+    ) -> ActivationCache | None:
+        """Return the configured cache; None if it is off or would not pay.
 
-        That is a layer at least: to look up the embedding layer's output again costs little.
+        It pays from the first frozen layer on: looking up the embedding layer's output is cheap.
         """
         if config.cache_activations == "off" or depth < 2:
             return None
         try:
             return cls(model, data.datasets, depth, compute, config.cache_memory << 20)
-        except ModelError:  # the layers that are tuned cannot be run by themselves
+        except ModelError:  # the tuned layers cannot run by themselves
             return None
 
-    def training_batch(self, dataset: int, rows: NDArray[np.int64]) -> KeptBatch:
-        """Return what is kept of training sentences.
+    def read(self, dataset: int, rows: Rows) -> Forward:
+        """Gather a batch's activations, after computing those that are missing."""
+        return partial(self.outputs, self.training_batch(dataset, rows))
+
+    def outputs(self, cached: CachedBatch, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Run the trained part for some tasks (see `MultiTaskModel.forward`)."""
+        return self.model.answers(self.features(cached), tasks)
+
+    def evaluation_backend(self, backend: Backend) -> Backend:
+        """Return a backend that runs the trained part on cached activations."""
+        return CachedBackend(self)
+
+    def at_depth(self, depth: int) -> BatchReader:
+        """Return this reader, or one that runs the whole model once more of it is trained."""
+        if depth == self._depth:
+            return self
+        return FullReader(self.model, self._datasets, self._compute)
+
+    def training_batch(self, dataset: int, rows: Rows) -> CachedBatch:
+        """Return the activations of training sentences.
 
         Args:
-            dataset: which of the data sets they are of.
-            rows: [B] their numbers in it.
+            dataset: the index of their data set.
+            rows: [B] their indices in it.
         """
-        return self._sets[dataset].batch(rows).to(self._device)
+        return self._sets[dataset].batch(rows).to(self._compute.device)
 
-    def evaluated_batch(self, inputs: ModelInputs) -> KeptBatch:
-        """Return what is kept of a batch that is evaluated, told by its content."""
+    def evaluated_batch(self, inputs: ModelInputs) -> CachedBatch:
+        """Return the activations of a batch of evaluation, identified by its content."""
         digest = hashlib.blake2b(digest_size=16)
         for tensor in (inputs.input_ids, inputs.attention_mask, inputs.word_tokens):
             digest.update(f"{tuple(tensor.shape)}".encode())
@@ -297,18 +321,18 @@ class KeptActivations:
         key = digest.digest()
         if key not in self._evaluated:
             self._evaluated[key] = self._stored(self._exactly(inputs))
-        return self._evaluated[key].to(self._device)
+        return self._evaluated[key].to(self._compute.device)
 
-    def _stored(self, kept: KeptBatch) -> KeptBatch:
-        """Put the large ones of a batch's tensors where there is room for them."""
-        states = {n: self._room.zeros(tuple(s.shape), s.dtype).copy_(s) for n, s in
-                  kept.states.items()}  # fmt: skip
-        return replace(kept, states=states)
+    def _stored(self, cached: CachedBatch) -> CachedBatch:
+        """Move a batch's hidden states to the cache's memory."""
+        states = {n: self._memory.zeros(tuple(s.shape), s.dtype).copy_(s) for n, s in
+                  cached.states.items()}  # fmt: skip
+        return replace(cached, states=states)
 
-    def features(self, kept: KeptBatch) -> Features:
-        """Make what the heads read of what is kept, by running the layers that are trained."""
-        own, mixes, mask = self.model.head_layers, self._wanted.mixes, kept.attention_mask
-        states, sentence, encoders = tuple(kept.states.values()), kept.sentence, kept.sentence
+    def features(self, cached: CachedBatch) -> Features:
+        """Run the trained layers on cached activations; returns what the heads read."""
+        own, mixes, mask = self.model.head_layers, self._reads.mixes, cached.attention_mask
+        states, sentence, encoders = tuple(cached.states.values()), cached.sentence, cached.sentence
         tokens = states[-1] if states else sentence[:, None, :0]
         layers = states if mixes else None
         if self._upper is not None:
@@ -324,33 +348,33 @@ class KeptActivations:
             layers=layers,
             attention_mask=mask,
             sentence=sentence,
-            word_tokens=kept.word_tokens,
-            word_mask=kept.word_mask,
+            word_tokens=cached.word_tokens,
+            word_mask=cached.word_mask,
             encoder_sentence=encoders,
         )
 
 
-class KeptBackend:
-    """Runs a model for evaluation on what is kept of its frozen part.
+class CachedBackend:
+    """Runs a model for evaluation on the cached activations of its frozen part.
 
     Args:
-        activations: what is kept, and the model.
+        cache: the activations, and the model.
     """
 
-    def __init__(self, activations: KeptActivations) -> None:
-        self._activations = activations
+    def __init__(self, cache: ActivationCache) -> None:
+        self._cache = cache
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
         return "torch"
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
         """Compute every head's logits and the embedding."""
-        kept = self._activations.evaluated_batch(ModelInputs.of(batch))
-        model = self._activations.model
-        if model.training:  # to say so to every module takes longer than the heads
+        cached = self._cache.evaluated_batch(ModelInputs.of(batch))
+        model = self._cache.model
+        if model.training:  # visiting every module takes longer than the heads
             model.eval()
         with torch.inference_mode():
-            outputs = model.answers(self._activations.features(kept), model.answering)
+            outputs = self._cache.outputs(cached, model.answering)
         return {name: values.float().cpu().numpy() for name, values in outputs.items()}

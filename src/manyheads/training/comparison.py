@@ -42,7 +42,7 @@ from manyheads.training.data.training_data import load_training_data
 from manyheads.training.distributed import refuse_several
 from manyheads.training.loop import train
 from manyheads.training.metrics_log import METRICS_FILE
-from manyheads.training.reporter import Quiet, Reporter
+from manyheads.training.reporter import Reporter
 from manyheads.training.setup import usable_length
 from manyheads.training.signals import Stopped
 from manyheads.training.verdicts import Times, Verdict
@@ -109,8 +109,8 @@ def compare(
     seeds: int = 3,
     out: StrPath = "comparison",
     test_files: Mapping[str, StrPath] | StrPath | None = None,
-    reporter_of: ReporterOf = lambda name, config: nullcontext(Quiet()),
-    say: Callable[[str], None] = lambda text: None,
+    reporter_of: ReporterOf = lambda name, config: nullcontext(Reporter()),
+    report: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Train each task alone and all together, for each seed, and judge the differences.
 
@@ -121,7 +121,7 @@ def compare(
         test_files: what the models are scored on: a file for all tasks, or one for each. Default:
             the validation data, which also chose the models.
         reporter_of: makes the reporter of each run.
-        say: takes what the user should know.
+        report: receives messages for the user.
 
     Raises:
         RequestError: there is nothing to compare, or the folder holds another comparison.
@@ -161,9 +161,9 @@ def compare(
             title = "all together" if name == TOGETHER else f"{name} alone"
             bests[seed][name] = _trained(f"seed {seed}: {title}", one, folder, reporter_of)
             seconds[name].append(training_seconds(Path(one.save_dir)))
-    say("Scoring the models ...")
+    report("Scoring the models ...")
     scored = [_score(config, bests[seed], files) for seed in numbers]
-    say("Measuring inference ...")
+    report("Measuring inference ...")
     inference, texts = _inference(config, bests[numbers[0]], scored[0].data)
     means = {name: statistics.fmean(values) for name, values in seconds.items()}
     comparison = Comparison(
@@ -297,9 +297,9 @@ def _score(config: Config, bests: Mapping[str, Path], files: Mapping[str, str] |
     together: dict[str, TaskOutcomes] = {}
     data: list[str] = []
     for file, tasks in tasks_of.items():
-        report = _evaluated(config, bests[TOGETHER], file, tasks)
-        together |= report.outcomes.tasks
-        data += report.data
+        scores = _evaluated(config, bests[TOGETHER], file, tasks)
+        together |= scores.outcomes.tasks
+        data += scores.data
         for task in tasks:
             alone |= _evaluated(config, bests[task], file, [task]).outcomes.tasks
     return _Scored(alone, together, tuple(data))

@@ -1,4 +1,4 @@
-"""What several processes that train one model cannot do, and whether all do the same."""
+"""Checks of a run in several processes: is it possible, and do all train the same model?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from manyheads.training.state import differing_keys
 
 
 def check_possible(config: Config, processes: Processes) -> None:
-    """Refuse what only one process can do.
+    """Refuse settings that need a single process.
 
     Raises:
-        ConfigError: it is asked for, and there are several.
+        ConfigError: such a setting is set, and there are several processes.
     """
     count, fix = processes.count, "Train in one process, or leave it out."
     if count > 1 and config.balancing.method in COMPARING:
@@ -34,15 +34,15 @@ def check_possible(config: Config, processes: Processes) -> None:
 
 
 def check_alike(processes: Processes, config: Config, facts: Mapping[str, Any]) -> None:
-    """See to it that all processes train the same model, from the same place, on the same data.
+    """Check that all processes train the same model, from the same step, on the same data.
 
     Args:
         processes: all of them.
-        config: this one's configuration.
-        facts: what else this one has, by name, in values of JSON.
+        config: this process's configuration.
+        facts: further facts of this process to compare, by name, as JSON values.
 
     Raises:
-        RequestError: one has others than the first.
+        RequestError: a process differs from the first.
     """
     own = {"configuration": config.model_dump(mode="json"), **facts}
     first = processes.exchange(own)[0]
@@ -57,15 +57,15 @@ def check_alike(processes: Processes, config: Config, facts: Mapping[str, Any]) 
             )
 
 
-def tell_processes(config: Config, processes: Processes, say: Callable[[str], None]) -> None:
-    """Tell how many processes train the model, if there are several."""
+def report_processes(config: Config, processes: Processes, report: Callable[[str], None]) -> None:
+    """Report how many processes train the model, if there are several."""
     count = processes.count
     if count == 1:
         return
-    say(f"Training in {count} processes, each with its part of every batch.")
+    report(f"Training in {count} processes, each with its part of every batch.")
     pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
     if pairs:
-        say(
+        report(
             f"{listing(pairs)}: its pairs are compared within their batch, so that processes take "
             f"whole batches; `gradient_accumulation: {count}` gives each of them one a step."
         )

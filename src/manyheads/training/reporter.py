@@ -1,66 +1,43 @@
-"""Who is told how a run goes."""
+"""Reporting a run's progress."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 
-class Reporter(Protocol):
-    """Shows a run to whoever started it."""
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One loss of an optimiser step. A step reports each of its losses, one after the other."""
+
+    task: str
+    """The task, or the name of another loss."""
+    loss: float
+    """Its mean over the step."""
+    sentences: int
+    tokens: int
+    """In these sentences, without padding."""
+    steps: int = 1
+    """0 if the loss belongs to the same optimiser step as the one reported before."""
+    shared: bool = False
+    """Whether the sentences are those of the loss reported before."""
+
+
+class Reporter:
+    """Shows a run's progress. Override what should be shown; by default nothing is."""
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Training starts, or goes on after `done_steps`."""
+        """Training starts, or resumes after `done_steps`."""
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
-        """A task was trained.
-
-        `steps` is 0 if it shares the optimiser step of the task before; `shared` says that it
-        learned from the same sentences, too.
-        """
+    def step(self, report: StepReport) -> None:
+        """A task was trained in an optimiser step."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """An epoch ended; the last entry of the history is its own."""
 
     def message(self, text: str) -> None:
-        """Something worth knowing happened."""
+        """There is something to tell the user."""
 
     def end(self) -> None:
         """Training is over, for whatever reason."""
-
-
-class Quiet:
-    """A reporter that says nothing."""
-
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Say nothing."""
-
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
-        """Say nothing."""
-
-    def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Say nothing."""
-
-    def message(self, text: str) -> None:
-        """Say nothing."""
-
-    def end(self) -> None:
-        """Say nothing."""

@@ -1,9 +1,9 @@
-"""A training run put together from its configuration, and how it is saved."""
+"""A training run: its parts, and how it is evaluated, saved and restored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,23 +38,23 @@ from manyheads.modeling import (
 from manyheads.storage import BEST
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
 from manyheads.text import Batch, Floats, TextTokenizer
-from manyheads.training.activation_cache import KeptActivations, KeptBackend
-from manyheads.training.balancing import Balancer, Compared
+from manyheads.training.balancing import Balancer
+from manyheads.training.batch_reader import BatchReader
 from manyheads.training.data.schedules import Schedule, steps_per_epoch
 from manyheads.training.data.training_data import TrainingData
-from manyheads.training.distillation import ORIGINAL, KeptEmbeddings
 from manyheads.training.distributed import ALONE, Processes
+from manyheads.training.in_flight import InFlightStep
 from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
-from manyheads.training.pending import PendingStep
 from manyheads.training.state import TrainingState, check_same_run
-from manyheads.training.warm_start import INHERITED, Inherited
+from manyheads.training.terms import LossTerm
+from manyheads.training.warm_start import INHERITED, WarmStart
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Clock:
-    """Measures the time between lines of the log and between saves."""
+    """Measures the time since the last line of the log, and since the last save."""
 
     def __init__(self) -> None:
         self._lap = self._save = time.monotonic()
@@ -66,7 +66,7 @@ class Clock:
         return elapsed
 
     def saved(self) -> None:
-        """Note that the state has just been saved."""
+        """Restart the time since the last save."""
         self._save = time.monotonic()
 
     def since_save(self) -> float:
@@ -75,7 +75,7 @@ class Clock:
 
 
 class _Watched:
-    """A backend that lets somebody speak up before each batch."""
+    """A backend that calls a hook before each batch; an exception from it ends the evaluation."""
 
     def __init__(self, backend: Backend, before_batch: Callable[[], None]) -> None:
         self._backend = backend
@@ -83,11 +83,11 @@ class _Watched:
 
     @property
     def name(self) -> str:
-        """What the backend is called in messages."""
+        """The backend's name in messages."""
         return self._backend.name
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
-        """Compute every head's logits and the embedding, unless somebody speaks up."""
+        """Call the hook, then compute every head's logits and the embedding."""
         self._before_batch()
         return self._backend.run(batch)
 
@@ -105,36 +105,34 @@ class Run:
     compute: Compute
     optimizer: AdamW
     freezing: Freezing
-    """Holds what of the model is not trained."""
+    """Determines which part of the model is trained at a step."""
     balancer: Balancer
-    """Decides what the tasks' losses and gradients count."""
-    inherited: Inherited
-    """What is taken over from the trained model that the run starts from, if it starts from one."""
-    activations: KeptActivations | None = None
-    """What the frozen part of the encoder gave, where enough is frozen for that to be kept."""
-    kept: KeptEmbeddings | None = None
-    """Holds the sentence embedding near the original's, where that is asked for."""
+    """Weights the tasks, and owns the backward pass."""
+    warm_start: WarmStart
+    """What the run took over from the trained model in `init_from`; empty without one."""
+    reader: BatchReader
+    """Computes the model's outputs for a batch."""
+    terms: Sequence[LossTerm] = ()
+    """Losses beside the tasks' own."""
     reference: Reference | None = None
-    """The original's embeddings of some validation sentences, to measure how far it goes."""
+    """The original encoder's embeddings of some validation sentences, to measure drift."""
     drift_of_frozen: DriftMetrics | None = None
-    """How far it is where the whole encoder is frozen, once that is known."""
-    compared: Compared | None = None
-    """The tasks' gradients of the encoder in the last step, if they were compared in it."""
-    pending: list[PendingStep] = field(default_factory=list)
-    """The last steps, as long as nobody has looked at what they gave."""
+    """Cached drift of a fully frozen encoder."""
+    in_flight: list[InFlightStep] = field(default_factory=list)
+    """Submitted steps whose results have not been read yet."""
     processes: Processes = ALONE
-    """Those that train the model together."""
+    """The processes that train the model together."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
     @property
     def saved_config(self) -> Config:
-        """The configuration with the tasks that are carried along."""
-        return self.inherited.carried.joined_to(self.config)
+        """The configuration with the carried tasks, as checkpoints and models hold it."""
+        return self.warm_start.carried.joined_to(self.config)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimiser steps per epoch."""
         return steps_per_epoch(self.data.sources, Schedule.of(self.config))
 
     @property
@@ -143,26 +141,23 @@ class Run:
         return self.config.num_epochs * self.steps_per_epoch
 
     def trained(self) -> list[torch.nn.Parameter]:
-        """Return all parameters that the optimiser knows."""
+        """Return the optimiser's parameters."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def go_to(self, step: int) -> None:
-        """Free what is trained after so many optimiser steps; what is kept of it is let go."""
+        """Unfreeze what is trained after so many optimiser steps."""
         self.freezing.go_to(step)
-        if self.freezing.depth < self.freezing.depth_at(0):
-            self.activations = None
+        self.reader = self.reader.at_depth(self.freezing.depth)
 
     def evaluate(self, before_batch: Callable[[], None] = lambda: None) -> Evaluation:
-        """Score the model as it is on the validation data, in float32.
+        """Score the model in its current state on the validation data, in float32.
 
         Args:
-            before_batch: called before each batch; what it raises ends the evaluation.
+            before_batch: called before each batch; an exception from it ends the evaluation.
         """
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
-        backend = predictor.backend
-        if self.activations is not None:
-            backend = KeptBackend(self.activations)
+        backend = self.reader.evaluation_backend(predictor.backend)
         predictor.backend = _Watched(backend, before_batch)
         sets = [(part.records, part.tasks) for part in self.data.validation]
         evaluation = score(predictor, sets).evaluation()
@@ -171,15 +166,15 @@ class Run:
         return evaluation
 
     def _drift(self, predictor: Predictor, reference: Reference) -> DriftMetrics:
-        """Measure how far the embedding has gone: once where the whole encoder is frozen."""
-        if self.activations is None or not self.freezing.is_whole:
+        """Measure the embedding's drift; only once while the whole encoder is frozen."""
+        if not self.freezing.is_whole:
             return reference.drift(predictor)
         if self.drift_of_frozen is None:
             self.drift_of_frozen = reference.drift(predictor)
         return self.drift_of_frozen
 
     def save_is_due(self) -> bool:
-        """Tell whether a checkpoint inside the epoch is due at this step."""
+        """Return whether a checkpoint within the epoch is due at this step."""
         every = self.config.checkpoint_every
         if every is None:
             return False
@@ -188,7 +183,7 @@ class Run:
         return self.clock.since_save() >= int(every[:-1]) * _SECONDS[every[-1]]
 
     def save_step(self, log: MetricsLog) -> Path:
-        """Save the state inside an epoch, in place of any earlier such save."""
+        """Save the state within an epoch, replacing any earlier such checkpoint."""
         path = step_path(self.save_dir, self.state.step)
         self._save(path, log)
         return path
@@ -207,12 +202,12 @@ class Run:
         self.clock.saved()
 
     def contents(self) -> CheckpointContents:
-        """Return all that a checkpoint holds of the run as it is."""
+        """Return the contents of a checkpoint of the current state."""
         return CheckpointContents(
             config=self.saved_config.model_dump(mode="json"),
-            tasks=[*self.inherited.carried.specs, *task_specs(self.model)],
+            tasks=[*self.warm_start.carried.specs, *task_specs(self.model)],
             encoder=encoder_files(self.model.encoder, self.max_length),
-            model={**plain_state(self.model), **self.inherited.carried.parameters()},
+            model={**plain_state(self.model), **self.warm_start.carried.parameters()},
             training={
                 "state": self.state.to_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -220,22 +215,30 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "torch_rng": torch.get_rng_state(),
-                **(
-                    {} if self.config.init_from is None else {INHERITED: list(self.inherited.tasks)}
-                ),
-                **({} if self.config.lora is None else {ADAPTERS: adapter_state(self.model)}),
-                **({} if self.kept is None else {ORIGINAL: self.kept.original}),
-                **({} if self.reference is None else {REFERENCE: reference_values(self.reference)}),
+                **self._optional_state(),
             },
             epoch=self.state.epoch,
             step=self.state.step,
         )
 
+    def _optional_state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the parts that not every run has."""
+        state: dict[str, Any] = {}
+        if self.config.init_from is not None:
+            state[INHERITED] = list(self.warm_start.tasks)
+        if self.config.lora is not None:
+            state[ADAPTERS] = adapter_state(self.model)
+        for term in self.terms:
+            state |= term.state()
+        if self.reference is not None:
+            state[REFERENCE] = reference_values(self.reference)
+        return state
+
     def restore(self, contents: CheckpointContents) -> None:
-        """Go to where a checkpoint was saved.
+        """Restore the state of a checkpoint.
 
         Raises:
-            RequestError: it is of another configuration or other data.
+            RequestError: it has another configuration or other data.
             ModelError: its parameters do not fit the model.
         """
         training = contents.training
@@ -245,33 +248,33 @@ class Run:
         self.optimizer.load_state_dict(training["optimizer"])
         torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
-        # Where the last step was made: an evaluation may come before the next one.
+        # The depth of the last step: an evaluation may come before the next one.
         self.go_to(max(0, self.state.step - 1))
         self.reference = read_reference(training.get(REFERENCE))
 
     def load_model(self, contents: CheckpointContents, where: str) -> None:
-        """Take on a checkpoint's parameters.
+        """Load a checkpoint's parameters.
 
         Raises:
             ModelError: they do not fit the model.
         """
         adapters = contents.training.get(ADAPTERS, {})
-        carried = self.inherited.carried.parameters()
+        carried = self.warm_start.carried.parameters()
         own = {name: tensor for name, tensor in contents.model.items() if name not in carried}
         load_state(self.model, with_adapters(own, adapters), where)
 
     def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
-        """Write the model as it is to the folder of the best one, or of the best for a task."""
+        """Write the current model to the folder of the best one, or of the best for a task."""
         if self.processes.is_first:
             contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
-            save_model_folder(self.save_dir / folder, self.inherited.carried.added_to(contents))
+            save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
 
 
 def reference_values(reference: Reference) -> dict[str, Any]:
-    """Return the reference embeddings as plain values and a tensor, for a checkpoint."""
+    """Return the reference embeddings as plain values and a tensor for a checkpoint."""
     return {"texts": list(reference.texts), "vectors": torch.from_numpy(reference.vectors)}
 
 
 def read_reference(values: Mapping[str, Any] | None) -> Reference | None:
-    """Restore what `reference_values` returned; None for a run that kept no reference."""
+    """Restore what `reference_values` returned; None if the run has no reference."""
     return None if values is None else Reference(tuple(values["texts"]), values["vectors"].numpy())

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: found again, restored, or removed."""
+"""The files in a run's folder: finding, restoring and removing them."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ from manyheads.training.tensorboard import TENSORBOARD_FOLDER
 _LOGS = (METRICS_FILE, TENSORBOARD_FOLDER)
 
 
-def find_checkpoint(save_dir: Path, say: Callable[[str], None]) -> CheckpointContents | None:
-    """Return the newest intact checkpoint, and tell which damaged ones were passed over."""
+def find_checkpoint(save_dir: Path, report: Callable[[str], None]) -> CheckpointContents | None:
+    """Return the newest intact checkpoint, and report the damaged ones that were skipped."""
     intact, refused = newest_intact(save_dir)
     for one in refused:
-        say(f"warning: passed over a checkpoint. {one.error}")
+        report(f"warning: passed over a checkpoint. {one.error}")
     if intact is None:
         if refused:
             raise RequestError(
                 "no checkpoint is intact", where=at(save_dir),
                 fix="Start anew with --overwrite, or put an intact checkpoint back.",
             )  # fmt: skip
-        say(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
+        report(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
         return None
-    say(f"Continuing from {intact.path}.")
+    report(f"Continuing from {intact.path}.")
     return intact.contents
 
 
-def restore_best(run: Run, say: Callable[[str], None]) -> None:
-    """Write the best models' folders again unless they are whole and the ones that were chosen.
+def restore_best(run: Run, report: Callable[[str], None]) -> None:
+    """Restore the best models' folders unless they are intact and the selected ones.
 
     Raises:
-        ModelError: the checkpoint of one's epoch is gone or damaged.
+        ModelError: the checkpoint to restore one from is missing or damaged.
     """
     if run.state.best.epoch:
-        _restore_one(run, BEST, run.state.best.epoch, say)
+        _restore_one(run, BEST, run.state.best.epoch, report)
     for task, best in run.state.best_of.items():
-        _restore_one(run, best_of(task), best.epoch, say)
+        _restore_one(run, best_of(task), best.epoch, report)
 
 
-def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> None:
+def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) -> None:
     folder, metrics = run.save_dir / name, run.state.history[best - 1]["metrics"]
     try:
         manifest = read_manifest(folder)
         manifest.verify()
-        # What an epoch is told by: its metrics, since only a better one takes its place.
+        # The metrics identify an epoch, since only a better one replaces it.
         same_metrics = manifest.metrics == json.loads(json.dumps(metrics))
         if same_metrics and not differing_keys(run.saved_config, manifest.config):
             return
-        say(f"warning: {folder} is not the model of epoch {best}.")
+        report(f"warning: {folder} is not the model of epoch {best}.")
     except ManyheadsError as error:
-        say(f"warning: {error}")
+        report(f"warning: {error}")
     path = epoch_path(run.save_dir, best)
     if not path.exists():
         raise ModelError(
@@ -79,30 +79,30 @@ def _restore_one(run: Run, name: str, best: int, say: Callable[[str], None]) -> 
     run.load_model(contents, at(path))
     run.save_best(metrics, name)
     load_state(run.model, present, at(path))
-    say(f"Wrote {folder} again from the checkpoint of epoch {best}.")
+    report(f"Wrote {folder} again from the checkpoint of epoch {best}.")
 
 
 def refuse_other_run(save_dir: Path, resume: bool) -> None:
-    """See to it that a new run finds no other run's files in its folder.
+    """Refuse to start a run in a folder with another run's files.
 
     Args:
         save_dir: the folder.
-        resume: whether logs may be there: they are all that a run leaves which ended before its
-            first checkpoint.
+        resume: whether logs are allowed: a run that ended before its first checkpoint leaves
+            only these.
 
     Raises:
-        RequestError: it does.
+        RequestError: there are such files.
     """
     others = [path for path in _beside_checkpoints(save_dir) if path.exists()]
     if resume:
         others = [path for path in others if path.name not in _LOGS]
     remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
     if remains:
-        go_on = "R" if resume else "Continue that run with --resume, r"
+        first = "R" if resume else "Continue that run with --resume, r"
         raise RequestError(
             f"the folder holds another run ({listing(path.name for path in remains)})",
             where=at(save_dir), expected="a new or empty `save_dir`",
-            fix=f"{go_on}eplace it with --overwrite, or choose another `save_dir`.",
+            fix=f"{first}eplace it with --overwrite, or choose another `save_dir`.",
         )  # fmt: skip
 
 

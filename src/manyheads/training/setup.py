@@ -1,9 +1,9 @@
-"""A run put together from its configuration: encoder, data, model, optimiser, resume."""
+"""A run's parts made from its configuration, in stages: encoder, data, model, optimiser, resume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from manyheads.evaluation import Reference
 from manyheads.inference.backends.pytorch import make_predictor
 from manyheads.modeling import (
     CheckpointContents,
+    Compute,
     Encoder,
     Freezing,
     MultiTaskModel,
@@ -30,13 +31,14 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.heads import make_head
 from manyheads.text import TextTokenizer
-from manyheads.training.activation_cache import KeptActivations
-from manyheads.training.balancing import learned_group, make_balancer
+from manyheads.training.activation_cache import ActivationCache
+from manyheads.training.balancing import Balancer, learned_group, make_balancer
+from manyheads.training.batch_reader import BatchReader, FullReader
 from manyheads.training.data.schedules import Schedule, passes, steps_per_epoch
-from manyheads.training.data.training_data import load_training_data
-from manyheads.training.distillation import ORIGINAL, KeptEmbeddings
+from manyheads.training.data.training_data import TrainingData, load_training_data
+from manyheads.training.distillation import ORIGINAL, Distillation
 from manyheads.training.distributed import ALONE, Processes
-from manyheads.training.distributed_checks import check_alike, check_possible, tell_processes
+from manyheads.training.distributed_checks import check_alike, check_possible, report_processes
 from manyheads.training.optimizer import AdamW, parameter_groups
 from manyheads.training.run import Run
 from manyheads.training.run_folder import (
@@ -45,7 +47,51 @@ from manyheads.training.run_folder import (
     remove_run,
     restore_best,
 )
-from manyheads.training.warm_start import Inherited, inherit, refuse_carried
+from manyheads.training.terms import LossTerm
+from manyheads.training.warm_start import WarmStart, load_warm_start, refuse_carried
+
+Report = Callable[[str], None]
+"""Receives messages for the user."""
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """The encoder that training starts from, and how it computes."""
+
+    config: Config
+    """With the settings that a trained model determines filled in."""
+    encoder: Encoder
+    warm_start: WarmStart
+    tokenizer: TextTokenizer
+    max_length: int
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class DataStage:
+    """What the run trains on, and what it remembers of the original encoder."""
+
+    data: TrainingData
+    terms: tuple[LossTerm, ...]
+    reference: Reference | None
+    """None in a resumed run, whose checkpoint has it, and in all processes but the first."""
+
+
+@dataclass(frozen=True)
+class ModelStage:
+    """The model to train, and how batches are run through it."""
+
+    model: MultiTaskModel
+    freezing: Freezing
+    reader: BatchReader
+
+
+@dataclass(frozen=True)
+class OptimizerStage:
+    """How the model's losses change its weights."""
+
+    balancer: Balancer
+    optimizer: AdamW
 
 
 def prepare_run(
@@ -53,17 +99,17 @@ def prepare_run(
     *,
     resume: bool,
     overwrite: bool,
-    say: Callable[[str], None],
+    report: Report,
     processes: Processes = ALONE,
 ) -> Run:
-    """Read data and encoder, make the model, and go to where the run left off.
+    """Read encoder and data, make the model, and restore the state of a run that is resumed.
 
     Args:
-        config: the whole run.
-        resume: go on from the newest intact checkpoint.
-        overwrite: remove another run's files from `save_dir`, once all else is in order.
-        say: takes what the user should know.
-        processes: those that train the model together.
+        config: the run.
+        resume: continue from the newest intact checkpoint.
+        overwrite: remove another run's files from `save_dir`, once everything else is in order.
+        report: receives messages for the user.
+        processes: the processes that train the model together.
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
@@ -71,106 +117,168 @@ def prepare_run(
     refuse_carried(config)
     check_possible(config, processes)
     save_dir = Path(config.save_dir)
-    found = find_checkpoint(save_dir, say) if resume else None
+    found = find_checkpoint(save_dir, report) if resume else None
     if not found and not overwrite and processes.is_first:
         refuse_other_run(save_dir, resume)
-    # For parameters that the encoder's file lacks and nobody reads, such as BERT's pooler.
+    start = prepare_encoder(config, found, processes, report)
+    inputs = prepare_data(start, found, processes, report)
+    parts = prepare_model(start, inputs.data, report)
+    learning = prepare_optimizer(start, parts.model)
+    run = Run(
+        config=start.config, save_dir=save_dir, data=inputs.data, model=parts.model,
+        tokenizer=start.tokenizer, max_length=start.max_length, compute=start.compute,
+        optimizer=learning.optimizer, freezing=parts.freezing, balancer=learning.balancer,
+        warm_start=start.warm_start, reader=parts.reader, terms=inputs.terms,
+        reference=inputs.reference, processes=processes,
+    )  # fmt: skip
+    report_processes(start.config, processes, report)
+    report_passes(run, report)
+    restore(run, found, report)
+    return run
+
+
+def prepare_encoder(
+    config: Config, found: CheckpointContents | None, processes: Processes, report: Report
+) -> EncoderStage:
+    """Load the encoder, and choose device, threads and precision.
+
+    Args:
+        config: the run.
+        found: the checkpoint that the run continues from.
+        processes: the processes that train the model together.
+        report: receives messages for the user.
+    """
+    # Seeds parameters that the encoder's file lacks and nothing reads, such as BERT's pooler.
     torch.manual_seed(config.seed)
-    encoder, inherited = _beginning(config, found, say)
-    config = inherited.settle(config)
+    encoder, warm_start = _load_encoder(config, found, report)
+    config = warm_start.complete(config)
     check_adapters(encoder, config)
-    # A resumed run keeps the arithmetic it began with, whatever would be measured today.
+    # A resumed run keeps its precision, whatever a measurement would choose today.
     precision = found.training["precision"] if found else config.precision
-    hidden = encoder.shape.hidden_size
-    threads = processes.threads(config.threads)
-    compute = choose_compute(processes.device(config.device), precision, threads, hidden)
+    compute = choose_compute(
+        processes.device(config.device), precision, processes.threads(config.threads),
+        encoder.shape.hidden_size,
+    )  # fmt: skip
     compute = replace(compute, precision=processes.exchange(compute.precision)[0])
-    say(
+    report(
         f"Training on {compute.device} with {compute.threads} threads in {compute.precision} "
         f"({compute.reason})."
     )
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    return EncoderStage(config, encoder, warm_start, tokenizer, max_length, compute)
+
+
+def _load_encoder(
+    config: Config, found: CheckpointContents | None, report: Report
+) -> tuple[Encoder, WarmStart]:
+    """Load the encoder from the checkpoint, the trained model or the pretrained one."""
+    if found:
+        encoder = build_encoder(found.encoder, backbone_state(found.model), at(config.save_dir))
+        inherits = config.init_from is not None
+        return encoder, WarmStart.of_checkpoint(found) if inherits else WarmStart()
+    if config.init_from is None:
+        return Encoder.from_source(find_encoder(config.model_name, config.pooling)), WarmStart()
+    return load_warm_start(config, report)
+
+
+def prepare_data(
+    start: EncoderStage, found: CheckpointContents | None, processes: Processes, report: Report
+) -> DataStage:
+    """Read the data, and record what the run needs of the original encoder's embeddings."""
+    config, encoder = start.config, start.encoder
     data = load_training_data(
-        config, tokenizer, max_length, lambda text: say(f"warning: {text}"), inherited.labels
-    )
+        config, start.tokenizer, start.max_length, lambda text: report(f"warning: {text}"),
+        start.warm_start.labels,
+    )  # fmt: skip
     if found and ORIGINAL in found.training:
-        load_state(encoder.backbone, found.training[ORIGINAL], at(save_dir))
-    encoder.to(compute.device)
+        load_state(encoder.backbone, found.training[ORIGINAL], at(config.save_dir))
+    encoder.to(start.compute.device)
     if config.keep_embeddings is not None:
-        say("Embedding all sentences with the original encoder, to hold the embedding there.")
-    kept = KeptEmbeddings.of_run(config, data, encoder)
+        report("Embedding all sentences with the original encoder, to hold the embedding there.")
+    distillation = Distillation.of_run(config, data, encoder)
     reference = None
     if not found and processes.is_first:
-        exact = replace(compute, precision="float32")
-        original = make_predictor(MultiTaskModel(encoder, {}), exact, tokenizer, max_length)
-        reference = Reference.of(original, [r for part in data.validation for r in part.records])
+        reference = _reference(start, data)
+    return DataStage(data, () if distillation is None else (distillation,), reference)
+
+
+def _reference(start: EncoderStage, data: TrainingData) -> Reference:
+    """Embed validation sentences with the original encoder, in float32."""
+    exact = replace(start.compute, precision="float32")
+    model = MultiTaskModel(start.encoder, {})
+    original = make_predictor(model, exact, start.tokenizer, start.max_length)
+    return Reference.of(original, [r for part in data.validation for r in part.records])
+
+
+def prepare_model(start: EncoderStage, data: TrainingData, report: Report) -> ModelStage:
+    """Add heads to the encoder, and freeze what is not trained from the start."""
+    config, encoder = start.config, start.encoder
     torch.manual_seed(config.seed)
     heads = {
         name: make_head(task, data.label_sets[name], encoder.shape)
         for name, task in config.tasks.items()
     }
     head_layers = make_head_layers(config, encoder)
-    inherited.fill(heads, head_layers)
-    if head_layers is not None and inherited.holds_layers(config):
+    start.warm_start.load_into(heads, head_layers)
+    if head_layers is not None and start.warm_start.freezes_layers(config):
         head_layers.requires_grad_(False)
     add_adapters(encoder, config)
-    model = MultiTaskModel(encoder, heads, head_layers).to(compute.device)
-    if compute.device.type == "cpu":
+    model = MultiTaskModel(encoder, heads, head_layers).to(start.compute.device)
+    if start.compute.device.type == "cpu":
         encoder.use_sparse_gradients()
     freezing = Freezing(model, config, steps_per_epoch(data.sources, Schedule.of(config)))
-    say(freezing.describe())
-    balancer = make_balancer(config).to(compute.device)
-    optimizer = AdamW(parameter_groups(model, config) + learned_group(balancer, config))
-    activations = KeptActivations.of_run(config, data, model, freezing.depth_at(0), compute)
-    run = Run(config, save_dir, data, model, tokenizer, max_length, compute, optimizer, freezing,
-              balancer, inherited, activations, kept, reference, processes=processes)  # fmt: skip
-    tell_processes(config, processes, say)
-    tell_passes(run, say)
+    report(freezing.describe())
+    cache = ActivationCache.of_run(config, data, model, freezing.depth_at(0), start.compute)
+    return ModelStage(model, freezing, cache or FullReader(model, data.datasets, start.compute))
+
+
+def prepare_optimizer(start: EncoderStage, model: MultiTaskModel) -> OptimizerStage:
+    """Make the balancer, and the optimiser of its parameters and the model's."""
+    balancer = make_balancer(start.config).to(start.compute.device)
+    groups = parameter_groups(model, start.config) + learned_group(balancer, start.config)
+    return OptimizerStage(balancer, AdamW(groups))
+
+
+def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
+    """Restore a checkpoint's state; without one, clear the folder.
+
+    Raises:
+        RequestError: the checkpoint has another configuration or other data, or the processes
+            do not train the same.
+    """
+    config, processes = run.config, run.processes
     if found:
         run.restore(found)
-        say(f"Resumed after step {run.state.step} of {run.total_steps}.")
+        report(f"Resumed after step {run.state.step} of {run.total_steps}.")
     if processes.count > 1:
-        facts = {"data": data.fingerprint, "step": run.state.step}
-        check_alike(processes, config, {**facts, "weights": fingerprint(model.state_dict())})
+        facts = {"data": run.data.fingerprint, "step": run.state.step}
+        weights = fingerprint(run.model.state_dict())
+        check_alike(processes, config, {**facts, "weights": weights})
     if not processes.is_first:
-        return run
+        return
     if found:
-        restore_best(run, say)
-        # A run that was killed between a save and this left a checkpoint too many.
-        prune(save_dir, config.keep_checkpoints)
+        restore_best(run, report)
+        # A run that was killed between a save and this left one checkpoint too many.
+        prune(run.save_dir, config.keep_checkpoints)
     else:
-        # Not before everything else is known to be in order.
-        remove_run(save_dir)
-    return run
+        # Only once everything else is known to be in order.
+        remove_run(run.save_dir)
 
 
-def _beginning(
-    config: Config, found: CheckpointContents | None, say: Callable[[str], None]
-) -> tuple[Encoder, Inherited]:
-    """Get the encoder, and what else is taken over from a trained model."""
-    if found:
-        encoder = build_encoder(found.encoder, backbone_state(found.model), at(config.save_dir))
-        taken = Inherited() if config.init_from is None else Inherited.of_checkpoint(found)
-        return encoder, taken
-    if config.init_from is None:
-        return Encoder.from_source(find_encoder(config.model_name, config.pooling)), Inherited()
-    return inherit(config, say)
-
-
-def tell_passes(run: Run, say: Callable[[str], None]) -> None:
-    """Tell how often each task's records are seen, unless that is once an epoch, as ever."""
+def report_passes(run: Run, report: Report) -> None:
+    """Report how often each task's records are seen, unless that is once an epoch."""
     config, sources = run.config, run.data.sources
     counts = passes(sources, Schedule.of(config))
     if all(count == config.num_epochs for count in counts):
         return
-    told = ", ".join(
+    shown = ", ".join(
         f"{source.name} {count:.2f} times" for source, count in zip(sources, counts, strict=True)
     )
-    say(f"In {config.num_epochs} epochs the records of each task are seen: {told}.")
+    report(f"In {config.num_epochs} epochs the records of each task are seen: {shown}.")
     for source, count in zip(sources, counts, strict=True):
         if count < 1:
-            say(
+            report(
                 f"warning: {1 - count:.0%} of the records of {source.name} are never seen in "
                 f"{config.num_epochs} epochs; raise `num_epochs`, the task's share of the steps "
                 "or its `max_records` to see them all."
@@ -186,6 +294,6 @@ def usable_length(config: Config, encoder: Encoder) -> int:
     if config.max_length > encoder.max_positions:
         raise ConfigError(
             f"`max_length` is {config.max_length}",
-            expected=f"at most {encoder.max_positions}, which is what the encoder reads",
+            expected=f"at most {encoder.max_positions}, the length that the encoder can read",
         )
     return config.max_length

@@ -1,4 +1,4 @@
-"""How far a run has come: all that a resumed run must know besides weights and optimiser."""
+"""The state of a run besides weights and optimiser: its position, history and running means."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from typing import Any
 
 from manyheads.config import Config, May, Setting, setting_at
 from manyheads.errors import RequestError, shorten
-from manyheads.training.balancing import GradientTally
+from manyheads.training.balancing import GradientMeans
 
 
 @dataclass
-class Tally:
-    """What training has seen of one task since its last line in the metrics log."""
+class RunningMean:
+    """The running mean of a loss, and how much it was computed on."""
 
     loss: float = 0.0
-    """Sum over steps of the task's loss."""
+    """The sum over steps."""
     steps: int = 0
     sentences: int = 0
     tokens: int = 0
 
+    @property
+    def mean(self) -> float:
+        """The mean over steps."""
+        return self.loss / self.steps
+
     def add(self, loss: float, sentences: int, tokens: int) -> None:
-        """Count one step."""
+        """Add a step."""
         self.loss += loss
         self.steps += 1
         self.sentences += sentences
@@ -44,28 +49,28 @@ class TrainingState:
     """The position of a run, between two optimiser steps."""
 
     epoch: int = 0
-    """Epochs done."""
+    """Completed epochs."""
     step_in_epoch: int = 0
-    """Optimiser steps done in the epoch under way."""
+    """Optimiser steps done in the current epoch."""
     step: int = 0
-    """Optimiser steps done in all."""
+    """Optimiser steps done in total."""
     best: Best = field(default_factory=Best)
     best_of: dict[str, Best] = field(default_factory=dict)
-    """By task, where the best model of each is kept."""
+    """By task, with `keep_best_per_task`."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One entry an epoch: losses, metrics, the score that chooses the best."""
-    since_log: dict[str, Tally] = field(default_factory=dict)
-    """By task, since the last line of the metrics log."""
-    gradients_since_log: GradientTally = field(default_factory=GradientTally)
-    """The tasks' gradients of the encoder, since the last line of the metrics log."""
-    this_epoch: dict[str, Tally] = field(default_factory=dict)
-    """By task, since the epoch began."""
+    since_log: dict[str, RunningMean] = field(default_factory=dict)
+    """Losses since the last line of the metrics log."""
+    gradients_since_log: GradientMeans = field(default_factory=GradientMeans)
+    """The tasks' encoder gradients since the last line of the metrics log."""
+    this_epoch: dict[str, RunningMean] = field(default_factory=dict)
+    """Losses since the epoch began."""
     skipped: int = 0
-    """Steps left out because their loss was not finite."""
+    """Steps skipped because a loss or gradient was not finite."""
     log_bytes: int = 0
-    """Length of the metrics log."""
+    """Size of the metrics log."""
     finished: bool = False
-    """Whether the run is over, by its number of epochs or by early stopping."""
+    """Whether the run is complete, or was stopped early."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
@@ -80,8 +85,8 @@ class TrainingState:
         fields = dict(values)
         best = fields.pop("best")
         for key in ("since_log", "this_epoch"):
-            fields[key] = {task: Tally(**tally) for task, tally in fields[key].items()}
-        gradients = GradientTally(**fields.pop("gradients_since_log", {}))
+            fields[key] = {name: RunningMean(**mean) for name, mean in fields[key].items()}
+        gradients = GradientMeans(**fields.pop("gradients_since_log", {}))
         best_of = {task: Best(**one) for task, one in fields.pop("best_of").items()}
         best = Best(best["epoch"], best["score"]) if best["epoch"] else Best()
         return cls(best=best, best_of=best_of, gradients_since_log=gradients, **fields)
@@ -90,20 +95,20 @@ class TrainingState:
 def check_same_run(
     config: Config, data: list[str], stored_config: Mapping[str, Any], stored_data: list[str]
 ) -> None:
-    """Refuse to continue a run under a configuration, or on data, that are not its own.
+    """Refuse to resume a run with another configuration or other data.
 
     Args:
-        config: the present configuration.
-        data: checksums of the data's content.
-        stored_config: the configuration that the checkpoint holds, as JSON values.
-        stored_data: the checksums that it holds.
+        config: the current configuration.
+        data: checksums of the current data's content.
+        stored_config: the checkpoint's configuration, as JSON values.
+        stored_data: the checkpoint's checksums.
 
     Raises:
         RequestError: naming the keys that differ, with both values.
     """
     differing = differing_keys(config, stored_config)
     if not differing and data != stored_data:
-        differing = ["the data have another content"]
+        differing = ["the data's content has changed"]
     if differing:
         raise RequestError(
             f"the run cannot be resumed, because its configuration has changed: "
@@ -121,9 +126,9 @@ def differing_keys(
     """Return the keys in which a configuration differs from another one, with both values.
 
     Args:
-        config: the present configuration.
-        stored_config: the one to compare it with, as JSON values.
-        may: how the values of a setting must agree. Default: as in a continuation of a run.
+        config: the current configuration.
+        stored_config: the other one, as JSON values.
+        may: how a setting's values may differ. Default: as when a run is resumed.
     """
     present = flatten(config.model_dump(mode="json"))
     stored = flatten(stored_config)
@@ -141,7 +146,7 @@ def _agree(present: Any, stored: Any, may: May) -> bool:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one with dotted keys."""
+    """Flatten nested mappings to one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

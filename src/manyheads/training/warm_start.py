@@ -1,8 +1,8 @@
-"""What a run takes over from a trained model: encoder, heads, and the tasks that it leaves alone.
+"""Warm starts: a run that starts from a trained model takes over its encoder and heads.
 
-The heads of tasks that the configuration names too go on learning. All other tasks are carried
-along: their heads are no part of the model in training, cost nothing there, and are written as
-they were to every checkpoint and model folder. So whoever adds a task loses none.
+Heads of tasks that the configuration names continue to learn. All other tasks are carried: their
+heads are not part of the model in training, cost nothing there, and are written unchanged to every
+checkpoint and model folder. So adding a task loses none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from manyheads.config import (
     Config,
     Strict,
     TaskConfig,
-    WarmStart,
     fields_where,
     first_problem,
     make_config,
 )
+from manyheads.config import WarmStart as WarmStartRole
 from manyheads.errors import ConfigError, RequestError, listing, nearest
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained
 from manyheads.modeling import (
@@ -39,12 +39,12 @@ from manyheads.storage import resolve_model
 from manyheads.tasks import LabelSet, TaskSpec
 
 INHERITED = "inherited"
-"""Under which name a checkpoint has the names of the tasks whose heads went on learning."""
+"""The checkpoint's key of the tasks whose heads continued to learn."""
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The tasks of a trained model that are taken over as they are."""
+    """The tasks of a trained model that are inherited unchanged."""
 
     tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
     specs: tuple[Mapping[str, Any], ...] = ()
@@ -53,15 +53,15 @@ class Carried:
     """Their heads' parameters, as `<task>.<parameter>`."""
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return the parameters by the names that they have in a whole model."""
+        """Return the parameters by their names in a whole model."""
         return {HEADS + name: tensor for name, tensor in self.state.items()}
 
     def joined_to(self, config: Config) -> Config:
-        """Return a configuration that has these tasks as well."""
+        """Return a configuration with these tasks added."""
         return config.model_copy(update={"tasks": {**self.tasks, **config.tasks}})
 
     def added_to(self, contents: ModelContents) -> ModelContents:
-        """Return a model folder's contents with these tasks."""
+        """Return a model folder's contents with these tasks added."""
         return replace(
             contents,
             tasks=[*self.specs, *contents.tasks],
@@ -70,27 +70,27 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Inherited:
-    """What a run takes over, beside the encoder."""
+class WarmStart:
+    """What a run takes over from a trained model beside its encoder; empty without one."""
 
     model_name: str = ""
-    """The encoder that the trained model began with."""
+    """The encoder that the trained model started from."""
     max_length: int = 0
     tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
-    """The trained model's settings of the tasks that go on learning."""
+    """The trained model's settings of the tasks that continue to learn."""
     labels: Mapping[str, LabelSet] = field(default_factory=dict)
-    """The labels that their heads know."""
+    """The labels of their heads."""
     heads: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
-    """Their heads' parameters; none in a resumed run, whose checkpoint has newer ones."""
+    """The parameters of their heads; empty in a resumed run, whose checkpoint has newer ones."""
     head_layers: int | None = None
-    """How many layers its heads have for themselves."""
+    """The number of layers that its heads have of their own."""
     layers: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    """Their parameters; none in a resumed run."""
+    """The parameters of these layers; empty in a resumed run."""
     carried: Carried = Carried()
 
     @classmethod
-    def of_checkpoint(cls, found: CheckpointContents) -> Inherited:
-        """Gather again what a run took over, from its own checkpoint alone."""
+    def of_checkpoint(cls, found: CheckpointContents) -> WarmStart:
+        """Restore what a run took over from its own checkpoint alone."""
         config = make_config(found.config)
         taken = found.training.get(INHERITED, [])
         carried = {name: task for name, task in config.tasks.items() if task.carried}
@@ -112,10 +112,10 @@ class Inherited:
             ),
         )
 
-    def settle(self, config: Config) -> Config:
-        """Fill in what a configuration leaves to the trained model.
+    def complete(self, config: Config) -> Config:
+        """Fill in the settings that a configuration leaves to the trained model.
 
-        Options that it sets, at whatever value, stay as they are.
+        Settings that are given explicitly stay as they are.
         """
         if config.init_from is None:
             return config
@@ -125,13 +125,13 @@ class Inherited:
             if key not in config.model_fields_set
         }
         tasks = {
-            name: _settled(task, self.tasks[name]) if name in self.tasks else task
+            name: _completed(task, self.tasks[name]) if name in self.tasks else task
             for name, task in config.tasks.items()
         }
         return config.model_copy(update={**update, "tasks": tasks})
 
-    def fill(self, heads: Mapping[str, Head], layers: HeadLayers | None) -> None:
-        """Give new heads, and the layers that they have for themselves, the trained parameters.
+    def load_into(self, heads: Mapping[str, Head], layers: HeadLayers | None) -> None:
+        """Load the trained parameters into new heads and the heads' own layers.
 
         Raises:
             ModelError: they do not fit.
@@ -141,12 +141,12 @@ class Inherited:
         if layers is not None and self.layers:
             load_state(layers, self.layers, "init_from")
 
-    def holds_layers(self, config: Config) -> bool:
-        """Tell whether the heads' own layers stay as they are: a head that does reads them."""
+    def freezes_layers(self, config: Config) -> bool:
+        """Return whether the heads' own layers are frozen, because a head that reads them is."""
         return bool(self.carried.tasks) or any(task.frozen for task in config.tasks.values())
 
 
-def _settled(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
+def _completed(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
     return task.model_copy(
         update={
             key: getattr(trained, key)
@@ -156,23 +156,24 @@ def _settled(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
     )
 
 
-def _settings(section: type[Strict], *warm_start: WarmStart) -> tuple[str, ...]:
-    return fields_where(section, lambda setting: setting.warm_start in warm_start)
+def _settings(section: type[Strict], *roles: WarmStartRole) -> tuple[str, ...]:
+    """Return the settings with some roles in a warm start."""
+    return fields_where(section, lambda setting: setting.warm_start in roles)
 
 
-def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inherited]:
+def load_warm_start(config: Config, report: Callable[[str], None]) -> tuple[Encoder, WarmStart]:
     """Load the trained model that a configuration starts from.
 
     Args:
         config: with `init_from`.
-        say: takes what the user should know.
+        report: receives messages for the user.
 
     Returns:
         its encoder, and what else is taken over.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
-        ConfigError: the configuration asks for something else than the model is.
+        ConfigError: the configuration contradicts the model.
         RequestError: the run would replace the model.
     """
     path = resolve_model(str(config.init_from))
@@ -188,7 +189,7 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
     specs = {str(spec["name"]): spec for spec in task_specs(model)}
     taken = [name for name in config.tasks if name in specs]
     left = [name for name in specs if name not in config.tasks]
-    inherited = Inherited(
+    start = WarmStart(
         model_name=trained.config.model_name,
         max_length=trained.max_length,
         tasks={name: old[name] for name in taken},
@@ -206,7 +207,7 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
             },
         ),
     )
-    for name, task in inherited.settle(config).tasks.items():
+    for name, task in start.complete(config).tasks.items():
         if task.frozen and name not in taken:
             raise ConfigError(
                 f"`tasks.{name}.frozen` is true, but the model in `init_from` ({path}) has no "
@@ -216,18 +217,18 @@ def inherit(config: Config, say: Callable[[str], None]) -> tuple[Encoder, Inheri
             )
         if name in taken:
             _check_task(name, task, old[name], path)
-    say(_described(config, path, taken, left))
+    report(_described(config, path, taken, left))
     if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
-        say(
+        report(
             f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "
             "trained model: texts longer than one of the two are cut into other windows than "
             "before, so that the answers about them change."
         )
-    return model.encoder, inherited
+    return model.encoder, start
 
 
 def _carried(config: Config, name: str) -> TaskConfig:
-    """Return a trained model's settings of a task that nothing is to be learned of any more."""
+    """Return a trained model's settings of a task that is not trained any more."""
     task = config.tasks[name]
     values = task.model_dump(exclude=set(_settings(TaskConfig, "training")))
     valid_file = task.valid_file or (None if task.carried else config.valid_file)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
 from manyheads.cli.report.tables import epoch_table, show
+from manyheads.training import Reporter, StepReport
 
 _LOSS_MEMORY = 0.95
 """Share of the smoothed loss that a further step keeps."""
@@ -49,7 +50,7 @@ class _TaskPace:
         )
 
 
-class TrainingProgress:
+class TrainingProgress(Reporter):
     """Shows a training run: steps, each task's loss and speed, time left, a table an epoch.
 
     The bar and messages go to `file`, the tables to `results`. Usable with `with`, which ends the
@@ -102,41 +103,23 @@ class TrainingProgress:
         self._last = None
         self._display.start(done_steps, total_steps)
 
-    def step(
-        self,
-        task: str,
-        loss: float,
-        sentences: int,
-        tokens: int,
-        *,
-        steps: int = 1,
-        shared: bool = False,
-    ) -> None:
-        """Count a training step of a task.
-
-        Args:
-            task: its name.
-            loss: the step's mean loss.
-            sentences: sentences in the step.
-            tokens: tokens in the step, without padding.
-            steps: 0 for each further task that the same optimiser step trained.
-            shared: whether the sentences are those of the task before.
-        """
-        pace = self._paces.setdefault(task, _TaskPace())
-        pace.add_loss(loss)
-        if steps:
+    def step(self, report: StepReport) -> None:
+        """Count one loss of an optimiser step."""
+        pace = self._paces.setdefault(report.task, _TaskPace())
+        pace.add_loss(report.loss)
+        if report.steps:
             now = self._clock()
             # The first step after a pause is not timed: its time is partly that of the pause.
             self._step_seconds = 0.0 if self._last is None else now - self._last
             self._last = now
-            self._done += steps
+            self._done += report.steps
             if self._step_seconds:
-                self._timed_steps += steps
+                self._timed_steps += report.steps
                 self._seconds += self._step_seconds
                 self._epoch_seconds += self._step_seconds
         if self._step_seconds:
-            self._epoch_sentences += 0 if shared else sentences
-            pace.add_time(self._step_seconds, sentences, tokens)
+            self._epoch_sentences += 0 if report.shared else report.sentences
+            pace.add_time(self._step_seconds, report.sentences, report.tokens)
         self._display.update(self._done)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""How the tasks' losses weigh: the methods by name. A new one is a class and a line below."""
+"""Task balancing: the methods by name. A new one is a class and a line in `_METHODS`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 from torch import nn
 
 from manyheads.config import Config
-from manyheads.training.balancing.averaging import DynamicAveraging
-from manyheads.training.balancing.gradients import Compared, Gram, TaskGradients
-from manyheads.training.balancing.gradnorm import GradNorm
+from manyheads.training.balancing.backward import Backward
+from manyheads.training.balancing.gradient_means import GradientMeans
+from manyheads.training.balancing.gradients import GradientStats, Gram, TaskGradients
 from manyheads.training.balancing.surgery import CAGrad, PCGrad
-from manyheads.training.balancing.tally import GradientTally
-from manyheads.training.balancing.uncertainty import Uncertainty
-from manyheads.training.balancing.weights import Balancer, StaticWeights
+from manyheads.training.balancing.weights import (
+    Balancer,
+    DynamicAveraging,
+    GradNorm,
+    StaticWeights,
+    Uncertainty,
+)
 
 __all__ = [
+    "Backward",
     "Balancer",
     "CAGrad",
-    "Compared",
     "DynamicAveraging",
     "GradNorm",
-    "GradientTally",
+    "GradientMeans",
+    "GradientStats",
     "Gram",
     "PCGrad",
     "StaticWeights",
@@ -55,20 +60,22 @@ _METHODS: dict[str, _Make] = {
 
 
 def _set(**options: Any) -> dict[str, Any]:
-    """Leave out what is not set, for which the method has a default."""
+    """Leave out unset options, for which the method has a default."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def make_balancer(config: Config) -> Balancer:
-    """Make what a configuration asks for."""
+    """Return the configured balancer."""
     weights = {name: task.weight for name, task in config.tasks.items()}
-    return _METHODS[config.balancing.method](weights, config)
+    balancer = _METHODS[config.balancing.method](weights, config)
+    balancer.measure_every = config.log_gradients
+    return balancer
 
 
 def learned_group(balancer: nn.Module, config: Config) -> list[dict[str, Any]]:
-    """Return the optimiser's group of a method's own parameters, if it learns any.
+    """Return the optimiser's group of a method's learned parameters, if it has any.
 
-    They change at the rate of the heads, and are not decayed.
+    They have the heads' learning rate and no weight decay.
     """
     named = dict(balancer.named_parameters(prefix="balancing"))
     if not named:

@@ -1,8 +1,7 @@
-"""The tasks' gradients of the shared encoder: taken one by one, compared, and put together again.
+"""The tasks' gradients of the shared encoder: collected, compared and combined.
 
-All that the methods need to know are the gradients' scalar products, and all that they decide is
-what each gradient counts: vectors in the plane of the gradients have K coordinates, however many
-parameters there are.
+A method reads the gradients' inner products alone, and decides a coefficient for each gradient:
+in the span of K gradients a vector has K coordinates, however many parameters there are.
 
 Axes: K tasks, R rows of a table, H hidden.
 """
@@ -21,12 +20,12 @@ from torch import Tensor, nn
 
 Products = NDArray[np.float64]
 Gradient = list[Tensor | None]
-"""By parameter; None where it has none."""
+"""By parameter; None where there is no gradient."""
 
 
 @dataclass(frozen=True)
 class Gram:
-    """The scalar products of the tasks' gradients."""
+    """The inner products of the tasks' gradients."""
 
     tasks: tuple[str, ...]
     products: Products
@@ -38,11 +37,11 @@ class Gram:
         return len(self.tasks) > 1 and bool(np.isfinite(self.products).all())
 
     def norms(self) -> dict[str, float]:
-        """Return each gradient's length."""
+        """Return each gradient's norm."""
         return {t: math.sqrt(self.products[i, i]) for i, t in enumerate(self.tasks)}
 
     def cosines(self) -> dict[tuple[str, str], float]:
-        """Return the cosine of each two gradients, where neither is zero."""
+        """Return the cosine of each pair of gradients, where neither is zero."""
         found = {}
         for (i, one), (j, other) in combinations(enumerate(self.tasks), 2):
             length = math.sqrt(self.products[i, i]) * math.sqrt(self.products[j, j])
@@ -52,49 +51,49 @@ class Gram:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """How the tasks' gradients of a step stood to each other, and what was made of them."""
+class GradientStats:
+    """How the tasks' gradients of a step compare, and how they were combined."""
 
     gram: Gram
-    counts: Mapping[str, float]
-    """By task, what its gradient counted."""
+    coefficients: Mapping[str, float]
+    """By task, the factor on its gradient in the sum."""
 
 
 class TaskGradients:
-    """Each task's gradient of some shared parameters, in one step.
+    """Each task's gradient of the shared parameters in one step.
 
-    Gradients may be sparse, of the rows of a table that the task's batches read.
+    Gradients may be sparse: rows of a table that the task's batches read.
 
     Args:
-        parameters: which are shared.
+        parameters: the shared ones; those that are frozen are ignored.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = [p for p in parameters if p.requires_grad]
+        self.shared = [p for p in parameters if p.requires_grad]
         self._of: dict[str, Gradient] = {}
         self._rest: Gradient | None = None
 
     def _taken(self) -> Gradient:
-        taken: Gradient = [p.grad for p in self._parameters]
-        for parameter in self._parameters:
+        taken: Gradient = [p.grad for p in self.shared]
+        for parameter in self.shared:
             parameter.grad = None
         return taken
 
     def take(self, task: str) -> None:
-        """Add the gradients that the parameters have by now to a task's, and clear them."""
+        """Move the parameters' present gradients to a task's."""
         self._of[task] = _added(self._of.get(task), self._taken())
 
     def take_rest(self) -> None:
-        """Do the same with a gradient that is no task's, and counts as it is."""
+        """Move the parameters' present gradients to those of other losses (coefficient 1)."""
         self._rest = _added(self._rest, self._taken())
 
     def measure(self, task: str, loss: Tensor) -> None:
-        """Add the gradient of a loss to a task's, and leave those of the parameters alone."""
-        found = torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True)
+        """Add the gradient of a loss to a task's; the parameters' own stay as they are."""
+        found = torch.autograd.grad(loss, self.shared, retain_graph=True, allow_unused=True)
         self._of[task] = _added(self._of.get(task), list(found))
 
     def gram(self, tasks: Sequence[str]) -> Gram:
-        """Multiply some tasks' gradients with each other."""
+        """Return the inner products of some tasks' gradients."""
         gradients = [self._of[task] for task in tasks]
         products = np.zeros((len(tasks), len(tasks)))
         pairs = list(combinations_with_replacement(range(len(tasks)), 2))
@@ -105,7 +104,7 @@ class TaskGradients:
                 one, other = dense[i], dense[j]
                 if one is not None and other is not None:
                     found.append((i, j, torch.dot(one.flatten(), other.flatten())))
-        # All at once, since a device would be waited for.
+        # Read all at once: each read of a device's value blocks.
         values = torch.stack([value for *_, value in found]).tolist() if found else []
         for (i, j, _), value in zip(found, values, strict=True):
             products[i, j] += value
@@ -113,18 +112,18 @@ class TaskGradients:
                 products[j, i] += value
         return Gram(tuple(tasks), products)
 
-    def lay(self, counts: Mapping[str, float]) -> None:
-        """Give the parameters the sum of all gradients, each task's as often as it counts.
+    def write(self, coefficients: Mapping[str, float]) -> None:
+        """Set the parameters' gradients to the weighted sum of all.
 
         Args:
-            counts: by task; 1 where a task is left out.
+            coefficients: by task; 1 where a task is missing.
         """
-        for number, parameter in enumerate(self._parameters):
+        for number, parameter in enumerate(self.shared):
             total = None if self._rest is None else self._rest[number]
             for task, gradient in self._of.items():
-                part, count = gradient[number], counts.get(task, 1.0)
+                part, factor = gradient[number], coefficients.get(task, 1.0)
                 if part is not None:
-                    scaled = part if count == 1.0 else part * count
+                    scaled = part if factor == 1.0 else part * factor
                     total = scaled if total is None else total + scaled
             parameter.grad = total
 
@@ -138,7 +137,7 @@ def _added(one: Gradient | None, other: Gradient) -> Gradient:
 
 
 def _of_one_shape(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Make sparse gradients dense, [R, H], over the rows that any of them has."""
+    """Densify sparse gradients, [R, H], over the union of their rows."""
     sparse = [p.coalesce() if p is not None and p.is_sparse else None for p in parts]
     rows = [p.indices()[0] for p in sparse if p is not None]
     if not rows:
@@ -152,6 +151,6 @@ def _of_one_shape(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
             dense.append(None)
             continue
         values = part.values()
-        laid = values.new_zeros((len(union), *values.shape[1:]))
-        dense.append(laid.index_copy_(0, torch.searchsorted(union, part.indices()[0]), values))
+        padded = values.new_zeros((len(union), *values.shape[1:]))
+        dense.append(padded.index_copy_(0, torch.searchsorted(union, part.indices()[0]), values))
     return dense

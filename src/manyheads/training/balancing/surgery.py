@@ -1,4 +1,4 @@
-"""Gradient surgery: the tasks' gradients of the encoder, combined so that they conflict less.
+"""Gradient surgery: methods that combine the tasks' encoder gradients to reduce conflicts.
 
 Axes: K tasks.
 """
@@ -21,31 +21,31 @@ _SWEEPS = 100
 _CLOSE = 1e-12
 _GOLDEN = (5**0.5 - 1) / 2
 _CUTS = 60
-"""Steps of a golden section, which leave 1e-12 of the interval."""
+"""Iterations of the golden-section search, which narrow the interval to 1e-12."""
 
 Floats = NDArray[np.float64]
 
 
 class _Surgery(Balancer):
-    """Combines the encoder's gradients, and leaves the losses and those of the heads alone."""
+    """Combines the encoder's gradients; the losses and the heads' gradients stay as they are."""
 
-    compares: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
     def factor(self, task: str) -> float:
-        """Return the task's own weight."""
+        """Return the configured weight."""
         return self.own[task]
 
 
 @final
 class PCGrad(_Surgery):
-    """Projecting conflicting gradients, after Yu, Kumar, Gupta, Levine, Hausman and Finn (2020).
+    """Projecting conflicting gradients (Yu, Kumar, Gupta, Levine, Hausman and Finn, 2020).
 
-    From each task's gradient, what points against another task's is taken away, in a random order
-    of the others; then all are added up.
+    Each task's gradient loses its component against each other task's gradient it conflicts with,
+    in a random order of the others; the sum of the results is the step's gradient.
 
     Args:
-        own: each task's own weight, a factor on its gradient.
-        seed: the run's; with the number of the step it decides on the orders.
+        own: each task's configured weight, a factor on its gradient.
+        seed: the run's seed; with the step's number it determines the orders.
     """
 
     def __init__(self, own: Mapping[str, float], seed: int) -> None:
@@ -53,12 +53,12 @@ class PCGrad(_Surgery):
         self._seed = seed
 
     def combine(self, gradients: Gram, step: int) -> dict[str, float]:
-        """Return what each gradient counts in the sum of the projected ones."""
+        """Return each gradient's coefficient in the sum of the projected ones."""
         products, count = gradients.products, len(gradients.tasks)
         if not gradients.usable:
             return super().combine(gradients, step)
         draw = generator(self._seed, "pcgrad", step)
-        # Row i is task i's gradient, projected, in units of all tasks' gradients.
+        # Row i: the coordinates of task i's projected gradient in the tasks' gradients.
         projected = np.eye(count)
         for i in range(count):
             for j in draw.permutation(count):
@@ -71,16 +71,16 @@ class PCGrad(_Surgery):
 
 @final
 class CAGrad(_Surgery):
-    """Conflict-averse gradient descent, after Liu, Liu, Jin, Stone and Liu (2021).
+    """Conflict-averse gradient descent (Liu, Liu, Jin, Stone and Liu, 2021).
 
-    The direction whose worst gain over the tasks is largest, within a ball around the mean gradient
-    g0 whose radius is c |g0|. It is g0 + c |g0| / |gw| gw, where gw is the mixture of the tasks'
-    gradients, of weights that add up to 1, that makes gw g0 + c |g0| |gw| least. It is multiplied
-    by the number of tasks, so that c = 0 is the sum, which is what all other methods start from.
+    The direction that maximises the worst task's improvement within a ball around the mean
+    gradient g0, of radius c |g0|. It is g0 + c |g0| / |gw| gw, where gw is the convex combination
+    of the tasks' gradients that minimises gw g0 + c |g0| |gw|. It is multiplied by the number of
+    tasks, so that c = 0 gives the sum of the gradients, as without balancing.
 
     Args:
-        own: each task's own weight, a factor on its gradient.
-        c: the radius as a share of the mean's length, below 1.
+        own: each task's configured weight, a factor on its gradient.
+        c: the radius as a share of the mean's norm, below 1.
     """
 
     def __init__(self, own: Mapping[str, float], c: float = 0.4) -> None:
@@ -88,7 +88,7 @@ class CAGrad(_Surgery):
         self._c = c
 
     def combine(self, gradients: Gram, step: int) -> dict[str, float]:
-        """Return what each gradient counts in the direction."""
+        """Return each gradient's coefficient in the direction."""
         products, count = gradients.products, len(gradients.tasks)
         if not gradients.usable:
             return super().combine(gradients, step)
@@ -101,14 +101,14 @@ class CAGrad(_Surgery):
 
 
 def _length(vector: Floats, products: Products) -> float:
-    """Return the length of a mixture of the gradients."""
+    """Return the norm of a combination of the gradients."""
     return math.sqrt(max(0.0, float(vector @ products @ vector)))
 
 
 def _worst_mixture(products: Products, mean: Floats, radius: float) -> Floats:
-    """Return the weights w >= 0, adding up to 1, that make gw g0 + radius |gw| least: [K].
+    """Return the weights w >= 0 with sum 1 that minimise gw g0 + radius |gw|: [K].
 
-    The function is convex. Weight is moved between two tasks at a time, to the best place.
+    The function is convex; coordinate descent shifts weight between two tasks at a time.
     """
     weights: Floats = mean.copy()
     least = _value(weights, products, mean, radius)
@@ -133,7 +133,7 @@ def _value(weights: Floats, products: Products, mean: Floats, radius: float) -> 
 def _best_move(
     weights: Floats, products: Products, mean: Floats, radius: float, i: int, j: int
 ) -> float:
-    """Return how much weight to move from task j to task i, by golden section."""
+    """Return how much weight to move from task j to task i, by golden-section search."""
     rows = products[i] - products[j]
     slope, across, along = float(rows @ mean), float(rows @ weights), float(rows[i] - rows[j])
     start = float(weights @ products @ weights)

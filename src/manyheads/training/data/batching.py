@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.training.data.permutation import Shuffle
+from manyheads.training.data.permutation import Permutation
 from manyheads.training.data.token_bins import TokenBins
 
 POOL_BATCHES = 64
@@ -129,7 +129,7 @@ class Capped:
         self._first = self._begin // self._count
         # A round is no longer than all rows, so that two shuffles hold it.
         self._shuffles = [
-            Shuffle.draw(self._count, generator(seed, "cap", again, source.name))
+            Permutation.draw(self._count, generator(seed, "cap", again, source.name))
             for again in (self._first, self._first + 1)
         ]
 
@@ -157,11 +157,11 @@ class Shares(Lazy[Rows]):
         self._source, self._count = source, count
         self._place = (seed, number, source.name)
         self._pools = max(1, round(count / POOL_BATCHES))
-        self._shuffle: Shuffle | Capped
+        self._shuffle: Permutation | Capped
         if source.round_size < len(source.rows):
             self._shuffle = Capped(source, seed, number)
         else:
-            self._shuffle = Shuffle.draw(len(source.rows), generator(*self._place))
+            self._shuffle = Permutation.draw(len(source.rows), generator(*self._place))
         self._dealt: tuple[int, list[Rows]] = (-1, [])
 
     def __len__(self) -> int:
@@ -202,9 +202,9 @@ class Budgeted(Lazy[Rows]):
         assert source.bins is not None
         self._source, self._bins = source, source.bins
         place = (seed, number, source.name)
-        self._turns = Shuffle.draw(self._bins.batches, generator(*place))
+        self._turns = Permutation.draw(self._bins.batches, generator(*place))
         self._shuffles = [
-            Shuffle.draw(part.records, generator(*place, bin_number))
+            Permutation.draw(part.records, generator(*place, bin_number))
             for bin_number, part in enumerate(self._bins.parts)
         ]
 

@@ -1,4 +1,4 @@
-"""Shuffled orders that take no memory: any part of one is computed when it is asked for."""
+"""Random permutations that take no memory: any part of one is computed on demand."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 6
-"""Rounds of the Feistel network; four already make it hard to tell from chance (Luby and Rackoff,
+"""Rounds of the Feistel network; four already make it hard to tell from random (Luby and Rackoff,
 1988, "How to construct pseudorandom permutations from pseudorandom functions")."""
 
 _Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
-class Shuffle:
-    """A random order of the numbers 0 to `count - 1`.
+class Permutation:
+    """A random permutation of the numbers 0 to `count - 1`.
 
-    A Feistel network permutes the numbers of some bits, which are at most four times as many;
-    what falls outside goes through it again until it falls inside ("cycle walking", Black and
-    Rogaway, 2002).
+    A Feistel network permutes all numbers of some bits, which are at most four times as many; a
+    result that is out of range goes through it again until it is in range ("cycle walking", Black
+    and Rogaway, 2002).
     """
 
     count: int
     half: int
-    """Bits of one half of a number in the network."""
+    """Bits of each half of a number in the network."""
     keys: tuple[int, ...]
-    """One a round."""
+    """One for each round."""
 
     @classmethod
-    def draw(cls, count: int, random: np.random.Generator) -> Shuffle:
-        """Draw an order from a generator."""
+    def draw(cls, count: int, random: np.random.Generator) -> Permutation:
+        """Draw a permutation from a generator."""
         half = max(1, ((count - 1).bit_length() + 1) // 2)
         return cls(count, half, tuple(int(k) for k in random.integers(0, 2**63, ROUNDS)))
 
-    def __getitem__(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Return which numbers stand at some places of the order."""
-        values = self._permute(places.astype(np.uint64))
+    def __getitem__(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the numbers at some positions of the permutation."""
+        values = self._permute(positions.astype(np.uint64))
         while (outside := values >= self.count).any():
             values[outside] = self._permute(values[outside])
         return values.astype(np.int64)
@@ -53,7 +53,7 @@ class Shuffle:
 
 
 def _scrambled(values: _Words, key: int) -> _Words:
-    """Turn numbers into others that look random (the finaliser of splitmix64)."""
+    """Hash numbers to pseudorandom ones (the finaliser of splitmix64)."""
     mixed: _Words = (values + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
