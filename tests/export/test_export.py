@@ -133,6 +133,13 @@ def test_an_attention_that_is_not_fused_is_an_error(
         export_graph(model)
 
 
+def test_an_encoder_that_a_graph_cannot_express_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder = tiny_encoder_folder(tmp_path, model_type="longformer", max_position=128)
+    model = model_of(folder, intent=TaskConfig(kind="classification"))
+    with pytest.raises(ModelError, match=r"a longformer encoder cannot be exported.*--backend tor"):
+        export_graph(model)
+
+
 # --------------------------------------------------------------------------------------- int8
 
 
@@ -420,6 +427,50 @@ def test_the_gate_sees_answers_that_depend_on_batch_mates(exported: Path) -> Non
     assert gate.examine(Sociable(backend, ""), "onnx-int8", "sociable", exact=False).passed
 
 
+def test_other_runtimes_find_the_encoder_alone_where_they_look_for_it(best: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModel, AutoTokenizer
+
+    export_model(best, formats=("float32",), threads=1, limit=100)
+    read_manifest(best).verify()
+    session = onnxruntime.InferenceSession(best / "onnx" / "model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [(v.name, len(v.shape)) for v in session.get_outputs()] == [
+        ("last_hidden_state", 3), ("sentence_embedding", 2),
+    ]  # fmt: skip
+    assert {node.domain for node in onnx.load(best / "onnx" / "model.onnx").graph.node} == {""}
+    inputs = AutoTokenizer.from_pretrained(best)(TEXTS, padding=True, return_tensors="pt")
+    tokens, sentences = session.run(None, {k: v.numpy() for k, v in inputs.items()})
+    with torch.inference_mode():
+        expected = AutoModel.from_pretrained(best)(**inputs).last_hidden_state.numpy()
+    mask = inputs["attention_mask"].bool().numpy()
+    np.testing.assert_allclose(tokens[mask], expected[mask], atol=1e-5)
+    embeddings = SentenceTransformer(os.fspath(best), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(sentences, embeddings, atol=1e-5)
+
+
+def test_graphs_that_version_0_1_exported_are_used_and_replaced(
+    exported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "best")
+    expected = load_exported(folder, "onnx").predict(["John lives in Paris"], embed=True)
+    earlier = {
+        "onnx/model.onnx": GRAPHS["onnx"], "onnx/model.report.json": report_name("onnx"),
+    }  # fmt: skip
+    files = {name: (folder / now).read_bytes() for name, now in earlier.items()}
+    add_files(folder, files, remove=earlier.values())
+    assert exported_backends(read_manifest(folder)) == ("onnx",)
+    found = load_exported(folder, "onnx").predict(["John lives in Paris"], embed=True)
+    assert [p.to_json() for p in found] == [p.to_json() for p in expected]
+    export_model(folder, formats=("float32",), threads=1, limit=100)
+    manifest = read_manifest(folder)
+    manifest.verify()
+    assert {name for name in manifest.files if name.startswith("onnx/")} == {
+        GRAPHS["onnx"], report_name("onnx"), "onnx/model.onnx",
+    }  # fmt: skip
+    assert exported_backends(manifest) == ("onnx",)
+
+
 def test_refused_settings_give_way_to_milder_ones(
     best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,7 +609,7 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
-    with pytest.raises(ModelError, match=r"model\.onnx: has the SHA-256"):
+    with pytest.raises(ModelError, match=r"manyheads\.onnx: has the SHA-256"):
         load_exported(folder)
     with pytest.raises(ModelError, match=r"not been exported for 'onnx-int8'.*manyheads export"):
         load_exported(folder, "onnx-int8")

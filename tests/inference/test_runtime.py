@@ -221,7 +221,7 @@ def test_batches_and_texts_alone_each_get_the_graph_that_is_fastest_for_them() -
 
 @pytest.mark.parametrize(
     ("backend", "named"),
-    [("onnx", "model.onnx"), ("onnx-int8", "model_int8.onnx"), ("torch", "torch")],
+    [("onnx", "manyheads.onnx"), ("onnx-int8", "manyheads_int8.onnx"), ("torch", "torch")],
 )
 def test_the_user_overrides_the_choice(best: Path, backend: str, named: str) -> None:
     assert named in load_predictor(best, backend=backend, threads=1).backend.name

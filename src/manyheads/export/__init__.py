@@ -19,11 +19,13 @@ from manyheads.export.calibration import calibration_batches
 from manyheads.export.gate import LIMIT, Gate, GateReport
 from manyheads.export.validation import validation_sets
 from manyheads.inference import (
+    ENCODER_GRAPH,
     GRAPHS,
     ONNX,
     ONNX_INT8,
     OPENVINO,
     OPENVINO_INT8,
+    earlier_files,
     graph_files,
     make_predictor,
     open_backend,
@@ -133,13 +135,17 @@ def export_model(
             if candidate.report.passed:
                 progress(f"writing {GRAPHS[backend]}")
                 found = json_bytes(candidate.report.to_json())
-                add_files(folder, {**candidate.files, report_name(backend): found})
+                files = {**candidate.files, report_name(backend): found}
+                if backend == ONNX:
+                    files[ENCODER_GRAPH] = exporter.encoder_graph()
+                add_files(folder, files, remove=earlier_files(backend))
                 kept.append(candidate.report)
                 break
             refused.append(candidate.report)
         else:
             # What an earlier export left was made by other rules.
-            add_files(folder, {}, remove=[*graph_files(backend), report_name(backend)])
+            stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
+            add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
             missing.append(backend)
     return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
 
@@ -167,6 +173,7 @@ class _Exporter:
     ) -> None:
         from manyheads.export.graph import fuse_graph, trace_graph
 
+        self._model, self._opset = model, opset
         self._gate, self._threads, self._progress = gate, threads, progress
         self._calibration = calibration
         progress("tracing the model and fusing its graph")
@@ -174,6 +181,18 @@ class _Exporter:
         self._fused, fusions = fuse_graph(self._traced, model)
         self._fusions = asdict(fusions)
         self._details: dict[str, Any] = {"opset": opset, "versions": _versions()}
+
+    def encoder_graph(self) -> bytes:
+        """Return the encoder's own graph, for other runtimes.
+
+        Raises:
+            ModelError: an encoder of its type cannot be exported.
+        """
+        from manyheads.export.graph import trace_encoder
+
+        self._progress(f"writing {ENCODER_GRAPH}")
+        contents: bytes = trace_encoder(self._model, opset=self._opset).SerializeToString()
+        return contents
 
     def candidates(self, backend: str) -> Iterator[_Candidate]:
         """Yield the graphs for a backend, each examined when it is asked for."""

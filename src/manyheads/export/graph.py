@@ -16,7 +16,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from manyheads.errors import ModelError
+from manyheads.errors import ModelError, shorten
 from manyheads.inference.backends.base import INPUTS
-from manyheads.modeling import EMBEDDING, ModelInputs, MultiTaskModel
+from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel
 
 if TYPE_CHECKING:
     import onnx
@@ -79,10 +79,9 @@ def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto
         opset: the version of ONNX's operators.
 
     Raises:
-        ModelError: the model is too large for one file.
+        ModelError: the model is too large for one file, or an encoder of its type cannot be
+            exported.
     """
-    import onnx
-
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size > _MAX_BYTES:
         raise ModelError(
@@ -90,10 +89,38 @@ def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto
             expected="at most 2 GB, which is what one ONNX file can hold",
             fix="Predict with PyTorch (--backend torch), or train a smaller encoder.",
         )
-    with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
-        path = Path(folder) / "traced.onnx"
-        _trace(model, path, opset)
-        return onnx.load(path)
+    example = _example(model)
+    with torch.no_grad():
+        outputs = model(ModelInputs(*example))
+    axes: dict[str, dict[int, str]] = {
+        "input_ids": {0: "batch", 1: "tokens"},
+        "attention_mask": {0: "batch", 1: "tokens"},
+        "word_tokens": {0: "batch", 1: "words"},
+        "word_mask": {0: "batch", 1: "words"},
+    }
+    for name, values in outputs.items():
+        axes[name] = {0: "batch"} | ({1: "words"} if values.dim() == 3 else {})
+    return _trace(model, _Traced(model), example, INPUTS, list(outputs), axes, opset)
+
+
+def trace_encoder(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto:
+    """Export the encoder alone, in the form that other ONNX runtimes expect.
+
+    Inputs are `input_ids` and `attention_mask`, outputs `last_hidden_state` [B, T, H] and
+    `sentence_embedding`. The operators are ONNX's own, so that every runtime has them.
+
+    Args:
+        model: as for `trace_graph`, which refuses one that is too large.
+        opset: the version of ONNX's operators.
+
+    Raises:
+        ModelError: an encoder of this type cannot be exported.
+    """
+    names = ("last_hidden_state", "sentence_embedding")
+    tokens = {0: "batch", 1: "tokens"}
+    axes = dict.fromkeys((*INPUTS[:2], names[0]), tokens) | {names[1]: {0: "batch"}}
+    traced = _TracedEncoder(model.encoder).eval()
+    return _trace(model, traced, _example(model)[:2], INPUTS[:2], names, axes, opset)
 
 
 def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
@@ -230,37 +257,99 @@ class _Traced(nn.Module):
         return tuple(self.model(ModelInputs(*inputs)).values())
 
 
-def _trace(model: MultiTaskModel, path: Path, opset: int) -> None:
-    names = [*model.heads, EMBEDDING]
-    axes: dict[str, dict[int, str]] = {
-        "input_ids": {0: "batch", 1: "tokens"},
-        "attention_mask": {0: "batch", 1: "tokens"},
-        "word_tokens": {0: "batch", 1: "words"},
-        "word_mask": {0: "batch", 1: "words"},
-    }
-    example = _example(model)
-    attention = model.encoder.backbone.config._attn_implementation
-    training = model.training
-    _set_attention(model, "eager")
+class _TracedEncoder(nn.Module):
+    """The encoder alone, in the same form."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.encoder(input_ids, attention_mask)
+        return encoded.tokens, self.encoder.embed(encoded.sentence)
+
+
+def _trace(
+    model: MultiTaskModel,
+    traced: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+    opset: int,
+) -> onnx.ModelProto:
+    """Trace a module around the model, or a part of it, with the attention that can be fused."""
+    import onnx
+
+    config = model.encoder.backbone.config
+    attention, training = config._attn_implementation, model.training
+    _set_attention(model.eval(), "eager")
     try:
-        with torch.no_grad():
-            outputs = model.eval()(ModelInputs(*example))
-            for name in names:
-                axes[name] = {0: "batch"} | ({1: "words"} if outputs[name].dim() == 3 else {})
-            torch.onnx.export(
-                _Traced(model).eval(),
-                example,
-                str(path),
-                input_names=list(INPUTS),
-                output_names=names,
-                dynamic_axes=axes,
-                opset_version=opset,
-                do_constant_folding=True,
-                dynamo=False,
-            )
+        with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
+            path = Path(folder) / "traced.onnx"
+            with torch.no_grad():
+                torch.onnx.export(
+                    traced.eval(),
+                    example,
+                    str(path),
+                    input_names=list(inputs),
+                    output_names=list(outputs),
+                    dynamic_axes=axes,
+                    opset_version=opset,
+                    do_constant_folding=True,
+                    dynamo=False,
+                )
+            graph = onnx.load(path)
+        _check_sizes(graph, traced, example, axes, model.encoder.max_positions)
+    except Exception as error:  # the libraries raise all kinds
+        raise ModelError(
+            f"a {config.model_type} encoder cannot be exported ({shorten(str(error), 200)})",
+            expected="an encoder that an ONNX graph can express, such as BERT or ModernBERT",
+            fix="Predict with PyTorch (--backend torch), or train another encoder.",
+        ) from error
     finally:
         _set_attention(model, attention)
         model.train(training)
+    return graph
+
+
+def _check_sizes(
+    graph: onnx.ModelProto,
+    traced: nn.Module,
+    example: tuple[Tensor, ...],
+    axes: Mapping[str, Mapping[int, str]],
+    max_positions: int,
+) -> None:
+    """Run a graph on fewer and on more tokens than it was traced with.
+
+    A size that the tracer took for a constant shows here.
+
+    Raises:
+        ValueError: the graph computes something else than PyTorch.
+    """
+    from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
+
+    options = SessionOptions()
+    options.log_severity_level = 4
+    session = InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    wanted = {value.name for value in session.get_inputs()}
+    names = [value.name for value in session.get_outputs()]
+    ids, mask, *words = example
+    sizes = [(ids[:2, :9], mask[:2, :9], *(tensor[:2] for tensor in words))]
+    if 2 * ids.shape[1] <= max_positions:
+        sizes.append((ids.repeat(1, 2), mask.repeat(1, 2), *words))
+    for inputs in sizes:
+        given = dict(zip(INPUTS, inputs, strict=False))
+        found = session.run(names, {name: given[name].numpy() for name in sorted(wanted)})
+        with torch.no_grad():
+            expected = traced(*inputs)
+        masks = {"tokens": inputs[1].bool(), "words": inputs[-1].bool()}
+        for name, values, computed in zip(names, expected, found, strict=True):
+            rows = masks.get(axes[name].get(1, ""), slice(None))
+            if not torch.allclose(values[rows], torch.from_numpy(computed)[rows], 1e-3, 1e-3):
+                raise ValueError(f"{name} is wrong for {inputs[0].shape[1]} tokens")
 
 
 def _set_attention(model: MultiTaskModel, implementation: str) -> None:

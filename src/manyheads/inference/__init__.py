@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from manyheads.inference.files import can_continue, describe_run, write_predictions
 from manyheads.inference.graphs import (
+    ENCODER_GRAPH,
     GRAPHS,
     ONNX,
     ONNX_INT8,
     OPENVINO,
     OPENVINO_INT8,
+    earlier_files,
     exported_backends,
     graph_files,
     load_exported,
@@ -21,6 +23,7 @@ from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor, Text
 
 __all__ = [
+    "ENCODER_GRAPH",
     "GRAPHS",
     "ONNX",
     "ONNX_INT8",
@@ -32,6 +35,7 @@ __all__ = [
     "Text",
     "can_continue",
     "describe_run",
+    "earlier_files",
     "exported_backends",
     "graph_files",
     "load_exported",

@@ -30,13 +30,18 @@ ONNX, ONNX_INT8 = "onnx", "onnx-int8"
 OPENVINO, OPENVINO_INT8 = "openvino", "openvino-int8"
 
 GRAPHS: Mapping[str, str] = {
-    ONNX: "onnx/model.onnx",
-    ONNX_INT8: "onnx/model_int8.onnx",
+    ONNX: "onnx/manyheads.onnx",
+    ONNX_INT8: "onnx/manyheads_int8.onnx",
     OPENVINO: "openvino/model.xml",
     OPENVINO_INT8: "openvino/model_int8.xml",
 }
 """By backend, the file in the model folder. One that the manifest lists has passed the gate."""
 
+ENCODER_GRAPH = "onnx/model.onnx"
+"""The encoder alone, under the name and with the inputs that other ONNX runtimes expect."""
+
+# What version 0.1 called its graphs. Only those have a report beside them: the encoder's has none.
+_EARLIER = {ONNX: "onnx/model.onnx", ONNX_INT8: "onnx/model_int8.onnx"}
 
 MAX_GRAPH_BYTES = 2 << 30
 """One protobuf message, and so one ONNX file, cannot be larger."""
@@ -46,7 +51,25 @@ _OF_OPENVINO = (OPENVINO, OPENVINO_INT8)
 
 def report_name(backend: str) -> str:
     """Return the name of the gate's report on a graph, in the model folder."""
-    return f"{GRAPHS[backend].rpartition('.')[0]}.report.json"
+    return _report_beside(GRAPHS[backend])
+
+
+def earlier_files(backend: str) -> tuple[str, ...]:
+    """Return the names under which version 0.1 wrote a backend's graph and report."""
+    name = _EARLIER.get(backend)
+    return () if name is None else (name, _report_beside(name))
+
+
+def exported_graph(manifest: Manifest, backend: str) -> str | None:
+    """Return the name of a backend's graph in a model folder, or None where there is none."""
+    if GRAPHS[backend] in manifest.files:
+        return GRAPHS[backend]
+    earlier = earlier_files(backend)
+    return earlier[0] if earlier and all(name in manifest.files for name in earlier) else None
+
+
+def _report_beside(graph: str) -> str:
+    return f"{graph.rpartition('.')[0]}.report.json"
 
 
 def graph_files(backend: str) -> tuple[str, ...]:
@@ -64,9 +87,9 @@ def exported_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, 
         alone: whether texts will be asked one by one, not in batches.
     """
     speeds = {}
-    for backend, name in GRAPHS.items():
-        if name in manifest.files:
-            report = manifest.read_json(report_name(backend))
+    for backend in GRAPHS:
+        if (name := exported_graph(manifest, backend)) is not None:
+            report = manifest.read_json(_report_beside(name))
             found = report if isinstance(report, dict) else {}
             rate, wait = map(_speed, map(found.get, ("sentences_per_second", "milliseconds_alone")))
             speeds[backend] = (1.0 / wait if wait else 0.0, rate) if alone else (rate, 0.0)
@@ -107,7 +130,8 @@ def load_exported(
     """
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
     chosen = fastest_backend(manifest) if backend == "auto" else backend
-    if chosen is None or GRAPHS[chosen] not in manifest.files:
+    graph = None if chosen is None else exported_graph(manifest, chosen)
+    if chosen is None or graph is None:
         there = exported_backends(manifest)
         raise ModelError(
             f"the model has not been exported{'' if chosen is None else f' for {chosen!r}'}",
@@ -115,7 +139,11 @@ def load_exported(
             fix="Run: manyheads export MODEL",
             where=at(manifest.folder),
         )
-    files = {name: manifest.read(name, MAX_GRAPH_BYTES) for name in graph_files(chosen)}
+    names = graph_files(chosen)
+    stored = (graph, *names[1:])
+    files = {
+        name: manifest.read(own, MAX_GRAPH_BYTES) for name, own in zip(names, stored, strict=True)
+    }
     predictor = make_predictor(
         manifest, open_backend(chosen, files, threads=threads), batch_tokens=batch_tokens
     )
