@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from manyheads.data.readers import FORMATS, MAX_RECORD_BYTES, Row, is_dataset_name, read_rows
-from manyheads.data.readers import json_list as json_list_module
+from manyheads.data.readers import (
+    FORMATS,
+    MAX_RECORD_BYTES,
+    Layout,
+    Row,
+    is_dataset_name,
+    json_stream,
+    read_rows,
+)
 from manyheads.errors import DataError
 
 QUICK = settings(deadline=None, max_examples=60)
@@ -37,8 +44,8 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def fields(path: str | Path, **options: Any) -> list[dict[str, Any]]:
-    return [dict(row.fields) for row in read_rows(path, **options)]
+def fields(path: str | Path, format: str | None = None, **options: Any) -> list[dict[str, Any]]:
+    return [dict(row.fields) for row in read_rows(path, layout=Layout(format), **options)]
 
 
 def message(path: str | Path, **options: Any) -> str:
@@ -164,7 +171,7 @@ def test_json_list_round_trip_whatever_the_window(
 ) -> None:
     path = write(folder / "x.json", json.dumps(items, ensure_ascii=ascii, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_list_module, "_CHUNK", chunk)
+        patch.setattr(json_stream, "_CHUNK", chunk)
         assert fields(path) == items
 
 
@@ -187,7 +194,7 @@ def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
         expected = error
     found: Any
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_list_module, "_CHUNK", chunk)
+        patch.setattr(json_stream, "_CHUNK", chunk)
         try:
             found = fields(write(folder / "broken.json", text))
         except DataError as error:
@@ -207,6 +214,11 @@ def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 @QUICK
 def test_delimited_round_trip(folder: Path, ending: str, items: list[tuple[str, str]]) -> None:
+    # Of a table with tabs that begins a cell with a quote, lines that have as many cells as the
+    # header are rows: some tools do not quote.
+    assume(
+        ending == "csv" or not any("\t" in text and "\n" in text for pair in items for text in pair)
+    )
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter="," if ending == "csv" else "\t")
     writer.writerows([("text", "label"), *items])
@@ -454,8 +466,8 @@ def test_nul_bytes_are_errors(ending: str, tmp_path: Path) -> None:
             ":1: the header has no column `text` or `tokens`, only: txt, label ("
             'did you mean "text"?)',
         ),
-        ("text;label\na;b\n", "Cells are separated by ',' here, not ';': convert or rename it"),
-        ("text,label\na\n", ":2: 1 cells, beginning with 'a'; expected 2, as the header has"),
+        ("txt;label\na;b\n", "Cells seem to be separated by ';': --format semicolons."),
+        ("text,label\na\n", ":2: 1 cell, beginning with 'a'; expected 2, as the header has"),
         ('text,label\n"a"b,c\n', ":2: broken CSV: ',' expected after '\"'"),
         ('text,label\n"a\nb,c\n', ":2: broken CSV: unexpected end of data"),
         ("text,label\na\rb,c\n", ":2: broken CSV: new-line character seen in unquoted field"),
@@ -529,7 +541,7 @@ def test_a_format_can_be_asked_for(tmp_path: Path) -> None:
     assert fields(path, format="text") == [{"text": "good O"}, {"text": "bad O"}]
     assert fields(path, format="conll") == [{"tokens": ["good", "bad"], "ner": ["O", "O"]}]
     with pytest.raises(DataError, match=r"unknown format 'colnn' \(did you mean \"conll\"\?\)"):
-        read_rows(path, format="colnn")
+        read_rows(path, layout=Layout("colnn"))
     assert set(FORMATS) >= {"json", "jsonl", "csv", "tsv", "conll", "parquet", "seq", "datasets"}
 
 

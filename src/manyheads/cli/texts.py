@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from manyheads.data.readers import is_dataset_name, read_rows
+from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
 from manyheads.data.records.record import is_encodable, read_text
@@ -104,7 +104,7 @@ def file_texts(path: str, format: str | None, when_empty: WhenEmpty) -> Iterator
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
-        for row in read_rows(path, format=format):
+        for row in read_rows(path, layout=Layout(format)):
             yield from _row_texts(row, when_empty)
 
 

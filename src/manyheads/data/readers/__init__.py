@@ -1,38 +1,51 @@
 """Readers: records out of files of every format, streamed, with errors that name the place.
 
-One module a format. `read_rows` is the door; a format is added as a module with one function
+One module a format. `read_rows` is the entry; a format is added as a module with one function
 from a `Source` to rows, and a line in `formats.FORMATS`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from manyheads.data.readers.formats import FORMATS, format_named, format_of
+from manyheads.data.readers.formats import FORMATS, Format, format_named, format_of
 from manyheads.data.readers.hub import is_dataset_name
-from manyheads.data.readers.row import MAX_RECORD_BYTES, Row, Source
-from manyheads.errors import DataError
+from manyheads.data.readers.row import MAX_RECORD_BYTES, Layout, Row, Source
+from manyheads.data.readers.splits import without_split
+from manyheads.errors import DataError, at, listing
 
-__all__ = ["FORMATS", "MAX_RECORD_BYTES", "Row", "is_dataset_name", "read_rows"]
+__all__ = [
+    "FORMATS",
+    "MAX_RECORD_BYTES",
+    "Layout",
+    "Row",
+    "is_dataset_name",
+    "read_rows",
+    "without_split",
+]
 
 
 def read_rows(
     path: str | os.PathLike[str],
     *,
-    format: str | None = None,
+    layout: Layout | None = None,
     limit_bytes: int = MAX_RECORD_BYTES,
     on_error: Callable[[DataError], None] | None = None,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Iterator[Row]:
     """Stream the records of a file, a folder or a named data set, in order.
 
     Args:
-        path: a file or folder, or `datasets:NAME[:CONFIG][@SPLIT]`.
-        format: a name from `FORMATS`; by default the path's content and ending say it.
-        limit_bytes: the largest record that is read; what is held in memory follows from it.
+        path: a file or folder, `FILE@SPLIT` of a format that keeps several splits in one, or
+            `datasets:NAME[:CONFIG][@SPLIT]`.
+        layout: the format and the names of fields, as far as the user states them.
+        limit_bytes: the largest record that is read; memory is bounded accordingly.
         on_error: takes the errors of single records where the others can still be read;
             without it, the first error is raised.
+        on_unread: takes, at the end, what the format has and records cannot hold, counted by kind.
 
     Raises:
         DataError: something cannot be read, or there is not a single record. What shows before
@@ -41,19 +54,60 @@ def read_rows(
     given = os.fspath(path)
     # A file's name may hold bytes that are no characters; messages show them escaped.
     name = given.encode(errors="backslashreplace").decode()
+    layout = layout or Layout()
     counter = _Counter(on_error)
-    source = Source(Path(given), name, limit_bytes, counter.note if on_error else None)
-    if format is not None:
-        chosen = format_named(format)
+    file, split = (given, None) if is_dataset_name(name) else without_split(given)
+    source = Source(
+        Path(file), name, limit_bytes, counter.note if on_error else None, layout, split
+    )
+    if layout.format is not None:
+        chosen = format_named(layout.format)
     elif is_dataset_name(name):
         chosen = FORMATS["datasets"]
     else:
-        chosen = format_of(source.path, name)
-    return counter.rows(chosen.read(source), name)
+        chosen = format_of(source.path, name, layout)
+    rows = counter.rows(_named(chosen, source), source)
+    return rows if on_unread is None else _told(rows, source, on_unread)
+
+
+def _told(
+    rows: Iterator[Row], source: Source, on_unread: Callable[[Mapping[str, int]], None]
+) -> Iterator[Row]:
+    yield from rows
+    on_unread(source.unread)
+
+
+def _named(chosen: Format, source: Source) -> Iterator[Row]:
+    """Yield a format's rows, their fields called as the layout says.
+
+    Raises:
+        DataError: no row has a field that the layout names.
+    """
+    names = source.layout.names
+    if chosen.has_columns or not names:
+        return chosen.read(source)
+    return _renamed(chosen.read(source), source)
+
+
+def _renamed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
+    missing = set(source.layout.names)
+    fields: dict[str, None] = {}
+    for row in rows:
+        if missing:
+            missing -= row.fields.keys()
+            fields.update(dict.fromkeys(row.fields) if len(fields) < 100 else {})
+        yield replace(row, fields=source.layout.renamed(row.fields))
+    if missing:
+        raise DataError(
+            f"no record has the field {min(missing)!r}",
+            where=at(source.name),
+            expected=f"one of those that records have: {listing(fields)}",
+            fix="Correct the option that names it.",
+        )
 
 
 class _Counter:
-    """Sees to it that a file without any record, sound or broken, is an error."""
+    """Makes a file without any record, sound or broken, an error."""
 
     def __init__(self, on_error: Callable[[DataError], None] | None) -> None:
         self._on_error = on_error
@@ -64,9 +118,14 @@ class _Counter:
         if self._on_error is not None:
             self._on_error(error)
 
-    def rows(self, rows: Iterator[Row], name: str) -> Iterator[Row]:
+    def rows(self, rows: Iterator[Row], source: Source) -> Iterator[Row]:
         for row in rows:
             self._found = True
             yield row
         if not self._found:
-            raise DataError("there is no record in it", where=name, expected="at least one")
+            passed = "; ".join(f"{count:,} {what}" for what, count in source.unread.items())
+            raise DataError(
+                "there is no record in it" + (f", only {passed}" if passed else ""),
+                where=source.name,
+                expected="at least one",
+            )

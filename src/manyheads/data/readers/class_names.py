@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
     """Return the class names of each column that has them.
 
     Args:
-        features: as `datasets.Features.to_dict()` gives them, and as the `datasets` library
+        features: as `datasets.Features.to_dict()` returns them, and as the `datasets` library
             writes them into Parquet files: a column of classes has `_type: ClassLabel`, one of
             lists of classes has it inside `feature`, or inside a list of one.
     """
@@ -35,6 +36,16 @@ def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -
         elif value is not None:
             fields[column] = None if value == -1 else _name(value, column, known, where)
     return fields
+
+
+def stored_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, Names]:
+    """Return the class names that the `datasets` library keeps in a table's metadata."""
+    try:
+        stored: Any = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        features = stored["info"]["features"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return {}
+    return class_names(features) if isinstance(features, dict) else {}
 
 
 def _names(feature: Any) -> Names:

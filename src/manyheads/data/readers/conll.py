@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at, shorten
+from manyheads.errors import DataError, at, listing, shorten
 from manyheads.tasks import OUTSIDE, is_prefixed
 
 _DOCUMENT = "-DOCSTART-"
 _FIX = "Separate token and tag by a tab, sentences by a blank line; begin comments with `# `."
+_NAMES = "# global.columns ="
+"""Begins a comment that names the columns, as CoNLL-U Plus does."""
+_SAMPLE = 2000
+_SAMPLE_SIZE = 2**20
+"""Tokens, and their characters, by which columns are told apart."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How a file separates its columns, and how many it has."""
+class Columns:
+    """How a file separates its columns, and what they are called."""
 
     tabs: bool
-    columns: int
+    names: tuple[str, ...]
+    has_index: bool = False
+    """Whether the first column counts the tokens."""
 
     def cells(self, line: str) -> list[str]:
         """Split a line into its cells."""
-        return [c.strip(" ") for c in line.split("\t")] if self.tabs else line.split()
+        return _split(line, self.tabs)
 
 
 def read_conll(source: Source) -> Iterator[Row]:
     """Yield a row for each sentence: `tokens`, `ner` (the last column), and `col2`, `col3`...
 
     Columns are separated by tabs, or by any white space where the first token's line has no tab.
+    The layout or a `# global.columns = ...` line may name them. A first column of numbers
+    that count the tokens is left out, and one of tags before a column of words is `ner`.
     `-DOCSTART-` lines separate documents. A comment is `#` or `# ...` before the first token of
     a sentence, without the columns of a token: a token may itself be `#`.
     """
-    layout = _find_layout(source)
+    columns = _find_columns(source)
     sentence: list[list[str]] = []
     first, size, broken = 0, 0, False
     for number, line in enumerate(chain(read_lines(source), ("",)), 1):
         if isinstance(line, str) and _is_border(line):
             if sentence and not broken:
-                yield Row(source.name, first, "line", _fields(sentence))
+                try:
+                    yield Row(source.name, first, "line", _fields(sentence, columns, source, first))
+                except DataError as error:
+                    source.refuse(error)
             sentence, size, broken = [], 0, False
             continue
         if broken:
@@ -48,12 +60,17 @@ def read_conll(source: Source) -> Iterator[Row]:
         try:
             if isinstance(line, DataError):
                 raise line
-            cells = layout.cells(line)
-            is_odd = len(cells) != layout.columns or line[0] == "#"
-            if is_odd and _is_comment(
-                line, cells, layout, at(source.name, number), begins=not sentence
-            ):
+            cells = columns.cells(line)
+            is_odd = len(cells) != len(columns.names) or line[0] == "#"
+            where = at(source.name, number)
+            if is_odd and _is_comment(line, cells, columns, where, begins=not sentence):
                 continue
+            if "\r" in line:
+                raise DataError(
+                    f"a carriage return within the line: {shorten(line)}",
+                    where=where,
+                    expected="lines that end at LF or CR LF",
+                )
             first = first if sentence else number
             size += len(line)
             if size > source.limit:
@@ -65,96 +82,227 @@ def read_conll(source: Source) -> Iterator[Row]:
 
 
 def looks_like_columns(lines: Iterable[str]) -> bool:
-    """Tell whether all lines but comments have the same columns, the last of them entity tags."""
-    layout: Layout | None = None
+    """Return whether all lines but comments have the same columns, first or last of entity tags."""
+    tabs: bool | None = None
+    width = 0
+    first_are_tags = last_are_tags = True
+    begins_entity = False
     # Lines that may be comments come last, when the columns are known.
     for line in sorted(lines, key=lambda line: line.startswith("#")):
         if _is_border(line):
             continue
-        if layout is None:
-            layout = _layout(line)
-        cells = layout.cells(line)
-        is_token = 2 <= len(cells) == layout.columns and _is_entity_tag(cells[-1])
-        if not is_token and not _has_comment_sign(line):
+        if tabs is None:
+            tabs = "\t" in line
+            width = len(_split(line, tabs))
+        cells = _split(line, tabs)
+        if not 2 <= len(cells) == width:
+            if _has_comment_sign(line) or line.startswith("#\t"):
+                continue
             return False
-    return layout is not None
+        if not line.startswith("#") or is_entity_tag(cells[-1]):
+            first_are_tags = first_are_tags and is_entity_tag(cells[0])
+            last_are_tags = last_are_tags and is_entity_tag(cells[-1])
+            begins_entity = begins_entity or cells[0] != OUTSIDE
+        if not first_are_tags and not last_are_tags:
+            return False
+    return tabs is not None and (last_are_tags or (first_are_tags and begins_entity))
 
 
-def _find_layout(source: Source) -> Layout:
-    """Tell a file's layout by its first line that cannot be a comment, or else any token's."""
-    found: tuple[int, str] | None = None
+def is_entity_tag(cell: str) -> bool:
+    """Return whether a cell is `O` or a tag such as `B-PER` or `B_PER`."""
+    return cell == OUTSIDE or is_prefixed(cell) or (cell[1:2] == "_" and is_prefixed(_dashed(cell)))
+
+
+def _dashed(tag: str) -> str:
+    return f"{tag[:1]}-{tag[2:]}"
+
+
+def _split(line: str, tabs: bool) -> list[str]:
+    return [cell.strip(" ") for cell in line.split("\t")] if tabs else line.split()
+
+
+def _find_columns(source: Source) -> Columns:
+    """Find a file's columns by its first lines."""
+    tabs: bool | None = None
+    sample: list[list[str]] = []
+    starts: list[int] = []
+    named: list[str] | None = None
+    doubtful: tuple[int, str] | None = None
+    begins = True
+    size = 0
     for number, line in enumerate(read_lines(source), 1):
-        if isinstance(line, DataError) or _is_border(line):
-            continue
-        if not line.startswith("#"):
-            found = number, line
+        if len(sample) >= _SAMPLE or size > _SAMPLE_SIZE:
             break
-        if found is None and _layout(line).columns >= 2:
-            found = number, line
-    if found is None:
+        size += len(line) if isinstance(line, str) else 0
+        if isinstance(line, DataError) or _is_border(line):
+            begins = True
+            continue
+        if line.startswith(_NAMES) and not sample:
+            named = line[len(_NAMES) :].lower().split()
+            continue
+        if line.startswith("#"):
+            if doubtful is None and "\t" not in line[:2] and len(_split(line, "\t" in line)) >= 2:
+                doubtful = number, line
+            continue
+        tabs = "\t" in line if tabs is None else tabs
+        if not sample:
+            _check_first(line, tabs, at(source.name, number))
+        if begins:
+            starts.append(len(sample))
+        begins = False
+        sample.append(_split(line, tabs))
+    if not sample and doubtful is not None:
+        tabs = "\t" in doubtful[1]
+        starts, sample = [0], [_split(doubtful[1], tabs)]
+    if not sample or tabs is None:
         raise DataError(
             "there is no token in the file",
             where=source.name,
             expected="lines of a token and its tag",
             fix=_FIX,
         )
-    number, line = found
-    layout = _layout(line)
-    if layout.columns < 2:
+    names = _names(sample, starts, named, source)
+    return Columns(tabs, tuple(names), names[0] == "index")
+
+
+def _check_first(line: str, tabs: bool, where: str) -> None:
+    cells = _split(line, tabs)
+    if len(cells) < 2:
         raise DataError(
             f"the line has one column: {shorten(line)}",
-            where=at(source.name, number),
+            where=where,
             expected="a token and its tag, at least",
             fix=_FIX,
         )
-    return layout
+    if not cells[-1]:
+        raise DataError(
+            f"the line ends in a tab: {shorten(line)}",
+            where=where,
+            expected="the last column to be the tag",
+            fix="Remove the tabs at the ends of the lines.",
+        )
 
 
-def _layout(line: str) -> Layout:
-    tabs = "\t" in line
-    return Layout(tabs, len(Layout(tabs, 0).cells(line)))
+def _names(
+    sample: Sequence[Sequence[str]], starts: Sequence[int], named: list[str] | None, source: Source
+) -> list[str]:
+    """Name the columns of a file: as it or the layout does, or else by what they hold."""
+    width = len(sample[0])
+    has_index = width > 2 and _counts(sample, starts)
+    if named is not None:
+        if len(named) != width:
+            raise DataError(
+                f"`{_NAMES}` names {len(named)} columns, {listing(named)}; the tokens have {width}",
+                where=source.name,
+                expected="a name for each column",
+            )
+        names = ["tokens" if name == "form" else name for name in named]
+    else:
+        names = [f"col{i}" for i in range(1, width + 1)]
+        if has_index:
+            names[0] = "index"
+        if not source.layout.numbered:
+            words, tags = _words_and_tags(sample, int(has_index))
+            names[words], names[tags] = "tokens", "ner"
+    if source.layout.names:
+        names = source.layout.header(names, source.name)
+    if "tokens" not in names:
+        raise DataError(
+            f"no column of {width} is the tokens', only: {listing(names)}",
+            where=source.name,
+            expected="the column of the tokens by number or name",
+            fix="Say which it is: --tokens-field 2 --map 4=ner, counted from 1.",
+        )
+    return names
 
 
-def _is_comment(line: str, cells: list[str], layout: Layout, where: str, begins: bool) -> bool:
-    """Tell whether a line that may be odd is a comment; they stand where a sentence begins.
+def _words_and_tags(sample: Sequence[Sequence[str]], first: int) -> tuple[int, int]:
+    """Return the columns of the words and of the tags: the first and the last, unless turned."""
+    last = len(sample[0]) - 1
+    rows = [cells for cells in sample if len(cells) == last + 1]
+    firsts, lasts = ({cells[i] for cells in rows} for i in (first, last))
+    if (
+        firsts - {OUTSIDE}
+        and all(map(is_entity_tag, firsts))
+        and not all(map(is_entity_tag, lasts))
+    ):
+        return last, first
+    # GermEval 2014 has nested entities in a column of their own behind the outer ones.
+    if first == 1 and last == 3 and all(is_entity_tag(cells[2]) for cells in rows):
+        return 1, 2
+    return first, last
+
+
+def _counts(sample: Sequence[Sequence[str]], starts: Sequence[int]) -> bool:
+    """Return whether the first column holds numbers alone, and counts the tokens somewhere."""
+    begun = set(starts)
+    counts = False
+    for i, cells in enumerate(sample):
+        if not cells[0].isdecimal():
+            return False
+        if i and i not in begun:
+            counts = counts or int(cells[0]) == int(sample[i - 1][0]) + 1
+    return counts
+
+
+def _is_comment(line: str, cells: list[str], columns: Columns, where: str, begins: bool) -> bool:
+    """Return whether a line that may be odd is a comment; they stand where a sentence begins.
 
     Raises:
         DataError: it is neither a comment nor a token, or could be both.
     """
-    may_be_comment = begins and _has_comment_sign(line)
-    if len(cells) == layout.columns:
-        if may_be_comment and not layout.tabs and not _is_entity_tag(cells[-1]):
+    has_sign = _has_comment_sign(line) or (columns.has_index and line.startswith("#\t"))
+    may_be_comment = begins and has_sign
+    width = len(columns.names)
+    if len(cells) == width:
+        if may_be_comment and not columns.tabs and not is_entity_tag(cells[-1]):
             raise DataError(
                 f"{shorten(line)} may be a comment or the token '#'",
                 where=where,
                 expected="columns separated by tabs where comments and such tokens occur",
                 fix="Separate the columns by tabs.",
             )
-        return False
+        return columns.has_index and line[0] == "#"
     if may_be_comment:
         return True
+    is_trailing = columns.tabs and len(cells) > width and not any(cells[width:])
     raise DataError(
-        f"the line has {len(cells)} column{'s' * (len(cells) != 1)}: {shorten(line)}",
+        f"the line ends in a tab: {shorten(line)}"
+        if is_trailing
+        else f"the line has {len(cells)} column{'s' * (len(cells) != 1)}: {shorten(line)}",
         where=where,
-        expected=f"{layout.columns}, separated by {'tabs' if layout.tabs else 'white space'}, "
+        expected=f"{width}, separated by {'tabs' if columns.tabs else 'white space'}, "
         "as the lines before it",
-        fix=_FIX,
+        fix="Remove the tabs at the ends of the lines." if is_trailing else _FIX,
     )
 
 
-def _fields(sentence: list[list[str]]) -> dict[str, list[str]]:
-    columns = [list(column) for column in zip(*sentence, strict=True)]
-    between = {f"col{i}": column for i, column in enumerate(columns[1:-1], 2)}
-    return {"tokens": columns[0], **between, "ner": columns[-1]}
+def _fields(
+    sentence: list[list[str]], columns: Columns, source: Source, line: int
+) -> dict[str, list[str]]:
+    table = {
+        name: list(column)
+        for name, column in zip(columns.names, zip(*sentence, strict=True), strict=True)
+    }
+    if columns.has_index:
+        index = table.pop("index")
+        odd = next((cell for cell in index if not cell.isdecimal()), None)
+        if odd is not None:
+            raise DataError(
+                f"the first column has {shorten(odd)}",
+                where=at(source.name, line),
+                expected="numbers that count the tokens, as before",
+                fix="For CoNLL-U, with its ranges such as 1-2, say --format conllu.",
+            )
+    if not columns.has_index and not source.layout.names:
+        # The token first, then as the file has them.
+        return {"tokens": table.pop("tokens"), **table}
+    return table
 
 
 def _is_border(line: str) -> bool:
-    """Tell whether a line stands between sentences: a blank one, or a document's beginning."""
+    """Return whether a line stands between sentences: a blank one, or a document's beginning."""
     return not line or line.isspace() or line.startswith(_DOCUMENT)
-
-
-def _is_entity_tag(cell: str) -> bool:
-    return cell == OUTSIDE or is_prefixed(cell)
 
 
 def _has_comment_sign(line: str) -> bool:

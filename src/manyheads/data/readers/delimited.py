@@ -3,66 +3,84 @@
 from __future__ import annotations
 
 import csv
-import math
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from manyheads.data.readers.row import Row, Source
+from manyheads.data.readers.table import table_fields, table_header
 from manyheads.data.readers.text_lines import Line, read_lines
-from manyheads.errors import DataError, at, listing, nearest, shorten
+from manyheads.errors import DataError, at
 
-TEXT_COLUMNS = ("text", "tokens")
-
-PAIR_COLUMNS = ("text", "text2", "score")
-"""The columns of a file that has no header and begins with a pair of texts and a number, as the STS
-benchmark does."""
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"', re.DOTALL)
 
 
 def read_csv(source: Source) -> Iterator[Row]:
     """Yield the rows of a file with commas between its cells."""
-    return _read_delimited(source, ",")
+    return read_cells(source, ",")
+
+
+def read_semicolons(source: Source) -> Iterator[Row]:
+    """Yield the rows of a file with semicolons between its cells, quoted as in CSV."""
+    return read_cells(source, ";")
 
 
 def read_tsv(source: Source) -> Iterator[Row]:
-    """Yield the rows of a file with tabs between its cells, quoted as in CSV."""
-    return _read_delimited(source, "\t")
+    """Yield the rows of a file with tabs between its cells, quoted or not (see `_TsvRecords`)."""
+    return read_cells(source, "\t")
 
 
-def _read_delimited(source: Source, delimiter: str) -> Iterator[Row]:
-    """Yield a row's cells by the header's names.
+def read_cells(source: Source, delimiter: str) -> Iterator[Row]:
+    """Yield the rows of a delimited file, its columns named by the header or the layout."""
+    header: list[str] | None = None
+    for line, cells in read_records(source, delimiter):
+        where = at(source.name, line)
+        try:
+            if header is None:
+                header, is_record = table_header(cells, source, line)
+                if not is_record:
+                    continue
+            yield Row(source.name, line, "line", table_fields(header, cells, source.layout, where))
+        except DataError as problem:
+            if header is None:
+                raise
+            source.refuse(problem)
 
-    Cells are texts: `tokens` is split at white space, and an empty cell of any column but the
-    text's is nothing.
+
+def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each record, the header's too, with the line that it begins on.
+
+    Raises:
+        DataError: the first record is broken; the errors of later ones go to the source.
     """
     lines = _CountedLines(source)
     # A limit of the whole process, and a low one: it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), source.limit))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    reader = (
+        _TsvRecords(lines)
+        if delimiter == "\t"
+        else csv.reader(lines, delimiter=delimiter, strict=True)
+    )
+    begun = False
     while True:
         line = lines.begin()
         try:
             cells = next(reader)
-            if header is None and _is_pair(cells):
-                header = list(PAIR_COLUMNS)
-            if header is None:
-                header = _header(cells, at(source.name, line), delimiter)
-            elif cells:
-                yield Row(source.name, line, "line", _fields(header, cells, source.name, line))
+            if cells:
+                begun = True
+                yield line, cells
         except StopIteration:
             return
         except csv.Error as error:
-            place = at(source.name, line)
             problem = DataError(
                 f"broken CSV: {error}",
-                where=place,
+                where=at(source.name, line),
                 expected='cells with quotes in them quoted, and each quote in them doubled ("")',
             )
-            if header is None:
+            if not begun:
                 raise problem from None
             source.refuse(problem)
         except DataError as problem:
-            if header is None:
+            if not begun:
                 raise
             source.refuse(problem)
 
@@ -73,6 +91,7 @@ class _CountedLines(Iterator[str]):
     def __init__(self, source: Source) -> None:
         self._source = source
         self._lines: Iterator[Line] = read_lines(source, keep_ends=True)
+        self._ahead: list[Line] = []
         self._number = 0
         self._first = 1
         self._size = 0
@@ -82,8 +101,14 @@ class _CountedLines(Iterator[str]):
         self._first, self._size = self._number + 1, 0
         return self._first
 
+    def peek(self) -> Line | None:
+        """Return the line that comes next, or None at the end of the file."""
+        if not self._ahead:
+            self._ahead = [line for line in (next(self._lines, None),) if line is not None]
+        return self._ahead[0] if self._ahead else None
+
     def __next__(self) -> str:
-        line = next(self._lines)
+        line = self._ahead.pop() if self._ahead else next(self._lines)
         self._number += 1
         if isinstance(line, DataError):
             raise line
@@ -93,53 +118,48 @@ class _CountedLines(Iterator[str]):
         return line
 
 
-def _is_pair(cells: Sequence[str]) -> bool:
-    """Tell whether a first line is no header but a scored pair: no column is called by a number."""
-    if len(cells) != len(PAIR_COLUMNS) or any(cell.strip() in TEXT_COLUMNS for cell in cells):
-        return False
-    try:
-        return math.isfinite(float(cells[2])) and bool(cells[0].strip() and cells[1].strip())
-    except ValueError:
-        return False
+class _TsvRecords(Iterator[list[str]]):
+    """Records of TSV, which some tools quote as CSV and others do not quote at all.
+
+    A cell in quotes loses them. One that begins with a quote and does not end with one is text
+    like any other where this line and the next have as many cells as the header; else it goes on
+    over the tabs or line breaks up to the closing quote.
+    """
+
+    def __init__(self, lines: _CountedLines) -> None:
+        self._lines = lines
+        self._width: int | None = None
+
+    def __next__(self) -> list[str]:
+        line = next(self._lines)
+        content = line.removesuffix("\n").removesuffix("\r")
+        cells = content.split("\t") if content else []
+        if self._is_quoted(cells):
+            cells = next(csv.reader(_joined(line, self._lines), delimiter="\t", strict=True))
+        else:
+            cells = list(map(_unquoted, cells))
+        if self._width is None and cells:
+            self._width = len(cells)
+        return cells
+
+    def _is_quoted(self, cells: Sequence[str]) -> bool:
+        """Return whether a cell's quotes enclose tabs or line breaks."""
+        if not any(cell[:1] == '"' and not _QUOTED.fullmatch(cell) for cell in cells):
+            return False
+        following = self._lines.peek()
+        is_alike = not isinstance(following, str) or following.count("\t") + 1 == self._width
+        return len(cells) != self._width or not is_alike
 
 
-def _header(cells: Sequence[str], where: str, delimiter: str) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or "" in names:
-        what = f"the column {shorten(twice)} twice" if twice else "a column without a name"
-        raise DataError(
-            f"the header has {what}", where=where, expected="a name of its own for each column"
-        )
-    if not any(name in TEXT_COLUMNS for name in names):
-        hint = next(
-            (nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), ""
-        )
-        fix = "Name the column of the text `text` in the first line."
-        if len(names) == 1 and (other := next((c for c in ";\t,|" if c in names[0]), None)):
-            fix = f"Cells are separated by {delimiter!r} here, not {other!r}: convert or rename it."
-        raise DataError(
-            f"the header has no column `text` or `tokens`, only: {listing(names)}{hint}",
-            where=where,
-            expected="a header with the columns' names in the first line",
-            fix=fix,
-        )
-    return names
+def _joined(line: str, more: Iterator[str]) -> Iterator[str]:
+    yield line
+    yield from more
 
 
-def _fields(header: Sequence[str], cells: Sequence[str], name: str, line: int) -> dict[str, Any]:
-    if len(cells) != len(header):
-        raise DataError(
-            f"{len(cells)} cells, beginning with {shorten(cells[0])}",
-            where=at(name, line),
-            expected=f"{len(header)}, as the header has ({listing(header)})",
-            fix="Quote cells that have separators or line breaks in them.",
-        )
-    fields: dict[str, Any] = {
-        key: cell or (cell if key in ("text", "text2", "tokens") else None)
-        for key, cell in zip(header, cells, strict=True)
-    }
-    tokens = fields.get("tokens")
-    if tokens is not None:
-        fields["tokens"] = tokens.split()
-    return fields
+def _unquoted(cell: str) -> str:
+    match = _QUOTED.fullmatch(cell) if cell[:1] == '"' else None
+    if match is not None:
+        return match.group(1).replace('""', '"')
+    if "\r" in cell:
+        raise csv.Error("a carriage return in a cell without quotes")
+    return cell

@@ -1,4 +1,4 @@
-"""Which format a file has: its content and its name have to agree."""
+"""The formats by name, and which one a file has: its content and its name have to agree."""
 
 from __future__ import annotations
 
@@ -7,19 +7,43 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyheads.data.readers.arrow import is_saved_dataset, read_arrow
+from manyheads.data.readers.brat import is_brat, read_brat
+from manyheads.data.readers.clinc import is_clinc, read_clinc
 from manyheads.data.readers.conll import looks_like_columns, read_conll
-from manyheads.data.readers.delimited import read_csv, read_tsv
+from manyheads.data.readers.conllu import is_conllu, read_conllu
+from manyheads.data.readers.delimited import read_csv, read_semicolons, read_tsv
+from manyheads.data.readers.dialogflow import USERSAYS, is_dialogflow, read_dialogflow
+from manyheads.data.readers.docbin import read_docbin
+from manyheads.data.readers.doccano import is_doccano, read_doccano
+from manyheads.data.readers.excel import read_excel
+from manyheads.data.readers.fasttext import is_fasttext, read_fasttext
+from manyheads.data.readers.head import HEAD_BYTES, Head
 from manyheads.data.readers.hub import read_dataset
+from manyheads.data.readers.hwu import is_hwu, read_hwu
+from manyheads.data.readers.indicators import read_indicators
 from manyheads.data.readers.json_lines import read_json_lines
-from manyheads.data.readers.json_list import read_json_list
+from manyheads.data.readers.json_stream import read_json_list
+from manyheads.data.readers.kaggle_ner import is_kaggle_ner, read_kaggle_ner
+from manyheads.data.readers.label_studio import is_label_studio, read_label_studio
+from manyheads.data.readers.luis import is_luis, read_luis
+from manyheads.data.readers.massive import is_massive, read_massive
 from manyheads.data.readers.parquet import read_parquet
 from manyheads.data.readers.plain_text import read_plain_text
-from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.seq_folder import read_seq_folder
+from manyheads.data.readers.prodigy import is_prodigy, read_prodigy
+from manyheads.data.readers.rasa_json import is_rasa_json, read_rasa_json
+from manyheads.data.readers.rasa_markdown import is_rasa_markdown, read_rasa_markdown
+from manyheads.data.readers.rasa_yaml import is_rasa_yaml, read_rasa_yaml
+from manyheads.data.readers.row import Layout, Row, Source
+from manyheads.data.readers.seq_folder import SEQ_FILES, read_seq_folder
+from manyheads.data.readers.snips import is_snips, read_snips
+from manyheads.data.readers.spacy_json import is_spacy, read_spacy
+from manyheads.data.readers.table import TEXT_COLUMNS
 from manyheads.data.readers.text_lines import UTF8_BOM, opened
+from manyheads.data.readers.trec import is_trec, read_trec
 from manyheads.errors import DataError, at, listing, nearest
 
-_HEAD = 2**16
+_JSON = (".json", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +51,98 @@ class Format:
     """A way to write records: what it is called, the endings of its files, and its reader."""
 
     description: str
-    endings: tuple[str, ...]
     read: Callable[[Source], Iterator[Row]]
+    endings: tuple[str, ...] = ()
+    """Endings of files that have this format whatever they hold, unless another matches."""
+    matches: Callable[[Head], bool] | None = None
+    """Whether the beginning of a file is unmistakably of this format. The first format that
+    matches has the file, if its ending is one of `endings` or `may_end`."""
+    may_end: tuple[str, ...] = ()
+    is_folder: Callable[[Path], bool] | None = None
+    """Whether a folder is of this format."""
+    has_columns: bool = False
+    """Whether the reader itself names the columns as the layout says."""
+
+
+def _separated_by_semicolons(head: Head) -> bool:
+    header = head.lines[0] if head.lines else ""
+    wanted = {*TEXT_COLUMNS, *head.layout.names}
+    by_semicolon, by_comma = ({c.strip(' "') for c in header.split(s)} for s in ";,")
+    return bool(wanted & by_semicolon) and not wanted & by_comma
 
 
 FORMATS: dict[str, Format] = {
-    "json": Format("a JSON list", (".json",), read_json_list),
-    "jsonl": Format("JSON lines", (".jsonl", ".ndjson", ".json"), read_json_lines),
-    "csv": Format("CSV with a header", (".csv",), read_csv),
-    "tsv": Format("TSV with a header", (".tsv",), read_tsv),
-    "conll": Format(
-        "CoNLL columns",
-        (".conll", ".annotated", ".bio", ".bio2", ".iob", ".iob2", ".iobes", ".bilou", ".txt"),
-        read_conll,
+    "label-studio": Format(
+        "Label Studio's JSON", read_label_studio, (), is_label_studio, _JSON
     ),
-    "parquet": Format("Parquet", (".parquet", ".pq"), read_parquet),
-    "seq": Format("a folder of seq.in, seq.out and label", (), read_seq_folder),
-    "datasets": Format("datasets:NAME[:CONFIG][@SPLIT]", (), read_dataset),
-    "text": Format("plain text, a sentence a line, where asked for", (), read_plain_text),
-}
+    "prodigy": Format("Prodigy's JSON lines", read_prodigy, (), is_prodigy, _JSON),
+    "massive": Format("MASSIVE", read_massive, (), is_massive, _JSON),
+    "spacy": Format("spaCy's training data as JSON", read_spacy, (), is_spacy, _JSON),
+    "doccano": Format("doccano's JSON lines", read_doccano, (), is_doccano, _JSON),
+    "dialogflow": Format(
+        "Dialogflow's sentences of an intent", read_dialogflow, (), is_dialogflow, (".json",),
+        lambda folder: next(folder.glob(f"*{USERSAYS}*.json"), None) is not None,
+    ),
+    "rasa-json": Format("Rasa's JSON", read_rasa_json, (), is_rasa_json, (".json",)),
+    "luis": Format("LUIS", read_luis, (), is_luis, (".json",)),
+    "clinc": Format("CLINC150", read_clinc, (), is_clinc, (".json",)),
+    "snips": Format("Snips's JSON", read_snips, (), is_snips, (".json",)),
+    "rasa": Format("Rasa's nlu.yml", read_rasa_yaml, (), is_rasa_yaml, (".yml", ".yaml")),
+    "rasa-markdown": Format("Rasa's Markdown", read_rasa_markdown, (), is_rasa_markdown, (".md",)),
+    "kaggle-ner": Format(
+        "Kaggle's NER CSV", read_kaggle_ner, (), is_kaggle_ner, (".csv",), has_columns=True
+    ),
+    "hwu": Format("HWU64", read_hwu, (), is_hwu, (".csv",)),
+    "conllu": Format(
+        "CoNLL-U", read_conllu, (".conllu",), is_conllu, (".conll", ".txt", ".tsv")
+    ),
+    "fasttext": Format(
+        "fastText's lines", read_fasttext, (), is_fasttext,
+        (".txt", ".ft", ".train", ".valid", ".test"),
+    ),
+    "trec": Format("TREC's questions", read_trec, (), is_trec, (".label", ".txt")),
+    "json": Format("a JSON list", read_json_list, (".json",)),
+    "jsonl": Format("JSON lines", read_json_lines, (".jsonl", ".ndjson", ".json")),
+    "semicolons": Format(
+        "CSV with semicolons", read_semicolons, (), _separated_by_semicolons, (".csv",),
+        has_columns=True,
+    ),
+    "csv": Format("CSV with a header", read_csv, (".csv",), has_columns=True),
+    "tsv": Format("TSV with a header", read_tsv, (".tsv",), has_columns=True),
+    "conll": Format(
+        "CoNLL columns", read_conll,
+        (".conll", ".annotated", ".bio", ".bio2", ".iob", ".iob2", ".iobes", ".bilou"),
+        lambda head: looks_like_columns(head.lines), (".txt", ".tsv"), has_columns=True,
+    ),
+    "indicators": Format(
+        "CSV or TSV with a column of 0 and 1 for each label", read_indicators, has_columns=True
+    ),
+    "excel": Format("Excel", read_excel, (".xlsx",), has_columns=True),
+    "parquet": Format("Parquet", read_parquet, (".parquet", ".pq")),
+    "arrow": Format(
+        "Arrow, or a folder of save_to_disk", read_arrow, (".arrow",), is_folder=is_saved_dataset
+    ),
+    "docbin": Format("spaCy's .spacy", read_docbin, (".spacy",)),
+    "seq": Format(
+        "a folder of seq.in, seq.out and label", read_seq_folder,
+        is_folder=lambda folder: any((folder / name).is_file() for name in SEQ_FILES),
+    ),
+    "brat": Format("a folder of brat", read_brat, is_folder=is_brat),
+    "datasets": Format("datasets:NAME[:CONFIG][@SPLIT]", read_dataset),
+    "text": Format("plain text, a sentence a line, where asked for", read_plain_text),
+}  # fmt: skip
 
+_GENERAL = ("json", "jsonl", "csv", "tsv", "conll", "parquet", "excel", "seq", "datasets")
 _KNOWN = ", ".join(
-    f"{f.description} ({' '.join(f.endings)})" if f.endings else f.description
-    for f in FORMATS.values()
-    if f.read is not read_plain_text
+    f"{FORMATS[name].description} ({' '.join(endings)})"
+    if (endings := FORMATS[name].endings)
+    else FORMATS[name].description
+    for name in _GENERAL
+)
+_BY_NAME = (
+    "Give the file the ending of its format, or name it: --format NAME, such as "
+    + ", ".join(name for name in FORMATS if name not in _GENERAL)
+    + "."
 )
 
 # What files begin with that are no text at all, and what those are.
@@ -84,43 +176,65 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def format_of(path: Path, name: str) -> Format:
-    """Tell the format of a file or folder by its ending and what it begins with.
+def format_of(path: Path, name: str, layout: Layout) -> Format:
+    """Return the format of a file or folder by its ending and what it begins with.
 
     Raises:
         DataError: it is missing, empty or no text; its ending is not known; or its ending says
             one thing and its content another.
     """
     if _is_folder(path, name):
-        return FORMATS["seq"]
-    with opened(path, name) as file:
-        head = file.read(_HEAD)
-    _refuse_other_files(head, name)
+        return _format_of_folder(path, name)
     ending = path.suffix.lower()
-    if ending in (".parquet", ".pq") or head.startswith(b"PAR1"):
-        if head.startswith(b"PAR1") and ending in (".parquet", ".pq"):
+    if ending == ".gz":
+        ending = path.with_suffix("").suffix.lower()
+    with opened(path, name) as file:
+        data = file.read(HEAD_BYTES)
+    if ending not in (".xlsx", ".spacy", ".arrow"):
+        _refuse_other_files(data, name)
+    if ending in (".parquet", ".pq") or data.startswith(b"PAR1"):
+        if data.startswith(b"PAR1") and ending in (".parquet", ".pq"):
             return FORMATS["parquet"]
         raise _contradiction(name, ending, "" if ending in (".parquet", ".pq") else "Parquet")
-    text = head.removeprefix(UTF8_BOM).lstrip(b" \t\r\n")
-    if not text and len(head) < _HEAD:
+    if not data.removeprefix(UTF8_BOM).strip(b" \t\r\n") and len(data) < HEAD_BYTES:
         raise DataError("the file is blank", where=name, expected="records")
-    if ending in (".json", ".jsonl", ".ndjson"):
-        return _json_format(text, ending, name)
-    if ending == ".txt" and not looks_like_columns(_whole_lines(head)):
-        raise DataError(
-            "lines of text without columns of tokens and tags",
-            where=name,
-            expected=f"in a .txt, CoNLL columns; the formats are: {_KNOWN}",
-            fix="Give the file the ending of its format.",
-        )
+    head = Head(data, ending, layout)
+    for known in FORMATS.values():
+        may_be = known.matches is not None and ending in (*known.endings, *known.may_end)
+        if known.matches is not None and may_be and known.matches(head):
+            return known
+    if ending in _JSON:
+        return _json_format(head.text, ending, name)
     for known in FORMATS.values():
         if ending in known.endings:
             return known
+    if allowed := [f.description for f in FORMATS.values() if ending in f.may_end]:
+        raise DataError(
+            "lines of text without columns of tokens and tags"
+            if ending == ".txt"
+            else f"nothing that a {ending} file may hold",
+            where=name,
+            expected=f"in a {ending}, {' or '.join(allowed)}; the formats are: {_KNOWN}",
+            fix=_BY_NAME,
+        )
     raise DataError(
         f"the ending {ending!r} says nothing about the format" if ending else "no file ending",
         where=name,
         expected=f"one of: {_KNOWN}",
-        fix="Give the file the ending of its format.",
+        fix=_BY_NAME,
+    )
+
+
+def _format_of_folder(path: Path, name: str) -> Format:
+    for known in FORMATS.values():
+        if known.is_folder is not None and known.is_folder(path):
+            return known
+    raise DataError(
+        "a folder without seq.in and seq.out and label",
+        where=name,
+        expected="seq.in (tokens), seq.out (tags) and label, line by line; annotations of brat; or "
+        "what `save_to_disk` of the datasets library writes",
+        fix="Name one file, or a folder that has these.",
     )
 
 
@@ -146,7 +260,7 @@ def _is_folder(path: Path, name: str) -> bool:
 
 
 def _neighbour(path: Path) -> str:
-    """Say which file of the same folder may have been meant."""
+    """Return a hint at the file of the same folder that may have been meant."""
     try:
         others = [other.name for other in path.parent.iterdir()]
     except OSError:
@@ -160,6 +274,13 @@ def _refuse_other_files(head: bytes, name: str) -> None:
     for magic, what in _BINARY.items():
         if head.startswith(magic):
             raise DataError(f"the file is {what}", where=name, fix="Unpack it first.")
+    if b"\n" not in head and head.count(b"\r") > head.count(b"\0") and head.lstrip()[:1] != b"[":
+        raise DataError(
+            "the lines end at CR alone, as on very old Macintoshes",
+            where=name,
+            expected="lines that end at LF or CR LF",
+            fix="Convert the file, for example with: tr '\\r' '\\n'",
+        )
     for mark, encoding in _OTHER_UNICODE.items():
         if head.startswith(mark):
             raise DataError(
@@ -170,24 +291,24 @@ def _refuse_other_files(head: bytes, name: str) -> None:
             )
 
 
-def _json_format(text: bytes, ending: str, name: str) -> Format:
-    if text[:1] == b"[":
+def _json_format(text: str, ending: str, name: str) -> Format:
+    if text[:1] == "[":
         if ending != ".json":
             raise _contradiction(name, ending, "a JSON list")
         return FORMATS["json"]
-    if text[:1] != b"{" and ending == ".json":
+    if text[:1] != "{" and ending == ".json":
         raise DataError(
-            f"broken JSON: the file begins with {text[:1].decode('latin-1')!r}",
+            f"broken JSON: the file begins with {text[:1]!r}",
             where=at(name, 1),
             expected="[ of a list of objects, or { of one object a line",
         )
-    first, more, _ = text.partition(b"\n")
-    if ending == ".json" and more and not first.rstrip().endswith(b"}"):
+    first, more, _ = text.partition("\n")
+    if ending == ".json" and more and not first.rstrip().endswith("}"):
         raise DataError(
             "one JSON object over several lines",
             where=name,
             expected="a list of objects, or one object a line",
-            fix="Write the records themselves as a list.",
+            fix="Write the records themselves as a list, or name the format: --format NAME.",
         )
     return FORMATS["jsonl"]
 
@@ -199,10 +320,3 @@ def _contradiction(name: str, ending: str, content: str) -> DataError:
         expected=f"content and ending of one format: {_KNOWN}",
         fix="Give the file the ending of its format.",
     )
-
-
-def _whole_lines(head: bytes) -> list[str]:
-    """Return the lines of a file's beginning, without the last one where it is cut."""
-    text = head.removeprefix(UTF8_BOM).decode(errors="replace").replace("\r\n", "\n")
-    lines = text.split("\n")
-    return lines[:-1] if len(head) == _HEAD else lines

@@ -1,4 +1,4 @@
-"""JSON objects out of text, with every way to fail turned into one clear error."""
+"""JSON values from text; every failure becomes one clear error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,22 @@ from typing import Any
 
 from manyheads.errors import DataError, shorten
 
-DECODER = json.JSONDecoder()
 SPACE = " \t\r\n"
+
+
+class _RepeatedKeyError(ValueError):
+    """An object that has a key twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for i, key in enumerate(keys) if key in keys[:i]))
+    return values
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
@@ -52,6 +66,13 @@ def broken(error: ValueError | RecursionError, where: str, column: int | None = 
         message = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at").removesuffix(":")
         return DataError(
             f"broken JSON at {place}: {message}", where=where, fix="Correct the file there."
+        )
+    if isinstance(error, _RepeatedKeyError):
+        return DataError(
+            f"the key {shorten(str(error))} twice in one object",
+            where=where,
+            expected="each key once",
+            fix="Keep one of the two.",
         )
     # The one other failure: integers beyond sys.get_int_max_str_digits().
     return DataError("the JSON has a number of thousands of digits", where=where)

@@ -2,59 +2,111 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from manyheads.data.readers.class_names import class_names, with_names
+from manyheads.data.readers.class_names import stored_names, with_names
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, at, shorten
 
 _BATCH_ROWS = 256
+_RATIO, _SMALL = 1000, 2**26
+"""A column that unpacks to more than `_SMALL` bytes and `_RATIO` times its size is no text."""
 
 
 def read_parquet(source: Source) -> Iterator[Row]:
     """Yield the rows of a Parquet file, numbered from 1.
 
-    Class names that the `datasets` library left in the file replace its indices.
+    Class names that the `datasets` library left in the file replace its indices. Texts stay
+    packed, each different one once, until their rows are made: a small file can repeat a text
+    any number of times.
 
     Raises:
         DataError: pyarrow is not installed, or cannot read the file.
     """
     arrow = optional_module("pyarrow", "reading Parquet", source.name)
+    optional_module("pyarrow.compute", "reading Parquet", source.name)
     parquet = optional_module("pyarrow.parquet", "reading Parquet", source.name)
     # ArrowException's kinds, and what to_pylist says of texts that are not UTF-8.
-    return _rows(source, parquet, (arrow.ArrowException, OSError, ValueError))
+    return _rows(source, arrow, parquet, (arrow.ArrowException, OSError, ValueError))
 
 
-def _rows(source: Source, parquet: Any, failures: tuple[type[Exception], ...]) -> Iterator[Row]:
+def _rows(
+    source: Source, arrow: Any, parquet: Any, failures: tuple[type[Exception], ...]
+) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(source.path) as file:
-            names = _stored_names(file.schema_arrow.metadata)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for fields in batch.to_pylist():
-                    number += 1
-                    try:
-                        with_names(fields, names, at(source.name, number, "row"))
-                    except DataError as error:
-                        source.refuse(error)
-                    else:
-                        yield Row(source.name, number, "row", fields)
+            names = stored_names(file.schema_arrow.metadata)
+            rows = _rows_at_once(file.metadata, source)
+            texts = _text_columns(file.schema)
+        with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                step = _rows_of(batch, arrow, source, number + 1)
+                for start in range(0, batch.num_rows, step):
+                    for fields in batch.slice(start, step).to_pylist():
+                        number += 1
+                        try:
+                            with_names(fields, names, at(source.name, number, "row"))
+                        except DataError as error:
+                            source.refuse(error)
+                        else:
+                            yield Row(source.name, number, "row", fields)
     except failures as error:
         raise DataError(
             f"not a sound Parquet file after {number} rows ({shorten(str(error), 200)})",
             where=source.name,
-            fix="Write the file anew.",
+            fix="Write the file again.",
         ) from error
 
 
-def _stored_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Return the class names that the `datasets` library keeps in a table's metadata."""
-    try:
-        stored: Any = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        features = stored["info"]["features"]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return {}
-    return class_names(features) if isinstance(features, dict) else {}
+def _text_columns(schema: Any) -> list[str]:
+    columns = map(schema.column, range(len(schema)))
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
+def _rows_at_once(metadata: Any, source: Source) -> int:
+    """Return how many rows are decoded at once, by the size that the file states.
+
+    Raises:
+        DataError: rows are larger than a record may be, or the file unpacks to far more than it is.
+    """
+    largest = 1
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            size, packed = column.total_uncompressed_size, column.total_compressed_size
+            share = (size + 8 * column.num_values) // max(group.num_rows, 1)
+            if share > source.limit or (size > _SMALL and size > _RATIO * packed):
+                raise DataError(
+                    f"the column {shorten(column.path_in_schema)} unpacks from {packed:,} to "
+                    f"{size:,} bytes in {group.num_rows:,} rows",
+                    where=source.name,
+                    expected=f"rows of at most {source.limit:,} bytes",
+                    fix="Split the records, or write them as JSON lines.",
+                )
+            largest = max(largest, share)
+    return max(1, min(_BATCH_ROWS, source.limit // largest))
+
+
+def _rows_of(batch: Any, arrow: Any, source: Source, first: int) -> int:
+    """Return how many rows of a batch become Python objects at once, by its longest text.
+
+    Raises:
+        DataError: a text is longer than a record may be.
+    """
+    longest = 1
+    for column in batch.columns:
+        while arrow.types.is_list(column.type) or arrow.types.is_large_list(column.type):
+            column = column.values
+        if arrow.types.is_dictionary(column.type):
+            lengths = arrow.compute.binary_length(column.dictionary)
+            longest = max(longest, arrow.compute.max(lengths).as_py() or 1)
+    if longest > source.limit:
+        raise DataError(
+            f"a text of {longest:,} bytes",
+            where=f"{at(source.name, first, 'row')} or one of the next {batch.num_rows - 1}",
+            expected=f"at most {source.limit:,}",
+            fix="Split the record.",
+        )
+    return max(1, min(_BATCH_ROWS, source.limit // longest))

@@ -1,13 +1,14 @@
-"""What every reader takes and gives: a source, and rows of named fields with their place."""
+"""What readers share: the source they take, and the rows that they yield."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import DataError, at
+from manyheads.errors import DataError, at, listing
 
 MAX_RECORD_BYTES = 16 * 2**20
 """The largest record that is read. Python objects take up to some forty times the bytes of what
@@ -16,7 +17,7 @@ they are read from, so this bounds memory at several hundred megabytes whatever 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record as its file has it: fields by name, nothing checked yet.
+    """One record as its file has it: fields by name, not checked yet.
 
     `line` is the line it begins at, or its number where a format has no lines (`unit` says
     which); `record` is its number where it has both.
@@ -36,6 +37,56 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is laid out, as far as the user says so."""
+
+    format: str | None = None
+    """A name from `FORMATS`; by default the file's content and ending decide."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Fields or columns of the file, each with the field that it is read as. Columns of a table
+    without a header are named by their numbers, from 1."""
+    separator: str | None = None
+    """What separates the labels in one cell of a table's `labels` column."""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether columns are named by number, so that a table has no header."""
+        return any(name.isdecimal() for name in self.names)
+
+    def header(self, names: Sequence[str], where: str) -> list[str]:
+        """Rename the columns of a table; a column whose name is taken by another becomes unread.
+
+        Raises:
+            DataError: a column that the user names is not there.
+        """
+        given = [*map(str, range(1, len(names) + 1))] if self.numbered else list(names)
+        for name in self.names:
+            if name not in given:
+                shown = (
+                    f"{len(names)} columns" if self.numbered else f"the columns {listing(names)}"
+                )
+                raise DataError(
+                    f"there is no column {name!r}, only {shown}",
+                    where=where,
+                    expected="the columns that the options name",
+                    fix="Columns are named as in the header; by number where there is none.",
+                )
+        taken = set(self.names.values())
+        return [
+            self.names.get(number, f"{name} (replaced)" if name in taken else name)
+            for number, name in zip(given, names, strict=True)
+        ]
+
+    def renamed(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Rename the fields of one record."""
+        if not self.names:
+            return fields
+        mapped = {new: fields[old] for old, new in self.names.items() if old in fields}
+        rest = {k: v for k, v in fields.items() if k not in self.names and k not in mapped}
+        return mapped | rest
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A file to read, and what to do with records in it that cannot be read."""
 
@@ -44,16 +95,31 @@ class Source:
     """The path as the user wrote it."""
     limit: int = MAX_RECORD_BYTES
     on_error: Callable[[DataError], None] | None = None
+    layout: Layout = field(default_factory=Layout)
+    split: str | None = None
+    """The part of the file to read, of formats that keep several in one."""
+    legacy_encoding: str | None = None
+    """The encoding of lines that are not UTF-8, where a format is known to use it."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """What the reader passed over, by kind."""
 
     def refuse(self, error: DataError) -> None:
-        """Hand on the error of one record, and return where the others can still be read.
+        """Report the error of one record where the others can still be read.
 
         Raises:
-            DataError: nobody asked to go on.
+            DataError: the caller wants the first error raised.
         """
         if self.on_error is None:
             raise error
         self.on_error(error)
+
+    def quiet(self) -> Source:
+        """Return the source for a first look, in which errors and counts go nowhere."""
+        return replace(self, on_error=lambda error: None, unread=Counter())
+
+    def pass_over(self, what: str, count: int = 1) -> None:
+        """Count something that is not read, such as `records whose answer is "ignore"`."""
+        self.unread[what] += count
 
     def too_large(self, line: int) -> DataError:
         """Make the error for a record beyond the limit."""

@@ -1,12 +1,14 @@
-"""Lines of a text file in bounded memory: UTF-8 or an error that says where it is not."""
+"""Lines of a text file in bounded memory: UTF-8, or an error that names the first other byte."""
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from manyheads.data.readers.row import Source
 from manyheads.errors import DataError, at
@@ -14,16 +16,28 @@ from manyheads.errors import DataError, at
 UTF8_BOM = b"\xef\xbb\xbf"
 
 Line = str | DataError
-"""A line without its line break, or why it cannot be read: as a value, so that a format can
-keep its place and go on after it."""
+"""A line without its line break, or the error of an unreadable one: a value, so that a reader can
+keep its place and continue after it."""
 
 
 @contextmanager
 def opened(path: Path, name: str) -> Iterator[BinaryIO]:
-    """Open a file for reading; a failure, now or during reading, is a `DataError`."""
+    """Open a file for reading, unpacked if its name ends in `.gz`.
+
+    Raises:
+        DataError: it cannot be opened, or reading fails later.
+    """
     try:
         with path.open("rb") as file:
-            yield file
+            if path.suffix.lower() == ".gz":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            else:
+                yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"not a sound gzip file ({error})", where=name, fix="Compress the file again."
+        ) from error
     except OSError as error:
         raise DataError(
             f"cannot be read ({error.strerror or error})",
@@ -59,7 +73,7 @@ def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iter
                 raw = raw.removeprefix(UTF8_BOM)
             if not keep_ends:
                 raw = raw[: -2 if raw[-2:] == b"\r\n" else -1] if raw[-1:] == b"\n" else raw
-            yield _decode(raw, source.name, number, offset)
+            yield _decode(raw, source, number, offset)
         offset += size
 
 
@@ -73,13 +87,15 @@ def _skip_line(file: BinaryIO, limit: int) -> int:
     return skipped
 
 
-def _decode(raw: bytes, name: str, line: int, offset: int) -> Line:
+def _decode(raw: bytes, source: Source, line: int, offset: int) -> Line:
     if b"\0" in raw:
-        return nul_byte(name, line)
+        return nul_byte(source.name, line)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        return not_utf8(name, line, offset + error.start, raw[error.start])
+        if source.legacy_encoding is not None:
+            return raw.decode(source.legacy_encoding, errors="replace")
+        return not_utf8(source.name, line, offset + error.start, raw[error.start])
 
 
 def not_utf8(name: str, line: int, offset: int, byte: int) -> DataError:
@@ -88,7 +104,7 @@ def not_utf8(name: str, line: int, offset: int, byte: int) -> DataError:
         f"byte 0x{byte:02x} at offset {offset} of the file is not UTF-8",
         where=at(name, line),
         expected="text in UTF-8",
-        fix="Convert the file, for example with: iconv -f latin1 -t utf-8",
+        fix="Convert the file, for example with: iconv -f cp1252 -t utf-8",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from manyheads.config import Config
-from manyheads.data.readers import Row, is_dataset_name, read_rows
+from manyheads.data.readers import Layout, Row, is_dataset_name, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
     Record,
@@ -162,7 +162,7 @@ def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
         DataError: they cannot be read.
     """
     has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
-    rows = read_rows(path, format="text" if has_lines else None)
+    rows = read_rows(path, layout=Layout(format="text" if has_lines else None))
     return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length)
 
 

@@ -1,13 +1,15 @@
-"""A JSON list of objects, decoded one by one over a sliding window of the file."""
+"""JSON of any size, decoded value by value over a sliding window of the file."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from manyheads.data.readers.json_lines import read_json_lines
 from manyheads.data.readers.json_values import DECODER, broken, expect_object
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import not_utf8, nul_byte, opened
@@ -20,52 +22,107 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 # the end: "-Infinity", or a pair of \uXXXX escapes.
 _LONGEST_CUT = 16
 
+Keys = tuple[str, ...]
 
-def read_json_list(source: Source) -> Iterator[Row]:
-    """Yield the objects of a JSON list, in memory bounded by the largest record.
 
-    A value that is not an object can be gone past; broken JSON ends the reading, as nobody
-    knows where the next record would begin.
+@dataclass(frozen=True, slots=True)
+class JsonValue:
+    """A value of a JSON file and its place."""
+
+    keys: Keys
+    """The keys of the objects around it; a list around it adds an empty one."""
+    value: Any
+    row: Row
+    """Its place, with the value as fields where it is an object."""
+
+
+def read_json_values(
+    source: Source, enter: Callable[[Keys], bool], opening: str = "[{"
+) -> Iterator[JsonValue]:
+    """Yield the values of a JSON file, in memory bounded by the largest of them.
+
+    Args:
+        source: the file.
+        enter: given the keys around a list or object, returns whether it holds the values rather
+            than being one.
+        opening: the brackets that the file may begin with.
+
+    Raises:
+        DataError: broken JSON, after which nothing shows where the next value would begin.
     """
     with opened(source.path, source.name) as file:
-        window = _Window(file, source)
-        if window.next_character() != "[":
-            raise window.error("the file does not begin with [", "a list of objects")
-        window.position += 1
-        if window.next_character() == "]":
-            window.position += 1
-        else:
-            yield from _records(window, source)
+        window = Window(file, source)
+        if window.next_character() not in [*opening]:
+            wanted = {"[": "a list of objects", "{": "an object"}.get(
+                opening, "a list or an object"
+            )
+            raise window.error(f"the file does not begin with {' or '.join(opening)}", wanted)
+        yield from _values(window, source, (), enter)
         if window.next_character():
-            raise window.error("something follows the end of the list", "the end of the file")
+            kind = "list" if opening == "[" else "value"
+            raise window.error(f"something follows the end of the {kind}", "the end of the file")
 
 
-def _records(window: _Window, source: Source) -> Iterator[Row]:
-    number = 0
-    while True:
-        number += 1
-        window.record = number
-        window.next_character()
+def read_objects(source: Source) -> Iterator[Row]:
+    """Yield the objects of a JSON list or of JSON lines."""
+    return read_json_list(source) if begins_with_list(source) else read_json_lines(source)
+
+
+def read_json_list(source: Source) -> Iterator[Row]:
+    """Yield the objects of a JSON list; a value of another kind can be skipped, broken JSON not."""
+    for item in read_json_values(source, lambda keys: not keys, "["):
+        try:
+            expect_object(item.value, item.row.where)
+        except DataError as error:
+            source.refuse(error)
+        else:
+            yield item.row
+
+
+def begins_with_list(source: Source) -> bool:
+    """Return whether a JSON file begins with a list rather than an object."""
+    with opened(source.path, source.name) as file:
+        return Window(file, source).next_character() == "["
+
+
+def _values(
+    window: Window, source: Source, keys: Keys, enter: Callable[[Keys], bool]
+) -> Iterator[JsonValue]:
+    """Yield the value at the window's position, or those in it."""
+    bracket = window.next_character()
+    if bracket not in ("[", "{") or not enter(keys):
+        window.record += 1
         line = window.line
         value = window.value()
-        row = Row(source.name, line, "line", value, number)
-        if type(value) is not dict:
-            try:
-                expect_object(value, row.where)
-            except DataError as error:
-                source.refuse(error)
-        else:
-            yield row
-        end = window.next_character()
-        if end not in (",", "]"):
-            found = "the file ends inside the list" if not end else f"{end!r} after a record"
-            raise window.error(found, "a comma, or ] at the end of the list")
+        fields = value if type(value) is dict else {}
+        yield JsonValue(keys, value, Row(source.name, line, "line", fields, window.record))
+        return
+    what, closing = ("list", "]") if bracket == "[" else ("object", "}")
+    window.position += 1
+    if window.next_character() == closing:
         window.position += 1
-        if end == "]":
+        return
+    seen = set()
+    while True:
+        inner = (*keys, "")
+        if bracket == "{":
+            key = window.key()
+            if key in seen:
+                raise window.error(f"the key {key!r} again", "each key once")
+            seen.add(key)
+            inner = (*keys, key)
+        yield from _values(window, source, inner, enter)
+        end = window.next_character()
+        if end not in (",", closing):
+            found = f"the file ends inside the {what}" if not end else f"{end!r} after a record"
+            raise window.error(found, f"a comma, or {closing} at the end of the {what}")
+        window.position += 1
+        if end == closing:
             return
+        window.next_character()
 
 
-class _Window:
+class Window:
     """The part of the file that is in memory, and where in the file it begins."""
 
     def __init__(self, file: BinaryIO, source: Source) -> None:
@@ -116,7 +173,7 @@ class _Window:
             except ValueError as error:
                 raise broken(error, self._where(self.line)) from None
             else:
-                # A number may go on behind the window; an object or list cannot.
+                # A number may continue beyond the window; an object or list cannot.
                 if end < len(self._text) or type(value) in (dict, list, str):
                     return self._accept(value, end)
                 if not self._read(size):
@@ -136,6 +193,20 @@ class _Window:
         self.position = end
         return value
 
+    def key(self) -> str:
+        """Return the key at `position` and move behind its colon.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.next_character() != '"':
+            raise self.error("no key in an object", 'a text in double quotes, such as "text"')
+        key: str = self.value()
+        if self.next_character() != ":":
+            raise self.error(f"no colon after the key {key!r}", "a colon")
+        self.position += 1
+        return key
+
     def error(self, found: str, expected: str) -> DataError:
         """Make an error for what stands at `position`."""
         column = self._column_of(self.position)
@@ -146,7 +217,7 @@ class _Window:
         )
 
     def _is_cut(self, error: json.JSONDecodeError) -> bool:
-        """Tell whether a failure may come from the end of the window alone."""
+        """Return whether the end of the window alone may explain a failure."""
         near_end = error.pos >= len(self._text) - _LONGEST_CUT
         return near_end or error.msg.startswith("Unterminated string")
 
@@ -163,7 +234,7 @@ class _Window:
         return self._column + position if begin < 0 else position - begin
 
     def _read(self, size: int) -> bool:
-        """Drop what is behind `position` and append up to `size` bytes more of the file."""
+        """Drop what lies before `position` and append up to `size` bytes more of the file."""
         if self._ended:
             return False
         data = self._file.read(size)

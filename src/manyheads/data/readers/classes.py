@@ -1,0 +1,32 @@
+"""Classes of a text: one field where each text has one class, another where some have more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from manyheads.data.readers.row import Row, Source
+from manyheads.errors import DataError
+
+
+def one_or_many(read: Callable[[Source], Iterator[Row]], source: Source) -> Iterator[Row]:
+    """Yield rows whose `labels` become `label` where no row of the file has more than one.
+
+    Tools write a list of classes for texts with one class as for texts with several; the whole
+    file shows which was meant, so it is read twice. A text without a class then has no label.
+    """
+    if _have_several(read, source.quiet()):
+        yield from read(source)
+        return
+    for row in read(source):
+        fields = dict(row.fields)
+        if "labels" in fields:
+            fields["label"] = next(iter(fields.pop("labels") or ()), None)
+        yield Row(row.source, row.line, row.unit, fields, row.record)
+
+
+def _have_several(read: Callable[[Source], Iterator[Row]], source: Source) -> bool:
+    # What is broken is reported in the second reading.
+    with suppress(DataError):
+        return any(len(row.fields.get("labels") or ()) > 1 for row in read(source))
+    return False

@@ -1,0 +1,54 @@
+"""spaCy's binary training data (.spacy), through spaCy where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.classes import one_or_many
+from manyheads.data.readers.optional import optional_module
+from manyheads.data.readers.row import Row, Source
+from manyheads.errors import DataError, shorten
+
+_HALF = 0.5
+
+
+def read_docbin(source: Source) -> Iterator[Row]:
+    """Yield `text`, `entities`, and `label` or `labels` of each document, numbered from 1.
+
+    Raises:
+        DataError: spaCy is not installed, or cannot read the file.
+    """
+    return one_or_many(_rows, source)
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    spacy = optional_module("spacy", "reading .spacy files", source.name)
+    tokens = optional_module("spacy.tokens", "reading .spacy files", source.name)
+    number = 0
+    try:
+        vocabulary = spacy.blank("xx").vocab
+        for number, document in enumerate(
+            tokens.DocBin().from_disk(source.path).get_docs(vocabulary), 1
+        ):
+            yield Row(source.name, number, "document", _fields(document))
+    except DataError:
+        raise
+    # The library documents no base of what it raises for a broken file.
+    except Exception as error:
+        raise DataError(
+            f"not a sound .spacy file after {number} documents "
+            f"({type(error).__name__}: {shorten(str(error), 200)})",
+            where=source.name,
+            fix="Write it again with the spaCy that is installed here.",
+        ) from error
+
+
+def _fields(document: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {"text": document.text}
+    if document.has_annotation("ENT_IOB"):
+        fields["entities"] = [entity(e.start_char, e.end_char, e.label_) for e in document.ents]
+    if document.cats:
+        fields["labels"] = [name for name, score in document.cats.items() if score >= _HALF]
+    return fields

@@ -1,0 +1,59 @@
+"""The beginning of a file, by which its format is recognised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from manyheads.data.readers.json_values import DECODER, SPACE
+from manyheads.data.readers.row import Layout
+from manyheads.data.readers.text_lines import UTF8_BOM
+
+HEAD_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first bytes of a file, without a byte-order mark, and views of them."""
+
+    data: bytes
+    ending: str
+    """The file name's last suffix in lower case, `.gz` not counted."""
+    layout: Layout = field(default_factory=Layout)
+
+    @cached_property
+    def text(self) -> str:
+        """The beginning as text; bytes that are not UTF-8 become replacement characters."""
+        return self.data.removeprefix(UTF8_BOM).decode(errors="replace").lstrip(SPACE)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The whole lines, without their ends."""
+        text = self.data.removeprefix(UTF8_BOM).decode(errors="replace").replace("\r\n", "\n")
+        lines = text.split("\n")
+        return lines[:-1] if len(self.data) >= HEAD_BYTES else lines
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """The first JSON values: of lines, or the items of a list. Empty where it is not JSON."""
+        return list(self._values())
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        """The JSON values, if all of them are objects."""
+        return self.values if all(type(value) is dict for value in self.values) else []
+
+    def _values(self) -> Iterator[Any]:
+        text = self.text
+        position = 1 if text[:1] == "[" else 0
+        while position < len(text):
+            while text[position : position + 1] in (*SPACE, ",") and position < len(text):
+                position += 1
+            try:
+                value, position = DECODER.raw_decode(text, position)
+            except (json.JSONDecodeError, RecursionError, ValueError):
+                return
+            yield value

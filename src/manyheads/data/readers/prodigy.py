@@ -1,0 +1,120 @@
+"""Prodigy's annotations: JSON lines with `spans`, `accept` or `label`, and an `answer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.classes import one_or_many
+from manyheads.data.readers.head import Head
+from manyheads.data.readers.json_stream import read_objects
+from manyheads.data.readers.row import Row, Source
+from manyheads.errors import DataError, shorten
+
+ANSWERS = ("accept", "reject", "ignore")
+_OWN = ("_input_hash", "_task_hash", "_view_id", "_session_id", "_timestamp", "_annotator_id")
+_INTERNAL = (
+    *_OWN,
+    "_is_binary",
+    "answer",
+    "accept",
+    "spans",
+    "options",
+    "label",
+    "config",
+    "style",
+)
+
+
+def is_prodigy(head: Head) -> bool:
+    """Return whether every record has one of Prodigy's answers, or its hashes."""
+    return bool(head.objects) and all(
+        o.get("answer") in ANSWERS or "_task_hash" in o for o in head.objects
+    )
+
+
+def read_prodigy(source: Source) -> Iterator[Row]:
+    """Yield accepted annotations: `text`, `tokens`, `entities`, and `label` or `labels`.
+
+    Ignored and rejected examples are passed over and counted. Where all examples of a file ask
+    about one label, a rejected one says that this label does not hold: `labels` is then empty.
+    """
+    only = _only_label(source)
+    return (
+        one_or_many(lambda source: _rows(source, only), source)
+        if only is None
+        else _rows(source, only)
+    )
+
+
+def _rows(source: Source, only: str | None) -> Iterator[Row]:
+    for row in read_objects(source):
+        answer = row.fields.get("answer", "accept")
+        if answer == "reject" and only is not None:
+            fields = {**_rest(row.fields), "labels": []}
+        elif answer != "accept":
+            source.pass_over(f"records whose answer is {shorten(answer)}")
+            continue
+        else:
+            try:
+                fields = _fields(row, only is not None)
+            except DataError as error:
+                source.refuse(error)
+                continue
+        yield Row(row.source, row.line, row.unit, fields, row.record)
+
+
+def _only_label(source: Source) -> str | None:
+    """Return the one label that yes-or-no examples ask about, where some of them are rejected."""
+    labels: set[Any] = set()
+    rejected = False
+    with suppress(DataError):
+        for row in read_objects(source.quiet()):
+            if "spans" in row.fields or "accept" in row.fields or len(labels) > 1:
+                return None
+            label = row.fields.get("label")
+            labels |= {label} if type(label) is str else {None, 0}
+            rejected = rejected or row.fields.get("answer") == "reject"
+    return labels.pop() if rejected and len(labels) == 1 else None
+
+
+def _fields(row: Row, is_binary: bool) -> dict[str, Any]:
+    fields, record = _rest(row.fields), row.fields
+    spans = record.get("spans")
+    if spans is not None:
+        fields["entities"] = [_span(item, row) for item in _list(spans, "spans", row)]
+    if record.get("accept") is not None:
+        fields["labels"] = _list(record["accept"], "accept", row)
+    elif record.get("label") is not None:
+        fields["labels"] = [record["label"]]
+    if is_binary and "labels" not in fields:
+        fields["labels"] = None
+    return fields
+
+
+def _rest(record: Any) -> dict[str, Any]:
+    """Return the text and all that is not Prodigy's own."""
+    fields = {name: value for name, value in record.items() if name not in _INTERNAL}
+    tokens = fields.get("tokens")
+    if type(tokens) is list and all(type(token) is dict for token in tokens):
+        # Spans are of characters, and the text has the tokens: white space is one here too.
+        del fields["tokens"]
+    return fields
+
+
+def _span(item: Any, row: Row) -> dict[str, Any]:
+    if type(item) is dict and item.keys() >= {"start", "end", "label"}:
+        return entity(item["start"], item["end"], item["label"])
+    raise DataError(
+        f"a span is {shorten(item)}",
+        where=row.where,
+        expected="an object with start, end and label",
+    )
+
+
+def _list(value: Any, key: str, row: Row) -> list[Any]:
+    if type(value) is list:
+        return value
+    raise DataError(f"`{key}` is {shorten(value)}", where=row.where, expected="a list")

@@ -1,0 +1,49 @@
+"""Rasa's markup of entities in sentences, which its YAML and Markdown share."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from manyheads.data.readers.annotated import from_pieces
+from manyheads.data.readers.row import Source
+from manyheads.errors import DataError, shorten
+
+_ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}))")
+
+
+def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str, Any]:
+    """Read `fly to [Oslo](city)` or `[NYC]{"entity": "city"}` to text, entities and label.
+
+    Values, roles and groups of an entity are counted as unread.
+
+    Raises:
+        DataError: what stands in braces is not JSON with an `entity`.
+    """
+    pieces: list[tuple[str, str | None]] = []
+    position = 0
+    for match in _ENTITY.finditer(text):
+        words, name, attributes = match.groups()
+        if attributes is not None:
+            values = _attributes(attributes, where)
+            name = values["entity"]
+            if values.keys() - {"entity", "value"}:
+                source.pass_over("roles and groups of entities")
+        else:
+            name = name.split(":", 1)[0]
+        pieces += [(text[position : match.start()], None), (words, name.strip())]
+        position = match.end()
+    return {**from_pieces([*pieces, (text[position:], None)]), "label": intent}
+
+
+def _attributes(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if type(values) is dict and type(values.get("entity")) is str:
+        return values
+    raise DataError(
+        f"an entity has {shorten(text)}", where=where, expected='{"entity": "city"}, as JSON'
+    )

@@ -1,0 +1,99 @@
+"""spaCy's training data as JSON: pairs of a text and its annotations, or records with `cats`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.classes import one_or_many
+from manyheads.data.readers.head import Head
+from manyheads.data.readers.json_lines import read_json_lines
+from manyheads.data.readers.json_stream import begins_with_list, read_json_values
+from manyheads.data.readers.row import Row, Source
+from manyheads.errors import DataError, shorten
+
+_HALF = 0.5
+
+
+def is_spacy(head: Head) -> bool:
+    """Return whether the values are `[text, {...}]`, or objects with scores by class as `cats`."""
+    values = head.values
+    if head.text[:1] == "{" and head.ending == ".json":
+        return head.text.startswith('{"classes"') and '"annotations"' in head.text
+    return bool(values) and all(
+        _is_pair(v) or (type(v) is dict and type(v.get("cats")) is dict) for v in values
+    )
+
+
+def read_spacy(source: Source) -> Iterator[Row]:
+    """Yield `text`, `entities`, and `label` or `labels` (the classes of a score from 0.5 on)."""
+    return one_or_many(_rows, source)
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    for row, value in _values(source):
+        try:
+            fields = _fields(value, row)
+        except DataError as error:
+            source.refuse(error)
+        else:
+            yield Row(row.source, row.line, row.unit, fields, row.record)
+
+
+def _values(source: Source) -> Iterator[tuple[Row, Any]]:
+    """Yield the pairs or records of a list, of JSON lines, or of an object's `annotations`."""
+    if begins_with_list(source):
+        for item in read_json_values(source, lambda keys: not keys, "["):
+            yield item.row, item.value
+    elif source.path.name.lower().endswith((".jsonl", ".jsonl.gz")):
+        for row in read_json_lines(source):
+            yield row, row.fields
+    else:
+        for item in read_json_values(source, lambda keys: keys in ((), ("annotations",)), "{"):
+            if item.keys == ("annotations", "") and item.value is not None:
+                yield item.row, item.value
+
+
+def _fields(value: Any, row: Row) -> dict[str, Any]:
+    if _is_pair(value):
+        value = {"text": value[0], **value[1]}
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"the record is {shorten(value)}",
+            where=row.where,
+            expected='[text, {"entities": [[0, 4, "PER"]]}], or an object with `text` and `cats`',
+        )
+    fields = dict(value)
+    spans, cats = fields.pop("entities", None), fields.pop("cats", None)
+    if spans is not None:
+        if type(spans) is not list:
+            raise DataError(f"`entities` is {shorten(spans)}", where=row.where, expected="a list")
+        fields["entities"] = [_span(item, row) for item in spans]
+    if cats:
+        fields["labels"] = _classes(cats, row)
+    return fields
+
+
+def _is_pair(value: Any) -> bool:
+    return type(value) is list and [*map(type, value)] == [str, dict]
+
+
+def _span(item: Any, row: Row) -> dict[str, Any]:
+    if type(item) is dict and item.keys() >= {"start", "end", "label"}:
+        return item
+    if type(item) is list and len(item) in (3, 4):
+        return entity(*item[:3])
+    raise DataError(
+        f"an entity is {shorten(item)}", where=row.where, expected='a list such as [0, 4, "PER"]'
+    )
+
+
+def _classes(cats: Any, row: Row) -> list[str]:
+    if type(cats) is list:
+        return cats
+    if type(cats) is dict and all(type(score) in (int, float, bool) for score in cats.values()):
+        return [name for name, score in cats.items() if score >= _HALF]
+    raise DataError(
+        f"`cats` is {shorten(cats)}", where=row.where, expected='scores such as {"POS": 1.0}'
+    )

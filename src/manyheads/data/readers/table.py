@@ -1,0 +1,170 @@
+"""What tables have in common: a header that names the columns, and cells that are texts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from manyheads.data.readers.row import Layout, Source
+from manyheads.errors import DataError, at, listing, nearest, shorten
+
+TEXT_COLUMNS = ("text", "tokens")
+
+PAIR_COLUMNS = ("text", "text2", "score")
+"""The columns of a file that has no header and begins with a pair of texts and a number, as the STS
+benchmark does."""
+
+_ITEM = re.compile(
+    r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(-?\d+))(?:\s*,|(?=[\s\]'"])|$)""", re.DOTALL
+)
+_LONGEST_LITERAL = 100_000
+
+
+def table_header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str], bool]:
+    """Return the columns' names, and whether the first line is a record rather than the header.
+
+    Raises:
+        DataError: the names are not distinct, or none is the text's.
+    """
+    where = at(source.name, line)
+    if source.layout.numbered:
+        numbers = [str(i) for i in range(1, len(cells) + 1)]
+        return _with_text(source.layout.header(numbers, where), cells, where), True
+    names = [cell.strip() for cell in cells]
+    renamed = source.layout.header(names, where)
+    if _is_pair(names) and not source.layout.names:
+        return list(PAIR_COLUMNS), True
+    twice = next((name for name in renamed if renamed.count(name) > 1), None)
+    if twice is not None or "" in names:
+        what = f"the column {shorten(twice)} twice" if twice else "a column without a name"
+        raise DataError(
+            f"the header has {what}", where=where, expected="a name of its own for each column"
+        )
+    return _with_text(renamed, names, where), False
+
+
+def table_fields(
+    header: Sequence[str], cells: Sequence[str], layout: Layout, where: str
+) -> dict[str, Any]:
+    """Return a row's cells by the header's names.
+
+    Cells are texts, and lists where they are written as Python, NumPy or JSON write lists:
+    `tokens` is else split at white space, `labels` at the layout's separator. An empty cell of
+    any column but the text's is nothing.
+
+    Raises:
+        DataError: there are more or fewer cells than columns, or half a list.
+    """
+    if len(cells) != len(header):
+        raise DataError(
+            f"{len(cells)} cell{'s' * (len(cells) != 1)}, beginning with {shorten(cells[0])}",
+            where=where,
+            expected=f"{len(header)}, as the header has ({listing(header)})",
+            fix="Quote cells that have separators or line breaks in them.",
+        )
+    fields: dict[str, Any] = {}
+    for name, cell in zip(header, cells, strict=True):
+        if name in ("text", "text2"):
+            fields[name] = cell
+        elif cell[:1] == "[" and cell[-1:] == "]" and (items := cell_list(cell)) is not None:
+            fields[name] = items
+        elif name == "tokens":
+            fields[name] = _not_a_list(cell, name, where).split()
+        elif name == "labels" and layout.separator is not None and cell:
+            fields[name] = [part.strip() for part in cell.split(layout.separator)]
+        else:
+            fields[name] = _not_a_list(cell, name, where) or None
+    return fields
+
+
+def cell_list(cell: str) -> list[Any] | None:
+    """Read a list that was written into a cell, such as `['a', 'b']` or `['a' 'b']`."""
+    if len(cell) > _LONGEST_LITERAL:
+        return None
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return _scalars(cell) or _literal(cell)
+    return value if type(value) is list else None
+
+
+def _scalars(cell: str) -> list[Any] | None:
+    """Read quoted texts or whole numbers, with commas or only white space between them."""
+    items: list[Any] = []
+    position, end = 1, len(cell.rstrip("]").rstrip())
+    while position < end:
+        match = _ITEM.match(cell, position)
+        if match is None:
+            return None
+        number = match.group(1)
+        if number is not None:
+            items.append(int(number))
+        else:
+            # The quoted part as Python reads it: escapes are Python's.
+            items.append(_literal(match.group(0).strip().rstrip(",").rstrip()))
+        position = match.end()
+    return items if None not in items else None
+
+
+def _literal(cell: str) -> Any:
+    try:
+        return ast.literal_eval(cell)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _not_a_list(cell: str, name: str, where: str) -> str:
+    """Return a cell unless it is a broken list, such as NumPy's abbreviated `['a' ... 'z']`."""
+    if cell.startswith(("['", '["')) and name in ("tokens", "ner", "labels", "entities"):
+        raise DataError(
+            f"`{name}` is {shorten(cell)}, a list that is cut short or broken",
+            where=where,
+            expected="a whole list such as ['a', 'b'], or words with spaces between",
+            fix="Write the table again with all items; JSON lines keep lists as they are.",
+        )
+    return cell
+
+
+def _is_pair(cells: Sequence[str]) -> bool:
+    """Return whether a first line is a scored pair: no header names a column by a number."""
+    if len(cells) != len(PAIR_COLUMNS) or any(cell in TEXT_COLUMNS for cell in cells):
+        return False
+    return _is_number(cells[2]) and all(cell and not _is_number(cell) for cell in cells[:2])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
+    """Return the names if one of them is the text's.
+
+    Raises:
+        DataError: none is; the message shows the columns and the options that name them.
+    """
+    if any(name in TEXT_COLUMNS for name in names):
+        return names
+    hint = next((nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), "")
+    other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
+    fix = (
+        "Say which columns they are, such as --text-field COLUMN --map COLUMN=label; without a "
+        "header, by number: --text-field 1 --map 2=label."
+    )
+    if other is not None:
+        name = {";": "semicolons", "\t": "tsv", ",": "csv"}.get(other)
+        fix = f"Cells seem to be separated by {other!r}: " + (
+            f"--format {name}." if name else "write them with commas or tabs."
+        )
+    raise DataError(
+        f"the header has no column `text` or `tokens`, only: {listing(cells)}{hint}",
+        where=where,
+        expected="a header with the columns' names in the first line",
+        fix=fix,
+    )
