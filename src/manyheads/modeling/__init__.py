@@ -15,14 +15,11 @@ from manyheads.modeling.assembly import (
 )
 from manyheads.modeling.checkpoint import (
     CheckpointContents,
-    epoch_path,
-    list_checkpoints,
     load_checkpoint,
     newest_intact,
     prune,
     remove_checkpoints,
     save_checkpoint,
-    step_path,
 )
 from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
 from manyheads.modeling.cpu.allocator import keep_freed_memory
@@ -44,6 +41,7 @@ from manyheads.modeling.pooling import pool
 from manyheads.modeling.pretrained import TOKENIZER, find_encoder, packaged_encoder
 from manyheads.modeling.state_dicts import fingerprint, load_state
 from manyheads.modeling.upper_layers import UpperLayers
+from manyheads.storage.locate import epoch_path, list_checkpoints, step_path
 
 __all__ = [
     "ADAPTERS",

@@ -8,7 +8,6 @@ damaged, hostile or not a checkpoint is refused by name, and a damaged tensor to
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,12 +38,11 @@ from manyheads.storage import (
     damaged,
     explained,
 )
+from manyheads.storage.locate import CheckpointFile, list_checkpoints
 from manyheads.version import __version__
 
 FORMAT = "manyheads checkpoint"
 FORMAT_VERSION = 1
-
-_NAME = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +64,6 @@ class CheckpointContents:
     step: int
     """Optimiser steps done in the whole run."""
     manyheads_version: str = __version__
-
-
-class CheckpointFile(NamedTuple):
-    """A checkpoint as its name describes it."""
-
-    path: Path
-    is_epoch: bool
-    """Whether it was written at the end of an epoch, rather than within one."""
-    number: int
-    """The epoch or the optimiser step."""
 
 
 class Position(NamedTuple):
@@ -100,16 +88,6 @@ class Refused:
 
     path: Path
     error: ManyheadsError
-
-
-def epoch_path(save_dir: StrPath, epoch: int) -> Path:
-    """Return the name of the checkpoint at the end of an epoch, counted from 1."""
-    return Path(save_dir) / f"mtl_epoch{epoch}.pt"
-
-
-def step_path(save_dir: StrPath, step: int) -> Path:
-    """Return the name of a checkpoint within an epoch, after so many steps of the whole run."""
-    return Path(save_dir) / f"mtl_step{step}.pt"
 
 
 def save_checkpoint(path: StrPath, contents: CheckpointContents) -> None:
@@ -148,21 +126,6 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
     return _contents(document, where)
 
 
-def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
-    """Return the checkpoints in a folder: those of epochs, then those of steps, by number.
-
-    They are told by their names alone. A folder that does not exist has none.
-    """
-    folder = Path(save_dir)
-    found = []
-    with explained(folder, "read"):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            match = _NAME.fullmatch(path.name)
-            if match and path.is_file():
-                found.append(CheckpointFile(path, match[1] == "epoch", int(match[2])))
-    return tuple(sorted(found, key=lambda file: (not file.is_epoch, file.number)))
-
-
 def read_position(path: StrPath) -> Position:
     """Read how far the run had come at a checkpoint, without reading its tensors.
 
@@ -172,8 +135,8 @@ def read_position(path: StrPath) -> Position:
     """
     with explained(path, "read"), Path(path).open("rb") as file:
         fields = Fields(_read_document(file, os.fspath(path)), os.fspath(path), "Use another.")
-    match = _NAME.fullmatch(Path(path).name)
-    is_epoch = not match or match[1] == "epoch"
+    named = CheckpointFile.named(Path(path))
+    is_epoch = named is None or named.is_epoch
     return Position(fields.get("step", int), is_epoch, fields.get("epoch", int))
 
 

@@ -1,26 +1,63 @@
-"""Where a model is: what a path to a run, a checkpoint or a model folder means."""
+"""Find the checkpoints of a run, and the model that a path names."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from manyheads.errors import ModelError, at, listing
-from manyheads.storage.atomic import StrPath
+from manyheads.storage.atomic import StrPath, explained
 from manyheads.storage.manifest import BEST, is_model_folder
 
 Prefer = Literal["best", "latest"]
 
-
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
+class CheckpointFile(NamedTuple):
+    """A checkpoint as its name describes it."""
+
+    path: Path
+    is_epoch: bool
+    """Whether it was written at the end of an epoch, rather than within one."""
+    number: int
+    """The epoch or the optimiser step."""
+
+    @classmethod
+    def named(cls, path: Path) -> CheckpointFile | None:
+        """Return what a file's name says; None for a name that no checkpoint has."""
+        match = _CHECKPOINT.fullmatch(path.name)
+        return cls(path, match[1] == "epoch", int(match[2])) if match else None
+
+
+def epoch_path(save_dir: StrPath, epoch: int) -> Path:
+    """Return the name of the checkpoint at the end of an epoch, counted from 1."""
+    return Path(save_dir) / f"mtl_epoch{epoch}.pt"
+
+
+def step_path(save_dir: StrPath, step: int) -> Path:
+    """Return the name of a checkpoint within an epoch, after so many steps of the whole run."""
+    return Path(save_dir) / f"mtl_step{step}.pt"
+
+
+def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
+    """Return the checkpoints in a folder by their names: of epochs, then of steps, by number.
+
+    A folder that does not exist has none.
+    """
+    folder = Path(save_dir)
+    with explained(folder, "read"):
+        files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    found = [file for path in files if (file := CheckpointFile.named(path))]
+    return tuple(sorted(found, key=lambda file: (not file.is_epoch, file.number)))
+
+
 def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
-    """Find the model folder or checkpoint that a path means.
+    """Return the model folder or checkpoint that a path names.
 
     Raises:
-        ModelError: it means none.
+        ModelError: it names none.
     """
     path = Path(model)
     if is_model_folder(path) or path.is_file():
@@ -44,10 +81,7 @@ def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
     )  # fmt: skip
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
+def latest_checkpoint(folder: StrPath) -> Path | None:
     """Return the checkpoint of the last epoch, or else of the last step, by its name."""
-    found = [
-        (match, path) for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))
-    ]
-    ranked = [(match[1] == "epoch", int(match[2]), path) for match, path in found]
-    return max(ranked)[2] if ranked else None
+    found = list_checkpoints(folder)
+    return max(found, key=lambda file: (file.is_epoch, file.number)).path if found else None
