@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accuracy import CONFIGS, FILES, hold_out, machine, test_scores, train_one
-from manyheads.config import Config, available_cores, load_config
+from manyheads.config import Config, load_config
 from manyheads.training import METRICS_FILE, config_alone
-from shared_parts import do_part, spread
+from shared_parts import do_part, spread, study_parser
 from snips import first_records
 
 T = TypeVar("T")
@@ -81,22 +81,10 @@ MIXES: Mapping[str, Mix] = {
 
 def main(given: Sequence[str] | None = None) -> None:
     """Train what is not yet trained, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser = study_parser(__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=TITLES, default=list(TITLES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=MIXES, default=list(MIXES), metavar="NAME",
                         help=f"of {', '.join(MIXES)}")  # fmt: skip
-    parser.add_argument("--records", type=int, default=None,
-                        help="of training, for each data set: its files keep their proportion; "
-                        "default, all")  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=None, help="default, the configuration's")
-    parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--parts", action="store_true", help="train, and write no report")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="in every run"
-    )
     arguments = parser.parse_args(given)
     folder = arguments.out / "mixing-parts"
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -10,8 +11,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from manyheads.config import available_cores
 from manyheads.errors import RequestError
 from manyheads.storage import RunLock
+
+
+def study_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that all studies of many runs take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--records", type=int, default=None,
+                        help="of training, for each data set: its files keep their proportion; "
+                        "default, all")  # fmt: skip
+    parser.add_argument("--epochs", type=int, default=None, help="default, the configuration's")
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--parts", action="store_true", help="train, and write no report")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="in every run"
+    )
+    return parser
 
 
 def do_part(path: Path, work: Path, run: Callable[[Path], dict[str, Any]]) -> None:

@@ -29,13 +29,13 @@ import numpy as np
 from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
 from manyheads.cli.report import TrainingProgress
-from manyheads.config import Config, available_cores, load_config
+from manyheads.config import Config, load_config
 from manyheads.inference import Predictor
 from manyheads.inference.backends.pytorch import original_predictor
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics.correlation import spearman
 from manyheads.training import METRICS_FILE, config_alone, train
-from shared_parts import do_part, spread
+from shared_parts import do_part, spread, study_parser
 from snips import INTENT, SLOTS, first_records
 
 CONFIG = CONFIGS / "config_snips.yaml"
@@ -101,19 +101,9 @@ REGIMES: Mapping[str, Regime] = {
 
 def main(given: Sequence[str] | None = None) -> None:
     """Train what is not yet trained, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser = study_parser(__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=REGIMES, default=list(REGIMES), metavar="NAME",
                         help=f"of {', '.join(REGIMES)}")  # fmt: skip
-    parser.add_argument("--records", type=int, default=None, help="of training; default, all")
-    parser.add_argument("--epochs", type=int, default=None, help="default, the configuration's")
-    parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--parts", action="store_true", help="train, and write no report")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="in every run"
-    )
     arguments = parser.parse_args(given)
     folder = arguments.out / "transfer-parts"
     folder.mkdir(parents=True, exist_ok=True)

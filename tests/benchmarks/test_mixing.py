@@ -12,20 +12,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import mixing
-from benchmark_data import data_sets
+from benchmark_data import data_sets, tiny_study
 from manyheads.storage import RunLock
-from training_setup import encoder_folder
 
 
 def study(folder: Path, *more: str) -> None:
-    mixing.main(
-        [
-            "--data", str(folder / "data"), "--out", str(folder / "out"), "--seeds", "1",
-            "--epochs", "1", "--threads", "1", "--records", "32",
-            "--set", f"model_name={encoder_folder()}", "--set", "max_length=32",
-            "--set", "batch_size=8", "--set", "precision=float32", "--set", "log_every=1", *more,
-        ]
-    )  # fmt: skip
+    mixing.main(tiny_study(folder, "--epochs", "1", "--records", "32", *more))
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import transfer
-from benchmark_data import data_sets
-from training_setup import encoder_folder
+from benchmark_data import data_sets, tiny_study
 
 
 def study(folder: Path, *more: str) -> None:
-    transfer.main(
-        [
-            "--data", str(folder / "data"), "--out", str(folder / "out"), "--seeds", "1",
-            "--epochs", "2", "--threads", "1", "--records", "16",
-            "--set", f"model_name={encoder_folder()}", "--set", "max_length=32",
-            "--set", "batch_size=8", "--set", "precision=float32", "--set", "log_every=1", *more,
-        ]
-    )  # fmt: skip
+    transfer.main(tiny_study(folder, "--epochs", "2", "--records", "16", *more))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training_setup import sentences
+from training_setup import encoder_folder, sentences
 
 
 def snips_folder(folder: Path) -> Path:
@@ -55,3 +55,12 @@ def data_sets(folder: Path) -> Path:
     ):  # fmt: skip
         write_conll(folder / "wnut17" / name, sentences(12, seed))
     return folder
+
+
+def tiny_study(folder: Path, *more: str) -> list[str]:
+    """The arguments of a study of many runs, each on next to nothing."""
+    return [
+        "--data", str(folder / "data"), "--out", str(folder / "out"), "--seeds", "1",
+        "--threads", "1", "--set", f"model_name={encoder_folder()}", "--set", "max_length=32",
+        "--set", "batch_size=8", "--set", "precision=float32", "--set", "log_every=1", *more,
+    ]  # fmt: skip
