@@ -12,13 +12,12 @@ from manyheads.errors import ConfigError, shorten
 if TYPE_CHECKING:
     from manyheads.evaluation import EvaluationReport
     from manyheads.inference import Predictor
+    from manyheads.storage import StrPath
     from manyheads.training import Comparison, Reporter, TrainResult
-
-PathLike = str | os.PathLike[str]
 
 
 def train(
-    config: Config | PathLike | Mapping[str, Any] | None = None,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,13 +42,13 @@ def train(
 
 
 def add_head(
-    model: PathLike,
+    model: StrPath,
     task: str,
     *,
     kind: str,
-    train_file: PathLike,
-    valid_file: PathLike,
-    save_dir: PathLike,
+    train_file: StrPath,
+    valid_file: StrPath,
+    save_dir: StrPath,
     task_settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -85,7 +84,7 @@ def add_head(
 
 
 def load(
-    model: PathLike = "saved_model",
+    model: StrPath = "saved_model",
     *,
     backend: str = "auto",
     device: str = "auto",
@@ -98,8 +97,8 @@ def load(
 
 
 def evaluate(
-    model: PathLike = "saved_model",
-    data: PathLike | None = None,
+    model: StrPath = "saved_model",
+    data: StrPath | None = None,
     *,
     tasks: Sequence[str] | None = None,
     backend: str = "auto",
@@ -112,11 +111,11 @@ def evaluate(
 
 
 def compare(
-    config: Config | PathLike | Mapping[str, Any],
+    config: Config | StrPath | Mapping[str, Any],
     *,
     seeds: int = 3,
-    out: PathLike = "comparison",
-    test_files: Mapping[str, PathLike] | PathLike | None = None,
+    out: StrPath = "comparison",
+    test_files: Mapping[str, StrPath] | StrPath | None = None,
     **settings: Any,
 ) -> Comparison:
     """Judge whether training the tasks together helps; see `manyheads.training.comparison`."""
@@ -126,7 +125,7 @@ def compare(
 
 
 def _as_config(
-    config: Config | PathLike | Mapping[str, Any] | None, settings: Mapping[str, Any]
+    config: Config | StrPath | Mapping[str, Any] | None, settings: Mapping[str, Any]
 ) -> Config:
     if config is None or isinstance(config, str | os.PathLike):
         return load_config(config, settings)

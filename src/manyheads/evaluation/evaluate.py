@@ -14,9 +14,8 @@ from manyheads.errors import DataError, ModelError, RequestError, listing, neare
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
+from manyheads.storage import StrPath
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

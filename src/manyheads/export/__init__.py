@@ -5,7 +5,6 @@ Every graph has to pass the gate (`manyheads.export.gate`) before the model fold
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +30,14 @@ from manyheads.inference import (
     open_backend,
     report_name,
 )
-from manyheads.storage import add_files, is_model_folder, json_bytes, read_manifest, resolve_model
+from manyheads.storage import (
+    StrPath,
+    add_files,
+    is_model_folder,
+    json_bytes,
+    read_manifest,
+    resolve_model,
+)
 from manyheads.tasks import TaskSpec
 from manyheads.text import Batch
 
@@ -48,8 +54,6 @@ FORMATS = tuple(BACKENDS_OF)
 DEFAULT_FORMATS = ("float32", "int8")
 
 OPSET = 17
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from typing import Any
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError, at, listing, shorten
 from manyheads.modeling import load_checkpoint
-from manyheads.storage import read_manifest, resolve_model
-
-StrPath = str | os.PathLike[str]
+from manyheads.storage import StrPath, read_manifest, resolve_model
 
 
 def add_head_config(

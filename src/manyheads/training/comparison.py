@@ -33,7 +33,7 @@ from manyheads.evaluation import (
 )
 from manyheads.inference import Predictor, load_predictor
 from manyheads.modeling import Encoder, find_encoder
-from manyheads.storage import write_json
+from manyheads.storage import StrPath, write_json
 from manyheads.tasks import SIMILARITY
 from manyheads.tasks.metrics import main_metric
 from manyheads.text import TextTokenizer
@@ -46,8 +46,6 @@ from manyheads.training.reporter import Reporter
 from manyheads.training.setup import usable_length
 from manyheads.training.signals import Stopped
 from manyheads.training.verdicts import Times, Verdict
-
-StrPath = str | os.PathLike[str]
 
 TOGETHER = "together"
 COMPARISON_FILE = "comparison.json"

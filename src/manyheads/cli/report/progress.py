@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import TextIO, TypeVar
 
 from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
@@ -50,12 +49,7 @@ class Counter:
             self._display.start(0, self._total)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._display.stop()
 
     def advance(self, count: int = 1) -> None:

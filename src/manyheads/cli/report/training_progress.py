@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TextIO
 
 from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
@@ -88,12 +87,7 @@ class TrainingProgress(Reporter):
     def __enter__(self) -> TrainingProgress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
