@@ -1,11 +1,12 @@
 """Prediction on many machines: the same Predictor, run by Ray Data over files of any size.
 
-The input is read twice: once for its columns and their types, so that every output file has the
-same schema whatever its rows hold, and once to predict. Reading costs little beside predicting.
+Ray Data reads the files, passes blocks of rows in order through the workers (`map_batches`), and
+calls the writer. The input is read twice: once for its columns and types, so that all output files
+have one schema, and once to predict, beside which reading costs little.
 
-Blocks of rows go through the workers in their order, each worker with a session of its own. A
-block whose worker dies is predicted again by another, and each output file is written by one task
-under that task's number: done twice, it is the same file. The output folder appears when complete.
+A block whose worker dies is predicted again by another. Each output file is written by one task
+under that task's number, so a repeated task replaces its own file. Ray's own Parquet writer is not
+used: it keeps neither the order of rows nor one schema for all files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DEVICES = ("auto", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a prediction of files wrote."""
+    """The output of a prediction of files."""
 
     output: str
     rows: int
@@ -64,23 +65,23 @@ def predict_files(
     If Ray is running in this process already, that cluster is used and left running.
 
     Args:
-        model: a model folder, a checkpoint or a run's folder, which every machine can read.
+        model: a model folder, a checkpoint or a run's folder, readable on every machine.
         inputs: files and folders of Parquet, JSON lines or CSV: paths, or URIs of any file system
             that Ray reads. Records have a `text`, or `tokens`, a list of words.
-        output: a folder, or the URI of one, which must not hold anything yet.
-        format: "parquet", "jsonl" or "csv"; default, as the files' endings say.
+        output: a folder, or the URI of one, which must be new or empty.
+        format: "parquet", "jsonl" or "csv"; default, by the files' endings.
         backend: what runs the model; `auto` takes the fastest there is.
-        device: "auto" or "cpu", which mean the same here.
+        device: "auto" or "cpu", which are the same here.
         tasks: the tasks to answer; default, all.
-        embed: whether to give the embedding as well.
-        when_empty: a text without words either gets a row that says so, or is refused.
+        embed: whether to add the embedding.
+        when_empty: a text without words is either flagged in its row, or refused.
         skip_empty: leave such texts out of the output.
         batch_tokens: sub-tokens of a batch, padding included.
         threads: processor threads of each worker; default, 1.
-        workers: how many there are; default, as many as the processors have room for.
-        address: that of a Ray cluster to join; default, a cluster of this machine alone.
+        workers: how many there are; default, as many as fit on the processors.
+        address: of a Ray cluster to join; default, a cluster on this machine alone.
         progress: whether to show Ray's progress bars.
-        chunk: rows that a worker works on together.
+        chunk: rows that a worker predicts for at once.
         before_chunk: called in the worker before each of them.
 
     Raises:
@@ -94,6 +95,8 @@ def predict_files(
             fix="Leave the device out, or use the engine local.",
         )
     _require_ray()
+    import pyarrow as pa  # type: ignore[import-untyped]
+
     from manyheads.inference.ray.cluster import joined
     from manyheads.inference.ray.failures import explained
     from manyheads.inference.ray.inputs import find_input, survey
@@ -106,10 +109,13 @@ def predict_files(
     specs = _specs(path, backend, threads or 1, tasks)
     with ExitStack() as stack:
         place = stack.enter_context(output_folder(output))
-        # Inside, so that the failures are told while the folder can still be removed.
+        # Inside, so that the folder is removed after a failure is explained.
         stack.enter_context(explained(source.name))
-        cluster = stack.enter_context(joined(address, workers, threads or 1, progress))
+        count = stack.enter_context(joined(address, workers, threads or 1, progress))
         found = survey(source)
+        results = result_schema(specs, embed)
+        names = output_columns([spec.name for spec in specs], found.columns.names, embed)
+        renamed = [field.with_name(names[field.name]) for field in results]
         job = Job(
             model=str(path),
             backend=backend,
@@ -120,19 +126,19 @@ def predict_files(
             when_empty=when_empty,
             skip_empty=skip_empty,
             chunk=chunk,
-            names=output_columns([spec.name for spec in specs], found.columns.names, embed),
             input=found.columns,
-            results=result_schema(specs, embed),
+            results=results,
+            output=pa.schema([*found.columns, *renamed]),
             source=source.name,
             before_chunk=before_chunk,
         )
-        rows, files = predict_and_write(source, found.rows, job, place, cluster)
+        rows, files = predict_and_write(source, found.rows, job, place, count)
     return Written(output, rows, files)
 
 
 def _require_ray() -> None:
     try:
-        import pyarrow  # type: ignore[import-untyped] # noqa: F401
+        import pyarrow  # noqa: F401
         import ray.data  # noqa: F401
     except ImportError as error:
         raise RequestError(
@@ -144,7 +150,7 @@ def _require_ray() -> None:
 def _specs(
     path: StrPath, backend: str, threads: int, tasks: Sequence[str] | None
 ) -> list[TaskSpec]:
-    """Load the model here first: what is wrong with it is told at once, and by it itself."""
+    """Load the model here first, so that an error in it is raised at once."""
     predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
     predictor.predict([], tasks=tasks)
     specs = [spec for spec in predictor.specs if spec.answers]

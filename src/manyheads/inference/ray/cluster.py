@@ -1,4 +1,4 @@
-"""The Ray cluster: one of this machine alone for as long as it is needed, or one to join."""
+"""The Ray cluster: one to join, or a temporary one on this machine alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 
 import ray
@@ -18,34 +17,32 @@ from ray.data import DataContext
 from manyheads.config import available_cores
 from manyheads.errors import RequestError
 
-# Rows travel in blocks of at most so many bytes: small, since a block is what a worker's death
-# makes somebody do again, and since texts take long for their size.
-BLOCK_BYTES = 8 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What there is to compute with."""
-
-    workers: int
-    threads: int
-    """Processor threads of each worker."""
+# The size of a block of rows: small, since a block is done again when its worker dies, and since
+# texts take long for their size.
+_BLOCK_BYTES = 8 * 2**20
 
 
 @contextmanager
-def joined(
-    address: str | None, workers: int | None, threads: int, progress: bool
-) -> Iterator[Cluster]:
+def joined(address: str | None, workers: int | None, threads: int, progress: bool) -> Iterator[int]:
     """Join a cluster, or start one on this machine that ends with the body.
 
-    Nothing is sent to anybody outside it: Ray's statistics and its dashboard are off.
+    It sends nothing elsewhere: Ray's statistics and its dashboard are off.
+
+    Args:
+        address: the cluster's; None starts one.
+        workers: how many are wanted; None for as many as fit.
+        threads: processor threads of each.
+        progress: whether to show Ray's progress bars.
+
+    Yields:
+        The number of workers.
 
     Raises:
-        RequestError: there is no such cluster, or it has no room.
+        RequestError: there is no such cluster, or it is too small.
     """
     if ray.is_initialized():
         with _context(progress):
-            yield Cluster(_room(workers, threads), threads)
+            yield _room(workers, threads)
         return
     with _environment(_settings(address is None)):
         if address:
@@ -54,30 +51,30 @@ def joined(
             _start(workers or max(1, available_cores() // threads), threads)
         try:
             with _context(progress):
-                yield Cluster(_room(workers, threads), threads)
+                yield _room(workers, threads)
         finally:
             ray.shutdown()
 
 
 def _settings(own: bool) -> dict[str, str]:
-    """Return what the environment has to say while Ray runs.
+    """Return the environment variables that Ray runs with.
 
     Args:
-        own: whether the cluster is this process's own.
+        own: whether this process starts the cluster.
     """
     settings = {"RAY_USAGE_STATS_ENABLED": "0"}
     if "RAY_BACKEND_LOG_LEVEL" not in os.environ:
-        # Else every start of workers that may be restarted is called an error.
+        # Otherwise every start of restartable workers is logged as an error.
         settings["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     if own and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Ray lets nobody else in, by a token that it would leave in the home folder.
+        # Ray keeps others out by a token, which it would leave in the home folder.
         settings["RAY_AUTH_TOKEN"] = _token()
     return settings
 
 
 @cache
 def _token() -> str:
-    # One for all clusters of this process, as Ray does not look at it a second time.
+    # One for all clusters of this process, since Ray reads it once.
     return secrets.token_hex(32)
 
 
@@ -106,7 +103,7 @@ def _join(address: str) -> None:
 
 
 def _room(workers: int | None, threads: int) -> int:
-    """Return how many workers there will be, with a processor left to read and write."""
+    """Return the number of workers that fit beside one processor that reads and writes."""
     cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     fitting = (cpus - 1) // threads
     if fitting < 1 or (workers or 1) > fitting:
@@ -121,9 +118,10 @@ def _room(workers: int | None, threads: int) -> int:
 
 @contextmanager
 def _context(progress: bool) -> Iterator[None]:
-    """Set how Ray Data works here, and for nobody else."""
+    """Set how Ray Data works within the body."""
     context = DataContext.get_current().copy()
-    context.target_max_block_size = BLOCK_BYTES
+    context.target_max_block_size = _BLOCK_BYTES
+    context.read_op_min_num_blocks = 1  # else 200 files of a few rows
     context.enable_progress_bars = progress
     context.print_on_execution_start = False
     # The newer reader of Parquet starts 32 processes to look at the files before it begins.
@@ -135,7 +133,7 @@ def _context(progress: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger: Ray logs errors that are told anyway, and advice on its own settings."""
+    """Silence a logger: Ray logs errors that are raised anyway, and advice on its own settings."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -161,7 +159,7 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep the handlers that this process has; Ray's exit at once, and leave folders behind."""
+    """Keep this process's signal handlers; Ray's exit at once, and leave folders behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What failed in a worker, told as if it had failed here."""
+"""Failures in a worker, raised as if they had happened here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ray
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, shorten
 
-# Where Ray's own advice begins, which is for whoever calls Ray.
+# Where Ray's own advice begins, which is for callers of Ray.
 _ADVICE = re.compile(r"\.? Please check the CSV file|\n")
 _DEATHS = (
     ray.exceptions.RayActorError,
@@ -69,7 +69,7 @@ def _cause(error: Exception, where: str) -> Exception:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Follow an error to what caused it: Ray keeps that in `cause`, Python in `__cause__`."""
+    """Yield an error and its causes: Ray keeps them in `cause`, Python in `__cause__`."""
     seen = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -1,4 +1,4 @@
-"""The input: which files it is, their format, and the columns that they have between them."""
+"""The input: its files, their format, and the columns that they have in common or apart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import ray
 from pyarrow import csv, fs, json
 
 from manyheads.errors import DataError, RequestError, listing, nearest
-from manyheads.inference.ray.cluster import BLOCK_BYTES
 from manyheads.inference.ray.tables import common_schema
 
 ENDINGS = {
@@ -33,24 +32,20 @@ class Input:
     files: Any
     """The `pyarrow.fs.FileSystem` they are in; None where only Ray knows it."""
     format: str
-    bytes: int
 
-    def read(self, schema: pa.Schema | None = None, blocks: int | None = None) -> Any:
+    def read(self, schema: pa.Schema | None = None) -> Any:
         """Return the `ray.data.Dataset` of the records.
 
         Args:
             schema: the columns, where they are known already.
-            blocks: in how many parts they are read, at least.
         """
-        options: dict[str, Any] = {
-            "filesystem": self.files, "file_extensions": None, "override_num_blocks": blocks
-        }  # fmt: skip
+        options: dict[str, Any] = {"filesystem": self.files, "file_extensions": None}
         paths = list(self.paths)
         if self.format == "parquet":
             return ray.data.read_parquet(paths, **options)
         if self.format == "jsonl":
             if schema is not None:
-                # Else what looks like a date would become one.
+                # Otherwise a string that looks like a date would become one.
                 options["parse_options"] = json.ParseOptions(explicit_schema=schema)
             return ray.data.read_json(paths, **options)
         options["parse_options"] = csv.ParseOptions(newlines_in_values=True)
@@ -59,16 +54,12 @@ class Input:
             options["convert_options"] = csv.ConvertOptions(column_types=strings)
         return ray.data.read_csv(paths, **options)
 
-    def blocks(self, workers: int) -> int:
-        """Return in how many parts to read, so that all workers have something to do."""
-        return max(4 * workers, self.bytes // BLOCK_BYTES)
-
 
 def find_input(inputs: Sequence[str], format: str | None) -> Input:
-    """Find the files that some paths and URIs mean.
+    """Find the files that some paths and URIs name.
 
     Raises:
-        DataError: there are none, or their endings do not tell their format.
+        DataError: there are none, or their endings do not name their format.
         RequestError: there is no such format, or the paths are of several file systems.
     """
     if format is not None and format not in ENDINGS:
@@ -81,29 +72,27 @@ def find_input(inputs: Sequence[str], format: str | None) -> Input:
     name = listing(inputs, 3)
     systems: list[Any] = []
     paths: list[str] = []
-    size = 0
     for one in inputs:
         files, found = _found(one)
         systems.append(files)
-        paths += [path for path, _ in found]
-        size += sum(length for _, length in found)
+        paths += found
     if any(system != systems[0] for system in systems):
         raise RequestError(
             "the inputs are in several file systems", where=name, expected="all in one",
             fix="Predict for one after the other.",
         )  # fmt: skip
-    return Input(name, tuple(paths), systems[0], format or _format(paths, name), size)
+    return Input(name, tuple(paths), systems[0], format or _format(paths, name))
 
 
-def _found(one: str) -> tuple[Any, list[tuple[str, int]]]:
-    """List the files, with their sizes, that a path or URI means."""
+def _found(one: str) -> tuple[Any, list[str]]:
+    """List the files that a path or URI names."""
     if "://" not in one:
         files, path = fs.LocalFileSystem(), str(Path(one).absolute())
     else:
         try:
             files, path = fs.FileSystem.from_uri(one)
         except pa.ArrowException:
-            return None, [(one, 0)]  # Ray knows more file systems
+            return None, [one]  # Ray knows more file systems
         except OSError as error:
             raise DataError(f"cannot be read ({error})", where=one) from error
     try:
@@ -113,12 +102,12 @@ def _found(one: str) -> tuple[Any, list[tuple[str, int]]]:
                 "there is no such file or folder", where=one, fix="Check the path."
             )  # fmt: skip
         if info.type is not fs.FileType.Directory:
-            return files, [(path, info.size or 0)]
+            return files, [path]
         inside = files.get_file_info(fs.FileSelector(path, recursive=True))
     except OSError as error:
         raise DataError(f"cannot be read ({error})", where=one) from error
     found = sorted(
-        (member.path, member.size or 0)
+        member.path
         for member in inside
         if member.type is fs.FileType.File and not _is_hidden(member.path[len(path) :])
     )
@@ -131,7 +120,7 @@ def _found(one: str) -> tuple[Any, list[tuple[str, int]]]:
 
 
 def _is_hidden(path: str) -> bool:
-    """Tell whether a file, such as `_SUCCESS`, is by its name none of the data's."""
+    """Return whether the name of a file, such as `_SUCCESS`, says that it holds no data."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
@@ -156,23 +145,23 @@ def _format(paths: Sequence[str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What all of the input has."""
+    """The columns and rows of the whole input."""
 
     columns: pa.Schema
-    """Those of CSV are strings, as they are in the file."""
+    """Those of CSV are strings, as in the file."""
     rows: int
 
 
 def survey(source: Input) -> Survey:
-    """Read the input once, for its columns and for how many rows there are.
+    """Read the input once, for its columns and the number of its rows.
 
     Raises:
         DataError: the parts do not go together, or there is no text.
     """
     known = None
     if source.format == "csv":
-        # Read as strings from the beginning: a number would lose its zeros, and a type that
-        # was right for the first rows might not be for the next.
+        # Read as strings: a number would lose its leading zeros, and a type inferred from the
+        # first rows might not fit the rest.
         names = source.read().limit(1).schema()
         known = pa.schema([(name, pa.string()) for name in names.names]) if names else None
     data = source.read(known)
@@ -180,7 +169,7 @@ def survey(source: Input) -> Survey:
         _look_at, batch_format="pyarrow", batch_size=None, udf_modifying_row_count=True
     )
     found = parts.take_all()
-    # Each once, in the order of the input, which is that of the output's columns.
+    # Each once, in the order of the input, which orders the output's columns.
     stored = dict.fromkeys(row["schema"] for row in found)
     schemas = [pa.ipc.read_schema(pa.py_buffer(schema)) for schema in stored]
     if not schemas and (whole := data.schema()) is not None:
@@ -202,7 +191,7 @@ def _without_dates(schema: pa.Schema) -> pa.Schema:
 
 
 def _without_date(type: pa.DataType) -> pa.DataType:
-    """Undo what Arrow's reader makes of strings that look like dates: JSON has none."""
+    """Turn the type that Arrow infers for strings that look like dates back: JSON has no dates."""
     if pa.types.is_timestamp(type):
         return pa.string()
     if pa.types.is_list(type):

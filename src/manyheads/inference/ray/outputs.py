@@ -1,8 +1,7 @@
-"""The output folder: there when all of it is written, and not before."""
+"""The output folder: complete, or not there."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from pyarrow import fs
 from manyheads.errors import RequestError, listing
 from manyheads.storage import atomic_folder, explain
 
-# Stores of objects: they have no folders, so that none can be renamed in one step.
-_OBJECT_STORES = ("s3", "gcs", "abfs")
 COMPLETE = "_SUCCESS"
-"""The object that says, where folders cannot be renamed, that the output is complete."""
+"""The file that marks an output as complete where no folder can be renamed in one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +34,13 @@ class Place:
 
 @contextmanager
 def output_folder(output: str) -> Iterator[Place]:
-    """Open a folder to write into, which becomes `output` when the body ends well.
+    """Open a folder to write into, which becomes `output` when the body succeeds.
 
-    In an object store the files are written where they will be, and `_SUCCESS` comes last.
+    Elsewhere than on this machine the files are written in place, and `_SUCCESS` comes last, since
+    stores of objects have no folders to rename.
 
     Raises:
-        RequestError: there is something already, or no such file system.
+        RequestError: it is not empty, or there is no such file system.
         StorageError: the folder cannot be written.
     """
     files, path = _resolved(output)
@@ -54,34 +52,15 @@ def output_folder(output: str) -> Iterator[Place]:
             raise explain(error, output) from error
         with atomic_folder(path) as temporary:
             yield Place(files, str(temporary))
-    elif files.type_name in _OBJECT_STORES:
-        yield from _written_in_place(files, path)
-    else:
-        yield from _renamed(files, path)
-
-
-def _written_in_place(files: Any, path: str) -> Iterator[Place]:
+        return
+    files.create_dir(path)
     try:
         yield Place(files, path)
         with files.open_output_stream(f"{path}/{COMPLETE}"):
             pass
     except BaseException:
         with suppress(OSError):
-            files.delete_dir_contents(path, missing_dir_ok=True)
-        raise
-
-
-def _renamed(files: Any, path: str) -> Iterator[Place]:
-    temporary = f"{path}.{secrets.token_hex(4)}.manyheads-tmp"
-    files.create_dir(temporary)
-    try:
-        yield Place(files, temporary)
-        if files.get_file_info(path).type is fs.FileType.Directory:
-            files.delete_dir(path)  # it was empty
-        files.move(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            files.delete_dir(temporary)
+            files.delete_dir_contents(path)
         raise
 
 

@@ -1,8 +1,8 @@
-"""What runs on the workers: prediction of blocks, and writing them."""
+"""The work of Ray's processes: predicting for blocks of rows, and writing them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from ray.data import ActorPoolStrategy, Datasink
 from manyheads.errors import DataError, ManyheadsError, RequestError, listing
 from manyheads.inference.loading import load_predictor
 from manyheads.inference.predictor import Predictor, Text, WhenEmpty
-from manyheads.inference.ray.cluster import Cluster
 from manyheads.inference.ray.inputs import Input
 from manyheads.inference.ray.outputs import Place
 from manyheads.inference.ray.tables import conformed, result_columns
@@ -21,7 +20,7 @@ from manyheads.inference.ray.tables import conformed, result_columns
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker has to know."""
+    """What a worker needs to know."""
 
     model: str
     backend: str
@@ -32,24 +31,18 @@ class Job:
     when_empty: WhenEmpty
     skip_empty: bool
     chunk: int
-    """Rows that are worked on together."""
-    names: Mapping[str, str]
-    """By column of the results, that of the output."""
+    """Rows that are predicted for at once."""
     input: pa.Schema
     results: pa.Schema
+    output: pa.Schema
+    """The input's columns, then those of the results under the names that are free."""
     source: str
     """The input, for messages."""
     before_chunk: Callable[[], None] | None
 
-    @property
-    def output(self) -> pa.Schema:
-        """The columns of the output."""
-        renamed = [field.with_name(self.names[field.name]) for field in self.results]
-        return pa.schema([*self.input, *renamed])
-
 
 class Worker:
-    """A model in a process of its own, which blocks of rows go through."""
+    """A model in a process of its own, through which blocks of rows go."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -63,7 +56,7 @@ class Worker:
                 batch_tokens=job.batch_tokens,
             )
         except ManyheadsError as error:
-            # Told with the first block: of an error here, Ray would hand on the traceback alone.
+            # Raised with the first block: of an error here, Ray would pass on the traceback alone.
             self._loaded = error
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -90,7 +83,7 @@ class Worker:
 
 
 def texts_of(rows: pa.Table) -> list[Text]:
-    """Return what to predict for: a row's text, or where it has none, its tokens."""
+    """Return each row's text, or its tokens if it has no text."""
     names = rows.column_names
     texts = rows["text"].to_pylist() if "text" in names else [None] * rows.num_rows
     tokens = rows["tokens"].to_pylist() if "tokens" in names else [None] * rows.num_rows
@@ -103,7 +96,7 @@ def texts_of(rows: pa.Table) -> list[Text]:
 class ParquetSink(Datasink[tuple[str, int]]):
     """Writes each task's blocks as one file, under the task's number.
 
-    Ray's own would not promise the order of rows within a file, nor one schema for all.
+    Ray's own guarantees neither the order of rows within a file nor one schema for all files.
     """
 
     def __init__(self, place: Place, schema: pa.Schema) -> None:
@@ -150,7 +143,7 @@ class ParquetSink(Datasink[tuple[str, int]]):
 
 
 def predict_and_write(
-    source: Input, rows: int, job: Job, place: Place, cluster: Cluster
+    source: Input, rows: int, job: Job, place: Place, workers: int
 ) -> tuple[int, int]:
     """Run the workers over the input; return how many rows and files were written.
 
@@ -160,22 +153,22 @@ def predict_and_write(
     """
     sink = ParquetSink(place, job.output)
     if not rows:
-        # So that whoever reads the output finds the columns.
+        # So that a reader of the output finds the columns.
         return sink.write_file(0, [])[1], 1
-    source.read(job.input, source.blocks(cluster.workers)).map_batches(
+    source.read(job.input).map_batches(
         Worker,
         fn_constructor_args=(job,),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=cluster.workers),
-        num_cpus=cluster.threads,
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=job.threads,
         udf_modifying_row_count=job.skip_empty,
     ).write_datasink(sink)
     if sink.rows != rows and not job.skip_empty:
         raise DataError(
             f"{rows} rows were read, then {sink.rows}",
             where=source.name,
-            expected="an input that nobody writes to meanwhile",
+            expected="an input that does not change meanwhile",
             fix="Run it again.",
         )
     return sink.rows, sink.files
