@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on, and all that its model needs to work, in one file.
+"""Checkpoints: one file with everything needed to resume a run or to use its model.
 
 A checkpoint is a torch file of tensors, text and numbers alone. Its structure is checked before
 torch reads it, and the SHA-256 of all that was read afterwards, so that a file that is cut,
@@ -47,7 +47,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckpointContents:
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     config: Mapping[str, Any]
     """The run's configuration, as JSON values."""
@@ -57,7 +57,7 @@ class CheckpointContents:
     model: Mapping[str, Tensor] = field(repr=False)
     """The parameters of encoder and heads, by the names that the model gives them."""
     training: Mapping[str, Any] = field(repr=False)
-    """What the run needs to go on: nested dictionaries, lists and tuples of tensors, text,
+    """The state needed to resume the run: nested dictionaries, lists and tuples of tensors, text,
     numbers, truth values and None."""
     epoch: int
     """Epochs done."""
@@ -67,7 +67,7 @@ class CheckpointContents:
 
 
 class Position(NamedTuple):
-    """How far a run had come; later positions compare greater."""
+    """A run's progress at a checkpoint; later positions compare greater."""
 
     step: int
     is_epoch: bool
@@ -93,13 +93,12 @@ class Refused:
 def save_checkpoint(path: StrPath, contents: CheckpointContents) -> None:
     """Write a checkpoint, whole or not at all.
 
-    Tensors are written from the memory they are in; only those on another device, or that are
-    parts of larger ones, are copied first.
+    Tensors on the CPU are written without a copy, unless they are parts of larger ones.
 
     Raises:
-        StorageError: it could not be written; a former file of the name is as it was.
-        TypeError, ValueError: the contents hold something that a checkpoint cannot; the error
-            names the place.
+        StorageError: it could not be written; an earlier file of that name is unchanged.
+        TypeError, ValueError: the contents include something that a checkpoint cannot hold; the
+            error names the place.
     """
     tree = plain(_document(contents))
     tensors = {pointer(path): leaf for path, leaf in leaves(tree) if isinstance(leaf, Tensor)}
@@ -127,7 +126,7 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
 
 
 def read_position(path: StrPath) -> Position:
-    """Read how far the run had come at a checkpoint, without reading its tensors.
+    """Read a run's progress at a checkpoint, without reading its tensors.
 
     Raises:
         ModelError: it is not a checkpoint, or is damaged, hostile or of a newer format.
@@ -144,8 +143,8 @@ def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]
     """Find the checkpoint that a run continues from.
 
     Returns:
-        The intact checkpoint that is furthest in the run, if any, and the ones that were refused
-        and are, or might be, further.
+        The intact checkpoint that is furthest in the run, if any, and those that were refused and
+        are, or might be, further.
     """
     known, refused = _positions(save_dir)
     for _, path in sorted(known, reverse=True):
@@ -157,17 +156,17 @@ def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]
 
 
 def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
-    """Remove checkpoints that newer ones have made superfluous.
+    """Remove checkpoints that newer ones replace.
 
-    Of those within epochs only the newest stays, and only while no epoch has ended since. Files
+    Of the checkpoints within epochs only the newest stays, and only until its epoch ends. Files
     that cannot be read are neither counted nor removed.
 
     Args:
         save_dir: the folder.
-        keep: how many of the epochs' checkpoints stay, at least 1; None keeps all.
+        keep: how many epoch checkpoints to keep, at least 1; None keeps all.
 
     Returns:
-        What was removed.
+        The removed files.
 
     Raises:
         StorageError: one could not be removed.
@@ -186,7 +185,7 @@ def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
 
 
 def remove_checkpoints(save_dir: StrPath) -> tuple[Path, ...]:
-    """Remove every checkpoint in a folder, for a run that starts anew there.
+    """Remove every checkpoint in a folder, for a run that starts again there.
 
     Raises:
         StorageError: one could not be removed.
@@ -233,7 +232,7 @@ def _document(contents: CheckpointContents) -> dict[str, Any]:
 
 
 def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
-    """Turn a document whose checksums were right into contents, with all types checked."""
+    """Turn a verified document into contents, with all types checked."""
     fields = Fields(document, where, "Use another checkpoint.")
     encoder = fields.inner("encoder")
     files = encoder.inner("files")

@@ -119,8 +119,7 @@ def _is_whole(tensor: Tensor) -> bool:
 def plain(value: Any, path: KeyPath = ()) -> Any:
     """Copy nested containers into plain ones of plain values and whole CPU tensors.
 
-    Tensors share the memory of the given ones, except those on another device and parts of larger
-    ones.
+    CPU tensors share the memory of the originals, except parts of larger tensors.
 
     Args:
         value: mappings (keys: text and whole numbers), lists and tuples of tensors, text, numbers,
@@ -128,7 +127,7 @@ def plain(value: Any, path: KeyPath = ()) -> Any:
         path: where `value` is in the whole.
 
     Raises:
-        TypeError, ValueError: something in them cannot be in a checkpoint.
+        TypeError, ValueError: a checkpoint cannot hold something in them.
     """
     if len(path) > MAX_DEPTH:
         raise ValueError(f"{pointer(path)[:200]} is nested more than {MAX_DEPTH} levels deep")
@@ -157,9 +156,9 @@ def plain(value: Any, path: KeyPath = ()) -> Any:
 
 
 def digest_of_values(tree: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all but the tensors' elements, whose types and shapes count.
+    """Return the SHA-256 of a document, with types and shapes in place of its tensors.
 
-    `ascii` writes every accepted value so that equal texts mean equal values, in each version of
+    `ascii` writes every accepted value so that equal text means equal values in every version of
     Python.
     """
     described = replaced(

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic the encoder runs: device, threads and precision."""
+"""The device, threads and precision that the encoder runs with."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from manyheads.config import available_cores
 from manyheads.errors import RequestError, shorten
 
 BF16_GAIN = 1.2
-"""How much faster bf16 products must be than float32 ones to be chosen."""
+"""The least speed-up of bf16 products over float32 ones at which bf16 is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """The chosen device and arithmetic."""
+    """The chosen device, precision and threads."""
 
     device: torch.device
     precision: str
     """`float32` or `bf16`."""
     threads: int
     reason: str
-    """Why this precision, in words."""
+    """Why this precision was chosen."""
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which the encoder computes."""
+        """Return the context to run the encoder in."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -40,25 +40,25 @@ class Compute:
         return self.device.type == "cuda"
 
     def synchronize(self) -> None:
-        """Wait until the device has done all it was asked for."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor to a device, without waiting for what that has to do before.
+    """Copy a tensor to a device without waiting for it.
 
-    Not from pinned memory: for numbers as few as a batch's, the driver keeps a copy of its own,
-    and pinning them took longer than all else there is to a step.
+    Memory is not pinned: a batch is so small that the driver copies it anyway, and pinning took
+    longer than the rest of a step.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a device that is there.
+    """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into an available device.
 
     Raises:
-        RequestError: it is not there, or not a name of one.
+        RequestError: it is not available, or not the name of a device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -87,24 +87,24 @@ def choose_device(name: str) -> torch.device:
 def choose_compute(
     device: str = "auto", precision: str = "auto", threads: int | None = None, hidden: int = 384
 ) -> Compute:
-    """Settle device, threads and precision, and set the number of threads.
+    """Choose device, threads and precision, and set the number of threads.
 
     Args:
         device: see `choose_device`.
         precision: `float32`, `bf16`, or `auto`: bf16 where products of the encoder's size are
-            at least `BF16_GAIN` times faster in it, measured now.
-        threads: processor threads; default, all cores there are.
+            at least `BF16_GAIN` times faster in it, as measured now.
+        threads: processor threads; default, all available cores.
         hidden: the encoder's hidden size.
 
     Raises:
-        RequestError: the device is not there.
+        RequestError: the device is not available.
     """
     chosen = choose_device(device)
     count = threads or available_cores()
     torch.set_num_threads(count)
     if precision != "auto":
         return Compute(chosen, precision, count, "as configured")
-    # A GPU takes longer to begin than to multiply a batch: so much that only that is measured.
+    # With fewer rows, a GPU spends its time on launching kernels, and nothing else is measured.
     rows = 512 if chosen.type == "cpu" else 16_384
     float32, bf16 = (product_rate(chosen, dtype, hidden, rows) for dtype in _DTYPES)
     ratio = bf16 / float32
@@ -118,14 +118,14 @@ _DTYPES = (torch.float32, torch.bfloat16)
 def product_rate(
     device: torch.device, dtype: torch.dtype, hidden: int, rows: int, *, seconds: float = 0.03
 ) -> float:
-    """Measure the rate of matrix products at an encoder's shape, in operations a second.
+    """Measure the rate of matrix products at an encoder's shape, in operations per second.
 
     Args:
-        device: where.
-        dtype: the arithmetic.
+        device: the device.
+        dtype: the precision.
         hidden: the encoder's hidden size H; the product is [rows, H] by [H, 4 H].
-        rows: sub-tokens of a batch.
-        seconds: how long one of the three trials takes; the best counts.
+        rows: sub-tokens in a batch.
+        seconds: the length of each of three trials, of which the best counts.
     """
     left = torch.randn(rows, hidden, device=device).to(dtype)
     right = torch.randn(4 * hidden, hidden, device=device).to(dtype)
@@ -140,7 +140,7 @@ def product_rate(
 
 
 def _rate(action: Callable[[], None], device: torch.device, seconds: float) -> float:
-    """Count how often an action runs a second."""
+    """Return how often an action runs per second."""
     done, start = 0, time.perf_counter()
     while True:
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""Loading parameters into a module: every one of them, and nothing else."""
+"""Load parameters into a module strictly: all of them, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from manyheads.errors import ModelError, listing
 def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Copy parameters and buffers into a module, strictly.
 
-    Nothing is copied unless everything fits.
+    Nothing is copied unless all of them fit.
 
     Args:
-        module: what they are for.
-        state: by the names that the module gives them.
+        module: receives them.
+        state: the tensors by the module's names.
         where: the file they come from, for an error.
 
     Raises:
@@ -30,9 +30,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
 
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """See whether parameters and buffers are a module's own (`load_state` says what is raised).
+    """Check that parameters and buffers fit a module (raises as `load_state` does).
 
-    The module may be one on torch's device `meta`, which has shapes and takes no memory.
+    The module may be on torch's device `meta`, which has shapes and takes no memory.
     """
     wanted = module.state_dict()
     problems = []
@@ -65,7 +65,7 @@ def _described(tensor: Tensor) -> str:
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> int:
-    """Return a checksum of parameters, by which two processes see that they have the same."""
+    """Return a checksum of parameters, for comparing them between processes."""
     total = 0
     for name in sorted(state):
         values = state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

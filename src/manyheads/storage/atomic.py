@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, so that nothing that stops a run can hurt them.
+"""Write files and folders whole or not at all, so that no interruption can damage them.
 
 New contents go to a temporary sibling, are flushed to the disk, and take the old name in one step
 of the file system; then the folder is flushed too. At any moment, also after a power cut, a reader
@@ -65,12 +65,12 @@ class StorageError(ManyheadsError):
 
 
 def explain(error: OSError, path: StrPath, action: str = "written") -> StorageError:
-    """Turn the system's error about a path into one that says what to do.
+    """Turn the system's error about a path into one that suggests a fix.
 
     Args:
         error: what the system reported.
         path: the file or folder that the user knows about, not a temporary one.
-        action: what could not be done to it: "written", "read".
+        action: what could not be done to it, such as "written" or "read".
     """
     system = error.strerror or str(error) or type(error).__name__
     found, expected, fix = _REASONS.get(error.errno or 0, (system, "", "Check the path"))
@@ -87,7 +87,7 @@ def explain(error: OSError, path: StrPath, action: str = "written") -> StorageEr
 
 @contextmanager
 def explained(path: StrPath, action: str = "written") -> Iterator[None]:
-    """Explain whatever the system reports in the body as an error about `path` (see `explain`)."""
+    """Raise the system's errors in the body as errors about `path` (see `explain`)."""
     try:
         yield
     except OSError as error:
@@ -104,13 +104,8 @@ def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
         file.write(data)
 
 
-def write_text(path: StrPath, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all (`write_bytes` says more)."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write_json(path: StrPath, value: Any, *, indent: int | None = 2) -> None:
-    """Write a value as a JSON file, whole or not at all (`write_bytes` says more).
+    """Write a value as a JSON file, whole or not at all (see `write_bytes`).
 
     The text is ASCII, so that it survives every editor, and a string with a lone surrogate too.
     """
@@ -121,7 +116,7 @@ def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
     """Return the bytes that `write_json` writes: ASCII, keys in their order, a newline at the end.
 
     Raises:
-        ValueError: a number is not finite; JSON has no word for that.
+        ValueError: a number is not finite, which JSON cannot express.
     """
     return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode("ascii")
 
@@ -230,7 +225,7 @@ def sha256_file(path: StrPath) -> str:
 class _ReportingFile(io.FileIO):
     """A raw file whose failed writes name the file that the user knows about.
 
-    Only writes are explained, not whatever else fails in the body that writes.
+    Only failed writes are explained, not other errors in the body that writes.
     """
 
     def __init__(self, descriptor: int, path: StrPath) -> None:

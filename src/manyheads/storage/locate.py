@@ -26,18 +26,18 @@ class CheckpointFile(NamedTuple):
 
     @classmethod
     def named(cls, path: Path) -> CheckpointFile | None:
-        """Return what a file's name says; None for a name that no checkpoint has."""
+        """Parse a file's name; return None for one that is not a checkpoint's."""
         match = _CHECKPOINT.fullmatch(path.name)
         return cls(path, match[1] == "epoch", int(match[2])) if match else None
 
 
 def epoch_path(save_dir: StrPath, epoch: int) -> Path:
-    """Return the name of the checkpoint at the end of an epoch, counted from 1."""
+    """Return the path of the checkpoint at the end of an epoch, counted from 1."""
     return Path(save_dir) / f"mtl_epoch{epoch}.pt"
 
 
 def step_path(save_dir: StrPath, step: int) -> Path:
-    """Return the name of a checkpoint within an epoch, after so many steps of the whole run."""
+    """Return the path of a checkpoint within an epoch, after this many steps of the whole run."""
     return Path(save_dir) / f"mtl_step{step}.pt"
 
 

@@ -1,9 +1,8 @@
 """The files of a model folder, read and verified without a deep-learning framework.
 
-`manyheads.json` is the folder's manifest: what the model does, and the size and SHA-256 of every
-other file. Whatever is read is held against it, so that a file that is damaged, cut, missing or
-another model's is refused by name. The model card alone is not listed: it is text for people, and
-theirs to edit.
+`manyheads.json` is the folder's manifest: it describes the model, and lists the size and SHA-256 of
+every other file. Each file is verified as it is read, so that one that is damaged, cut, missing or
+another model's is refused by name. The model card alone is not listed: users may edit it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _GET_AGAIN = "Copy the whole folder again, or train the model again."
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What each file of a model folder is called."""
+    """The names of a model folder's files."""
 
     manifest: str = "manyheads.json"
     heads: str = "heads.safetensors"
@@ -64,11 +63,11 @@ class Layout:
 
 LAYOUT = Layout()
 BEST = "best"
-"""What the best model's folder is called in a run's folder."""
+"""The name of the best model's folder in a run's folder."""
 
 
 def best_of(task: str) -> str:
-    """Name the folder of the model that is best for one task."""
+    """Return the name of the folder of the model that is best for one task."""
     return f"{BEST}-{task}"
 
 
@@ -95,7 +94,7 @@ class EncoderFiles:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What a manifest says of a file."""
+    """A file's entry in a manifest."""
 
     size: int
     sha256: str
@@ -103,7 +102,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manyheads.json` says."""
+    """The contents of `manyheads.json`."""
 
     folder: Path
     tasks: tuple[Mapping[str, Any], ...]
@@ -120,11 +119,11 @@ class Manifest:
     versions: Mapping[str, str] = field(repr=False)
     files: Mapping[str, StoredFile] = field(repr=False)
     shared_tensors: Mapping[str, Mapping[str, str]] = field(repr=False)
-    """By safetensors file: for each name without a tensor of its own, the name of the one it
-    shares."""
+    """By safetensors file: for each name without a tensor of its own, the name of the tensor that
+    it shares."""
 
     def path(self, name: str) -> Path:
-        """Return the path of one of the model's files, without looking at it.
+        """Return the path of one of the model's files, whether the file exists or not.
 
         Raises:
             ModelError: the manifest does not list it.
@@ -152,7 +151,7 @@ class Manifest:
         return data
 
     def read_json(self, name: str) -> Any:
-        """Read one of the model's JSON files, verified (`read` says what is raised)."""
+        """Read one of the model's JSON files, verified (raises as `read` does)."""
         return parse_json(self.read(name), os.fspath(self.folder / name))
 
     def verify(self, *names: str) -> None:
@@ -206,7 +205,7 @@ def read_manifest(folder: StrPath) -> Manifest:
 
     Raises:
         ModelError: there is no such folder, it is not a Manyheads model, is damaged or hostile,
-            or of a format newer than this version of Manyheads.
+            or has a format newer than this version of Manyheads.
         StorageError: it cannot be read.
     """
     root = Path(folder)
@@ -271,7 +270,7 @@ def check_format_version(
 
 
 def seal(values: Mapping[str, Any]) -> str:
-    """Return the checksum of a manifest's values: what they say, not how they are laid out."""
+    """Return the checksum of a manifest's values, independent of their layout."""
     rest = {key: value for key, value in values.items() if key != "sha256"}
     return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii"))
 
@@ -297,7 +296,7 @@ def read_encoder(manifest: Manifest) -> EncoderFiles:
 
 
 def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
-    """Refuse an encoder that wants Python code of its own to be run.
+    """Refuse an encoder that asks for Python code of its own to be run.
 
     Args:
         config: its `config.json`, parsed.
@@ -305,7 +304,7 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
         where: what to call their folder or file in an error.
 
     Raises:
-        ModelError: it does, or one of these is not the JSON object it should be.
+        ModelError: it does, or one of these is not a JSON object.
     """
     parsed = {
         name: parse_json(files.get(name, b"{}"), f"{where}/{name}") for name in _TOKENIZER_JSON
@@ -315,7 +314,7 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(
                 "is not a JSON object", expected="one", fix=_GET_AGAIN, where=f"{where}/{name}"
             )
-    # Of tokenizer.json the top alone: deeper lies the vocabulary, where any word may occur.
+    # Only the top level of tokenizer.json: below is the vocabulary, where any word may occur.
     refuse_code(dict.fromkeys(parsed[LAYOUT.tokenizer], True), f"{where}/{LAYOUT.tokenizer}")
     refuse_code(parsed[LAYOUT.tokenizer_config], f"{where}/{LAYOUT.tokenizer_config}")
     refuse_code(config, f"{where}/{LAYOUT.config}")

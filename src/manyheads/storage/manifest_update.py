@@ -1,8 +1,8 @@
-"""Add files to a finished model folder, such as exported graphs, without ever breaking its seal.
+"""Add files to a finished model folder, such as exported graphs, and keep it intact throughout.
 
-The manifest is what makes a file part of the model. A file that is replaced is first taken off
-the manifest, then written whole, then listed again. So whoever looks at any moment, also after a
-power cut, finds a sealed model: with the old files, with none, or with the new ones.
+Only files that the manifest lists are part of the model. A file to be replaced is first taken off
+the manifest, then written whole, then listed again. At any moment, also after a power cut, a reader
+finds an intact model: with the old files, with none, or with the new ones.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from manyheads.storage.atomic import (
 from manyheads.storage.manifest import LAYOUT, StoredFile, read_manifest, seal
 from manyheads.storage.untrusted import inside, read_json
 
-# What every model consists of; it is written with the model, and never added.
+# The files of every model, written with the model and never added.
 _OWN = frozenset(name for name in (getattr(LAYOUT, field) for field in LAYOUT.__slots__))
 
 
 def add_files(
     folder: StrPath, add: Mapping[str, Path | bytes], remove: Iterable[str] = ()
 ) -> dict[str, StoredFile]:
-    """Make files part of a model, and others no longer.
+    """Add files to a model, and remove others.
 
     Args:
         folder: the model folder.
@@ -40,11 +40,11 @@ def add_files(
         remove: files that are removed, if they are there.
 
     Returns:
-        what the manifest says of the added files now.
+        The manifest's new entries, by name.
 
     Raises:
         ModelError: it is no model folder, or its manifest is damaged.
-        StorageError: a file cannot be written; the folder is a sealed model all the same.
+        StorageError: a file cannot be written; the model in the folder is intact all the same.
     """
     manifest = read_manifest(folder)
     root = manifest.folder
@@ -80,7 +80,7 @@ def add_files(
 
 
 def _relist(root: Path, listed: Mapping[str, StoredFile], unlisted: Iterable[str]) -> None:
-    """Write the manifest anew with some files more and some less."""
+    """Rewrite the manifest with some files added and others removed."""
     path = root / LAYOUT.manifest
     values: dict[str, Any] = read_json(path)
     files = {name: entry for name, entry in values["files"].items() if name not in set(unlisted)}

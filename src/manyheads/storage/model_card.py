@@ -22,7 +22,7 @@ _TEMPLATE = """\
 # A sentence encoder with {count}
 
 {origin} was trained by Manyheads {version} together with {heads}.
-One forward pass answers every question about a sentence: {tasks}, and its embedding.
+One forward pass computes all results for a sentence: {tasks}, and its embedding.
 
 ## Tasks
 
@@ -128,7 +128,7 @@ def _front_matter(tasks: Sequence[Mapping[str, Any]], base_model: str | None) ->
         "pipeline_tag": "feature-extraction",
         "tags": ["manyheads", "sentence-transformers", "transformers", *kinds],
     }
-    # Only what can be a name on a hub: a path on the machine that trained is nobody's business.
+    # Only what can be a name on a hub: a path would disclose the training machine's layout.
     if base_model and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base_model, re.ASCII):
         matter["base_model"] = base_model
     text: str = yaml.safe_dump(matter, sort_keys=False)
@@ -136,7 +136,7 @@ def _front_matter(tasks: Sequence[Mapping[str, Any]], base_model: str | None) ->
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    """Make a table of every score that is one number; the others are in `manyheads.json`."""
+    """Make a table of every score that is one number; the rest is in `manyheads.json`."""
     rows = [
         [_cell(task), _cell(metric), f"{value:.4f}"]
         for task, scores in metrics.get("tasks", {}).items()
@@ -149,7 +149,7 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     if isinstance(drift, Mapping):
         names = {"cosine": "cosine", "similarity_correlation": "correlation of similarities"}
         rows += [
-            ["the embedding, against that of before training", name, f"{drift[key]:.4f}"]
+            ["the embedding, compared with before training", name, f"{drift[key]:.4f}"]
             for key, name in names.items()
             if isinstance(drift.get(key), float)
         ]
@@ -173,7 +173,7 @@ def _labels(labels: Sequence[str]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Write a name so that it stays one piece of plain text in Markdown, whatever it holds."""
+    """Write a name so that Markdown shows it as plain text, whatever it contains."""
     text = str(value)
     text = text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}..."
     text = re.sub(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+", " ", text).strip()

@@ -1,7 +1,7 @@
-"""Read files that somebody else wrote: bounded, and never outside their folder.
+"""Read files from untrusted sources: of bounded size, and never outside their folder.
 
-A model folder may come from anywhere. What it holds is read with a limit on its size and depth,
-what it names is looked for inside it only, and a wish to run code of its own is refused.
+A model folder may come from anywhere. Its files are read with limits on size and depth, the files
+that they name must lie in the folder, and a request to run code is refused.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
 def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
     """Yield every value in nested dictionaries and lists, with its key and depth.
 
-    It needs no recursion, and stops where its caller stops. Items of a list have no key.
+    Items of a list have no key. It does not recurse, and works only as far as it is asked.
     """
     todo: list[tuple[str | None, Any, int]] = [(None, value, 0)]
     while todo:
@@ -126,7 +126,7 @@ def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
 
 
 def refuse_code(value: Any, where: str) -> None:
-    """Refuse a configuration that wants Python code of its own to be run.
+    """Refuse a configuration that asks for Python code of its own to be run.
 
     Args:
         value: the parsed `config.json`, `tokenizer_config.json` or the like.
@@ -182,13 +182,13 @@ def inside(folder: StrPath, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of an object that somebody else wrote, their types checked as they are read."""
+    """The fields of an object from an untrusted file, type-checked as they are read."""
 
     values: Mapping[str, Any]
     where: str
     """What to call the file in an error."""
     fix: str
-    """What to do when a field is not what it should be."""
+    """The fix that an error suggests."""
     prefix: str = ""
 
     def get(self, name: str, kind: type) -> Any:
@@ -203,21 +203,21 @@ class Fields:
         return value
 
     def inner(self, name: str) -> Fields:
-        """Return the fields of an inner object (`get` says what is raised)."""
+        """Return the fields of an inner object (raises as `get` does)."""
         values = self.get(name, dict)
         if not all(type(key) is str for key in values):
             self.refuse(name, values)
         return Fields(values, self.where, self.fix, f"{self.prefix}{name}.")
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
-        """Return a text field that is one of a few (`get` says what is raised)."""
+        """Return a text field that is one of a few (raises as `get` does)."""
         value: str = self.get(name, str)
         if value not in allowed:
             self.refuse(name, value)
         return value
 
     def objects(self, name: str) -> tuple[dict[str, Any], ...]:
-        """Return a field that is a list of objects, at least one (`get` says what is raised)."""
+        """Return a field that is a list of objects, at least one (raises as `get` does)."""
         values = self.get(name, list)
         if not values or not all(isinstance(value, dict) for value in values):
             self.refuse(name, values)

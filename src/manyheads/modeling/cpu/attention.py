@@ -1,10 +1,10 @@
 """Attention with dropout for training on a processor.
 
-With dropout, torch falls back to a path of many small operations there, and its softmax over rows
-of a dozen numbers is slow. Here the keys come first, so that softmax runs over an axis whose
-neighbours lie side by side, and the backward pass is written out.
+With dropout, torch falls back to many small operations on a processor, and its softmax over short
+rows is slow. Here the keys come first, so that softmax vectorises over contiguous rows, and the
+backward pass is written by hand.
 
-Axes: B sentences, A heads of attention, T tokens (Tq asking, Tk answering), D size of a head.
+Axes: B sentences, A attention heads, T tokens (Tq queries, Tk keys), D size of a head.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "manyheads"
 
 
 def use_attention(backbone: Any) -> None:
-    """Let a `transformers` encoder compute its attention here, if it lets that be chosen."""
+    """Make a `transformers` encoder use this attention, if its attention can be chosen."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     if backbone.config._attn_implementation != "sdpa":
@@ -33,10 +33,10 @@ def use_attention(backbone: Any) -> None:
 
 
 def mask_of(*, device: torch.device | str = "cpu", **options: Any) -> Tensor | None:
-    """Make a batch's mask, in the form that `transformers` asks for.
+    """Make a batch's mask, in the form that `transformers` expects.
 
-    Whether a batch has no padding and so needs no mask is looked up on a processor alone: for a
-    look at what is in the memory of another device, all its work would have to be waited for.
+    Only on a processor is a batch without padding given no mask: on another device, reading the
+    mask would block until all its work is done.
     """
     from transformers.masking_utils import sdpa_mask
 
@@ -55,19 +55,19 @@ def attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend, in the form that `transformers` asks for.
+    """Compute attention, with the signature that `transformers` expects.
 
     Args:
         module: the layer's attention.
         query, key, value: [B, A, T, D].
-        attention_mask: bool, true where a token may be seen, or float to be added to the scores;
-            [B or 1, A or 1, Tq or 1, Tk].
+        attention_mask: bool, true where a token may be attended to, or float to be added to the
+            scores; [B or 1, A or 1, Tq or 1, Tk].
         dropout: the share of weights that are dropped.
         scaling: the factor on the scores.
-        **options: what else torch's own attention is given.
+        **options: further arguments of torch's own attention.
 
     Returns:
-        [B, T, A, D], and no weights.
+        [B, T, A, D], and None in place of the weights.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -76,7 +76,7 @@ def attention(
         and query.device.type == "cpu"
         and query.shape == key.shape == value.shape
         and options.get("position_bias") is None
-        # Without a mask, a layer's own rule may still be that tokens see the earlier ones alone.
+        # Without a mask, a layer may still be causal.
         and (attention_mask is not None or not getattr(module, "is_causal", True))
     )
     if not ours:
@@ -92,11 +92,11 @@ def attention(
 
 
 def _bias(mask: Tensor | None) -> Tensor | None:
-    """Make a mask into what is added to the scores: float32 [Tk, B or 1, A or 1, Tq or 1]."""
+    """Turn a mask into a bias of the scores: float32 [Tk, B or 1, A or 1, Tq or 1]."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:
-        # Finite, so that a token that may see nothing gets a mean and not NaN.
+        # Finite, so that a token that may attend to nothing gets a mean and not NaN.
         mask = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
     return mask.float().permute(3, 0, 1, 2).contiguous()
 

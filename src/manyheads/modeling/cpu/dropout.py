@@ -1,7 +1,7 @@
-"""Dropout whose random numbers cost little on a processor.
+"""Dropout with cheap random numbers on a processor.
 
-`torch` draws a random float for each element, on one core, by a generator that is slow for so
-many; that alone was a tenth of a training step. Here one 64-bit number makes four masks.
+`torch` draws a random float for each element on one core, which took a tenth of a training step.
+Here one 64-bit number serves four elements.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LEVELS = 2**16
-"""The probability of being dropped is a multiple of one part in so many."""
+"""Probabilities are rounded to multiples of one part in this many."""
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -29,7 +29,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
     """Set a random share of the elements to zero and scale the others up.
 
     Srivastava et al. (2014), "Dropout". The masks follow from one number drawn by torch's own
-    generator, so a seed makes the same ones again.
+    generator, so they are reproducible from a seed.
 
     Args:
         values: float, of any shape and precision.
@@ -43,7 +43,7 @@ def dropout(values: Tensor, p: float) -> Tensor:
 
 
 def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
-    """Draw what to multiply by: 0 where an element is dropped, and else what makes up for it."""
+    """Draw the factors: 0 where an element is dropped, and 1 / (1 - p) elsewhere."""
     seed = int(torch.randint(2**63 - 1, ()))
     count = shape.numel()
     words = np.random.SFC64(seed).random_raw(-(-count // 4))
@@ -57,7 +57,7 @@ def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
 
 
 def replace_dropout(module: nn.Module) -> None:
-    """Put `Dropout` in the place of every `nn.Dropout` below a module."""
+    """Replace every `nn.Dropout` below a module by `Dropout`."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
             setattr(module, name, Dropout(child.p))
