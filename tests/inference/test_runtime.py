@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manyheads.errors import DataError, ModelError, RequestError
+from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
 from manyheads.export import export_model
 from manyheads.inference import (
     GRAPHS,
@@ -417,10 +417,35 @@ def test_a_run_killed_between_its_last_steps_is_complete(tmp_path: Path) -> None
     assert not record.exists()
 
 
-def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "out.txt.partial.json").write_text('{"texts": "many"}')
-    with pytest.raises(RequestError, match=r"does not say how far.*run again without --resume"):
-        write_predictions(tmp_path / "out.txt", LINES, echo, line, run=RUN, resume=True)
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("out.txt.partial.json", "file", "does not record the progress of a run; expected a file"),
+        ("out.txt.partial.json", "link", "does not record the progress of a run"),
+        ("out.txt.partial.json", "pipe", "it is a device or a pipe"),
+        ("out.txt.partial", "file", "no stopped run left it.*Remove it, or choose another"),
+        ("out.txt.partial", "link", "no stopped run left it"),
+        ("out.txt.partial", "pipe", "no stopped run left it"),
+    ],
+)
+def test_files_of_other_programs_are_not_touched(
+    tmp_path: Path, resume: bool, name: str, kind: str, message: str
+) -> None:
+    theirs = tmp_path / name
+    (tmp_path / "precious").write_text('{"texts": "many"}')
+    if kind == "file":
+        theirs.write_text('{"texts": "many"}')
+    elif kind == "link":
+        theirs.symlink_to("precious")
+    else:
+        os.mkfifo(theirs)
+    with pytest.raises(ManyheadsError, match=message):
+        write_predictions(tmp_path / "out.txt", LINES, echo, line, run=RUN, resume=resume)
+    assert theirs.is_symlink() == (kind == "link")
+    assert theirs.is_fifo() == (kind == "pipe")
+    assert kind == "pipe" or theirs.read_text() == '{"texts": "many"}'
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "precious"])
 
 
 def test_an_input_at_fault_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -453,6 +478,13 @@ def test_an_input_that_changes_changes_the_run(best: Path, tmp_path: Path) -> No
     file.write_text("one\ntwo\n")
     assert describe_run(best, str(file), embed=False) != before
     assert describe_run(best, "datasets:x", embed=False)["input_stamp"] is None
+    folder = tmp_path / "snips"
+    folder.mkdir()
+    (folder / "seq.in").write_text("one\n")
+    before = describe_run(best, str(folder), embed=False)
+    assert before == json.loads(json.dumps(describe_run(best, str(folder), embed=False)))
+    (folder / "seq.in").write_text("two and more\n")
+    assert describe_run(best, str(folder), embed=False) != before
 
 
 def test_the_command_goes_on_after_a_kill(best: Path, tmp_path: Path) -> None:

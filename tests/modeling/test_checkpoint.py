@@ -251,6 +251,9 @@ def test_a_missing_file_and_a_folder_are_explained(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a.pt")
     with pytest.raises(StorageError, match="cannot be read: it is a folder; expected a file"):
         load_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="it is a device or a pipe; expected a file"):
+        load_checkpoint(tmp_path / "pipe")
 
 
 # Strangers

@@ -395,12 +395,6 @@ def test_what_is_no_model_folder_is_refused(tmp_path: Path, source: Path) -> Non
         load_model_folder(tmp_path)
 
 
-def test_a_folder_that_a_killed_writer_moved_aside_is_found(best: Path) -> None:
-    for find in (is_model_folder, load_model_folder):
-        best.rename(best.with_name(".best.0123abcd.manyheads-old"))
-        assert find(best)
-
-
 # Hostile folders
 
 

@@ -8,6 +8,7 @@ continues repeats a few seconds of work at most. Memory is constant however long
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,7 +108,8 @@ def write_predictions(
     target = Path(os.path.realpath(output))
     partial = partial_path(output)
     record = partial.with_name(f"{partial.name}.json")
-    done = _recorded(record, run) if resume else Progress()
+    left = _left_behind(partial, record)
+    done = _progress(left, run, record) if resume and left else Progress()
     if done.complete and not partial.exists() and _size(target) == done.size:
         # It was killed between its last two steps.
         started(done.texts)
@@ -143,35 +145,49 @@ def write_predictions(
     return count
 
 
-def _recorded(record: Path, run: Mapping[str, Any]) -> Progress:
-    """Read how far a run had come; nothing if there was none.
+def _left_behind(partial: Path, record: Path) -> Mapping[str, Any] | None:
+    """Return what a stopped run recorded beside its partial file; None if no run was stopped.
+
+    Raises:
+        RequestError: one of the two files is there and is not such a run's.
+        StorageError: one of the two is not a file.
+    """
+    found, where = "no stopped run left it", partial
+    if not partial.is_symlink() and (partial.is_file() or not partial.exists()):
+        if not os.path.lexists(record):
+            if _size(partial) == 0:
+                return None
+        else:
+            found, where = "does not record the progress of a run", record
+            values = None if record.is_symlink() else read_json(record)
+            kinds = (("texts", int), ("bytes", int), ("run", dict))
+            if isinstance(values, dict) and all(type(values.get(k)) is kind for k, kind in kinds):
+                return values
+    raise RequestError(
+        found,
+        expected="a file that a stopped run left, or none",
+        fix="Remove it, or choose another --output.",
+        where=os.fspath(where),
+    )
+
+
+def _progress(left: Mapping[str, Any], run: Mapping[str, Any], record: Path) -> Progress:
+    """Return how far a stopped run had come.
 
     Raises:
         RequestError: it was another run.
     """
-    if not record.exists():
-        return Progress()
-    values = read_json(record)
-    stored = values.get("run") if isinstance(values, dict) else None
-    texts, size = (values.get(key) if stored else None for key in ("texts", "bytes"))
-    if not isinstance(stored, dict) or not isinstance(texts, int) or not isinstance(size, int):
-        raise RequestError(
-            "does not say how far a run had come",
-            expected="what a stopped run left",
-            fix="Remove it, or run again without --resume.",
-            where=os.fspath(record),
-        )
     named = {"model": "another model", "input": "another input", "input_stamp": "an input that "
              "has changed since", "options": "other options"}  # fmt: skip
     for key, what in named.items():
-        if stored.get(key) != run.get(key):
+        if left["run"].get(key) != run.get(key):
             raise RequestError(
                 f"the stopped run had {what}",
                 expected="the same model, input and options as before",
                 fix="Run again without --resume, which starts anew.",
                 where=os.fspath(record),
             )
-    return Progress(texts, size, bool(values.get("complete")))
+    return Progress(left["texts"], left["bytes"], bool(left.get("complete")))
 
 
 def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) -> None:
@@ -188,8 +204,9 @@ def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) 
 @contextmanager
 def _appended(partial: Path, size: int, output: StrPath) -> Iterator[BinaryIO]:
     """Open the partial file for itself alone, cut to the bytes that count."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with explained(output):
-        file = partial.open("ab")
+        file = os.fdopen(os.open(partial, flags, 0o666), "ab")
     try:
         _lock(file, partial)
         with explained(output):
@@ -203,10 +220,6 @@ def _appended(partial: Path, size: int, output: StrPath) -> Iterator[BinaryIO]:
 
 
 def _lock(file: BinaryIO, partial: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -227,18 +240,19 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _stamp(path: Path) -> list[int] | None:
-    """Return size and time of a file, or None for what is none, such as a data set's name."""
+def _stamp(path: Path) -> list[Any] | None:
+    """Return size and time of a file, or of a folder's files; None for the name of a data set."""
     try:
         status = path.stat()
+        if path.is_dir():
+            return [[file.name, *(_stamp(file) or ())] for file in sorted(path.iterdir())
+                    if not file.is_dir()]  # fmt: skip
     except (OSError, ValueError):
         return None
     return [status.st_size, status.st_mtime_ns]
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

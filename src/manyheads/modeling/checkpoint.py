@@ -37,6 +37,7 @@ from manyheads.storage import (
     check_format_version,
     damaged,
     explained,
+    open_regular,
 )
 from manyheads.storage.locate import CheckpointFile, list_checkpoints
 from manyheads.version import __version__
@@ -119,7 +120,7 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
         StorageError: it cannot be read.
     """
     where = os.fspath(path)
-    with explained(path, "read"), Path(path).open("rb") as file:
+    with open_regular(path) as file:
         document = _read_document(file, where)
         document = _verified(document, where)
     return _contents(document, where)
@@ -132,7 +133,7 @@ def read_position(path: StrPath) -> Position:
         ModelError: it is not a checkpoint, or is damaged, hostile or of a newer format.
         StorageError: it cannot be read.
     """
-    with explained(path, "read"), Path(path).open("rb") as file:
+    with open_regular(path) as file:
         fields = Fields(_read_document(file, os.fspath(path)), os.fspath(path), "Use another.")
     named = CheckpointFile.named(Path(path))
     is_epoch = named is None or named.is_epoch

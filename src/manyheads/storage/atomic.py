@@ -53,6 +53,7 @@ _REASONS = {
     errno.ENAMETOOLONG: ("the name is too long", "", "Choose a shorter one"),
     errno.ELOOP: ("its symbolic links lead in a circle", "", "Correct the links"),
     errno.EIO: ("the disk reported an input/output error", "", "Check the disk"),
+    errno.ENXIO: ("it is a socket or a device", "a file", "Correct the path"),
     errno.EMFILE: ("too many files are open", "", "Raise the limit with `ulimit -n`"),
     errno.ENOLCK: _NO_LOCKS,
     errno.ENOSYS: _NO_LOCKS,

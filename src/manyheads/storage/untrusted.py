@@ -10,12 +10,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from manyheads.errors import ModelError, shorten
-from manyheads.storage.atomic import StorageError, StrPath, explain
+from manyheads.storage.atomic import StorageError, StrPath, explain, explained
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 100
@@ -26,31 +27,43 @@ _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
-def read_bytes(path: StrPath, max_bytes: int) -> bytes:
-    """Read a whole regular file that must not be larger than a limit.
+@contextmanager
+def open_regular(path: StrPath) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
 
     Raises:
-        StorageError: it is missing, unreadable, too large, or not a regular file (reading a pipe
-            would wait for ever).
+        StorageError: it is missing, unreadable or something else; opening a pipe would block.
     """
     try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise StorageError(
-                f"cannot be read: it is {kind}",
-                expected="a regular file",
-                fix="Correct the path.",
-                where=os.fspath(path),
-            )
-        size, data = status.st_size, b""
-        if size <= max_bytes:
-            with Path(path).open("rb") as file:
-                data = file.read(max_bytes + 1)  # it may have grown
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise explain(error, path, "read") from error
     except ValueError as error:  # a null byte
         raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise StorageError(
+            f"cannot be read: it is {kind}",
+            expected="a file",
+            fix="Correct the path.",
+            where=os.fspath(path),
+        )
+    with os.fdopen(descriptor, "rb") as file, explained(path, "read"):
+        yield file
+
+
+def read_bytes(path: StrPath, max_bytes: int) -> bytes:
+    """Read a whole regular file that must not be larger than a limit.
+
+    Raises:
+        StorageError: it is missing, unreadable, too large, or not a regular file.
+    """
+    with open_regular(path) as file:
+        size, data = os.fstat(file.fileno()).st_size, b""
+        if size <= max_bytes:
+            data = file.read(size + 1)  # it may have grown
     if max(size, len(data)) > max_bytes:
         raise StorageError(
             f"cannot be read: it has {max(size, len(data))} bytes",
@@ -158,23 +171,28 @@ def inside(folder: StrPath, name: str) -> Path:
     """
     root = Path(folder)
     pure, windows = PurePosixPath(name), PureWindowsPath(name)
-    leaves = (
+    if (
         not pure.parts
         or pure.is_absolute()
         or bool(windows.anchor)
         or ".." in (*pure.parts, *windows.parts)
         or "\0" in name
-    )
-    if not leaves:
-        home = root.resolve()
-        if home.parent.name == "snapshots":
-            home = home.parent.parent
-        leaves = not (root / name).resolve().is_relative_to(home)
-    if leaves:
+    ):
         raise ModelError(
             f"the file name {shorten(name)} leads out of the folder",
             expected="a file in it",
             fix="Do not use this model; get it again from a source that you trust.",
+            where=os.fspath(folder),
+        )
+    home = root.resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    if not (root / name).resolve().is_relative_to(home):
+        raise ModelError(
+            f"the symbolic link {shorten(name)} leads out of the folder",
+            expected="a file in it",
+            fix="If a tool for data versions made the link, copy the folder with its contents: "
+            "cp -rL FOLDER COPY.",
             where=os.fspath(folder),
         )
     return root / name
