@@ -229,8 +229,11 @@ def test_every_promise_names_tests_that_exist() -> None:
     for file, test in named:
         text = (ROOT / "tests" / file).read_text(encoding="utf-8")
         assert re.search(rf"^def {test}\(", text, re.MULTILINE), f"{file}::{test}"
-    promises = [line for line in document.splitlines() if line.startswith("- ")]
-    assert promises
+    sections = [part for part in document.split("\n## ") if "<details" in part]
+    assert len(sections) >= 5
+    for section in sections:
+        promises, tests = (re.findall(r"^\d+\. ", part, re.M) for part in section.split("<details"))
+        assert promises == tests
 
 
 def test_the_fuzzer_finds_nothing_in_a_few_thousand_cases() -> None:

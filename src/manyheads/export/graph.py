@@ -42,7 +42,7 @@ _MAX_BYTES = 2**31 - 2**20
 
 # Encoders whose attention the optimiser knows. MPNet adds relative positions to the scores and
 # ModernBERT rotates queries and keys: their attention stays a few open operators, which on
-# processors are as fast (see docs/inference.md).
+# processors are as fast (see docs/benchmarks.md).
 _FUSED_ATTENTION = ("bert", "distilbert", "roberta", "xlm-roberta")
 
 _GELUS = ("Gelu", "FastGelu", "BiasGelu")

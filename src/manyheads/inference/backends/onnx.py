@@ -16,7 +16,7 @@ from manyheads.errors import ModelError, shorten
 from manyheads.inference.backends.base import INPUTS
 from manyheads.text import Batch
 
-# Each is slower on processors than what it replaces (see docs/inference.md).
+# Each is slower on processors than what it replaces (see docs/benchmarks.md).
 _UNWANTED_FUSIONS = ("SkipLayerNormFusion",)
 
 

@@ -1,0 +1,62 @@
+"""The examples in the documentation are valid, and its pages make no request to other hosts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from manyheads.cli import main
+from manyheads.config import load_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "configuration"),
+]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^ *```{language}\n(.*?)^ *```",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The `manyheads` commands in a page's console examples, without what they print."""
+    text = "\n".join(blocks(page, "console")).replace("\\\n", " ")
+    lines = [line.strip()[2:] for line in text.splitlines() if line.strip().startswith("$ ")]
+    calls = [shlex.split(line) for line in lines]
+    return [call[call.index("manyheads") + 1 :] for call in calls if "manyheads" in call]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_configuration_in_a_page_is_valid(page: Path, tmp_path: Path) -> None:
+    for number, example in enumerate(blocks(page, "yaml")):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(example, encoding="utf-8")
+        config = load_config(file)
+        assert set(yaml.safe_load(example)) <= set(type(config).model_fields)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_option_in_a_page_is_in_the_help_of_its_command(
+    page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for call in commands(page):
+        verb = call[:2] if call[0] == "data" else call[:1]
+        assert main([*verb, "--help"]) == 0
+        known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+        used = {word.replace("_", "-") for word in call if word.startswith("--")}
+        assert used <= known, f"{page.name}: manyheads {' '.join(call)}"
+
+
+def test_the_site_loads_nothing_from_other_hosts() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.search(r"^  font: false", config, re.MULTILINE)
+    assert "http" not in config
