@@ -1,10 +1,10 @@
-"""Accuracy on public data: train once a seed, choose on validation data, score the test data.
+"""Accuracy on public data: one run per seed, chosen on validation data, scored on test data.
 
     python benchmarks/accuracy.py snips --data DIR
     python benchmarks/accuracy.py banking77_wnut17 --data DIR
 
 DIR holds the data set's folders (`snips/train`, `snips/dev` and `snips/test`; or `banking77/` and
-`wnut17/`). A seed whose run was stopped goes on where it was; a finished one is only scored.
+`wnut17/`). An interrupted run is resumed; a finished one is only scored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from manyheads.tasks.metrics import main_metric
 
 CONFIGS = Path(__file__).parent.parent / "src"
 
-# Where the records are below DIR: for training, for choosing the epoch, and for the score.
+# Paths below DIR: training data, validation data, test data.
 FILES: Mapping[str, Mapping[str, str]] = {
     "snips": {"train_file": "snips/train", "valid_file": "snips/dev"},
     "banking77_wnut17": {
@@ -49,7 +49,7 @@ def main() -> None:
     """Run one data set's seeds and print the mean of each metric."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=FILES)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -108,7 +108,7 @@ def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dic
         tasks: those that the model has.
 
     Returns:
-        Accuracy and F1, as `TASK METRIC`, and for several tasks of one sentence `frame accuracy`.
+        Accuracy and F1 as `TASK METRIC`; for several tasks of one sentence also `frame accuracy`.
     """
     scores: dict[str, float] = {}
     for task, file in TESTS[name].items():
@@ -125,7 +125,7 @@ def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dic
 
 
 def hold_out(path: Path, folder: Path, task: str) -> dict[str, str]:
-    """Split a CSV file that has no validation file of its own: every tenth record validates."""
+    """Split a CSV file without a validation file: every tenth record is for validation."""
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     files = {}
@@ -149,7 +149,7 @@ def train_one(config: Config, *, resume: bool) -> None:
 
 
 def machine() -> str:
-    """Name the kind of machine, without naming the machine."""
+    """Return the kind of machine, without its name."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -162,7 +162,7 @@ def machine() -> str:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """Format a summary as a Markdown table: a row a seed, and the mean."""
+    """Format a summary as a Markdown table: one row per seed, and the mean."""
     names = list(summary["mean"])
     rows = [["seed", *names, "best epoch", "minutes"]]
     rows += [

@@ -1,11 +1,11 @@
-"""How fast a device trains, by the size of the batches: what it computes, and what it waits for.
+"""Training speed of a device by batch size: computing time and waiting time.
 
     python benchmarks/batch_sizes.py --data SNIPS_FOLDER [--device cuda] [--sizes N ...]
 
-SNIPS_FOLDER holds `train` and `dev`. The intent and slot heads train jointly on it, in our
-defaults. Of each size `--steps` optimiser steps are measured, after as many that warm up. On a GPU,
-what it computes is its kernels' time by torch's profiler, in ten steps more; the rest of a step it
-waits for the processor.
+SNIPS_FOLDER holds `train` and `dev`. The intent and slot heads train jointly with the default
+settings. `--steps` optimiser steps are measured for each size, after as many warm-up steps. On a
+GPU, computing time is the time of its kernels by torch's profiler, over ten further steps; for the
+rest of a step it waits for the CPU.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ PROFILED = 10
 
 @dataclass(frozen=True)
 class Speed:
-    """Of steps on batches of one size."""
+    """The speed of steps with one batch size."""
 
     size: int
     precision: str
     milliseconds: float
-    """A step."""
+    """Per step."""
     tokens: float
-    """Real sub-tokens a second."""
+    """Real sub-tokens per second."""
     padding: float
-    """The share of padding in the batches."""
+    """Share of padding in the batches."""
     computing: float | None
-    """Milliseconds a step in which a GPU computed."""
+    """Milliseconds per step in which a GPU computed."""
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
-    parser.add_argument("--model", help="the encoder; default, that of the configuration")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
+    parser.add_argument("--model", help="encoder; default: that of the configuration")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=None)
@@ -85,7 +85,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def measure(arguments: argparse.Namespace, size: int) -> Speed:
-    """Train on batches of a size."""
+    """Measure training with one batch size."""
     with tempfile.TemporaryDirectory() as work:
         config = configuration(
             arguments.data / "train", arguments.data / "dev", Path(work) / "saved",
@@ -121,7 +121,7 @@ def measure(arguments: argparse.Namespace, size: int) -> Speed:
 
 
 def _steps(run: Run) -> Iterator[Step]:
-    """The steps of one epoch after the other."""
+    """Yield the steps of successive epochs."""
     config = run.config
     for epoch in count():
         plan = plan_epoch(run.data.sources, Schedule.of(config), seed=config.seed, epoch=epoch)
@@ -129,7 +129,7 @@ def _steps(run: Run) -> Iterator[Step]:
 
 
 def take(run: Run, steps: Iterator[Step] | Sequence[Step]) -> None:
-    """Make some optimiser steps as training makes them, and wait for the last."""
+    """Run optimiser steps as training does, and wait for the last."""
     in_flight: list[InFlightStep] = []
     for step in steps:
         result = forward_backward(run, step)

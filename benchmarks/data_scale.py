@@ -1,19 +1,19 @@
-"""Memory and start-up of training by the number of records: 10 thousand, 100 thousand, 1 million.
+"""Memory and start-up time of training by the number of records, from 10 thousand to 1 million.
 
     python benchmarks/data_scale.py --data SNIPS_FOLDER [--records N ...] [--threads N]
 
-SNIPS_FOLDER holds `train` and `dev`. For each number a JSON-lines file is written with so many of
-the training sentences, drawn with replacement. A process of its own begins to train from it with
-our defaults, and stops after `--steps` optimiser steps. It tells
+SNIPS_FOLDER holds `train` and `dev`. For each number, a JSON-lines file is written with that many
+training sentences, drawn with replacement. A separate process trains on it with the default
+settings and stops after `--steps` optimiser steps. It reports
 
-- the seconds of reading and tokenising the records, of the rest of the preparation (encoder,
-  measurement of the arithmetic, heads), and of the first step of the epoch beside the median step;
-- its private memory (`RssAnon` of Linux), sampled all along: the largest while it prepares, what is
-  held when training begins, and the largest while it trains;
-- the bytes of the temporary files that it has mapped. What is read of them may stay in memory as
-  long as nobody else wants it, and is not counted.
+- the seconds for reading and tokenising the records, for the rest of the preparation (encoder,
+  precision measurement, heads), for the first step of the epoch and for the median step;
+- its private memory (`RssAnon` of Linux), sampled throughout: the peak of the preparation, the
+  value when training starts, and the peak of training;
+- the bytes of the temporary files that it maps. Their pages may stay in memory until the system
+  needs it, and are not counted.
 
-Writes data-scale.json and data-scale.md. Runs where there is `/proc`.
+Writes data-scale.json and data-scale.md. Needs `/proc`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ READING, PREPARING, TRAINING = "reading", "preparing", "training"
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure each size in a process of its own, and write the report."""
+    """Measure each size in a separate process and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--model", help="the encoder; default, that of the configuration")
+    parser.add_argument("--model", help="encoder; default: that of the configuration")
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -79,7 +79,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def measure(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
-    """Begin to train from so many records."""
+    """Start training on that many records."""
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "train.jsonl"
         size = write_records(arguments.data / "train", count, file)
@@ -106,7 +106,7 @@ def measure(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
 
 
 def write_records(folder: Path, count: int, file: Path) -> int:
-    """Write sentences, drawn with replacement, as JSON lines; return the file's bytes."""
+    """Write sentences, drawn with replacement, as JSON lines; return the file size in bytes."""
     columns = [
         (folder / name).read_text(encoding="utf-8").splitlines()
         for name in ("seq.in", "seq.out", "label")
@@ -123,18 +123,18 @@ def write_records(folder: Path, count: int, file: Path) -> int:
 
 
 class Enough(Exception):
-    """Ends training."""
+    """Raised to end training."""
 
 
 @dataclass
 class Memory:
-    """The largest private memory of the process in each stage of it."""
+    """Peak private memory of the process by stage."""
 
     stage: str = PREPARING
     peaks: dict[str, int] = field(default_factory=dict)
 
     def sample(self) -> int:
-        """Look now."""
+        """Sample once."""
         found = next(s for s in STATUS.read_text().splitlines() if s.startswith("RssAnon:"))
         size = int(found.split()[1]) << 10
         self.peaks[self.stage] = max(size, self.peaks.get(self.stage, 0))
@@ -142,7 +142,7 @@ class Memory:
 
     @contextmanager
     def sampled(self) -> Iterator[None]:
-        """Look again and again, in a thread."""
+        """Sample repeatedly in a thread."""
         over = threading.Event()
 
         def look() -> None:
@@ -159,7 +159,7 @@ class Memory:
 
 
 class Watch(Reporter):
-    """A reporter that takes times and looks at the memory, and ends training after some steps."""
+    """A reporter that records times and memory, and ends training after some steps."""
 
     def __init__(self, enough: int) -> None:
         self.memory = Memory()
@@ -170,7 +170,7 @@ class Watch(Reporter):
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """Take the time that the records' reading and tokenising lasts."""
+        """Measure the time for reading and tokenising the records."""
         owner: Any = run_setup
         load = owner.load_training_data
 
@@ -190,14 +190,14 @@ class Watch(Reporter):
             owner.load_training_data = load
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Take note that the first epoch begins."""
+        """Record the start of the first epoch."""
         self.steps.append(time.perf_counter())
         self.held = self.memory.sample()
         self.memory.stage = TRAINING
         self.mapped = mapped_bytes()
 
     def step(self, report: StepReport) -> None:
-        """Take the time, once a step."""
+        """Record the time, once per step."""
         if report.shared:
             return
         self.steps.append(time.perf_counter())

@@ -1,15 +1,15 @@
-"""What it is worth to keep what a frozen encoder gives: epochs with and without, in one run.
+"""The speed-up from caching the output of a frozen encoder: epochs with and without, in one run.
 
     python benchmarks/frozen_cache.py --data SNIPS_FOLDER [--threads N] [--precision float32]
 
-SNIPS_FOLDER holds `train` and `dev`. One configuration is trained twice from the same seed: the
-encoder is frozen whole, a linear head on the sentence vector tells the intent and a linear one on
-the words' vectors the slots, both from the same batches. The first time the encoder computes every
-batch (`cache_activations: off`), the second time each sentence once.
+SNIPS_FOLDER holds `train` and `dev`. One configuration is trained twice with the same seed: the
+encoder is frozen, a linear head on the sentence vector predicts the intent and one on the word
+vectors the slots, from the same batches. In the first run the encoder computes every batch
+(`cache_activations: off`), in the second each sentence once.
 
-Told are the seconds of the epochs after the first, those of the training steps and those of the
-evaluation at the end separately, and how far the two runs' losses and weights differ. Saving, which
-is the same for both, is told beside them. Writes frozen-cache.json and frozen-cache.md.
+The report has the seconds of the epochs after the first, separately for training steps, evaluation
+and saving (the same for both), and the largest difference between the losses and weights of the two
+runs. Writes frozen-cache.json and frozen-cache.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SMOKE: Mapping[str, Any] = {"records": 12, "valid_records": 12, "epochs": 2, "ba
 
 @dataclass
 class Epochs(Reporter):
-    """A reporter that keeps the losses of all steps and the seconds of all epochs, by part."""
+    """A reporter that records the losses of all steps and the seconds of all epochs by part."""
 
     losses: list[float] = field(default_factory=list)
     seconds: list[dict[str, float]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Epochs(Reporter):
     _since: float = 0.0
 
     def message(self, text: str) -> None:
-        """Take note of what is said, such as the arithmetic that was chosen."""
+        """Record a message, such as the chosen precision."""
         self.said.append(text)
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
@@ -59,11 +59,11 @@ class Epochs(Reporter):
         self._since = time.perf_counter()
 
     def step(self, report: StepReport) -> None:
-        """Keep a loss."""
+        """Record a loss."""
         self.losses.append(report.loss)
 
     def lap(self, part: str) -> None:
-        """Count the time since the last call for a part of the epoch under way."""
+        """Add the time since the last call to a part of the current epoch."""
         now = time.perf_counter()
         if part == PARTS[0]:
             self.seconds.append({})
@@ -71,12 +71,12 @@ class Epochs(Reporter):
         self._since = now
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Take note that the evaluation is over."""
+        """Record the end of the evaluation."""
         self.lap("evaluation")
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the time at which the loop goes from training to the epoch's end, and back."""
+        """Record the times at which the loop changes between training and the end of an epoch."""
         owner: Any = training_module
         finish = owner.finish_epoch
 
@@ -94,7 +94,7 @@ class Epochs(Reporter):
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Train once; return the seconds of every epoch, all losses and the weights at the end."""
+    """Train once; return the seconds of every epoch, all losses and the final weights."""
     watch = Epochs()
     with watch.watching():
         keep_freed_memory()
@@ -110,7 +110,7 @@ def measure(config: Config) -> dict[str, Any]:
 
 
 def compare(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Put the two runs side by side."""
+    """Compare the two runs."""
     seconds = {
         name: {part: statistics.median(e[part] for e in run["seconds"][1:]) for part in PARTS}
         for name, run in runs.items()
@@ -168,19 +168,19 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Train with and without, and write the report."""
+    """Train with and without the cache, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--model", help="the encoder; default, that of the configuration")
+    parser.add_argument("--model", help="encoder; default: that of the configuration")
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--records", type=int, help="default, all")
-    parser.add_argument("--valid-records", type=int, help="default, all")
+    parser.add_argument("--records", type=int, help="default: all")
+    parser.add_argument("--valid-records", type=int, help="default: all")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--smoke", action="store_true", help="next to nothing")
+    parser.add_argument("--smoke", action="store_true", help="a tiny run, for tests")
     arguments = parser.parse_args(given)
     for name, value in SMOKE.items() if arguments.smoke else ():
         setattr(arguments, name, value)

@@ -1,11 +1,11 @@
-"""Speed of prediction, side by side in one run: ours, and what people use today.
+"""Speed of prediction: Manyheads and common alternatives, side by side in one run.
 
     python benchmarks/inference.py MODEL --data SNIPS_FOLDER [--threads N]
 
-MODEL is a model that `manyheads export` was run on; SNIPS_FOLDER holds `train` and `test`. Every
-system reads the same sentences as text and gives class, entities and embedding. Each has a process
-of its own; they take turns, and the median of the rounds counts. Writes inference.json,
-inference.md and inference.png.
+MODEL is an exported model; SNIPS_FOLDER holds `train` and `test`. Every system reads the same
+sentences as text and returns class, entities and embedding. Each runs in its own process. They take
+turns, and the result is the median of the rounds. Writes inference.json, inference.md and
+inference.png.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def main() -> None:
     """Measure all systems and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sentences", type=int, default=None, help="of the test set; default, all")
-    parser.add_argument("--latencies", type=int, default=300, help="sentences asked one by one")
+    parser.add_argument("--sentences", type=int, default=None, help="test sentences; default: all")
+    parser.add_argument("--latencies", type=int, default=300, help="sentences predicted one by one")
     parser.add_argument(
         "--pad-to", type=int, default=128,
-        help="sub-tokens to which the plain loop pads; default, that of max_length",
+        help="padded length of the plain loop in sub-tokens; default: that of max_length",
     )  # fmt: skip
     parser.add_argument("--spacy-epochs", type=int, default=10)
     arguments = parser.parse_args()
@@ -107,7 +107,7 @@ def run(setup: Setup, rounds: int, latencies: int) -> dict[str, Any]:
 
 
 def system_names(model: Path) -> list[str]:
-    """Name the systems: our own in every arithmetic there is, and the others."""
+    """Return the names of the systems: Manyheads in every available precision, and the others."""
     there = exported_backends(read_manifest(model))
     if not {ONNX_INT8, OPENVINO_INT8} & set(there):
         raise SystemExit(f"{model} has no int8 graph: run manyheads export")
@@ -125,7 +125,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def derived(report: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """Relate our fastest int8 graph to the others and to what the machine can multiply."""
+    """Relate the fastest int8 graph to the other systems and to the machine's rate of products."""
     ours, rates, waits = report["ours"], report["sentences_per_second"], report["latency_ms"]
     peaks, needed = report["int8_operations_per_second"], report["operations_per_sentence"]
     stages = report["stages_seconds"][ours]

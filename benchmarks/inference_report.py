@@ -1,4 +1,4 @@
-"""The report of `inference.py`: what was measured as a table and as a picture."""
+"""The report of `inference.py`, as tables and a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUR_NAMES = {
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Make the tables for the documentation."""
+    """Return the tables for the documentation."""
     rates, latencies, ours = report["sentences_per_second"], report["latency_ms"], report["ours"]
     where = report["machine"]
     lines = [
@@ -65,7 +65,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def title_of(report: Mapping[str, Any], name: str) -> str:
-    """Name a system for readers."""
+    """Return a system's name for readers."""
     notes = report["notes"].get(name, {})
     padded = f" (to {notes['padded to']})" if "padded to" in notes else ""
     return OUR_NAMES.get(name, name) + padded

@@ -1,8 +1,8 @@
-"""The systems that `inference.py` compares, each in a process of its own.
+"""The systems that `inference.py` compares, each in its own process.
 
-A process builds its system, then answers requests one at a time: a pass over all sentences in
-batches, a pass one by one, its accuracy. In between it sleeps, so that no thread pool of one
-system is in another's way. Times are taken here, from texts to answers, without the pipe.
+A process builds its system, then answers one request at a time: a pass over all sentences in
+batches, a pass one by one, the accuracy. It sleeps in between, so that the thread pools of the
+systems do not compete. Times are measured here, from texts to results, without the pipe.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Single = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Setup:
-    """What all systems are given."""
+    """The input of all systems."""
 
     model: Path
     data: Path
@@ -57,7 +57,7 @@ class Setup:
 
 @dataclass
 class Built:
-    """A system that is ready."""
+    """A system that is ready to run."""
 
     batches: Run
     single: Single
@@ -67,7 +67,7 @@ class Built:
 
 
 class Process:
-    """A system in a process of its own."""
+    """A system in its own process."""
 
     def __init__(self, name: str, setup: Setup) -> None:
         context = get_context("spawn")
@@ -79,7 +79,7 @@ class Process:
         self.notes: dict[str, Any] = self._answer()
 
     def ask(self, what: str, **options: Any) -> Any:
-        """Have a method of `_Worker` called there."""
+        """Call a method of `_Worker` in the process."""
         self._pipe.send((what, options))
         return self._answer()
 
@@ -128,18 +128,18 @@ class _Worker:
     # ------------------------------------------------------------------------------- requests
 
     def batches(self) -> float:
-        """Take the seconds of all sentences in batches, once each of their shapes has been seen."""
+        """Measure the seconds for all sentences in batches, after warming up each batch shape."""
         self.built.batches(self.texts)
         return timed(self.built.batches, self.texts)
 
     def singles(self, start: int, step: int, count: int) -> list[float]:
-        """Take the seconds of single sentences, every `step`th of the first `count`."""
+        """Measure the seconds of single sentences, every `step`th of the first `count`."""
         for text in self.texts[:10]:
             self.built.single(text)
         return [timed(self.built.single, text) for text in self.texts[:count][start::step]]
 
     def accuracy(self) -> dict[str, float]:
-        """Score the answers; empty for a system that is compared in speed alone."""
+        """Score the results; empty for a system of which only the speed is compared."""
         return self.built.accuracy() if self.built.accuracy else {}
 
     def size(self) -> dict[str, float]:
@@ -158,11 +158,11 @@ class _Worker:
         }
 
     def products(self, threads: int) -> float:
-        """Measure int8 matrix products, in operations a second."""
+        """Measure int8 matrix products in operations per second."""
         return int8_rate(threads, read_manifest(self.setup.model).hidden_size)
 
     def stages(self, backend: str) -> dict[str, float]:
-        """Say where the fastest pass of one thread, where nothing overlaps, spends its seconds."""
+        """Return the seconds by stage of the fastest pass on one thread (no overlap)."""
         predictor = load_exported(self.setup.model, backend, threads=1)
         predictor.predict(self.texts, embed=True)
         return min((self._watched_pass(predictor) for _ in range(5)), key=lambda s: s["total"])
@@ -248,7 +248,7 @@ class _Worker:
 
 
 def int8_rate(threads: int, hidden: int) -> float:
-    """Measure the machine's int8 matrix products, in operations a second, at their best shape."""
+    """Measure the machine's int8 matrix products in operations per second, at the fastest shape."""
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
     from onnx import TensorProto, helper, numpy_helper
@@ -279,7 +279,7 @@ def int8_rate(threads: int, hidden: int) -> float:
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
-    """Take the seconds that something takes."""
+    """Measure the seconds of a call."""
     began = time.perf_counter()
     action(*arguments)
     return time.perf_counter() - began
@@ -287,7 +287,7 @@ def timed(action: Callable[..., object], *arguments: object) -> float:
 
 @contextmanager
 def _watched(owner: Any, name: str, spent: dict[str, float], stage: str) -> Iterator[None]:
-    """Add up the time that a function takes, under a stage."""
+    """Add the time of a function to a stage."""
     function = getattr(owner, name)
 
     def watched(*arguments: Any, **options: Any) -> Any:

@@ -31,7 +31,7 @@ def product_rates(tokens: int, hidden: int, wide: int) -> dict[str, dict[str, fl
         wide: units of the feed-forward layer.
 
     Returns:
-        By precision, operations a second: of each shape, and of `all` in a layer's proportion.
+        Operations per second by precision: for each shape, and for `all` in a layer's proportion.
     """
     return {name: _layer(dtype, tokens, hidden, wide) for name, dtype in DTYPES.items()}
 
@@ -57,7 +57,7 @@ def _layer(dtype: torch.dtype, tokens: int, hidden: int, wide: int) -> dict[str,
 
 
 def _best_seconds(action: Callable[[], object], seconds: float = 0.05) -> float:
-    """Return how long an action takes, at the best of five trials."""
+    """Return the shortest time of five trials."""
     action()
     best = float("inf")
     for _ in range(5):
@@ -70,9 +70,9 @@ def _best_seconds(action: Callable[[], object], seconds: float = 0.05) -> float:
 
 
 def parameters(encoder: Encoder) -> dict[str, int]:
-    """Count the encoder's parameters: those of its matrix products, and all.
+    """Count the encoder's parameters: those in matrix products, and all.
 
-    The tables of embeddings are looked up and not multiplied; nobody reads BERT's pooler.
+    Embedding tables are looked up, not multiplied, and BERT's pooler is unused.
     """
     backbone: Any = encoder.backbone
     products = sum(
@@ -86,9 +86,9 @@ def parameters(encoder: Encoder) -> dict[str, int]:
 def shares(
     tokens_per_second: float, counts: Mapping[str, int], rates: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
-    """Relate 6 x parameters x tokens a second to the machine's rates.
+    """Divide 6 x parameters x tokens per second by the machine's rates.
 
-    Six: a product and a sum for each parameter and token, forward and twice backward.
+    Six: one product and one sum per parameter and token, forward and twice backward.
     """
     return {
         which: {

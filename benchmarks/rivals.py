@@ -1,8 +1,8 @@
-"""What people use today for the same three answers, for `benchmarks/inference.py`.
+"""Common systems for the same three outputs, for `benchmarks/inference.py`.
 
-The three separate models have the encoder's trained weights, and the tagger its trained classifier
-too, so that it finds as many entities as ours. The sentence classifier has an untrained layer more
-than ours, which costs nothing; so what they answer is not compared.
+The three separate models have the encoder's trained weights, and the tagger also the trained
+classifier, so that it finds as many entities. The sentence classifier has one additional, untrained
+layer, which costs no time; the accuracy of these models is therefore not compared.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class SeparateModels:
         }
 
     def one(self, text: str) -> None:
-        """Ask all three about one sentence."""
+        """Run all three on one sentence."""
         for run in self.systems.values():
             run([text], 1)
 
 
 def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: int) -> Run:
-    """Make the plain loop: one model, float32, every sentence padded to one length."""
+    """Return the plain loop: one model, float32, every sentence padded to one length."""
     hub: Any = import_module("transformers")
     tokenizer = hub.AutoTokenizer.from_pretrained(folder)
     model = trained.model
@@ -96,7 +96,7 @@ def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: in
                 list(texts[start : start + batch_size]),
                 padding="max_length", truncation=True, max_length=length, return_tensors="pt",
             )  # fmt: skip
-            # As such loops do, every token is tagged as if it were a word.
+            # As in such loops, every token is tagged like a word.
             places = torch.arange(length).expand_as(inputs["input_ids"]).contiguous()
             mask = inputs["attention_mask"]
             with torch.inference_mode():
@@ -185,7 +185,7 @@ class SpacyPipeline:
         self.seconds = time.perf_counter() - began
 
     def __call__(self, texts: Sequence[str]) -> object:
-        """Answer a batch of texts: classes, entities and, as the embedding, the mean vector."""
+        """Predict a batch of texts: classes, entities and, as the embedding, the mean vector."""
         return [
             (doc.cats, [(e.text, e.label_) for e in doc.ents], doc.tensor.mean(axis=0))
             for doc in self.nlp.pipe(texts, batch_size=256)
@@ -214,7 +214,7 @@ class SpacyPipeline:
 
 
 def _doc(nlp: Any, record: Record) -> Any:
-    """Make a document of a record's own words, so that every slot begins at one."""
+    """Return a document with the record's words, so that every slot starts at a word."""
     if record.tokens is None:
         return nlp.make_doc(record.text)
     tokens: Any = import_module("spacy.tokens")

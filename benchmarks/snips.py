@@ -1,4 +1,4 @@
-"""The SNIPS data for the benchmarks of training: a part of them, and our configuration."""
+"""SNIPS data and configuration for the training benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILES = ("seq.in", "seq.out", "label")
 
 
 def first_records(folder: Path, count: int | None, out: Path) -> Path:
-    """Copy the first records of a SNIPS folder; without a number, return the folder itself.
+    """Copy the first records of a SNIPS folder; without a count, return the folder itself.
 
     The sentences of the published split are in no particular order.
     """
@@ -36,7 +36,7 @@ def first_records(folder: Path, count: int | None, out: Path) -> Path:
 
 
 def configuration(train: Path, dev: Path, save_dir: Path, **changes: Any) -> Config:
-    """Return our defaults for SNIPS: every sentence has both labels, so its tasks are joint."""
+    """Return the default configuration for SNIPS, whose sentences have both labels (`joint`)."""
     return load_config(
         None,
         {

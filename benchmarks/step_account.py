@@ -1,10 +1,10 @@
-"""Where the time of a training step goes: by stage, and by operator.
+"""The time of a training step by stage and by operator.
 
     python benchmarks/step_account.py --data SNIPS_FOLDER [--records N] [--threads N]
 
-The stages are our own functions, watched from outside while `train` runs as for any user. The
-time of a function that calls another counts for the inner one. On a processor a call returns
-when its work is done, so that clocks around the calls tell the truth; on a GPU they would not.
+The stages are functions of Manyheads, timed from outside while `train` runs as usual. The time of
+an inner function counts for the inner one only. On a CPU a call returns when its work is done, so
+timing the calls is valid; on a GPU it would not be.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from snips import configuration, first_records
 AROUND = "Python around"
 OUTSIDE = "outside"
 
-# What is watched: the stage, and the function whose time is its own. `OUTSIDE` is no part of a
-# step. What is left of the loop when all others are taken away is the Python around.
+# The stages and the functions whose time they are. `OUTSIDE` is not part of a step. The rest of the
+# loop's time is Python overhead.
 STAGES: tuple[tuple[str, Any, str], ...] = (
     (AROUND, training_module, "train_loop"),
     (OUTSIDE, training_module, "finish_epoch"),
@@ -67,7 +67,7 @@ class Account:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Let a stage's clock run instead of that of the stage around it, if that is a step's."""
+        """Run a stage's clock in place of that of the enclosing stage."""
         if name != AROUND and (not self._stack or OUTSIDE in self._stack):
             yield
             return
@@ -87,7 +87,7 @@ class Account:
 
     @contextmanager
     def watching(self, owner: Any, name: str, stage: str) -> Iterator[None]:
-        """Count the time of a function or method for a stage."""
+        """Add the time of a function or method to a stage."""
         function: Callable[..., Any] = getattr(owner, name)
 
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -111,12 +111,12 @@ class Counter(Reporter):
     precision: str = ""
 
     def message(self, text: str) -> None:
-        """Take note of the arithmetic that was chosen."""
+        """Record the chosen precision."""
         if found := re.search(r"threads in (\w+)", text):
             self.precision = found[1]
 
     def step(self, report: StepReport) -> None:
-        """Count a step, and its sentences, once, however many tasks it trains."""
+        """Count a step and its sentences once, even if it trains several tasks."""
         self.tokens += 0 if report.shared else report.tokens
         if report.steps:
             self.steps += 1
@@ -124,13 +124,13 @@ class Counter(Reporter):
 
 
 def account(config: Config, *, whole: bool = False, skip: int = 0) -> dict[str, Any]:
-    """Train, and tell the milliseconds of a step by stage.
+    """Train, and return the milliseconds of a step by stage.
 
     Args:
         config: the run.
-        whole: watch the loop as a whole, for the speed alone.
-        skip: so many steps at the beginning do not count. The first one takes ten times as long as
-            others, since memory is asked for and products are prepared.
+        whole: time the loop as a whole, for the speed only.
+        skip: steps at the start that do not count. The first takes ten times as long as the others,
+            because it allocates memory and prepares products.
     """
     watch, counter = Account(), Counter()
 
@@ -145,7 +145,7 @@ def account(config: Config, *, whole: bool = False, skip: int = 0) -> dict[str, 
         for stage, owner, name in STAGES:
             if not whole or stage in (AROUND, OUTSIDE):
                 stack.enter_context(watch.watching(owner, name, stage))
-        # The optimiser's own class, which torch wraps for hooks and profiling when it is made.
+        # The optimiser class itself: torch wraps its step on construction, for hooks and profiling.
         for owner in () if whole else _optimizers():
             stack.enter_context(watch.watching(owner, "step", "optimiser"))
         keep_freed_memory()
@@ -165,7 +165,7 @@ def account(config: Config, *, whole: bool = False, skip: int = 0) -> dict[str, 
 
 
 def _optimizers() -> list[type[torch.optim.Optimizer]]:
-    """Every optimiser class there is that has a step of its own."""
+    """Return every optimiser class that defines a step."""
     found, waiting = [], [torch.optim.Optimizer]
     while waiting:
         for one in waiting.pop().__subclasses__():
@@ -176,7 +176,7 @@ def _optimizers() -> list[type[torch.optim.Optimizer]]:
 
 
 def operators(config: Config, first: int, last: int, top: int = 25) -> list[dict[str, Any]]:
-    """Profile the steps after `first` up to `last`, and return the operators that take longest."""
+    """Profile the steps after `first` up to `last`, and return the slowest operators."""
     profiler = profile(activities=[ProfilerActivity.CPU])
 
     def at_step(step: int) -> None:
@@ -220,14 +220,14 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Make the account on SNIPS and print it."""
+    """Measure on SNIPS and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
     parser.add_argument("--records", type=int, default=4_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--json", type=Path, help="where to write the account as JSON")
+    parser.add_argument("--json", type=Path, help="write the result as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)

@@ -1,18 +1,18 @@
-"""Speed of training, side by side in one run: ours, and how people train today.
+"""Speed of training: Manyheads and common alternatives, side by side in one run.
 
     python benchmarks/training.py --data SNIPS_FOLDER [--threads N]
 
 SNIPS_FOLDER holds `train` and `dev`. Every system trains an intent classifier and a slot tagger on
-the same sentences, with the same batch size and number of epochs; all but spaCy start from the same
-weights. Two things are measured, each in a process of its own:
+the same sentences, with the same batch size and number of epochs. All but spaCy start from the same
+weights. Two values are measured, each in its own process:
 
-- speed: real sub-tokens a second of one epoch over `--speed-records` sentences (the plain loop,
-  which is slow, stops after `--plain-steps` batches);
+- speed: real sub-tokens per second of one epoch over `--speed-records` sentences (the slow plain
+  loop stops after `--plain-steps` batches);
 - accuracy: the metrics on the dev data after `--epochs` epochs over `--records` sentences, for
-  each seed. Where nothing else runs on the machine, their times count as well.
+  each seed.
 
-Writes training.json, training.md and training.png. A run that was stopped goes on where it was:
-what is done is in the folder `training-parts`. `--only` does some parts and no report.
+Writes training.json, training.md and training.png. An interrupted benchmark continues from the
+finished parts in `training-parts`. `--only` runs some parts and writes no report.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ SMOKE: Mapping[str, Any] = {
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure what is not yet measured, and write the report."""
+    """Measure what is missing and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the SNIPS folder")
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--model", help="the encoder; default, that of the configuration")
+    parser.add_argument("--model", help="encoder; default: that of the configuration")
     parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--precision", default="auto", help="of ours")
+    parser.add_argument("--precision", default="auto", help="precision of Manyheads")
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--records", type=int, default=400)
@@ -76,8 +76,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--plain-steps", type=int, default=12)
     parser.add_argument("--account-records", type=int, default=2_000)
     parser.add_argument("--systems", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--only", nargs="+", metavar="PART", help="such as speed-ours-1")
-    parser.add_argument("--smoke", action="store_true", help="next to nothing, in one process")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="parts, such as speed-ours-1")
+    parser.add_argument("--smoke", action="store_true", help="a tiny run in one process, for tests")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     for name, value in SMOKE.items() if arguments.smoke else ():
@@ -105,7 +105,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def parts(arguments: argparse.Namespace) -> list[str]:
-    """Name all that is to be measured, in order."""
+    """Return the names of all parts, in order."""
     speeds = [f"{SPEED}-{system}-{arguments.seeds[0]}" for system in arguments.systems]
     accuracies = [
         f"{ACCURACY}-{system}-{seed}" for system in arguments.systems for seed in arguments.seeds
@@ -114,7 +114,7 @@ def parts(arguments: argparse.Namespace) -> list[str]:
 
 
 def measure(arguments: argparse.Namespace, part: str) -> dict[str, Any]:
-    """Do one part."""
+    """Run one part."""
     torch.set_num_threads(arguments.threads)
     kind, *rest = part.split("-")
     began = time.perf_counter()
@@ -158,7 +158,7 @@ def _config(
 
 
 def machine_rates(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Measure the machine's rates at the shapes of our batches."""
+    """Measure the machine's rates at the shapes of the batches."""
     records = max(arguments.batch_size, 50)
     keep_freed_memory()
     config = _config(arguments, work, records, 1, 1)
@@ -190,7 +190,7 @@ def train_with(system: str, config: Config, plain_steps: int | None) -> dict[str
                 batch_size=config.batch_size,
             )  # fmt: skip
             seconds, steps = pipeline.seconds, pipeline.steps
-            # Counted by the encoder's tokenizer: what matters is the same sentences.
+            # Counted by the encoder's tokenizer, because the sentences are the same.
             tokens = config.num_epochs * int(run.data.datasets[0].tokens.lengths.sum())
             scores = pipeline.scores(dev)
         else:
@@ -214,7 +214,7 @@ def train_with(system: str, config: Config, plain_steps: int | None) -> dict[str
 
 
 def write_report(arguments: argparse.Namespace, folder: Path) -> None:
-    """Put the parts together."""
+    """Combine the parts."""
     found = {part: json.loads((folder / f"{part}.json").read_text()) for part in parts(arguments)}
     speeds = {s: found[f"{SPEED}-{s}-{arguments.seeds[0]}"] for s in arguments.systems}
     runs = {
@@ -246,7 +246,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Make the tables for the documentation."""
+    """Return the tables for the documentation."""
     settings = report["settings"]
     batch = settings["batch_size"]
     lines = [
@@ -288,7 +288,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _differences(report: Mapping[str, Any]) -> list[str]:
-    """Compare ours with the others seed by seed."""
+    """Compare Manyheads with the others, seed by seed."""
     if len(report["settings"]["seeds"]) < 2:
         return []
     lines = ["Ours minus the other, in points, with the 95 % interval over the seeds:", ""]
@@ -332,7 +332,7 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw the systems' speed, and where the time of our step goes."""
+    """Draw the systems' speed and the time of a step by stage."""
     try:
         import matplotlib
     except ImportError:

@@ -1,7 +1,7 @@
-"""How people train the same model today, for `benchmarks/training.py`: kept short and honest.
+"""Common ways to train the same model, for `benchmarks/training.py`.
 
-Both get what ours gets: the pretrained weights, the heads' first weights, the learning rates and
-their schedule, weight decay, clipping and dropout. What they do not get is what makes ours fast.
+Both use the same pretrained weights, initial head weights, learning rates and schedule, weight
+decay, clipping and dropout as Manyheads, but none of its optimisations.
 
 Axes: B sentences, T tokens, H hidden, L labels.
 """
@@ -71,7 +71,7 @@ class JointModel(nn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a rival's run took."""
+    """The result of a run of another system."""
 
     seconds: float
     """In its loop."""
@@ -82,7 +82,7 @@ class Trained:
 
 
 def examples(run: Run) -> list[Example]:
-    """Take the tokenised training records as lists, as a tokenizer's output is."""
+    """Return the tokenised training records as lists, like a tokenizer's output."""
     (data,) = run.data.datasets
     found = []
     for row in range(len(data)):
@@ -98,7 +98,7 @@ def examples(run: Run) -> list[Example]:
 
 
 def joint_model(run: Run) -> JointModel:
-    """Make the model with the weights that ours begins with."""
+    """Build the model with the initial weights of Manyheads."""
     source = find_encoder(run.config.model_name)
     labels = run.data.label_sets
     model = JointModel(source.folder, len(labels[INTENT]), len(labels[SLOTS]), 0.1)
@@ -109,7 +109,7 @@ def joint_model(run: Run) -> JointModel:
 
 
 def give_back(model: JointModel, run: Run) -> None:
-    """Put the trained weights into our model, by which all are scored alike."""
+    """Load the trained weights into a Manyheads model, which scores all systems."""
     ours: Any = run.model
     ours.encoder.backbone.load_state_dict(model.encoder.state_dict())
     ours.heads[INTENT].scorer.layers[-1].load_state_dict(model.intent.state_dict())
@@ -117,7 +117,7 @@ def give_back(model: JointModel, run: Run) -> None:
 
 
 def groups(model: JointModel, run: Run) -> list[dict[str, Any]]:
-    """Split the parameters as everybody does: two rates, and no decay of what has one dimension."""
+    """Split the parameters as usual: two rates, and no decay for one-dimensional parameters."""
     config, found = run.config, []
     for of_encoder, rate in ((True, config.learning_rate), (False, config.head_learning_rate)):
         for decayed in (True, False):
@@ -132,7 +132,7 @@ def groups(model: JointModel, run: Run) -> list[dict[str, Any]]:
 
 
 def warm_then_linear(optimizer: torch.optim.Optimizer, steps: int, run: Run) -> Any:
-    """Make the schedule of ours with the library's own function."""
+    """Build the same schedule with the library's function."""
     hub: Any = import_module("transformers")
     warmup = round(run.config.warmup_ratio * steps)
     return hub.get_linear_schedule_with_warmup(optimizer, warmup, steps)
@@ -159,11 +159,11 @@ def pad(batch: Sequence[Example], width: int | None = None) -> dict[str, Tensor]
 
 
 def plain_loop(run: Run, max_steps: int | None = None) -> Trained:
-    """Train as most scripts do: padded to `max_length`, float32, a pass for each task.
+    """Train like most scripts: padded to `max_length`, float32, one pass per task.
 
     Args:
         run: what to train on, and how.
-        max_steps: end after so many batches, when speed is all that is asked for.
+        max_steps: number of batches, if only the speed is measured.
     """
     config = run.config
     model = joint_model(run)

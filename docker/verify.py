@@ -1,13 +1,13 @@
-"""Verify the Dockerfile where there is no Docker engine, by running its lines in an empty root.
+"""Verify the Dockerfile without a Docker engine, by running its lines in an empty root.
 
     sudo python3 docker/verify.py [--find-links FOLDER] [--keep FOLDER]
 
-An empty root is made with debootstrap: Debian 12, whose Python is 3.11, stands in for the image
-that FROM names. Each line of the Dockerfile is then carried out in it by chroot, and at last
-the services of docker-compose.yml: the model is trained and asked for a prediction.
+debootstrap creates an empty root: Debian 12, whose Python is 3.11, replaces the image that FROM
+names. Each line of the Dockerfile then runs in it by chroot, followed by the services of
+docker-compose.yml, which train a model and predict with it.
 
-Needs root, debootstrap, unshare and the network. `--find-links` gives a folder with wheels, such
-as PyTorch's CPU build, to pip as PIP_OPTIONS.
+Needs root, debootstrap, unshare and network access. `--find-links` passes a folder with wheels,
+such as PyTorch's CPU build, to pip in PIP_OPTIONS.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ import yaml
 
 CONTEXT = Path(__file__).resolve().parent.parent
 SUITE, BASE_IMAGE = "bookworm", "python:3.11-slim"
-PYTHON = "/opt/python"  # the stand-in for the base image's own Python
+PYTHON = "/opt/python"  # replaces the base image's Python
 
-# The root sees the kernel's files only while a command runs: its mounts are private to it.
+# The root has /proc and /dev only while a command runs, because its mounts are private.
 ENTER = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$@"'
 
 
 @dataclass
 class Root:
-    """An image in the making: a folder, and what the Dockerfile has set so far."""
+    """An image under construction: a folder, and the settings of the Dockerfile so far."""
 
     folder: Path
     env: dict[str, str]
@@ -80,7 +80,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def carry_out(root: Root, word: str, rest: str) -> None:
-    """Do to the root what one instruction does to an image.
+    """Apply one instruction of the Dockerfile to the root.
 
     Raises:
         SystemExit: the instruction is not known here, or its command failed.
@@ -128,12 +128,12 @@ def copy(source: Path, target: Path) -> None:
 
 
 def make_root(folder: Path, wheels: Path | None) -> Root:
-    """Make a Debian root with Python, and let its pip reach what this machine's pip reaches."""
+    """Create a Debian root with Python and the network settings of this machine."""
     subprocess.run(
         ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv",
          SUITE, str(folder)], check=True,
     )  # fmt: skip
-    folder.chmod(0o755)  # a temporary folder is its owner's alone; a root is everyone's
+    folder.chmod(0o755)  # a temporary folder is private to its owner; a root is not
     for name in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copyfile(Path("/", name), folder / name)
     inherited = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
@@ -153,14 +153,14 @@ def run_service(root: Root, service: dict[str, Any], arguments: list[str]) -> st
 
 
 def main() -> None:
-    """Carry out the Dockerfile, then the services.
+    """Run the Dockerfile, then the services.
 
     Raises:
         SystemExit: something failed, or the prediction is not what it should be.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--find-links", type=Path, help="a folder with wheels for pip")
-    parser.add_argument("--keep", type=Path, help="make the root here and leave it there")
+    parser.add_argument("--find-links", type=Path, help="folder with wheels for pip")
+    parser.add_argument("--keep", type=Path, help="create the root here and keep it")
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="manyheads-root-"))
     try:

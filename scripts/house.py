@@ -1,9 +1,9 @@
-"""The map of the code: the floors that imports go down, and the tree that shows what each is for.
+"""The map of the code: the order of imports, and a tree with the purpose of each package.
 
     python scripts/house.py          write the map into README.md and CONTRIBUTING.md
-    python scripts/house.py --check  fail if one of them shows another one
+    python scripts/house.py --check  fail if one of them is out of date
 
-The words are the first lines of the packages' own docstrings.
+The text is the first line of each package's docstring.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def first_line(file: Path) -> str:
 
 
 def entries(folder: Path) -> dict[str, Path]:
-    """Return the modules and packages in a folder by name, each with the file that describes it."""
+    """Return the modules and packages in a folder by name, each with the file of its docstring."""
     found = {}
     for path in sorted(folder.iterdir()):
         if (path / "__init__.py").exists():
@@ -79,14 +79,14 @@ def _line(depth: int, name: str, file: Path) -> str:
 
 
 def page_with_map(text: str) -> str:
-    """Return a page's text with the map as it is now."""
+    """Return a page's text with the current map."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{tree()}\n{END}{after}"
 
 
 def main() -> None:
-    """Write the map, or check it."""
+    """Write or check the map."""
     for name in PAGES:
         page = ROOT / name
         text = page.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ SIZES = {"train": 1000, "valid": 250}
 CASES = (str, str, str, str, str, str.lower, str.lower, str.upper)
 ENDS = {"question": ("?", "?", "?", "", ""), "statement": (".", ".", ".", "", "", "!")}
 
-# A slot is filled anew each time: {p} a person, {l} a place, the others by these words.
+# Slots are filled anew each time: {p} a person, {l} a place, the others from these words.
 FILLERS = {
     "when": "on Monday; in March; in the evening; at noon; on Sundays; after lunch; in spring; "
     "at the weekend; during the holidays; in a few days; before breakfast; at half past six",
@@ -79,7 +79,7 @@ PLACES = {
         Playa del Carmen; United Arab Emirates""",
 }
 
-# Templates are split into tokens by spaces. One that ends with a mark keeps it.
+# Templates are split into tokens at spaces. A final mark of a template is kept.
 TEMPLATES = {
     ("question", "train"): """
 where does {p} live; where is {l}; who is {p}; who lives in {l}; when did {p} arrive in {l}
@@ -158,7 +158,7 @@ SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Record(TypedDict):
-    """One line of the files: a tag for every token, and the class of the sentence."""
+    """One record: a tag for every token, and the class of the sentence."""
 
     tokens: list[str]
     ner: list[str]
@@ -166,7 +166,7 @@ class Record(TypedDict):
 
 
 def listed(text: str) -> list[str]:
-    """Split a word list at its semicolons and line ends, or, having no semicolon, at spaces."""
+    """Split a word list at semicolons and line ends, or at spaces if it has no semicolon."""
     parts = re.split(r";|\n(?=\S)", text) if ";" in text else text.split()
     return [" ".join(part.split()) for part in parts if part.strip()]
 
@@ -188,7 +188,7 @@ def fill(slot: str, split: str, rng: random.Random) -> tuple[list[str], list[str
 
 
 def sentence(template: str, label: str, split: str, rng: random.Random) -> Record:
-    """Make one record of a template; opening, end mark and letter case are left to chance."""
+    """Make a record from a template, with random opening, end mark and letter case."""
     words = template.split()
     if rng.random() < 0.12:
         words = rng.choice(listed(OPENINGS[split])).split() + words
@@ -206,7 +206,7 @@ def sentence(template: str, label: str, split: str, rng: random.Random) -> Recor
 
 
 def sentences(split: str, seen: set[str]) -> list[Record]:
-    """Make the records of one file; no sentence occurs twice in it, or in what was `seen`."""
+    """Make the records of one file, without repeated sentences and without those in `seen`."""
     rng = random.Random(f"{SEED} {split}")
     pools: dict[str, Iterator[str]] = {}
     for label in ("question", "statement"):
@@ -226,7 +226,7 @@ def sentences(split: str, seen: set[str]) -> list[Record]:
 
 
 def main(folder: str | Path = DATA) -> None:
-    """Write train.json and valid.json: a JSON list each, with a record a line."""
+    """Write train.json and valid.json: JSON lists with one record per line."""
     seen: set[str] = set()
     for split in SIZES:
         lines = [json.dumps(record, ensure_ascii=False) for record in sentences(split, seen)]

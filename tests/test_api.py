@@ -1,4 +1,4 @@
-"""The verbs for Python users."""
+"""The Python API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message says, and that it survives the trip between processes."""
+"""Error messages: their parts, and pickling between processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files made to do harm are refused at every door: nothing is executed, and memory is bounded.
+"""Malicious files are refused by every command: no code runs, and memory is bounded.
 
-Everything here goes through the commands that users type.
+All tests run the commands that users type.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m manyheads`."""
+"""Entry point of `python -m manyheads`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs for Python users, as `manyheads` itself offers them."""
+"""The Python API: one function per command."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def train(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a model; see `manyheads.training.loop.train`.
+    """Train a model; the command is `manyheads train`.
 
     Args:
-        config: a configuration, its file, or its values; default, `settings` alone.
+        config: a configuration, its file, or a mapping of its values; default: `settings` alone.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         reporter: shows progress.
-        **settings: fields that override the configuration's.
+        **settings: configuration fields, which override `config`.
 
     Raises:
-        ManyheadsError: the configuration, data, encoder or folder is at fault.
+        ManyheadsError: the configuration, data, encoder or folder is invalid.
     """
     from manyheads.training import train as verb
 
@@ -55,23 +55,25 @@ def add_head(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Add a task to a trained model without harm to its others; the encoder is frozen.
+    """Add a task to a trained model; its other outputs stay bit-identical.
+
+    The encoder is frozen unless `freeze` says otherwise. The command is `manyheads add-head`.
 
     Args:
         model: a model folder, a checkpoint or a run's folder; it is not changed.
-        task: what the new task is called.
-        kind: of the task.
-        train_file: its training records.
-        valid_file: its validation records.
-        save_dir: where the new model goes, which has the old tasks and the new one.
-        task_settings: other settings of the task, such as `field` and `decoder`.
+        task: name of the new task.
+        kind: kind of the task.
+        train_file: training records of the task.
+        valid_file: validation records of the task.
+        save_dir: folder of the new model, which has the old tasks and the new one.
+        task_settings: other fields of the task, such as `field` and `decoder`.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         reporter: shows progress.
-        **settings: fields of the configuration, such as `num_epochs`; `freeze` to tune the encoder.
+        **settings: configuration fields, such as `num_epochs`; `freeze` to train the encoder.
 
     Raises:
-        ManyheadsError: the model, data, a setting or the folder is at fault.
+        ManyheadsError: the model, data, a setting or the folder is invalid.
     """
     from manyheads.training import add_head_config
     from manyheads.training import train as verb
@@ -90,7 +92,18 @@ def load(
     device: str = "auto",
     threads: int | None = None,
 ) -> Predictor:
-    """Load a model for prediction; see `manyheads.inference.loading.load_predictor`."""
+    """Load a model for prediction.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its best model).
+        backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        threads: processor threads; default: all available cores.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        RequestError: the backend or device is unknown or not available.
+    """
     from manyheads.inference import load_predictor
 
     return load_predictor(model, backend=backend, device=device, threads=threads)
@@ -104,7 +117,18 @@ def evaluate(
     backend: str = "auto",
     device: str = "auto",
 ) -> EvaluationReport:
-    """Score a model on labelled records; see `manyheads.evaluation.evaluate.evaluate`."""
+    """Score a model on labelled records; the command is `manyheads evaluate`.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder (its newest checkpoint).
+        data: a labelled file of any format; default: the validation data of the run.
+        tasks: the tasks to score; default: all that the data have labels for.
+        backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or have no label in common.
+    """
     from manyheads.evaluation import evaluate as verb
 
     return verb(model, data=data, tasks=tasks, backend=backend, device=device)
@@ -118,7 +142,19 @@ def compare(
     test_files: Mapping[str, StrPath] | StrPath | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Judge whether training the tasks together helps; see `manyheads.training.comparison`."""
+    """Compare joint training with training each task alone; the command is `manyheads compare`.
+
+    Args:
+        config: a configuration with two tasks or more, its file, or a mapping of its values.
+        seeds: number of runs of each option.
+        out: folder of the runs and the result; an interrupted comparison is resumed there.
+        test_files: labelled data to score on, one file or a file per task; default: the
+            validation data.
+        **settings: configuration fields, which override `config`.
+
+    Raises:
+        ManyheadsError: the configuration, data, encoder or folder is invalid.
+    """
     from manyheads.training import compare as verb
 
     return verb(_as_config(config, settings), seeds=seeds, out=out, test_files=test_files)

@@ -1,7 +1,7 @@
-"""What Manyheads says when something is wrong: what was found, expected, and what to do.
+"""Errors for users: what was found, what was expected, what to do.
 
-Every error that a user can cause is a `ManyheadsError`; the command line prints its one
-message and exits with its status, without a traceback.
+Every error that a user can cause is a `ManyheadsError`. The command line prints its message without
+a traceback and exits with its status.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 
 class ManyheadsError(Exception):
-    """An error in the user's input or request, told in one message.
+    """An error in the user's input or request.
 
     Args:
-        found: what is wrong, with the offending value.
-        expected: what would have been right.
-        fix: what to do now, a whole sentence.
+        found: what is wrong, with the value.
+        expected: what is valid.
+        fix: what to do, as a full sentence.
         where: the file and line, the record, or the configuration key (see `at`).
     """
 
@@ -55,17 +55,17 @@ class ModelError(ManyheadsError):
 
 
 class RequestError(ManyheadsError):
-    """A request that cannot be carried out as it was made."""
+    """A request that cannot be fulfilled."""
 
 
 class CheckFailed(ManyheadsError):
-    """A check or gate that did its work and found something."""
+    """A check that completed and found a problem."""
 
     exit_status = 1
 
 
 def at(path: str | os.PathLike[str], line: int | None = None, unit: str = "line") -> str:
-    """Name a place in a file: `train.csv:12` for lines, `train.json record 3` for records."""
+    """Return a place in a file: `train.csv:12` for lines, `train.json record 3` for records."""
     if line is None:
         return os.fspath(path)
     return f"{os.fspath(path)}:{line}" if unit == "line" else f"{os.fspath(path)} {unit} {line}"
@@ -78,7 +78,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """Return the `repr` of a value, cut so that a message stays readable."""
+    """Return the `repr` of a value, shortened for a message."""
     if isinstance(value, str | bytes) and len(value) > limit:
         return f"{value[:limit]!r}... ({len(value)} characters)"
     text = repr(value)
@@ -86,14 +86,14 @@ def shorten(value: object, limit: int = 80) -> str:
 
 
 _LONG = 1024
-"""Characters that hardly any path exceeds, and no label."""
+"""A limit in characters that almost no path exceeds."""
 
 
 def listing(names: Iterable[object], limit: int = 12) -> str:
-    """Join names for a message, the first few only, saying how many there are in all.
+    """Join the first few names for a message, with the total number if there are more.
 
-    Names that are very long, or that a terminal would act on, are quoted. Paths are not cut: the
-    line stands at their end.
+    Very long names and names with control characters are quoted. Paths are not shortened, because
+    the line number is at their end.
     """
     items = [str(name) for name in names]
     shown = ", ".join(

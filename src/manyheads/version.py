@@ -1,3 +1,3 @@
-"""The version of the package, without importing anything else of it."""
+"""The package version."""
 
 __version__ = "0.1.0"

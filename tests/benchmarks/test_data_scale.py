@@ -1,4 +1,4 @@
-"""The benchmark of many records, on few."""
+"""The data-scale benchmark runs, on few records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of kept activations, on next to nothing."""
+"""The frozen-cache benchmark runs, on few records."""
 
 from __future__ import annotations
 

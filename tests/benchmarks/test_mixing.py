@@ -1,4 +1,4 @@
-"""The study of mixing tasks, on next to nothing."""
+"""The task-mixing benchmark runs, on few records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of training, on next to nothing."""
+"""The training benchmark runs, on few records."""
 
 from __future__ import annotations
 

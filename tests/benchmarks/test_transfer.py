@@ -1,4 +1,4 @@
-"""The study of transfer, on next to nothing."""
+"""The transfer benchmark runs, on few records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what is asked for reaches the verbs, and what goes wrong is told once."""
+"""The command line passes its arguments to the API and reports each error once."""
 
 from __future__ import annotations
 

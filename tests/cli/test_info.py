@@ -1,4 +1,4 @@
-"""The commands on a real model: train once, tiny, and ask it everything."""
+"""The commands on a tiny trained model."""
 
 from __future__ import annotations
 

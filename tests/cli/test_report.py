@@ -1,4 +1,4 @@
-"""Tables and progress: plain and complete in a pipe, live on a terminal, never mixed up."""
+"""Tables and progress: plain and complete in a pipe, live on a terminal, never interleaved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration: what the flat keys mean, how overrides are laid over them, what is refused."""
+"""The configuration: flat keys, overrides, and refused values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML files: every key's line, memory in bounds, and one kind of error whatever the file holds."""
+"""YAML files: the line of every key, bounded memory, and one kind of error for any content."""
 
 from __future__ import annotations
 

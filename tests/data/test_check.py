@@ -1,4 +1,4 @@
-"""The data check: it finds what is wrong, says where, counts all of it, and goes on."""
+"""The data check reports every error with its place and continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers: every format gives the same records, streams, and says where something is wrong."""
+"""Readers: every format gives the same records, streams, and reports the place of an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records: labels by name for whatever files say, and errors for whatever they should not."""
+"""Records: labels by name for all valid fields, and errors for all others."""
 
 from __future__ import annotations
 

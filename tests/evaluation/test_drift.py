@@ -1,4 +1,4 @@
-"""How far the embedding has gone from the original's is measured and told."""
+"""The drift of the embedding from the original is measured and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of any form of a model on any labelled file."""
+"""Every form of a model can be evaluated on any labelled file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gold labels and predictions, put side by side on the user's own tokens."""
+"""Gold labels and predictions are compared on the user's tokens."""
 
 from __future__ import annotations
 

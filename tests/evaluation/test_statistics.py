@@ -1,4 +1,4 @@
-"""Intervals cover what they promise, and the bootstrap is the one of the textbooks."""
+"""Intervals have their nominal coverage, and the bootstrap equals the textbook's."""
 
 from __future__ import annotations
 

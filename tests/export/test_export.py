@@ -1,4 +1,4 @@
-"""Export: fused graphs that answer as the trained model does, or are not used."""
+"""Exported graphs are fused and equal to the trained model, or not used."""
 
 from __future__ import annotations
 

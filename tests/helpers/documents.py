@@ -24,7 +24,7 @@ from manyheads.storage import (
 
 
 def write_document(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Write a checkpoint whose checksums are right and whose contents are not."""
+    """Write a checkpoint with correct checksums and invalid contents."""
     tree = plain(checkpoint._document(contents()))
     change(tree)
     tree.pop("manifest", None)
@@ -35,7 +35,7 @@ def write_document(path: Path, change: Callable[[dict[str, Any]], object]) -> No
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as somebody would who knows how it is sealed."""
+    """Change a manifest and its seal."""
     path = folder / LAYOUT.manifest
     values = json.loads(path.read_bytes())
     change(values)
@@ -43,7 +43,7 @@ def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -
 
 
 def replace_file(folder: Path, name: str, data: bytes) -> None:
-    """Put another file in place of one, and make the manifest agree with it."""
+    """Replace a file and update the manifest."""
     (folder / name).write_bytes(data)
     entry = {"size": len(data), "sha256": sha256(data)}
     rewrite_manifest(folder, lambda values: values["files"].update({name: entry}))

@@ -50,7 +50,7 @@ def hard_config(folder: Path, **changes: Any) -> Config:
 
 
 def stop_at(step: int) -> Callable[[int], None]:
-    """End the process, as far as the run can tell, when so many steps are done in it."""
+    """Simulate the end of the process after that many steps."""
 
     def end(done: int) -> None:
         if done == step:
@@ -60,7 +60,7 @@ def stop_at(step: int) -> Callable[[int], None]:
 
 
 def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
-    """Everything that must be equal to the bit: the last checkpoint and the best model's files."""
+    """The state that must be bit-identical: the last checkpoint and the best model's files."""
     contents = load_checkpoint(epoch_path(save_dir, epoch))
     return {
         "model": dict(contents.model),
@@ -77,7 +77,7 @@ def assert_equal(one: Any, other: Any, place: str = "") -> None:
     elif isinstance(one, Mapping):
         assert one.keys() == other.keys(), place
         for key in one:
-            # The log says how long things took, so that its length is not always the same.
+            # The log has durations, so its length varies.
             if key not in ("log_bytes", "save_dir"):
                 assert_equal(one[key], other[key], f"{place}.{key}")
     elif isinstance(one, list | tuple):

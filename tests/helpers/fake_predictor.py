@@ -13,7 +13,7 @@ from manyheads.tasks import ClassResult, Entity, Prediction, TaggingResult, Toke
 
 
 class FakePredictor:
-    """Answers with the length of each text, and with its first word as an entity."""
+    """Predicts the length of each text, and its first word as an entity."""
 
     def __init__(self) -> None:
         self.backend = SimpleNamespace(name="fake")

@@ -39,7 +39,7 @@ MEMORY = 2 << 30
 
 @dataclass
 class Tally:
-    """What became of a target's cases."""
+    """The outcomes of a target's cases."""
 
     cases: int = 0
     refused: int = 0
@@ -47,7 +47,7 @@ class Tally:
     findings: list[str] = field(default_factory=list)
 
     def found(self, case: str, what: str) -> None:
-        """Note a finding, and show it once."""
+        """Record a finding and show it once."""
         if what not in {finding.split(" | ", 1)[1] for finding in self.findings}:
             print(f"finding: {case} | {what}", file=sys.stderr, flush=True)
             traceback.print_exc()
@@ -55,7 +55,7 @@ class Tally:
 
 
 def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) -> None:
-    """Do one case."""
+    """Run one case."""
     draw = random.Random(f"{seed}/{target}/{number}")
     case = f"--target {target} --case {number} --seed {seed}"
     begun = time.perf_counter()
@@ -78,7 +78,7 @@ def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) ->
 
 
 def limit_memory() -> None:
-    """Let an allocation beyond what a case may take fail."""
+    """Limit the memory of a case."""
     with contextlib.suppress(OSError, ValueError):
         used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * os.sysconf(
             "SC_PAGESIZE"
@@ -88,12 +88,12 @@ def limit_memory() -> None:
 
 
 def main() -> int:
-    """Do the cases, and report."""
+    """Run the cases and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--target", choices=TARGETS, help="this one alone")
-    parser.add_argument("--case", type=int, help="this case of the target alone")
+    parser.add_argument("--target", choices=TARGETS, help="run this target only")
+    parser.add_argument("--case", type=int, help="run this case of the target only")
     arguments = parser.parse_args()
     tallies = {name: Tally() for name in TARGETS if arguments.target in (None, name)}
     total = sum(TARGETS[name][1] for name in tallies)

@@ -18,13 +18,13 @@ ENDINGS = (".json", ".jsonl", ".csv", ".tsv", ".conll", ".txt", ".parquet")
 
 
 def main() -> None:
-    """Fuzz, and leave with libFuzzer's status."""
+    """Fuzz, and exit with libFuzzer's status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     atheris = importlib.import_module("atheris")
-    # Instrumented as they are imported; numpy and the like are not.
+    # Instrumented on import; numpy and other libraries are not.
     with atheris.instrument_imports(include=["manyheads.data.readers", "manyheads.data.records"]):
         readers = importlib.import_module("manyheads.data.readers")
         importlib.import_module("manyheads.data.records")
@@ -40,7 +40,7 @@ def main() -> None:
                     (corpus / name).write_bytes(bytes([number]) + data)
 
         def one_input(data: bytes) -> None:
-            """The first byte chooses the format, the others are the file."""
+            """The first byte selects the format, the others are the file."""
             if not data:
                 return
             path = folder / f"x{ENDINGS[data[0] % len(ENDINGS)]}"

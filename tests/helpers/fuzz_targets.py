@@ -85,7 +85,7 @@ VALUES = (None, True, False, 0, -1, 1, 2, 7, 2**31, 2**63, 10**30, 0.5, -1e308, 
 
 
 def text(draw: Draw, longest: int = 12) -> str:
-    """A text of words of many scripts and of any characters, lone surrogates too."""
+    """Return a text with words of many scripts and any characters, including lone surrogates."""
     parts = []
     for _ in range(draw.randrange(longest)):
         if draw.random() < 0.6:
@@ -98,7 +98,7 @@ def text(draw: Draw, longest: int = 12) -> str:
 
 
 def garbled(draw: Draw, data: bytes) -> bytes:
-    """Bytes with a few random changes."""
+    """Return bytes with a few random changes."""
     found = bytearray(data)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
         place = draw.randrange(len(found) + 1)
@@ -120,7 +120,7 @@ def garbled(draw: Draw, data: bytes) -> bytes:
 
 
 def value(draw: Draw, depth: int = 3) -> Any:
-    """A JSON value, or something like it."""
+    """Return a JSON value, or something like it."""
     kind = draw.random()
     if depth == 0 or kind < 0.6:
         return draw.choice(VALUES)
@@ -131,7 +131,7 @@ def value(draw: Draw, depth: int = 3) -> Any:
 
 
 def changed(draw: Draw, tree: Any) -> Any:
-    """A copy of nested values with one of them replaced, removed, renamed or wrapped."""
+    """Return nested values with one of them replaced, removed, renamed or wrapped."""
     tree = json.loads(json.dumps(tree))
     parents = [tree]
     for parent in parents:
@@ -160,7 +160,7 @@ def changed(draw: Draw, tree: Any) -> Any:
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder to work in, and the valid files that are there to be spoiled."""
+    """A working folder and the valid files to corrupt."""
 
     folder: Path
     model: Path
@@ -170,7 +170,7 @@ class Bench:
 
     @classmethod
     def set_up(cls, folder: Path) -> Bench:
-        """Train a tiny model of two tasks, whose files are spoiled next."""
+        """Train a tiny model of two tasks, whose files are then corrupted."""
         torch.set_num_threads(1)
         tasks = {
             "intent": {"kind": "classification"},
@@ -185,7 +185,7 @@ class Bench:
 
 
 def tags(draw: Draw, bench: Bench) -> None:
-    """Tag schemes: every way to write entities is read alike, and there and back."""
+    """Tag schemes: every notation of entities is read alike and converts back."""
     kinds = ("x", "y", "B-x", "-", "\u00e9")
     names = ["O", *(f"{p}-{k}" for p in "BIESLU" for k in kinds), "o", "B-", "-x", "", "noun"]
     given = [draw.choice(names) for _ in range(draw.randrange(9))]
@@ -232,7 +232,7 @@ def _tokenizers() -> tuple[TextTokenizer, ...]:
 
 
 def alignment(draw: Draw, bench: Bench) -> None:
-    """Spans and tokens under all Unicode: words in order and disjoint, decided exactly once."""
+    """Spans and tokens for all of Unicode: words are ordered, disjoint and decided once."""
     tokenizer = draw.choice(_tokenizers())
     given = text(draw)
     encoding = tokenizer.encode(given)
@@ -281,7 +281,7 @@ def _paths(tag_set: TagSet, words: int) -> np.ndarray:
 
 
 def crf(draw: Draw, bench: Bench) -> None:
-    """Viterbi and forward-backward: equal to trying every sequence of tags."""
+    """Viterbi and forward-backward equal an enumeration of all tag sequences."""
     tag_set = draw.choice(TAG_SETS)
     size, words = len(tag_set), draw.randrange(1, 5)
     rng = np.random.default_rng(draw.getrandbits(64))
@@ -320,7 +320,7 @@ LABELS = {
 
 
 def records(draw: Draw, bench: Bench) -> None:
-    """Records: whatever the fields hold, a record has a text and spans inside it."""
+    """Records: for any field values, a record has a text and spans inside it."""
     tokens: Any = text(draw, 5).split()
     count = len(tokens)
     fields: dict[str, Any] = {
@@ -379,7 +379,7 @@ def _parquet() -> bytes:
 
 
 def readers(draw: Draw, bench: Bench) -> None:
-    """Readers: spoiled files of every format, and bytes of no format."""
+    """Readers: corrupted files of every format, and random bytes."""
     name = draw.choice([*SOUND, "x.parquet", "seq"])
     if name == "seq":
         path = bench.folder / "seq"
@@ -399,7 +399,7 @@ def readers(draw: Draw, bench: Bench) -> None:
 
 
 def read(path: Path, *, goes_on: bool) -> None:
-    """Read a file to its end, and make records of what is in it."""
+    """Read a whole file and parse its records."""
     errors: list[ManyheadsError] = []
     for row in read_rows(path, on_error=errors.append if goes_on else None):
         try:
@@ -411,7 +411,7 @@ def read(path: Path, *, goes_on: bool) -> None:
 
 
 def json_files(draw: Draw, bench: Bench) -> None:
-    """JSON of strangers."""
+    """Untrusted JSON."""
     parse_json(garbled(draw, json.dumps(OBJECTS).encode()), "fuzz")
 
 
@@ -448,7 +448,7 @@ def configuration(draw: Draw, bench: Bench) -> None:
 
 
 def checkpoints(draw: Draw, bench: Bench) -> None:
-    """Checkpoint files with changed bytes, and with changed values under right checksums."""
+    """Checkpoints with changed bytes, and with changed values under correct checksums."""
     path = bench.folder / "mtl_epoch1.pt"
     if draw.random() < 0.7:
         path.write_bytes(_with_spoiled_bytes(draw, bench.checkpoint))
@@ -469,7 +469,7 @@ def checkpoints(draw: Draw, bench: Bench) -> None:
 
 
 def _with_spoiled_bytes(draw: Draw, path: Path) -> bytes:
-    """Spoil the beginning or the end, where the structure is, as often as the tensors."""
+    """Corrupt the start or the end, where the structure is, as often as the tensors."""
     data = path.read_bytes()
     if draw.random() < 0.5:
         place = draw.choice(
@@ -485,7 +485,7 @@ def _with_spoiled_bytes(draw: Draw, path: Path) -> bytes:
 
 
 def tokenizer_files(draw: Draw, bench: Bench) -> None:
-    """Spoiled `tokenizer.json`."""
+    """Corrupted `tokenizer.json`."""
     data = (bench.model / LAYOUT.tokenizer).read_bytes()
     if draw.random() < 0.7:
         data = json.dumps(changed(draw, json.loads(data))).encode()
@@ -495,7 +495,7 @@ def tokenizer_files(draw: Draw, bench: Bench) -> None:
 
 
 def model_folders(draw: Draw, bench: Bench) -> None:
-    """Model folders whose files are spoiled and whose checksums are right."""
+    """Model folders with corrupted files and correct checksums."""
     folder = bench.folder / "spoiled"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(bench.model, folder)
@@ -539,5 +539,5 @@ TARGETS: dict[str, tuple[Callable[[Draw, Bench], None], int]] = {
 
 
 def in_memory_folder() -> str | None:
-    """Where files cost no disk, if there is such a place."""
+    """Return a folder in memory, if there is one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

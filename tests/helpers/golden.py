@@ -37,7 +37,7 @@ Curve = list[tuple[str, float]]
 
 
 def curve(folder: Path, name: str, **changes: Any) -> Curve:
-    """Train one of the runs in an empty folder; returns the task and loss of every step."""
+    """Train one of the runs in an empty folder; return the task and loss of every step."""
     settings = {"num_epochs": 3, "weight_decay": 0.1, **RUNS[name], **changes}
     return run(folder, **settings)[1].losses
 
@@ -51,7 +51,7 @@ def record() -> None:
     """Write the curves of all runs to the file."""
     with tempfile.TemporaryDirectory() as folder:
         curves = {name: curve(Path(folder, name), name) for name in RUNS}
-    # Nine digits tell any two float32 numbers apart.
+    # Nine digits distinguish any two float32 numbers.
     lines = [
         f'  "{name}": [\n'
         + ",\n".join(f'    ["{task}", {loss:.9g}]' for task, loss in steps)

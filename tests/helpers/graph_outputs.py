@@ -34,7 +34,7 @@ def batch_of(model: MultiTaskModel, texts: list[str], max_length: int = 32) -> B
 def assert_equal_outputs(
     graph: onnx.ModelProto, model: MultiTaskModel, texts: list[str], tolerance: float = 1e-5
 ) -> None:
-    """The graph computes what the model does, on all that is not padding."""
+    """Assert that graph and model agree everywhere except on padding."""
     backend = OnnxBackend(graph.SerializeToString(), threads=1, name="graph")
     batch = batch_of(model, texts)
     expected = TorchBackend(model, choose_compute("cpu", "float32", 1)).run(batch)
@@ -56,7 +56,7 @@ def openvino_model(model: MultiTaskModel, folder: Path) -> Any:
 
 
 def float_products_of_openvino(model: Any) -> list[str]:
-    """Products of the encoder whose weight is still float32."""
+    """Return the encoder's products whose weight is float32."""
     from manyheads.export.openvino import products
 
     return [product.name for product in products(model)]

@@ -42,7 +42,7 @@ PATIENCE = 600.0
 
 
 def child(folder: Path, pipe: int) -> None:
-    """Resume the run, and write a byte for whatever it begins to do."""
+    """Resume the run, and write a byte for each stage that it begins."""
 
     def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def announcing(*arguments: Any, **options: Any) -> Any:
@@ -55,13 +55,13 @@ def child(folder: Path, pipe: int) -> None:
     run.save_checkpoint = announced("save", run.save_checkpoint)
     run.save_model_folder = announced("best", run.save_model_folder)
     Run.evaluate = announced("evaluation", Run.evaluate)  # type: ignore[method-assign]
-    # From inside the folder, so that the runs' configurations are the same.
+    # Run inside the folder, so that the configurations are the same.
     os.chdir(folder)
     train(hard_config(Path(), checkpoint_every=1), resume=True)
 
 
 def start(folder: Path) -> tuple[int, int]:
-    """Fork a process that trains; return its number and what it announces."""
+    """Fork a process that trains; return its id and its announcements."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -79,7 +79,7 @@ def start(folder: Path) -> tuple[int, int]:
 
 
 def undisturbed(folder: Path) -> None:
-    """Train to the end in a process of its own."""
+    """Train to the end in a separate process."""
     pid, reading = start(folder)
     while os.read(reading, 4096):
         pass
@@ -90,10 +90,10 @@ def undisturbed(folder: Path) -> None:
 
 
 def disturbed(folder: Path, draw: random.Random, kills: Counter[str]) -> None:
-    """Train to the end through processes that are killed at random moments."""
+    """Train to the end in processes that are killed at random moments."""
     while True:
         stage = draw.choice(STAGES)
-        # The moment: at the n-th beginning of such a stage, and a little later.
+        # The moment: shortly after the n-th beginning of the stage.
         countdown = draw.randint(1, 4) if stage in ("step", "save") else 1
         delay = draw.choice([0.0, draw.uniform(0, 0.004), draw.uniform(0, 0.05)])
         pid, reading = start(folder)
@@ -121,7 +121,7 @@ def disturbed(folder: Path, draw: random.Random, kills: Counter[str]) -> None:
 
 
 def main() -> None:
-    """Kill until there were enough kills, then report."""
+    """Run until there are enough kills, then report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def compare(reference: Path, folder: Path) -> None:
-    """End the program if a run differs from the undisturbed one (in a process of its own)."""
+    """Exit if a run differs from the undisturbed one (in a separate process)."""
     pid = os.fork()
     if pid == 0:
         status = 1

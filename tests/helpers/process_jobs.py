@@ -29,7 +29,7 @@ _forward_backward = loop.forward_backward
 
 
 def do(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, and return the exit status, what was said, and which sources were drawn."""
+    """Train, and return the exit status, the messages and the drawn sources."""
     rank = int(os.environ["RANK"])
     os.environ["MASTER_PORT"] = str(job["port"])
     path = Path(job["values"]["save_dir"]).parent / f"config{rank}.yaml"

@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def small_disk(place: Path, size: str = "1m", options: str = "") -> Iterator[Path]:
-    """Mount a tiny file system in memory; skip the test where that is not permitted."""
+    """Mount a tiny file system in memory; skip the test if that is not permitted."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", os.fspath(place)]
     try:

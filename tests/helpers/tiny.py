@@ -69,10 +69,10 @@ def _finish(tokenizer: Tokenizer, specials: Specials) -> Tokenizer:
 def tiny_tokenizer(
     words: Sequence[str] = WORDS, *, lowercase: bool = True, specials: Specials = BERT_SPECIALS
 ) -> Tokenizer:
-    """Make a BERT-style WordPiece tokenizer of a few words and every ASCII character.
+    """Return a BERT-style WordPiece tokenizer of a few words and every ASCII character.
 
-    Each word and each character is a token, at the beginning of a word and, as `##piece`, inside
-    one; what has no token at all (`é` where accents are kept, emoji, CJK) becomes unknown.
+    Each word and each character is a token, at the start of a word and, as `##piece`, inside one.
+    Characters without a token (`é` if accents are kept, emoji, CJK) are unknown.
     """
     chars = [c for c in ASCII if not (lowercase and c.isupper())]
     pieces = [*chars, *(w.lower() if lowercase else w for w in words)]
@@ -88,7 +88,7 @@ def tiny_tokenizer(
 def tiny_byte_bpe(
     words: Sequence[str] = WORDS, *, specials: Specials = ROBERTA_SPECIALS
 ) -> Tokenizer:
-    """Make a byte-level BPE tokenizer (RoBERTa, ModernBERT), its merges learned from the words.
+    """Return a byte-level BPE tokenizer (RoBERTa, ModernBERT), its merges learned from the words.
 
     Every byte is a token, so no text is unknown and an emoji is up to four tokens.
     """
@@ -101,7 +101,7 @@ def tiny_byte_bpe(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Twice each, since a pair must be seen twice before it is merged.
+    # Twice each, because a pair is merged only if it occurs twice.
     tokenizer.train_from_iterator([f"{w} {w} {w}" for w in words], trainer)
     return _finish(tokenizer, specials)
 
@@ -109,7 +109,7 @@ def tiny_byte_bpe(
 def tiny_unigram(
     words: Sequence[str] = WORDS, *, specials: Specials = ROBERTA_SPECIALS
 ) -> Tokenizer:
-    """Make a SentencePiece-style Unigram tokenizer (XLM-RoBERTa): `▁` marks a leading space."""
+    """Return a SentencePiece-style Unigram tokenizer (XLM-RoBERTa): `▁` marks a leading space."""
     scores = dict.fromkeys(specials.order, 0.0)
     scores["▁"] = -4.0
     for word in words:
@@ -129,7 +129,7 @@ def tiny_unigram(
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How the tiny encoder of one model type differs from the others."""
+    """The settings of the tiny encoder of one model type."""
 
     tokenizer: Callable[..., Tokenizer]
     specials: Specials
@@ -205,7 +205,7 @@ def tiny_encoder_folder(
     """Write a sentence-transformers folder with a random encoder of a few thousand weights.
 
     Args:
-        path: the folder, made if need be.
+        path: the folder, created if missing.
         model_type: one of `FAMILIES` or `RARE_FAMILIES`.
         max_position: tokens a sentence may have, special ones included.
         pooling: `mean` or `cls`.

@@ -61,7 +61,7 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    """The settings of a small run on data in `folder`, which are written if they are not there."""
+    """The settings of a small run on data in `folder`, which are written if missing."""
     train_file, valid_file = folder / "train.jsonl", folder / "valid.jsonl"
     if "train_file" not in changes and not train_file.exists():
         write_records(train_file, sentences(14, 1))
@@ -90,12 +90,12 @@ def config(folder: Path, **changes: Any) -> Config:
 
 
 class Killed(BaseException):
-    """Stands for a process that ends without a chance to save anything."""
+    """Simulates a process that ends without saving."""
 
 
 @dataclass
 class Spy(Reporter):
-    """A reporter that remembers what it was told, and can end the run after a step."""
+    """A reporter that records its calls and can end the run after a step."""
 
     at_step: Callable[[int], None] = lambda step: None
     """Called with the number of optimiser steps done in this process."""
@@ -128,7 +128,7 @@ class Spy(Reporter):
         self.ended = True
 
     def said(self, part: str) -> bool:
-        """Whether a message had this part."""
+        """Return whether a message contained this part."""
         return any(part in message for message in self.messages)
 
 
@@ -139,7 +139,7 @@ def run(folder: Path, **changes: Any) -> tuple[TrainResult, Spy]:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file under a folder, but those by which a running process is known."""
+    """The SHA-256 of every file under a folder, without lock files."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Victim:
-    """Makes the first worker that is in the middle of its work wait for its death.
+    """Makes the first worker in the middle of its work wait until it is killed.
 
-    Called in the workers before each chunk; each notes that it was there.
+    Called in the workers before each chunk; each call is recorded.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ class Victim:
             time.sleep(120)
 
     def kill(self) -> None:
-        """Kill the worker when it is there."""
+        """Kill the worker once it waits."""
         note = self.folder / "victim"
         while not (note.exists() and note.read_text()):
             time.sleep(0.02)

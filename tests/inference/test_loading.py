@@ -1,4 +1,4 @@
-"""What a path means: the best model, a checkpoint, a model folder, or nothing."""
+"""A path resolves to the best model, a checkpoint, a model folder, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parallel batches: the results, and their order, of one batch after the other."""
+"""Parallel batches give the results of sequential ones, in the same order."""
 
 from __future__ import annotations
 

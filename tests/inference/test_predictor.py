@@ -1,4 +1,4 @@
-"""Prediction around any backend: texts in, labels, entities and embeddings out."""
+"""The predictor turns texts into labels, entities and embeddings with any backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The predictor with real, tiny encoders: padding, batch mates and windows change nothing."""
+"""With tiny encoders, padding, batch mates and windows do not change predictions."""
 
 from __future__ import annotations
 

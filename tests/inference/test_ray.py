@@ -1,4 +1,4 @@
-"""Prediction with Ray Data: the rows of one process, in their order, also when a worker is killed.
+"""Ray Data predicts the same rows as one process, in order, even if a worker is killed.
 
 One cluster of two workers serves all tests of this file.
 """

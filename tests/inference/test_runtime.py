@@ -1,4 +1,4 @@
-"""The runtime: exported models predict without PyTorch, fast to start, and files can be resumed."""
+"""Exported models predict without PyTorch and start fast; file prediction resumes."""
 
 from __future__ import annotations
 

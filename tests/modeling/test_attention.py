@@ -1,4 +1,4 @@
-"""Attention with dropout is torch's own, whatever the mask, and drops what it is asked to."""
+"""Attention with dropout equals torch's for any mask and drops the requested share."""
 
 from __future__ import annotations
 

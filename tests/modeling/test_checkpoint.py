@@ -1,4 +1,4 @@
-"""A checkpoint comes back exactly, or is refused by name; the last good one is never lost."""
+"""A checkpoint loads exactly or is refused by name; the last good one is never lost."""
 
 from __future__ import annotations
 

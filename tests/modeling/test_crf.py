@@ -1,4 +1,4 @@
-"""The CRF's likelihood and gradients equal brute force, at any scale, and padding is nothing."""
+"""The CRF's likelihood and gradients equal brute force at any scale, regardless of padding."""
 
 from __future__ import annotations
 

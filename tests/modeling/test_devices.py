@@ -1,4 +1,4 @@
-"""Where and in which arithmetic the encoder runs."""
+"""The choice of device and precision."""
 
 from __future__ import annotations
 

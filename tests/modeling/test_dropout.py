@@ -1,4 +1,4 @@
-"""Dropout drops the share it is asked to, makes up for it, and follows from torch's seed."""
+"""Dropout drops the requested share, rescales the rest, and depends on torch's seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One wrapper for encoders of every kind."""
+"""One wrapper runs encoders of every architecture."""
 
 from __future__ import annotations
 

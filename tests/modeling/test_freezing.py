@@ -1,4 +1,4 @@
-"""What is frozen stays as it is to the bit, and everything else is trained."""
+"""Frozen parameters stay bit-identical; all others are trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a GPU can tell: that no step waits for it, and that it comes to what a processor does.
+"""On a GPU no step blocks, and results equal those of a CPU.
 
 Skipped where there is none.
 """

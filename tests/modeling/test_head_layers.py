@@ -1,4 +1,4 @@
-"""The heads learn with a copy of the encoder's upper layers; the encoder stays as it is."""
+"""The heads train a copy of the encoder's upper layers; the encoder does not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: what they compute, that padding and missing labels never count, and that they export."""
+"""Heads ignore padding and missing labels, and can be exported."""
 
 from __future__ import annotations
 

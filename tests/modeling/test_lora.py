@@ -1,4 +1,4 @@
-"""Adapters learn in place of the encoder's weights, and are merged into them where it is saved."""
+"""Adapters train in place of the encoder's weights and are merged on saving."""
 
 from __future__ import annotations
 

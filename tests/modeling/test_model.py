@@ -1,4 +1,4 @@
-"""One encoder pass, and the heads that are asked for."""
+"""The model runs the encoder once and only the requested heads."""
 
 from __future__ import annotations
 

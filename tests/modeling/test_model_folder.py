@@ -1,4 +1,4 @@
-"""A model folder serves three libraries, comes back exactly, and is refused unless whole."""
+"""A model folder loads in three libraries, exactly, and is refused if incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which encoders are found, and which are refused before a weight of theirs is read."""
+"""Encoders are found, or refused before their weights are read."""
 
 from __future__ import annotations
 

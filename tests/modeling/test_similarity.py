@@ -1,4 +1,4 @@
-"""Scored pairs of sentences train and score the sentence embedding itself."""
+"""Scored pairs train and score the sentence embedding."""
 
 from __future__ import annotations
 

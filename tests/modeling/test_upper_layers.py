@@ -1,4 +1,4 @@
-"""The upper layers by themselves do what they do in the whole encoder, to the bit."""
+"""The upper layers alone are bit-identical to those in the whole encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration data are what their generator writes, and too varied to be learned by heart."""
+"""The demonstration data equal the generator's output and are too varied to memorise."""
 
 from __future__ import annotations
 

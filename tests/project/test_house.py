@@ -1,4 +1,4 @@
-"""The house: imports go down only, and the lower floors stand without a deep-learning framework."""
+"""Imports go down only, and the lower floors work without a deep-learning framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped: a wheel with the package alone, and requirements that agree with it."""
+"""The wheel holds the package alone, and requirements agree with pyproject.toml."""
 
 from __future__ import annotations
 

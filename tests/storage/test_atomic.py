@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all, whatever stops the writer."""
+"""Files and folders are written completely or not at all, however the writer stops."""
 
 from __future__ import annotations
 

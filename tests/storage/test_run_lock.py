@@ -1,4 +1,4 @@
-"""One run at a time writes to a folder, and a dead run never blocks a living one."""
+"""One run at a time writes to a folder, and a dead run never blocks another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from elsewhere are read with limits, inside their folder, and run nothing."""
+"""Untrusted files are read with limits, inside their folder, without running code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding equals brute force, keeps to the scheme, and treats every sentence as if alone."""
+"""Decoding equals brute force, obeys the scheme, and is independent of other sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags and character spans: one meaning under every scheme, equal to the reference scorer's."""
+"""Tags and spans have one meaning under every scheme, equal to the reference scorer's."""
 
 from __future__ import annotations
 

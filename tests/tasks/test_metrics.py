@@ -1,4 +1,4 @@
-"""Metrics equal those of the reference libraries, and say something sensible at every edge."""
+"""Metrics equal those of the reference libraries and are defined at every edge case."""
 
 from __future__ import annotations
 

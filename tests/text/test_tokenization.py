@@ -1,4 +1,4 @@
-"""Words are found by characters, and every word is tied to its first sub-token."""
+"""Words are found by characters, and every word is aligned to its first sub-token."""
 
 from __future__ import annotations
 

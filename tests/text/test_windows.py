@@ -1,4 +1,4 @@
-"""Long texts are cut so that nothing is lost, and their results are put together again."""
+"""Long texts are split without loss, and their results are merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the frozen part of an encoder gives is computed once, and nobody can tell the difference."""
+"""The output of a frozen encoder is computed once, without any effect on results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How losses weigh: each method against a case worked by hand, and in runs."""
+"""Balancing methods equal hand-computed cases and work in runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which records make the next batch."""
+"""The records of the next batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training each task alone and all together, and what is made of it."""
+"""Training each task alone and all together, and the comparison of both."""
 
 from __future__ import annotations
 

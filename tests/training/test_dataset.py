@@ -1,4 +1,4 @@
-"""Training data as flat arrays: what is in a batch, and what counts."""
+"""Training data as flat arrays: the contents of a batch and its counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedding of a tuned encoder stays near the one that training began with."""
+"""The embedding of a trained encoder stays near the original."""
 
 from __future__ import annotations
 

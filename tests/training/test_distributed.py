@@ -1,4 +1,4 @@
-"""Two processes train what one does; lost, stopped or at odds, they end together and say why."""
+"""Two processes train the model of one; on failure they end together with a reason."""
 
 from __future__ import annotations
 

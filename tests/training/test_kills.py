@@ -1,4 +1,4 @@
-"""A training process that is killed over and over leaves what an undisturbed one leaves."""
+"""A repeatedly killed training run gives the result of an undisturbed one."""
 
 from __future__ import annotations
 

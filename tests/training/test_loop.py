@@ -1,4 +1,4 @@
-"""What a training run sees, does and leaves, and how it refuses what it cannot use."""
+"""A training run: its data, its output, and the errors for invalid input."""
 
 from __future__ import annotations
 

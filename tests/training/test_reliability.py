@@ -1,7 +1,6 @@
-"""Whatever happens to disk, folder and files, a run ends with a message and can be continued.
+"""After any failure of disk, folder or files, a run ends with a message and can be resumed.
 
-The commands are the real ones. What `docs/reliability.md` promises is held to the tests that it
-names.
+The tests run the real commands. The tests that `docs/reliability.md` names must exist.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere and resumed makes, to the bit, the model of one that was not."""
+"""A run stopped at any point and resumed gives a bit-identical model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on a device that works behind: nobody waits for it in each step, and nothing changes.
+"""Training on an asynchronous device: no step blocks, and results do not change.
 
 The device is the processor, which is said to work behind. That no operation would have to wait for
 it is seen on the device `meta`, where there are no numbers to look at.

@@ -1,4 +1,4 @@
-"""Which task is next, and that no record is lost."""
+"""Schedules choose the next task and lose no record."""
 
 from __future__ import annotations
 

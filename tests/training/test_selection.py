@@ -1,4 +1,4 @@
-"""Which epoch's model is kept, and which epochs none beats."""
+"""The choice of the best epoch and the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a user sends them: to real processes, at any moment of a run."""
+"""Ctrl-C and SIGTERM sent to real processes at any moment of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: the values of its metrics log, each once."""
+"""TensorBoard shows each value of the metrics log once."""
 
 from __future__ import annotations
 

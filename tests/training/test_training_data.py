@@ -1,4 +1,4 @@
-"""From a configuration's files to what training draws from and validates on."""
+"""Training and validation data from the files of a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison says of each task, in numbers and in words."""
+"""The verdict of a comparison on each task, in numbers and words."""
 
 from __future__ import annotations
 

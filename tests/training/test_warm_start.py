@@ -1,4 +1,4 @@
-"""Training that starts from a trained model: heads go on, new ones are added, none is harmed."""
+"""Training from a trained model continues its heads, adds new ones and keeps the others."""
 
 from __future__ import annotations
 

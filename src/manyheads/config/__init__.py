@@ -1,4 +1,4 @@
-"""The configuration: one schema for the YAML file, the flags and Python."""
+"""The configuration schema for YAML files, flags and Python."""
 
 from __future__ import annotations
 

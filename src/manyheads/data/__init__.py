@@ -1,1 +1,1 @@
-"""Files to rows to records: readers for every format, records with labels, the data check."""
+"""Files to rows to records, and the data check."""

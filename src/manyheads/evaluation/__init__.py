@@ -1,4 +1,4 @@
-"""Scores of predictions against labels: metrics by task, embedding drift, intervals."""
+"""Evaluation: metrics by task, embedding drift and confidence intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export: a trained model as graphs that run fast without a deep-learning framework.
+"""Export to ONNX and OpenVINO graphs, compared with the trained model.
 
 Every graph has to pass the gate (`manyheads.export.gate`) before the model folder lists it.
 """

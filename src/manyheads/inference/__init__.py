@@ -1,4 +1,4 @@
-"""Texts to predictions, over any backend: PyTorch, onnxruntime, OpenVINO, Ray."""
+"""Texts to predictions with PyTorch, onnxruntime, OpenVINO or Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch modules: encoder, heads and model, and how they are saved and loaded."""
+"""The torch modules: encoder, heads and model, with saving and loading."""
 
 from __future__ import annotations
 

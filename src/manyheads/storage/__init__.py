@@ -1,4 +1,4 @@
-"""Files written whole or not at all, foreign files read with limits, the model folder."""
+"""Atomic writes, limits for untrusted files, and the model folder format."""
 
 from __future__ import annotations
 

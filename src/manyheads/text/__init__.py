@@ -1,4 +1,4 @@
-"""Text to words, words to sub-tokens, long texts to windows, and back to characters."""
+"""Text to words, sub-tokens and windows, and back to characters."""
 
 from __future__ import annotations
 

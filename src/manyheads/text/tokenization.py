@@ -1,12 +1,12 @@
-"""Text to words to token ids: the one path that training, prediction, export and serving share.
+"""Text to words to token ids, shared by training, prediction and export.
 
-The encoder's own tokenizer runs over the whole text, untouched; the text's words are found
-independently of it (see `words`), and each is tied to the first of its sub-tokens. So a sentence
-given as a string and the same sentence given as a list of words lead to the same words: `Paris.`
-and `Paris`, `.` are two words either way.
+The encoder's tokenizer runs over the whole text. The words are found independently of it (see
+`words`), and each is aligned to its first sub-token. A sentence given as a string and the same
+sentence given as a list of words therefore have the same words: `Paris.` and `Paris`, `.` are two
+words either way.
 
-Where entities begin or end inside words (`885mg`, compounds, particles), words are cut further, at
-the borders of their sub-tokens: `Units.PIECES`.
+If entities begin or end inside words (`885mg`, compounds, particles), words are split at the
+borders of their sub-tokens: `Units.PIECES`.
 
 Axes: C characters, T tokens, W words, each of one text or, laid end to end, of a batch of texts.
 """
@@ -38,7 +38,7 @@ from manyheads.text.words import (
     word_borders,
 )
 
-# How much is aligned at once: bounds the memory that a huge list of texts needs.
+# Portions that are aligned at once, which bounds the memory for a huge list of texts.
 _CHARACTERS_AT_ONCE = 1 << 20
 _TEXTS_AT_ONCE = 1 << 13
 _THREADS = "RAYON_NUM_THREADS"
@@ -57,10 +57,10 @@ class Units(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A text as an encoder reads it, and where its words (or pieces, see `Units`) are.
+    """A tokenised text with the positions of its words (or pieces, see `Units`).
 
-    What the tokenizer makes no token of (control characters, for most) cannot be tagged and is no
-    word, and neither is an emoji that shares its sub-token with letters.
+    Characters without a token (for most tokenizers, control characters) cannot be tagged and are
+    not words, and neither is an emoji that shares its sub-token with letters.
     """
 
     ids: NDArray[np.int32]
@@ -70,23 +70,23 @@ class Encoding:
     word_spans: NDArray[np.int32]
     """[W, 2] start and end of each word, in characters of the text; in order and disjoint."""
     prefix: int
-    """How many special tokens come before the text's own."""
+    """Number of special tokens before the text."""
     suffix: int
-    """How many special tokens come after the text's own."""
+    """Number of special tokens after the text."""
 
 
 class TextTokenizer:
     """An encoder's tokenizer that keeps track of words.
 
     Args:
-        tokenizer: any tokenizer of the `tokenizers` library. It is taken over: truncation and
-            padding are switched off, and special tokens typed into a text (`[SEP]`, `</s>`)
-            are read as the ordinary characters they are. Only SentencePiece models that list
-            them among their pieces find them all the same; each is then an ordinary word.
+        tokenizer: any tokenizer of the `tokenizers` library. It is modified: truncation and padding
+            are disabled, and special tokens typed into a text (`[SEP]`, `</s>`) are read as
+            ordinary characters. SentencePiece models that list them among their pieces still
+            find them; each is then an ordinary word.
         units: what carries a tag.
 
     Raises:
-        ModelError: the tokenizer makes no tokens of text.
+        ModelError: the tokenizer produces no tokens for text.
     """
 
     def __init__(self, tokenizer: Tokenizer, units: Units = Units.WORDS) -> None:
@@ -123,30 +123,30 @@ class TextTokenizer:
         Raises:
             ModelError: it is not a tokenizer.
         """
-        # Some of what is wrong with a tokenizer shows only when it is used for the first time.
-        with _told(where):
+        # Some defects of a tokenizer appear only on first use.
+        with _explained(where):
             return cls(Tokenizer.from_str(text), units)
 
     def to_json(self) -> str:
-        """Return the contents of a `tokenizer.json` from which `from_json` makes an equal one."""
+        """Return the contents of a `tokenizer.json` that `from_json` reads back."""
         return str(self._tokenizer.to_str())
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_from_json, (self.to_json(), self.units))
 
     def with_units(self, units: Units) -> TextTokenizer:
-        """Return a tokenizer that reads texts alike and puts tags on other units."""
+        """Return the same tokenizer with tags on other units."""
         return self if units is self.units else TextTokenizer(self._tokenizer, units)
 
     def encode(self, text: str) -> Encoding:
-        """Encode one whole text, however long."""
+        """Encode a whole text of any length."""
         return self._encode_portion([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode whole texts, each exactly as `encode` would.
 
-        The tokenizer uses all cores, unless the environment says `TOKENIZERS_PARALLELISM=false` or
-        how many (see `limit_tokenizer_threads`).
+        The tokenizer uses all cores unless `TOKENIZERS_PARALLELISM=false` is set or their
+        number is limited (see `limit_tokenizer_threads`).
         """
         encodings: list[Encoding] = []
         for portion in _portions(texts):
@@ -156,9 +156,9 @@ class TextTokenizer:
     def _encode_portion(self, texts: Sequence[str]) -> list[Encoding]:
         codes = code_points("\n".join(texts))
         if codes.dtype != np.uint8 and ((codes & 0xFFFFF800) == 0xD800).any():
-            # Half of a UTF-16 pair is no character. A stand-in of equal length keeps the offsets.
+            # Half of a UTF-16 pair is not a character. An equally long stand-in keeps the offsets.
             texts = [_SURROGATE.sub("\ufffd", text) for text in texts]
-        with _told(""):
+        with _explained(""):
             raw = self._tokenizer.encode_batch(texts)
             ids = np.fromiter(chain.from_iterable(e.ids for e in raw), np.int32)
 
@@ -203,16 +203,15 @@ def align(
     codes: CodePoints,
     units: Units = Units.WORDS,
 ) -> tuple[Positions, Positions]:
-    """Tie words to their first sub-tokens, or the pieces of words to theirs.
+    """Align words, or the pieces of words, to their first sub-tokens.
 
     Args:
         starts: [W] first character of each word.
         ends: [W] end of each word, exclusive.
-        offsets: [T, 2] characters of each token, which may include white space around them; empty
-            for a token, such as a special one, that stands for none.
+        offsets: [T, 2] characters of each token, possibly with surrounding white space; empty for a
+            token without characters, such as a special one.
         codes: [C] the characters.
-        units: whether words that a sub-token does not tell apart are merged, or all words are cut
-            where their sub-tokens begin.
+        units: merge words that share a sub-token, or split all words where sub-tokens begin.
 
     Returns:
         [W'] position of the first token of each unit that has one, and [W', 2] its characters.
@@ -236,10 +235,10 @@ def align(
 
 
 def limit_tokenizer_threads(threads: int | None) -> None:
-    """Have the tokenizers of this process use so many cores at most; None leaves it all there are.
+    """Limit the cores that this process's tokenizers use; None leaves them all.
 
-    The library makes its threads once, for the first batch, and reads their number in the
-    environment. So this has no effect after the first batch; nor where the number is set already.
+    The library creates its threads for the first batch and reads their number from the
+    environment. This has no effect after the first batch or if the number is already set.
     """
     if threads is None or _THREADS in os.environ:
         return
@@ -247,7 +246,7 @@ def limit_tokenizer_threads(threads: int | None) -> None:
     try:
         Tokenizer(WordLevel({}, unk_token="")).encode_batch(["", ""])
     finally:
-        # What this process starts decides for itself.
+        # Child processes decide for themselves.
         del os.environ[_THREADS]
 
 
@@ -260,7 +259,7 @@ def _pieces(
     first: Positions,
     last: Positions,
 ) -> tuple[Positions, Positions]:
-    """Cut words where their sub-tokens begin.
+    """Split words where their sub-tokens begin.
 
     Args:
         starts, ends: [W] characters of each word.
@@ -270,9 +269,9 @@ def _pieces(
         first, last: [T] the first and the last word that each token covers.
 
     Returns:
-        as `align` does.
+        As `align` does.
     """
-    # A token begins a piece where it starts, and another one at each further word that it covers.
+    # A token begins a piece at its start and at each further word that it covers.
     covered = last - first + 1
     token = np.repeat(np.arange(len(first)), covered)
     rank = np.arange(len(token)) - np.repeat(covered.cumsum() - covered, covered)
@@ -281,7 +280,7 @@ def _pieces(
     is_first = np.ones(len(word), np.bool_)
     is_first[1:] = word[1:] > np.maximum.accumulate(word)[:-1]
     begins = np.where(is_first, starts[word], begins)
-    # Sub-tokens of one character begin together, and a tokenizer that reorders may go back.
+    # Sub-tokens of one character begin together, and a reordering tokenizer may go back.
     reached = np.maximum.accumulate(begins)
     kept = np.ones(len(begins), np.bool_)
     kept[1:] = begins[1:] > reached[:-1]
@@ -297,7 +296,7 @@ def _pieces(
 def _merge(
     starts: Positions, ends: Positions, first: Positions, last: Positions, codes: CodePoints
 ) -> tuple[Positions, Positions, Positions]:
-    """Make one word of those that a token covers together, without the symbols at its ends.
+    """Merge the words that a token covers together, without the symbols at its ends.
 
     Args:
         starts, ends: [W] characters of each word.
@@ -307,8 +306,8 @@ def _merge(
     Returns:
         [W'] starts and [W'] ends of the merged words, and [T] the merged word of each token.
     """
-    # A tokenizer that reorders characters may go back to an earlier word. The words between then
-    # belong together as well, or a word's first token would come after the next word's.
+    # A tokenizer that reorders characters may go back to an earlier word. The words between are
+    # then merged too; otherwise a word's first token would come after the next word's.
     reached = np.maximum.accumulate(last)
     last = last.copy()
     last[1:] = np.where(first[1:] < reached[:-1], reached[1:], last[1:])
@@ -320,7 +319,7 @@ def _merge(
     is_first = np.ones(words, np.bool_)
     is_first[1:] = is_last[:-1]
     merged = np.cumsum(is_first) - 1
-    # An emoji that is glued to letters belongs to no word; emoji alone are one.
+    # An emoji joined to letters belongs to no word; emoji alone are one.
     solid = ~in_symbol(codes, starts)
     solid |= np.bincount(merged, weights=solid, minlength=merged[-1] + 1)[merged] == 0
     of_solid = merged[solid]
@@ -336,14 +335,14 @@ def _from_json(text: str, units: Units) -> TextTokenizer:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Tell in one message what the library finds wrong with a tokenizer."""
+def _explained(where: str) -> Iterator[None]:
+    """Convert the library's errors about a tokenizer into a `ModelError`."""
     try:
         yield
     except ManyheadsError:
         raise
     except BaseException as error:
-        # The library raises nothing more precise, and its panics are not even Exceptions.
+        # The library raises nothing more specific, and its panics are not Exceptions.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(
@@ -355,7 +354,7 @@ def _told(where: str) -> Iterator[None]:
 
 
 def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut a list of texts into portions of bounded size; a text is never cut."""
+    """Split a list of texts into portions of bounded size, without splitting a text."""
     start = size = 0
     for i, text in enumerate(texts):
         if i > start and (size + len(text) > _CHARACTERS_AT_ONCE or i - start == _TEXTS_AT_ONCE):
@@ -367,7 +366,7 @@ def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _special_tokens_around(tokenizer: Tokenizer) -> tuple[int, int]:
-    """Count the special tokens that the tokenizer puts before and after a text."""
+    """Count the special tokens that the tokenizer adds before and after a text."""
     mask = tokenizer.encode("a").special_tokens_mask
     if 0 not in mask:
         raise ModelError(

@@ -1,10 +1,9 @@
-"""Texts of any length as batches of bounded length, and their results put together again.
+"""Long texts as windows and batches of bounded length, and the merging of their results.
 
-Training cuts a long text off and counts what is lost. Prediction cuts it into overlapping windows,
-and nothing is lost: each word's logits come from the window where the word has most context, and
-are laid end to end before anything is decoded, so that an entity across a border stays whole and
-a CRF sees the whole text. Sentence logits and embeddings are means over the windows, weighted by
-their length.
+Training truncates a long text and counts the lost words. Prediction splits it into overlapping
+windows and loses nothing: each word's logits come from the window where the word has most context.
+They are concatenated before decoding, so an entity across a border stays complete and a CRF sees
+the whole text. Sentence logits and embeddings are means over the windows, weighted by length.
 
 Axes: B windows or sentences of a batch, T tokens, W words, L labels.
 """
@@ -26,23 +25,23 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a text that an encoder can read at once."""
+    """A part of a text that fits the encoder."""
 
     ids: NDArray[np.int32]
     """[T] token ids, special tokens included."""
     word_tokens: NDArray[np.int32]
     """[W] position in `ids` of the first sub-token of each word that begins in the window."""
     first_word: int
-    """The first of these words, counted in the whole text."""
+    """Index of the first of these words in the whole text."""
     decides: tuple[int, int]
-    """The words, first and end, counted in the whole text, that are tagged by this window."""
+    """Range of the words, as indices in the whole text, whose tags come from this window."""
     weight: int
-    """The window's share in a mean over windows: its tokens without the special ones."""
+    """Weight in a mean over windows: the number of tokens without special ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What every backend takes: sentences or windows, padded at the right."""
+    """Input of every backend: sentences or windows, padded on the right."""
 
     input_ids: NDArray[np.int64]
     """[B, T]"""
@@ -55,14 +54,14 @@ class Batch:
 
 
 def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
-    """Keep of a text what fits, whole words if there is a border between words to cut at.
+    """Truncate a text, at a word border if there is one.
 
     Returns:
-        The shortened encoding, which is the first of the text's `windows`, and how many words
-        were lost.
+        The truncated encoding, equal to the first of the text's `windows`, and the number of lost
+        words.
 
     Raises:
-        ModelError: `max_length` leaves no room beside the special tokens.
+        ModelError: `max_length` leaves no room for text beside the special tokens.
     """
     capacity = _capacity(encoding, max_length)
     if len(encoding.ids) <= max_length:
@@ -80,14 +79,14 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
 
 
 def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
-    """Cut a text into overlapping windows at borders between words; one window if it fits.
+    """Split a text into overlapping windows at word borders; one window if it fits.
 
-    A word longer than a window is cut within, and decided by the window in which it begins.
+    A word longer than a window is split, and its tag comes from the window in which it begins.
 
     Args:
         encoding: the whole text.
         max_length: tokens of a window, special ones included.
-        stride: tokens that neighbouring windows share, at most (the words there are whole).
+        stride: maximum number of tokens that neighbouring windows share, in whole words.
 
     Raises:
         ModelError: `max_length` leaves no room beside the special tokens and the stride.
@@ -121,7 +120,7 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
 
 
 def stitch_words(parts: Sequence[Window], logits: Sequence[Floats]) -> Floats:
-    """Lay the words' logits of a text's windows end to end, each from the window that decides.
+    """Concatenate the word logits of a text's windows, each from the window that decides its word.
 
     Args:
         parts: all windows of a text.
@@ -138,7 +137,7 @@ def stitch_words(parts: Sequence[Window], logits: Sequence[Floats]) -> Floats:
 
 
 def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floats:
-    """Average a text's windows' logits or embeddings, each [L], weighted by length; returns [L]."""
+    """Average the logits or embeddings of a text's windows, each [L], by length; returns [L]."""
     if len(parts) == 1:
         return values[0]
     mean = np.average(np.stack(values), axis=0, weights=[part.weight for part in parts])
@@ -146,7 +145,7 @@ def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floa
 
 
 def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:
-    """Make one batch of encodings or windows; there must be at least one."""
+    """Pad encodings or windows, at least one, into a batch."""
     input_ids, token_mask = _padded([item.ids for item in items], pad_id)
     word_tokens, word_mask = _padded([item.word_tokens for item in items], 0)
     return Batch(input_ids, token_mask.astype(np.int64), word_tokens, word_mask)
@@ -159,11 +158,11 @@ def plan_batches(
 
     Args:
         lengths: tokens of each sentence.
-        token_budget: tokens of a batch, padding included. A longer sentence is a batch alone.
+        token_budget: tokens of a batch, padding included. A longer sentence is its own batch.
         max_sentences: sentences of a batch.
 
     Returns:
-        for each batch the indices of its sentences.
+        The indices of the sentences of each batch.
     """
     sizes = np.asarray(lengths, np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -178,12 +177,12 @@ def plan_batches(
 
 
 def _body(encoding: Encoding) -> int:
-    """Count the tokens that are the text's own."""
+    """Count the tokens of the text, without special ones."""
     return len(encoding.ids) - encoding.prefix - encoding.suffix
 
 
 def _capacity(encoding: Encoding, max_length: int) -> int:
-    """Count the text's own tokens that fit into a window."""
+    """Count the text tokens that fit into a window."""
     capacity = max_length - encoding.prefix - encoding.suffix
     if capacity < 1:
         raise ModelError(
@@ -203,7 +202,7 @@ def _ids_between(encoding: Encoding, start: int, end: int) -> NDArray[np.int32]:
 
 
 def _cut(starts: NDArray[np.int32], start: int, capacity: int, size: int) -> int:
-    """Find where a window that begins at token `start` ends: at a word's start, if one is there."""
+    """Return the end of a window that begins at token `start`: a word's start, if possible."""
     if start + capacity >= size:
         return size
     index = int(starts.searchsorted(start + capacity, side="right")) - 1
@@ -213,7 +212,7 @@ def _cut(starts: NDArray[np.int32], start: int, capacity: int, size: int) -> int
 def _window_spans(
     starts: NDArray[np.int32], size: int, capacity: int, stride: int
 ) -> list[tuple[int, int]]:
-    """Cut `size` tokens into overlapping spans, given the [W] tokens at which words start."""
+    """Split `size` tokens into overlapping spans, given the [W] first tokens of words."""
     spans = [(0, _cut(starts, 0, capacity, size))]
     while spans[-1][1] < size:
         reached = spans[-1][1]
@@ -233,11 +232,11 @@ def _owners(
     spans: Sequence[tuple[int, int]],
     bounds: Sequence[Sequence[int]],
 ) -> NDArray[np.int64]:
-    """Choose for each word the window in which it has most context; returns [W], ascending.
+    """Choose the window with most context for each word; returns [W], ascending.
 
     Context is the number of tokens from the word to the nearer border of the window. The borders
-    of the text itself need no exception: a window that ends with it reaches further than the one
-    before in any case. The first of equals is taken.
+    of the text need no exception, because the last window always reaches further than the one
+    before. Of equal windows the first is chosen.
     """
     ends = np.append(starts[1:], size)
     owners = np.zeros(len(starts), np.int64)
@@ -253,7 +252,7 @@ def _owners(
 def _padded(
     rows: Sequence[NDArray[np.int32]], fill: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Stack rows of different length, filled up at the right; also says where they are."""
+    """Stack rows of different lengths, padded on the right; returns them and their mask."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     mask = np.arange(max(1, int(lengths.max()))) < lengths[:, None]
     padded = np.full(mask.shape, fill, np.int64)

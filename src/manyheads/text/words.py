@@ -1,7 +1,7 @@
-"""The words of any text, found by its characters alone, before any tokenizer has a say.
+"""The words of a text, found by its characters alone, independently of any tokenizer.
 
-A simplified form of Unicode's word segmentation (UAX #29), chosen so that it finds the same words
-in a sentence and in that sentence's tokens joined by spaces, however the tokens were cut.
+A simplified form of Unicode's word segmentation (UAX #29), which finds the same words
+in a sentence and in the sentence's tokens joined by spaces, however it was tokenised.
 
 Axes: C characters (of one text, or of many laid end to end), W words.
 """
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 CodePoints = NDArray[np.uint8] | NDArray[np.uint32]
-"""[C] characters by number; 8 bits wide when all are ASCII."""
+"""[C] code points; 8 bits wide if all are ASCII."""
 Positions = NDArray[np.int64]
 
 _SEPARATOR, _RUN, _ALONE, _EXTEND = range(4)
 _ZERO_WIDTH_JOINER = 0x200D
-# Format characters and symbols that extend what stands before them: soft hyphen, the zero-width
+# Format characters and symbols that extend the preceding character: soft hyphen, the zero-width
 # joiners, word joiner, skin tones, and the letters inside a flag.
 _EXTENDING = frozenset(
     [0x00AD, 0x200C, 0x200D, 0x2060, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)]
 )
-# The blocks of the scripts that put no spaces between words.
+# Blocks of the scripts without spaces between words.
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -47,8 +47,8 @@ _PAGE = 256
 def segment(text: str) -> NDArray[np.int32]:
     """Find the words of a text; returns [W, 2] the start and end of each, in order.
 
-    A word is a run of letters, digits and underscores; every punctuation mark or symbol is a
-    word alone, and so is every letter of a script that is written without spaces (Chinese,
+    A word is a run of letters, digits and underscores. Every punctuation mark or symbol is a word
+    of its own, and so is every letter of a script without spaces (Chinese,
     Japanese, Thai, Lao, Khmer, Burmese). Marks, and the joiners that hold an emoji or a syllable
     together, belong to the character before them. White space and all other control and format
     characters separate words and belong to none.
@@ -57,7 +57,7 @@ def segment(text: str) -> NDArray[np.int32]:
 
 
 def code_points(text: str) -> CodePoints:
-    """Turn a text into the numbers of its characters, [C]; halves of UTF-16 pairs included."""
+    """Return the code points of a text, [C]; halves of UTF-16 pairs included."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -70,7 +70,7 @@ def word_borders(codes: CodePoints) -> tuple[Positions, Positions]:
     before[:1] = _SEPARATOR
     extends = kinds == _EXTEND
     if extends.any():
-        # A mark counts as the character it stands on; without one it begins a word itself.
+        # A mark counts as its base character; without one it begins a word.
         base = np.maximum.accumulate(np.where(extends, 0, np.arange(len(kinds))))
         kinds = kinds[base]
         kinds[extends & ((kinds == _SEPARATOR) | (kinds == _EXTEND))] = _RUN
@@ -113,7 +113,7 @@ def _kind(code: int) -> int:
 
 
 class _Kinds:
-    """The kind of every character, worked out for a page of 256 when one of them is first met."""
+    """The kind of every character, computed per page of 256 characters on first use."""
 
     def __init__(self) -> None:
         self._table = np.zeros(0x110000, np.uint8)

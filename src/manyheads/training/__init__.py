@@ -1,4 +1,4 @@
-"""The training loop: drawing batches, one step, balancing, state, resuming, comparison."""
+"""Training: batches, steps, loss balancing, checkpoints, resuming and comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see: results as tables, and the progress of long work."""
+"""Tables and progress bars for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of the configuration: related settings, each declared with all that it means."""
+"""The sections of the configuration, one module of related settings each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data check: what is wrong with data, before anyone trains on it.
+"""The data check: errors and warnings about data files.
 
 These are errors, because training would fail, learn something wrong, or be measured wrongly:
 

@@ -1,4 +1,4 @@
-"""Readers: records out of files of every format, streamed, with errors that name the place.
+"""Readers: streamed rows from files of every format.
 
 One module a format. `read_rows` is the entry; a format is added as a module with one function
 from a `Source` to rows, and a line in `formats.FORMATS`.

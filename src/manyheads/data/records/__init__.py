@@ -1,4 +1,4 @@
-"""Records: texts with labels, read from any file and checked against what the tasks know."""
+"""Records: texts with labels, validated against the tasks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What computes a model's outputs for a batch: one module per framework."""
+"""Backends that compute a model's outputs, one module per framework."""

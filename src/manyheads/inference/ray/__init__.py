@@ -1,4 +1,4 @@
-"""Prediction on many machines: the same Predictor, run by Ray Data over files of any size.
+"""Prediction on many machines with Ray Data.
 
 Ray Data reads the files, passes blocks of rows in order through the workers (`map_batches`), and
 calls the writer. The input is read twice: once for its columns and types, so that all output files

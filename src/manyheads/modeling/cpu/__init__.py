@@ -1,1 +1,1 @@
-"""Faster training on processors: attention, dropout masks, memory kept for reuse."""
+"""Faster training on CPUs: attention, dropout and memory reuse."""

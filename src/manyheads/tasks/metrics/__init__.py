@@ -1,4 +1,4 @@
-"""How good predictions are: pure functions of gold labels and predictions.
+"""Metrics: pure functions of gold labels and predictions.
 
 What `evaluate --json` writes is an `Evaluation`; each task's part has the metrics of its kind.
 All are shares between 0 and 1 (correlations between -1 and 1), never NaN.

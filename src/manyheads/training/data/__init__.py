@@ -1,1 +1,1 @@
-"""What a step trains on: records as arrays, batches, schedules."""
+"""Training data: records as arrays, batches and schedules."""
