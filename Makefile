@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types docs format map data sample bench bench-data soak clean
+.PHONY: help demo install test check lint types format map data sample bench bench-data soak clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -44,6 +44,7 @@ lint: $(INSTALLED_DEV)  ## check the style
 types: $(INSTALLED_DEV)  ## check the types
 	$(PY) -m mypy
 
+.PHONY: docs
 docs: $(INSTALLED_DEV)  ## build the documentation site in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict --quiet
 
@@ -51,10 +52,10 @@ format: $(INSTALLED_DEV)  ## format the code
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-map:  ## regenerate the map of the code in README and CONTRIBUTING
+map:  ## write the map of the code into README and CONTRIBUTING again
 	$(PYTHON) scripts/house.py
 
-data:  ## regenerate the demonstration data (the same bytes)
+data:  ## write the demonstration data again (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py
 
 sample: $(INSTALLED)  ## regenerate docs/sample_output.txt from the demonstration

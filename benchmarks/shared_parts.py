@@ -1,4 +1,4 @@
-"""Benchmarks of many runs: several processes share the parts, each done once."""
+"""Studies of many runs: parts that are done once, by whoever comes first, and how they are told."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def study_parser(description: str) -> argparse.ArgumentParser:
 
 
 def do_part(path: Path, work: Path, run: Callable[[Path], dict[str, Any]]) -> None:
-    """Run one part and write its result, unless it is done or another process runs it.
+    """Do one part and write down what it found, unless it is done or another process is at it.
 
     Args:
-        path: JSON file for the result.
-        work: folder for the part, removed at the end; existing contents are resumed.
-        run: runs the part in that folder.
+        path: of the JSON file that is written at the end.
+        work: a folder for the part, removed when it is done; what is in it is gone on with.
+        run: does the part in that folder.
     """
     with ExitStack() as held:
         if not path.exists():
@@ -59,7 +59,7 @@ def do_part(path: Path, work: Path, run: Callable[[Path], dict[str, Any]]) -> No
 
 
 def spread(shares: Sequence[float]) -> str:
-    """Format the mean of some shares in percent, with the range if there are several."""
+    """Write the mean of some shares in percent, with the range if there are several."""
     percent = [100 * share for share in shares]
     mean = f"{statistics.mean(percent):.1f}"
     return mean if len(percent) == 1 else f"{mean} ({min(percent):.1f} to {max(percent):.1f})"

@@ -1,4 +1,4 @@
-"""Tasks: labels, decoding, results and metrics.
+"""From logits to labels: the only decoding there is, whoever computed the logits.
 
 Training, evaluation, prediction and the server share these functions, with or without a
 deep-learning framework. Every sentence is decoded as if it were alone: neither its padding nor

@@ -1,4 +1,4 @@
-"""The heads, one class per kind of task."""
+"""The heads by kind. A new kind is a class of its own and a line in `HEADS`."""
 
 from __future__ import annotations
 
