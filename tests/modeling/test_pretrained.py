@@ -198,6 +198,31 @@ def test_a_tokenizer_is_made_of_a_vocabulary_where_that_is_all_there_is(folder: 
     assert made.encode("John lives in Paris").ids == own.encode("John lives in Paris").ids
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "merges.txt"])
+def test_a_file_of_the_tokenizer_that_is_a_link_out_is_refused(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "private").write_text("secret\n")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "private")
+    with pytest.raises(ModelError, match=f"the symbolic link '{name}' leads out of the folder"):
+        find_encoder(str(folder))
+
+
+@pytest.mark.parametrize("key", ["vocab", "vocab_file"])
+def test_a_path_in_the_tokenizers_configuration_is_not_followed(
+    folder: Path, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "private").write_text("[UNK]\n[PAD]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[UNK]\n[PAD]\n[CLS]\n[SEP]\n[MASK]\nknown\n")
+    settings = {"tokenizer_class": "BertTokenizer", key: str(tmp_path / "private")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    made = find_encoder(str(folder)).files["tokenizer.json"]
+    assert b"known" in made
+    assert b"secret" not in made
+
+
 # ---------------------------------------------------------------------------------- the pooling
 
 

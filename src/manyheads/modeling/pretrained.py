@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from manyheads.storage import (
     read_json,
     refuse_code,
     sha256_file,
+    write_json,
 )
 
 WEIGHTS = "model.safetensors"
@@ -37,8 +40,11 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 
 # Files that the tokenizer libraries read beside tokenizer.json.
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+# Settings of a tokenizer that the library takes for paths.
+_PATHS = re.compile("vocab|merges|.*_file")
 _TOKENIZER_FILES = (
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    _TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt",
 )  # fmt: skip
 
@@ -275,27 +281,51 @@ def _pooling_mode(settings: Any, path: Path) -> str:
 
 def _read_files(folder: Path) -> dict[str, bytes]:
     names = [name for name in (*_TOKENIZER_FILES, TOKENIZER) if (folder / name).is_file()]
-    files = {name: _text(folder / name) for name in names}
+    files = {name: _text(inside(folder, name)) for name in names}
     if TOKENIZER in files:
         return files
+    models = sorted(path.name for path in folder.glob("*.model"))
     # Without any vocabulary the library would make a tokenizer that knows no word.
-    if not {"vocab.txt", "vocab.json"} & files.keys() and not any(folder.glob("*.model")):
+    if not {"vocab.txt", "vocab.json"} & files.keys() and not models:
         raise ModelError(
             "the encoder has no tokenizer", where=at(folder),
             expected=f"a {TOKENIZER}, or a vocabulary to make it of",
             fix="Get the encoder again, or save its tokenizer into the folder.",
         )  # fmt: skip
+    binary = {name: read_bytes(inside(folder, name), MAX_JSON_BYTES) for name in models}
+    config = _text(inside(folder, "config.json"))
+    files[TOKENIZER] = _made_tokenizer({**files, **binary, "config.json": config}, folder)
+    return files
+
+
+def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
+    """Make a `tokenizer.json` of a vocabulary.
+
+    `transformers` sees a copy of the files alone: it would follow links, and paths in
+    `tokenizer_config.json`, to any file of this machine.
+
+    Raises:
+        ModelError: it cannot be made.
+    """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        files[TOKENIZER] = tokenizer.backend_tokenizer.to_str().encode()
-    except Exception as error:  # the library raises all kinds
-        raise ModelError(
-            f"the encoder's tokenizer cannot be read ({shorten(str(error), 200)})",
-            where=at(folder), expected=f"a {TOKENIZER}",
-        ) from None  # fmt: skip
-    return files
+    with tempfile.TemporaryDirectory() as copy:
+        for name, data in files.items():
+            (Path(copy) / name).write_bytes(data)
+        path = Path(copy) / _TOKENIZER_CONFIG
+        if path.exists():
+            settings = _object(read_json(path), folder / _TOKENIZER_CONFIG)
+            kept = {k: v for k, v in settings.items() if not _PATHS.fullmatch(k)}
+            write_json(path, kept)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
+            made: str = tokenizer.backend_tokenizer.to_str()
+        except Exception as error:  # the library raises all kinds
+            raise ModelError(
+                f"the encoder's tokenizer cannot be read ({shorten(str(error), 200)})",
+                where=at(folder), expected=f"a {TOKENIZER}",
+            ) from None  # fmt: skip
+    return made.encode()
 
 
 def _text(path: Path) -> bytes:
