@@ -52,10 +52,10 @@ format: $(INSTALLED_DEV)  ## format the code
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-map:  ## write the map of the code into README and CONTRIBUTING again
+map:  ## regenerate the map of the code in README and CONTRIBUTING
 	$(PYTHON) scripts/house.py
 
-data:  ## write the demonstration data again (the same bytes)
+data:  ## regenerate the demonstration data (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py
 
 sample: $(INSTALLED)  ## regenerate docs/sample_output.txt from the demonstration

@@ -41,14 +41,14 @@ METRICS: Mapping[str, Sequence[str]] = {
     BANKING: ("intent accuracy", "entities f1"),
     SNIPS: ("intent accuracy", "slots f1", "frame accuracy"),
 }
-# Where the methods that compare gradients can be at home: several tasks in each step.
+# The schedules under which gradients can be compared: several tasks in each step.
 AT_ONCE: Mapping[str, str] = {BANKING: "together", SNIPS: "joint"}
 MEASURED = {"log_gradients": "20"}
 
 
 @dataclass(frozen=True)
 class Mix:
-    """A way to train the tasks."""
+    """A setting for training the tasks."""
 
     title: str
     settings: Mapping[str, str]
@@ -80,7 +80,7 @@ MIXES: Mapping[str, Mix] = {
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Train what is not yet trained, and write the report."""
+    """Train what is missing and write the report."""
     parser = study_parser(__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=TITLES, default=list(TITLES))
     parser.add_argument("--only", nargs="+", choices=MIXES, default=list(MIXES), metavar="NAME",
@@ -98,7 +98,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Go through the data sets, and for each through the ways to mix its tasks."""
+    """Yield the data sets, each with the settings for mixing its tasks."""
     for data in arguments.sets:
         yield from ((data, name) for name in arguments.only if data in MIXES[name].sets)
 
@@ -147,13 +147,13 @@ def run_part(
 
 
 def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int:
-    """Return the epoch that the validation data chose."""
+    """Return the epoch chosen on the validation data."""
     epochs = [line for line in lines if line["event"] == "epoch"]
     return int(max(epochs, key=lambda line: line["score"])["epoch"])
 
 
 def measured(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Reduce what the log has of weights and gradients: the last weights, and the mean cosines."""
+    """Summarise the log's weights and gradients: the last weights and the mean cosines."""
     steps = [line for line in lines if line["event"] == "step"]
     gradients = [line["gradients"] for line in steps if "gradients" in line]
     weights: dict[str, float] = {}
@@ -174,7 +174,7 @@ def training_files(arguments: argparse.Namespace, data: str) -> dict[str, str]:
     files = {key: arguments.data / path for key, path in FILES[data].items()}
     folder = arguments.out / f"mixing-data-{data}-{arguments.records or 'all'}"
     if not folder.exists():
-        # Made aside and put in place, since another process may be doing the same.
+        # Written aside and renamed, because another process may do the same.
         made = Path(tempfile.mkdtemp(dir=arguments.out))
         (write_banking if data == BANKING else write_snips)(files, arguments.records, made)
         with suppress(OSError):
@@ -189,7 +189,7 @@ def training_files(arguments: argparse.Namespace, data: str) -> dict[str, str]:
 
 
 def write_banking(files: Mapping[str, Path], count: int | None, folder: Path) -> None:
-    """Hold out validation data, and write the part of the training data that is used."""
+    """Hold out validation data and write the used part of the training data."""
     intent, entities = "tasks.intent.train_file", "tasks.entities.train_file"
     held = hold_out(files[intent], folder, "tasks.intent")
     with Path(held[intent]).open(newline="", encoding="utf-8") as file:
@@ -205,18 +205,18 @@ def write_banking(files: Mapping[str, Path], count: int | None, folder: Path) ->
 
 
 def write_snips(files: Mapping[str, Path], count: int | None, folder: Path) -> None:
-    """Write the part of the training data that is used, if it is not all."""
+    """Write the used part of the training data, unless it is all."""
     if count is not None:
         first_records(files["train_file"], count, folder).rename(folder / "train_file")
 
 
 def evenly(items: Sequence[T], share: float) -> list[T]:
-    """Pick a share of some items from the whole length of them: files are sorted by class."""
+    """Pick items evenly from the whole list, because the files are sorted by class."""
     return [x for i, x in enumerate(items) if math.floor((i + 1) * share) > math.floor(i * share)]
 
 
 def write_report(arguments: argparse.Namespace, folder: Path) -> None:
-    """Put the parts together."""
+    """Combine the parts."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for data, name in chosen(arguments):
@@ -238,7 +238,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Make the tables for the documentation."""
+    """Return the tables for the documentation."""
     lines = [
         f"{report['machine']}, {report['threads']} threads; {report['records'] or 'all'} training "
         "sentences of each data set. Scores on the test data in percent: means over the seeds with "
@@ -266,7 +266,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 def score(
     runs: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]], metric: str
 ) -> str:
-    """Write the mean of a metric, its range, and the difference from the task alone."""
+    """Format the mean of a metric, its range, and the difference from the task alone."""
     values = [run["scores"][metric] for run in runs if metric in run["scores"]]
     if not values:
         return "-"
@@ -278,7 +278,7 @@ def score(
 def differences(
     runs: Sequence[Mapping[str, Any]], alone: Sequence[Mapping[str, Any]], metric: str
 ) -> list[float]:
-    """Return the differences from the tasks alone in points, a seed each, where both have one."""
+    """Return the differences from the tasks alone in points, one per seed that both have."""
     before = {run["seed"]: run["scores"][metric] for run in alone if metric in run["scores"]}
     return [
         100 * (run["scores"][metric] - before[run["seed"]])
@@ -288,7 +288,7 @@ def differences(
 
 
 def conflict(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Write the mean cosine and the share of steps in conflict, where they were measured."""
+    """Format the mean cosine and the share of steps in conflict, if measured."""
     if not all("cosine" in run for run in runs):
         return "-"
     cosine, share = (statistics.mean(run[q] for run in runs) for q in ("cosine", "conflict"))
@@ -296,7 +296,7 @@ def conflict(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw what each way gains on each task over the task alone: a dot a seed, a bar the mean."""
+    """Draw each setting's gain over each task alone: a dot per seed, a bar for the mean."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,13 +1,13 @@
-"""What to freeze, and at what price: every regime of transfer on SNIPS, side by side.
+"""What to freeze, and at what cost: every transfer setting on SNIPS, side by side.
 
     python benchmarks/transfer.py --data DIR [--seeds N ...] [--only NAME ...] [--records N]
 
-DIR holds `snips` (train, dev, test) and `stsb` (train.csv, test.csv). Each regime trains the intent
-and slot heads of `src/config_snips.yaml`, chooses the epoch on the dev data, and scores the test
-data once; the sentence embedding is scored on the pairs of the STS benchmark, which nothing trains.
-Writes transfer.json, transfer.md and transfer.png. What is done is kept in the folder
-`transfer-parts`, and not done again; several processes on one folder share the work, with `--parts`
-all but the last, which writes the report.
+DIR holds `snips` (train, dev, test) and `stsb` (train.csv, test.csv). Each setting trains the
+intent and slot heads of `src/config_snips.yaml`, chooses the epoch on the dev data, and scores the
+test data once. The embedding is scored on the test pairs of the STS benchmark, which are not
+trained on. Writes transfer.json, transfer.md and transfer.png. Finished parts stay in
+`transfer-parts` and are not repeated. Several processes on one folder share the work: start all but
+the last, which writes the report, with `--parts`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ METRICS: Mapping[str, str] = {
 
 Settings = Mapping[str, str]
 
-# Heads that make up for an encoder which they cannot change.
+# Stronger heads for an encoder that does not change.
 STRONG: Settings = {
     "tasks.intent.reads": "mix",
     "tasks.intent.pooling": "[sentence, attention, max]",
@@ -64,7 +64,7 @@ HELD: Settings = {"keep_embeddings.weight": "0.1", "keep_embeddings.batch_size":
 
 @dataclass(frozen=True)
 class Regime:
-    """A way to transfer the pretrained encoder to the tasks."""
+    """A setting for transferring the pretrained encoder to the tasks."""
 
     title: str
     settings: Settings
@@ -100,7 +100,7 @@ REGIMES: Mapping[str, Regime] = {
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Train what is not yet trained, and write the report."""
+    """Train what is missing and write the report."""
     parser = study_parser(__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=REGIMES, default=list(REGIMES), metavar="NAME",
                         help=f"of {', '.join(REGIMES)}")  # fmt: skip
@@ -117,7 +117,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) -> dict[str, Any]:
-    """Train in a regime, and score what comes out."""
+    """Train with one setting and score the result."""
     regime, minutes = REGIMES[name], 0.0
     settings = dict(regime.settings)
     if regime.after is not None:
@@ -143,7 +143,7 @@ def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) ->
 def configured(
     arguments: argparse.Namespace, settings: Settings, seed: int, save_dir: Path
 ) -> Config:
-    """Put together the configuration of a run."""
+    """Return the configuration of a run."""
     snips = arguments.data / "snips"
     values = {
         "train_file": str(first_records(snips / "train", arguments.records, arguments.out)),
@@ -162,7 +162,7 @@ def configured(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run says of itself."""
+    """The values that a run reports."""
 
     parameters: int
     minutes: float
@@ -170,7 +170,7 @@ class Trained:
 
 
 def trained(config: Config) -> Trained:
-    """Train, or go on with what was begun."""
+    """Train, or resume an interrupted run."""
     save_dir = Path(config.save_dir)
     progress = Listening({INTENT: "accuracy", SLOTS: "f1"})
     with progress:
@@ -183,12 +183,12 @@ def trained(config: Config) -> Trained:
 
 
 class Listening(TrainingProgress):
-    """Shows progress, and takes note of how many parameters are trained, in the end."""
+    """Shows progress and records the final number of trained parameters."""
 
     parameters = 0
 
     def message(self, text: str) -> None:
-        """Pass a message on."""
+        """Forward a message."""
         if text.startswith("Training ") and "parameters" in text:
             first, *others = re.findall(r"([\d,]+) (?:of [\d,]+ )?parameters", text)
             self.parameters = int((others or [first])[-1].replace(",", ""))
@@ -226,7 +226,7 @@ def sts(predictor: Predictor, data: Path) -> float:
 
 
 def write_report(arguments: argparse.Namespace, folder: Path) -> None:
-    """Put the parts together."""
+    """Combine the parts."""
     parts = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     runs = {
         name: [p for p in parts if p["regime"] == name and p["seed"] in arguments.seeds]
@@ -251,7 +251,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Make the table for the documentation."""
+    """Return the table for the documentation."""
     epochs = sorted({str(run["epochs"]) for runs in report["runs"].values() for run in runs})
     lines = [
         f"{report['machine']}, {report['threads']} threads; {' and '.join(epochs)} epochs over "
@@ -273,7 +273,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw what each regime costs and what it brings."""
+    """Draw the cost and the scores of each setting."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
