@@ -15,7 +15,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import manyheads
 from manyheads.api import evaluate, train
@@ -23,7 +23,7 @@ from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, available_cores, load_config
 from manyheads.evaluation import mean_interval
 from manyheads.modeling import keep_freed_memory
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import kind_of
 
 CONFIGS = Path(__file__).parent.parent / "src"
 
@@ -118,7 +118,7 @@ def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dic
         for scored, metrics in report.evaluation["tasks"].items():
             for metric in ("accuracy", "f1"):
                 if metric in metrics:
-                    scores[f"{scored} {metric}"] = cast("Mapping[str, Any]", metrics)[metric]
+                    scores[f"{scored} {metric}"] = metrics[metric]
         if not task and len(tasks) > 1:
             scores["frame accuracy"] = report.evaluation["frame_accuracy"]
     return scores
@@ -142,7 +142,7 @@ def hold_out(path: Path, folder: Path, task: str) -> dict[str, str]:
 
 def train_one(config: Config, *, resume: bool) -> None:
     """Train with a progress bar."""
-    main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
+    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
     with TrainingProgress(main) as progress:
         keep_freed_memory()
         train(config, resume=resume, reporter=progress)

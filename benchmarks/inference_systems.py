@@ -29,8 +29,7 @@ from manyheads.inference import GRAPHS, Predictor, load_exported
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
 from manyheads.modeling import Compute, choose_compute
 from manyheads.storage import read_manifest
-from manyheads.tasks import CLASSIFICATION, TAGGING
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import kind_of
 from rivals import BATCH_SIZES, Run, SeparateModels, SpacyPipeline, padded_loop
 
 THREE = "three models, usual pipelines"
@@ -118,7 +117,7 @@ class _Worker:
         kinds: dict[str, str] = {
             task.kind: name for name, task in self.trained.config.tasks.items()
         }
-        self.intent, self.slots = kinds[CLASSIFICATION], kinds[TAGGING]
+        self.intent, self.slots = kinds["classification"], kinds["tagging"]
         self.texts = [record.text for record in self.records]
         rivals = {THREE: self._three, PADDED: self._padded, SPACY: self._spacy}
         self.built = (
@@ -230,7 +229,10 @@ class _Worker:
 
     def _scores(self, predictor: Predictor) -> dict[str, float]:
         tasks = score(predictor, [(self.records, (self.intent, self.slots))]).evaluation()["tasks"]
-        names = {self.intent: main_metric(CLASSIFICATION), self.slots: main_metric(TAGGING)}
+        names = {
+            name: kind_of(kind).main_metric
+            for name, kind in ((self.intent, "classification"), (self.slots, "tagging"))
+        }
         values: dict[str, Any] = {name: tasks[name] for name in names}
         return {metric: values[name][metric] for name, metric in names.items()}
 

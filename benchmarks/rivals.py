@@ -20,7 +20,7 @@ from torch.nn import Linear
 from manyheads.data.records import Record
 from manyheads.inference.backends.pytorch import TrainedModel
 from manyheads.modeling import ModelInputs
-from manyheads.tasks import CLASSIFICATION, TAGGING, Scheme, Span, TaskSpec, decode, tags_of
+from manyheads.tasks import Scheme, Span, TaskSpec, decode, tags_of
 from manyheads.tasks.metrics import classification_metrics, tagging_metrics
 
 Run = Callable[[Sequence[str]], object]
@@ -47,8 +47,8 @@ class SeparateModels:
         tokenizer = hub.AutoTokenizer.from_pretrained(folder)
         pipes: dict[str, Any] = {}
         for kind, task, auto in (
-            (CLASSIFICATION, "text-classification", hub.AutoModelForSequenceClassification),
-            (TAGGING, "token-classification", hub.AutoModelForTokenClassification),
+            ("classification", "text-classification", hub.AutoModelForSequenceClassification),
+            ("tagging", "token-classification", hub.AutoModelForTokenClassification),
         ):
             names = dict(enumerate(heads[kind].labels.names))
             model = auto.from_pretrained(folder, num_labels=len(names), id2label=names)
@@ -60,7 +60,7 @@ class SeparateModels:
                 theirs.load_state_dict(ours.state_dict())
             model.save_pretrained(work / task)
             tokenizer.save_pretrained(work / task)
-            options = {"aggregation_strategy": "simple"} if kind == TAGGING else {}
+            options = {"aggregation_strategy": "simple"} if kind == "tagging" else {}
             pipes[task] = hub.pipeline(task, model=str(work / task), device="cpu", **options)
         encoder = SentenceTransformer(str(folder), device="cpu")
         self.systems: dict[str, Callable[[Sequence[str], int], object]] = {
@@ -87,7 +87,7 @@ def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: in
     tokenizer = hub.AutoTokenizer.from_pretrained(folder)
     model = trained.model
     specs = _specs(trained)
-    transitions = {name: model.head(name).transitions() for name in model.heads}
+    transitions = {name: model.head(name).learned() for name in model.heads}
 
     def run(texts: Sequence[str]) -> object:
         answers = []
@@ -105,7 +105,7 @@ def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: in
             answers += [
                 decode(
                     spec, outputs[spec.name].numpy(),
-                    counts if spec.kind == TAGGING else None, transitions[spec.name],
+                    counts if spec.kind == "tagging" else None, transitions[spec.name],
                 )
                 for spec in specs
             ]  # fmt: skip

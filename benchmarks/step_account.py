@@ -28,7 +28,8 @@ import manyheads.training.loop as training_module
 import manyheads.training.step as step_module
 from manyheads.config import Config, available_cores
 from manyheads.modeling import Encoder, MultiTaskModel, keep_freed_memory
-from manyheads.modeling.heads import HEADS
+from manyheads.modeling.heads import head_class
+from manyheads.tasks import known_kinds
 from manyheads.training import Reporter, StepReport, train
 from manyheads.training.data.dataset import Dataset, TaskTargets
 from manyheads.training.data.schedules import InTurn
@@ -48,7 +49,7 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("data", TaskTargets, "collate"),
     ("forward: encoder", Encoder, "forward"),
     ("forward: heads", MultiTaskModel, "forward"),
-    *(("loss", head, "loss") for head in HEADS.values()),
+    *(("loss", head, "loss") for head in map(head_class, known_kinds())),
     ("backward", torch.Tensor, "backward"),
     ("clipping", step_module, "clip"),
     ("optimiser", torch.optim.Optimizer, "zero_grad"),

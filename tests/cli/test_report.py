@@ -33,6 +33,12 @@ from manyheads.tasks.metrics import (
 )
 from manyheads.training import StepReport
 
+KINDS = {
+    "intent": "classification",
+    "topics": "multilabel",
+    "ner": "tagging",
+    "likeness": "similarity",
+}
 MAIN = {"intent": "accuracy", "ner": "f1"}
 
 
@@ -114,7 +120,7 @@ def strip_styles(text: str) -> str:
 
 def test_an_evaluation_in_a_pipe_has_every_task_and_label_and_no_control_characters() -> None:
     stream = io.StringIO()
-    show(evaluation_tables(evaluation()), stream)
+    show(evaluation_tables(evaluation(), KINDS), stream)
     text = stream.getvalue()
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "Evaluation of 1,234 records" in text
@@ -133,7 +139,7 @@ def test_an_evaluation_in_a_pipe_has_every_task_and_label_and_no_control_charact
 
 
 def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    sections = evaluation_tables(evaluation(("a" * 50, "b" * 50)))
+    sections = evaluation_tables(evaluation(("a" * 50, "b" * 50)), KINDS)
     monkeypatch.setenv("COLUMNS", "30")
     narrow = plain(sections)
     monkeypatch.setenv("COLUMNS", "200")
@@ -146,7 +152,7 @@ def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.Mon
 
 
 def test_a_given_width_is_kept() -> None:
-    text = plain(evaluation_tables(evaluation(("a" * 50, "b" * 50))), width=50)
+    text = plain(evaluation_tables(evaluation(("a" * 50, "b" * 50)), KINDS), width=50)
     table = text.split("\n\n")[1].splitlines()
     assert max(map(len, table)) <= 50
     assert "precision" in table[1]
@@ -161,7 +167,7 @@ def test_however_narrow_the_terminal_no_number_is_broken_or_lost(width: int) -> 
 
 def test_a_terminal_gets_lines_under_the_headers() -> None:
     stream = Terminal()
-    show(evaluation_tables(evaluation()), stream)
+    show(evaluation_tables(evaluation(), KINDS), stream)
     assert "───" in stream.getvalue()
     assert "\x1b[1m" in stream.getvalue()
 
@@ -169,7 +175,7 @@ def test_a_terminal_gets_lines_under_the_headers() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_label_can_neither_drive_the_terminal_nor_style_the_table(terminal: bool) -> None:
     stream = Terminal() if terminal else io.StringIO()
-    show(evaluation_tables(evaluation(("\x1b]0;title\x07\n", "[red]x[/red]"))), stream)
+    show(evaluation_tables(evaluation(("\x1b]0;title\x07\n", "[red]x[/red]")), KINDS), stream)
     text = stream.getvalue()
     assert r"\x1b]0;title\x07\n" in text
     assert "[red]x[/red]" in text
@@ -177,14 +183,14 @@ def test_a_label_can_neither_drive_the_terminal_nor_style_the_table(terminal: bo
 
 
 def test_a_label_of_a_megabyte_is_cut() -> None:
-    text = plain(evaluation_tables(evaluation(("x" * 1_000_000, "b"))))
+    text = plain(evaluation_tables(evaluation(("x" * 1_000_000, "b")), KINDS))
     assert "x" * 57 + "..." in text
     assert len(text) < 5000
 
 
 def test_letters_that_the_output_does_not_have_are_escaped() -> None:
     stream = Ascii()
-    show(evaluation_tables(evaluation(("é", "b"))), stream)
+    show(evaluation_tables(evaluation(("é", "b")), KINDS), stream)
     assert r"\xe9" in stream.text()
 
 
@@ -198,6 +204,7 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
             "frame_accuracy": 0.0,
             "records": 60,
         },
+        KINDS,
         max_labels=12,
     )
     text = plain([sections[1]])

@@ -525,7 +525,7 @@ def test_each_task_learns_from_its_own_files_in_one_pass(tmp_path: Path) -> None
 def test_too_many_different_labels_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyheads.data.records.discovery.MAX_LABELS", 3)
+    monkeypatch.setattr("manyheads.tasks.found.MAX_LABELS", 3)
     text = undiscovered(tmp_path, CLASS, *classes(*"abcd"))
     assert ":4: the task 't' has more than 3 different labels" in text
     assert "Is `label` the field of its labels?" in text

@@ -251,8 +251,8 @@ LONG = "John Smith lives in New York and Mary likes Paris. " * 12
 def test_windows_change_nothing_for_words_that_need_no_context(specs: tuple[TaskSpec, ...]) -> None:
     pairwise = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
     crf = {"ner": Transitions(pairwise[0], pairwise[1], pairwise)} if specs[1] == NER_CRF else {}
-    whole = make_predictor(*specs, max_length=1000, transitions=crf).predict([LONG])[0]
-    cut = make_predictor(*specs, max_length=16, transitions=crf).predict([LONG])[0]
+    whole = make_predictor(*specs, max_length=1000, learned=crf).predict([LONG])[0]
+    cut = make_predictor(*specs, max_length=16, learned=crf).predict([LONG])[0]
     assert whole.windows == 1
     assert cut.windows > 8
     # Decoded as one sequence: not even the CRF's view of the neighbours stops at a border.

@@ -324,7 +324,7 @@ def test_the_types_of_the_columns_do_not_depend_on_what_is_in_them() -> None:
         np.array([0.5, 1.0], np.float32),
     )  # fmt: skip
     for predictions in ([], [nothing], [something], [nothing, something]):
-        columns = result_columns(predictions, schema)
+        columns = result_columns(predictions, SPECS, schema)
         assert [column.type for column in columns] == schema.types
     assert pa.Table.from_arrays(columns, schema=schema).to_pylist() == [
         {"intent": None, "topics": [], "ner": [], "pos": [], "empty": True, "embedding": None},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from manyheads.modeling.heads.crf import CRF
-from manyheads.tasks import Scheme, TagSet, marginals, tag_rules
+from manyheads.tasks import Scheme, TagSet, Transitions, marginals, tag_rules
 
 TAG_SETS = (
     TagSet(("O", "B-x", "I-x", "B-y", "I-y")),
@@ -130,7 +130,7 @@ def test_gradient_at_the_emissions_is_the_marginals_that_decoding_computes() -> 
         mask.sum(dim=1).numpy(),
         tags.names,
         tags.scheme,
-        crf.transitions(),
+        Transitions(*(p.detach().numpy() for p in (crf.start, crf.end, crf.pairwise))),
     )
     torch.testing.assert_close(
         chosen - gradient, torch.tensor(probabilities).float(), atol=1e-5, rtol=1e-4

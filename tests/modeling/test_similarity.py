@@ -18,7 +18,7 @@ from manyheads.data.records import discover_labels, read_records
 from manyheads.errors import ConfigError, DataError, ModelError, RequestError
 from manyheads.modeling import Encoder, find_encoder
 from manyheads.modeling.heads import EncoderShape, make_head
-from manyheads.tasks import SIMILARITY, LabelSet, Pair, TaskSpec
+from manyheads.tasks import LabelSet, Pair, TaskSpec
 from manyheads.text import TextTokenizer
 from manyheads.training.data.training_data import load_training_data
 from training_setup import NAMES, PLACES, config, encoder_folder, run, sentences, write_records
@@ -235,14 +235,14 @@ def test_settings_that_pairs_do_not_have_are_refused_by_name(tmp_path: Path) -> 
 
 
 def test_a_task_of_pairs_is_stored_without_labels(tmp_path: Path) -> None:
-    spec = TaskSpec("likeness", SIMILARITY, ())
+    spec = TaskSpec("likeness", "similarity", ())
     assert TaskSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    with pytest.raises(ModelError, match="pairs have scores"):
-        TaskSpec("likeness", SIMILARITY, ("a",))
+    with pytest.raises(ModelError, match="labels a; expected none: scored pairs"):
+        TaskSpec("likeness", "similarity", ("a",))
 
 
 def test_a_correlation_is_not_compared_sentence_by_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="task likeness scores pairs of sentences"):
+    with pytest.raises(RequestError, match="the task likeness has answers that are neither right"):
         compare(config(tmp_path, **pair_settings(tmp_path)), out=tmp_path / "comparison")
 
 

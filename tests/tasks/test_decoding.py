@@ -300,7 +300,7 @@ def test_decode_goes_by_the_kind() -> None:
 
 def test_decode_refuses_what_it_cannot_do() -> None:
     emissions = np.zeros((1, 2, 3), np.float32)
-    with pytest.raises(ModelError, match="of kind 'similarity'; expected one of: classification"):
+    with pytest.raises(ModelError, match="of kind 'similarity', which has no results"):
         decode(SPECS[4], emissions)
     with pytest.raises(ModelError, match="transitions of task 'ner' are missing"):
         decode(SPECS[2], emissions, [2])

@@ -13,15 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.tasks import Scheme, metrics, spans_of
+from manyheads.tasks import Scheme, TaskSpec, kind_of, metrics, spans_of
 from manyheads.tasks.metrics import (
-    METRICS,
     NO_ANSWER,
     SentenceCounts,
     classification_counts,
     classification_metrics,
     frame_accuracy,
-    main_metric,
     multilabel_counts,
     multilabel_metrics,
     numbers,
@@ -193,7 +191,7 @@ def test_multilabel_metrics_equal_scikit_learns(
     assert ours["accuracy"] == pytest.approx(reference.accuracy_score(right, said))
     present = (right | said).any(axis=0)
     if not present.any():
-        assert numbers(ours) == {n: float(n == "accuracy") for n in METRICS["multilabel"]}
+        assert numbers(ours) == {n: float(n == "accuracy") for n in kind_of("multilabel").metrics}
         return
     precision, recall, f1, support = reference.precision_recall_fscore_support(
         right, said, average=None, zero_division=0
@@ -402,9 +400,10 @@ def example_metrics() -> dict[str, metrics.TaskMetrics]:
 
 def test_the_listed_metrics_of_each_kind_are_those_it_has() -> None:
     for kind, result in example_metrics().items():
-        assert sorted(numbers(result)) == sorted(METRICS[kind])
-        assert main_metric(kind) in METRICS[kind]
-    assert main_metric("tagging", Scheme.PLAIN) == "token_accuracy"
+        assert sorted(numbers(result)) == sorted(kind_of(kind).metrics)
+        assert kind_of(kind).main_metric in kind_of(kind).metrics
+    pos = TaskSpec("pos", "tagging", ("NOUN", "VERB"), Scheme.PLAIN, "linear")
+    assert pos.main_metric == "token_accuracy"
 
 
 def test_metrics_are_json_as_they_are() -> None:

@@ -13,8 +13,10 @@ from manyheads.config import TaskConfig
 from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.tasks import LabelSet, Scheme, Span, TagSet
+from manyheads.tasks.kinds import UNLABELLED
+from manyheads.tasks.kinds.tagging import word_tags
 from manyheads.text import TextTokenizer
-from manyheads.training.data.dataset import UNLABELLED, Dataset, build_dataset, word_tags
+from manyheads.training.data.dataset import Dataset, build_dataset
 from tiny import tiny_tokenizer
 
 TOKENIZER = TextTokenizer(tiny_tokenizer())
@@ -164,15 +166,15 @@ def test_an_unknown_label_is_refused_with_its_place(task: str, label: Any) -> No
 def test_tags_lie_on_words_however_the_text_was_given() -> None:
     tags = TagSet.of_types(("LOC",))
     encoding = TOKENIZER.encode("to Paris.")
-    assert word_tags([Span(3, 8, "LOC")], encoding, tags) == [0, 1, 0]
+    assert word_tags([Span(3, 8, "LOC")], encoding.word_spans, tags) == [0, 1, 0]
     # A span that covers the point too, as a label on the token "Paris." does.
-    assert word_tags([Span(3, 9, "LOC")], encoding, tags) == [0, 1, 2]
-    assert word_tags([], encoding, tags) == [0, 0, 0]
+    assert word_tags([Span(3, 9, "LOC")], encoding.word_spans, tags) == [0, 1, 2]
+    assert word_tags([], encoding.word_spans, tags) == [0, 0, 0]
 
 
 def test_classes_that_cover_every_token_leave_the_rest_unlabelled() -> None:
     tags = TagSet(("NOUN", "VERB"), Scheme.PLAIN)
     encoding = TOKENIZER.encode("john eats .")
     spans = [Span(0, 4, "NOUN"), Span(5, 9, "VERB")]
-    assert word_tags(spans, encoding, tags) == [0, 1, UNLABELLED]
-    assert word_tags([], encoding, tags) == [UNLABELLED] * 3
+    assert word_tags(spans, encoding.word_spans, tags) == [0, 1, UNLABELLED]
+    assert word_tags([], encoding.word_spans, tags) == [UNLABELLED] * 3

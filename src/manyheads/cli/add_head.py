@@ -8,7 +8,7 @@ import typer
 
 from manyheads.cli.options import overrides_of, takes_config_fields
 from manyheads.cli.train import run_training
-from manyheads.config import TaskKind
+from manyheads.tasks import known_kinds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -25,7 +25,12 @@ def add_head(
     ],
     *,
     task: Annotated[str, typer.Option(metavar="NAME", help="What the new task is called.")],
-    kind: Annotated[TaskKind, typer.Option(help="What the new head answers.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help=f"What the new head answers: {', '.join(known_kinds())}."
+        ),
+    ],
     train_file: Annotated[
         str, typer.Option("--train", "--train-file", metavar="FILE", help="Training records.")
     ],

@@ -13,7 +13,7 @@ from manyheads.cli.errors import tell
 from manyheads.cli.options import JsonFile, overrides_of, write_json_to
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError, listing
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import kind_of
 
 if TYPE_CHECKING:
     from manyheads.training import Reporter
@@ -113,7 +113,7 @@ def _progress(title: str, config: Config) -> Iterator[Reporter]:
 
     from manyheads.cli.report import TrainingProgress
 
-    main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
+    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
     # Results are what standard output is for, and an epoch's table is none here.
     with TrainingProgress(main, results=sys.stderr) as progress:
         progress.message(f"{title} ({config.save_dir})")

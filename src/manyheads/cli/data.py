@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import JsonFile, write_json_to
-from manyheads.config import Config, TaskConfig, TaskKind, load_config, make_config
+from manyheads.config import Config, TaskConfig, load_config, make_config
 from manyheads.errors import CheckFailed, ModelError, RequestError, listing, nearest
+from manyheads.tasks import known_kinds
 
 if TYPE_CHECKING:
     from manyheads.text import TextTokenizer
@@ -92,7 +93,7 @@ def task_of(text: str) -> tuple[str, TaskConfig]:
     """
     name, equals, rest = text.partition("=")
     kind, _, field = rest.partition(":")
-    kinds = get_args(TaskKind)
+    kinds = known_kinds()
     if not equals or not name or kind not in kinds:
         raise RequestError(
             f"--task {text!r} names no kind of task{nearest(kind, kinds)}",

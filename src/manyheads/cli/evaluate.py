@@ -75,6 +75,6 @@ def evaluate(
     )
     write_json_to(json_file, report.to_json())
     if json_file != "-":
-        show(evaluation_tables(report.evaluation))
+        show(evaluation_tables(report.evaluation, report.kinds))
         if drift and report.no_drift:
             tell("note", f"how far the embedding has gone is not known: {report.no_drift}")

@@ -14,8 +14,9 @@ from pathlib import Path
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
-from manyheads.data.records.record import is_encodable, read_text
+from manyheads.data.records import read_text
 from manyheads.errors import DataError, RequestError, at, shorten
+from manyheads.tasks.label_values import is_encodable
 
 Text = str | list[str]
 

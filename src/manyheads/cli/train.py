@@ -10,7 +10,7 @@ import typer
 from manyheads.cli.options import overrides_of, takes_config_fields
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -61,7 +61,7 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
     if not is_first_process():
         run(config, resume=resume, overwrite=overwrite)
         return
-    main = {name: main_metric(task.kind) for name, task in config.tasks.items()}
+    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
     with TrainingProgress(main) as progress:
         progress.message(title)
         result = run(config, resume=resume, overwrite=overwrite, reporter=progress)

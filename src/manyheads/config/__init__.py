@@ -9,14 +9,13 @@ from manyheads.config.messages import literals, setting_at
 from manyheads.config.options import COMPARING, NESTED, Balancing, KeepEmbeddings, Lora
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
-from manyheads.config.task import DEFAULT_FIELDS, TaskConfig, TaskKind
+from manyheads.config.task import TaskConfig
 from manyheads.config.threads import available_cores
 
 __all__ = [
     "ALIASES",
     "BATCH_TOKENS",
     "COMPARING",
-    "DEFAULT_FIELDS",
     "DEFAULT_MODEL",
     "NESTED",
     "SECTIONS",
@@ -28,7 +27,6 @@ __all__ = [
     "Setting",
     "Strict",
     "TaskConfig",
-    "TaskKind",
     "WarmStart",
     "available_cores",
     "fields_where",

@@ -10,7 +10,7 @@ from manyheads.config.fields import default_of
 from manyheads.config.options import COMPARING
 from manyheads.config.sections import Transfer
 from manyheads.errors import listing, nearest
-from manyheads.tasks.metrics import METRICS
+from manyheads.tasks import kind_of
 
 if TYPE_CHECKING:
     from manyheads.config.run import Config
@@ -334,7 +334,7 @@ def _best(config: Config) -> tuple[str, str]:
 
 def _best_known(config: Config) -> tuple[str, ...]:
     task = _best(config)[0]
-    return tuple(METRICS[config.tasks[task].kind]) if task in config.tasks else ()
+    return kind_of(config.tasks[task].kind).metrics if task in config.tasks else ()
 
 
 def _weights_of_none(config: Config) -> list[str]:

@@ -15,6 +15,7 @@ from manyheads.config.run import ALIASES, Config
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument
 from manyheads.errors import ConfigError, listing, nearest, shorten
+from manyheads.tasks import known_kinds
 
 
 def config_error(error: ValidationError, document: YamlDocument | None) -> ConfigError:
@@ -54,12 +55,17 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
         return ConfigError(f"{prefix}{message}", where=where)
     if kind == "missing":
         return ConfigError(f"`{key}` is missing", where=where, expected=_allowed(location))
+    hint = nearest(value, known_kinds()) if _is_kind(location) and isinstance(value, str) else ""
     return ConfigError(
-        f"`{key}` is {shorten(value)}",
+        f"`{key}` is {shorten(value)}{hint}",
         where=where,
         expected=_allowed(location) or message.lower(),
         fix="Put it in quotes." if kind == "string_type" and _is_plain(value) else "",
     )
+
+
+def _is_kind(location: tuple[str | int, ...]) -> bool:
+    return section_of(location) is TaskConfig and location[2:] == ("kind",)
 
 
 def _is_plain(value: object) -> bool:
@@ -93,6 +99,8 @@ def _allowed(location: tuple[str | int, ...]) -> str:
     holder = section_of(location)
     if location[0] == "tasks" and holder is Config:
         return "a mapping from a task's name to its settings"
+    if _is_kind(location):
+        return f"one of: {', '.join(known_kinds())}"
     depth = {Config: 1, TaskConfig: 3}.get(holder, 2)
     name = str(location[depth - 1])
     info = holder.model_fields.get(name)

@@ -19,6 +19,7 @@ from manyheads.config.sections import (
 )
 from manyheads.config.task import TaskConfig
 from manyheads.errors import ConfigError
+from manyheads.tasks import kind_of
 
 BATCH_TOKENS = 512
 """Sub-tokens of a batch in prediction, padding included, unless the user sets it. On a processor
@@ -65,7 +66,7 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
     @property
     def pair_tasks(self) -> tuple[str, ...]:
         """The tasks that train the sentence embedding itself."""
-        pairs = (n for n, t in self.tasks.items() if t.kind == "similarity" and not t.carried)
+        pairs = (n for n, t in self.tasks.items() if not kind_of(t.kind).answers and not t.carried)
         return tuple(pairs)
 
     @property

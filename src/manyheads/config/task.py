@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -22,6 +21,7 @@ from manyheads.config.fields import (
     default_of,
 )
 from manyheads.errors import shorten
+from manyheads.tasks import find_kind, kind_of, known_kinds
 
 OWN = Setting(warm_start="own")
 KEPT = Setting(warm_start="inherited")
@@ -29,17 +29,6 @@ TRAINING = Setting(warm_start="training")
 SHARE = Setting(warm_start="training", compare="several")
 TRAIN_FILE = replace(INPUT_FILE, warm_start="training")
 VALID_FILE = replace(INPUT_FILE, warm_start="own")
-
-TaskKind = Literal["classification", "multilabel", "tagging", "similarity"]
-
-
-# Where a task looks for its labels in a record when its `field` is not set.
-DEFAULT_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("label",),
-    "multilabel": ("labels",),
-    "tagging": ("ner", "entities"),
-    "similarity": ("score",),
-}
 
 
 class TaskConfig(Strict):
@@ -51,10 +40,10 @@ class TaskConfig(Strict):
 
     warm_start: ClassVar[WarmStart] = "fixed"
 
-    kind: TaskKind
+    kind: str
     """What the head answers: one class a sentence (classification), any number of classes
     (multilabel), or a tag a token (tagging). `similarity` has no head: scored pairs of sentences
-    train the sentence embedding itself."""
+    train the sentence embedding itself. Or a kind of your own, by its name."""
     field: Annotated[str | None, OWN] = None
     """The records' field that holds the labels. Default: `label` for classification, `labels`
     for multilabel, `ner` or `entities` for tagging, `score` for similarity."""
@@ -112,7 +101,14 @@ class TaskConfig(Strict):
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of a record in which this task's labels may stand, in order of preference."""
-        return (self.field,) if self.field else DEFAULT_FIELDS[self.kind]
+        return (self.field,) if self.field else kind_of(self.kind).fields
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_known(cls, kind: str) -> str:
+        if find_kind(kind) is None:
+            raise ValueError("not a kind of task")
+        return kind
 
     @field_validator("labels")
     @classmethod
@@ -129,7 +125,9 @@ class TaskConfig(Strict):
     @model_validator(mode="after")
     def _labels_fit_their_number(self) -> TaskConfig:
         count = len(self.labels or ())
-        if self.kind != "tagging" and self.num_labels is not None and count > self.num_labels:
+        # Labels of words may be listed as entity types, each of which makes two tags.
+        bounded = self.num_labels is not None and not kind_of(self.kind).per_word
+        if bounded and count > (self.num_labels or 0):
             raise ValueError(f"there are {count} `labels`, but `num_labels` is {self.num_labels}")
         return self
 
@@ -143,19 +141,13 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TaskConfig:
-        headed = ("classification", "multilabel", "tagging")
-        for options, kinds in (
-            (("labels", "num_labels", "reads", "dropout", "frozen"), headed),
-            (("score_range",), ("similarity",)),
-            (("decoder", "neck", "neck_size", "neck_layers"), ("tagging",)),
-            (("pooling", "hidden"), ("classification", "multilabel")),
-            (("label_smoothing",), ("classification",)),
-            (("threshold",), ("multilabel",)),
-        ):
-            for option in options:
-                default = default_of(type(self), option)
-                if self.kind not in kinds and getattr(self, option) != default:
-                    raise ValueError(f"`{option}` is for {' and '.join(kinds)} tasks only")
+        kinds = [kind_of(name) for name in known_kinds()]
+        own = {option for kind in kinds for option in kind.options}
+        foreign = own.difference(kind_of(self.kind).options)
+        for option in type(self).model_fields:
+            if option in foreign and getattr(self, option) != default_of(type(self), option):
+                takers = [kind.name for kind in kinds if option in kind.options]
+                raise ValueError(f"`{option}` is for {' and '.join(takers)} tasks only")
         for option in ("neck_size", "neck_layers"):
             if self.neck == "none" and getattr(self, option) != default_of(type(self), option):
                 raise ValueError(f"`{option}` needs a `neck`")

@@ -8,10 +8,10 @@ from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
 from manyheads.evaluation.statistics import (
     MeanInterval,
     PairedDifference,
-    Ratio,
     mean_interval,
     paired_bootstrap,
 )
+from manyheads.tasks.metrics import Ratio
 
 __all__ = [
     "REFERENCE",

@@ -30,6 +30,11 @@ class EvaluationReport:
     no_drift: str = ""
     """Why it is not known how far the embedding has gone from the original encoder's."""
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each task."""
+        return {name: task.spec.kind for name, task in self.outcomes.tasks.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return what `evaluate --json` writes."""
         found = {"model": self.model, "data": list(self.data), **self.evaluation}

@@ -11,34 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.data.records import Record
-from manyheads.evaluation.statistics import Ratio
 from manyheads.inference import Predictor
-from manyheads.tasks import (
-    ClassResult,
-    MultilabelResult,
-    Pair,
-    Prediction,
-    Result,
-    Scheme,
-    TaggingResult,
-    TaskSpec,
-    spans_of,
-    tags_of,
-)
-from manyheads.tasks.metrics import (
-    NO_ANSWER,
-    UNKNOWN,
-    Evaluation,
-    TaskMetrics,
-    classification_counts,
-    classification_metrics,
-    frame_accuracy,
-    multilabel_counts,
-    multilabel_metrics,
-    similarity_metrics,
-    tagging_counts,
-    tagging_metrics,
-)
+from manyheads.tasks import Kind, Pair, Prediction, Result, TaskSpec, kind_of
+from manyheads.tasks.metrics import Evaluation, Ratio, TaskMetrics, frame_accuracy
 
 _CHUNK = 4096
 
@@ -51,60 +26,29 @@ class TaskOutcomes:
     gold: list[Any] = field(default_factory=list)
     predicted: list[Any] = field(default_factory=list)
 
-    def add(self, record: Record, result: Result | float) -> bool | None:
-        """Add a labelled record; tell whether the prediction is right altogether.
+    @property
+    def kind(self) -> Kind:
+        """The task's kind."""
+        return kind_of(self.spec.kind)
 
-        Of the similarity of a pair nobody can say that it is right: None.
+    def add(self, record: Record, result: Result | float) -> bool | None:
+        """Add a labelled record; returns whether the prediction is right altogether.
+
+        None where the kind's answers are neither right nor wrong.
         """
         label = record.labels[self.spec.name]
-        if isinstance(label, Pair):
-            self.gold.append(label.score)
-            self.predicted.append(result)
-            return None
-        gold: object
-        predicted: object
-        if isinstance(result, TaggingResult):
-            gold, predicted = _tags(self.spec, record, result)
-        elif isinstance(result, MultilabelResult):
-            names = label if isinstance(label, tuple) else ()
-            gold = frozenset(self._index(str(name)) for name in names)
-            predicted = frozenset(one.id for one in result.labels)
-        else:
-            assert isinstance(result, ClassResult)
-            gold = self._index(str(label))
-            predicted = NO_ANSWER if result.id is None else result.id
+        gold, predicted = self.kind.outcome(self.spec, label, record.tokens, result)
         self.gold.append(gold)
         self.predicted.append(predicted)
-        return bool(gold == predicted)
-
-    def _index(self, name: str) -> int:
-        return self.spec.labels.index(name) if name in self.spec.labels else UNKNOWN
+        return bool(gold == predicted) if self.kind.decides else None
 
     def metrics(self) -> TaskMetrics:
         """Reduce the outcomes to the metrics of the task's kind."""
-        if not self.spec.answers:
-            return similarity_metrics(self.gold, self.predicted)
-        if self.spec.scheme is not None:
-            return tagging_metrics(self.gold, self.predicted, self.spec.scheme)
-        if self.spec.threshold is not None:
-            return multilabel_metrics(self.gold, self.predicted, self.spec.labels)
-        return classification_metrics(self.gold, self.predicted, self.spec.labels)
+        return self.kind.measure(self.spec, self.gold, self.predicted)
 
-    def ratio(self) -> Ratio:
-        """Write the task's main metric as a sum over sentences divided by another.
-
-        There is none for a task of pairs, whose metric is a correlation.
-        """
-        gold, predicted = self.gold, self.predicted
-        if self.spec.scheme is Scheme.PLAIN:
-            pairs = list(zip(gold, predicted, strict=True))
-            right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
-            return Ratio(np.array(right, np.float64), np.array([len(g) for g in gold], np.float64))
-        if self.spec.scheme is not None:
-            return Ratio.f1(tagging_counts(gold, predicted, self.spec.scheme))
-        if self.spec.threshold is not None:
-            return Ratio.f1(multilabel_counts(gold, predicted, self.spec.labels))
-        return Ratio.accuracy(classification_counts(gold, predicted).correct)
+    def ratio(self) -> Ratio | None:
+        """Return the task's main metric as a ratio of sums over sentences, if it is one."""
+        return self.kind.ratio(self.spec, self.gold, self.predicted)
 
 
 @dataclass
@@ -151,7 +95,7 @@ def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[
 def _predicted(
     predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
 ) -> Iterator[tuple[Record, Mapping[str, Result | float]]]:
-    """Yield records with each task's result; of a task of pairs, the cosine of their embeddings."""
+    """Yield records with each task's result, or else the cosine of the embeddings of its pair."""
     specs = [spec for spec in predictor.specs if spec.name in tasks]
     answering = [spec.name for spec in specs if spec.answers]
     pairs = [spec.name for spec in specs if not spec.answers]
@@ -184,12 +128,3 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the cosine of two vectors; 0 where one of them is zero."""
     norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     return float(one @ other) / norms if norms else 0.0
-
-
-def _tags(spec: TaskSpec, record: Record, result: TaggingResult) -> tuple[list[str], list[str]]:
-    """Put gold and predicted labels on the record's own tokens, or else on the words found."""
-    scheme = spec.scheme or Scheme.BIO
-    words = [(token.start, token.end) for token in result.tokens]
-    tokens = record.tokens if record.tokens is not None else words
-    predicted = spans_of([token.tag for token in result.tokens], words, scheme)
-    return tags_of(record.spans(spec.name), tokens, scheme), tags_of(predicted, tokens, scheme)

@@ -23,8 +23,7 @@ from manyheads.errors import DataError, listing
 from manyheads.evaluation import Outcomes, score
 from manyheads.inference import Predictor, single_batch_backend
 from manyheads.inference.backends.base import EMBEDDING, Backend
-from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Scheme, TaggingResult
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import Prediction, kind_of
 from manyheads.text import Batch
 
 LIMIT = 0.3
@@ -188,10 +187,9 @@ class Gate:
             for records, _ in sets
             for record in records[:: max(1, len(records) * len(sets) // _TIMED)]
         ][:_TIMED]
-        self._metric = {
-            spec.name: main_metric(spec.kind, spec.scheme or Scheme.BIO) for spec in predictor.specs
-        }
+        self._metric = {spec.name: spec.main_metric for spec in predictor.specs}
         self._answering = [spec.name for spec in predictor.specs if spec.answers]
+        self._deciding = [s.name for s in predictor.specs if kind_of(s.kind).decides]
         self._outcomes = score(predictor, sets)
         self._reference_rate = self._rate(make_predictor(reference), rounds=1)
         unlabelled = [
@@ -266,7 +264,7 @@ class Gate:
             reference=_value(reference.metrics(), metric),
             exported=_value(exported.metrics(), metric),
             decisions=len(reference.predicted),
-            changed=sum(before != after for before, after in pairs if task in self._answering),
+            changed=sum(before != after for before, after in pairs if task in self._deciding),
             max_logit_difference=differences.largest,
             mean_logit_difference=differences.total / max(1, differences.count),
         )
@@ -411,24 +409,11 @@ def _value(metrics: object, name: str) -> float:
 
 
 def _answer(prediction: Prediction, task: str) -> object:
-    result = prediction.results[task]
-    if isinstance(result, ClassResult):
-        return result.id
-    if isinstance(result, MultilabelResult):
-        return tuple(label.id for label in result.labels)
-    return tuple(token.id for token in result.tokens)
+    return prediction.results[task].decision()
 
 
 def _scores(one: Prediction, other: Prediction, task: str) -> Iterable[tuple[float, float]]:
     """Pair the probabilities of answers that are the same."""
-    if _answer(one, task) != _answer(other, task):
-        return
-    left, right = one.results[task], other.results[task]
-    if isinstance(left, ClassResult) and isinstance(right, ClassResult):
-        yield left.score or 0.0, right.score or 0.0
-    elif isinstance(left, MultilabelResult) and isinstance(right, MultilabelResult):
-        yield from (
-            (a.score or 0.0, b.score or 0.0) for a, b in zip(left.labels, right.labels, strict=True)
-        )
-    elif isinstance(left, TaggingResult) and isinstance(right, TaggingResult):
-        yield from ((a.score, b.score) for a, b in zip(left.entities, right.entities, strict=True))
+    if _answer(one, task) == _answer(other, task):
+        left, right = one.results[task].scores(), other.results[task].scores()
+        yield from zip(left, right, strict=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from manyheads.config import BATCH_TOKENS, available_cores
 from manyheads.errors import ModelError, RequestError, at, listing, shorten
 from manyheads.inference.backends.base import EMBEDDING, Backend
@@ -20,7 +22,8 @@ from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
-from manyheads.tasks import TaskSpec, Transitions
+from manyheads.tasks import TaskSpec, kind_of
+from manyheads.tasks.kinds import Shape, fits
 from manyheads.text import TextTokenizer
 
 if TYPE_CHECKING:
@@ -259,7 +262,7 @@ def make_predictor(
         specs,
         max_length=manifest.max_length,
         pad_id=pad_id,
-        transitions=_transitions(manifest, specs),
+        learned=_learned(manifest, specs),
         normalize=manifest.normalize,
         token_budget=batch_tokens,
         embedding_size=manifest.hidden_size,
@@ -275,7 +278,7 @@ def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manife
     shapes: Mapping[str, tuple[Any, ...]] | None = getattr(backend, "shapes", None)
     if shapes is None:
         return
-    sizes = {spec.name: len(spec.labels) for spec in specs if spec.answers}
+    sizes = {spec.name: kind_of(spec.kind).output_size(spec) for spec in specs if spec.answers}
     sizes[EMBEDDING] = manifest.hidden_size
     for name, size in sizes.items():
         shape = shapes.get(name, ())
@@ -290,28 +293,26 @@ def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manife
             )  # fmt: skip
 
 
-def _transitions(manifest: Manifest, specs: list[TaskSpec]) -> dict[str, Transitions]:
-    """Read the learned transitions of CRF heads."""
-    labels = {spec.name: len(spec.labels) for spec in specs if spec.decoder == "crf"}
-    if not labels:
-        return {}
-    tensors: Mapping[str, NDArray[Any]] = read_heads(manifest)
-    found = {}
-    for name, size in labels.items():
-        parts = []
-        for part, shape in (("start", (size,)), ("end", (size,)), ("pairwise", (size, size))):
-            tensor = tensors.get(f"{name}.crf.{part}")
-            if tensor is None or tensor.shape != shape or tensor.dtype.kind != "f":
-                what = "no parameter" if tensor is None else f"{tensor.dtype} {tensor.shape} as"
-                raise ModelError(
-                    f"has {what} {name}.crf.{part}",
-                    expected=f"the learned transitions of every task with a CRF, here {shape}",
-                    fix="Export the model again, or copy the whole folder again.",
-                    where=at(manifest.folder / LAYOUT.heads),
-                )
-            parts.append(tensor.astype("float32"))
-        found[name] = Transitions(*parts)
-    return found
+def _learned(manifest: Manifest, specs: list[TaskSpec]) -> dict[str, Any]:
+    """Read the heads' parameters that decoding needs, such as a CRF's transitions."""
+    tensors: Mapping[str, NDArray[Any]] | None = None
+
+    def read(task: str, name: str, shape: Shape) -> NDArray[np.float32]:
+        nonlocal tensors
+        if tensors is None:
+            tensors = read_heads(manifest)
+        tensor = tensors.get(f"{task}.{name}")
+        if tensor is None or tensor.dtype.kind != "f" or not fits(tensor.shape, shape):
+            what = "no parameter" if tensor is None else f"{tensor.dtype} {tensor.shape} as"
+            raise ModelError(
+                f"has {what} {task}.{name}",
+                expected=f"the parameters that the task is decoded with, here {shape}",
+                fix="Export the model again, or copy the whole folder again.",
+                where=at(manifest.folder / LAYOUT.heads),
+            )
+        return tensor.astype(np.float32)
+
+    return {spec.name: kind_of(spec.kind).learned(spec, partial(read, spec.name)) for spec in specs}
 
 
 def _has_openvino() -> bool:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,19 +23,10 @@ from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
 from manyheads.inference.backends.base import EMBEDDING, Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order
-from manyheads.inference.postprocessing import Item, class_results, no_result, tagging_result
-from manyheads.tasks import (
-    TAGGING,
-    MultilabelResult,
-    Prediction,
-    Result,
-    TaskSpec,
-    Transitions,
-    WordSpan,
-    decode,
-)
+from manyheads.tasks import Prediction, Result, TaskSpec, WordSpan, kind_of
 from manyheads.text import (
     Batch,
+    Encoding,
     Floats,
     TextTokenizer,
     Window,
@@ -61,6 +53,24 @@ class _Given(NamedTuple):
     text: str
     tokens: list[WordSpan] | None
     """The characters of the user's tokens, if the text was given as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A text on its way through the model."""
+
+    text: str
+    tokens: list[WordSpan] | None
+    """The characters of the user's tokens, if the text was given as such."""
+    encoding: Encoding
+    parts: list[Window]
+    """The text's windows; none if it has no words."""
+
+    @property
+    def words(self) -> list[WordSpan]:
+        """The characters of the words that the model reads."""
+        spans: list[WordSpan] = self.encoding.word_spans.tolist()
+        return spans
 
 
 class _Chunk:
@@ -96,7 +106,7 @@ class Predictor:
         max_length: tokens the encoder reads at once, special ones included. Longer texts are read
             in overlapping windows.
         pad_id: the token id of padding.
-        transitions: those of every tagging task that is decoded by a CRF.
+        learned: by task, the parameters that its decoding needs (see `Kind.learned`).
         normalize: whether embeddings have length 1.
         stride: tokens that neighbouring windows share; default, a quarter of a window.
         token_budget: tokens of a batch, padding included.
@@ -115,7 +125,7 @@ class Predictor:
         *,
         max_length: int,
         pad_id: int,
-        transitions: Mapping[str, Transitions] | None = None,
+        learned: Mapping[str, Any] | None = None,
         normalize: bool = True,
         stride: int | None = None,
         token_budget: int = BATCH_TOKENS,
@@ -127,7 +137,7 @@ class Predictor:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._pad_id = pad_id
-        self._transitions = dict(transitions or {})
+        self._learned = dict(learned or {})
         self._normalize = normalize
         room = max_length - tokenizer.prefix - tokenizer.suffix
         self._stride = max(0, room // 4) if stride is None else stride
@@ -295,10 +305,11 @@ class Predictor:
     def _check_shapes(self, outputs: Mapping[str, Floats], batch: Batch) -> None:
         """Check outputs before they are decoded: a graph may come from anywhere."""
         sentences = (len(batch.input_ids),)
+        words = batch.word_mask.shape
         wanted = {
-            spec.name: (*(sentences if spec.scheme is None else batch.word_mask.shape), size)
+            spec.name: (*(words if kind_of(spec.kind).per_word else sentences), size)
             for spec in self.specs
-            if (size := len(spec.labels)) and spec.name in outputs
+            if (size := kind_of(spec.kind).output_size(spec)) and spec.name in outputs
         }
         if self._embedding_size is not None and EMBEDDING in outputs:
             wanted[EMBEDDING] = (*sentences, self._embedding_size)
@@ -355,29 +366,28 @@ class Predictor:
                 embedding = self._embedding(item, chunk.outputs[EMBEDDING][i]) if embed else None
                 yield Prediction(item.text, results, embedding, len(item.parts))
             else:
-                empty = {spec.name: no_result(spec, item) for spec in specs}
+                empty = {s.name: kind_of(s.kind).no_result(s, item) for s in specs}
                 yield Prediction(item.text, empty, None, 0)
 
     def _decode(
         self, spec: TaskSpec, items: Sequence[Item], logits: Sequence[list[Floats]]
     ) -> list[Result]:
         """Decode one task for some texts, given the logits of their windows."""
-        if spec.kind == TAGGING:
+        kind, counts = kind_of(spec.kind), None
+        if kind.per_word:
             counts = [len(item.encoding.word_tokens) for item in items]
-            emissions = np.zeros((len(items), max(counts), len(spec.labels)), np.float32)
-            for row, count, item, values in zip(emissions, counts, items, logits, strict=True):
+            outputs = np.zeros((len(items), max(counts), logits[0][0].shape[-1]), np.float32)
+            for row, count, item, values in zip(outputs, counts, items, logits, strict=True):
                 row[:count] = stitch_words(item.parts, values)
-            decoded = decode(spec, emissions, counts, self._transitions.get(spec.name))
-            assert isinstance(decoded, list)
-            return [tagging_result(spec, *pair) for pair in zip(items, decoded, strict=True)]
-        means = [
-            mean_over_windows(item.parts, values)
-            for item, values in zip(items, logits, strict=True)
-        ]
-        decoded = decode(spec, np.stack(means))
-        if isinstance(decoded, list):
-            return [MultilabelResult(tuple(class_results(spec, scored))) for scored in decoded]
-        return list(class_results(spec, decoded))
+        else:
+            outputs = np.stack(
+                [
+                    mean_over_windows(item.parts, values)
+                    for item, values in zip(items, logits, strict=True)
+                ]
+            )
+        decoded = kind.decode(spec, outputs, counts, self._learned.get(spec.name))
+        return kind.results(spec, items, decoded)
 
     def _embedding(self, item: Item, values: list[Floats]) -> Floats:
         # A copy, since the row would keep its whole batch in memory.

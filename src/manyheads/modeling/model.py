@@ -15,7 +15,7 @@ from manyheads.modeling.devices import moved
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.head_layers import HeadLayers
 from manyheads.modeling.heads import Features, Head
-from manyheads.tasks import SIMILARITY
+from manyheads.tasks import kind_of
 from manyheads.text import Batch
 
 EMBEDDING = "embedding"
@@ -80,8 +80,8 @@ class MultiTaskModel(nn.Module):
 
     @property
     def answering(self) -> list[str]:
-        """The tasks that say something of a single sentence: all but those of scored pairs."""
-        return [name for name in self.heads if self.head(name).kind != SIMILARITY]
+        """The tasks that have a result for a text, beside its embedding."""
+        return [name for name in self.heads if kind_of(self.head(name).kind).answers]
 
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
         """Run the encoder once and gather what the heads of `tasks` (default: all) read."""

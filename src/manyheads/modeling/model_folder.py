@@ -40,6 +40,7 @@ from manyheads.storage import (
     seal,
     sha256_file,
 )
+from manyheads.tasks import TaskSpec, kind_of
 from manyheads.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
@@ -216,8 +217,14 @@ def _manifest(
 def _card(contents: ModelContents) -> str:
     encoder = contents.encoder
     base_model = contents.config.get("model_name")
+    specs = [TaskSpec.from_json(task) for task in contents.tasks]
+    kinds = [kind_of(spec.kind) for spec in specs]
     return model_card(
-        tasks=contents.tasks,
+        tasks=[
+            {"name": spec.name, "kind": spec.kind, "labels": spec.labels or kind.no_labels}
+            for spec, kind in zip(specs, kinds, strict=True)
+        ],
+        tags=[kind.card_tag for kind in kinds if kind.card_tag],
         metrics=contents.metrics,
         base_model=base_model if isinstance(base_model, str) else None,
         version=contents.versions.get("manyheads", __version__),

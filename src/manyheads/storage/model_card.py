@@ -11,13 +11,6 @@ import yaml
 MAX_LABELS = 40
 MAX_CELL = 60
 
-_KINDS = {
-    "classification": "text-classification",
-    "multilabel": "text-classification",
-    "tagging": "token-classification",
-    "similarity": "sentence-similarity",
-}
-
 _TEMPLATE = """\
 # A sentence encoder with {count}
 
@@ -82,6 +75,7 @@ _POOLING = {
 def model_card(
     *,
     tasks: Sequence[Mapping[str, Any]],
+    tags: Iterable[str],
     metrics: Mapping[str, Any],
     base_model: str | None,
     version: str,
@@ -93,7 +87,8 @@ def model_card(
     """Write a model card in Markdown, with the front matter that model hubs read.
 
     Args:
-        tasks: each task's `name`, `kind` and `labels`.
+        tasks: each task's `name`, `kind` and `labels`; where it has none, what to write instead.
+        tags: what model hubs call such tasks.
         metrics: scores in the form of `evaluate --json`; may be empty.
         base_model: the encoder that training began with, as the configuration names it.
         version: of Manyheads.
@@ -118,15 +113,14 @@ def model_card(
         max_length=max_length,
         hidden_size=hidden_size,
     )
-    return f"---\n{_front_matter(tasks, base_model)}---\n\n{body}"
+    return f"---\n{_front_matter(tags, base_model)}---\n\n{body}"
 
 
-def _front_matter(tasks: Sequence[Mapping[str, Any]], base_model: str | None) -> str:
-    kinds = sorted({_KINDS[task["kind"]] for task in tasks if task["kind"] in _KINDS})
+def _front_matter(tags: Iterable[str], base_model: str | None) -> str:
     matter: dict[str, Any] = {
         "library_name": "sentence-transformers",
         "pipeline_tag": "feature-extraction",
-        "tags": ["manyheads", "sentence-transformers", "transformers", *kinds],
+        "tags": ["manyheads", "sentence-transformers", "transformers", *sorted(set(tags))],
     }
     # Only what can be a name on a hub: a path would disclose the training machine's layout.
     if base_model and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base_model, re.ASCII):
@@ -165,10 +159,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _labels(labels: Sequence[str]) -> str:
+def _labels(labels: Sequence[str] | str) -> str:
+    if isinstance(labels, str):
+        return labels
     shown = ", ".join(_cell(label) for label in labels[:MAX_LABELS])
-    if not labels:
-        return "scored pairs"
     return shown if len(labels) <= MAX_LABELS else f"{shown}, ... ({len(labels)} in all)"
 
 

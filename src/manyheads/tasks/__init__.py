@@ -1,4 +1,4 @@
-"""From logits to labels: the only decoding there is, whoever computed the logits.
+"""What a task is: its kind, labels, decoding, results and metrics, the same for every backend.
 
 Training, evaluation, prediction and the server share these functions, with or without a
 deep-learning framework. Every sentence is decoded as if it were alone: neither its padding nor
@@ -8,14 +8,14 @@ its batch mates change the result.
 from __future__ import annotations
 
 from manyheads.tasks.decoding import (
-    Decoded,
     Scored,
-    decode,
     decode_classes,
     decode_multilabel,
     decode_tags,
     entity_score,
 )
+from manyheads.tasks.found import Found, raise_error
+from manyheads.tasks.kinds import Kind, find_kind, kind_of, known_kinds, register_kind
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
@@ -40,13 +40,7 @@ from manyheads.tasks.results import (
     TokenTag,
     two_lines,
 )
-from manyheads.tasks.spec import (
-    CLASSIFICATION,
-    MULTILABEL,
-    SIMILARITY,
-    TAGGING,
-    TaskSpec,
-)
+from manyheads.tasks.spec import TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
     Floats,
     Ints,
@@ -58,16 +52,13 @@ from manyheads.tasks.tag_sequences import (
 )
 
 __all__ = [
-    "CLASSIFICATION",
-    "MULTILABEL",
     "OUTSIDE",
-    "SIMILARITY",
-    "TAGGING",
     "ClassResult",
-    "Decoded",
     "Entity",
     "Floats",
+    "Found",
     "Ints",
+    "Kind",
     "LabelSet",
     "MultilabelResult",
     "Pair",
@@ -90,8 +81,13 @@ __all__ = [
     "decode_multilabel",
     "decode_tags",
     "entity_score",
+    "find_kind",
     "is_prefixed",
+    "kind_of",
+    "known_kinds",
     "marginals",
+    "raise_error",
+    "register_kind",
     "scheme_of",
     "spans_of",
     "tag_rules",

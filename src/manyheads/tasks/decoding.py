@@ -1,4 +1,4 @@
-"""From logits to labels, by the kind of the task.
+"""From logits to labels: the arithmetic that kinds of tasks decode by.
 
 Axes: B sentences, W words (right-padded), L labels. Logits are float32.
 """
@@ -6,20 +6,12 @@ Axes: B sentences, W words (right-padded), L labels. Logits are float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, listing, shorten
 from manyheads.tasks.labels import Scheme
-from manyheads.tasks.spec import (
-    CLASSIFICATION,
-    MULTILABEL,
-    OWN_FIELDS,
-    TAGGING,
-    TaskSpec,
-)
 from manyheads.tasks.tag_sequences import Floats, Ints, Transitions, best_paths, marginals
 
 
@@ -28,52 +20,6 @@ class Scored(NamedTuple):
 
     ids: Ints
     scores: Floats
-
-
-Decoded = Scored | list[Scored]
-
-
-def decode(
-    spec: TaskSpec,
-    logits: Floats,
-    lengths: Sequence[int] | NDArray[np.integer[Any]] | None = None,
-    transitions: Transitions | None = None,
-) -> Decoded:
-    """Decode a task's logits as its kind asks.
-
-    Args:
-        logits: [B, L], or for tagging [B, W, L].
-        lengths: tagging only: the number of words of each sentence [B].
-        transitions: tagging with a CRF only.
-
-    Returns:
-        classification: one `Scored` of shape [B]; multilabel: for each sentence the labels it
-        has; tagging: for each sentence the tags of its words.
-
-    Raises:
-        ModelError: the kind is not one that can be decoded here, or the CRF's transitions are
-            missing.
-    """
-    if spec.kind == CLASSIFICATION:
-        return decode_classes(logits)
-    if spec.kind == MULTILABEL:
-        return decode_multilabel(logits, cast(float, spec.threshold))
-    if spec.kind != TAGGING:
-        raise ModelError(
-            f"task {shorten(spec.name)} is of kind {shorten(spec.kind)}",
-            expected=f"one of: {listing(OWN_FIELDS)}",
-            fix="The model needs another version of manyheads.",
-        )
-    if (spec.decoder == "crf") != (transitions is not None):
-        state = "missing" if transitions is None else "there, and its decoder is linear"
-        raise ModelError(
-            f"the transitions of task {shorten(spec.name)} are {state}",
-            expected="transitions exactly when the decoder is crf",
-            fix="The model's files are damaged or were edited.",
-        )
-    if lengths is None:
-        raise ValueError("tagging logits cannot be decoded without the sentences' lengths")
-    return decode_tags(logits, lengths, spec.labels, cast(Scheme, spec.scheme), transitions)
 
 
 def decode_classes(logits: Floats) -> Scored:

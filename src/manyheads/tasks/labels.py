@@ -31,10 +31,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The second sentence of a pair, and how similar people found the two."""
+    """The second text of a pair, and the label of the two: a score or a class."""
 
     text: str
-    score: float
+    value: float | str
 
 
 class Scheme(str, Enum):
@@ -122,12 +122,12 @@ def bio_names(types: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_prefixed(tag: str) -> bool:
-    """Tell whether a tag has the form `B-PER` (or `I-`, `E-`, `S-`, `L-`, `U-`)."""
+    """Return whether a tag has the form `B-PER` (or `I-`, `E-`, `S-`, `L-`, `U-`)."""
     return len(tag) > 2 and tag[1] == "-" and tag[0] in _PREFIXES
 
 
 def scheme_of(tags: Iterable[str]) -> Scheme:
-    """Tell by their form whether tags mark entities or are classes of their own.
+    """Decide by their form whether tags mark entities or are classes of words.
 
     Raises:
         DataError: some tags have a prefix and some, other than `O`, have none.
@@ -192,7 +192,7 @@ def spans_of(
 def tags_of(
     spans: Iterable[Span], words: Sequence[WordSpan], scheme: Scheme = Scheme.BIO
 ) -> list[str]:
-    """Give each word the tag that labelled spans make of it.
+    """Return the tag of each word, from labelled spans.
 
     A word belongs to a span that shares a character with it; where two do, to the one that
     begins first.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +15,34 @@ _SCORE_DIGITS = 6
 _TITLES = {"classification": "Classification", "ner": "NER Tags"}
 
 
+class Result(ABC):
+    """What a task answers for a text."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON object."""
+
+    @abstractmethod
+    def ids(self) -> str:
+        """Write the result as label indices, for people."""
+
+    @abstractmethod
+    def words(self) -> str:
+        """Write the result in words, for people."""
+
+    @abstractmethod
+    def decision(self) -> object:
+        """Return what was decided, which equal answers have in common; None if nothing was."""
+
+    @abstractmethod
+    def scores(self) -> Iterable[float]:
+        """Return the numbers of the answer: probabilities, or its value."""
+
+
 @dataclass(frozen=True, slots=True)
-class ClassResult:
+class ClassResult(Result):
     """One label of a text, and its probability. All None for a text without words."""
 
     label: str | None
@@ -24,11 +51,27 @@ class ClassResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the label as a JSON object."""
-        return {"label": self.label, "id": self.id, "score": _rounded(self.score)}
+        return {"label": self.label, "id": self.id, "score": rounded(self.score)}
+
+    def ids(self) -> str:
+        """Write the index of the label."""
+        return str(self.id)
+
+    def words(self) -> str:
+        """Write the label."""
+        return printable(str(self.label))
+
+    def decision(self) -> object:
+        """Return the index of the label."""
+        return self.id
+
+    def scores(self) -> Iterable[float]:
+        """Return the label's probability."""
+        return (self.score or 0.0,)
 
 
 @dataclass(frozen=True, slots=True)
-class MultilabelResult:
+class MultilabelResult(Result):
     """All labels that apply to a text, in the order of the task's labels."""
 
     labels: tuple[ClassResult, ...]
@@ -36,6 +79,22 @@ class MultilabelResult:
     def to_json(self) -> dict[str, Any]:
         """Return the labels as a JSON object."""
         return {"labels": [label.to_json() for label in self.labels]}
+
+    def ids(self) -> str:
+        """Write the indices of the labels."""
+        return str([label.id for label in self.labels])
+
+    def words(self) -> str:
+        """Write the labels."""
+        return ", ".join(label.words() for label in self.labels) or "none"
+
+    def decision(self) -> object:
+        """Return the indices of the labels."""
+        return tuple(label.id for label in self.labels)
+
+    def scores(self) -> Iterable[float]:
+        """Return the labels' probabilities."""
+        return [label.score or 0.0 for label in self.labels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +114,7 @@ class Entity:
             "label": self.label,
             "start": self.start,
             "end": self.end,
-            "score": _rounded(self.score),
+            "score": rounded(self.score),
         }
 
 
@@ -73,7 +132,7 @@ class TokenTag(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TaggingResult:
+class TaggingResult(Result):
     """The entities of a text and the tags of its tokens.
 
     The tokens are those that the user gave, or else the words that were found in the text. A task
@@ -90,8 +149,23 @@ class TaggingResult:
             "tokens": [token._asdict() for token in self.tokens],
         }
 
+    def ids(self) -> str:
+        """Write each token with the index of its tag."""
+        pairs = (f"({json.dumps(t.text, ensure_ascii=False)}, {t.id})" for t in self.tokens)
+        return f"[{', '.join(pairs)}]"
 
-Result = ClassResult | MultilabelResult | TaggingResult
+    def words(self) -> str:
+        """Write the entities with their types."""
+        shown = [f"{printable(e.text)} ({printable(e.label)})" for e in self.entities]
+        return ", ".join(shown) or "none"
+
+    def decision(self) -> object:
+        """Return the indices of the tags."""
+        return tuple(token.id for token in self.tokens)
+
+    def scores(self) -> Iterable[float]:
+        """Return the entities' scores."""
+        return [entity.score for entity in self.entities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +211,12 @@ def two_lines(prediction: Prediction) -> str:
     In words: classification: statement; ner: John (PER), Paris (LOC)
     """
     lines = [
-        f"{_TITLES.get(name, name.replace('_', ' ').capitalize())}: {_indices(result)}"
+        f"{_TITLES.get(name, name.replace('_', ' ').capitalize())}: {result.ids()}"
         for name, result in prediction.results.items()
     ]
     if prediction.empty:
         return "\n".join([*lines, "In words: the text has no words"])
-    words = [f"{name}: {_words(result)}" for name, result in prediction.results.items()]
+    words = [f"{name}: {result.words()}" for name, result in prediction.results.items()]
     if not words:
         words.append("the model has an embedding for it, and no labels")
     if prediction.windows > 1:
@@ -150,29 +224,11 @@ def two_lines(prediction: Prediction) -> str:
     return "\n".join([*lines, f"In words: {'; '.join(words)}"])
 
 
-def _indices(result: Result) -> str:
-    if isinstance(result, TaggingResult):
-        pairs = (f"({json.dumps(t.text, ensure_ascii=False)}, {t.id})" for t in result.tokens)
-        return f"[{', '.join(pairs)}]"
-    if isinstance(result, MultilabelResult):
-        return str([label.id for label in result.labels])
-    return str(result.id)
-
-
-def _words(result: Result) -> str:
-    if isinstance(result, ClassResult):
-        return _shown(str(result.label))
-    if isinstance(result, MultilabelResult):
-        return ", ".join(_shown(str(label.label)) for label in result.labels) or "none"
-    if result.entities:
-        return ", ".join(f"{_shown(e.text)} ({_shown(e.label)})" for e in result.entities)
-    return "none"
-
-
-def _shown(text: str) -> str:
+def printable(text: str) -> str:
     """Keep line breaks and terminal control sequences of a text out of the line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _rounded(score: float | None) -> float | None:
+def rounded(score: float | None) -> float | None:
+    """Round a score as JSON shows it."""
     return None if score is None else round(score, _SCORE_DIGITS)

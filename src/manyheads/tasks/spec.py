@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from manyheads.errors import DataError, ModelError, listing, nearest, shorten
-from manyheads.tasks.labels import LabelSet, Scheme, TagSet
+from manyheads.tasks.kinds.base import Lengths
+from manyheads.tasks.kinds.registry import find_kind, kind_of
+from manyheads.tasks.labels import LabelSet, Scheme
+from manyheads.tasks.tag_sequences import Floats
 
 Decoder = Literal["linear", "crf"]
 
-CLASSIFICATION, MULTILABEL, TAGGING = "classification", "multilabel", "tagging"
-SIMILARITY = "similarity"
-"""The kind that says nothing of a single sentence: pairs train and score the embedding."""
-
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = {
-    CLASSIFICATION: (),
-    MULTILABEL: ("threshold",),
-    TAGGING: ("scheme", "decoder"),
-    SIMILARITY: (),
-}
-"""The fields of each kind besides name, kind and labels."""
+_STANDARD = ("name", "kind", "labels", "scheme", "decoder", "threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +23,12 @@ class TaskSpec:
 
     Args:
         name: the task's name, unique in its model.
-        kind: "classification", "multilabel", "tagging", "similarity" or a kind of a head
-            registered elsewhere.
+        kind: the name of a registered kind.
         labels: label names in the order of the logits.
         scheme: tagging only: what the tags mean.
         decoder: tagging only: whether learned transitions are used ("crf") or none ("linear").
         threshold: multilabel only: the probability from which a label is predicted.
+        details: what else the kind stores (its `spec_fields`), in values of JSON.
 
     Raises:
         ModelError: the fields are not those of the kind, or a value is impossible.
@@ -47,13 +40,16 @@ class TaskSpec:
     scheme: Scheme | None = None
     decoder: Decoder | None = None
     threshold: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        wanted = OWN_FIELDS.get(self.kind, ())
-        for field in ("scheme", "decoder", "threshold"):
-            present = getattr(self, field) is not None
-            if present != (field in wanted):
-                problem = f"has no {field}" if field in wanted else f"has a {field}"
+        kind = find_kind(self.kind)
+        wanted = kind.spec_fields if kind else ()
+        present = [name for name in _STANDARD[3:] if getattr(self, name) is not None]
+        present += self.details
+        for name in dict.fromkeys((*wanted, *present)):
+            if (name in present) != (name in wanted):
+                problem = f"has no {name}" if name in wanted else f"has a {name}"
                 raise self._error(
                     f"{self.kind} task {problem}",
                     expected=f"{' and '.join(wanted) or 'no field'} besides name, kind and labels",
@@ -62,9 +58,9 @@ class TaskSpec:
             raise self._error(f"decoder {shorten(self.decoder)}", expected='"linear" or "crf"')
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise self._error(f"threshold {self.threshold}", expected="a number from 0 to 1")
-        if self.kind == SIMILARITY and self.labels:
-            raise self._error(f"labels {listing(self.labels)}", expected="none: pairs have scores")
-        if self.kind in OWN_FIELDS and self.kind != SIMILARITY and not self.labels:
+        if kind and self.labels and not kind.named_labels:
+            raise self._error(f"labels {listing(self.labels)}", expected=f"none: {kind.no_labels}")
+        if kind and kind.named_labels and not self.labels:
             raise self._error("no labels", expected="at least one")
         try:
             self.label_set()
@@ -73,14 +69,18 @@ class TaskSpec:
 
     @property
     def answers(self) -> bool:
-        """Whether the task says something of a single sentence, beside its embedding."""
-        return self.kind != SIMILARITY
+        """Whether the task has a result for a text, beside its embedding."""
+        return kind_of(self.kind).answers
 
-    def label_set(self) -> LabelSet | TagSet:
+    @property
+    def main_metric(self) -> str:
+        """The name of the one number that stands for the task."""
+        return kind_of(self.kind).metric_of(self)
+
+    def label_set(self) -> LabelSet:
         """Return the task's labels as the set that data are read with."""
-        if self.scheme is None:
-            return LabelSet(self.labels)
-        return TagSet(self.labels, self.scheme)
+        kind = find_kind(self.kind)
+        return LabelSet(self.labels) if kind is None else kind.label_set(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that the task's kind has, as JSON values."""
@@ -95,7 +95,7 @@ class TaskSpec:
             stored["decoder"] = self.decoder
         if self.threshold is not None:
             stored["threshold"] = self.threshold
-        return stored
+        return {**stored, **self.details}
 
     @classmethod
     def from_json(cls, stored: object) -> TaskSpec:
@@ -106,14 +106,15 @@ class TaskSpec:
         """
         if not isinstance(stored, Mapping):
             raise _stored_error(f"a task stored as {shorten(stored)}", "an object")
-        known = ("name", "kind", "labels", "scheme", "decoder", "threshold")
-        for field in stored:
-            if field not in known:
-                hint = nearest(str(field), known)
-                raise _stored_error(f"unknown field {shorten(field)}{hint}", listing(known))
-        for field in ("name", "kind"):
-            if not isinstance(stored.get(field), str) or not stored[field]:
-                raise _stored_error(f"{field} is {shorten(stored.get(field))}", "a string", stored)
+        for name in ("name", "kind"):
+            if not isinstance(stored.get(name), str) or not stored[name]:
+                raise _stored_error(f"{name} is {shorten(stored.get(name))}", "a string", stored)
+        kind = find_kind(stored["kind"])
+        known = tuple(dict.fromkeys((*_STANDARD, *(kind.spec_fields if kind else ()))))
+        for name in stored:
+            if name not in known:
+                hint = nearest(str(name), known)
+                raise _stored_error(f"unknown field {shorten(name)}{hint}", listing(known))
         labels = stored.get("labels")
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise _stored_error(f"labels are {shorten(labels)}", "a list of strings", stored)
@@ -132,10 +133,32 @@ class TaskSpec:
             scheme=None if scheme is None else Scheme(scheme),
             decoder=stored.get("decoder"),
             threshold=None if threshold is None else float(threshold),
+            details={name: stored[name] for name in stored if name not in _STANDARD},
         )
 
     def _error(self, found: str, *, expected: str) -> ModelError:
         return ModelError(found, expected=expected, where=f"task {shorten(self.name)}")
+
+
+def decode(
+    spec: TaskSpec, logits: Floats, lengths: Lengths | None = None, learned: Any = None
+) -> Any:
+    """Decode a task's logits as its kind asks.
+
+    Args:
+        spec: the task.
+        logits: [B, L], or for tagging [B, W, L].
+        lengths: tagging only: the number of words of each sentence [B].
+        learned: the parameters that decoding needs (see `Kind.learned`): a CRF's transitions.
+
+    Returns:
+        classification: one `Scored` of shape [B]; multilabel: for each sentence the labels it
+        has; tagging: for each sentence the tags of its words; other kinds: see their `decode`.
+
+    Raises:
+        ModelError: the kind is not known or has nothing to decode, or the parameters are missing.
+    """
+    return kind_of(spec.kind).decode(spec, logits, lengths, learned)
 
 
 def _stored_error(

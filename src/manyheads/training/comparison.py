@@ -34,8 +34,7 @@ from manyheads.evaluation import (
 from manyheads.inference import Predictor, load_predictor
 from manyheads.modeling import Encoder, find_encoder
 from manyheads.storage import StrPath, write_json
-from manyheads.tasks import SIMILARITY
-from manyheads.tasks.metrics import main_metric
+from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.schedules import Schedule, rounds
 from manyheads.training.data.training_data import load_training_data
@@ -139,10 +138,10 @@ def compare(
             expected="a comparison that starts from an encoder",
             fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
         )
-    pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
-    if pairs:
+    others = [name for name, task in config.tasks.items() if not kind_of(task.kind).decides]
+    if others:
         raise RequestError(
-            f"the task {listing(pairs)} scores pairs of sentences",
+            f"the task {listing(others)} has answers that are neither right nor wrong",
             expected="tasks whose metric is a share of sentences or labels, not a correlation",
             fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
         )
@@ -315,18 +314,24 @@ def _evaluated(
 def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
     """Judge one task from what the models of each seed reached."""
     spec = scored[0].together[task].spec
-    metric = main_metric(spec.kind, *([spec.scheme] if spec.scheme else []))
-    alone = [part.alone[task].ratio() for part in scored]
-    together = [part.together[task].ratio() for part in scored]
+    alone = [_ratio(part.alone[task]) for part in scored]
+    together = [_ratio(part.together[task]) for part in scored]
     pairs = zip(alone, together, strict=True)
     return Verdict(
         task=task,
-        metric=metric,
+        metric=spec.main_metric,
         alone=tuple(ratio.value() for ratio in alone),
         together=tuple(ratio.value() for ratio in together),
         seeds=mean_interval([b.value() - a.value() for a, b in pairs]),
         sentences=paired_bootstrap(_sum(alone), _sum(together)),
     )
+
+
+def _ratio(outcomes: TaskOutcomes) -> Ratio:
+    ratio = outcomes.ratio()
+    if ratio is None:
+        raise TypeError(f"the kind {outcomes.spec.kind!r} decides and has no ratio")
+    return ratio
 
 
 def _sum(ratios: Sequence[Ratio]) -> Ratio:

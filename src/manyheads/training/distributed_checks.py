@@ -7,7 +7,7 @@ from typing import Any
 
 from manyheads.config import COMPARING, Config
 from manyheads.errors import ConfigError, RequestError, listing
-from manyheads.tasks import SIMILARITY
+from manyheads.tasks import kind_of
 from manyheads.training.distributed import Processes
 from manyheads.training.state import differing_keys
 
@@ -63,7 +63,7 @@ def report_processes(config: Config, processes: Processes, report: Callable[[str
     if count == 1:
         return
     report(f"Training in {count} processes, each with its part of every batch.")
-    pairs = [name for name, task in config.tasks.items() if task.kind == SIMILARITY]
+    pairs = [n for n, task in config.tasks.items() if kind_of(task.kind).whole_batches]
     if pairs:
         report(
             f"{listing(pairs)}: its pairs are compared within their batch, so that processes take "

@@ -16,8 +16,7 @@ from typing import Any
 from manyheads.config import Config
 from manyheads.errors import ManyheadsError, listing
 from manyheads.storage import BEST, RunLock, best_of, explained
-from manyheads.tasks import Scheme
-from manyheads.tasks.metrics import Evaluation, main_metric
+from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
@@ -341,4 +340,4 @@ def best_score(run: Run, evaluation: Evaluation) -> float:
 def main_metrics(run: Run) -> dict[str, str]:
     """Return each task's main metric."""
     specs = [run.model.head(task).spec(task) for task in run.model.heads]
-    return {spec.name: main_metric(spec.kind, spec.scheme or Scheme.BIO) for spec in specs}
+    return {spec.name: spec.main_metric for spec in specs}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from manyheads.tasks import SIMILARITY
+from manyheads.tasks import kind_of
+from manyheads.tasks.kinds import UNLABELLED
 from manyheads.training.batch_reader import Forward
 from manyheads.training.data.batching import Rows, Step
-from manyheads.training.data.dataset import UNLABELLED, Dataset
+from manyheads.training.data.dataset import Dataset
 from manyheads.training.run import Run
 
 
@@ -87,7 +88,7 @@ def _mine(run: Run, tasks: Sequence[str], drawn: Rows, number: int) -> Rows:
     with whole batches.
     """
     processes = run.processes
-    if all(run.config.tasks[task].kind != SIMILARITY for task in tasks):
+    if not any(kind_of(run.config.tasks[task].kind).whole_batches for task in tasks):
         return processes.share(drawn)
     turn = (run.state.step + number) % processes.count
     return drawn if turn == processes.rank else drawn[:0]

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from manyheads.cli.report.tables import MAX_CELL, MAX_LABELS, Section, cell, make_table, printable
 from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, Severity
+from manyheads.tasks import kind_of
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
@@ -74,9 +75,7 @@ def _labels(
         )
     for summary, name in summaries:
         some = (
-            ""
-            if summary.kind in ("classification", "similarity")
-            else f" ({summary.with_label:,} not empty)"
+            "" if not kind_of(summary.kind).can_be_empty else f" ({summary.with_label:,} not empty)"
         )
         notes.append(f"{name}: {summary.labelled:,} labelled{some}, {summary.unlabelled:,} not")
     kind = summaries[0][0].kind

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manyheads.tasks import kind_of
 from manyheads.tasks.metrics import Confusion, DriftMetrics, Evaluation, LabelReport
 
 MAX_CELL = 60
@@ -133,15 +134,19 @@ def share(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
-def evaluation_tables(evaluation: Evaluation, *, max_labels: int = MAX_LABELS) -> list[Section]:
+def evaluation_tables(
+    evaluation: Evaluation, kinds: Mapping[str, str], *, max_labels: int = MAX_LABELS
+) -> list[Section]:
     """Show an evaluation: all tasks at a glance, then each task's labels and confusions.
 
     Args:
+        evaluation: the metrics.
+        kinds: the kind of each task.
         max_labels: of a task with more labels, those with the lowest F1 are shown, and the note
             says how many are not.
     """
     tasks: Mapping[str, Mapping[str, Any]] = evaluation["tasks"]
-    sections = [_overview(evaluation, tasks)]
+    sections = [_overview(evaluation, kinds)]
     if "drift" in evaluation:
         sections.append(_drift(evaluation["drift"]))
     for name, metrics in tasks.items():
@@ -153,32 +158,21 @@ def evaluation_tables(evaluation: Evaluation, *, max_labels: int = MAX_LABELS) -
     return sections
 
 
-def _overview(evaluation: Evaluation, tasks: Mapping[str, Mapping[str, Any]]) -> Section:
-    correlations = [name for name, metrics in tasks.items() if "spearman" in metrics]
-    answers = [name for name in tasks if name not in correlations]
-    columns = ["accuracy", "precision", "recall", "f1 macro", "f1 micro"] if answers else []
-    columns += ["spearman", "pearson"] if correlations else []
+def _overview(evaluation: Evaluation, kinds: Mapping[str, str]) -> Section:
+    tasks = {name: kind_of(kinds[name]) for name in evaluation["tasks"]}
+    columns = list(dict.fromkeys(c for kind in tasks.values() for c in kind.table_columns))
     table = make_table(["task", "of"], columns)
-    for name, metrics in tasks.items():
-        if name in correlations:
-            cells, of = dict(metrics), "pairs"
-        elif "token_accuracy" in metrics:
-            of = "tags"
-            cells = {
-                **metrics,
-                "accuracy": metrics["token_accuracy"],
-                "f1 macro": metrics["f1_macro"],
-                "f1 micro": metrics["f1"],
-            }
-        else:
-            of = "classes"
-            cells = {**metrics, "f1 macro": metrics["f1"], "f1 micro": metrics["f1_micro"]}
-        table.add_row(cell(name), of, *(share(cells.get(column)) for column in columns))
-    notes = []
-    if any("f1_micro" in metrics for metrics in tasks.values()):
-        notes.append("classes: precision and recall are macro averages")
-    if any("token_accuracy" in metrics for metrics in tasks.values()):
-        notes.append("tags: strict entities, precision and recall micro; accuracy of tokens")
+    for name, kind in tasks.items():
+        metrics = evaluation["tasks"][name]
+        cells = {column: metrics[metric] for column, metric in kind.table_columns.items()}
+        table.add_row(
+            cell(name), kind.measured_in, *(share(cells.get(column)) for column in columns)
+        )
+    notes = [
+        f"{kind.measured_in}: {kind.table_note}"
+        for kind in {k.measured_in: k for k in tasks.values()}.values()
+        if kind.table_note
+    ]
     notes.append(
         f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
     )

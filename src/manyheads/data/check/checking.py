@@ -20,13 +20,14 @@ from manyheads.data.check.report import (
 from manyheads.data.readers import is_dataset_name
 from manyheads.data.records import LabelCollector, Paths
 from manyheads.errors import DataError, at, listing, shorten
+from manyheads.tasks import kind_of, known_kinds
 from manyheads.text import TextTokenizer
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
     {
-        "classification": TaskConfig(kind="classification"),
-        "multilabel": TaskConfig(kind="multilabel"),
-        "ner": TaskConfig(kind="tagging"),
+        kind.sought_as: TaskConfig(kind=kind.name)
+        for kind in map(kind_of, known_kinds())
+        if kind.sought_as is not None
     }
 )
 """What is looked for in files that come without a configuration."""
@@ -174,7 +175,7 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
                 "white space alone",
                 "Give one class one name.",
             )  # fmt: skip
-    if task is not None and task.kind == "classification" and len(alike) == 1:
+    if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
         (only,) = alike
         findings.add(
             "", Kind.ONE_CLASS, where, f"the task {name!r} has one class only, {shorten(only)}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manyheads.data.records import Label, Record
-from manyheads.tasks import Pair, Span
+from manyheads.tasks import Span
 
 _NONE = -1
 
@@ -125,7 +125,7 @@ def _elsewhere(first_in: Mapping[int, int], file: int) -> int:
 
 def _hash(label: Label, text: str) -> int:
     """Hash a label, entities by their text: white space elsewhere moves their offsets."""
-    if isinstance(label, str | Pair):
+    if not isinstance(label, tuple):
         value = hash(label)
     elif label and isinstance(label[0], Span):
         spans = [item for item in label if isinstance(item, Span)]

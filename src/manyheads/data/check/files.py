@@ -17,11 +17,16 @@ from manyheads.config import TaskConfig
 from manyheads.data.check.report import Findings, Kind
 from manyheads.data.check.tag_starts import TagStarts
 from manyheads.data.readers import Row, read_rows
-from manyheads.data.records import LabelCollector, Record, RecordParser, label_names
-from manyheads.data.records.label_readers import index_order
-from manyheads.data.records.label_values import labelled_field
+from manyheads.data.records import (
+    LabelCollector,
+    Record,
+    RecordParser,
+    label_names,
+    labelled_field,
+)
 from manyheads.errors import DataError, listing, shorten
-from manyheads.tasks import LabelSet, Pair, Span
+from manyheads.tasks import LabelSet, Span, kind_of
+from manyheads.tasks.tag_labels import index_order
 from manyheads.text import Encoding, Positions, TextTokenizer, code_points, truncate, word_borders
 
 # What is looked at at once: bounds the memory that very long texts need.
@@ -72,9 +77,11 @@ class FileCheck:
         self.unit = "line"
         self._tokenizer, self._max_length, self._findings = tokenizer, max_length, findings
         self._starts = {
-            name: TagStarts(places) for name, task in tasks.items() if task.kind == "tagging"
+            name: TagStarts(places) for name, task in tasks.items() if kind_of(task.kind).per_word
         }
-        self._orders = {name: index_order(tasks[name], None) for name in self._starts}
+        self._orders = {
+            name: index_order(tasks[name].labels, tasks[name].num_labels) for name in self._starts
+        }
         self._parse = _lenient_parser(tasks)
         self._input = read_rows(path, on_error=self._broken_record)
 
@@ -129,7 +136,7 @@ class FileCheck:
             names = label_names(label)
             counts = self.counts[name]
             counts.labelled += 1
-            counts.with_label += bool(names) or isinstance(label, Pair)
+            counts.with_label += bool(names) or not kind_of(self.tasks[name].kind).can_be_empty
             counts.labels.update(names)
         if self.tasks and not record.labels:
             fields = [field for task in self.tasks.values() for field in task.fields]
@@ -266,7 +273,7 @@ def _lenient_parser(tasks: Mapping[str, TaskConfig]) -> RecordParser:
     known = {
         name: LabelSet(task.labels)
         for name, task in tasks.items()
-        if task.labels is not None and task.kind != "tagging"
+        if task.labels is not None and not kind_of(task.kind).per_word
     }
     open_tasks = {
         name: task.model_copy(update={"labels": None}) if name in known else task

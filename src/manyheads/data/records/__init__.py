@@ -11,7 +11,9 @@ from manyheads.data.records.discovery import (
     unseen_labels,
 )
 from manyheads.data.records.parsing import RecordParser, parse_row, read_records
-from manyheads.data.records.record import SECOND_TEXT, Label, Record, read_second_text, read_text
+from manyheads.data.records.record import Record, labelled_field, read_text
+from manyheads.tasks.kinds import Label
+from manyheads.tasks.label_values import SECOND_TEXT, check_text
 
 __all__ = [
     "SECOND_TEXT",
@@ -21,11 +23,12 @@ __all__ = [
     "Record",
     "RecordParser",
     "Row",
+    "check_text",
     "discover_labels",
     "label_names",
+    "labelled_field",
     "parse_row",
     "read_records",
-    "read_second_text",
     "read_text",
     "unseen_labels",
 ]

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Row, read_rows
-from manyheads.data.records.label_sets import Found, decide_classes, decide_tags, raise_error
-from manyheads.data.records.label_values import (
-    IndexedTags,
-    NamedTags,
-    labelled_field,
-    read_class,
-    read_classes,
-    read_pair,
-    read_tags,
-)
-from manyheads.data.records.record import Label, Record, read_text
+from manyheads.data.records.record import Record, labelled_field, read_text
 from manyheads.errors import DataError, listing
-from manyheads.tasks import OUTSIDE, LabelSet, Pair, TagSet, WordSpan
-
-MAX_LABELS = 100_000
-"""Different labels of one task: more are texts, and would fill the memory."""
+from manyheads.tasks import LabelSet, Pair, Span, TagSet, WordSpan, kind_of, raise_error
+from manyheads.tasks.kinds import Label, RawRecord
 
 _MAX_FIELDS = 100
-
-_L = TypeVar("_L", str, int)
 
 Paths = Iterable[str] | Mapping[str, Iterable[str]]
 """Files for all tasks, or for each file the tasks that learn from it (`Config.train_files`)."""
@@ -63,7 +48,8 @@ class LabelCollector:
 
     def __init__(self, task: str, config: TaskConfig) -> None:
         self._task, self._config = task, config
-        self._found = Found()
+        self._kind = kind_of(config.kind)
+        self._found = self._kind.found(task, self._wanted())
         self._records = 0
         self._labelled = 0
         self._fields: dict[str, None] = {}
@@ -81,27 +67,8 @@ class LabelCollector:
         if field is None:
             return
         self._labelled += 1
-        value, where, found = row.fields[field], row.where, self._found
-        if self._config.kind == "similarity":
-            read_pair(row, field, self._config.score_range)
-        elif self._config.kind == "tagging":
-            raw = read_tags(value, field, text, tokens, where)
-            if isinstance(raw, NamedTags):
-                self._note(raw.tags, found.names, where)
-            elif isinstance(raw, IndexedTags):
-                self._note(raw.tags, found.indices, where)
-            else:
-                self._note((span.label for span in raw), found.types, where)
-        elif self._config.kind == "multilabel":
-            classes = read_classes(value, field, where)
-            self._note((c for c in classes if isinstance(c, str)), found.names, where)
-            self._note((c for c in classes if isinstance(c, int)), found.indices, where)
-        else:
-            label = read_class(value, field, where)
-            if isinstance(label, str):
-                self._note((label,), found.names, where)
-            else:
-                self._note((label,), found.indices, where)
+        record = RawRecord(row.fields, text, tokens, row.where)
+        self._kind.collect(self._found, record, field, self._config)
 
     def labels(
         self, paths: Sequence[str], refuse: Callable[[DataError], None] = raise_error
@@ -117,29 +84,9 @@ class LabelCollector:
         """
         if not self._labelled:
             raise self._no_label(paths, f"none of {self._records} records has {self._wanted()}")
-        if self._config.kind == "similarity":
-            return LabelSet(())
-        if self._config.kind == "tagging":
-            if not (
-                self._found.types or self._found.indices or self._found.names.keys() - {OUTSIDE}
-            ):
-                raise self._no_label(paths, f"no entity in {self._labelled} records")
-            return decide_tags(self._task, self._config, self._found, refuse)
-        if not self._found:
-            raise self._no_label(paths, f"{self._wanted()} is empty in all records that have it")
-        return decide_classes(self._task, self._config, self._found, refuse)
-
-    def _note(self, labels: Iterable[_L], places: dict[_L, str], where: str) -> None:
-        for label in labels:
-            if label not in places:
-                places[label] = where
-                if len(places) > MAX_LABELS:
-                    raise DataError(
-                        f"the task {self._task!r} has more than {MAX_LABELS:,} different labels",
-                        where=where,
-                        expected="labels that repeat",
-                        fix=f"Is {self._wanted()} the field of its labels?",
-                    )
+        if missing := self._kind.missing(self._found, self._labelled):
+            raise self._no_label(paths, missing)
+        return self._kind.decide(self._config, self._found, refuse)
 
     def _wanted(self) -> str:
         return " or ".join(f"`{field}`" for field in self._config.fields)
@@ -169,10 +116,11 @@ def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Cou
 def label_names(label: Label) -> list[str]:
     """Return the names in a record's label of a task: its class, classes, or types of its spans.
 
-    A pair of sentences has a score and no name.
+    A number has no name.
     """
     if isinstance(label, Pair):
-        return []
+        label = label.value
     if isinstance(label, str):
         return [label]
-    return [item if isinstance(item, str) else item.label for item in label]
+    items = label if isinstance(label, tuple) else ()
+    return [item.label if isinstance(item, Span) else str(item) for item in items]

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Row, read_rows
-from manyheads.data.records.label_readers import label_reader
-from manyheads.data.records.label_values import labelled_field, read_pair
-from manyheads.data.records.record import Label, Record, read_text
+from manyheads.data.records.record import Record, labelled_field, read_text
 from manyheads.errors import DataError
-from manyheads.tasks import LabelSet
+from manyheads.tasks import LabelSet, kind_of
+from manyheads.tasks.kinds import Label, RawRecord, ReadLabel
 
 
 def read_records(
@@ -78,7 +77,7 @@ class RecordParser:
         allow_unseen: bool = False,
     ) -> None:
         self._tasks = [
-            (name, task, label_reader(name, task, label_sets.get(name), allow_unseen=allow_unseen))
+            (name, task, _label_reader(name, task, label_sets.get(name), allow_unseen))
             for name, task in tasks.items()
         ]
 
@@ -89,12 +88,17 @@ class RecordParser:
             DataError: the row is not a record of these tasks.
         """
         text, tokens = read_text(row)
-        where = row.where
+        raw = RawRecord(row.fields, text, tokens, row.where)
         labels: dict[str, Label] = {}
         for name, task, read in self._tasks:
             field = labelled_field(row, task)
-            if field is not None and task.kind == "similarity":
-                labels[name] = read_pair(row, field, task.score_range)
-            elif field is not None:
-                labels[name] = read(row.fields[field], field, text, tokens, where)
-        return Record(text, tokens, labels, where)
+            if field is not None:
+                labels[name] = read(raw, field)
+        return Record(text, tokens, labels, raw.where)
+
+
+def _label_reader(
+    task: str, config: TaskConfig, known: LabelSet | None, allow_unseen: bool
+) -> ReadLabel:
+    keeps_unseen = known is None or (allow_unseen and config.labels is None)
+    return kind_of(config.kind).reader(task, config, known, keeps_unseen)

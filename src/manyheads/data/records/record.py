@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from manyheads.config import TaskConfig
 from manyheads.data.readers import Row
 from manyheads.errors import DataError, listing, nearest, shorten
 from manyheads.tasks import Pair, Span, WordSpan
-
-Label = str | tuple[str, ...] | tuple[Span, ...] | Pair
-"""A class, any number of classes, or labelled spans, always by name; or the other sentence of a
-pair with its score. Which, the task's kind says."""
+from manyheads.tasks.kinds import Label
+from manyheads.tasks.label_values import check_text, is_encodable, not_unicode
 
 TEXT_FIELDS = ("text", "tokens")
-SECOND_TEXT = "text2"
-"""The field of the second sentence of a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +30,12 @@ class Record:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The text, and the second ones of pairs."""
+        """The text, and the second texts of pairs."""
         others = [label.text for label in self.labels.values() if isinstance(label, Pair)]
         return (self.text, *dict.fromkeys(others))
 
     def spans(self, task: str) -> list[Span]:
-        """Return the labelled spans of a tagging task; none where the record says nothing."""
+        """Return the labelled spans of a tagging task; none where the record is unlabelled."""
         label = self.labels.get(task)
         items = label if isinstance(label, tuple) else ()
         return [item for item in items if isinstance(item, Span)]
@@ -58,49 +55,16 @@ def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
         if tokens is None:
             raise _no_text(row)
         return _joined(tokens, row)
-    text = _sound(text, "text", row)
+    text = check_text(text, "text", row.where)
     return text, None if tokens is None else _found(tokens, text, row)
 
 
-def read_second_text(row: Row) -> str:
-    """Return the second sentence of a row that is a pair.
-
-    Raises:
-        DataError: there is none, or it is blank.
-    """
-    text = row.fields.get(SECOND_TEXT)
-    if text is None:
-        hint = next((h for f in row.fields if (h := nearest(f, [SECOND_TEXT]))), "")
-        raise DataError(
-            f"a score, but no `{SECOND_TEXT}` among the fields {listing(row.fields)}{hint}",
-            where=row.where,
-            expected=f"a pair: `text`, `{SECOND_TEXT}` and how similar they are",
-        )
-    return _sound(text, SECOND_TEXT, row)
-
-
-def _sound(text: Any, field: str, row: Row) -> str:
-    """Return a text if it is one.
-
-    Raises:
-        DataError: it is no string, blank, or not Unicode.
-    """
-    if type(text) is not str:
-        raise DataError(f"`{field}` is {shorten(text)}", where=row.where, expected="a string")
-    if not text or text.isspace():
-        raise _blank(text, row)
-    if not text.isascii() and not is_encodable(text):
-        raise _surrogate(field, text, row.where)
-    return text
-
-
-def is_encodable(text: str) -> bool:
-    """Tell whether a text is Unicode: JSON's escapes can write halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def labelled_field(row: Row, task: TaskConfig) -> str | None:
+    """Return the field of a row that holds a task's label, or None where none does."""
+    for field in task.fields:
+        if row.fields.get(field) is not None:
+            return field
+    return None
 
 
 def word_spans(tokens: Sequence[str]) -> tuple[WordSpan, ...]:
@@ -162,24 +126,6 @@ def _no_text(row: Row) -> DataError:
     )
 
 
-def _blank(text: str, row: Row) -> DataError:
-    return DataError(
-        f"the text is {'only white space' if text else 'empty'}",
-        where=row.where,
-        expected="a sentence",
-        fix="Remove the record.",
-    )
-
-
-def _surrogate(field: str, value: str, where: str) -> DataError:
-    return DataError(
-        f"`{field}` has half a character (an unpaired surrogate): {shorten(value)}",
-        where=where,
-        expected="whole Unicode characters",
-        fix="Write characters beyond U+FFFF as they are, or as a pair of \\u escapes.",
-    )
-
-
 def _bad_token(tokens: Any, row: Row) -> DataError:
     if type(tokens) is not list:
         return DataError(
@@ -200,7 +146,7 @@ def _bad_token(tokens: Any, row: Row) -> DataError:
         elif len(token.split()) != 1 or token.strip() != token:
             found = f"{shorten(token)}, which has white space in it"
         elif not is_encodable(token):
-            return _surrogate(f"tokens[{i}]", token, row.where)
+            return not_unicode(token, f"tokens[{i}]", row.where)
         else:
             continue
         return DataError(

@@ -64,17 +64,16 @@ def make_predictor(
 ) -> Predictor:
     """Put a predictor around a model in memory.
 
-    The predictor takes the transitions of CRF heads as they are now; after further training,
-    make a new one.
+    The predictor takes the parameters that decoding needs (a CRF's transitions) as they are now;
+    after further training, make a new one.
     """
-    transitions = {name: model.head(name).transitions() for name in model.heads}
     return Predictor(
         TorchBackend(model, compute),
         tokenizer,
         [model.head(name).spec(name) for name in model.heads],
         max_length=max_length,
         pad_id=model.encoder.pad_id,
-        transitions={name: t for name, t in transitions.items() if t is not None},
+        learned={name: model.head(name).learned() for name in model.heads},
         normalize=model.encoder.pooling.normalize,
         token_budget=batch_tokens,
     )

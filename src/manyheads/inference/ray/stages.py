@@ -75,7 +75,7 @@ class Worker:
             predictions = predictor.predict(
                 texts_of(rows), embed=job.embed, tasks=job.tasks, when_empty=job.when_empty
             )
-            results = result_columns(predictions, job.results)
+            results = result_columns(predictions, predictor.specs, job.results)
             table = pa.Table.from_arrays([*rows.columns, *results], schema=job.output)
             if job.skip_empty:
                 table = table.filter(pa.array([not one.empty for one in predictions]))

@@ -1,12 +1,7 @@
 """Predictions as Arrow columns, of types that the model's tasks alone decide.
 
-The column of a task is called as the task is, or `predicted_NAME` where the input has a column of
-that name. Its type, by the kind of task:
-
-classification     {label, id, score}, null for a text without words
-multilabel         a list of {label, id, score}
-tagging            a list of entities {text, label, start, end, score}
-  of plain classes   a list of tokens {text, tag, id, start, end}
+The column of a task has the task's name, or `predicted_NAME` where the input has a column of that
+name. Its type is the one that the task's kind states (`Kind.columns`).
 
 `empty` says whether the text has no words, and `embedding`, on request, is a list of float32.
 """
@@ -20,41 +15,27 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from manyheads.errors import DataError, RequestError, listing, shorten
 from manyheads.inference.backends.base import EMBEDDING
-from manyheads.tasks import (
-    MULTILABEL,
-    TAGGING,
-    ClassResult,
-    MultilabelResult,
-    Prediction,
-    Result,
-    Scheme,
-    TaggingResult,
-    TaskSpec,
-)
+from manyheads.tasks import Prediction, TaskSpec, kind_of
+from manyheads.tasks.kinds import Columns
 
 EMPTY = "empty"
 
-_CLASS = pa.struct([("label", pa.string()), ("id", pa.int32()), ("score", pa.float32())])
-_PLACE: list[tuple[str, Any]] = [("start", pa.int32()), ("end", pa.int32())]
-_ENTITY = pa.struct(
-    [("text", pa.string()), ("label", pa.string()), *_PLACE, ("score", pa.float32())]
-)
-_TOKEN = pa.struct([("text", pa.string()), ("tag", pa.string()), ("id", pa.int32()), *_PLACE])
+_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32()}
 
 
 def result_schema(specs: Iterable[TaskSpec], embed: bool) -> pa.Schema:
     """Return the columns of a model's predictions, by the names of its tasks."""
-    fields = [(spec.name, _type(spec)) for spec in specs]
+    fields = [(spec.name, _type(kind_of(spec.kind).columns(spec))) for spec in specs]
     fields.append((EMPTY, pa.bool_()))
     if embed:
         fields.append((EMBEDDING, pa.list_(pa.float32())))
     return pa.schema(fields)
 
 
-def _type(spec: TaskSpec) -> pa.DataType:
-    if spec.kind == TAGGING:
-        return pa.list_(_TOKEN if spec.scheme is Scheme.PLAIN else _ENTITY)
-    return pa.list_(_CLASS) if spec.kind == MULTILABEL else _CLASS
+def _type(columns: Columns) -> pa.DataType:
+    if isinstance(columns, dict):
+        return pa.struct([(name, _type(inner)) for name, inner in columns.items()])
+    return pa.list_(_type(columns[0])) if isinstance(columns, list) else _TYPES[columns]
 
 
 def output_columns(tasks: Sequence[str], taken: Sequence[str], embed: bool) -> Mapping[str, str]:
@@ -75,9 +56,18 @@ def output_columns(tasks: Sequence[str], taken: Sequence[str], embed: bool) -> M
     return names
 
 
-def result_columns(predictions: Sequence[Prediction], schema: pa.Schema) -> list[pa.Array]:
-    """Turn predictions into the columns of `result_schema`."""
+def result_columns(
+    predictions: Sequence[Prediction], specs: Iterable[TaskSpec], schema: pa.Schema
+) -> list[pa.Array]:
+    """Turn predictions into the columns of `result_schema`.
+
+    Args:
+        predictions: of some texts.
+        specs: the model's tasks.
+        schema: the columns.
+    """
     columns = []
+    by_name = {spec.name: spec for spec in specs}
     for field in schema:
         values: list[Any]
         if field.name == EMPTY:
@@ -85,26 +75,11 @@ def result_columns(predictions: Sequence[Prediction], schema: pa.Schema) -> list
         elif field.name == EMBEDDING:
             values = [prediction.embedding for prediction in predictions]
         else:
-            values = [_value(p.results[field.name], field.type) for p in predictions]
+            spec = by_name[field.name]
+            kind = kind_of(spec.kind)
+            values = [kind.cell(spec, p.results[field.name]) for p in predictions]
         columns.append(pa.array(values, field.type))
     return columns
-
-
-def _value(result: Result, type: pa.DataType) -> object:
-    match result:
-        case ClassResult():
-            return None if result.label is None else _class(result)
-        case MultilabelResult():
-            return [_class(label) for label in result.labels]
-        case TaggingResult():
-            if type.value_type.equals(_TOKEN):
-                return [token._asdict() for token in result.tokens]
-            names = [field.name for field in _ENTITY]
-            return [{name: getattr(e, name) for name in names} for e in result.entities]
-
-
-def _class(result: ClassResult) -> dict[str, Any]:
-    return {"label": result.label, "id": result.id, "score": result.score}
 
 
 def conformed(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

@@ -1,19 +1,19 @@
-"""The heads by kind. A new kind is a class of its own and a line in `HEADS`."""
+"""The heads: a class for each kind of task, which the kind names."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from manyheads.config import TaskConfig
-from manyheads.errors import ModelError, listing, nearest, shorten
 from manyheads.modeling.features import EncoderShape, Features
 from manyheads.modeling.heads.base import IGNORE, Head
 from manyheads.modeling.heads.classification import ClassificationHead
 from manyheads.modeling.heads.multilabel import MultilabelHead
 from manyheads.modeling.heads.similarity import SimilarityHead
 from manyheads.modeling.heads.tagging import TaggingHead
-from manyheads.tasks import LabelSet
+from manyheads.tasks import LabelSet, kind_of
 
 __all__ = [
-    "HEADS",
     "IGNORE",
     "ClassificationHead",
     "EncoderShape",
@@ -22,15 +22,9 @@ __all__ = [
     "MultilabelHead",
     "SimilarityHead",
     "TaggingHead",
+    "head_class",
     "make_head",
 ]
-
-HEADS: dict[str, type[Head]] = {
-    ClassificationHead.kind: ClassificationHead,
-    MultilabelHead.kind: MultilabelHead,
-    TaggingHead.kind: TaggingHead,
-    SimilarityHead.kind: SimilarityHead,
-}
 
 
 def make_head(config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> Head:
@@ -38,12 +32,21 @@ def make_head(config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> He
 
     Raises:
         ConfigError: the settings do not fit together.
-        ModelError: there is no head of this kind.
+        ModelError: there is no such kind of task.
     """
-    head = HEADS.get(config.kind)
-    if head is None:
-        raise ModelError(
-            f"no head of kind {shorten(config.kind)}{nearest(config.kind, HEADS)}",
-            expected=f"one of: {listing(HEADS)}",
-        )
-    return head.from_config(config, labels, encoder)
+    return head_class(config.kind).from_config(config, labels, encoder)
+
+
+def head_class(kind: str) -> type[Head]:
+    """Return the class of the heads of a kind of task.
+
+    Raises:
+        ModelError: there is no such kind.
+    """
+    head = kind_of(kind).head
+    if isinstance(head, str):
+        module, _, name = head.partition(":")
+        head = getattr(import_module(module), name)
+    if not (isinstance(head, type) and issubclass(head, Head)):
+        raise TypeError(f"the head of the kind {kind!r} is {head!r}, not a subclass of Head")
+    return head

@@ -1,4 +1,4 @@
-"""What a head is, and what it is given to read.
+"""What a head is.
 
 Axes: B sentences, T tokens, W words, H hidden, L labels.
 """
@@ -6,23 +6,26 @@ Axes: B sentences, T tokens, W words, H hidden, L labels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.tasks import Decoded, LabelSet, TaskSpec, Transitions, decode
+from manyheads.tasks import LabelSet, TaskSpec, decode, kind_of
+from manyheads.tasks.kinds import UNLABELLED, Shape
 
-IGNORE = -100
-"""The target that marks what has no label; it never counts."""
+IGNORE = UNLABELLED
+"""The target of padding and of what has no label; it never counts."""
 
 
 class Head(nn.Module, ABC):
     """A task on top of the encoder: from features to logits, loss and labels.
 
-    A new kind of head is a subclass and a line in `manyheads.modeling.heads.HEADS`.
+    A kind of task names its head's class (`manyheads.tasks.Kind.head`).
 
     Args:
         labels: the task's labels, in the order of the logits.
@@ -30,6 +33,7 @@ class Head(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    """The name of the kind of task."""
 
     def __init__(self, labels: LabelSet, *, reads_all_layers: bool) -> None:
         super().__init__()
@@ -62,13 +66,19 @@ class Head(nn.Module, ABC):
             A float32 scalar; zero, with zero gradients, where nothing is labelled.
         """
 
-    @abstractmethod
     def spec(self, name: str) -> TaskSpec:
-        """Describe the task, under its name, for whoever decodes its logits."""
+        """Describe the task, under its name, for decoding."""
+        return TaskSpec(name, self.kind, self.labels.names)
 
-    def transitions(self) -> Transitions | None:
-        """Return what the head learned about sequences of tags, if it learns that."""
-        return None
+    def learned(self) -> Any:
+        """Return the parameters that decoding needs, such as a CRF's transitions, or None."""
+        state = self.state_dict()
+
+        def read(name: str, shape: Shape) -> NDArray[np.float32]:
+            values: NDArray[np.float32] = state[name].float().cpu().numpy().copy()
+            return values
+
+        return kind_of(self.kind).learned(self.spec(self.kind), read)
 
     def forward(self, features: Features) -> Tensor:
         """Compute the logits in float32, whatever precision the encoder runs in.
@@ -81,7 +91,7 @@ class Head(nn.Module, ABC):
         with torch.autocast(device, enabled=False):
             return self.logits(features)
 
-    def decode(self, logits: Tensor, word_mask: Tensor | None = None) -> Decoded:
+    def decode(self, logits: Tensor, word_mask: Tensor | None = None) -> Any:
         """Turn logits into labels and their probabilities (see `manyheads.tasks.decode`).
 
         Args:
@@ -90,7 +100,7 @@ class Head(nn.Module, ABC):
         """
         lengths = None if word_mask is None else word_mask.sum(dim=1).cpu().numpy()
         values = logits.detach().float().cpu().numpy()
-        return decode(self.spec(self.kind), values, lengths, self.transitions())
+        return decode(self.spec(self.kind), values, lengths, self.learned())
 
 
 def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:

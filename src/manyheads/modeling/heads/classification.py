@@ -14,7 +14,7 @@ from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape, Features
 from manyheads.modeling.heads.base import IGNORE, Head
 from manyheads.modeling.heads.sentence import SentenceScorer
-from manyheads.tasks import CLASSIFICATION, LabelSet, TaskSpec
+from manyheads.tasks import LabelSet
 
 
 @final
@@ -27,7 +27,7 @@ class ClassificationHead(Head):
         label_smoothing: the share of the target that is spread over all classes.
     """
 
-    kind: ClassVar[str] = CLASSIFICATION
+    kind: ClassVar[str] = "classification"
 
     def __init__(
         self, labels: LabelSet, scorer: SentenceScorer, *, label_smoothing: float = 0.0
@@ -69,7 +69,3 @@ class ClassificationHead(Head):
             label_smoothing=self.label_smoothing,
         )
         return total / (targets != IGNORE).sum().clamp(min=1)
-
-    def spec(self, name: str) -> TaskSpec:
-        """Describe the task for decoding."""
-        return TaskSpec(name, self.kind, self.labels.names)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manyheads.tasks import TagSet, Transitions, tag_rules
+from manyheads.tasks import TagSet, tag_rules
 
 # Stands for the logarithm of zero. Finite, so that no gradient becomes NaN.
 _NEVER = -1e9
@@ -58,14 +58,6 @@ class CRF(nn.Module):
             emissions = emissions.float().masked_fill(~mask.unsqueeze(2), 0.0)
             tags = tags.masked_fill(~mask, 0)
             return self._path_score(emissions, tags, mask) - self._log_partition(emissions, mask)
-
-    def transitions(self) -> Transitions:
-        """Return the learned scores for decoding."""
-        start, end, pairwise = (
-            parameter.detach().float().cpu().numpy().copy()
-            for parameter in (self.start, self.end, self.pairwise)
-        )
-        return Transitions(start, end, pairwise)
 
     def _path_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Sum the scores along the given paths: [B]."""

@@ -14,7 +14,7 @@ from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape, Features
 from manyheads.modeling.heads.base import IGNORE, Head
 from manyheads.modeling.heads.sentence import SentenceScorer
-from manyheads.tasks import MULTILABEL, LabelSet, TaskSpec
+from manyheads.tasks import LabelSet, TaskSpec
 
 
 @final
@@ -27,7 +27,7 @@ class MultilabelHead(Head):
         threshold: the probability from which a label is predicted.
     """
 
-    kind: ClassVar[str] = MULTILABEL
+    kind: ClassVar[str] = "multilabel"
 
     def __init__(self, labels: LabelSet, scorer: SentenceScorer, *, threshold: float) -> None:
         super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape, Features
 from manyheads.modeling.heads.base import IGNORE, Head
-from manyheads.tasks import SIMILARITY, LabelSet, TaskSpec
+from manyheads.tasks import LabelSet
 
 SCALE = 20.0
 """By what differences of cosines are multiplied: the inverse temperature of the source's 0.05."""
@@ -24,7 +24,7 @@ SCALE = 20.0
 class SimilarityHead(Head):
     """Lets people's scores of pairs order the cosines of their embeddings; has no parameters."""
 
-    kind: ClassVar[str] = SIMILARITY
+    kind: ClassVar[str] = "similarity"
 
     @property
     def reads(self) -> Literal["sentence"]:
@@ -62,7 +62,3 @@ class SimilarityHead(Head):
         gaps = cosines[:, None] - cosines[None, :]
         wrong = gaps[scores[:, None] < scores[None, :]]
         return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
-
-    def spec(self, name: str) -> TaskSpec:
-        """Describe the task, of which there is nothing to decode."""
-        return TaskSpec(name, self.kind, ())

@@ -17,7 +17,7 @@ from manyheads.modeling.heads.base import IGNORE, Head, output_layer, take_rows
 from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
-from manyheads.tasks import TAGGING, LabelSet, TagSet, TaskSpec, Transitions
+from manyheads.tasks import LabelSet, TagSet, TaskSpec
 
 
 @final
@@ -33,7 +33,7 @@ class TaggingHead(Head):
         dropout: share of the classifier's inputs, and of the neck's, dropped in training.
     """
 
-    kind: ClassVar[str] = TAGGING
+    kind: ClassVar[str] = "tagging"
 
     def __init__(
         self,
@@ -115,7 +115,3 @@ class TaggingHead(Head):
             scheme=self.tags.scheme,
             decoder="linear" if self.crf is None else "crf",
         )
-
-    def transitions(self) -> Transitions | None:
-        """Return the CRF's learned scores, if there is a CRF."""
-        return None if self.crf is None else self.crf.transitions()

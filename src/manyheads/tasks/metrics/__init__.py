@@ -1,15 +1,15 @@
 """Metrics: pure functions of gold labels and predictions.
 
 What `evaluate --json` writes is an `Evaluation`; each task's part has the metrics of its kind.
-All are shares between 0 and 1 (correlations between -1 and 1), never NaN.
+Those of classes and tags are shares between 0 and 1, correlations are between -1 and 1, and none
+is NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from manyheads.tasks.labels import Scheme
 from manyheads.tasks.metrics.classes import (
     ClassificationMetrics,
     MultilabelMetrics,
@@ -34,11 +34,10 @@ from manyheads.tasks.metrics.counts import (
     SentenceCounts,
     frame_accuracy,
 )
+from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggingMetrics, tagging_counts, tagging_metrics
 
 __all__ = [
-    "MAIN_METRIC",
-    "METRICS",
     "NO_ANSWER",
     "UNKNOWN",
     "ClassificationMetrics",
@@ -47,6 +46,7 @@ __all__ = [
     "Evaluation",
     "LabelReport",
     "MultilabelMetrics",
+    "Ratio",
     "SentenceCounts",
     "SimilarityMetrics",
     "TaggingMetrics",
@@ -55,7 +55,6 @@ __all__ = [
     "classification_metrics",
     "drift_metrics",
     "frame_accuracy",
-    "main_metric",
     "multilabel_counts",
     "multilabel_metrics",
     "numbers",
@@ -66,25 +65,8 @@ __all__ = [
     "tagging_metrics",
 ]
 
-TaskMetrics = ClassificationMetrics | MultilabelMetrics | TaggingMetrics | SimilarityMetrics
-
-_SENTENCE_METRICS = ("accuracy", "precision", "recall", "f1", "f1_micro")
-
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "classification": _SENTENCE_METRICS,
-    "multilabel": _SENTENCE_METRICS,
-    "tagging": ("precision", "recall", "f1", "f1_macro", "token_accuracy"),
-    "similarity": ("spearman", "pearson"),
-}
-"""The numbers among each kind's metrics: what a best model can be chosen by."""
-
-MAIN_METRIC: Mapping[str, str] = {
-    "classification": "accuracy",
-    "multilabel": "f1_micro",
-    "tagging": "f1",
-    "similarity": "spearman",
-}
-"""The one number that stands for a task of a kind."""
+TaskMetrics = Mapping[str, Any]
+"""The metrics of a task, as its kind measures them."""
 
 
 class _IfKnown(TypedDict, total=False):
@@ -98,13 +80,6 @@ class Evaluation(_IfKnown):
     tasks: dict[str, TaskMetrics]
     frame_accuracy: float
     records: int
-
-
-def main_metric(kind: str, scheme: Scheme = Scheme.BIO) -> str:
-    """Name the one number that stands for a task."""
-    if kind == "tagging" and scheme is Scheme.PLAIN:
-        return "token_accuracy"
-    return MAIN_METRIC[kind]
 
 
 def numbers(metrics: Mapping[str, object]) -> dict[str, float]:

@@ -17,18 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyheads.config import TaskConfig
-from manyheads.data.records import Label, Record
+from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.modeling import ModelInputs
-from manyheads.tasks import LabelSet, Pair, Scheme, Span, TagSet, tags_of
+from manyheads.tasks import Kind, LabelSet, kind_of
 from manyheads.text import Encoding, TextTokenizer, truncate
 from manyheads.training.data.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
-
-UNLABELLED = -100
-"""The target of padding and of records that say nothing about a task; it never counts."""
-
-MILLION = 1_000_000
-"""The parts in which a pair's score is kept, so that all targets are whole numbers."""
 
 _CHUNK = 2_000
 # Records that are looked at together where a little of each is enough.
@@ -43,33 +37,17 @@ class TaskTargets:
     labelled: NDArray[np.bool_]
     """[N] whether the record says anything about the task."""
     values: Ragged
-    """Per record: one class; the labels that apply; a tag for each word; or a pair's score in
-    millionths of its range."""
+    """Per record the numbers that `Kind.target` made of its label."""
     num_labels: int
 
     def collate(self, rows: NDArray[np.int64], width: int) -> Tensor:
-        """Make the targets of a batch.
+        """Make the targets of a batch, in the form that the head's loss takes.
 
         Args:
             rows: [B] record numbers.
             width: W of the batch.
-
-        Returns:
-            classification [B] int64, multilabel [B, L] float32, tagging [B, W] int64, similarity
-            [B] float32 from 0 to 1, each with -100 where there is no label.
         """
-        if self.kind == "similarity":
-            scores = self.values.padded(rows, UNLABELLED, 1)[:, 0] / MILLION
-            return torch.from_numpy(np.where(self.labelled[rows], scores, UNLABELLED)).float()
-        if self.kind == "multilabel":
-            flags = np.zeros((len(rows), self.num_labels), np.float32)
-            for i, row in enumerate(rows):
-                flags[i, self.values.row(int(row))] = 1.0
-            flags[~self.labelled[rows]] = UNLABELLED
-            return torch.from_numpy(flags)
-        if self.kind == "tagging":
-            return torch.from_numpy(self.values.padded(rows, UNLABELLED, width))
-        return torch.from_numpy(self.values.padded(rows, UNLABELLED, 1)[:, 0])
+        return torch.from_numpy(kind_of(self.kind).collate(self, rows, width))
 
 
 @dataclass(frozen=True)
@@ -183,10 +161,7 @@ def build_dataset(
     """
     tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
     places = RaggedBuilder(np.int8, limit)
-    targets = {
-        name: _TargetBuilder(task.kind, label_sets[name], task.score_range, limit)
-        for name, task in tasks.items()
-    }
+    targets = {name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()}
     truncated = words_lost = count = 0
     partners = FlatBuilder(np.int64, limit)
     paired = False
@@ -229,7 +204,7 @@ def build_dataset(
 
 
 def _partner(record: Record) -> Record:
-    """Make an unlabelled record of the second sentence of a pair."""
+    """Make an unlabelled record of the second text of a pair."""
     _, text, *more = record.texts
     if more:
         raise DataError(
@@ -252,61 +227,34 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 class _TargetBuilder:
     """Collects one task's targets."""
 
-    def __init__(
-        self, kind: str, labels: LabelSet, score_range: tuple[float, float], limit: int
-    ) -> None:
-        self._kind = kind
-        self._labels = labels
-        self._range = score_range
+    def __init__(self, task: TaskConfig, labels: LabelSet, limit: int) -> None:
+        self._task, self._labels = task, labels
+        self._kind: Kind = kind_of(task.kind)
         self._labelled = FlatBuilder(np.int8, limit)
-        short = len(labels) < 2**15 and kind != "similarity"
-        self._values = RaggedBuilder(np.int16 if short else np.int32, limit)
+        self._type = self._kind.target_type(labels)
+        self._values = RaggedBuilder(self._type, limit)
 
     def extend(self, task: str, records: Sequence[Record], encodings: Sequence[Encoding]) -> None:
         rows = []
         for record, encoding in zip(records, encodings, strict=True):
             try:
-                rows.append(self._row(record.labels.get(task), encoding))
+                rows.append(
+                    self._kind.target(
+                        record.labels.get(task), encoding.word_spans, self._labels, self._task
+                    )
+                )
             except DataError as error:
                 raise DataError(
                     f"task {task!r}: {error.found}", expected=error.expected, where=record.where,
                     fix="Correct the record, or add the label to `labels` of the task.",
                 ) from None  # fmt: skip
         self._labelled.extend([record.labels.get(task) is not None for record in records])
-        self._values.extend([np.asarray(row, np.int32) for row in rows])
-
-    def _row(self, label: Label | None, encoding: Encoding) -> list[int]:
-        if isinstance(label, Pair):
-            low, high = self._range
-            return [round(MILLION * (label.score - low) / (high - low))]
-        if self._kind == "tagging":
-            if label is None:
-                return [UNLABELLED] * len(encoding.word_tokens)
-            assert isinstance(label, tuple)
-            return word_tags([s for s in label if isinstance(s, Span)], encoding, self._labels)
-        if self._kind == "multilabel":
-            names = label if isinstance(label, tuple) else ()
-            return [self._labels.index(name) for name in names if isinstance(name, str)]
-        return [UNLABELLED if label is None else self._labels.index(str(label))]
+        self._values.extend([np.asarray(row, self._type) for row in rows])
 
     def finish(self) -> TaskTargets:
         return TaskTargets(
-            self._kind,
+            self._task.kind,
             self._labelled.finish().view(np.bool_),
             self._values.finish(),
             len(self._labels),
         )
-
-
-def word_tags(spans: Sequence[Span], encoding: Encoding, labels: LabelSet) -> list[int]:
-    """Derive a tag's index for each word of an encoding from labelled spans.
-
-    Words that no span labels get `O`; where the tag set has none (plain classes that cover every
-    token), they get -100.
-    """
-    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
-    outside = labels.index("O") if "O" in labels else UNLABELLED
-    if not spans:
-        return [outside] * len(encoding.word_tokens)
-    words = [(int(s), int(e)) for s, e in encoding.word_spans]
-    return [outside if tag == "O" else labels.index(tag) for tag in tags_of(spans, words, scheme)]

@@ -23,9 +23,9 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Rows of integers: row i is `values[offsets[i]:offsets[i + 1]]`."""
+    """Rows of numbers: row i is `values[offsets[i]:offsets[i + 1]]`."""
 
-    values: Integers
+    values: NDArray[Any]
     offsets: Integers
     """[rows + 1] int64."""
 
@@ -45,8 +45,8 @@ class Ragged:
         """Return one row, without a copy."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
-    def padded(self, rows: Integers, fill: int, width: int | None = None) -> NDArray[np.int64]:
-        """Gather rows into a rectangle, filled up at the right.
+    def padded(self, rows: Integers, fill: int, width: int | None = None) -> NDArray[Any]:
+        """Gather rows into a rectangle, filled up at the right; int64, or the type of floats.
 
         Args:
             rows: the rows' numbers.
@@ -56,10 +56,11 @@ class Ragged:
         starts, lengths = self.offsets[rows], self.lengths_of(rows)
         columns = np.arange(width or max(1, int(lengths.max(initial=0))))
         inside = columns < lengths[:, None]
+        dtype = np.int64 if self.values.dtype.kind == "i" else self.values.dtype
         if not len(self.values):
-            return np.full(inside.shape, fill, np.int64)
+            return np.full(inside.shape, fill, dtype)
         places = np.where(inside, starts[:, None] + columns, 0)
-        return np.where(inside, self.values[places], fill).astype(np.int64, copy=False)
+        return np.where(inside, self.values[places], fill).astype(dtype, copy=False)
 
 
 def zeros(
@@ -92,9 +93,9 @@ def _temporary_file() -> IO[bytes]:
 
 
 class FlatBuilder:
-    """Collects integers of unknown number in bounded memory."""
+    """Collects numbers of unknown number in bounded memory."""
 
-    def __init__(self, dtype: type[np.signedinteger[Any]], limit: int = SPILL_BYTES) -> None:
+    def __init__(self, dtype: type[np.number[Any]], limit: int = SPILL_BYTES) -> None:
         self._dtype = np.dtype(dtype)
         self._limit = limit
         self._chunks: list[Integers] = []
@@ -131,7 +132,7 @@ class FlatBuilder:
 class RaggedBuilder:
     """Collects rows for a `Ragged`."""
 
-    def __init__(self, dtype: type[np.signedinteger[Any]], limit: int = SPILL_BYTES) -> None:
+    def __init__(self, dtype: type[np.number[Any]], limit: int = SPILL_BYTES) -> None:
         self._values = FlatBuilder(dtype, limit)
         self._offsets = FlatBuilder(np.int64, limit)
         self._offsets.extend([0])

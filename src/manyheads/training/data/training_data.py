@@ -13,9 +13,9 @@ from manyheads.data.records import (
     SECOND_TEXT,
     Record,
     RecordParser,
+    check_text,
     discover_labels,
     read_records,
-    read_second_text,
     unseen_labels,
 )
 from manyheads.errors import ConfigError, DataError, listing
@@ -171,8 +171,8 @@ def _texts(rows: Iterable[Row]) -> Iterator[Record]:
     parse = RecordParser({}, {})
     for row in rows:
         yield parse(row)
-        if row.fields.get(SECOND_TEXT) is not None:
-            yield Record(read_second_text(row), None, {}, row.where)
+        if (other := row.fields.get(SECOND_TEXT)) is not None:
+            yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
 
 
 def _read_validation(

@@ -1,21 +1,21 @@
-"""Labels as records have them: names or indices, tags or spans, checked for their form alone."""
+"""Labels as records have them: names or indices, tags or spans, checked for their form only."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from manyheads.config import TaskConfig
-from manyheads.data.readers import Row
-from manyheads.data.records.record import is_encodable, read_second_text
-from manyheads.errors import DataError, shorten
-from manyheads.tasks import OUTSIDE, Pair, Span, WordSpan
+from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.tasks.labels import OUTSIDE, Span, WordSpan
 
 MAX_LABEL_LENGTH = 256
 """Characters of the longest label name: more is a text in the wrong place, or an attack."""
+
+SECOND_TEXT = "text2"
+"""The field of the second text of a pair."""
 
 NameOrIndex = str | int
 
@@ -37,15 +37,7 @@ class IndexedTags:
 
 
 RawTags = NamedTags | IndexedTags | tuple[Span, ...]
-"""What a record says of a tagging task."""
-
-
-def labelled_field(row: Row, task: TaskConfig) -> str | None:
-    """Return the field of a row that holds a task's label, or None where none does."""
-    for field in task.fields:
-        if row.fields.get(field) is not None:
-            return field
-    return None
+"""A tagging task's label in a record."""
 
 
 def read_class(value: Any, field: str, where: str) -> NameOrIndex:
@@ -75,7 +67,7 @@ def read_class(value: Any, field: str, where: str) -> NameOrIndex:
 
 
 def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
-    """Read the classes that hold, as a list of names or indices; an empty one says none does.
+    """Read the classes that apply, as a list of names or indices; an empty list means none.
 
     Raises:
         DataError: it is no list, or a class is in it twice.
@@ -158,27 +150,64 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
     return tuple(spans)
 
 
-def read_pair(row: Row, field: str, score_range: tuple[float, float]) -> Pair:
-    """Read the second sentence of a pair and its score, a number or a number in a table's cell.
+def read_number(value: Any) -> float:
+    """Read a number, or a number in a table's cell; NaN for anything else."""
+    try:
+        return math.nan if type(value) is bool else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
+    """Return the second text of a record that is a pair.
+
+    Args:
+        fields: the record's.
+        label: what else the record has, for the message.
+        where: its place.
 
     Raises:
-        DataError: the score is not a number in the range, or there is no second sentence.
+        DataError: there is none, or it is blank.
     """
-    value = row.fields[field]
-    try:
-        # What is no number, and JSON's truth values, become the one that no range holds.
-        score = math.nan if type(value) is bool else float(value)
-    except (TypeError, ValueError):
-        score = math.nan
-    low, high = score_range
-    if not low <= score <= high:
+    text = fields.get(SECOND_TEXT)
+    if text is None:
+        hint = next((h for f in fields if (h := nearest(f, [SECOND_TEXT]))), "")
         raise DataError(
-            f"`{field}` is {shorten(value)}",
-            where=row.where,
-            expected=f"a number from {low:g} to {high:g}, the task's `score_range`",
-            fix="Correct the score, or state the range that the scores have.",
+            f"{label}, but no `{SECOND_TEXT}` among the fields {listing(fields)}{hint}",
+            where=where,
+            expected=f"a pair: `text`, `{SECOND_TEXT}` and {label}",
         )
-    return Pair(read_second_text(row), score)
+    return check_text(text, SECOND_TEXT, where)
+
+
+def check_text(text: Any, field: str, where: str) -> str:
+    """Return a text if it is one.
+
+    Raises:
+        DataError: it is no string, blank, or not Unicode.
+    """
+    if type(text) is not str:
+        raise DataError(f"`{field}` is {shorten(text)}", where=where, expected="a string")
+    if not text or text.isspace():
+        raise DataError(
+            f"the text is {'only white space' if text else 'empty'}",
+            where=where,
+            expected="a sentence",
+            fix="Remove the record.",
+        )
+    if not text.isascii() and not is_encodable(text):
+        raise not_unicode(text, field, where)
+    return text
+
+
+def not_unicode(text: str, field: str, where: str) -> DataError:
+    """Make the error for a text with half a character."""
+    return DataError(
+        f"`{field}` has half a character (an unpaired surrogate): {shorten(text)}",
+        where=where,
+        expected="whole Unicode characters",
+        fix="Write characters beyond U+FFFF as they are, or as a pair of \\u escapes.",
+    )
 
 
 def check_name(name: str, field: str, where: str) -> str:
@@ -208,6 +237,15 @@ def check_name(name: str, field: str, where: str) -> str:
             expected="whole Unicode characters",
         )
     return name
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether a text is Unicode: JSON's escapes can write halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _span(item: Any, field: str, text: str, where: str) -> Span:

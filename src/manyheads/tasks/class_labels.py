@@ -1,0 +1,124 @@
+"""Labels that are names of classes: read from records, and decided from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.tasks.found import (
+    Found,
+    Refuse,
+    check_bound,
+    check_range,
+    count_of,
+    natural_order,
+    raise_error,
+    refuse_mixture,
+    unlisted,
+)
+from manyheads.tasks.label_values import NameOrIndex
+from manyheads.tasks.labels import LabelSet
+
+
+class Names:
+    """The names of a task's labels, for names and indices in records.
+
+    Args:
+        task: its name, for messages.
+        known: the labels; without them, names stay as they are and indices become names.
+        keeps_unseen: whether names beyond the known ones are kept instead of refused.
+    """
+
+    def __init__(self, task: str, known: LabelSet | None, keeps_unseen: bool) -> None:
+        self.task, self.keeps_unseen = task, keeps_unseen
+        self._known = known
+        # "3" from a file of texts is an index, unless numerals are names themselves.
+        self._reads_numerals = known is not None and not any(map(is_numeral, known.names))
+
+    def of(self, label: NameOrIndex, field: str, where: str) -> str:
+        """Return the name of a label.
+
+        Raises:
+            DataError: it is not among the known ones.
+        """
+        known = self._known
+        if known is None:
+            return str(label)
+        if isinstance(label, str):
+            if label in known:
+                return label
+            if not (self._reads_numerals and is_numeral(label)):
+                if self.keeps_unseen:
+                    return label
+                raise self.unknown(label, known.names, field, where)
+        index = int(label)
+        if index < len(known):
+            return known.names[index]
+        raise self.beyond(index, len(known), field, where)
+
+    def unknown(self, name: str, known: Sequence[str], field: str, where: str) -> DataError:
+        """Make the error for a name that is not known."""
+        return DataError(
+            f"`{field}` is {shorten(name)}, which is no label of the task {self.task!r}"
+            f"{nearest(name, known)}",
+            where=where,
+            expected=f"one of: {listing(known)}",
+        )
+
+    def beyond(self, index: int, count: int, field: str, where: str) -> DataError:
+        """Make the error for an index that is too large."""
+        return DataError(
+            f"`{field}` is {index}, beyond the {count} labels of the task {self.task!r}",
+            where=where,
+            expected=f"0 to {count - 1}",
+            fix="Correct the record, or the number of labels in the configuration.",
+        )
+
+
+def decide_classes(
+    task: str,
+    labels: Sequence[str] | None,
+    count: int | None,
+    found: Found,
+    refuse: Refuse = raise_error,
+) -> LabelSet:
+    """Decide which classes a task has, and their order.
+
+    Args:
+        task: its name, for messages.
+        labels: the configuration's, if it lists them.
+        count: how many there are at most, if the configuration sets it.
+        found: the labels of the training data.
+        refuse: takes the error of each label that the configuration does not list.
+
+    Raises:
+        DataError: what was found contradicts itself or the configuration.
+    """
+    if labels is not None:
+        known = LabelSet(tuple(labels))
+        reads_numerals = not any(map(is_numeral, labels))
+        for name, where in found.names.items():
+            if name not in known and not (
+                reads_numerals and is_numeral(name) and int(name) < len(known)
+            ):
+                refuse(unlisted(task, name, known.names, where))
+        check_range(task, found, len(known), refuse)
+        return known
+    refuse_mixture(task, found)
+    if found.indices:
+        if count is not None:
+            check_range(task, found, count, refuse)
+        return LabelSet(_numerals(count_of(found) if count is None else count))
+    if count is not None and all(is_numeral(n) and int(n) < count for n in found.names):
+        return LabelSet(_numerals(count))
+    check_bound(task, found.names, count)
+    return LabelSet(tuple(natural_order(found.names)))
+
+
+def _numerals(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def is_numeral(name: str) -> bool:
+    """Return whether a name is an index in digits, such as a CSV cell has."""
+    return name.isascii() and name.isdecimal() and len(name) < 10 and str(int(name)) == name

@@ -1,0 +1,49 @@
+"""The kinds of tasks: one file each, and everything that another room asks about them."""
+
+from __future__ import annotations
+
+from manyheads.tasks.kinds import classification, multilabel, similarity, tagging
+from manyheads.tasks.kinds.base import (
+    HEAD_OPTIONS,
+    LABEL_OPTIONS,
+    SENTENCE_OPTIONS,
+    UNLABELLED,
+    Columns,
+    Kind,
+    Label,
+    Lengths,
+    RawRecord,
+    ReadLabel,
+    ReadText,
+    Settings,
+    Shape,
+    Targets,
+    fits,
+)
+from manyheads.tasks.kinds.registry import find_kind, kind_of, known_kinds, register_kind
+
+__all__ = [
+    "HEAD_OPTIONS",
+    "LABEL_OPTIONS",
+    "SENTENCE_OPTIONS",
+    "UNLABELLED",
+    "Columns",
+    "Kind",
+    "Label",
+    "Lengths",
+    "RawRecord",
+    "ReadLabel",
+    "ReadText",
+    "Settings",
+    "Shape",
+    "Targets",
+    "classification",
+    "find_kind",
+    "fits",
+    "kind_of",
+    "known_kinds",
+    "multilabel",
+    "register_kind",
+    "similarity",
+    "tagging",
+]

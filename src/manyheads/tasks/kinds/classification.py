@@ -1,0 +1,161 @@
+"""Classification: one class a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.class_labels import Names, decide_classes
+from manyheads.tasks.decoding import Scored, decode_classes
+from manyheads.tasks.found import Found, Refuse
+from manyheads.tasks.kinds.base import (
+    HEAD_OPTIONS,
+    LABEL_OPTIONS,
+    SENTENCE_OPTIONS,
+    UNLABELLED,
+    Columns,
+    Kind,
+    Label,
+    Lengths,
+    RawRecord,
+    ReadLabel,
+    ReadText,
+    Settings,
+)
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.label_values import NameOrIndex, read_class
+from manyheads.tasks.labels import LabelSet, WordSpan
+from manyheads.tasks.metrics.classes import classification_counts, classification_metrics
+from manyheads.tasks.metrics.counts import NO_ANSWER, UNKNOWN
+from manyheads.tasks.metrics.ratio import Ratio
+from manyheads.tasks.results import ClassResult, Result
+from manyheads.tasks.tag_sequences import Floats
+
+if TYPE_CHECKING:
+    from manyheads.tasks.spec import TaskSpec
+
+CLASS_COLUMNS: Columns = {"label": str, "id": int, "score": float}
+
+
+class NamedClasses(Kind):
+    """What kinds share whose labels are names of classes."""
+
+    metrics = ("accuracy", "precision", "recall", "f1", "f1_micro")
+    named_labels = True
+    measured_in = "classes"
+    table_columns: ClassVar[Mapping[str, str]] = {
+        "accuracy": "accuracy",
+        "precision": "precision",
+        "recall": "recall",
+        "f1 macro": "f1",
+        "f1 micro": "f1_micro",
+    }
+    table_note = "precision and recall are macro averages"
+    card_tag = "text-classification"
+
+    def classes(self, record: RawRecord, field: str) -> Sequence[NameOrIndex]:
+        """Read the classes of a record."""
+        return (read_class(record.fields[field], field, record.where),)
+
+    def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
+        """Take note of a record's classes (see `Kind.collect`)."""
+        classes = self.classes(record, field)
+        found.note(found.names, (c for c in classes if isinstance(c, str)), record.where)
+        found.note(found.indices, (c for c in classes if isinstance(c, int)), record.where)
+
+    def missing(self, found: Found, labelled: int) -> str:
+        """Describe what is missing where no record has a class."""
+        return "" if len(found) else f"{found.fields} is empty in all records that have it"
+
+    def decide(self, settings: Settings, found: Found, refuse: Refuse) -> LabelSet:
+        """Decide the classes (see `Kind.decide`)."""
+        return decide_classes(found.task, settings.labels, settings.num_labels, found, refuse)
+
+
+def class_index(spec: TaskSpec, name: str) -> int:
+    """Return a class's index in a task, or `UNKNOWN`."""
+    return spec.labels.index(name) if name in spec.labels else UNKNOWN
+
+
+@register_kind
+class Classification(NamedClasses):
+    """One class a sentence."""
+
+    name = "classification"
+    fields = ("label",)
+    head = "manyheads.modeling.heads.classification:ClassificationHead"
+    options = (*LABEL_OPTIONS, *HEAD_OPTIONS, *SENTENCE_OPTIONS, "label_smoothing")
+    main_metric = "accuracy"
+    exclusive = True
+    sought_as = "classification"
+
+    def reader(
+        self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
+    ) -> ReadLabel:
+        """Make the reader of classes (see `Kind.reader`)."""
+        names = Names(task, known, keeps_unseen)
+
+        def read(record: RawRecord, field: str) -> str:
+            label = read_class(record.fields[field], field, record.where)
+            return names.of(label, field, record.where)
+
+        return read
+
+    def target(
+        self, label: Label | None, words: NDArray[np.integer[Any]], labels: LabelSet,
+        settings: Settings,
+    ) -> Sequence[float]:  # fmt: skip
+        """Return the index of the class."""
+        return [UNLABELLED if label is None else labels.index(str(label))]
+
+    def decode(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Any
+    ) -> Scored:
+        """Choose the most probable class of each sentence."""
+        return decode_classes(logits)
+
+    def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Scored) -> list[Result]:
+        """Name the classes."""
+        return list(class_results(spec, decoded))
+
+    def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
+        """Return that no class was chosen."""
+        return ClassResult(None, None, None)
+
+    def columns(self, spec: TaskSpec) -> Columns:
+        """Return the fields of a class."""
+        return CLASS_COLUMNS
+
+    def cell(self, spec: TaskSpec, result: ClassResult) -> Any:
+        """Return the fields of a class, or None where there is none."""
+        return None if result.label is None else class_cell(result)
+
+    def outcome(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: ClassResult
+    ) -> tuple[int, int]:
+        """Return the indices of both classes."""
+        return class_index(spec, str(label)), NO_ANSWER if result.id is None else result.id
+
+    def measure(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Mapping[str, Any]:
+        """Compute the metrics of classes."""
+        return classification_metrics(gold, predicted, spec.labels)
+
+    def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
+        """Write accuracy as right sentences over all sentences."""
+        return Ratio.accuracy(classification_counts(gold, predicted).correct)
+
+
+def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
+    """Name the classes that indices stand for."""
+    for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
+        yield ClassResult(spec.labels[i], i, score)
+
+
+def class_cell(result: ClassResult) -> dict[str, Any]:
+    """Return a class as the fields of a table's column."""
+    return {"label": result.label, "id": result.id, "score": result.score}

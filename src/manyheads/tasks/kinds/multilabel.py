@@ -1,0 +1,135 @@
+"""Multilabel: any number of classes a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.class_labels import Names
+from manyheads.tasks.decoding import Scored, decode_multilabel
+from manyheads.tasks.kinds.base import (
+    HEAD_OPTIONS,
+    LABEL_OPTIONS,
+    SENTENCE_OPTIONS,
+    UNLABELLED,
+    Columns,
+    Label,
+    Lengths,
+    RawRecord,
+    ReadLabel,
+    ReadText,
+    Settings,
+    Targets,
+)
+from manyheads.tasks.kinds.classification import (
+    CLASS_COLUMNS,
+    NamedClasses,
+    class_cell,
+    class_index,
+    class_results,
+)
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.label_values import NameOrIndex, read_classes
+from manyheads.tasks.labels import LabelSet, WordSpan
+from manyheads.tasks.metrics.classes import multilabel_counts, multilabel_metrics
+from manyheads.tasks.metrics.ratio import Ratio
+from manyheads.tasks.results import MultilabelResult, Result
+from manyheads.tasks.tag_sequences import Floats
+
+if TYPE_CHECKING:
+    from manyheads.tasks.spec import TaskSpec
+
+
+@register_kind
+class Multilabel(NamedClasses):
+    """Any number of classes a sentence."""
+
+    name = "multilabel"
+    fields = ("labels",)
+    head = "manyheads.modeling.heads.multilabel:MultilabelHead"
+    options = (*LABEL_OPTIONS, *HEAD_OPTIONS, *SENTENCE_OPTIONS, "threshold")
+    spec_fields = ("threshold",)
+    main_metric = "f1_micro"
+    can_be_empty = True
+    sought_as = "multilabel"
+
+    def classes(self, record: RawRecord, field: str) -> Sequence[NameOrIndex]:
+        """Read the classes of a record."""
+        return read_classes(record.fields[field], field, record.where)
+
+    def reader(
+        self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
+    ) -> ReadLabel:
+        """Make the reader of lists of classes (see `Kind.reader`)."""
+        names = Names(task, known, keeps_unseen)
+
+        def read(record: RawRecord, field: str) -> tuple[str, ...]:
+            return tuple(
+                names.of(item, f"{field}[{i}]", record.where)
+                for i, item in enumerate(self.classes(record, field))
+            )
+
+        return read
+
+    def target(
+        self, label: Label | None, words: NDArray[np.integer[Any]], labels: LabelSet,
+        settings: Settings,
+    ) -> Sequence[float]:  # fmt: skip
+        """Return the indices of the classes that apply."""
+        return [labels.index(name) for name in label or ()]
+
+    def collate(self, targets: Targets, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
+        """Return [B, L] float32: 1 for a class that applies, 0 for one that does not."""
+        flags = np.zeros((len(rows), targets.num_labels), np.float32)
+        for i, row in enumerate(rows):
+            flags[i, targets.values.row(int(row))] = 1.0
+        flags[~targets.labelled[rows]] = UNLABELLED
+        return flags
+
+    def decode(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Any
+    ) -> list[Scored]:
+        """Choose every class whose probability reaches the threshold."""
+        return decode_multilabel(logits, cast(float, spec.threshold))
+
+    def results(
+        self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
+    ) -> list[Result]:
+        """Name the classes."""
+        return [MultilabelResult(tuple(class_results(spec, scored))) for scored in decoded]
+
+    def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
+        """Return that no class applies."""
+        return MultilabelResult(())
+
+    def columns(self, spec: TaskSpec) -> Columns:
+        """Return a list of classes."""
+        return [CLASS_COLUMNS]
+
+    def cell(self, spec: TaskSpec, result: MultilabelResult) -> Any:
+        """Return the classes that apply."""
+        return [class_cell(label) for label in result.labels]
+
+    def outcome(
+        self,
+        spec: TaskSpec,
+        label: Label,
+        tokens: Sequence[WordSpan] | None,
+        result: MultilabelResult,
+    ) -> tuple[frozenset[int], frozenset[int | None]]:
+        """Return the indices of both sets of classes."""
+        gold = frozenset(class_index(spec, name) for name in label)
+        return gold, frozenset(one.id for one in result.labels)
+
+    def measure(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Mapping[str, Any]:
+        """Compute the metrics of sets of classes."""
+        return multilabel_metrics(gold, predicted, spec.labels)
+
+    def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
+        """Write the micro F1 as twice the hits over predicted and gold classes."""
+        return Ratio.f1(multilabel_counts(gold, predicted, spec.labels))

@@ -1,0 +1,274 @@
+"""Tagging: a tag for every word, which makes entities, slots or parts of speech."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import ModelError, shorten
+from manyheads.tasks.class_labels import Names
+from manyheads.tasks.decoding import Scored, decode_tags, entity_score
+from manyheads.tasks.found import Found, Refuse
+from manyheads.tasks.kinds.base import (
+    HEAD_OPTIONS,
+    LABEL_OPTIONS,
+    UNLABELLED,
+    Columns,
+    Kind,
+    Label,
+    Lengths,
+    RawRecord,
+    ReadLabel,
+    ReadParameter,
+    ReadText,
+    Settings,
+    Targets,
+)
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
+from manyheads.tasks.labels import (
+    OUTSIDE,
+    LabelSet,
+    Scheme,
+    Span,
+    TagSet,
+    WordSpan,
+    spans_of,
+    tags_of,
+)
+from manyheads.tasks.metrics.ratio import Ratio
+from manyheads.tasks.metrics.tags import tagging_counts, tagging_metrics
+from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
+from manyheads.tasks.tag_labels import TagReader, decide_tags, index_order
+from manyheads.tasks.tag_sequences import Floats, Transitions
+
+if TYPE_CHECKING:
+    from manyheads.tasks.spec import TaskSpec
+
+_FIELDS: dict[str, Columns] = {
+    "text": str, "label": str, "start": int, "end": int, "score": float
+}  # fmt: skip
+_TOKEN: Columns = {"text": str, "tag": str, "id": int, "start": int, "end": int}
+
+
+@register_kind
+class Tagging(Kind):
+    """A tag for every word."""
+
+    name = "tagging"
+    fields = ("ner", "entities")
+    head = "manyheads.modeling.heads.tagging:TaggingHead"
+    options = (
+        *LABEL_OPTIONS,
+        *HEAD_OPTIONS,
+        "decoder",
+        "neck",
+        "neck_size",
+        "neck_layers",
+    )
+    spec_fields = ("scheme", "decoder")
+    named_labels = True
+    metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
+    main_metric = "f1"
+    per_word = True
+    can_be_empty = True
+    measured_in = "tags"
+    table_columns: ClassVar[Mapping[str, str]] = {
+        "accuracy": "token_accuracy",
+        "precision": "precision",
+        "recall": "recall",
+        "f1 macro": "f1_macro",
+        "f1 micro": "f1",
+    }
+    table_note = "strict entities, precision and recall micro; accuracy of tokens"
+    sought_as = "ner"
+    card_tag = "token-classification"
+
+    def reader(
+        self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
+    ) -> ReadLabel:
+        """Make the reader of tags and spans (see `Kind.reader`)."""
+        order = index_order(settings.labels, settings.num_labels, known)
+        names = Names(task, known, keeps_unseen)
+        return TagReader(names, known if isinstance(known, TagSet) else None, order).read
+
+    def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
+        """Take note of a record's tags, or of the types of its spans."""
+        where = record.where
+        raw = read_tags(record.fields[field], field, record.text, record.tokens, where)
+        if isinstance(raw, NamedTags):
+            found.note(found.names, raw.tags, where)
+        elif isinstance(raw, IndexedTags):
+            found.note(found.indices, raw.tags, where)
+        else:
+            found.note(found.types, (span.label for span in raw), where)
+
+    def missing(self, found: Found, labelled: int) -> str:
+        """Describe what is missing where no record has an entity."""
+        some = found.types or found.indices or found.names.keys() - {OUTSIDE}
+        return "" if some else f"no entity in {labelled} records"
+
+    def decide(self, settings: Settings, found: Found, refuse: Refuse) -> TagSet:
+        """Decide the tags (see `Kind.decide`)."""
+        return decide_tags(found.task, settings.labels, settings.num_labels, found, refuse)
+
+    def target(
+        self, label: Label | None, words: NDArray[np.integer[Any]], labels: LabelSet,
+        settings: Settings,
+    ) -> Sequence[float]:  # fmt: skip
+        """Return the index of the tag of each word."""
+        return [UNLABELLED] * len(words) if label is None else word_tags(label, words, labels)
+
+    def collate(self, targets: Targets, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
+        """Return [B, W] int64."""
+        return targets.values.padded(rows, UNLABELLED, width)
+
+    def label_set(self, spec: TaskSpec) -> TagSet:
+        """Return the task's tags."""
+        return TagSet(spec.labels, _scheme(spec))
+
+    def learned(self, spec: TaskSpec, read: ReadParameter) -> Transitions | None:
+        """Return a CRF's transitions."""
+        if spec.decoder != "crf":
+            return None
+        size = len(spec.labels)
+        return Transitions(
+            read("crf.start", (size,)), read("crf.end", (size,)), read("crf.pairwise", (size, size))
+        )
+
+    def decode(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Transitions | None
+    ) -> list[Scored]:
+        """Find the best sequence of tags for each sentence.
+
+        Raises:
+            ModelError: the CRF's transitions are missing, or there and not used.
+        """
+        if (spec.decoder == "crf") != (learned is not None):
+            state = "missing" if learned is None else "there, and its decoder is linear"
+            raise ModelError(
+                f"the transitions of task {shorten(spec.name)} are {state}",
+                expected="transitions exactly when the decoder is crf",
+                fix="The model's files are damaged or were edited.",
+            )
+        if lengths is None:
+            raise ValueError("tagging logits cannot be decoded without the sentences' lengths")
+        return decode_tags(logits, lengths, spec.labels, _scheme(spec), learned)
+
+    def results(
+        self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
+    ) -> list[Result]:
+        """Turn the tags of words into entities and into the tags of the user's tokens."""
+        return [_result(spec, *pair) for pair in zip(texts, decoded, strict=True)]
+
+    def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
+        """Return that no token has an entity."""
+        return TaggingResult((), tuple(_token_tags(spec, text, [OUTSIDE] * len(text.tokens or ()))))
+
+    def columns(self, spec: TaskSpec) -> Columns:
+        """Return a list of entities; of tokens where tags are plain classes."""
+        return [_TOKEN if spec.scheme is Scheme.PLAIN else _FIELDS]
+
+    def cell(self, spec: TaskSpec, result: TaggingResult) -> Any:
+        """Return the entities, or the tokens."""
+        if spec.scheme is Scheme.PLAIN:
+            return [token._asdict() for token in result.tokens]
+        return [{name: getattr(e, name) for name in _FIELDS} for e in result.entities]
+
+    def outcome(
+        self,
+        spec: TaskSpec,
+        label: Label,
+        tokens: Sequence[WordSpan] | None,
+        result: TaggingResult,
+    ) -> tuple[list[str], list[str]]:
+        """Put gold and predicted labels on the record's own tokens, or else on the words found."""
+        scheme = _scheme(spec)
+        words = [(token.start, token.end) for token in result.tokens]
+        places = words if tokens is None else tokens
+        predicted = spans_of([token.tag for token in result.tokens], words, scheme)
+        return tags_of(label, places, scheme), tags_of(predicted, places, scheme)
+
+    def measure(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Mapping[str, Any]:
+        """Compute the metrics of tags."""
+        return tagging_metrics(gold, predicted, _scheme(spec))
+
+    def metric_of(self, spec: TaskSpec) -> str:
+        """Return `f1` of entities, or the accuracy of plain classes."""
+        return "token_accuracy" if spec.scheme is Scheme.PLAIN else self.main_metric
+
+    def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
+        """Write the main metric as a ratio: the F1 of entities, or right tokens over all."""
+        if spec.scheme is not Scheme.PLAIN:
+            return Ratio.f1(tagging_counts(gold, predicted, _scheme(spec)))
+        pairs = zip(gold, predicted, strict=True)
+        right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
+        return Ratio(np.array(right, np.float64), np.array([len(t) for t in gold], np.float64))
+
+
+def word_tags(
+    spans: Sequence[Span], words: NDArray[np.integer[Any]], labels: LabelSet
+) -> list[int]:
+    """Derive a tag's index for each word from labelled spans.
+
+    Words that no span labels get `O`; where the tag set has none (plain classes that cover every
+    token), they get -100.
+
+    Args:
+        spans: a record's label.
+        words: [W, 2] the characters of the words.
+        labels: the tags.
+    """
+    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
+    outside = labels.index(OUTSIDE) if OUTSIDE in labels else UNLABELLED
+    if not spans:
+        return [outside] * len(words)
+    places = [(int(s), int(e)) for s, e in words]
+    tags = tags_of(spans, places, scheme)
+    return [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+
+
+def _scheme(spec: TaskSpec) -> Scheme:
+    return cast(Scheme, spec.scheme)
+
+
+def _result(spec: TaskSpec, item: ReadText, scored: Scored) -> TaggingResult:
+    text, labels, scheme, words = item.text, spec.labels, _scheme(spec), item.words
+    ids = scored.ids.tolist()
+    tags = [labels[i] for i in ids]
+    plain = scheme is Scheme.PLAIN
+    spans = spans_of(tags, words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
+    if item.tokens is None:
+        tokens = [
+            TokenTag(text[start:end], tag, i, start, end)
+            for (start, end), tag, i in zip(words, tags, ids, strict=True)
+        ]
+    else:
+        tokens = _token_tags(spec, item, tags_of(spans, item.tokens, scheme))
+    if plain:
+        return TaggingResult((), tuple(tokens))
+    starts = [start for start, _ in words]
+    scores: list[float] = scored.scores.tolist()
+    entities = []
+    for span in spans:
+        first, end = bisect_left(starts, span.start), bisect_left(starts, span.end)
+        score = entity_score(scores[first:end])
+        entities.append(
+            Entity(text[span.start : span.end], span.label, span.start, span.end, score)
+        )
+    return TaggingResult(tuple(entities), tuple(tokens))
+
+
+def _token_tags(spec: TaskSpec, item: ReadText, tags: Sequence[str]) -> list[TokenTag]:
+    """Pair the user's tokens with their tags."""
+    index = {label: i for i, label in enumerate(spec.labels)}
+    return [
+        TokenTag(item.text[start:end], tag, index.get(tag, -1), start, end)
+        for (start, end), tag in zip(item.tokens or (), tags, strict=True)
+    ]

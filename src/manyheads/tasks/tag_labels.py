@@ -1,0 +1,238 @@
+"""Labels that are tags of words or spans of a text: read from records, and decided from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from manyheads.errors import DataError, shorten
+from manyheads.tasks.class_labels import Names
+from manyheads.tasks.found import (
+    Found,
+    Refuse,
+    check_bound,
+    check_range,
+    natural_order,
+    raise_error,
+    refuse_mixture,
+    unlisted,
+)
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
+from manyheads.tasks.labels import (
+    OUTSIDE,
+    LabelSet,
+    Scheme,
+    Span,
+    TagSet,
+    bio_names,
+    is_prefixed,
+    scheme_of,
+    spans_of,
+)
+
+if TYPE_CHECKING:
+    from manyheads.tasks.kinds.base import RawRecord
+
+_PREFIXES = "BIESLU"
+
+
+class TagReader:
+    """Reads tags and spans into spans.
+
+    Args:
+        names: the task's labels.
+        known: the tags, if they are known.
+        order: the tags that indices count (see `index_order`).
+    """
+
+    def __init__(self, names: Names, known: TagSet | None, order: Sequence[str]) -> None:
+        self._names = names
+        self._scheme = known.scheme if known else None
+        self._tags = frozenset(_tags_of_any_scheme(known)) if known else frozenset()
+        self._types = known.types if known else ()
+        self._order = order
+
+    def read(self, record: RawRecord, field: str) -> tuple[Span, ...]:
+        """Read a record's label.
+
+        Raises:
+            DataError: it is not tags or spans, does not fit the text, or is not known.
+        """
+        where = record.where
+        raw = read_tags(record.fields[field], field, record.text, record.tokens, where)
+        if not isinstance(raw, NamedTags | IndexedTags):
+            return self._checked_spans(raw, field, where)
+        tags = raw.tags if isinstance(raw, NamedTags) else self._named(raw.tags, field, where)
+        if self._scheme is not None and not self._tags.issuperset(tags):
+            self._check(tags, field, where)
+        if self._scheme is not Scheme.PLAIN and tags.count(OUTSIDE) == len(tags):
+            return ()
+        try:
+            return spans_of(tags, raw.words, self._scheme or scheme_of(tags))
+        except DataError as error:
+            raise DataError(
+                error.found, where=where, expected=error.expected, fix=error.fix
+            ) from None
+
+    def _named(self, indices: Sequence[int], field: str, where: str) -> Sequence[str]:
+        if not self._order:
+            raise indices_need_names(self._names.task, field, where)
+        largest = max(indices)
+        if largest >= len(self._order):
+            place = f"{field}[{indices.index(largest)}]"
+            raise self._names.beyond(largest, len(self._order), place, where)
+        return [self._order[index] for index in indices]
+
+    def _check(self, tags: Sequence[str], field: str, where: str) -> None:
+        for i, tag in enumerate(tags):
+            fits = tag in self._tags or (
+                self._names.keeps_unseen and (is_prefixed(tag) or self._scheme is Scheme.PLAIN)
+            )
+            if not fits:
+                raise self._names.unknown(tag, sorted(self._tags), f"{field}[{i}]", where)
+
+    def _checked_spans(self, spans: tuple[Span, ...], field: str, where: str) -> tuple[Span, ...]:
+        if not self._names.keeps_unseen:
+            for span in spans:
+                if span.label not in self._types:
+                    raise self._names.unknown(span.label, self._types, field, where)
+        return spans
+
+
+def index_order(
+    labels: Sequence[str] | None, count: int | None, known: LabelSet | None = None
+) -> tuple[str, ...]:
+    """Return the tags that indices count: as the configuration lists them, or as they are known.
+
+    Without either, `num_labels` makes them (see `numbered_tags`). Empty when nothing says.
+    """
+    if labels is not None and (known is None or any(map(is_prefixed, labels))):
+        return tuple(labels)
+    if known is not None:
+        return known.names
+    return numbered_tags(count) if count is not None else ()
+
+
+def numbered_tags(count: int) -> tuple[str, ...]:
+    """Return tags with numbers for names.
+
+    `O, B-1, I-1, B-2, I-2...` for an odd count, as O and two tags a type always are; the classes
+    `0, 1, 2...` for an even one.
+    """
+    if count % 2:
+        return bio_names(map(str, range(1, count // 2 + 1)))
+    return tuple(map(str, range(count)))
+
+
+def indices_need_names(task: str, field: str, where: str) -> DataError:
+    """Make the error for indices of tags that nothing gives a meaning."""
+    return DataError(
+        f"`{field}` has indices of tags, and nothing says which tags they count",
+        where=where,
+        expected=f"names, or the task {task!r} with `labels` or `num_labels`",
+        fix="List the tags in order as the task's `labels`.",
+    )
+
+
+def decide_tags(
+    task: str,
+    labels: Sequence[str] | None,
+    count: int | None,
+    found: Found,
+    refuse: Refuse = raise_error,
+) -> TagSet:
+    """Decide the tags of a task; those of every scheme become BIO.
+
+    Args and errors are those of `decide_classes`.
+
+    Raises:
+        DataError: what was found contradicts itself or the configuration.
+    """
+    scheme = _scheme(task, found)
+    if labels is not None:
+        return _listed_tags(task, labels, found, scheme, refuse)
+    refuse_mixture(task, found)
+    if found.indices:
+        if count is None:
+            raise indices_need_names(task, "tags", next(iter(found.indices.values())))
+        check_range(task, found, count, refuse)
+        return TagSet(numbered_tags(count), Scheme.BIO if count % 2 else Scheme.PLAIN)
+    if scheme is Scheme.PLAIN:
+        check_bound(task, found.names, count)
+        return TagSet(tuple(natural_order(found.names)), Scheme.PLAIN)
+    types = _types(found)
+    check_bound(task, types, count, are_types=True)
+    return TagSet.of_types(natural_order(types))
+
+
+def _scheme(task: str, found: Found) -> Scheme:
+    """Decide by all tags together whether they mark entities or are classes of words."""
+    try:
+        scheme = scheme_of(found.names)
+    except DataError as error:
+        bare = next(n for n in found.names if n != OUTSIDE and not is_prefixed(n))
+        raise DataError(
+            f"tags of the task {task!r}: {error.found}",
+            where=found.names[bare],
+            expected=error.expected,
+            fix=error.fix,
+        ) from None
+    if scheme is Scheme.PLAIN and found.types:
+        name, where = next(iter(found.types.items()))
+        raise DataError(
+            f"the task {task!r} has an entity {shorten(name)} here, and elsewhere tags that are "
+            f"classes of each token, such as {shorten(next(iter(found.names)))}",
+            where=where,
+            expected="one or the other",
+            fix="Write entity tags as B-TYPE and I-TYPE.",
+        )
+    return scheme
+
+
+def _listed_tags(
+    task: str, labels: Sequence[str], found: Found, scheme: Scheme, refuse: Refuse
+) -> TagSet:
+    """Make the tags that the configuration lists: tags in any scheme, or entity types alone."""
+    if any(map(is_prefixed, labels)):
+        try:
+            scheme_of(labels)
+        except DataError as error:
+            raise DataError(
+                f"`labels` of the task {task!r}: {error.found}",
+                expected=error.expected,
+                fix=error.fix,
+            ) from None
+        if scheme is Scheme.PLAIN:
+            bare = next(name for name in found.names if name != OUTSIDE)
+            raise unlisted(task, bare, labels, found.names[bare])
+        types = tuple(dict.fromkeys(label[2:] for label in labels if label != OUTSIDE))
+        same = set(labels) == set(bio_names(types))
+        known = TagSet(tuple(labels)) if same else TagSet.of_types(types)
+        count = len(labels)
+    elif scheme is Scheme.PLAIN or (found.indices and not found.types):
+        known = TagSet(tuple(labels), Scheme.PLAIN)
+        count = len(labels)
+    else:
+        known = TagSet.of_types(label for label in labels if label != OUTSIDE)
+        count = len(known)
+    check_range(task, found, count, refuse)
+    found_types = _types(found) if known.scheme is Scheme.BIO else found.names
+    for name, where in found_types.items():
+        if name not in known.types:
+            refuse(unlisted(task, name, known.types, where))
+    return known
+
+
+def _types(found: Found) -> dict[str, str]:
+    """Return the entity types of tags and spans, each with its first place."""
+    types = dict(found.types)
+    for tag, where in found.names.items():
+        if is_prefixed(tag):
+            types.setdefault(tag[2:], where)
+    return types
+
+
+def _tags_of_any_scheme(tag_set: TagSet) -> tuple[str, ...]:
+    if tag_set.scheme is Scheme.PLAIN:
+        return tag_set.names
+    return (OUTSIDE, *(f"{prefix}-{kind}" for kind in tag_set.types for prefix in _PREFIXES))
