@@ -131,7 +131,8 @@ def test_pairs_and_other_labels_of_the_same_records_train_at_once(tmp_path: Path
     ]
     scores = dataset.targets["likeness"].collate(rows, 1)
     gold = [float(records[i]["score"]) / 5 for i in (4, 1)]
-    assert scores.tolist() == pytest.approx([gold[0], -100, gold[1], -100, -100])
+    assert scores[:, 0].tolist() == pytest.approx([gold[0], -100, gold[1], -100, -100])
+    assert scores[:, 1].tolist() == [3, -100, 4, -100, -100]
     assert dataset.targets["intent"].collate(rows, 1).tolist()[3:] == [-100, -100]
     result, _ = run(tmp_path, **settings)
     assert result.history[0]["metrics"]["records"] == 15
@@ -142,7 +143,8 @@ def test_the_loss_is_that_of_every_two_pairs_in_the_wrong_order() -> None:
     torch.manual_seed(0)
     logits = torch.randn(7, 4, requires_grad=True)
     # Sentence 1 is of no pair; the second sentences are 4, 5 and 6.
-    targets = torch.tensor([0.2, -100.0, 0.9, 0.5, -100.0, -100.0, -100.0])
+    targets = torch.full((7, 2), -100.0)
+    targets[[0, 2, 3]] = torch.tensor([[0.2, 4.0], [0.9, 5.0], [0.5, 6.0]])
     cosines = torch.nn.functional.cosine_similarity(logits[[0, 2, 3]], logits[[4, 5, 6]])
     scores = [0.2, 0.9, 0.5]
     total = torch.ones(())
@@ -152,7 +154,7 @@ def test_the_loss_is_that_of_every_two_pairs_in_the_wrong_order() -> None:
                 total = total + torch.exp(20 * (cosines[i] - cosines[j]))
     loss = head.loss(logits, targets)
     assert float(loss.detach()) == pytest.approx(float(total.log().detach()), rel=1e-5)
-    nothing = head.loss(logits, torch.full((7,), -100.0))
+    nothing = head.loss(logits, torch.full((7, 2), -100.0))
     assert float(nothing.detach()) == 0
     nothing.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None

@@ -167,7 +167,7 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        texts_of_file = file_texts(file, input_format, when_empty)
+        texts_of_file = file_texts(file, input_format, when_empty, pairs=predictor.pairs)
         if output is not None and file != "-" and can_continue(output):
             run = describe_run(
                 name,

@@ -14,11 +14,10 @@ from pathlib import Path
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
-from manyheads.data.records import read_text
+from manyheads.data.records import SECOND_TEXT, check_text, read_text
 from manyheads.errors import DataError, RequestError, at, shorten
+from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
-
-Text = str | list[str]
 
 STDIN = "standard input"
 
@@ -81,7 +80,9 @@ def stdin_texts(when_empty: WhenEmpty) -> Iterator[Text]:
         raise DataError(f"cannot be read ({error.strerror or error})", where=STDIN) from error
 
 
-def file_texts(path: str, format: str | None, when_empty: WhenEmpty) -> Iterator[Text]:
+def file_texts(
+    path: str, format: str | None, when_empty: WhenEmpty, *, pairs: bool = False
+) -> Iterator[Text]:
     """Yield the texts of a file: of its records, or of its lines where it has no records.
 
     Labels that the records have are not looked at.
@@ -89,6 +90,8 @@ def file_texts(path: str, format: str | None, when_empty: WhenEmpty) -> Iterator
     Args:
         path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
         format: a name of `FORMATS`; by default the path's ending and content say it.
+        when_empty: what to do about a text that is empty.
+        pairs: whether `text2`, where a record has it, makes a pair with its text.
 
     Raises:
         DataError: something cannot be read, or is empty and refused.
@@ -106,7 +109,7 @@ def file_texts(path: str, format: str | None, when_empty: WhenEmpty) -> Iterator
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
         for row in read_rows(path, layout=Layout(format)):
-            yield from _row_texts(row, when_empty)
+            yield from _row_texts(row, when_empty, pairs)
 
 
 def count_texts(path: str, format: str | None) -> int | None:
@@ -145,12 +148,15 @@ def _has_lines(path: str) -> bool:
     return Path(path).suffix.lower() == ".txt"
 
 
-def _row_texts(row: Row, when_empty: WhenEmpty) -> Iterator[Text]:
+def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[Text]:
     text = row.fields.get("text")
     if isinstance(text, str) and (not text or text.isspace()):
         yield from _kept(text, when_empty, row.where)
         return
     text, tokens = read_text(row)
+    if pairs and (other := row.fields.get(SECOND_TEXT)) is not None:
+        yield TextPair(text, check_text(other, SECOND_TEXT, row.where))
+        return
     # Tokens that stand beside their own text are found in it again; alone, they are the text.
     yield text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
 

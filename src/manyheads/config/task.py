@@ -42,11 +42,13 @@ class TaskConfig(Strict):
 
     kind: str
     """What the head answers: one class a sentence (classification), any number of classes
-    (multilabel), or a tag a token (tagging). `similarity` has no head: scored pairs of sentences
-    train the sentence embedding itself. Or a kind of your own, by its name."""
+    (multilabel), a tag a token (tagging), a number a sentence (regression), or one class for two
+    texts (pair). `similarity` has no head: scored pairs of sentences train the sentence embedding
+    itself. Or a kind of your own, by its name."""
     field: Annotated[str | None, OWN] = None
-    """The records' field that holds the labels. Default: `label` for classification, `labels`
-    for multilabel, `ner` or `entities` for tagging, `score` for similarity."""
+    """The records' field that holds the labels. Default: `label` for classification and pair,
+    `labels` for multilabel, `ner` or `entities` for tagging, `value` for regression, `score` for
+    similarity. The second text of a pair is `text2`."""
     labels: Annotated[tuple[str, ...] | None, OWN] = Field(default=None, min_length=1)
     """The label names in order; for tagging, the tags or just the entity types. Default: those
     found in the training data, sorted."""

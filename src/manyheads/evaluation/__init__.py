@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manyheads.evaluation.drift import REFERENCE, Reference
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate
-from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
+from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score, text_of
 from manyheads.evaluation.statistics import (
     MeanInterval,
     PairedDifference,
@@ -26,4 +26,5 @@ __all__ = [
     "mean_interval",
     "paired_bootstrap",
     "score",
+    "text_of",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.data.records import Record
-from manyheads.inference import Predictor
+from manyheads.inference import Predictor, TextPair
 from manyheads.tasks import Kind, Pair, Prediction, Result, TaskSpec, kind_of
 from manyheads.tasks.metrics import Evaluation, Ratio, TaskMetrics, frame_accuracy
 
@@ -101,27 +101,25 @@ def _predicted(
     pairs = [spec.name for spec in specs if not spec.answers]
     iterator = iter(records)
     while chunk := list(islice(iterator, _CHUNK)):
-        texts = [record.text for record in chunk]
+        texts = [text_of(record, tasks) for record in chunk]
         predictions = predictor.predict(texts, tasks=answering, embed=bool(pairs))
-        cosines = [_cosines(predictor, name, chunk, predictions) for name in pairs]
-        for i, (record, prediction) in enumerate(zip(chunk, predictions, strict=True)):
-            similar = {name: row[i] for name, row in zip(pairs, cosines, strict=True) if i in row}
+        for record, prediction in zip(chunk, predictions, strict=True):
+            similar = {name: _similarity(prediction) for name in pairs}
             yield record, {**prediction.results, **similar}
 
 
-def _cosines(
-    predictor: Predictor, task: str, records: Sequence[Record], firsts: Sequence[Prediction]
-) -> dict[int, float]:
-    """Embed the second sentences of pairs; returns by the record's number the pair's cosine."""
-    labels = {i: record.labels.get(task) for i, record in enumerate(records)}
-    pairs = {i: label for i, label in labels.items() if isinstance(label, Pair)}
-    seconds = predictor.predict([pair.text for pair in pairs.values()], tasks=[], embed=True)
-    cosines = {}
-    for i, second in zip(pairs, seconds, strict=True):
-        one, other = firsts[i].embedding, second.embedding
-        # A text without words has no embedding, and is similar to nothing.
-        cosines[i] = 0.0 if one is None or other is None else cosine(one, other)
-    return cosines
+def text_of(record: Record, tasks: Iterable[str]) -> str | TextPair:
+    """Return what to predict for: the text, or both texts where a label of a task is about both."""
+    for label in (record.labels.get(task) for task in tasks):
+        if isinstance(label, Pair):
+            return TextPair(record.text, label.text)
+    return record.text
+
+
+def _similarity(prediction: Prediction) -> float:
+    """Return the cosine of a pair's embeddings; a text without words is similar to nothing."""
+    one, other = prediction.embedding, prediction.embedding2
+    return 0.0 if one is None or other is None else cosine(one, other)
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
-from manyheads.evaluation import Outcomes, score
+from manyheads.evaluation import Outcomes, score, text_of
 from manyheads.inference import Predictor, single_batch_backend
 from manyheads.inference.backends.base import EMBEDDING, Backend
 from manyheads.tasks import Prediction, kind_of
@@ -183,8 +183,8 @@ class Gate:
         predictor = make_predictor(self._recorder)
         # From all over the sets, since files are often sorted by label.
         self._texts = [
-            record.text
-            for records, _ in sets
+            text_of(record, tasks) if predictor.pairs else record.text
+            for records, tasks in sets
             for record in records[:: max(1, len(records) * len(sets) // _TIMED)]
         ][:_TIMED]
         self._metric = {spec.name: spec.main_metric for spec in predictor.specs}
@@ -409,11 +409,12 @@ def _value(metrics: object, name: str) -> float:
 
 
 def _answer(prediction: Prediction, task: str) -> object:
-    return prediction.results[task].decision()
+    # A task of pairs has no answer for a single text.
+    return prediction.results[task].decision() if task in prediction.results else None
 
 
 def _scores(one: Prediction, other: Prediction, task: str) -> Iterable[tuple[float, float]]:
     """Pair the probabilities of answers that are the same."""
-    if _answer(one, task) == _answer(other, task):
+    if task in one.results and _answer(one, task) == _answer(other, task):
         left, right = one.results[task].scores(), other.results[task].scores()
         yield from zip(left, right, strict=True)

@@ -20,7 +20,7 @@ from manyheads.inference.graphs import (
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
-from manyheads.inference.predictor import Predictor, Text
+from manyheads.inference.predictor import Predictor, Text, TextPair
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -33,6 +33,7 @@ __all__ = [
     "ParallelBackend",
     "Predictor",
     "Text",
+    "TextPair",
     "can_continue",
     "describe_run",
     "earlier_files",

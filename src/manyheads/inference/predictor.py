@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -37,7 +37,15 @@ from manyheads.text import (
     windows,
 )
 
-Text = str | Sequence[str]
+
+class TextPair(NamedTuple):
+    """Two texts, for tasks that answer for both together."""
+
+    text: str
+    text2: str
+
+
+Text = str | Sequence[str] | TextPair
 WhenEmpty = Literal["flag", "refuse"]
 
 _CHUNK_CHARACTERS = 1 << 20
@@ -53,6 +61,8 @@ class _Given(NamedTuple):
     text: str
     tokens: list[WordSpan] | None
     """The characters of the user's tokens, if the text was given as such."""
+    second: str | None = None
+    """The second text of a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,8 @@ class Item:
     encoding: Encoding
     parts: list[Window]
     """The text's windows; none if it has no words."""
+    is_second: bool = False
+    """Whether it is the second text of a pair, whose first is the item before."""
 
     @property
     def words(self) -> list[WordSpan]:
@@ -144,6 +156,8 @@ class Predictor:
         self._token_budget = token_budget
         self._max_sentences = max_sentences
         self._embedding_size = embedding_size
+        self.pairs = any(spec.answers and kind_of(spec.kind).pairs for spec in self.specs)
+        """Whether a task answers for pairs of texts."""
 
     def __reduce__(self) -> str | tuple[object, ...]:
         return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
@@ -156,10 +170,13 @@ class Predictor:
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
     ) -> list[Prediction]:
-        """Predict for some texts, each a string or a list of tokens.
+        """Predict for some texts, each a string or a list of tokens, or a pair of strings.
+
+        A task of pairs answers for pairs only, and the others for a pair's first text.
 
         Args:
-            texts: what to predict for.
+            texts: what to predict for. A pair is a `TextPair` or, for a model with a task of pairs,
+                any tuple of two strings.
             embed: whether to give the embedding as well.
             tasks: the tasks to answer; default, all. A task of scored pairs answers nothing for a
                 single text: it is in the embedding.
@@ -243,7 +260,7 @@ class Predictor:
         def prepare(given: list[_Given]) -> list[Item]:
             return self._prepare(given, when_empty)
 
-        chunks = _chunks(texts, chunk)
+        chunks = _chunks(texts, chunk, self.pairs)
         if chunk == 1:
             yield from map(prepare, chunks)
             return
@@ -263,11 +280,12 @@ class Predictor:
     def _prepare(self, given: list[_Given], when_empty: WhenEmpty) -> list[Item]:
         items = []
         encodings = self._tokenizer.encode_batch([text.text for text in given])
+        seconds = iter(
+            self._tokenizer.encode_batch([t.second for t in given if t.second is not None])
+        )
         for text, encoding in zip(given, encodings, strict=True):
-            parts: list[Window] = []
-            if len(encoding.word_tokens):
-                parts = windows(encoding, self.max_length, self._stride)
-            elif when_empty == "refuse":
+            parts = self._windows(encoding)
+            if not parts and when_empty == "refuse":
                 found = f"the text {shorten(text.text)} has no words"
                 raise RequestError(
                     found if text.text else "the text is empty",
@@ -276,7 +294,16 @@ class Predictor:
                     where=f"text {text.number}",
                 )
             items.append(Item(text.text, text.tokens, encoding, parts))
+            if text.second is not None:
+                other = next(seconds)
+                parts = self._windows(other)
+                items.append(Item(text.second, None, other, parts, is_second=True))
         return items
+
+    def _windows(self, encoding: Encoding) -> list[Window]:
+        if not len(encoding.word_tokens):
+            return []
+        return windows(encoding, self.max_length, self._stride)
 
     # ------------------------------------------------------------------ from windows to answers
 
@@ -344,14 +371,14 @@ class Predictor:
         complete = []
         for i, _ in places:
             chunk.missing[i] -= 1
-            if not chunk.missing[i]:
+            if not chunk.missing[i] and not chunk.items[i].is_second:
                 complete.append(i)
         # Again in groups of similar length, since decoding works on rectangles as well.
         sizes = [len(chunk.items[i].encoding.word_tokens) for i in complete]
         for group in plan_batches(sizes, self._token_budget, self._max_sentences):
             some = [complete[k] for k in group.tolist()]
             items = [chunk.items[i] for i in some]
-            for spec in specs:
+            for spec in (spec for spec in specs if not kind_of(spec.kind).pairs):
                 logits = [chunk.outputs[spec.name][i] for i in some]
                 answers = self._decode(spec, items, logits)
                 for i, answer in zip(some, answers, strict=True):
@@ -360,14 +387,51 @@ class Predictor:
     def _predictions(
         self, chunk: _Chunk, specs: Sequence[TaskSpec], embed: bool
     ) -> Iterator[Prediction]:
-        """Put together what is known of a chunk's texts."""
-        for i, (item, results) in enumerate(zip(chunk.items, chunk.results, strict=True)):
-            if item.parts:
-                embedding = self._embedding(item, chunk.outputs[EMBEDDING][i]) if embed else None
-                yield Prediction(item.text, results, embedding, len(item.parts))
-            else:
-                empty = {s.name: kind_of(s.kind).no_result(s, item) for s in specs}
-                yield Prediction(item.text, empty, None, 0)
+        """Put together the predictions for a chunk's texts."""
+        self._answer_pairs(chunk, [spec for spec in specs if kind_of(spec.kind).pairs])
+
+        def embedding(i: int) -> Floats | None:
+            item = chunk.items[i]
+            return self._embedding(item, chunk.outputs[EMBEDDING][i]) if item.parts else None
+
+        for i, item in enumerate(chunk.items):
+            if item.is_second:
+                continue
+            results = chunk.results[i]
+            if not item.parts:
+                single = (spec for spec in specs if not kind_of(spec.kind).pairs)
+                results.update((s.name, kind_of(s.kind).no_result(s, item)) for s in single)
+            prediction = Prediction(
+                item.text,
+                {spec.name: results[spec.name] for spec in specs if spec.name in results},
+                embedding(i) if embed else None,
+                len(item.parts),
+            )
+            if i + 1 < len(chunk.items) and chunk.items[i + 1].is_second:
+                prediction = replace(
+                    prediction,
+                    text2=chunk.items[i + 1].text,
+                    embedding2=embedding(i + 1) if embed else None,
+                )
+            yield prediction
+
+    def _answer_pairs(self, chunk: _Chunk, specs: Sequence[TaskSpec]) -> None:
+        """Decode the tasks of pairs, for the pairs of a chunk."""
+        pairs = [(i - 1, i) for i, item in enumerate(chunk.items) if item.is_second]
+        whole = [pair for pair in pairs if all(chunk.items[i].parts for i in pair)]
+        for spec in specs:
+            kind, rows = kind_of(spec.kind), chunk.outputs[spec.name]
+            for i, _ in pairs:
+                chunk.results[i][spec.name] = kind.no_result(spec, chunk.items[i])
+            if not whole:
+                continue
+            outputs = np.stack(
+                [[mean_over_windows(chunk.items[i].parts, rows[i]) for i in pair] for pair in whole]
+            )
+            decoded = kind.decode(spec, outputs, None, self._learned.get(spec.name))
+            results = kind.results(spec, [chunk.items[i] for i, _ in whole], decoded)
+            for (i, _), result in zip(whole, results, strict=True):
+                chunk.results[i][spec.name] = result
 
     def _decode(
         self, spec: TaskSpec, items: Sequence[Item], logits: Sequence[list[Floats]]
@@ -400,13 +464,13 @@ class Predictor:
 _NONE: Floats = np.empty(0, np.float32)
 
 
-def _chunks(texts: Iterable[Text], size: int) -> Iterator[list[_Given]]:
+def _chunks(texts: Iterable[Text], size: int, pairs: bool) -> Iterator[list[_Given]]:
     """Cut a stream of texts into lists of bounded size."""
     characters = 0
     chunk: list[_Given] = []
     for number, text in enumerate(texts, start=1):
-        chunk.append(_given(text, number))
-        characters += len(chunk[-1].text)
+        chunk.append(_given(text, number, pairs))
+        characters += len(chunk[-1].text) + len(chunk[-1].second or "")
         if len(chunk) >= size or characters >= _CHUNK_CHARACTERS:
             yield chunk
             characters, chunk = 0, []
@@ -440,10 +504,21 @@ def _check_texts(texts: object) -> None:
         raise RequestError(f"the texts are a {kind}", expected="a list of texts", fix=fix)
 
 
-def _given(text: Text, number: int) -> _Given:
-    """Check a text and, if it is a list of tokens, join them."""
+def _given(text: Text, number: int, pairs: bool) -> _Given:
+    """Check a text and, if it is a list of tokens, join them.
+
+    Args:
+        text: as the user gave it.
+        number: its place among all.
+        pairs: whether any tuple of two strings is a pair.
+    """
     if isinstance(text, str):
         return _Given(number, text, None)
+    if isinstance(text, TextPair) or (pairs and isinstance(text, tuple) and len(text) == 2):
+        for one in text:
+            if not isinstance(one, str):
+                raise _not_a_text(one, number)
+        return _Given(number, text[0], None, text[1])
     if not isinstance(text, Sequence) or isinstance(text, bytes):
         raise _not_a_text(text, number)
     spans, start = [], 0

@@ -27,6 +27,7 @@ from manyheads.modeling.devices import Compute, choose_compute, moved
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.freezing import Freezing, encoder_groups
 from manyheads.modeling.head_layers import HeadLayers
+from manyheads.modeling.heads import EncoderShape, Features, Head, make_head
 from manyheads.modeling.lora import (
     ADAPTERS,
     adapter_state,
@@ -51,7 +52,10 @@ __all__ = [
     "CheckpointContents",
     "Compute",
     "Encoder",
+    "EncoderShape",
+    "Features",
     "Freezing",
+    "Head",
     "HeadLayers",
     "ModelContents",
     "ModelInputs",
@@ -74,6 +78,7 @@ __all__ = [
     "load_checkpoint",
     "load_model_folder",
     "load_state",
+    "make_head",
     "make_head_layers",
     "model_contents",
     "model_of_checkpoint",

@@ -151,7 +151,7 @@ def _scores(metrics: Mapping[str, Any]) -> str:
         return "None were recorded."
     records = metrics.get("records")
     data = f"the {records} records of the validation data" if records else "the validation data"
-    return f"On {data}, as shares of 1.\n\n{_table(['task', 'metric', 'value'], rows)}"
+    return f"On {data}; shares are between 0 and 1.\n\n{_table(['task', 'metric', 'value'], rows)}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

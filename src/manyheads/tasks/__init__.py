@@ -38,6 +38,7 @@ from manyheads.tasks.results import (
     Result,
     TaggingResult,
     TokenTag,
+    ValueResult,
     two_lines,
 )
 from manyheads.tasks.spec import TaskSpec, decode
@@ -73,6 +74,7 @@ __all__ = [
     "TaskSpec",
     "TokenTag",
     "Transitions",
+    "ValueResult",
     "WordSpan",
     "best_paths",
     "bio_names",

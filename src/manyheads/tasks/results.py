@@ -38,7 +38,7 @@ class Result(ABC):
 
     @abstractmethod
     def scores(self) -> Iterable[float]:
-        """Return the numbers of the answer: probabilities, or its value."""
+        """Return the probabilities of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,33 @@ class TaggingResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class ValueResult(Result):
+    """A number for a text; None for a text without words."""
+
+    value: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the number as a JSON object."""
+        return {"value": rounded(self.value)}
+
+    def ids(self) -> str:
+        """Write the number."""
+        return self.words()
+
+    def words(self) -> str:
+        """Write the number."""
+        return "None" if self.value is None else f"{self.value:.6g}"
+
+    def decision(self) -> object:
+        """Return None: a number is neither right nor wrong."""
+        return None
+
+    def scores(self) -> Iterable[float]:
+        """Return no probabilities."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """Everything a model says about one text."""
 
@@ -181,6 +208,10 @@ class Prediction:
     windows: int = 1
     """In how many parts the text was read: more than one when it is longer than the encoder
     takes, none when it has no words."""
+    text2: str | None = None
+    """The second text, of a pair."""
+    embedding2: NDArray[np.float32] | None = None
+    """[H] the second text's."""
 
     @property
     def empty(self) -> bool:
@@ -193,9 +224,13 @@ class Prediction:
         `embedding` is there if asked for, `empty` and `windows` only where they say something.
         """
         record: dict[str, Any] = {"text": self.text}
+        if self.text2 is not None:
+            record["text2"] = self.text2
         record.update((name, result.to_json()) for name, result in self.results.items())
         if self.embedding is not None:
             record["embedding"] = self.embedding.tolist()
+        if self.embedding2 is not None:
+            record["embedding2"] = self.embedding2.tolist()
         if self.empty:
             record["empty"] = True
         elif self.windows > 1:

@@ -12,10 +12,11 @@ from ray.data import ActorPoolStrategy, Datasink
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, listing
 from manyheads.inference.loading import load_predictor
-from manyheads.inference.predictor import Predictor, Text, WhenEmpty
+from manyheads.inference.predictor import Predictor, Text, TextPair, WhenEmpty
 from manyheads.inference.ray.inputs import Input
 from manyheads.inference.ray.outputs import Place
 from manyheads.inference.ray.tables import conformed, result_columns
+from manyheads.tasks.label_values import SECOND_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,10 @@ class Worker:
                 job.before_chunk()
             rows = conformed(block.slice(start, job.chunk), job.input, job.source)
             predictions = predictor.predict(
-                texts_of(rows), embed=job.embed, tasks=job.tasks, when_empty=job.when_empty
+                texts_of(rows, predictor.pairs),
+                embed=job.embed,
+                tasks=job.tasks,
+                when_empty=job.when_empty,
             )
             results = result_columns(predictions, predictor.specs, job.results)
             table = pa.Table.from_arrays([*rows.columns, *results], schema=job.output)
@@ -82,15 +86,25 @@ class Worker:
             yield table
 
 
-def texts_of(rows: pa.Table) -> list[Text]:
-    """Return each row's text, or its tokens if it has no text."""
+def texts_of(rows: pa.Table, pairs: bool) -> list[Text]:
+    """Return each row's text, or its tokens if it has no text.
+
+    Args:
+        rows: a block of the input.
+        pairs: whether `text2`, where a row has it, makes a pair with its text.
+    """
     names = rows.column_names
     texts = rows["text"].to_pylist() if "text" in names else [None] * rows.num_rows
     tokens = rows["tokens"].to_pylist() if "tokens" in names else [None] * rows.num_rows
-    return [
+    given: list[Text] = [
         text if text is not None else [token or "" for token in words or ()]
         for text, words in zip(texts, tokens, strict=True)
     ]
+    if pairs and SECOND_TEXT in names:
+        for i, (text, other) in enumerate(zip(texts, rows[SECOND_TEXT].to_pylist(), strict=True)):
+            if text is not None and other is not None:
+                given[i] = TextPair(text, other)
+    return given
 
 
 class ParquetSink(Datasink[tuple[str, int]]):

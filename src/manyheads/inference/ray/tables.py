@@ -77,7 +77,9 @@ def result_columns(
         else:
             spec = by_name[field.name]
             kind = kind_of(spec.kind)
-            values = [kind.cell(spec, p.results[field.name]) for p in predictions]
+            # A task of pairs has no result for a single text.
+            results = [prediction.results.get(field.name) for prediction in predictions]
+            values = [None if result is None else kind.cell(spec, result) for result in results]
         columns.append(pa.array(values, field.type))
     return columns
 

@@ -9,6 +9,8 @@ from manyheads.modeling.features import EncoderShape, Features
 from manyheads.modeling.heads.base import IGNORE, Head
 from manyheads.modeling.heads.classification import ClassificationHead
 from manyheads.modeling.heads.multilabel import MultilabelHead
+from manyheads.modeling.heads.pair import PairHead
+from manyheads.modeling.heads.regression import RegressionHead
 from manyheads.modeling.heads.similarity import SimilarityHead
 from manyheads.modeling.heads.tagging import TaggingHead
 from manyheads.tasks import LabelSet, kind_of
@@ -20,6 +22,8 @@ __all__ = [
     "Features",
     "Head",
     "MultilabelHead",
+    "PairHead",
+    "RegressionHead",
     "SimilarityHead",
     "TaggingHead",
     "head_class",

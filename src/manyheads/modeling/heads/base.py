@@ -103,6 +103,22 @@ class Head(nn.Module, ABC):
         return decode(self.spec(self.kind), values, lengths, self.learned())
 
 
+def pairs_of(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the labelled pairs out of a batch.
+
+    Args:
+        outputs: [R, H] of a batch's texts.
+        targets: [R, 2] the label of each pair and the row of its second text, at the row of the
+            first one; -100 elsewhere.
+
+    Returns:
+        the outputs of first texts and of second texts, [P, H] each, and the labels [P].
+    """
+    labelled = targets[:, 0] != IGNORE
+    labels, rows = targets[labelled].unbind(dim=1)
+    return outputs[labelled], outputs.index_select(0, rows.long()), labels
+
+
 def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
     """Pick some of each sentence's vectors: [B, T, H] and int64 [B, W] -> [B, W, H].
 

@@ -46,7 +46,7 @@ class ClassificationHead(Head):
         cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
     ) -> ClassificationHead:
         """Make a new head (see `Head.from_config`)."""
-        scorer = SentenceScorer.from_config(config, len(labels), encoder)
+        scorer = SentenceScorer.for_labels(config, len(labels), encoder)
         return cls(labels, scorer, label_smoothing=config.label_smoothing)
 
     def logits(self, features: Features) -> Tensor:

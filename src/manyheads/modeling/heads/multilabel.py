@@ -44,7 +44,7 @@ class MultilabelHead(Head):
         cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
     ) -> MultilabelHead:
         """Make a new head (see `Head.from_config`)."""
-        scorer = SentenceScorer.from_config(config, len(labels), encoder)
+        scorer = SentenceScorer.for_labels(config, len(labels), encoder)
         return cls(labels, scorer, threshold=config.threshold)
 
     def logits(self, features: Features) -> Tensor:

@@ -41,7 +41,72 @@ class AttentionPooling(nn.Module):
         return torch.einsum("bt,bth->bh", weights, tokens)
 
 
-class SentenceScorer(nn.Module):
+class SentenceReader(nn.Module):
+    """The vectors that describe a sentence, joined.
+
+    Args:
+        encoder: the encoder's shape.
+        pooling: which vectors.
+        mix: whether tokens are read from a mix of all layers instead of the last.
+    """
+
+    def __init__(self, encoder: EncoderShape, *, pooling: Sequence[str], mix: bool) -> None:
+        super().__init__()
+        self.pooling = tuple(pooling)
+        self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
+        self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
+
+    @classmethod
+    def from_config(cls, config: TaskConfig, encoder: EncoderShape) -> SentenceReader:
+        """Make the reader that a task's configuration asks for.
+
+        Raises:
+            ConfigError: all layers are to be mixed, and nothing would read the mix.
+        """
+        return cls(encoder, pooling=config.pooling, mix=mixes(config))
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
+
+    def forward(self, features: Features) -> Tensor:
+        """Return [B, H * poolings] float32."""
+        return torch.cat(self._vectors(features), dim=1)
+
+    def _vectors(self, features: Features) -> list[Tensor]:
+        """Return the vectors that describe the sentence, each [B, H] float32."""
+        if self.reads == "sentence":
+            return [features.sentence.float()] * len(self.pooling)
+        tokens = self.reader(features)
+        vectors = []
+        for mode in self.pooling:
+            if mode == SENTENCE:
+                vectors.append(features.sentence.float())
+            elif mode == ATTENTION and self.attention is not None:
+                vectors.append(self.attention(tokens, features.attention_mask))
+            else:
+                vectors.append(pool(tokens, features.attention_mask, mode))
+        return vectors
+
+
+def mixes(config: TaskConfig) -> bool:
+    """Return whether a head mixes the encoder's layers.
+
+    Raises:
+        ConfigError: it is to, and none of its poolings would read the mix.
+    """
+    mix = config.reads == "mix"
+    if mix and set(config.pooling) == {SENTENCE}:
+        raise ConfigError(
+            "`reads: mix` with `pooling: [sentence]` mixes layers that nothing reads",
+            expected="cls, mean, max or attention among the poolings",
+            fix="Add one of them to `pooling`, or leave out `reads`.",
+        )
+    return mix
+
+
+class SentenceScorer(SentenceReader):
     """Scores of labels for a sentence: pooled vectors, dropout, a hidden layer on request, linear.
 
     Args:
@@ -63,10 +128,7 @@ class SentenceScorer(nn.Module):
         hidden: int | None,
         dropout: float,
     ) -> None:
-        super().__init__()
-        self.pooling = tuple(pooling)
-        self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
-        self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
+        super().__init__(encoder, pooling=pooling, mix=mix)
         size = encoder.hidden_size * len(self.pooling)
         layers: list[nn.Module] = [Dropout(dropout)]
         if hidden is not None:
@@ -75,7 +137,7 @@ class SentenceScorer(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     @classmethod
-    def from_config(
+    def for_labels(
         cls, config: TaskConfig, num_labels: int, encoder: EncoderShape
     ) -> SentenceScorer:
         """Make the scorer that a task's configuration asks for.
@@ -83,43 +145,16 @@ class SentenceScorer(nn.Module):
         Raises:
             ConfigError: all layers are to be mixed, and nothing would read the mix.
         """
-        mix = config.reads == "mix"
-        if mix and set(config.pooling) == {SENTENCE}:
-            raise ConfigError(
-                "`reads: mix` with `pooling: [sentence]` mixes layers that nothing reads",
-                expected="cls, mean, max or attention among the poolings",
-                fix="Add one of them to `pooling`, or leave out `reads`.",
-            )
         return cls(
             encoder,
             num_labels,
             pooling=config.pooling,
-            mix=mix,
+            mix=mixes(config),
             hidden=config.hidden,
             dropout=config.dropout,
         )
 
-    @property
-    def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
-        return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
-
     def forward(self, features: Features) -> Tensor:
         """Return logits [B, L] float32."""
-        scores: Tensor = self.layers(torch.cat(self._vectors(features), dim=1))
+        scores: Tensor = self.layers(super().forward(features))
         return scores
-
-    def _vectors(self, features: Features) -> list[Tensor]:
-        """Return the vectors that describe the sentence, each [B, H] float32."""
-        if self.reads == "sentence":
-            return [features.sentence.float()] * len(self.pooling)
-        tokens = self.reader(features)
-        vectors = []
-        for mode in self.pooling:
-            if mode == SENTENCE:
-                vectors.append(features.sentence.float())
-            elif mode == ATTENTION and self.attention is not None:
-                vectors.append(self.attention(tokens, features.attention_mask))
-            else:
-                vectors.append(pool(tokens, features.attention_mask, mode))
-        return vectors

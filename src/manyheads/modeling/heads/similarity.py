@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import IGNORE, Head
+from manyheads.modeling.heads.base import Head, pairs_of
 from manyheads.tasks import LabelSet
 
 SCALE = 20.0
@@ -50,14 +50,11 @@ class SimilarityHead(Head):
         Sentence-BERT". Only the order of scores counts, which is what Spearman measures.
 
         Args:
-            logits: [R, H]. The second sentences of the P scored pairs come last, in the order of
-                the first ones.
-            targets: [R] float32, scores at the first sentences of pairs, -100 elsewhere.
+            logits: [R, H].
+            targets: [R, 2] float32: for the first text of a scored pair its score and the row of
+                its second text, -100 elsewhere.
         """
-        labelled = targets != IGNORE
-        count = int(labelled.sum())
-        first, second = logits[labelled], logits[len(logits) - count :]
-        scores = targets[labelled]
+        first, second, scores = pairs_of(logits, targets)
         cosines = SCALE * functional.cosine_similarity(first, second, dim=1)
         gaps = cosines[:, None] - cosines[None, :]
         wrong = gaps[scores[:, None] < scores[None, :]]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from manyheads.tasks.kinds import classification, multilabel, similarity, tagging
+from manyheads.tasks.kinds import (
+    classification,
+    multilabel,
+    pair,
+    regression,
+    similarity,
+    tagging,
+)
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
@@ -43,7 +50,9 @@ __all__ = [
     "kind_of",
     "known_kinds",
     "multilabel",
+    "pair",
     "register_kind",
+    "regression",
     "similarity",
     "tagging",
 ]

@@ -114,6 +114,10 @@ class Targets(Protocol):
     def num_labels(self) -> int:
         """L."""
 
+    @property
+    def partners(self) -> NDArray[np.int64] | None:
+        """[N] the row of each record's second text, -1 where it has none."""
+
 
 ReadLabel = Callable[[RawRecord, str], Label]
 """Reads a task's label from (record, field)."""
@@ -131,6 +135,28 @@ def fits(found: tuple[int, ...], expected: Shape) -> bool:
     return len(found) == len(expected) and all(
         size in (None, length) for length, size in zip(found, expected, strict=True)
     )
+
+
+def paired(
+    targets: Targets, rows: NDArray[np.int64], values: NDArray[Any]
+) -> NDArray[Any]:  # fmt: skip
+    """Put beside each pair's target the place of its second text in the batch.
+
+    The second texts stand at the end of a batch, in the order of the first ones.
+
+    Args:
+        targets: of all records.
+        rows: [R] the batch's rows.
+        values: [R] the targets.
+
+    Returns:
+        [R, 2], `UNLABELLED` where there is no label.
+    """
+    partners = np.full(len(rows), -1) if targets.partners is None else targets.partners[rows]
+    is_pair = partners >= 0
+    places = len(rows) - is_pair.sum() + np.cumsum(is_pair) - 1
+    places = np.where(targets.labelled[rows], places, UNLABELLED)
+    return np.stack([values, places.astype(values.dtype)], axis=1)
 
 
 class Kind(ABC):

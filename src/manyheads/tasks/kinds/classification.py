@@ -87,10 +87,15 @@ class Classification(NamedClasses):
     name = "classification"
     fields = ("label",)
     head = "manyheads.modeling.heads.classification:ClassificationHead"
-    options = (*LABEL_OPTIONS, *HEAD_OPTIONS, *SENTENCE_OPTIONS, "label_smoothing")
+    options: ClassVar[tuple[str, ...]] = (
+        *LABEL_OPTIONS,
+        *HEAD_OPTIONS,
+        *SENTENCE_OPTIONS,
+        "label_smoothing",
+    )
     main_metric = "accuracy"
     exclusive = True
-    sought_as = "classification"
+    sought_as: ClassVar[str | None] = "classification"
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

@@ -17,6 +17,7 @@ from manyheads.tasks.kinds.base import (
     ReadLabel,
     Settings,
     Targets,
+    paired,
 )
 from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import read_number, read_second_text
@@ -83,9 +84,10 @@ class Similarity(Kind):
         return [round(MILLION * (label.value - low) / (high - low))]
 
     def collate(self, targets: Targets, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
-        """Return [B] float32, scores from 0 to 1."""
+        """Return [B, 2] float32: scores from 0 to 1, and the places of the second texts."""
         scores = targets.values.padded(rows, UNLABELLED, 1)[:, 0] / MILLION
-        return np.where(targets.labelled[rows], scores, UNLABELLED).astype(np.float32)
+        scores = np.where(targets.labelled[rows], scores, UNLABELLED).astype(np.float32)
+        return paired(targets, rows, scores)
 
     def outcome(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: float

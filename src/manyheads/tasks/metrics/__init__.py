@@ -20,9 +20,11 @@ from manyheads.tasks.metrics.classes import (
 )
 from manyheads.tasks.metrics.correlation import (
     DriftMetrics,
+    RegressionMetrics,
     SimilarityMetrics,
     drift_metrics,
     pearson,
+    regression_metrics,
     similarity_metrics,
     spearman,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "LabelReport",
     "MultilabelMetrics",
     "Ratio",
+    "RegressionMetrics",
     "SentenceCounts",
     "SimilarityMetrics",
     "TaggingMetrics",
@@ -59,6 +62,7 @@ __all__ = [
     "multilabel_metrics",
     "numbers",
     "pearson",
+    "regression_metrics",
     "similarity_metrics",
     "spearman",
     "tagging_counts",

@@ -26,6 +26,13 @@ class SimilarityMetrics(TypedDict):
     pearson: float
 
 
+class RegressionMetrics(SimilarityMetrics):
+    """Correlations of predicted with gold numbers, and how far they are apart."""
+
+    mae: float
+    """The mean absolute error, in the unit of the numbers."""
+
+
 class DriftMetrics(TypedDict):
     """How far the embeddings of some sentences are from those that another encoder gave them."""
 
@@ -67,6 +74,13 @@ def _directions(vectors: Floats | Matrix) -> Floats:
 def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:
     """Score the predicted similarities of pairs of sentences."""
     return {"spearman": spearman(gold, predicted), "pearson": pearson(gold, predicted)}
+
+
+def regression_metrics(gold: Numbers, predicted: Numbers) -> RegressionMetrics:
+    """Score predicted numbers."""
+    first, second = _checked(gold, predicted)
+    error = float(np.abs(first - second).mean()) if len(first) else 0.0
+    return {**similarity_metrics(gold, predicted), "mae": error}
 
 
 def pearson(x: Numbers, y: Numbers) -> float:

@@ -39,6 +39,8 @@ class TaskTargets:
     values: Ragged
     """Per record the numbers that `Kind.target` made of its label."""
     num_labels: int
+    partners: NDArray[np.int64] | None = None
+    """See `Dataset.partners`."""
 
     def collate(self, rows: NDArray[np.int64], width: int) -> Tensor:
         """Make the targets of a batch, in the form that the head's loss takes.
@@ -188,15 +190,16 @@ def build_dataset(
         for name, builder in targets.items():
             builder.extend(name, chunk, encodings)
     rows = partners.finish()
+    second_rows = rows if paired else None
     dataset = Dataset(
         source,
         tokens.finish(),
         words.finish(),
-        {name: builder.finish() for name, builder in targets.items()},
+        {name: builder.finish(second_rows) for name, builder in targets.items()},
         places.finish(),
         truncated,
         words_lost,
-        rows if paired else None,
+        second_rows,
     )
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")
@@ -251,10 +254,11 @@ class _TargetBuilder:
         self._labelled.extend([record.labels.get(task) is not None for record in records])
         self._values.extend([np.asarray(row, self._type) for row in rows])
 
-    def finish(self) -> TaskTargets:
+    def finish(self, partners: NDArray[np.int64] | None) -> TaskTargets:
         return TaskTargets(
             self._task.kind,
             self._labelled.finish().view(np.bool_),
             self._values.finish(),
             len(self._labels),
+            partners,
         )

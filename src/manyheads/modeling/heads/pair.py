@@ -1,0 +1,92 @@
+"""One class for two texts.
+
+Axes: R texts of a batch, P pairs among them, H numbers of a text's vector, L classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.cpu.dropout import Dropout
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import Head, output_layer, pairs_of
+from manyheads.modeling.heads.sentence import SentenceReader
+from manyheads.tasks import LabelSet
+
+
+@final
+class PairHead(Head):
+    """Classifies two texts by their vectors u and v: by u, v, |u - v| and u * v.
+
+    A text's output is its vector, so that the encoder reads each text once, whatever it is paired
+    with. The classifier comes when both are known: here in training, and in
+    `manyheads.tasks.kinds.pair` in prediction.
+
+    Args:
+        labels: the classes.
+        reader: makes the vectors.
+        size: H.
+        dropout: share of the vectors' numbers dropped in training.
+        label_smoothing: the share of the target that is spread over all classes.
+    """
+
+    kind: ClassVar[str] = "pair"
+
+    def __init__(
+        self,
+        labels: LabelSet,
+        reader: SentenceReader,
+        *,
+        size: int,
+        dropout: float,
+        label_smoothing: float,
+    ) -> None:
+        super().__init__(labels, reads_all_layers=reader.reader.mix is not None)
+        self.reader = reader
+        self.dropout = Dropout(dropout)
+        self.classifier = output_layer(4 * size, len(labels))
+        self.label_smoothing = label_smoothing
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return self.reader.reads
+
+    @classmethod
+    def from_config(cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> PairHead:
+        """Make a new head (see `Head.from_config`)."""
+        return cls(
+            labels,
+            SentenceReader.from_config(config, encoder),
+            size=encoder.hidden_size * len(config.pooling),
+            dropout=config.dropout,
+            label_smoothing=config.label_smoothing,
+        )
+
+    def logits(self, features: Features) -> Tensor:
+        """Return the texts' vectors, [R, H] float32."""
+        vectors: Tensor = self.reader(features)
+        return vectors
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean cross-entropy over the labelled pairs.
+
+        Args:
+            logits: [R, H].
+            targets: [R, 2] int64: for the first text of a labelled pair its class and the row of
+                its second text, -100 elsewhere.
+        """
+        first, second, classes = pairs_of(self.dropout(logits), targets)
+        both = torch.cat([first, second, (first - second).abs(), first * second], dim=1)
+        total = functional.cross_entropy(
+            self.classifier(both),
+            classes,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        return total / max(1, len(classes))

@@ -1,0 +1,69 @@
+"""One number a sentence.
+
+Axes: B sentences.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+from torch import Tensor
+
+from manyheads.config import TaskConfig
+from manyheads.modeling.features import EncoderShape, Features
+from manyheads.modeling.heads.base import IGNORE, Head
+from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.tasks import LabelSet, TaskSpec
+from manyheads.tasks.kinds.regression import Numbers
+
+
+@final
+class RegressionHead(Head):
+    """Predicts a number for a sentence, in standard deviations from the training data's mean.
+
+    Args:
+        numbers: mean and standard deviation of the training data.
+        scorer: computes the number.
+    """
+
+    kind: ClassVar[str] = "regression"
+
+    def __init__(self, numbers: Numbers, scorer: SentenceScorer) -> None:
+        super().__init__(numbers, reads_all_layers=scorer.reader.mix is not None)
+        self.numbers = numbers
+        self.scorer = scorer
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """What is read of a sentence (see `Head.reads`)."""
+        return self.scorer.reads
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> RegressionHead:
+        """Make a new head (see `Head.from_config`)."""
+        if not isinstance(labels, Numbers):
+            raise TypeError(f"a regression head needs Numbers, not a {type(labels).__name__}")
+        return cls(labels, SentenceScorer.for_labels(config, 1, encoder))
+
+    def logits(self, features: Features) -> Tensor:
+        """Return [B, 1] float32."""
+        scores: Tensor = self.scorer(features)
+        return scores
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean squared error over the labelled sentences.
+
+        Args:
+            logits: [B, 1].
+            targets: [B] float32, in deviations from the mean; -100 for a sentence without a label.
+        """
+        known = targets != IGNORE
+        errors = (logits[:, 0].float() - targets).masked_fill(~known, 0.0)
+        return errors.square().sum() / known.sum().clamp(min=1)
+
+    def spec(self, name: str) -> TaskSpec:
+        """Describe the task for decoding."""
+        moments = {"mean": self.numbers.mean, "deviation": self.numbers.deviation}
+        return TaskSpec(name, self.kind, (), details=moments)
