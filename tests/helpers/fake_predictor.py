@@ -15,6 +15,8 @@ from manyheads.tasks import ClassResult, Entity, Prediction, TaggingResult, Toke
 class FakePredictor:
     """Predicts the length of each text, and its first word as an entity."""
 
+    pairs = False
+
     def __init__(self) -> None:
         self.backend = SimpleNamespace(name="fake")
         self.loaded: dict[str, Any] = {}

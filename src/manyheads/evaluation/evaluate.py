@@ -20,7 +20,7 @@ from manyheads.tasks.metrics import DriftMetrics, Evaluation
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What an evaluation found, and on what."""
+    """The results of an evaluation and the data it used."""
 
     model: str
     data: tuple[str, ...]
@@ -28,7 +28,7 @@ class EvaluationReport:
     outcomes: Outcomes
     """Gold labels and predictions, sentence by sentence."""
     no_drift: str = ""
-    """Why it is not known how far the embedding has gone from the original encoder's."""
+    """Why the drift from the original encoder's embedding is not known."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -36,7 +36,7 @@ class EvaluationReport:
         return {name: task.spec.kind for name, task in self.outcomes.tasks.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `evaluate --json` writes."""
+        """Return the report as `evaluate --json` writes it."""
         found = {"model": self.model, "data": list(self.data), **self.evaluation}
         return {**found, "drift": {"unknown": self.no_drift}} if self.no_drift else found
 
@@ -65,7 +65,7 @@ def evaluate(
         batch_tokens: sub-tokens of a batch, padding included.
         drift: whether to compare the embedding with that of the encoder that training began
             with, on some of the records.
-        warn: takes what the user should know but that does not stop the evaluation.
+        warn: called with messages that do not stop the evaluation.
 
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.

@@ -1,4 +1,4 @@
-"""Scoring a predictor on labelled records: the same whatever computes its logits."""
+"""Scores of a predictor on labelled records, the same for every backend."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Outcomes:
 
 
 def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[str]]]) -> Outcomes:
-    """Predict for labelled records and keep what was right.
+    """Predict for labelled records and collect the outcomes.
 
     Args:
         predictor: the model.

@@ -1,4 +1,4 @@
-"""What the heads read: one pass of the encoder.
+"""The outputs of one encoder pass, as the heads read them.
 
 Axes: B sentences, T tokens, W words, H hidden."""
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What a head needs to know of the encoder it stands on."""
+    """The sizes of the encoder that a head is built for."""
 
     hidden_size: int
     num_layers: int
@@ -20,7 +20,7 @@ class EncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One pass of the encoder, as the heads read it."""
+    """The outputs of one encoder pass."""
 
     tokens: Tensor
     """[B, T, H] the last layer, in the encoder's own precision."""
@@ -35,5 +35,5 @@ class Features:
     word_mask: Tensor
     """[B, W] bool, true for a sentence's first words, false for padding."""
     encoder_sentence: Tensor
-    """[B, H] the encoder's own sentence vector, which makes the embedding. It is `sentence`
-    unless the heads have layers of their own."""
+    """[B, H] the encoder's own sentence vector, from which the embedding is made. It equals
+    `sentence` unless the heads have layers of their own."""

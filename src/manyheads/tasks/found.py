@@ -113,7 +113,7 @@ def check_range(task: str, found: Found, count: int, refuse: Refuse) -> None:
 def check_bound(
     task: str, places: dict[str, str], count: int | None, *, are_types: bool = False
 ) -> None:
-    """Refuse more labels than the configuration says, at the place of the first one too many."""
+    """Refuse more labels than the configuration allows, at the place of the first one too many."""
     size = 2 * len(places) + 1 if are_types else len(places)
     if count is None or size <= count:
         return

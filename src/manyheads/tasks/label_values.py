@@ -134,8 +134,8 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
     """Read entities: objects with `start`, `end` (characters, exclusive) and `label`, in any order.
 
     Raises:
-        DataError: one lies outside the text, covers nothing, overlaps another, or says of itself
-            a `text` that is not there.
+        DataError: one lies outside the text, covers nothing, overlaps another, or has a `text`
+            that differs from the one it covers.
     """
     spans = sorted(_span(item, f"{field}[{i}]", text, where) for i, item in enumerate(value))
     for one, other in pairwise(spans):

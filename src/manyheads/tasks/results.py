@@ -197,7 +197,7 @@ class ValueResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Everything a model says about one text."""
+    """A model's answers for one text, or for a pair of texts."""
 
     text: str
     """As the user gave it; a list of tokens is joined by spaces."""
@@ -221,7 +221,8 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Return the prediction as one JSON object.
 
-        `embedding` is there if asked for, `empty` and `windows` only where they say something.
+        `embedding` is present if it was requested, `empty` and `windows` where they differ from the
+        usual.
         """
         record: dict[str, Any] = {"text": self.text}
         if self.text2 is not None:

@@ -104,7 +104,7 @@ def index_order(
 ) -> tuple[str, ...]:
     """Return the tags that indices count: as the configuration lists them, or as they are known.
 
-    Without either, `num_labels` makes them (see `numbered_tags`). Empty when nothing says.
+    Without either, `num_labels` makes them (see `numbered_tags`). Empty where it is not set.
     """
     if labels is not None and (known is None or any(map(is_prefixed, labels))):
         return tuple(labels)

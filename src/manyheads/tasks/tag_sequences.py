@@ -19,10 +19,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What a CRF learned about sequences of tags: scores added to those of the words.
+    """A CRF's learned scores of sequences of tags, added to those of the words.
 
     Shapes: start [L], end [L], pairwise [L, L] (from, to); float32. Entries that the scheme
-    forbids mean nothing and are never read.
+    forbids are never read.
     """
 
     start: Floats
@@ -31,7 +31,7 @@ class Transitions:
 
     @classmethod
     def zeros(cls, num_labels: int) -> Transitions:
-        """Return transitions that prefer nothing."""
+        """Return transitions without any preference."""
         zeros = np.zeros((num_labels + 2, num_labels), np.float32)
         return cls(zeros[0], zeros[1], zeros[2:])
 
@@ -58,7 +58,7 @@ class TagRules:
 
 @lru_cache(maxsize=64)
 def tag_rules(labels: tuple[str, ...], scheme: Scheme) -> TagRules:
-    """Derive from the tags' names which sequences are allowed, in whatever order they stand."""
+    """Derive from the tags' names, in any order, which sequences are allowed."""
     inside = [i for i, tag in enumerate(labels) if scheme is Scheme.BIO and tag.startswith("I-")]
     before = [[labels.index("B" + labels[i][1:]), i] for i in inside]
     start = np.ones(len(labels), np.bool_)
@@ -122,7 +122,7 @@ def marginals(
     """Compute every word's tag probabilities given its whole sentence, under a CRF.
 
     The forward-backward algorithm (Rabiner, 1989, with its scaling), in float64: one matrix
-    product a word and direction. A tag more than 300 nats below its word's best is taken for
+    product a word and direction. Scores more than 300 nats below a word's best count as
     300 nats below, so that no sentence's probability can vanish.
 
     Args and shapes are those of `decode_tags`.
@@ -188,7 +188,7 @@ def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Tra
             arriving = last[:, before] + inside
             here[:, split:] += np.maximum(arriving[:, 0], arriving[:, 1])
 
-    # The predecessors of the best path alone are looked up on the way back: far fewer than one
+    # Only the predecessors on the best path are looked up, on the way back: far fewer than one
     # for each word and tag.
     into = np.where(rules.pairwise, transitions.pairwise, np.float32(-np.inf))
     into = np.ascontiguousarray(into[np.ix_(tags, tags)].T)

@@ -55,10 +55,10 @@ class LabelCollector:
         self._fields: dict[str, None] = {}
 
     def add(self, row: Row, text: str, tokens: tuple[WordSpan, ...] | None) -> None:
-        """Take note of a row's labels.
+        """Collect a row's label.
 
         Raises:
-            DataError: the row's label is none, or there are too many different ones.
+            DataError: it is not a label of this kind, or there are too many different ones.
         """
         self._records += 1
         if len(self._fields) < _MAX_FIELDS:

@@ -1,4 +1,4 @@
-"""A record: one text, and what is known about it."""
+"""A record: one text and its labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Record:
     tokens: tuple[WordSpan, ...] | None
     """The characters of each of the user's tokens, where the text was given as tokens."""
     labels: Mapping[str, Label]
-    """By task; a task that is absent learns nothing from this record."""
+    """By task; a task without a label learns nothing from this record."""
     where: str
     """The record's place, for messages."""
 

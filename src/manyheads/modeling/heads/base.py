@@ -1,4 +1,4 @@
-"""What a head is.
+"""The base class of all heads, and what they share.
 
 Axes: B sentences, T tokens, W words, H hidden, L labels.
 """
@@ -42,7 +42,7 @@ class Head(nn.Module, ABC):
 
     @property
     def reads(self) -> Literal["sentence", "words", "tokens"]:
-        """The most that is read of a sentence: its vector, its words' first tokens, or all."""
+        """The parts of a sentence that are read: its vector, its words' first tokens, or all."""
         return "tokens"
 
     @classmethod
@@ -60,10 +60,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the mean loss over what is labelled.
+        """Compute the mean loss over the labels.
 
         Returns:
-            A float32 scalar; zero, with zero gradients, where nothing is labelled.
+            A float32 scalar; zero, with zero gradients, without any label.
         """
 
     def spec(self, name: str) -> TaskSpec:
@@ -83,7 +83,7 @@ class Head(nn.Module, ABC):
     def forward(self, features: Features) -> Tensor:
         """Compute the logits in float32, whatever precision the encoder runs in.
 
-        Heads are too small to gain from less, and logits, softmax and CRF too exposed to it.
+        Heads are too small to gain from lower precision, which logits, softmax and CRF suffer from.
         """
         device = features.tokens.device.type
         if not torch.is_autocast_enabled(device):

@@ -19,11 +19,11 @@ from manyheads.tasks import LabelSet
 
 @final
 class ClassificationHead(Head):
-    """Tells which one class a sentence has.
+    """Predicts the one class of a sentence.
 
     Args:
         labels: the classes.
-        scorer: what computes the logits.
+        scorer: computes the logits.
         label_smoothing: the share of the target that is spread over all classes.
     """
 
@@ -38,7 +38,7 @@ class ClassificationHead(Head):
 
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return self.scorer.reads
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Linear-chain conditional random field: what a tagging head learns about sequences of tags.
+"""Linear-chain conditional random field: learned scores of sequences of tags.
 
 Lafferty, McCallum and Pereira (2001). Training alone happens here; decoding is numpy's, in
 `manyheads.tasks`, so that it needs no torch.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from manyheads.tasks import TagSet, tag_rules
 
-# Stands for the logarithm of zero. Finite, so that no gradient becomes NaN.
+# The logarithm of zero. Finite, so that no gradient becomes NaN.
 _NEVER = -1e9
 _TINY = torch.finfo(torch.float32).tiny
 

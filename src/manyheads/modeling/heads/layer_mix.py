@@ -1,4 +1,4 @@
-"""A learned mix of all encoder layers, for a head that the last layer alone does not serve best.
+"""A learned mix of all encoder layers, for a head that does best with more than the last one.
 
 Peters et al. (2018), "Deep contextualized word representations", equation 1.
 
@@ -49,6 +49,6 @@ class TokenReader(nn.Module):
         if self.mix is None:
             return features.tokens.float()
         if features.layers is None:
-            raise ValueError("a head that mixes layers was given the last one only")
+            raise ValueError("a head that mixes layers needs all of them")
         mixed: Tensor = self.mix(features.layers)
         return mixed

@@ -19,11 +19,11 @@ from manyheads.tasks import LabelSet, TaskSpec
 
 @final
 class MultilabelHead(Head):
-    """Tells of each label by itself whether a sentence has it.
+    """Predicts for each label, independently, whether a sentence has it.
 
     Args:
         labels: the labels.
-        scorer: what computes the logits.
+        scorer: computes the logits.
         threshold: the probability from which a label is predicted.
     """
 
@@ -36,7 +36,7 @@ class MultilabelHead(Head):
 
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return self.scorer.reads
 
     @classmethod
@@ -53,12 +53,12 @@ class MultilabelHead(Head):
         return scores
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the mean binary cross-entropy over what is known of the labels.
+        """Compute the mean binary cross-entropy over the labels that are known.
 
         Args:
             logits: [B, L].
             targets: [B, L] float, 1 for a label that the sentence has, 0 for one it has not, -100
-                for what is not known (usually a whole row).
+                where it is not known (usually a whole row).
         """
         known = targets != IGNORE
         total = functional.binary_cross_entropy_with_logits(

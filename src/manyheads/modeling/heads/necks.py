@@ -1,7 +1,7 @@
 """Small networks between the encoder and a tagging head's classifier.
 
-They let the words see each other once more with weights of the task's own: most useful where
-the encoder is frozen. Neither padding nor batch mates change a sentence's result.
+They let the words attend to each other with the task's own weights: most useful where the
+encoder is frozen. Neither padding nor batch mates change a sentence's result.
 
 Axes: B sentences, W words (right-padded), H size in, N size out.
 """
@@ -21,8 +21,8 @@ class BiLSTM(nn.Module):
     """Bidirectional LSTM layers (Graves and Schmidhuber, 2005); N is twice `size`.
 
     Each direction is an LSTM of its own, and the backward one reads every sentence reversed
-    within its own length. So padding comes last for both and cannot be felt, without the packed
-    sequences that no exporter takes.
+    within its own length. So padding comes last for both and has no effect, without the packed
+    sequences that no exporter supports.
     """
 
     def __init__(self, input_size: int, size: int, num_layers: int, dropout: float) -> None:
@@ -50,7 +50,7 @@ class BiLSTM(nn.Module):
 class TransformerNeck(nn.Module):
     """Transformer layers over the words, normalised first (Xiong et al., 2020); N is `size`.
 
-    There are no position embeddings: the encoder's vectors tell where they stand.
+    There are no position embeddings: the encoder's vectors carry the positions.
     """
 
     def __init__(self, input_size: int, size: int, num_layers: int, dropout: float) -> None:
@@ -88,7 +88,7 @@ class _TransformerLayer(nn.Module):
         batch, length, size = words.shape
         joined = self.attention(self.attention_norm(words))
         query, key, value = joined.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        # A sentence without words sees nothing, of which torch makes zeros, not NaN.
+        # For a sentence without words, all of whose keys are masked, torch returns zeros, not NaN.
         seen = functional.scaled_dot_product_attention(
             query, key, value, visible, self.dropout.p if self.training else 0.0
         )

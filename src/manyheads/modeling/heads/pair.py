@@ -54,7 +54,7 @@ class PairHead(Head):
 
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return self.reader.reads
 
     @classmethod

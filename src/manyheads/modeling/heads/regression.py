@@ -35,7 +35,7 @@ class RegressionHead(Head):
 
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return self.scorer.reads
 
     @classmethod

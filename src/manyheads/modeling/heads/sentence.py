@@ -1,4 +1,4 @@
-"""What the heads for whole sentences share: from features to one score a label.
+"""What heads for whole sentences share: from features to vectors, and to a score for each label.
 
 Axes: B sentences, T tokens, H hidden, L labels.
 """
@@ -24,7 +24,7 @@ SENTENCE, ATTENTION = "sentence", "attention"
 
 
 class AttentionPooling(nn.Module):
-    """A sentence vector in which each token weighs as much as the task has learned it matters.
+    """A sentence vector in which each token has a learned weight.
 
     Additive attention with one query (Yang et al., 2016, "Hierarchical attention networks").
     """

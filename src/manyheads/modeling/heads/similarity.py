@@ -1,4 +1,4 @@
-"""Pairs of sentences with a score: what trains the sentence embedding itself.
+"""Scored pairs of sentences, which train the sentence embedding itself.
 
 Axes: R sentences of a batch, P scored pairs, H hidden.
 """
@@ -17,18 +17,18 @@ from manyheads.modeling.heads.base import Head, pairs_of
 from manyheads.tasks import LabelSet
 
 SCALE = 20.0
-"""By what differences of cosines are multiplied: the inverse temperature of the source's 0.05."""
+"""The factor on differences of cosines: the inverse of the paper's temperature, 0.05."""
 
 
 @final
 class SimilarityHead(Head):
-    """Lets people's scores of pairs order the cosines of their embeddings; has no parameters."""
+    """Orders the cosines of embeddings by the scores of their pairs; it has no parameters."""
 
     kind: ClassVar[str] = "similarity"
 
     @property
     def reads(self) -> Literal["sentence"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return "sentence"
 
     @classmethod

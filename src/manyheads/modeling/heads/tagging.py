@@ -55,7 +55,7 @@ class TaggingHead(Head):
 
     @property
     def reads(self) -> Literal["words"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The parts of a sentence that are read (see `Head.reads`)."""
         return "words"
 
     @classmethod
@@ -75,7 +75,7 @@ class TaggingHead(Head):
         )
 
     def logits(self, features: Features) -> Tensor:
-        """Return the emissions [B, W, L] float32; what they are for padding means nothing."""
+        """Return the emissions [B, W, L] float32, arbitrary for padding."""
         words = self.dropout(take_rows(self.reader(features), features.word_tokens))
         if self.neck is not None:
             words = self.dropout(self.neck(words, features.word_mask))

@@ -166,7 +166,7 @@ class Kind(ABC):
     """
 
     name: ClassVar[str]
-    """What `kind` says in the configuration and in model folders."""
+    """The value of `kind` in configurations and model folders."""
     fields: ClassVar[tuple[str, ...]]
     """The fields of a record in which the label is looked for unless the task sets `field`."""
     head: ClassVar[str | type[Any]]
@@ -194,7 +194,7 @@ class Kind(ABC):
     decides: ClassVar[bool] = True
     """Whether an answer is right or wrong; a number is only near or far."""
     can_be_empty: ClassVar[bool] = False
-    """Whether a label may say that nothing is there: no class, no entity."""
+    """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
     """Whether every label is exactly one of the classes."""
     measured_in: ClassVar[str] = "numbers"

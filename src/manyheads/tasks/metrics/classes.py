@@ -1,7 +1,7 @@
 """Metrics of sentence labels: one class a sentence, or any number of them.
 
 Equal to scikit-learn's, with its rule for macro averages: they are over the labels that occur,
-as gold or as prediction. Gold labels that the model does not know (index -1) are never right;
+as gold or as prediction. Gold labels that are unknown to the model (index -1) are never right;
 together they count as one more label, which `per_class` calls `<unknown>`. A sentence without a
 prediction (index -2) costs recall and accuracy, but no label's precision.
 
@@ -75,10 +75,10 @@ def classification_metrics(
     same_length(gold, predicted)
     names = (*labels, _special("unknown", labels))
     right = _indices("gold", gold, len(labels), unknown=True)
-    said = _indices("predicted", predicted, len(labels), no_answer=True)
-    hits = right[right == said]
+    guess = _indices("predicted", predicted, len(labels), no_answer=True)
+    hits = right[right == guess]
     counts = LabelCounts(
-        names, *(tally(x, len(names)) for x in (hits, said[said < len(names)], right))
+        names, *(tally(x, len(names)) for x in (hits, guess[guess < len(names)], right))
     )
     macro = counts.macro()
     return {
@@ -88,16 +88,16 @@ def classification_metrics(
         "f1": macro["f1"],
         "f1_micro": counts.micro()["f1"],
         "per_class": counts.reports(),
-        "confusions": confusions(right, said, (*names, _special("no answer", labels))),
+        "confusions": confusions(right, guess, (*names, _special("no answer", labels))),
     }
 
 
 def classification_counts(gold: Sequence[int], predicted: Sequence[int]) -> SentenceCounts:
     """Count for each sentence what it adds to the metrics of `classification_metrics`."""
     same_length(gold, predicted)
-    right, said = np.asarray(gold, np.int64), np.asarray(predicted, np.int64)
-    correct = right == said
-    answered = (said != NO_ANSWER).astype(np.int64)
+    right, guess = np.asarray(gold, np.int64), np.asarray(predicted, np.int64)
+    correct = right == guess
+    answered = (guess != NO_ANSWER).astype(np.int64)
     return SentenceCounts(correct, correct.astype(np.int64), answered, np.ones_like(right))
 
 
@@ -118,12 +118,12 @@ def multilabel_metrics(
     same_length(gold, predicted)
     names = (*labels, _special("unknown", labels))
     right = _pairs("gold", gold, len(labels), unknown=True)
-    said = _pairs("predicted", predicted, len(labels))
-    hits = np.intersect1d(right, said, assume_unique=True)
+    guess = _pairs("predicted", predicted, len(labels))
+    hits = np.intersect1d(right, guess, assume_unique=True)
     counts = LabelCounts(
-        names, *(tally(pairs % len(names), len(names)) for pairs in (hits, said, right))
+        names, *(tally(pairs % len(names), len(names)) for pairs in (hits, guess, right))
     )
-    sentences = _sentence_counts(len(gold), len(names), hits, said, right)
+    sentences = _sentence_counts(len(gold), len(names), hits, guess, right)
     macro = counts.macro()
     return {
         "accuracy": share(sentences.correct.sum(), len(gold)),
@@ -141,21 +141,21 @@ def multilabel_counts(
     """Count for each sentence what it adds to the metrics of `multilabel_metrics`."""
     same_length(gold, predicted)
     right = _pairs("gold", gold, len(labels), unknown=True)
-    said = _pairs("predicted", predicted, len(labels))
-    hits = np.intersect1d(right, said, assume_unique=True)
-    return _sentence_counts(len(gold), len(labels) + 1, hits, said, right)
+    guess = _pairs("predicted", predicted, len(labels))
+    hits = np.intersect1d(right, guess, assume_unique=True)
+    return _sentence_counts(len(gold), len(labels) + 1, hits, guess, right)
 
 
 def _sentence_counts(
-    sentences: int, labels: int, hits: Ints, said: Ints, right: Ints
+    sentences: int, labels: int, hits: Ints, guess: Ints, right: Ints
 ) -> SentenceCounts:
-    per_sentence = [tally(pairs // labels, sentences) for pairs in (hits, said, right)]
+    per_sentence = [tally(pairs // labels, sentences) for pairs in (hits, guess, right)]
     correct = (per_sentence[0] == per_sentence[1]) & (per_sentence[0] == per_sentence[2])
     return SentenceCounts(correct, *per_sentence)
 
 
 def _special(meaning: str, labels: Sequence[str]) -> str:
-    """Name a label that is none: in angle brackets, more where a label is called just that."""
+    """Return a name in angle brackets for what is no label, with more of them if a label has it."""
     name = f"<{meaning}>"
     while name in labels:
         name = f"<{name}>"

@@ -1,8 +1,8 @@
-"""What every metric is made of: counts of hits, predictions and gold labels.
+"""Counts of hits, predictions and gold labels, from which the metrics of labels are computed.
 
 A share without anything to divide by is 0, never NaN: precision without a prediction, recall
 without a gold label, F1 without either, accuracy without a record. This is what scikit-learn
-calls `zero_division=0`, and JSON has no other way to say it.
+calls `zero_division=0`, and JSON has no NaN.
 
 Arrays: B sentences, L labels.
 """
@@ -20,16 +20,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 UNKNOWN = -1
-"""The index of a gold label that the model does not know."""
+"""The index of a gold label that is unknown to the model."""
 
 NO_ANSWER = -2
-"""The index that stands for no prediction, as for a text without words: never right."""
+"""The index for no prediction, as for a text without words; never right."""
 
 MAX_CONFUSIONS = 10
 
 
 class LabelReport(TypedDict):
-    """One label's part of a report; `support` is how often it is the right answer."""
+    """One label's part of a report; `support` is the number of its gold labels."""
 
     precision: float
     recall: float
@@ -38,7 +38,7 @@ class LabelReport(TypedDict):
 
 
 class Confusion(TypedDict):
-    """One label taken for another, and how often."""
+    """A label that was mistaken for another, and how often."""
 
     gold: str
     predicted: str
@@ -58,7 +58,7 @@ class SentenceCounts:
     """What each sentence adds to a task's metrics, for paired tests and frame accuracy.
 
     Args:
-        correct: bool [B], whether everything about the sentence is right.
+        correct: bool [B], whether all of the sentence is right.
         hits: int64 [B], labels (or entities) both predicted and right.
         predicted: int64 [B], labels predicted.
         gold: int64 [B], labels that are right.
@@ -72,7 +72,7 @@ class SentenceCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelCounts:
-    """How often each label is predicted, is right, and both: int64 [L] each."""
+    """By label, the numbers of predictions, of gold labels and of hits: int64 [L] each."""
 
     names: tuple[str, ...]
     hits: Ints
@@ -156,7 +156,7 @@ def confusions(gold: Ints, predicted: Ints, names: Sequence[str]) -> list[Confus
 
 
 def same_length(gold: Sequence[object], predicted: Sequence[object]) -> None:
-    """Refuse predictions that are not one for each gold label.
+    """Refuse predictions whose number differs from that of the gold labels.
 
     Raises:
         ValueError: the numbers differ.
@@ -166,14 +166,14 @@ def same_length(gold: Sequence[object], predicted: Sequence[object]) -> None:
 
 
 def frame_accuracy(correct: Mapping[str, Sequence[bool | None]]) -> float:
-    """Return the share of sentences in which every task that they are labelled for is right.
+    """Return the share of sentences in which all labelled tasks are right.
 
     Args:
         correct: for each task, whether it is right in each sentence; None where the sentence is
             not labelled for it. A sentence that is labelled for no task does not count.
 
     Raises:
-        ValueError: the tasks speak of different numbers of sentences.
+        ValueError: the tasks have different numbers of sentences.
     """
     if len({len(answers) for answers in correct.values()}) > 1:
         lengths = {task: len(answers) for task, answers in correct.items()}

@@ -1,7 +1,7 @@
 """Metrics of tagging: strict entities, or tokens where every token has a class of its own.
 
-An entity is right when its type and both its borders are. Tags are read as `labels.to_bio` reads
-them, so that the scores equal seqeval's default mode and conlleval's, ill-formed sequences
+An entity is right when its type and both its borders are. Tags are read by `labels.to_bio`, so that
+the scores equal seqeval's default mode and conlleval's, ill-formed sequences
 included. Without any entity, gold or predicted, the scores are 0, as seqeval's are.
 
 Entities are found with arrays over the tokens of all sentences at once: a million tokens take
@@ -67,11 +67,11 @@ def tagging_metrics(
     """
     comparison = _compare(gold, predicted, scheme)
     names = comparison.names
-    right, said = comparison.gold, comparison.predicted
+    right, guess = comparison.gold, comparison.predicted
     counts = LabelCounts(
         names,
         tally(right.kinds[comparison.hits], len(names)),
-        tally(said.kinds[said.begins], len(names)),
+        tally(guess.kinds[guess.begins], len(names)),
         tally(right.kinds[right.begins], len(names)),
     )
     micro = counts.micro()
@@ -83,7 +83,7 @@ def tagging_metrics(
         "f1_macro": counts.macro()["f1"],
         "token_accuracy": share(comparison.equal_tags, len(comparison.sentence)),
         "per_type": dict(sorted(counts.reports().items())),
-        "confusions": confusions(right.kinds[bounded], said.kinds[bounded], names),
+        "confusions": confusions(right.kinds[bounded], guess.kinds[bounded], names),
     }
 
 
@@ -97,11 +97,11 @@ def tagging_counts(
     A sentence is correct when it has exactly the right entities.
     """
     comparison = _compare(gold, predicted, scheme)
-    hits, said, right = (
+    hits, guess, right = (
         tally(comparison.sentence[mask], len(gold))
         for mask in (comparison.hits, comparison.predicted.begins, comparison.gold.begins)
     )
-    return SentenceCounts((hits == said) & (hits == right), hits, said, right)
+    return SentenceCounts((hits == guess) & (hits == right), hits, guess, right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,24 +165,24 @@ def _compare(
     gold_codes, predicted_codes = codes.of(gold, tokens), codes.of(predicted, tokens)
     names, readings = _read_tags(tuple(codes), scheme)
     right = _entities(readings[gold_codes], first)
-    said = _entities(readings[predicted_codes], first)
-    bounded = right.begins & said.begins & (right.lengths == said.lengths)
+    guess = _entities(readings[predicted_codes], first)
+    bounded = right.begins & guess.begins & (right.lengths == guess.lengths)
     return _Comparison(
         names=names,
         sentence=sentence,
         gold=right,
-        predicted=said,
+        predicted=guess,
         equal_tags=int((gold_codes == predicted_codes).sum()),
         bounded=bounded,
-        hits=bounded & (right.kinds == said.kinds),
+        hits=bounded & (right.kinds == guess.kinds),
     )
 
 
 def _read_tags(tags: Sequence[str], scheme: Scheme) -> tuple[tuple[str, ...], Ints]:
     """Return the entity types, and for each tag [kind, opens, closes]: int64 [tags, 3].
 
-    Whether a tag opens or closes an entity among tags of its own type is asked of `to_bio`, so
-    that there is one reading of tags.
+    `to_bio` decides whether a tag opens or closes an entity among tags of its own type, so that
+    there is one reading of tags.
     """
     kinds: dict[str | None, int] = {None: 0}
     readings = []
@@ -206,7 +206,7 @@ def _entities(readings: Ints, first: Bools) -> _Entities:
     """Find the entities of all sentences.
 
     Args:
-        readings: int64 [N, 3], what each token's tag says (see `_read_tags`).
+        readings: int64 [N, 3], the meaning of each token's tag (see `_read_tags`).
         first: bool [N], whether a token is the first of its sentence.
     """
     kinds, opens, closes = readings.T

@@ -35,7 +35,7 @@ class TaskTargets:
 
     kind: str
     labelled: NDArray[np.bool_]
-    """[N] whether the record says anything about the task."""
+    """[N] whether the record has a label of the task."""
     values: Ragged
     """Per record the numbers that `Kind.target` made of its label."""
     num_labels: int
@@ -99,7 +99,7 @@ class Dataset:
         return rows.finish(), lengths.finish()
 
     def with_partners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Put the second sentences of a batch's pairs behind it, in the order of the first."""
+        """Append the second texts of a batch's pairs, in the order of the first ones."""
         if self.partners is None:
             return rows
         others = self.partners[rows]
@@ -167,7 +167,7 @@ def build_dataset(
     truncated = words_lost = count = 0
     partners = FlatBuilder(np.int64, limit)
     paired = False
-    # The second sentence of a pair is a row of its own, behind its chunk's records.
+    # The second text of a pair is a row of its own, after its chunk's records.
     for chunk in _chunks(records):
         others = [_partner(record) for record in chunk if len(record.texts) > 1]
         numbers = np.cumsum([len(record.texts) > 1 for record in chunk]) + count + len(chunk) - 1
