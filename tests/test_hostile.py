@@ -307,6 +307,7 @@ GIANT = [
     {"max_position_embeddings": 1 << 40},
     {"num_hidden_layers": 10**9},
     {"num_hidden_layers": 900},
+    {"num_labels": 10**9},
     {"num_hidden_layers": "x"},
     {"num_attention_heads": 0},
     {"hidden_size": -1},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from manyheads.errors import ManyheadsError, ModelError
 from manyheads.storage import StorageError, inside, read_bytes, read_json, refuse_code
-from manyheads.storage.untrusted import parse_json, walk
+from manyheads.storage.untrusted import parse_json, refuse_sizes, walk
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -139,6 +139,25 @@ def test_a_configuration_that_asks_for_its_own_code_is_refused(config: dict[str,
 
 def test_a_configuration_that_asks_for_nothing_is_accepted() -> None:
     refuse_code({"model_type": "bert", "trust_remote_code": False, "auto_map": None}, "config")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_labels": 10**9},
+        {"num_hidden_layers": 5000},
+        {"encoder": {"n_layers": 10**9}},
+        {"vocab_size": 2**62},
+        {"pads": [1, 10**12]},
+    ],
+)
+def test_a_number_that_no_encoder_has_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r'config: has \d+ as ".*"; expected at most \d+'):
+        refuse_sizes(config, "config")
+
+
+def test_the_numbers_of_large_encoders_are_accepted() -> None:
+    refuse_sizes({"num_hidden_layers": 64, "vocab_size": 1_000_000, "pad_token_id": -1}, "config")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from manyheads.storage.untrusted import (
     read_bytes,
     read_json,
     refuse_code,
+    refuse_sizes,
 )
 
 FORMAT = "manyheads model"
@@ -296,7 +297,7 @@ def read_encoder(manifest: Manifest) -> EncoderFiles:
 
 
 def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
-    """Refuse an encoder that asks for Python code of its own to be run.
+    """Refuse an encoder that asks for Python code of its own to be run, or for endless memory.
 
     Args:
         config: its `config.json`, parsed.
@@ -318,6 +319,7 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
     refuse_code(dict.fromkeys(parsed[LAYOUT.tokenizer], True), f"{where}/{LAYOUT.tokenizer}")
     refuse_code(parsed[LAYOUT.tokenizer_config], f"{where}/{LAYOUT.tokenizer_config}")
     refuse_code(config, f"{where}/{LAYOUT.config}")
+    refuse_sizes(config, f"{where}/{LAYOUT.config}")
 
 
 def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:

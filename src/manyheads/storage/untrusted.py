@@ -20,6 +20,10 @@ from manyheads.storage.atomic import StorageError, StrPath, explain, explained
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 100
+# The largest whole numbers in an encoder's configuration: of any kind, of layers, and by name.
+MAX_SIZE = 10_000_000
+MAX_LAYERS = 500
+MAX_SIZES = {"num_labels": 100_000}
 
 # Keys by which a configuration names Python code to download or import, and run.
 _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
@@ -156,6 +160,30 @@ def refuse_code(value: Any, where: str) -> None:
                 f'"{key}" asks for code of the model\'s own to be run: {shorten(item)}',
                 expected="a model that transformers knows by itself",
                 fix="Manyheads runs no code from a model; choose another one.",
+                where=where,
+            )
+
+
+def refuse_sizes(value: Any, where: str) -> None:
+    """Refuse a configuration with numbers that no encoder has, before a library builds from them.
+
+    A library makes a list of `num_labels` names, and layers without a parameter cost nothing in a
+    file: neither shows in the stored tensors.
+
+    Args:
+        value: the parsed `config.json`.
+        where: what to call it in an error.
+
+    Raises:
+        ModelError: a whole number in it is too large.
+    """
+    for key, item, _ in walk(value):
+        limit = MAX_LAYERS if "layers" in str(key) else MAX_SIZES.get(str(key), MAX_SIZE)
+        if isinstance(item, int) and item > limit:
+            raise ModelError(
+                f'has {shorten(item)} as "{shorten(key)[1:-1]}"',
+                expected=f"at most {limit}",
+                fix="Do not use it; get the model again from a source that you trust.",
                 where=where,
             )
 
