@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev-$(KEY)
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types format map data sample bench bench-data soak clean
+.PHONY: help demo install test check lint types format map configuration data sample bench bench-data soak clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1|/p' Makefile | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ format: $(INSTALLED_DEV)  ## format the code
 
 map:  ## regenerate the map of the code in README and CONTRIBUTING
 	$(PYTHON) scripts/house.py
+
+configuration: $(INSTALLED)  ## regenerate docs/configuration.md from the schema
+	$(PY) scripts/configuration.py
 
 data:  ## regenerate the demonstration data (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py

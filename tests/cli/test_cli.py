@@ -21,10 +21,11 @@ import pytest
 
 from fake_predictor import FakePredictor
 from manyheads.cli import COMMANDS, main
+from manyheads.cli.help import MOST_USED
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.cli.predict import EXAMPLES, announced, split_arguments
 from manyheads.cli.texts import WhenEmpty, argument_texts, count_texts, file_texts
-from manyheads.config import Config
+from manyheads.config import Config, key_groups
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.training import Stopped
 from tiny import tiny_tokenizer
@@ -178,15 +179,36 @@ def test_a_field_has_one_option_under_all_its_names(
     assert trained[0].config.save_dir == "2025"
 
 
-def test_every_flat_field_has_an_option_with_the_schema_s_help(
+def test_the_help_has_every_key_with_the_schema_s_meaning_and_default(
     run: Callable[..., SimpleNamespace],
 ) -> None:
-    text = " ".join(run("train", "--help").out.split())
-    for name, info in FLAT_FIELDS.items():
-        assert f"--{name.replace('_', '-')}" in text
-        described = " ".join((info.description or "").split())
-        assert described[:20] in text
+    text = "".join(run("train", "--help").out.split())
+    for group in key_groups():
+        for key in group.keys:
+            if key.name != "tasks":  # which is for the file, and has no flag
+                name = key.name if "." in key.name else f"--{key.name.replace('_', '-')}"
+                assert name in text
+                assert "".join(key.help.split()) in text
     assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks"}
+
+
+def test_the_help_groups_the_flags_and_begins_with_those_that_matter_first(
+    run: Callable[..., SimpleNamespace],
+) -> None:
+    text = run("train", "--help").out
+    titles = [group.title for group in key_groups()]
+    places = [text.index(f"\n{title}") for title in (MOST_USED, "Options", *titles)]
+    assert places == sorted(places)
+    assert text.index("--train-file") < text.index("--resume") < text.index("--num-classes")
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_the_help_is_as_wide_as_the_terminal(
+    run: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("train", "--help").out.splitlines()
+    assert columns - 10 < max(map(len, lines)) <= columns
 
 
 def test_a_setting_reaches_any_field_of_any_task(

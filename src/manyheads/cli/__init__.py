@@ -12,6 +12,7 @@ and prediction start without the packages that training needs. Exit status:
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -59,6 +60,7 @@ def _invoke(target: Any, program: str, arguments: list[str], default_config: Pat
         obj={"default_config": default_config},
         token_normalize_func=lambda name: name.replace("_", "-"),
         help_option_names=["--help", "-h"],
+        max_content_width=shutil.get_terminal_size().columns,
     )
     with context:
         return target.invoke(context) or 0

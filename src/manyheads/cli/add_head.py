@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manyheads.cli.help import SettingsCommand
 from manyheads.cli.options import overrides_of, takes_config_fields
 from manyheads.cli.train import run_training
 from manyheads.tasks import known_kinds
@@ -13,7 +14,7 @@ from manyheads.tasks import known_kinds
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(name="add-head")
+@app.command(name="add-head", cls=SettingsCommand)
 @takes_config_fields(without=("model_name", "init_from", "num_classes", "num_ner_labels"))
 def add_head(
     model: Annotated[

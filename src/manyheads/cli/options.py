@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from manyheads.config import ALIASES, Config, literals, setting_of
+from manyheads.config import ALIASES, Config, describe, literals, setting_of
 from manyheads.errors import RequestError
 from manyheads.storage import json_bytes, write_json
 
@@ -94,12 +94,9 @@ def takes_config_fields(
 
 
 def _option(name: str, info: FieldInfo) -> Any:
-    names = [name, *(alias for alias, field in ALIASES.items() if field == name)]
-    flags = [f"--{n.replace('_', '-')}" for n in names]
-    help_text = " ".join((info.description or "").split())
-    if info.default is not None and "efault" not in help_text:
-        help_text += f" Default: {info.default}."
-    return typer.Option(*flags, metavar=_metavar(name, info.annotation), help=help_text)
+    key = describe(Config, name)
+    flags = [f"--{n.replace('_', '-')}" for n in (name, *key.aliases)]
+    return typer.Option(*flags, metavar=_metavar(name, info.annotation), help=key.help)
 
 
 def _metavar(name: str, annotation: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from manyheads.cli.help import SettingsCommand
 from manyheads.cli.options import overrides_of, takes_config_fields
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError
@@ -15,7 +16,7 @@ from manyheads.tasks import kind_of
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
 @takes_config_fields()
 def train(
     context: typer.Context,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from manyheads.config.checks import first_problem
 from manyheads.config.fields import May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config
-from manyheads.config.messages import literals, setting_at
 from manyheads.config.options import COMPARING, NESTED, Balancing, KeepEmbeddings, Lora
+from manyheads.config.reference import Group, Key, describe, key_groups, literals, setting_at
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.task import TaskConfig
@@ -21,7 +21,9 @@ __all__ = [
     "SECTIONS",
     "Balancing",
     "Config",
+    "Group",
     "KeepEmbeddings",
+    "Key",
     "Lora",
     "May",
     "Setting",
@@ -29,8 +31,10 @@ __all__ = [
     "TaskConfig",
     "WarmStart",
     "available_cores",
+    "describe",
     "fields_where",
     "first_problem",
+    "key_groups",
     "literals",
     "load_config",
     "make_config",

@@ -46,6 +46,8 @@ class Setting:
     model where it cannot be a name on the hub) or to the working directory (output)."""
     allowed: str = ""
     """The allowed values in words, where the type does not tell."""
+    internal: bool = False
+    """Whether trained models set it, and users do not: help and docs leave it out."""
     first: bool = False
     """Whether it is among the settings that the help shows first."""
 

@@ -12,11 +12,12 @@ from pydantic import (
 )
 
 from manyheads.config.fields import Setting, Strict, fields_where, setting_of
-from manyheads.config.messages import config_error, section_of
+from manyheads.config.messages import config_error
 from manyheads.config.options import (
     NESTED,
     UNFOLD,
 )
+from manyheads.config.reference import section_of
 from manyheads.config.run import ALIASES, Config, standard_tasks
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml

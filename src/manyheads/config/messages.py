@@ -1,16 +1,13 @@
-"""What is said of a configuration that is not allowed."""
+"""Messages about a configuration that is not allowed: the key, its value, what is allowed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
-from manyheads.config.fields import Setting, Strict, setting_of
-from manyheads.config.options import (
-    NESTED,
-)
+from manyheads.config.reference import allowed_values, section_of
 from manyheads.config.run import ALIASES, Config
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument
@@ -72,83 +69,18 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def section_of(location: tuple[str | int, ...]) -> type[Strict]:
-    """Return the mapping that a key's place is in."""
-    if len(location) > 1 and location[0] in NESTED:
-        return NESTED[str(location[0])]
-    return TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
-
-
-def setting_at(key: str) -> Setting:
-    """Return what the field at a dotted key declares; of an unknown one, the strict defaults."""
-    parts = tuple(key.split("."))
-    section = section_of(parts)
-    name = parts[-1] if section is not Config else parts[0]
-    return setting_of(section, name) if name in section.model_fields else Setting()
-
-
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    model = section_of(location)
-    return [*model.model_fields, *(ALIASES if model is Config else ())]
+    section = section_of(location)
+    return [*section.model_fields, *(ALIASES if section is Config else ())]
 
 
 def _allowed(location: tuple[str | int, ...]) -> str:
-    """Say in words what values a field takes."""
+    """Return in words what values the field at a place takes; empty where there is none."""
     if not location:
         return "a mapping of keys to values"
-    holder = section_of(location)
-    if location[0] == "tasks" and holder is Config:
-        return "a mapping from a task's name to its settings"
-    if _is_kind(location):
-        return f"one of: {', '.join(known_kinds())}"
-    depth = {Config: 1, TaskConfig: 3}.get(holder, 2)
+    section = section_of(location)
+    depth = {Config: 1, TaskConfig: 3}.get(section, 2)
     name = str(location[depth - 1])
-    info = holder.model_fields.get(name)
-    if info is None:
+    if name not in section.model_fields:
         return ""
-    allowed = setting_of(holder, name).allowed
-    if allowed and len(location) == depth:
-        return allowed
-    if holder is Config and name in NESTED:
-        method = NESTED[name].model_fields.get("method")
-        short = _type_words(method.annotation, False) if method else "a number"
-        return f"{short}; or a mapping with: {listing(NESTED[name].model_fields)}"
-    inner = len(location) > depth
-    if inner and "dict" in str(info.annotation):
-        return "a number at least 0"
-    words = _type_words(info.annotation, inner)
-    bounds = {type(m).__name__: m for m in info.metadata}
-    limits = [
-        f"{text} {getattr(bounds[kind], attribute)}"
-        for kind, attribute, text in (
-            ("Ge", "ge", "at least"),
-            ("Gt", "gt", "above"),
-            ("Le", "le", "at most"),
-            ("Lt", "lt", "below"),
-        )
-        if kind in bounds
-    ]
-    return " ".join([words, " and ".join(limits)]).strip()
-
-
-def _type_words(annotation: Any, inner: bool) -> str:
-    choices = literals(annotation)
-    if choices:
-        return "one of: " + ", ".join(choices)
-    if annotation is bool:
-        return "true or false"
-    text = str(annotation)
-    if "tuple" in text:
-        return "a name" if inner else "a list of names"
-    if "float" in text:
-        return "a number"
-    if "int" in text:
-        return "a whole number"
-    return "a text"
-
-
-def literals(annotation: Any) -> list[str]:
-    """Return the choices that a field's type spells out, if it does."""
-    if getattr(annotation, "__origin__", None) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [c for part in get_args(annotation) for c in literals(part)]
+    return allowed_values(section, name, inner=len(location) > depth and name != "tasks")

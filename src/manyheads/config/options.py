@@ -16,33 +16,33 @@ from manyheads.config.yaml import parse_scalar
 
 
 class KeepEmbeddings(Strict):
-    """How the sentence embedding of a tuned encoder is held near the one it began with."""
+    """Keys of keep_embeddings: how the sentence embedding is held near the one it began with."""
 
     weight: Float = Field(default=1.0, gt=0)
     """The factor on the loss that holds the embedding."""
     texts: Annotated[str | None, INPUT_FILE] = None
     """Unlabelled sentences on which it is held too: plain lines (.txt), or records of any format
-    whose labels are not looked at. Default: the training sentences alone."""
+    whose labels are ignored. Default: the training sentences alone."""
     batch_size: Int | None = Field(default=None, ge=1)
-    """Unlabelled sentences a step. Default: the common `batch_size`."""
+    """Unlabelled sentences in a step. Default: the common `batch_size`."""
 
 
 class Lora(Strict):
-    """Low-rank adapters of the encoder, which learn in place of its weights."""
+    """Keys of lora: low-rank adapters of the encoder, which learn in place of its weights."""
 
     rank: Int = Field(default=8, ge=1)
-    """How many directions of its inputs each adapter reads, and so its size."""
+    """The rank of each adapter, and so its size."""
     alpha: Float | None = Field(default=None, gt=0)
-    """What an adapter adds is multiplied by `alpha` over `rank`. Default: twice the rank."""
+    """An adapter's output is multiplied by `alpha` over `rank`. Default: twice the rank."""
     dropout: Float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapters' inputs dropped in training."""
     targets: Literal["attention", "all"] = "attention"
-    """Which layers have an adapter: those of query and value (where one layer makes query, key
-    and value, as in ModernBERT, that one), or every linear layer of the encoder's layers."""
+    """Which layers have an adapter: those of query and value (or the one that computes query, key
+    and value together, as in ModernBERT), or all linear layers of the encoder's layers."""
 
 
 def _bare_number(key: str, value: object) -> object:
-    """Read a bare number as one key of a nested field; nothing else need be said."""
+    """Read a bare number as one key of a nested field, so that the others can be left out."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {key: value}
     if isinstance(value, str):
@@ -52,14 +52,14 @@ def _bare_number(key: str, value: object) -> object:
 
 
 class Balancing(Strict):
-    """How the tasks' losses weigh against each other."""
+    """Keys of balancing: how the tasks' losses are weighted against each other."""
 
     method: Literal["static", "uncertainty", "dwa", "gradnorm", "pcgrad", "cagrad"] = "static"
     """Each task's `weight` alone (static); weights that are learned (uncertainty), that follow the
     losses (dwa) or the sizes of the encoder's gradients (gradnorm); or gradients of the encoder
     that are combined so that none works against another (pcgrad, cagrad)."""
     temperature: Float | None = Field(default=None, gt=0)
-    """dwa: the larger, the more alike the weights are. Default: 2."""
+    """dwa: the larger, the more similar the weights. Default: 2."""
     alpha: Float | None = Field(default=None, ge=0)
     """gradnorm: how strongly a task that learns slowly is helped; 0 makes all gradients the same
     size. Default: 1.5."""

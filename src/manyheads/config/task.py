@@ -32,7 +32,7 @@ VALID_FILE = replace(INPUT_FILE, warm_start="own")
 
 
 class TaskConfig(Strict):
-    """One task: what its labels are, where they stand, and the head that learns them.
+    """Keys of a task: its labels, where they stand, and the head that learns them.
 
     An option is the trained head's with `init_from`, and another value of it is refused, unless it
     declares something else.
@@ -53,7 +53,8 @@ class TaskConfig(Strict):
     """The label names in order; for tagging, the tags or just the entity types. Default: those
     found in the training data, sorted."""
     num_labels: Annotated[Int | None, OWN] = Field(default=None, ge=2)
-    """How many labels there are: an upper bound for names, the range of indices."""
+    """How many labels there are: an upper bound for names, the range of indices. Default: those
+    found in the training data."""
     train_file: Annotated[str | None, TRAIN_FILE] = None
     """Training records of this task alone. Default: the common `train_file`."""
     valid_file: Annotated[str | None, VALID_FILE] = None
@@ -61,11 +62,11 @@ class TaskConfig(Strict):
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
     batch_size: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
-    """Sentences a batch for this task. Default: the common `batch_size`."""
+    """Sentences in a batch of this task. Default: the common `batch_size`."""
     ratio: Annotated[Float | None, SHARE] = Field(default=None, gt=0)
     """With `schedule: ratios`, this task's share of the steps, in any unit. Default: 1."""
     max_records: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
-    """Records of this task that an epoch sees at most; the next epoch goes on with others.
+    """Most records of this task in an epoch; the next epoch goes on with others.
     Default: all."""
     decoder: Literal["linear", "crf"] = "linear"
     """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
@@ -94,9 +95,9 @@ class TaskConfig(Strict):
     """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
     [0, 5]."""
     frozen: Annotated[bool, TRAINING] = False
-    """Whether the head, which has to come from `init_from`, stays as it is, to the bit. What is
-    labelled for it still tunes the encoder, where that is tuned. Its dropout is off."""
-    carried: Annotated[bool, OWN] = False
+    """Whether the head, which has to come from `init_from`, stays as it is, to the bit. Its
+    records still train an encoder that is not frozen. Its dropout is off."""
+    carried: Annotated[bool, replace(OWN, internal=True)] = False
     """Internal: this task was inherited unchanged from `init_from`. Do not set it; leave such a
     task out of `tasks`."""
 

@@ -21,7 +21,9 @@ TAKEN_NAMES = ("embedding", "empty", "mean", "text", "weighted", "windows")
 class Mixing(Strict):
     """Tasks: what the heads answer, and how the tasks share the training."""
 
-    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
+    tasks: Annotated[
+        dict[str, TaskConfig], Setting(allowed="a mapping from a task's name to its settings")
+    ] = Field(default_factory=dict)
     """The tasks by name. Default: `classification` and `ner`."""
     schedule: Annotated[
         Literal[
@@ -34,8 +36,8 @@ class Mixing(Strict):
     (annealed), or to the tasks' `ratio` (ratios); all tasks of a batch of records at once (joint);
     records of every task in each step, the smaller tasks in smaller batches (together)."""
     schedule_alpha: Annotated[Float | None, _SEVERAL] = Field(default=None, ge=0, le=1)
-    """The power of the tasks' sizes: 1 is proportional, 0 is as many steps for each. For
-    temperature (default 0.5); for annealed, at the end of the run (default 0)."""
+    """The power of the tasks' sizes, for annealed at the end of the run: 1 is proportional, 0 is as
+    many steps for each. Default: 0.5 for temperature, 0 for annealed."""
     balancing: Annotated[Balancing, BeforeValidator(unfold_balancing), _SEVERAL] = Balancing()
     """How the tasks' losses are weighted: static (each task's `weight`), uncertainty, dwa,
     gradnorm, pcgrad or cagrad; or a mapping with `method` and its options. Default: static."""

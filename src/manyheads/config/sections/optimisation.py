@@ -21,7 +21,7 @@ class Optimisation(Strict):
     """Sentences in a batch."""
     tokens_per_batch: Int | None = Field(default=None, ge=1)
     """Sub-tokens in a batch, padding included, in place of `batch_size`: many short sentences or
-    few long ones. A longer sentence is a batch of its own."""
+    few long ones. A longer sentence is a batch of its own. Default: `batch_size` counts."""
     gradient_accumulation: Int = Field(default=1, ge=1)
     """Batches in one optimiser step."""
     learning_rate: Annotated[Float, _FIRST] = Field(default=5e-5, ge=0)

@@ -1,0 +1,42 @@
+"""The page of all keys shows the schema as it is, and the help says the same."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from manyheads.config import NESTED, Config, TaskConfig, key_groups
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = spec_from_file_location("configuration_page", ROOT / "scripts" / "configuration.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_shows_the_schema_as_it_is(script: ModuleType) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert script.page() == page, "run: make configuration"
+
+
+def test_every_key_that_users_set_has_a_row_with_values_and_meaning(script: ModuleType) -> None:
+    keys = {key.name: key for group in key_groups() for key in group.keys}
+    assert set(keys) == {
+        *Config.model_fields,
+        *(f"tasks.NAME.{name}" for name in TaskConfig.model_fields if name != "carried"),
+        *(f"{name}.{key}" for name, section in NESTED.items() for key in section.model_fields),
+    }
+    rows = script.page().splitlines()
+    for key in keys.values():
+        (row,) = (row for row in rows if row.startswith(f"| `{key.name}`"))
+        assert key.allowed
+        assert key.meaning.replace("|", r"\|") in row
