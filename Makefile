@@ -56,7 +56,7 @@ map:  ## regenerate the map of the code in README and CONTRIBUTING
 	$(PYTHON) scripts/house.py
 
 configuration: $(INSTALLED)  ## regenerate docs/configuration.md from the schema
-	$(PY) scripts/configuration.py
+	$(PY) scripts/settings_page.py
 
 data:  ## regenerate the demonstration data (the same bytes)
 	$(PYTHON) scripts/make_demo_data.py

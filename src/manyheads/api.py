@@ -12,7 +12,7 @@ from manyheads.errors import ConfigError, shorten
 if TYPE_CHECKING:
     from manyheads.evaluation import EvaluationReport
     from manyheads.inference import Predictor
-    from manyheads.storage import StrPath
+    from manyheads.storage import Prefer, StrPath
     from manyheads.training import Comparison, Reporter, TrainResult
 
 
@@ -110,9 +110,10 @@ def load(
 
 
 def evaluate(
-    model: StrPath = "saved_model",
+    model: StrPath | None = None,
     data: StrPath | None = None,
     *,
+    checkpoint: Prefer | None = None,
     tasks: Sequence[str] | None = None,
     backend: str = "auto",
     device: str = "auto",
@@ -120,8 +121,10 @@ def evaluate(
     """Score a model on labelled records; the command is `manyheads evaluate`.
 
     Args:
-        model: a model folder, a checkpoint, or a run's folder (its newest checkpoint).
+        model: a model folder, a checkpoint, or a run's folder; default: `saved_model`.
         data: a labelled file of any format; default: the validation data of the run.
+        checkpoint: which model of a run's folder is scored; default: the best one, or the latest
+            where no model is named.
         tasks: the tasks to score; default: all that the data have labels for.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
@@ -131,7 +134,9 @@ def evaluate(
     """
     from manyheads.evaluation import evaluate as verb
 
-    return verb(model, data=data, tasks=tasks, backend=backend, device=device)
+    return verb(
+        model, data=data, checkpoint=checkpoint, tasks=tasks, backend=backend, device=device
+    )
 
 
 def compare(

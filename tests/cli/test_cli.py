@@ -21,6 +21,7 @@ import pytest
 
 from fake_predictor import FakePredictor
 from manyheads.cli import COMMANDS, main
+from manyheads.cli.evaluate import tell_which
 from manyheads.cli.help import MOST_USED
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.cli.predict import EXAMPLES, announced, split_arguments
@@ -120,6 +121,16 @@ def test_a_launcher_calls_its_command_by_its_own_name(
     status = main(command="evaluate")
     assert status == 0
     assert run("--help", command="evaluate").out.startswith("Usage: python src/evaluate.py")
+
+
+def test_without_a_model_evaluate_names_what_it_scored_and_a_better_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("manyheads.cli.evaluate.other_best", lambda path: path.parent / "best")
+    tell_which(Path("saved_model/mtl_epoch3.pt"))
+    assert capsys.readouterr().err == (
+        "note: scored saved_model/mtl_epoch3.pt; the best model is another: saved_model/best\n"
+    )
 
 
 # ---------------------------------------------------------------------------------------- train

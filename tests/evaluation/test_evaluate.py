@@ -11,6 +11,7 @@ import pytest
 
 from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.evaluation import EvaluationReport, evaluate
+from manyheads.storage import other_best
 from manyheads.training import TrainResult
 from training_setup import run, sentences, write_records
 
@@ -43,13 +44,33 @@ def as_json(value: Any) -> Any:
 def test_the_latest_checkpoint_of_a_run_is_scored_on_the_validation_files(
     trained: TrainResult,
 ) -> None:
-    report = scored(trained.save_dir)
+    report = scored(trained.save_dir, checkpoint="latest")
     assert report.model == str(trained.save_dir / "mtl_epoch2.pt")
     assert [Path(path).name for path in report.data] == ["intents.jsonl", "tags.jsonl"]
     assert as_json(report.evaluation) == as_json(trained.history[1]["metrics"])
     assert report.evaluation["records"] == 12
     keys = {"model", "data", "tasks", "frame_accuracy", "records", "drift"}
     assert report.to_json().keys() == keys
+
+
+def test_of_a_run_that_is_named_the_best_model_is_scored(trained: TrainResult) -> None:
+    assert scored(trained.save_dir, drift=False).model == str(trained.best)
+
+
+def test_where_no_model_is_named_the_latest_checkpoint_is_scored(
+    trained: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trained.save_dir.parent / "saved_model").symlink_to(trained.save_dir)
+    monkeypatch.chdir(trained.save_dir.parent)
+    assert scored(None, drift=False).model == str(Path("saved_model", "mtl_epoch2.pt"))
+    best = scored(None, drift=False, checkpoint="best")
+    assert best.model == str(Path("saved_model", "best"))
+
+
+def test_a_best_model_of_another_epoch_is_known(trained: TrainResult) -> None:
+    assert other_best(trained.save_dir / "mtl_epoch2.pt") == trained.best
+    assert other_best(trained.save_dir / "mtl_epoch1.pt") is None
+    assert other_best(trained.best) is None
 
 
 def test_the_best_model_scores_as_it_did_when_it_was_chosen(trained: TrainResult) -> None:

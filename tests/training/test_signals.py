@@ -118,6 +118,7 @@ def compare(undisturbed: Path, saved: Path) -> None:
         ("step", 5, signal.SIGINT, 130, 5),
         ("evaluation", 1, signal.SIGINT, 130, 8),
         ("save", 1, signal.SIGTERM, 143, 3),
+        ("step", 5, signal.SIGHUP, 129, 5),
     ],
 )
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
@@ -130,6 +131,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     said = " ".join(said.split())
     saved = tmp_path / "saved" / f"mtl_step{step}.pt"
     assert f"stopped: Stopped after step {step} of 24; {saved} is saved." in said
+    assert f"{signal.Signals(number).name} received: stopping and saving." in said
     assert "Continue with --resume." in said
     assert "Traceback" not in said
     load_checkpoint(saved)

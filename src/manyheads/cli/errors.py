@@ -1,4 +1,4 @@
-"""What becomes of an exception: one message on standard error, and an exit status."""
+"""Exceptions turned into one message on standard error and an exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from manyheads.errors import ManyheadsError, shorten
-from manyheads.training import Stopped
+from manyheads.training import STOPPING, Stopped, is_ignored
 
 BUG = 70
 """The status of an error that is not the user's (EX_SOFTWARE of sysexits.h)."""
@@ -28,19 +28,23 @@ _TRAIN_PACKAGES = ("torch", "transformers")
 
 
 class _Terminated(BaseException):
-    """SIGTERM came while a command without a way of its own to stop was at work."""
+    """SIGTERM or SIGHUP was received by a command that has no handler of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def catching(run: Callable[[], int]) -> int:
-    """Run a command and return its status; an exception is told in one message.
+    """Run a command and return its status; an exception becomes one message.
 
-    SIGTERM unwinds the command, so that no temporary file stays behind.
+    SIGTERM and SIGHUP unwind the command, so that no temporary file stays behind.
     """
-    # A process may be started without them; what takes their place lives as long as it does.
+    # A process may be started without them; the substitutes stay open until it ends.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        with _unwound_by_sigterm():
+        with _unwound_by_signals():
             status = run()
             sys.stdout.flush()
             return status
@@ -58,7 +62,7 @@ def _status_of(error: BaseException) -> int:
             tell("error", str(error))
             return error.exit_status
         case Stopped():
-            # Of several processes one alone has something to say.
+            # Of several processes, only one has a message.
             if str(error):
                 tell("stopped", str(error))
             return error.exit_status
@@ -69,8 +73,8 @@ def _status_of(error: BaseException) -> int:
             tell("stopped", "by Ctrl-C")
             return 128 + signal.SIGINT
         case _Terminated():
-            tell("stopped", "by SIGTERM")
-            return 128 + signal.SIGTERM
+            tell("stopped", f"by {signal.Signals(error.number).name}")
+            return 128 + error.number
         case BrokenPipeError():
             _discard_output()
             return 128 + 13
@@ -87,8 +91,8 @@ def _status_of(error: BaseException) -> int:
             )
             return 2
         case OSError():
-            # Those of files that we write say more (`StorageError`); here are all others, such
-            # as a full disk behind standard output.
+            # Errors of files that we write are `StorageError`s; these are all others, such as a
+            # full disk behind standard output.
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             tell("error", f"{where}{error.strerror or error}")
             _discard_output()
@@ -110,13 +114,13 @@ def tell(kind: str, message: str) -> None:
         kind = f"\x1b[1;31m{kind}:\x1b[0m"
     else:
         kind = f"{kind}:"
-    # Nobody may be there to read it.
+    # The reader may be gone.
     with suppress(OSError, ValueError):
         print(kind, text, file=sys.stderr, flush=True)
 
 
 def _usage(error: typer.TyperException) -> str:
-    """Say what is wrong with the arguments, and where they are explained."""
+    """Return what is wrong with the arguments, and where they are explained."""
     name = getattr(error, "option_name", None)
     near = getattr(error, "possibilities", None)
     if name and error.format_message().startswith("No such option"):
@@ -133,7 +137,7 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _wrong_value(error: typer.BadParameter, cause: ValidationError) -> str:
-    """Say in our form what pydantic found wrong with an option's value."""
+    """Return in our form what pydantic found wrong with an option's value."""
     problem = cause.errors()[0]
     value = problem["input"]
     expected = problem["msg"].removeprefix("Value error, ").removeprefix(f"{value!r} ")
@@ -143,22 +147,24 @@ def _wrong_value(error: typer.BadParameter, cause: ValidationError) -> str:
 
 
 @contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
+def _unwound_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
+        raise _Terminated(number)
 
-    previous = signal.signal(signal.SIGTERM, unwind)
+    numbers = [number for number in STOPPING if number != signal.SIGINT and not is_ignored(number)]
+    previous = {number: signal.signal(number, unwind) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _discard_output() -> None:
-    """Let what is still to be flushed at exit go nowhere, since nobody reads it."""
+    """Discard what would be flushed at exit, since its reader is gone."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from manyheads.cli.options import (
     write_json_to,
 )
 from manyheads.config import BATCH_TOKENS
+from manyheads.storage import Prefer, other_best
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -26,14 +28,19 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def evaluate(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A model folder, a .pt checkpoint, or the folder of a run, whose newest "
-            "checkpoint it is then.",
+            help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
+            f"Default: the latest checkpoint in {DEFAULT_MODEL}.",
+            show_default=False,
         ),
-    ] = DEFAULT_MODEL,
+    ] = None,
     *,
+    checkpoint: Annotated[
+        Prefer | None,
+        typer.Option(help="Which model of a run's folder to score.", show_default=False),
+    ] = None,
     file: Annotated[
         str | None,
         typer.Option(
@@ -56,14 +63,15 @@ def evaluate(
 ) -> None:
     """Precision, recall and F1 of each task on labelled data.
 
-    Also the frame accuracy: how often all tasks of a sentence are right; and how far the sentence
-    embedding has gone from that of the encoder that training began with.
+    Also the frame accuracy, which is the share of sentences with all tasks right, and how far the
+    sentence embedding has moved from that of the encoder that training began with.
     """
     from manyheads.cli.report import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
 
     report = run(
         model,
+        checkpoint=checkpoint,
         data=file,
         tasks=task_names(tasks),
         backend=backend,
@@ -73,8 +81,17 @@ def evaluate(
         drift=drift,
         warn=lambda text: tell("warning", text),
     )
+    if model is None:
+        tell_which(Path(report.model))
     write_json_to(json_file, report.to_json())
     if json_file != "-":
         show(evaluation_tables(report.evaluation, report.kinds))
         if drift and report.no_drift:
-            tell("note", f"how far the embedding has gone is not known: {report.no_drift}")
+            tell("note", f"how far the embedding has moved is not known: {report.no_drift}")
+
+
+def tell_which(scored: Path) -> None:
+    """Report which model was scored where none was named, and whether the best is another."""
+    best = other_best(scored)
+    other = f"; the best model is another: {best}" if best else ""
+    tell("note", f"scored {scored}{other}")

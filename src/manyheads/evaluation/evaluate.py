@@ -14,7 +14,7 @@ from manyheads.errors import DataError, ModelError, RequestError, listing, neare
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
-from manyheads.storage import StrPath
+from manyheads.storage import Prefer, StrPath
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
 
 
@@ -42,8 +42,9 @@ class EvaluationReport:
 
 
 def evaluate(
-    model: StrPath = "saved_model",
+    model: StrPath | None = None,
     *,
+    checkpoint: Prefer | None = None,
     data: StrPath | None = None,
     tasks: Sequence[str] | None = None,
     backend: str = "auto",
@@ -56,7 +57,9 @@ def evaluate(
     """Score a model on labelled records.
 
     Args:
-        model: a model folder, a checkpoint, or a run's folder (its latest checkpoint).
+        model: a model folder, a checkpoint, or a run's folder; default, `saved_model`.
+        checkpoint: which model of a run's folder is scored; default, the best one, or the latest
+            where no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
         tasks: the tasks to score; default, all that the data have labels for.
         backend: what runs the model; `auto` takes the fastest.
@@ -71,8 +74,8 @@ def evaluate(
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
     loaded = load_model(
-        model,
-        prefer="latest",
+        "saved_model" if model is None else model,
+        prefer=checkpoint or ("latest" if model is None else "best"),
         backend=backend,
         device=device,
         threads=threads,

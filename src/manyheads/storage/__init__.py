@@ -14,7 +14,7 @@ from manyheads.storage.atomic import (
     sha256_file,
     write_json,
 )
-from manyheads.storage.locate import Prefer, resolve_model
+from manyheads.storage.locate import Prefer, other_best, resolve_model
 from manyheads.storage.manifest import (
     BEST,
     FORMAT,
@@ -78,6 +78,7 @@ __all__ = [
     "model_card",
     "not_tensors",
     "open_regular",
+    "other_best",
     "read_bytes",
     "read_encoder",
     "read_heads",

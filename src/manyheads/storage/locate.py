@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from manyheads.storage.manifest import BEST, is_model_folder
 
 Prefer = Literal["best", "latest"]
 
+_METRICS = "metrics.jsonl"
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
@@ -56,6 +58,10 @@ def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
 def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
     """Return the model folder or checkpoint that a path names.
 
+    Args:
+        model: a model folder, a checkpoint, or the folder of a run.
+        prefer: which of a run's models is taken.
+
     Raises:
         ModelError: it names none.
     """
@@ -85,3 +91,22 @@ def latest_checkpoint(folder: StrPath) -> Path | None:
     """Return the checkpoint of the last epoch, or else of the last step, by its name."""
     found = list_checkpoints(folder)
     return max(found, key=lambda file: (file.is_epoch, file.number)).path if found else None
+
+
+def other_best(checkpoint: Path) -> Path | None:
+    """Return the best model of a checkpoint's run, unless it is of the checkpoint's own epoch."""
+    best, file = checkpoint.parent / BEST, CheckpointFile.named(checkpoint)
+    if file is None or not is_model_folder(best):
+        return None
+    same = file.is_epoch and file.number == _best_epoch(checkpoint.parent)
+    return None if same else best
+
+
+def _best_epoch(run: Path) -> int | None:
+    """Return the run's best epoch by its metrics log, or None where that is gone or damaged."""
+    try:
+        lines = (run / _METRICS).read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        return max(int(one["epoch"]) for one in entries if one.get("best") is True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from manyheads.training.reporter import Reporter, StepReport
     from manyheads.training.run import Run
     from manyheads.training.setup import prepare_run
-    from manyheads.training.signals import Stopped
+    from manyheads.training.signals import STOPPING, Stopped, is_ignored
     from manyheads.training.step import forward_backward, update
     from manyheads.training.verdicts import Times, Verdict
 
 __all__ = [
     "METRICS_FILE",
     "STEPS_AHEAD",
+    "STOPPING",
     "Comparison",
     "InFlightStep",
     "Reporter",
@@ -37,6 +38,7 @@ __all__ = [
     "fetch",
     "forward_backward",
     "is_first_process",
+    "is_ignored",
     "prepare_run",
     "train",
     "update",
@@ -51,6 +53,7 @@ _HOMES = {
     "Reporter": "reporter",
     "Run": "run",
     "STEPS_AHEAD": "in_flight",
+    "STOPPING": "signals",
     "StepReport": "reporter",
     "StepResult": "in_flight",
     "Stopped": "signals",
@@ -63,6 +66,7 @@ _HOMES = {
     "fetch": "in_flight",
     "forward_backward": "step",
     "is_first_process": "distributed",
+    "is_ignored": "signals",
     "prepare_run": "setup",
     "train": "loop",
     "update": "step",

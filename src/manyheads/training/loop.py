@@ -73,7 +73,7 @@ def train(
         ManyheadsError: the configuration, data, encoder or folder is at fault.
         TrainingError: the loss is not finite.
         ProcessLost: another process of the run is gone.
-        Stopped: SIGINT or SIGTERM stopped the run; its state is saved.
+        Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
     with joined(config.device) as processes, ExitStack() as stack:
         if reporter is None or not processes.is_first:
@@ -91,7 +91,7 @@ def train(
         if run.state.finished:
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
-        with StopRequest() as stop, _log(run) as log, _tensorboard(run, log):
+        with StopRequest(reporter.message) as stop, _log(run) as log, _tensorboard(run, log):
             reporter.begin(run.total_steps, run.state.step, list(config.tasks))
             try:
                 train_loop(run, log, reporter, stop)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Windows has no SIGHUP."""
+
+
+def is_ignored(number: int) -> bool:
+    """Return whether the process was started to ignore a signal, as `nohup` does for SIGHUP."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 class Stopped(BaseException):
     """A run that a signal ended, after its state was saved.
 
     Args:
-        message: what was saved and how to go on; empty where another process says it.
+        message: what was saved and how to go on; empty where another process reports it.
         signal_number: the signal.
     """
 
@@ -24,43 +34,55 @@ class Stopped(BaseException):
 
 
 class Interrupted(Exception):
-    """Work that was given up because a signal had come; nothing of it is kept."""
+    """Work was abandoned because of a signal; nothing of it is kept."""
 
 
 class StopRequest:
-    """Catches SIGINT and SIGTERM while a run is under way.
+    """Catches SIGINT, SIGTERM and SIGHUP while a run is in progress.
 
     The first one sets `signal_number` for the loop to see. A second one stops the process at
     once, as it would without this; what is written atomically stays whole. Outside the main
-    thread, where Python has no signals, nothing is caught.
+    thread, where Python has no signals, nothing is caught; nor is SIGHUP where the process
+    ignores it (`nohup`).
+
+    Args:
+        report: shows that a signal was received.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[str], None] = lambda text: None) -> None:
+        self._report = report
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
-                self._previous[number] = signal.signal(number, self._request)
+                if number == signal.SIGINT or not is_ignored(number):
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
 
     def check(self) -> None:
-        """Give up what is being done if a signal has come.
+        """Abandon the current work if a signal was received.
 
         Raises:
-            Interrupted: it has.
+            Interrupted: one was.
         """
         if self.signal_number is not None:
             raise Interrupted
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for other in STOPPING:
+        for other in self._previous:
             signal.signal(other, signal.SIG_DFL)
+        # The terminal may be gone, or the signal have come in the middle of writing to it.
+        with suppress(OSError, RuntimeError):
+            self._report(
+                f"{signal.Signals(number).name} received: stopping and saving. "
+                "A second one stops at once, without saving."
+            )
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -21,8 +21,10 @@ PLAIN_INTERVAL = 30.0
 class Display:
     """A live bar with lines below it on a terminal; a plain line now and then elsewhere.
 
+    Work goes on when it can no longer be shown, such as after the terminal was closed.
+
     Args:
-        status: says in words how far the work is.
+        status: returns in words how far the work is.
         details: the cells of the lines below the bar.
     """
 
@@ -55,13 +57,15 @@ class Display:
 
     def stop(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
         self._bar = self._next_line = None
 
     def update(self, done: int) -> None:
         self._done = done
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done)
+            with suppress(OSError):
+                self._bar.update(self._bar.task_ids[0], completed=done)
         elif self._next_line is not None and self._clock() >= self._next_line:
             details = (" ".join(filter(None, cells)) for cells in self._details())
             self.message("; ".join([f"{self._description}: {self._status()}", *details]))
@@ -69,12 +73,13 @@ class Display:
 
     def message(self, text: str) -> None:
         text = "\n".join(map(printable, text.splitlines()))
-        if self._bar is not None:
-            self._bar.console.print(Text(text), soft_wrap=True)
-            return
-        stream = self._stream()
-        write(f"{text}\n", stream)
-        stream.flush()
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.console.print(Text(text), soft_wrap=True)
+                return
+            stream = self._stream()
+            write(f"{text}\n", stream)
+            stream.flush()
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -131,7 +136,7 @@ class _Bar(Progress):
 
 
 class _Status(ProgressColumn):
-    """Shows in words how far the work is."""
+    """The state of the work in words."""
 
     def __init__(self, words: Callable[[], str]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The page of all keys of the configuration, written from the schema.
 
-    python scripts/configuration.py          write docs/configuration.md
-    python scripts/configuration.py --check  fail if the page shows another schema
+    python scripts/settings_page.py          write docs/configuration.md
+    python scripts/settings_page.py --check  fail if the page shows another schema
 
 The meanings are the texts under the fields, which are also the help of the flags.
 """
@@ -26,7 +26,7 @@ from manyheads.config import (
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 
-INTRODUCTION = """<!-- written by scripts/configuration.py; renew it with: make configuration -->
+INTRODUCTION = """<!-- written by scripts/settings_page.py; renew it with: make configuration -->
 
 # Configuration
 

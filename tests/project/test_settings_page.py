@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = spec_from_file_location("configuration_page", ROOT / "scripts" / "configuration.py")
+    spec = spec_from_file_location("configuration_page", ROOT / "scripts" / "settings_page.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
