@@ -40,9 +40,9 @@ class KnowsNames:
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         asked = (batch.input_ids == QUESTION).any(axis=1)
         sides = np.where(asked[:, None], [5.0, -5.0], [-5.0, 5.0]).astype(np.float32)
-        emissions = np.zeros((*batch.word_tokens.shape, len(TAGS)), np.float32)
+        emissions = np.zeros((*batch.word_starts.shape, len(TAGS)), np.float32)
         emissions[..., 0] = 5.0
-        first = np.take_along_axis(batch.input_ids, batch.word_tokens, 1)
+        first = np.take_along_axis(batch.input_ids, batch.word_starts, 1)
         for name, kind in ENTITIES.items():
             emissions[first == IDS[name], TAGS.index(f"B-{kind}")] = 9.0
         return {
@@ -183,7 +183,7 @@ class TagsByContext:
     name = "fake"
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
-        first = np.take_along_axis(batch.input_ids, batch.word_tokens, 1)
+        first = np.take_along_axis(batch.input_ids, batch.word_starts, 1)
         context = (batch.input_ids * batch.attention_mask).sum(axis=1, keepdims=True)
         tags = (first * 7 + context) % len(TAGS)
         emissions = np.eye(len(TAGS), dtype=np.float32)[tags]

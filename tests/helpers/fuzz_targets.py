@@ -236,7 +236,7 @@ def alignment(draw: Draw, bench: Bench) -> None:
     tokenizer = draw.choice(_tokenizers())
     given = text(draw)
     encoding = tokenizer.encode(given)
-    spans, first = encoding.word_spans.tolist(), encoding.word_tokens.tolist()
+    spans, first = encoding.word_spans.tolist(), encoding.word_starts.tolist()
     assert len(spans) == len(first)
     end = 0
     for start, stop in spans:

@@ -71,7 +71,7 @@ class WordBackend:
         self.shapes.append(batch.input_ids.shape)
         self.threads.add(threading.current_thread().name)
         assert not (batch.input_ids[batch.attention_mask == 0] != PAD).any()
-        first = np.take_along_axis(batch.input_ids, batch.word_tokens, axis=1)
+        first = np.take_along_axis(batch.input_ids, batch.word_starts, axis=1)
         emissions = np.zeros((*first.shape, len(self.tags)), np.float32)
         if self.marks is None:
             tags = first % len(self.tags)

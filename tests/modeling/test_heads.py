@@ -104,7 +104,7 @@ def random_features(
         layers=layers,
         attention_mask=(places < counts[:, None]).long(),
         sentence=sentence,
-        word_tokens=(words + 1) * word_mask,
+        word_starts=(words + 1) * word_mask,
         word_mask=word_mask,
         encoder_sentence=sentence,
     )
@@ -147,8 +147,8 @@ def scribble(features: Features) -> Features:
         features,
         tokens=over(features.tokens),
         layers=tuple(over(layer) for layer in features.layers),
-        word_tokens=torch.where(
-            features.word_mask, features.word_tokens, features.tokens.shape[1] - 1
+        word_starts=torch.where(
+            features.word_mask, features.word_starts, features.tokens.shape[1] - 1
         ),
     )
 
@@ -162,7 +162,7 @@ def cut(features: Features, rows: slice, tokens: int) -> Features:
         layers=tuple(layer[rows, :tokens] for layer in features.layers),
         attention_mask=features.attention_mask[rows, :tokens],
         sentence=features.sentence[rows],
-        word_tokens=features.word_tokens[rows, :words],
+        word_starts=features.word_starts[rows, :words],
         word_mask=features.word_mask[rows, :words],
         encoder_sentence=features.encoder_sentence[rows],
     )
@@ -417,7 +417,7 @@ def test_mixing_layers_that_nothing_reads_is_refused() -> None:
 
 def test_a_mixing_head_that_gets_one_layer_says_so() -> None:
     features = dataclasses.replace(random_features(), layers=None)
-    with pytest.raises(ValueError, match="was given the last one only"):
+    with pytest.raises(ValueError, match="was needs all of them"):
         make("crf")(features)
 
 
@@ -451,7 +451,7 @@ class Exportable(nn.Module):
         layers: Tensor,
         attention_mask: Tensor,
         sentence: Tensor,
-        word_tokens: Tensor,
+        word_starts: Tensor,
         word_mask: Tensor,
     ) -> Tensor:
         logits: Tensor = self.head(
@@ -460,7 +460,7 @@ class Exportable(nn.Module):
                 layers=layers.unbind(0),
                 attention_mask=attention_mask,
                 sentence=sentence,
-                word_tokens=word_tokens,
+                word_starts=word_starts,
                 word_mask=word_mask,
                 encoder_sentence=sentence,
             )
@@ -474,7 +474,7 @@ def tensors_of(features: Features) -> dict[str, Tensor]:
         "layers": torch.stack(features.layers),
         "attention_mask": features.attention_mask,
         "sentence": features.sentence,
-        "word_tokens": features.word_tokens,
+        "word_starts": features.word_starts,
         "word_mask": features.word_mask,
     }
 
@@ -494,7 +494,7 @@ def test_heads_export_to_onnx_for_any_batch_and_length(
         "layers": {1: "batch", 2: "tokens"},
         "attention_mask": {0: "batch", 1: "tokens"},
         "sentence": {0: "batch"},
-        "word_tokens": {0: "batch", 1: "words"},
+        "word_starts": {0: "batch", 1: "words"},
         "word_mask": {0: "batch", 1: "words"},
     }
     traced = tensors_of(random_features(tokens=7, lengths=(7, 5)))

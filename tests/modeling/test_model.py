@@ -66,7 +66,7 @@ def test_a_sentence_does_not_depend_on_the_others_of_its_batch(mixing: list[str]
             ModelInputs(
                 alone(inputs.input_ids, tokens),
                 alone(inputs.attention_mask, tokens),
-                alone(inputs.word_tokens, words),
+                alone(inputs.word_starts, words),
                 alone(inputs.word_mask, words),
             )
         )

@@ -129,15 +129,15 @@ def test_a_sentence_has_the_same_words_however_it_was_cut_into_tokens(
 @settings(deadline=None, max_examples=60)
 def test_every_encoded_word_is_sound(tokenizer: TextTokenizer, text: str) -> None:
     encoding = tokenizer.encode(text)
-    assert encoding.ids.dtype == encoding.word_tokens.dtype == encoding.word_spans.dtype == np.int32
-    assert encoding.word_spans.shape == (len(encoding.word_tokens), 2)
+    assert encoding.ids.dtype == encoding.word_starts.dtype == encoding.word_spans.dtype == np.int32
+    assert encoding.word_spans.shape == (len(encoding.word_starts), 2)
     end_before = 0
     for start, end in encoding.word_spans.tolist():
         assert end_before <= start < end <= len(text)
         assert not text[start].isspace()
         assert not text[end - 1].isspace()
         end_before = end
-    tokens = encoding.word_tokens.tolist()
+    tokens = encoding.word_starts.tolist()
     assert all(a < b for a, b in pairwise(tokens))
     own = range(encoding.prefix, len(encoding.ids) - encoding.suffix)
     assert all(token in own for token in tokens)
@@ -187,7 +187,7 @@ def test_words_and_first_sub_tokens_are_what_the_offsets_say(
     tokens, spans = align_by_loops(text, segment(text).tolist(), raw.offsets)
     encoding = tokenizer.encode(text)
     assert encoding.ids.tolist() == raw.ids
-    assert encoding.word_tokens.tolist() == tokens
+    assert encoding.word_starts.tolist() == tokens
     assert encoding.word_spans.tolist() == spans
 
 
@@ -216,7 +216,7 @@ def test_a_batch_is_encoded_as_its_texts_one_by_one(
     for encoding, text in zip(together, batch, strict=True):
         alone = tokenizer.encode(text)
         assert encoding.ids.tolist() == alone.ids.tolist()
-        assert encoding.word_tokens.tolist() == alone.word_tokens.tolist()
+        assert encoding.word_starts.tolist() == alone.word_starts.tolist()
         assert encoding.word_spans.tolist() == alone.word_spans.tolist()
 
 
@@ -239,7 +239,7 @@ def test_a_token_list_is_tokenised_like_its_sentence() -> None:
     raw = tokenizer.encode("What's on in Paris, today?")
     cut = tokenizer.encode(" ".join(["What", "'s", "on", "in", "Paris", ",", "today", "?"]))
     assert raw.ids.tolist() == cut.ids.tolist()
-    assert raw.word_tokens.tolist() == cut.word_tokens.tolist()
+    assert raw.word_starts.tolist() == cut.word_starts.tolist()
 
 
 def _tokens(name: str, text: str, units: Units = Units.WORDS) -> list[tuple[str, int]]:
@@ -247,7 +247,7 @@ def _tokens(name: str, text: str, units: Units = Units.WORDS) -> list[tuple[str,
     return [
         (text[start:end], token)
         for (start, end), token in zip(
-            encoding.word_spans.tolist(), encoding.word_tokens.tolist(), strict=True
+            encoding.word_spans.tolist(), encoding.word_starts.tolist(), strict=True
         )
     ]
 
@@ -294,7 +294,7 @@ def test_pieces_are_parts_of_words_in_order(tokenizer: TextTokenizer, text: str)
     spans = pieces.word_spans.tolist()
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
     assert all(start < end for start, end in spans)
-    assert all(a <= b for a, b in pairwise(pieces.word_tokens.tolist()))
+    assert all(a <= b for a, b in pairwise(pieces.word_starts.tolist()))
     whole = segment(text).tolist()
     assert all(any(s <= start and end <= e for s, e in whole) for start, end in spans)
     # Whatever begins a word for the model begins a piece.
@@ -351,7 +351,7 @@ def test_special_tokens_are_counted_where_the_template_puts_them() -> None:
     )
     tokenizer = TextTokenizer(plain)
     assert (tokenizer.prefix, tokenizer.suffix) == (2, 0)
-    assert tokenizer.encode("John").word_tokens.tolist() == [2]
+    assert tokenizer.encode("John").word_starts.tolist() == [2]
 
 
 def test_half_a_surrogate_pair_does_no_harm() -> None:
@@ -367,7 +367,7 @@ def test_a_text_of_a_million_characters_is_encoded_whole(text: str) -> None:
     if words := words_of(text):
         assert encoding.word_spans[-1, 1] >= len(long) - len(text)
     if len(words) > 1:
-        assert len(encoding.word_tokens) == len(words) * (1_000_000 // len(text))
+        assert len(encoding.word_starts) == len(words) * (1_000_000 // len(text))
 
 
 def test_a_tokenizer_survives_json_and_pickle() -> None:

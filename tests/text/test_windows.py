@@ -49,7 +49,7 @@ def context(encoding: Encoding, window: Window, word: int) -> float:
     """How many tokens there are from a word to the nearer border that is not the text's own."""
     tokens = body(encoding, window.ids)
     all_tokens = body(encoding, encoding.ids)
-    starts = [*(encoding.word_tokens - encoding.prefix).tolist(), len(all_tokens)]
+    starts = [*(encoding.word_starts - encoding.prefix).tolist(), len(all_tokens)]
     before = starts[word] - tokens[0] if tokens[0] > 0 else float("inf")
     after = tokens[-1] + 1 - starts[word + 1] if tokens[-1] < all_tokens[-1] else float("inf")
     return min(before, after)
@@ -64,7 +64,7 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
     stride = data.draw(st.integers(0, capacity - 1))
     parts = windows(encoding, max_length, stride)
     everything = body(encoding, encoding.ids)
-    starts = (encoding.word_tokens - encoding.prefix).tolist()
+    starts = (encoding.word_starts - encoding.prefix).tolist()
     if len(encoding.ids) <= max_length:
         assert len(parts) == 1
         assert parts[0].ids.tolist() == encoding.ids.tolist()
@@ -76,8 +76,8 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
         assert part.ids[: encoding.prefix].tolist() == [-1] * encoding.prefix
         assert part.ids[len(part.ids) - encoding.suffix :].tolist() == [-2] * encoding.suffix
         assert tokens == everything[tokens[0] : tokens[-1] + 1] if tokens else not everything
-        held = range(part.first_word, part.first_word + len(part.word_tokens))
-        assert part.ids[part.word_tokens].tolist() == [starts[word] for word in held]
+        held = range(part.first_word, part.first_word + len(part.word_starts))
+        assert part.ids[part.word_starts].tolist() == [starts[word] for word in held]
         assert set(range(*part.decides)) <= set(held)
         seen.update(tokens)
         if following is not None:
@@ -91,7 +91,7 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
     assert [word for part in parts for word in range(*part.decides)] == list(range(len(starts)))
     for i, part in enumerate(parts):
         for word in range(*part.decides):
-            holding = [p for p in parts if p.first_word <= word < p.first_word + len(p.word_tokens)]
+            holding = [p for p in parts if p.first_word <= word < p.first_word + len(p.word_starts)]
             best = max(context(encoding, p, word) for p in holding)
             assert context(encoding, parts[i], word) == best
 
@@ -105,9 +105,9 @@ def test_truncation_keeps_the_first_window_and_counts_what_it_loses(
     kept, lost = truncate(encoding, max_length)
     first = windows(encoding, max_length, 0)[0]
     assert kept.ids.tolist() == first.ids.tolist()
-    assert kept.word_tokens.tolist() == first.word_tokens.tolist()
-    assert kept.word_spans.tolist() == encoding.word_spans[: len(kept.word_tokens)].tolist()
-    assert lost == len(encoding.word_tokens) - len(kept.word_tokens)
+    assert kept.word_starts.tolist() == first.word_starts.tolist()
+    assert kept.word_spans.tolist() == encoding.word_spans[: len(kept.word_starts)].tolist()
+    assert lost == len(encoding.word_starts) - len(kept.word_starts)
 
 
 def test_a_text_that_fits_is_left_as_it_is() -> None:
@@ -120,7 +120,7 @@ def test_a_text_that_fits_is_left_as_it_is() -> None:
 
 def test_truncation_does_not_cut_a_word() -> None:
     encoding = TOKENIZER.encode("Anna likes Pariserern")
-    assert encoding.word_tokens.tolist() == [1, 2, 3]
+    assert encoding.word_starts.tolist() == [1, 2, 3]
     kept, lost = truncate(encoding, 5)
     assert (len(kept.ids), lost) == (4, 1)
 
@@ -150,10 +150,10 @@ def test_words_of_a_long_text_are_stitched_in_order() -> None:
     assert len(parts) > 5
     logits = []
     for part in parts:
-        numbers = np.arange(part.first_word, part.first_word + len(part.word_tokens) + 3)
+        numbers = np.arange(part.first_word, part.first_word + len(part.word_starts) + 3)
         logits.append(np.stack([numbers, -numbers], axis=1).astype(np.float32))
     stitched = stitch_words(parts, logits)
-    assert stitched[:, 0].tolist() == list(range(len(encoding.word_tokens)))
+    assert stitched[:, 0].tolist() == list(range(len(encoding.word_starts)))
     assert stitched.shape == (200, 2)
 
 
@@ -193,7 +193,7 @@ def test_hundreds_of_thousands_of_tokens_are_cut_in_linear_time() -> None:
     started = time.process_time()
     parts = windows(encoding, 256, 64)
     assert time.process_time() - started < 10
-    assert parts[-1].decides[1] == len(encoding.word_tokens)
+    assert parts[-1].decides[1] == len(encoding.word_starts)
 
 
 def test_a_batch_is_padded_at_the_right() -> None:
@@ -202,18 +202,18 @@ def test_a_batch_is_padded_at_the_right() -> None:
     batch = pad_batch(items, pad_id=7)
     cls, sep = 2, 3
     assert batch.input_ids.dtype == batch.attention_mask.dtype == np.int64
-    assert batch.word_tokens.dtype == np.int64
+    assert batch.word_starts.dtype == np.int64
     assert batch.word_mask.dtype == np.bool_
     assert batch.input_ids.shape == (3, 6)
     assert batch.input_ids[1].tolist() == [cls, sep, 7, 7, 7, 7]
     assert batch.attention_mask.tolist() == [[1] * 6, [1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
-    assert batch.word_tokens.tolist() == [[1, 2, 3, 4], [0, 0, 0, 0], [1, 2, 0, 0]]
+    assert batch.word_starts.tolist() == [[1, 2, 3, 4], [0, 0, 0, 0], [1, 2, 0, 0]]
     assert batch.word_mask.tolist() == [[True] * 4, [False] * 4, [True, True, False, False]]
 
 
 def test_a_batch_without_words_still_has_a_column_for_them() -> None:
     batch = pad_batch([TOKENIZER.encode("")], pad_id=0)
-    assert batch.word_tokens.shape == batch.word_mask.shape == (1, 1)
+    assert batch.word_starts.shape == batch.word_mask.shape == (1, 1)
     assert not batch.word_mask.any()
 
 

@@ -88,11 +88,11 @@ def test_a_batch_is_padded_to_its_longest_sentence(rows: list[int]) -> None:
     width = max(len(e.ids) for e in encodings)
     assert inputs.input_ids.shape == inputs.attention_mask.shape == (len(rows), width)
     for i, encoding in enumerate(encodings):
-        length, words = len(encoding.ids), len(encoding.word_tokens)
+        length, words = len(encoding.ids), len(encoding.word_starts)
         assert inputs.input_ids[i].tolist() == [*encoding.ids.tolist(), *[9] * (width - length)]
         assert inputs.attention_mask[i].tolist() == [1] * length + [0] * (width - length)
-        assert inputs.word_tokens[i, :words].tolist() == encoding.word_tokens.tolist()
-        assert inputs.word_tokens[i, words:].tolist() == [0] * (inputs.word_tokens.shape[1] - words)
+        assert inputs.word_starts[i, :words].tolist() == encoding.word_starts.tolist()
+        assert inputs.word_starts[i, words:].tolist() == [0] * (inputs.word_starts.shape[1] - words)
         assert inputs.word_mask[i].sum() == words
     assert inputs.word_mask.any(dim=0).all()
 
@@ -100,7 +100,7 @@ def test_a_batch_is_padded_to_its_longest_sentence(rows: list[int]) -> None:
 def test_a_sentence_without_words_still_makes_a_batch() -> None:
     record = Record("\u200b", None, {"ner": (), "intent": "ask"}, "a:1")
     inputs = build([record]).inputs(np.asarray([0]), 0)
-    assert inputs.word_tokens.shape == (1, 1)
+    assert inputs.word_starts.shape == (1, 1)
     assert not inputs.word_mask.any()
 
 
@@ -125,7 +125,7 @@ def test_arrays_on_disk_are_as_good_as_in_memory() -> None:
     assert large.fingerprint() == small.fingerprint()
     one, other = small.inputs(rows, 0), large.inputs(rows, 0)
     assert torch.equal(one.input_ids, other.input_ids)
-    assert torch.equal(one.word_tokens, other.word_tokens)
+    assert torch.equal(one.word_starts, other.word_starts)
     for task in TASKS:
         assert targets(small, task, [3, 0]) == targets(large, task, [3, 0])
 

@@ -278,7 +278,7 @@ def test_padding_changes_neither_loss_nor_gradient(
         return ModelInputs(
             wider(inputs.input_ids, 7),  # whatever stands there
             wider(inputs.attention_mask, 0),
-            wider(inputs.word_tokens, 0),
+            wider(inputs.word_starts, 0),
             wider(inputs.word_mask, False),
         )
 

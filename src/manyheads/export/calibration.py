@@ -44,7 +44,7 @@ def calibration_batches(
     return [
         pad_batch([windows(encoding, max_length, 0)[0]], pad_id=0)
         for encoding in encodings
-        if len(encoding.word_tokens)
+        if len(encoding.word_starts)
     ]
 
 

@@ -366,8 +366,8 @@ def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
     mask = (torch.arange(tokens) < torch.tensor([[tokens], [7], [9]])).long()
     ids = torch.where(mask.bool(), ids.clamp(max=vocabulary - 1), model.encoder.pad_id)
     word_mask = torch.arange(words) < torch.tensor([[words], [3], [4]])
-    word_tokens = (torch.arange(words) + 1) * word_mask
-    return ids, mask, word_tokens, word_mask
+    word_starts = (torch.arange(words) + 1) * word_mask
+    return ids, mask, word_starts, word_mask
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
         setting: which products.
     """
     names = [value.any_name for value in model.inputs]
-    feeds = [{name: getattr(batch, name) for name in names} for batch in batches]
+    feeds = [batch.feeds(names) for batch in batches]
     kept = float_products(list(products(model)), setting.feed_forward_outputs, setting.float_layers)
     inside = "|".join([*(re.escape(name[1:]) for name in LAYERS), *[NECKS] * setting.necks])
     openvino_core()  # before nncf makes and drops its own

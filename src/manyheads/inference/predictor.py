@@ -301,7 +301,7 @@ class Predictor:
         return items
 
     def _windows(self, encoding: Encoding) -> list[Window]:
-        if not len(encoding.word_tokens):
+        if not len(encoding.word_starts):
             return []
         return windows(encoding, self.max_length, self._stride)
 
@@ -374,7 +374,7 @@ class Predictor:
             if not chunk.missing[i] and not chunk.items[i].is_second:
                 complete.append(i)
         # Again in groups of similar length, since decoding works on rectangles as well.
-        sizes = [len(chunk.items[i].encoding.word_tokens) for i in complete]
+        sizes = [len(chunk.items[i].encoding.word_starts) for i in complete]
         for group in plan_batches(sizes, self._token_budget, self._max_sentences):
             some = [complete[k] for k in group.tolist()]
             items = [chunk.items[i] for i in some]
@@ -439,7 +439,7 @@ class Predictor:
         """Decode one task for some texts, given the logits of their windows."""
         kind, counts = kind_of(spec.kind), None
         if kind.per_word:
-            counts = [len(item.encoding.word_tokens) for item in items]
+            counts = [len(item.encoding.word_starts) for item in items]
             outputs = np.zeros((len(items), max(counts), logits[0][0].shape[-1]), np.float32)
             for row, count, item, values in zip(outputs, counts, items, logits, strict=True):
                 row[:count] = stitch_words(item.parts, values)

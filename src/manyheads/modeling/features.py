@@ -30,7 +30,7 @@ class Features:
     """[B, T] 1 for tokens, 0 for padding."""
     sentence: Tensor
     """[B, H] the sentence vector that goes with `tokens`, not normalised."""
-    word_tokens: Tensor
+    word_starts: Tensor
     """[B, W] int64, each word's first token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool, true for a sentence's first words, false for padding."""

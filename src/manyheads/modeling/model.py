@@ -29,7 +29,7 @@ class ModelInputs:
     """[B, T] int64."""
     attention_mask: Tensor
     """[B, T] int64, 0 for padding."""
-    word_tokens: Tensor
+    word_starts: Tensor
     """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool."""
@@ -37,7 +37,7 @@ class ModelInputs:
     @classmethod
     def of(cls, batch: Batch) -> ModelInputs:
         """Take a batch of prediction, without a copy."""
-        arrays = (batch.input_ids, batch.attention_mask, batch.word_tokens, batch.word_mask)
+        arrays = (batch.input_ids, batch.attention_mask, batch.word_starts, batch.word_mask)
         return cls(*(torch.from_numpy(array) for array in arrays))
 
     def to(self, device: torch.device) -> ModelInputs:
@@ -46,7 +46,7 @@ class ModelInputs:
             *(
                 moved(tensor, device)
                 for tensor in (
-                    self.input_ids, self.attention_mask, self.word_tokens, self.word_mask
+                    self.input_ids, self.attention_mask, self.word_starts, self.word_mask
                 )
             )
         )  # fmt: skip
@@ -99,7 +99,7 @@ class MultiTaskModel(nn.Module):
             layers=layers,
             attention_mask=mask,
             sentence=sentence,
-            word_tokens=inputs.word_tokens,
+            word_starts=inputs.word_starts,
             word_mask=inputs.word_mask,
             encoder_sentence=encoded.sentence,
         )

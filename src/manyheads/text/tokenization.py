@@ -65,7 +65,7 @@ class Encoding:
 
     ids: NDArray[np.int32]
     """[T] token ids, special tokens included."""
-    word_tokens: NDArray[np.int32]
+    word_starts: NDArray[np.int32]
     """[W] position in `ids` of each word's first sub-token, increasing; strictly, for words."""
     word_spans: NDArray[np.int32]
     """[W, 2] start and end of each word, in characters of the text; in order and disjoint."""
@@ -172,15 +172,15 @@ class TextTokenizer:
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         text_starts = (lengths + 1).cumsum() - (lengths + 1)
         offsets += np.repeat(text_starts, token_counts)[:, None]
-        word_tokens, word_spans = align(*word_borders(codes), offsets, codes, self.units)
-        word_ends = word_tokens.searchsorted(token_ends)
+        word_starts, word_spans = align(*word_borders(codes), offsets, codes, self.units)
+        word_ends = word_starts.searchsorted(token_ends)
         word_counts = word_ends.copy()
         word_counts[1:] -= word_ends[:-1]
-        word_tokens -= np.repeat(token_ends - token_counts, word_counts)
+        word_starts -= np.repeat(token_ends - token_counts, word_counts)
         word_spans -= np.repeat(text_starts, word_counts)[:, None]
 
         encodings = []
-        first_tokens, spans = word_tokens.astype(np.int32), word_spans.astype(np.int32)
+        first_tokens, spans = word_starts.astype(np.int32), word_spans.astype(np.int32)
         token, word, prefix, suffix = 0, 0, self.prefix, self.suffix
         for token_end, word_end in zip(token_ends.tolist(), word_ends.tolist(), strict=True):
             encodings.append(

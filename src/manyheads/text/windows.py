@@ -10,7 +10,7 @@ Axes: B windows or sentences of a batch, T tokens, W words, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Window:
 
     ids: NDArray[np.int32]
     """[T] token ids, special tokens included."""
-    word_tokens: NDArray[np.int32]
+    word_starts: NDArray[np.int32]
     """[W] position in `ids` of the first sub-token of each word that begins in the window."""
     first_word: int
     """Index of the first of these words in the whole text."""
@@ -47,10 +47,18 @@ class Batch:
     """[B, T]"""
     attention_mask: NDArray[np.int64]
     """[B, T], 1 where there is a token."""
-    word_tokens: NDArray[np.int64]
+    word_starts: NDArray[np.int64]
     """[B, W] position of each word's first sub-token, 0 where there is none; W is at least 1."""
     word_mask: NDArray[np.bool_]
     """[B, W], true where there is a word."""
+
+    def feeds(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+        """Return the arrays for some inputs of an exported graph, by the inputs' names."""
+        # Graphs that were exported once keep their names of inputs.
+        return {
+            name: self.word_starts if name == "word_tokens" else getattr(self, name)
+            for name in names
+        }
 
 
 def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
@@ -66,16 +74,16 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
     capacity = _capacity(encoding, max_length)
     if len(encoding.ids) <= max_length:
         return encoding, 0
-    end = _cut(encoding.word_tokens - encoding.prefix, 0, capacity, _body(encoding))
-    words = int(encoding.word_tokens.searchsorted(encoding.prefix + end))
+    end = _cut(encoding.word_starts - encoding.prefix, 0, capacity, _body(encoding))
+    words = int(encoding.word_starts.searchsorted(encoding.prefix + end))
     kept = Encoding(
         _ids_between(encoding, 0, end),
-        encoding.word_tokens[:words],
+        encoding.word_starts[:words],
         encoding.word_spans[:words],
         encoding.prefix,
         encoding.suffix,
     )
-    return kept, len(encoding.word_tokens) - words
+    return kept, len(encoding.word_starts) - words
 
 
 def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
@@ -91,9 +99,9 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
     Raises:
         ModelError: `max_length` leaves no room beside the special tokens and the stride.
     """
-    words = len(encoding.word_tokens)
+    words = len(encoding.word_starts)
     if len(encoding.ids) <= max_length:
-        return [Window(encoding.ids, encoding.word_tokens, 0, (0, words), _body(encoding))]
+        return [Window(encoding.ids, encoding.word_starts, 0, (0, words), _body(encoding))]
     capacity = _capacity(encoding, max_length)
     if not 0 <= stride < capacity:
         raise ModelError(
@@ -102,7 +110,7 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
             fix="Make the stride shorter or max_length longer.",
         )
     size = _body(encoding)
-    starts = encoding.word_tokens - encoding.prefix
+    starts = encoding.word_starts - encoding.prefix
     spans = _window_spans(starts, size, capacity, stride)
     bounds = starts.searchsorted(np.array(spans)).tolist()
     owners = _owners(starts, size, spans, bounds)
@@ -110,7 +118,7 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
     return [
         Window(
             _ids_between(encoding, start, end),
-            encoding.word_tokens[first:last] - start,
+            encoding.word_starts[first:last] - start,
             first,
             (decided[i], decided[i + 1]),
             end - start,
@@ -147,8 +155,8 @@ def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floa
 def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:
     """Pad encodings or windows, at least one, into a batch."""
     input_ids, token_mask = _padded([item.ids for item in items], pad_id)
-    word_tokens, word_mask = _padded([item.word_tokens for item in items], 0)
-    return Batch(input_ids, token_mask.astype(np.int64), word_tokens, word_mask)
+    word_starts, word_mask = _padded([item.word_starts for item in items], 0)
+    return Batch(input_ids, token_mask.astype(np.int64), word_starts, word_mask)
 
 
 def plan_batches(

@@ -51,14 +51,14 @@ class CachedBatch:
     """[B, H] float32; [B, 0] if not cached."""
     attention_mask: Tensor
     """[B, P] int64, 0 for padding."""
-    word_tokens: Tensor
+    word_starts: Tensor
     """[B, W] int64, each word's position among the P tokens; 0 for padding."""
     word_mask: Tensor
     """[B, W] bool."""
 
     def to(self, device: torch.device) -> CachedBatch:
         """Copy to a device, asynchronously where it can."""
-        others = (self.sentence, self.attention_mask, self.word_tokens, self.word_mask)
+        others = (self.sentence, self.attention_mask, self.word_starts, self.word_mask)
         return CachedBatch(
             {number: moved(state, device) for number, state in self.states.items()},
             *(moved(tensor, device) for tensor in others),
@@ -146,13 +146,13 @@ class _FrozenPart:
                 all_layers=reads.states not in ((), (last,)),
             )
         states = {n: encoded.layers[n] if encoded.layers else encoded.tokens for n in reads.states}
-        mask, word_tokens = inputs.attention_mask, inputs.word_tokens
+        mask, word_starts = inputs.attention_mask, inputs.word_starts
         if reads.words:
-            states = {n: take_rows(state, word_tokens) for n, state in states.items()}
+            states = {n: take_rows(state, word_starts) for n, state in states.items()}
             mask = inputs.word_mask.long()
-            word_tokens = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+            word_starts = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         sentence = encoded.sentence if reads.sentence else encoded.sentence[:, :0]
-        cached = CachedBatch(states, sentence, mask, word_tokens, inputs.word_mask)
+        cached = CachedBatch(states, sentence, mask, word_starts, inputs.word_mask)
         return cached.to(torch.device("cpu"))
 
 
@@ -189,18 +189,18 @@ class _Sentences:
         mask, places = self._places(rows)
         if self._words:
             word_mask = mask
-            word_tokens = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
+            word_starts = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
         else:
             counts = self._dataset.words.lengths_of(rows)
             width = max(1, int(counts.max(initial=0)))
             word_mask = np.arange(width) < counts[:, None]
-            word_tokens = self._dataset.words.padded(rows, 0, width)
+            word_starts = self._dataset.words.padded(rows, 0, width)
         flat = torch.from_numpy(places.ravel())
         return CachedBatch(
             {n: s.index_select(0, flat).view(*mask.shape, -1) for n, s in self._states.items()},
             self._sentence.index_select(0, torch.from_numpy(rows)),
             torch.from_numpy(mask.astype(np.int64)),
-            torch.from_numpy(word_tokens.copy()),
+            torch.from_numpy(word_starts.copy()),
             torch.from_numpy(word_mask),
         )
 
@@ -315,7 +315,7 @@ class ActivationCache:
     def evaluated_batch(self, inputs: ModelInputs) -> CachedBatch:
         """Return the activations of a batch of evaluation, identified by its content."""
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (inputs.input_ids, inputs.attention_mask, inputs.word_tokens):
+        for tensor in (inputs.input_ids, inputs.attention_mask, inputs.word_starts):
             digest.update(f"{tuple(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
         key = digest.digest()
@@ -348,7 +348,7 @@ class ActivationCache:
             layers=layers,
             attention_mask=mask,
             sentence=sentence,
-            word_tokens=cached.word_tokens,
+            word_starts=cached.word_starts,
             word_mask=cached.word_mask,
             encoder_sentence=encoders,
         )

@@ -6,7 +6,6 @@ Axes: B sentences, T tokens, W words, H hidden, L labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +84,7 @@ class OnnxBackend:
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
         # A graph without heads for words takes no words.
-        feeds: dict[str, Any] = {name: getattr(batch, name) for name in self._inputs}
+        feeds = batch.feeds(self._inputs)
         try:
             values = self._session.run(self._outputs, feeds)
         except Exception as error:  # as above

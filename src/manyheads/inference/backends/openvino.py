@@ -117,7 +117,7 @@ class OpenVinoBackend:
             request = self._model.create_infer_request()
         try:
             try:
-                request.infer({name: getattr(batch, name) for name in self._inputs})
+                request.infer(batch.feeds(self._inputs))
             except Exception as error:  # as above
                 raise ModelError(
                     f"OpenVINO cannot run the graph ({shorten(str(error), 200)})",

@@ -76,7 +76,7 @@ class TaggingHead(Head):
 
     def logits(self, features: Features) -> Tensor:
         """Return the emissions [B, W, L] float32, arbitrary for padding."""
-        words = self.dropout(take_rows(self.reader(features), features.word_tokens))
+        words = self.dropout(take_rows(self.reader(features), features.word_starts))
         if self.neck is not None:
             words = self.dropout(self.neck(words, features.word_mask))
         emissions: Tensor = self.classifier(words)

@@ -185,7 +185,7 @@ def build_dataset(
             words_lost += lost
             encodings.append(kept)
         tokens.extend([encoding.ids for encoding in encodings])
-        words.extend([encoding.word_tokens.astype(np.int16) for encoding in encodings])
+        words.extend([encoding.word_starts.astype(np.int16) for encoding in encodings])
         places.extend([_place(record) for record in chunk])
         for name, builder in targets.items():
             builder.extend(name, chunk, encodings)
