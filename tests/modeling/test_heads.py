@@ -417,7 +417,7 @@ def test_mixing_layers_that_nothing_reads_is_refused() -> None:
 
 def test_a_mixing_head_that_gets_one_layer_says_so() -> None:
     features = dataclasses.replace(random_features(), layers=None)
-    with pytest.raises(ValueError, match="was needs all of them"):
+    with pytest.raises(ValueError, match="needs all of them"):
         make("crf")(features)
 
 
