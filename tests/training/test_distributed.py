@@ -230,7 +230,7 @@ def test_where_the_first_cannot_begin_the_others_say_so_and_end(
     first, second = outcomes["occupied"]
     assert first["status"] == second["status"] == 2
     assert "the folder holds another run" in first["said"]
-    assert "process 0 of 2 cannot go on" in second["said"]
+    assert "process 0 of 2 cannot continue" in second["said"]
 
 
 def test_processes_that_are_told_different_things_are_named(

@@ -72,7 +72,7 @@ def answers(predictor: Predictor, *tasks: str) -> list[tuple[Any, ...]]:
 def test_a_task_is_added_without_harm_to_the_others(trained: Path, tmp_path: Path) -> None:
     spy = Spy()
     train(going_on(trained, tmp_path, freeze="encoder"), reporter=spy)
-    assert spy.said("new are topic; carried along as they are intent, ner.")
+    assert spy.said("new heads: topic; unchanged heads: intent, ner.")
     before, after = load(trained / "saved"), load(tmp_path / "saved")
     assert [spec.name for spec in after.specs] == ["intent", "ner", "topic"]
     assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
@@ -280,20 +280,20 @@ def test_a_run_with_a_frozen_head_is_resumed_to_the_bit(trained: Path, tmp_path:
     [
         ({"tasks": {"ner": {"kind": "classification", "field": "label"}}},
          r"`tasks\.ner\.kind` is classification, but the head of this name in `init_from` \(.*\) "
-         "was trained with tagging.*give the task another name"),
+         "was trained with tagging.*use another task name"),
         ({"tasks": {"ner": NER | {"neck": "none"}}},
          r"`tasks\.ner\.neck` is none, but .* with bilstm.*leave `neck` out"),
         ({"tasks": {"intent": {"kind": "classification", "field": "label", "pooling": ["mean"]}}},
          r"`tasks\.intent\.pooling` is \['mean'\], but .* with \['sentence'\]"),
         ({"tasks": {"intent": TASKS["intent"] | {"labels": ["question", "statement", "other"]}}},
-         r"`tasks\.intent\.labels`: the list has other, and .*expected its labels: statement, "),
+         r"`tasks\.intent\.labels`: the list has other, but .*expected its labels: statement, "),
         ({"tasks": {"intent": {"kind": "classification", "field": "topic"}}},
-         r"`tasks\.intent\.labels`: the training data has people, rain, and the head in"),
+         r"`tasks\.intent\.labels`: the training data has people, rain, but the head in"),
         ({"model_name": "another/encoder"},
-         r"`model_name` is another/encoder, but the model in `init_from` began with .*encoder"),
+         r"`model_name` is another/encoder, but the model in `init_from` started from .*encoder"),
         ({"pooling": "cls"}, "`pooling` is cls, but the model in `init_from` was trained with me"),
         ({"tasks": {"topic": TOPIC | {"carried": True}}},
-         r"`tasks\.topic\.carried` is true, which is for a trained model to say"),
+         r"`tasks\.topic\.carried` is true, which only a trained model may set"),
         ({"init_from": "nowhere"}, "nowhere: there is no such model"),
         ({"tasks": {"nerr": NER | {"frozen": True}}},
          r"`tasks\.nerr\.frozen` is true, but the model in `init_from` \(.*\) has no task 'nerr' "
@@ -391,7 +391,7 @@ def test_a_head_is_added_from_python(trained: Path, tmp_path: Path) -> None:
         ),
         (
             ["--set", "init_from=x"],
-            "`init_from` is set to 'x'; expected the model and the new task",
+            "`init_from` is set to 'x'; expected a value taken from the model and",
         ),
         (["--set", "save_dir=x"], "--set save_dir sets save_dir a second time"),
     ],

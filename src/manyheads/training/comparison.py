@@ -1,10 +1,10 @@
-"""Does training together help here? Each task alone and all together, on the same data and budget.
+"""Comparison of joint and separate training: each task alone and all together, on the same budget.
 
-The budget is the same when a task's records are seen as often: alone a task has as many epochs as
-with the others, or, under a schedule that repeats or rations records, as many as it had passes,
-rounded. Everything else about the runs is the configuration's, but for what is about several tasks.
+The budget is the same if a task's records are seen as often: alone a task has as many epochs as
+with the others or, under a schedule that repeats or rations records, as many as it had passes,
+rounded. All other settings are the configuration's, except those about several tasks.
 
-The runs stay in the comparison's folder. One that was stopped goes on where it was.
+The runs stay in the comparison's folder. One that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -53,33 +53,33 @@ INFERENCE_TEXTS = 512
 INFERENCE_ROUNDS = 5
 
 ReporterOf = Callable[[str, Config], AbstractContextManager[Reporter]]
-"""Makes the reporter of a run from its name and configuration."""
+"""Returns the reporter of a run for its name and configuration."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     verdicts: tuple[Verdict, ...]
     training: Times
-    """Seconds of a run, evaluations included, mean over the seeds."""
+    """Seconds of a run, including its evaluations: the mean over the seeds."""
     inference: Times
-    """Seconds for `texts` texts."""
+    """Seconds to predict `texts` texts."""
     texts: int
     seeds: tuple[int, ...]
     epochs: Mapping[str, int]
-    """How many epochs each task was trained alone."""
+    """The epochs that each task was trained alone."""
     data: tuple[str, ...]
-    """What the models were scored on."""
+    """The files that the models were scored on."""
     tested: bool
-    """Whether that are data which chose no model."""
+    """Whether the scoring data were held out from model selection."""
 
     def words(self) -> list[str]:
-        """Say it in sentences, one a task."""
+        """Describe the result in one sentence for each task."""
         return [verdict.words(self.inference) for verdict in self.verdicts]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `compare --json` writes."""
+        """Return the JSON values that `compare --json` writes."""
         return {
             "tasks": {v.task: v.to_json(self.inference) for v in self.verdicts},
             "training_seconds": self.training.to_json(),
@@ -93,7 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What the models of one seed reach: by task, alone and together."""
+    """The scores of one seed's models, by task, alone and together."""
 
     alone: Mapping[str, TaskOutcomes]
     together: Mapping[str, TaskOutcomes]
@@ -109,21 +109,21 @@ def compare(
     reporter_of: ReporterOf = lambda name, config: nullcontext(Reporter()),
     report: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Train each task alone and all together, for each seed, and judge the differences.
+    """Train each task alone and all together for each seed, and judge the differences.
 
     Args:
         config: the run with all tasks. Its `seed` is the first of the seeds; the others follow.
-        seeds: how many.
-        out: the comparison's folder: the runs and `comparison.json`.
-        test_files: what the models are scored on: a file for all tasks, or one for each. Default:
-            the validation data, which also chose the models.
-        reporter_of: makes the reporter of each run.
+        seeds: the number of seeds.
+        out: the comparison's folder, for the runs and `comparison.json`.
+        test_files: the files to score the models on: one for all tasks, or one for each. Default:
+            the validation data, which also selected the models.
+        reporter_of: returns the reporter of each run.
         report: receives messages for the user.
 
     Raises:
         RequestError: there is nothing to compare, or the folder holds another comparison.
         ManyheadsError: the configuration, data, encoder or folder is at fault.
-        Stopped: a signal stopped a run; the next call goes on with it.
+        Stopped: a signal stopped a run; the next call resumes it.
     """
     refuse_several("a comparison")
     files = _test_files(config, test_files)
@@ -178,7 +178,7 @@ def compare(
 
 
 def epochs_alone(config: Config) -> dict[str, int]:
-    """Return the epochs in which each task alone sees its records as often as with the others."""
+    """Return the epochs for which each task alone sees its records as often as with the others."""
     schedule = Schedule.of(config)
     if not schedule.by_shares:
         return dict.fromkeys(config.tasks, config.num_epochs)
@@ -193,7 +193,7 @@ def epochs_alone(config: Config) -> dict[str, int]:
 
 
 def config_alone(config: Config, task: str, epochs: int) -> Config:
-    """Return the configuration that trains one of the tasks and is otherwise the same."""
+    """Return the same configuration for one of its tasks alone."""
     values = config.model_dump(exclude=_of_several(Config))
     own = config.tasks[task].model_dump(exclude=_of_several(TaskConfig))
     if config.best_metric.partition(".")[0] == task:
@@ -206,10 +206,10 @@ def _of_several(section: type[Strict]) -> set[str]:
 
 
 def training_seconds(save_dir: Path) -> float:
-    """Add up the time of a run, however often it was stopped, from its log.
+    """Return a run's seconds from its log, over all of its sessions.
 
     Raises:
-        ModelError: the log is gone or damaged.
+        ModelError: the log is missing or damaged.
     """
     path = save_dir / METRICS_FILE
     try:
@@ -225,7 +225,7 @@ def training_seconds(save_dir: Path) -> float:
 def _test_files(
     config: Config, files: Mapping[str, StrPath] | StrPath | None
 ) -> dict[str, str] | None:
-    """Give each task its test file; None where there are none."""
+    """Return each task's test file; None if there are none."""
     if files is None:
         return None
     if not isinstance(files, Mapping):
@@ -265,7 +265,7 @@ def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) ->
 
 
 def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) -> Path:
-    """Train one run, or go on with it, and return its best model."""
+    """Train or resume one run, and return its best model."""
     try:
         with reporter_of(title, config) as reporter:
             return train(config, resume=True, reporter=reporter).best
@@ -279,14 +279,14 @@ def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) 
         ) from None  # fmt: skip
     except Stopped as stopped:
         raise Stopped(
-            f"Stopped in {config.save_dir}, which is saved. The same command goes on with it.",
+            f"Stopped in {config.save_dir}, which is saved. The same command resumes it.",
             stopped.exit_status - 128,
         ) from None
 
 
 def _score(config: Config, bests: Mapping[str, Path], files: Mapping[str, str] | None) -> _Scored:
     """Score the models of one seed."""
-    # The tasks of each file; None stands for the validation files that the model knows of.
+    # The tasks by file; None stands for the validation files that the model records.
     tasks_of: dict[str | None, list[str]] = {}
     for task in config.tasks:
         tasks_of.setdefault(files[task] if files else None, []).append(task)
@@ -312,7 +312,7 @@ def _evaluated(
 
 
 def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
-    """Judge one task from what the models of each seed reached."""
+    """Judge one task by the scores of each seed's models."""
     spec = scored[0].together[task].spec
     alone = [_ratio(part.alone[task]) for part in scored]
     together = [_ratio(part.together[task]) for part in scored]
@@ -342,10 +342,10 @@ def _sum(ratios: Sequence[Ratio]) -> Ratio:
 
 
 def _inference(config: Config, bests: Mapping[str, Path], data: Sequence[str]) -> tuple[Times, int]:
-    """Measure one pass for all tasks against a pass of each task's own model.
+    """Time one model's pass for all tasks against a pass of each task's own model.
 
     Returns:
-        The times, and of how many texts.
+        the times, and the number of texts.
     """
     share = max(1, INFERENCE_TEXTS // len(data))
     texts = [r.text for path in data for r in islice(read_records(path, {}, {}), share)]
@@ -362,13 +362,13 @@ def measure(
 ) -> dict[str, float]:
     """Return the seconds that each model takes for some texts: the median of a few rounds.
 
-    The models take turns, so that what else the machine does falls on all of them.
+    The models take turns, so that other load on the machine affects all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(count + 1):
         for name, model in models.items():
             begin = time.perf_counter()
             model.predict(texts)
-            if number:  # the first round is for warming up
+            if number:  # the first round warms up
                 times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in times.items()}

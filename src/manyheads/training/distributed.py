@@ -1,11 +1,11 @@
-"""Several processes that train one model, as `torchrun` and `accelerate launch` start them.
+"""Data-parallel training in several processes, as `torchrun` and `accelerate launch` start them.
 
-Each process has the whole model and all data. Of a step's records each takes its share; then their
-gradients and losses are added up, so that all make the same change to the same weights. What is
-drawn is the same as with one process. The first process alone writes, evaluates and reports.
+Each process has the whole model and all data, and takes its share of a step's records. Gradients
+and losses are then summed over the processes, so that all make the same update to the same weights.
+The batches are the same as with one process. Only the first process writes, evaluates and reports.
 
-Large tensors are exchanged where they are (NCCL on GPUs, gloo on processors), the few numbers that
-are to be agreed on through gloo, so that no GPU is waited for.
+Large tensors are exchanged on their device (NCCL on GPUs, gloo on CPUs); the few numbers to agree
+on go through gloo, so that no GPU has to be waited for.
 """
 
 from __future__ import annotations
@@ -32,61 +32,61 @@ from manyheads.training.data.batching import Rows
 from manyheads.training.signals import Interrupted, StopRequest
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others to come to the same place: no part of a run that all wait
-for, such as reading the data, may take longer."""
+"""How long a process waits for the others. No part of a run that all wait for, such as reading the
+data, may take longer."""
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _NONE, _DENSE = 0, -1
 _GONE_AFTER = 2.0
-"""Seconds in which a process whose connections are closed is seen to be gone."""
+"""Seconds within which a process with closed connections is known to be gone."""
 
 Result = TypeVar("Result")
 
 
 class ProcessLost(ManyheadsError):
-    """A process of the run that is gone, or does not answer."""
+    """A process of the run is gone or does not answer."""
 
 
 class ProcessFailed(ManyheadsError):
-    """A process of the run that cannot go on, and said why."""
+    """A process of the run cannot continue, and reported why."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as one of them sees them; by default it is alone."""
+    """The processes of a run, from the perspective of one of them; by default it is alone."""
 
     rank: int = 0
-    """This one's number."""
+    """This process's rank."""
     count: int = 1
     local_rank: int = 0
-    """This one's number on its machine."""
+    """Its rank on its machine."""
     local_count: int = 1
-    """How many there are on its machine."""
+    """The number of processes on its machine."""
     members: tuple[tuple[str, int], ...] = ()
-    """Each one's machine and process number there."""
+    """Each process's host and process ID."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes, evaluates and reports."""
+        """Whether this process writes, evaluates and reports."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """Turn the configured device into this process's own.
+        """Return this process's device for the configured one.
 
         Raises:
-            RequestError: it is one that not every process can have.
+            RequestError: not every process can have such a device.
         """
         if self.count == 1 or name == "cpu":
             return name
         if name not in ("auto", "cuda"):
             raise RequestError(
                 f"`device` is {name}, and there are {self.count} processes",
-                expected="auto, cpu or cuda: each process then takes the GPU of its own number",
+                expected="auto, cpu or cuda: each process then takes the GPU of its local rank",
             )
         return f"cuda:{self.local_rank}" if name == "cuda" or torch.cuda.is_available() else "cpu"
 
     def threads(self, configured: int | None) -> int | None:
-        """Return how many threads this process has: its part of the cores, unless configured."""
+        """Return this process's number of threads: its share of the cores, unless configured."""
         if self.count == 1 or configured is not None:
             return configured
         return max(1, available_cores() // self.local_count)
@@ -94,28 +94,30 @@ class Processes:
     def share(self, rows: Rows) -> Rows:
         """Return this process's part of a batch's rows, which may be none.
 
-        Every n-th of them: the rows are sorted by length, and all should have as much to do.
+        It takes every n-th row: rows are sorted by length, and this balances the work.
         """
         return rows[self.rank :: self.count]
 
     def exchange(self, value: Any) -> list[Any]:
-        """Tell all a value of JSON, and learn what each says, in the order of their numbers.
+        """Send a JSON value to all processes, and return each process's value by rank.
 
         Raises:
-            ProcessFailed: one of them cannot go on.
-            ProcessLost: one of them is gone.
+            ProcessFailed: a process cannot continue.
+            ProcessLost: a process is gone.
         """
         if self.count == 1:
             return [value]
-        said = self._gathered({"value": value})
-        for rank, one in enumerate(said):
+        received = self._gathered({"value": value})
+        for rank, one in enumerate(received):
             if "failed" in one:
-                raise ProcessFailed(f"process {rank} of {self.count} cannot go on: {one['failed']}")
-        return [one["value"] for one in said]
+                raise ProcessFailed(
+                    f"process {rank} of {self.count} cannot continue: {one['failed']}"
+                )
+        return [one["value"] for one in received]
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
-        """Let the others know, at their next exchange, if the body fails here."""
+        """Make the others fail at their next exchange if the body fails here."""
         try:
             yield
         except (ProcessFailed, ProcessLost):
@@ -127,34 +129,34 @@ class Processes:
             raise
 
     def agree(self, *numbers: int) -> list[int]:
-        """Return the largest of what all say, number by number.
+        """Return the maximum over all processes of each number.
 
         Raises:
-            ProcessLost: one of them is gone.
+            ProcessLost: a process is gone.
         """
         if self.count == 1:
             return list(numbers)
-        said = torch.tensor(numbers)
+        largest = torch.tensor(numbers)
         with self._reached():
-            distributed.all_reduce(said, distributed.ReduceOp.MAX)
-        return said.tolist()
+            distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return largest.tolist()
 
     def hears(self, stop: StopRequest) -> bool:
-        """Tell whether any process was asked to stop; all hear the same."""
+        """Return whether any process was asked to stop; the same in all processes."""
         return self._heard(stop, 0)[0]
 
     def led(self, work: Callable[[Callable[[], None]], Result], stop: StopRequest) -> Result:
-        """Let the first process do something, and return its result, of JSON, in all.
+        """Do some work in the first process, and return its JSON result in all processes.
 
-        The others wait step by step, so that it may take as long as it likes.
+        The others keep waiting in short steps, so that the work may take any time.
 
         Args:
-            work: calls its argument often: that raises `Interrupted` if there is a signal.
-            stop: where this process's signals arrive.
+            work: calls its argument regularly, which raises `Interrupted` after a signal.
+            stop: receives this process's signals.
 
         Raises:
             Interrupted: in all processes, if any was asked to stop.
-            ProcessLost: one of them is gone.
+            ProcessLost: a process is gone.
         """
         if self.count == 1:
             return work(stop.check)
@@ -177,7 +179,7 @@ class Processes:
         return found
 
     def _heard(self, stop: StopRequest, done: int) -> tuple[bool, bool]:
-        """Agree on the signal, if there is one, and on whether the first process is done."""
+        """Share a signal, if there is one, and whether the first process is done."""
         number, is_done = self.agree(stop.signal_number or 0, done)
         if number:
             stop.signal_number = number
@@ -186,17 +188,17 @@ class Processes:
     def add_up(
         self, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Give all the sum of their gradients, and return the sum of their losses.
+        """Sum the gradients over all processes in place, and return the sums of the losses.
 
-        A parameter without a gradient in any of them has none afterwards. Sparse gradients stay
-        so: of the rows that any of them has.
+        A parameter without a gradient in any process has none afterwards. Sparse gradients stay
+        sparse, with the union of the processes' rows.
 
         Args:
-            parameters: the same ones in all, in the same order.
+            parameters: the same ones in the same order in all processes.
             losses: float32 scalars, by the same names in the same order.
 
         Raises:
-            ProcessLost: one of them is gone.
+            ProcessLost: a process is gone.
         """
         if self.count == 1:
             return dict(losses)
@@ -214,7 +216,7 @@ class Processes:
         return dict(zip(losses, total.unbind(), strict=True))
 
     def _kinds(self, parameters: Sequence[nn.Parameter]) -> NDArray[np.int64]:
-        """Learn what gradients each process has: by parameter none, dense, or 1 + rows."""
+        """Return the kind of each process's gradients by parameter: none, dense, or 1 + rows."""
         mine = []
         for parameter in parameters:
             gradient = parameter.grad
@@ -227,11 +229,11 @@ class Processes:
         return kinds
 
     def _added_rows(self, parameter: nn.Parameter, counts: NDArray[np.int64]) -> Tensor:
-        """Add up the sparse gradients of all.
+        """Return the sum of all processes' sparse gradients.
 
         Args:
             parameter: a table.
-            counts: how many rows each process's gradient has; below 1 where it has none.
+            counts: the rows of each process's gradient; below 1 if it has none.
         """
         most = int(counts.max())
         rows = torch.zeros(most, dtype=torch.int64, device=parameter.device)
@@ -250,7 +252,7 @@ class Processes:
         return added.coalesce()
 
     def _all(self, tensor: Tensor) -> list[Tensor]:
-        """Return each process's tensor; all have one shape."""
+        """Return each process's tensor; all have the same shape."""
         tensor = tensor.detach()
         found = [torch.empty_like(tensor) for _ in range(self.count)]
         with self._reached():
@@ -267,19 +269,19 @@ class Processes:
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
-        """Explain what the library reports when a process cannot be reached."""
+        """Turn the library's error for a process that cannot be reached into ours."""
         try:
             yield
         except RuntimeError as error:
             who = self._missing()
             raise ProcessLost(
                 f"{who} of the run's {self.count} is gone or does not answer",
-                fix="What it said last is the reason; without a word, it was killed, perhaps for "
-                "want of memory. Run again with --resume, with any number of processes.",
+                fix="Its last message is the reason; without one it was killed, perhaps because "
+                "memory ran out. Run again with --resume, with any number of processes.",
             ) from error
 
     def _missing(self) -> str:
-        """Name the processes that are known to be gone, or all that may be."""
+        """Name the processes that are known to be gone, or else all that may be."""
         here = socket.gethostname()
         others = [(rank, *one) for rank, one in enumerate(self.members) if rank != self.rank]
         end = time.monotonic() + _GONE_AFTER
@@ -288,23 +290,23 @@ class Processes:
             gone = [one for one in others if one[1] == here and _is_gone(one[2])]
             time.sleep(0.02)
         named = gone or others
-        told = listing(f"{rank} (process number {pid} on {host})" for rank, host, pid in named)
-        return f"process {told}" if len(named) == 1 else f"at least one of the processes {told}"
+        names = listing(f"{rank} (process number {pid} on {host})" for rank, host, pid in named)
+        return f"process {names}" if len(named) == 1 else f"at least one of the processes {names}"
 
 
 ALONE = Processes()
 
 
 def is_first_process() -> bool:
-    """Tell whether this process is the one that writes and reports, before it has joined others."""
+    """Return whether this process writes and reports, before it has joined the others."""
     return os.environ.get("RANK", "0") == "0" or not _launched()
 
 
 def refuse_several(what: str) -> None:
-    """Refuse what only one process can do.
+    """Refuse work that needs a single process.
 
     Raises:
-        RequestError: there are several.
+        RequestError: there are several processes.
     """
     if _launched():
         raise RequestError(
@@ -319,13 +321,13 @@ def _launched() -> bool:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that were started with this one, if there are any.
+    """Join the processes that were launched with this one, if there are any.
 
     Args:
-        device: as configured: decides how tensors are exchanged.
+        device: the configured device, which determines how tensors are exchanged.
 
     Raises:
-        RequestError: what started them does not say enough, or they do not find each other.
+        RequestError: the launcher's variables are incomplete, or the processes do not connect.
     """
     if not _launched():
         yield ALONE
@@ -355,10 +357,10 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 def _placed() -> Processes:
-    """Read what torchrun and accelerate say of a process.
+    """Read the variables that torchrun and accelerate set.
 
     Raises:
-        RequestError: something is missing or not a number.
+        RequestError: one is missing or not a number.
     """
     missing = [name for name in _VARIABLES if not os.environ.get(name)]
     if missing:
@@ -387,7 +389,7 @@ def _placed() -> Processes:
 
 
 def _dense(parameter: nn.Parameter) -> Tensor:
-    """Return a gradient, or zeros where there is none."""
+    """Return a gradient, or zeros if there is none."""
     gradient = parameter.grad
     if gradient is None:
         return torch.zeros_like(parameter)
@@ -395,7 +397,7 @@ def _dense(parameter: nn.Parameter) -> Tensor:
 
 
 def _is_gone(pid: int) -> bool:
-    """Tell whether a process of this machine has ended, also if nobody has taken note of it."""
+    """Return whether a process of this machine has ended, including zombies."""
     if os.name != "posix":
         return False  # there, signal 0 would end the process
     try:

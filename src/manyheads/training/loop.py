@@ -229,8 +229,8 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, float]) -> TrainingEr
         f"the loss or its gradient is not finite at step {run.state.step + 1} (loss: {shown}) on "
         f"the records {listing(places)}",
         fix="The state before this step is saved. Look at these records; lower `learning_rate` or "
-        "`head_learning_rate`, use `precision: float32`, or go on without such steps with --resume "
-        "--on-nonfinite skip.",
+        "`head_learning_rate`, use `precision: float32`, or continue without such steps with "
+        "--resume --on-nonfinite skip.",
     )
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, no line twice and none missing after a resume."""
+"""metrics.jsonl: one JSON object a line; a resumed run neither repeats nor loses a line."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ METRICS_FILE = "metrics.jsonl"
 class MetricsLog:
     """Appends to a metrics file.
 
-    A checkpoint remembers how long the file was (`flush`); a resumed run cuts it back to that
-    length, and so drops the lines of steps that it does again.
+    A checkpoint records the file's size (`sync`); a resumed run truncates the file to that size,
+    and so drops the lines of steps that it repeats.
 
     Args:
         path: the file.
-        length: bytes to keep of it; 0 starts anew.
+        length: bytes to keep; 0 starts a new file.
 
     Raises:
-        ModelError: the file is shorter than the checkpoint remembers.
+        ModelError: the file is shorter than the checkpoint recorded.
     """
 
     also: Callable[[Mapping[str, Any]], None] | None = None
-    """Takes each line, too."""
+    """Also receives each line."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
         self._path = path
@@ -38,12 +38,12 @@ class MetricsLog:
             if size < length:
                 raise ModelError(
                     f"the file has {size} bytes", where=at(path),
-                    expected=f"at least the {length} that the checkpoint remembers",
+                    expected=f"at least the {length} that the checkpoint recorded",
                     fix="Put the file back, or start the run anew with --overwrite.",
                 )  # fmt: skip
             self._file = path.open("ab" if length else "wb")
             self._file.truncate(length)
-            # Appending goes to the end by itself, but the position told is where it was before.
+            # Appending writes at the end anyway, but the reported position would not follow.
             self._file.seek(length)
 
     def __enter__(self) -> MetricsLog:
@@ -69,17 +69,17 @@ class MetricsLog:
 
 
 class NoLog(MetricsLog):
-    """What a process has that writes no log, because another one of its run does."""
+    """The log of a process that writes none, because another process of its run does."""
 
     def __init__(self) -> None:
-        """Open nothing."""
+        """Open no file."""
 
     def __exit__(self, *_: object) -> None:
-        """Close nothing."""
+        """Close no file."""
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Write nothing."""
+        """Ignore the line."""
 
     def sync(self) -> int:
-        """Return the length of nothing."""
+        """Return 0."""
         return 0

@@ -16,11 +16,10 @@ from manyheads.modeling import MultiTaskModel, encoder_groups
 def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, Any]]:
     """Split the trainable parameters by learning rate and weight decay.
 
-    The encoder, with copies of its layers, and the heads have rates of their own; under
-    `layer_decay` so has each layer of the encoder, lower than the one above it (Howard and Ruder
-    2018, "discriminative fine-tuning").
-    Biases, normalisation layers and other parameters of one dimension are not decayed (as in
-    BERT's own training).
+    The encoder (with copies of its layers) and the heads have separate rates; with `layer_decay`
+    each layer of the encoder has a lower one than the layer above it (Howard and Ruder 2018,
+    "discriminative fine-tuning"). Biases, normalisation layers and other parameters of one
+    dimension are not decayed, as in BERT's training.
 
     Returns:
         Groups for an optimiser, each with its peak rate under `peak_lr` and the parameters'
@@ -53,7 +52,7 @@ def rate_factor(step: int, total: int, warmup_ratio: float, schedule: str) -> fl
 
     Args:
         step: optimiser steps done before this one.
-        total: optimiser steps of the whole run.
+        total: optimiser steps in the run.
         warmup_ratio: share of the steps over which the rate rises linearly.
         schedule: `linear` and `cosine` fall to zero at the end; `constant` stays.
     """
@@ -75,11 +74,11 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW (Loshchilov and Hutter, 2019) that also takes sparse gradients, as if they were dense.
+    """AdamW (Loshchilov and Hutter, 2019) that accepts sparse gradients and treats them as dense.
 
-    A batch touches one row in a hundred of an embedding table. Its sparse gradient spares the
-    backward pass a table of zeros; here its rows are laid into zeros that are kept, so that the
-    rows without a gradient decay and follow their momentum as ever.
+    A batch reads about one row in a hundred of an embedding table. Its sparse gradient spares the
+    backward pass a table of zeros; here its rows are copied into a reused table of zeros, so that
+    rows without a gradient decay and follow their momentum as usual.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -87,7 +86,7 @@ class AdamW(torch.optim.AdamW):
         self._dense: dict[nn.Parameter, Tensor] = {}
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change all parameters that have a gradient; sparse gradients must be coalesced."""
+        """Update all parameters that have a gradient; sparse gradients must be coalesced."""
         laid: list[tuple[nn.Parameter, Tensor]] = []
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -105,8 +104,8 @@ class AdamW(torch.optim.AdamW):
             parameter.grad = None
 
     def step_if(self, wanted: Tensor) -> None:
-        """Do the same if a bool scalar on the parameters' device is true, without looking at it."""
-        # What a gradient scaler tells the fused kernel.
+        """Do the same if a bool scalar on the parameters' device is true, without reading it."""
+        # The fused kernel's interface for gradient scalers.
         self.found_inf = (~wanted).float()
         try:
             self.step()
@@ -115,14 +114,14 @@ class AdamW(torch.optim.AdamW):
 
 
 def clip(parameters: Iterable[Tensor], max_norm: float, weight: float | Tensor = 1.0) -> Tensor:
-    """Scale gradients down to a total norm, and return the norm before, a float32 scalar.
+    """Clip the total norm of the gradients; returns the norm before, a float32 scalar.
 
-    A loss that weighs three times as much may have a gradient three times as long: clipped at the
-    same length as any other it would count no more than they do. So the limit is `max_norm` times
-    the weight (a scalar on the parameters' device, or a number).
+    The limit is `max_norm` times the weight, a number or a scalar on the parameters' device: a
+    loss with three times the weight may have three times the gradient norm. At the same limit, the
+    weight would have no effect.
 
-    Sparse gradients are coalesced, so that each row counts once. Where all that a step trains is
-    still frozen, there are none, and the norm is 0.
+    Sparse gradients are coalesced, so that each row counts once. The norm is 0 if there are no
+    gradients, because everything that the step would train is still frozen.
     """
     parameters = list(parameters)
     gradients = [_values(p) for p in parameters if p.grad is not None]
@@ -131,13 +130,13 @@ def clip(parameters: Iterable[Tensor], max_norm: float, weight: float | Tensor =
     norm = nn.utils.get_total_norm(gradients)
     if max_norm > 0:
         factor = (max_norm * weight / (norm + 1e-6)).clamp(max=1.0)
-        # On a processor a plain number is three times as fast; elsewhere it would be waited for.
+        # On a CPU a plain number is three times as fast; elsewhere, reading it blocks.
         torch._foreach_mul_(gradients, float(factor) if norm.device.type == "cpu" else factor)
     return norm
 
 
 def _values(parameter: Tensor) -> Tensor:
-    """Return a gradient's numbers, after coalescing a sparse one in place."""
+    """Return a gradient's values, after coalescing a sparse one in place."""
     gradient = parameter.grad
     assert gradient is not None
     if not gradient.is_sparse:

@@ -1,6 +1,6 @@
-"""Which epoch's model is kept: one number an evaluation, and the epochs that none beats.
+"""Model selection: one number for each evaluation, and the Pareto front of the epochs.
 
-Scores are main metrics by task; larger is better.
+Scores are main metrics by task; higher is better.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ def main_scores(evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, fl
     """Return each task's main metric.
 
     Args:
-        evaluation: what an epoch's model reached on the validation data.
+        evaluation: an epoch's metrics on the validation data.
         main: each task's main metric.
     """
     return {task: numbers(metrics)[main[task]] for task, metrics in evaluation["tasks"].items()}
 
 
 def best_value(config: Config, evaluation: Evaluation, main: Mapping[str, str]) -> float:
-    """Reduce an evaluation to the number that chooses the best model, as `best_metric` says."""
+    """Reduce an evaluation to the number that selects the best model (`best_metric`)."""
     scores = main_scores(evaluation, main)
     name, _, metric = config.best_metric.partition(".")
     if name == "mean":
@@ -37,12 +37,10 @@ def best_value(config: Config, evaluation: Evaluation, main: Mapping[str, str]) 
 
 
 def pareto_front(points: Sequence[Scores]) -> list[int]:
-    """Find the points that no other beats: is as good in all tasks, and better in one.
+    """Return the indices of the points that no other point dominates, in order.
 
-    Of equal points the first stands for all.
-
-    Returns:
-        Their places, in order.
+    A point dominates another if it is at least as good in all tasks and better in one. Of equal
+    points only the first is returned.
     """
     return [
         i
@@ -60,7 +58,7 @@ def _at_least(one: Scores, other: Scores) -> bool:
 
 
 def trade_off(points: Sequence[Scores]) -> str | None:
-    """Say which epochs no other beats, where none is the best for all tasks; else None.
+    """Describe the Pareto front of the epochs; None if one epoch is the best for all tasks.
 
     Args:
         points: each epoch's scores.
@@ -68,8 +66,8 @@ def trade_off(points: Sequence[Scores]) -> str | None:
     front = pareto_front(points)
     if len(front) < 2:
         return None
-    told = "; ".join(
+    epochs = "; ".join(
         f"epoch {i + 1} ({', '.join(f'{task} {score:.4f}' for task, score in points[i].items())})"
         for i in front
     )
-    return f"No epoch is the best for every task. None is better in all than these: {told}."
+    return f"No epoch is the best for every task. None is better in all than these: {epochs}."

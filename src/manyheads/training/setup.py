@@ -69,7 +69,7 @@ class EncoderStage:
 
 @dataclass(frozen=True)
 class DataStage:
-    """What the run trains on, and what it remembers of the original encoder."""
+    """The training data, and the embeddings that the run keeps of the original encoder."""
 
     data: TrainingData
     terms: tuple[LossTerm, ...]

@@ -1,4 +1,4 @@
-"""Stopping at a good moment: signals become a request that the training loop looks at."""
+"""Graceful stopping: signals become a request that the training loop checks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def is_ignored(number: int) -> bool:
 
 
 class Stopped(BaseException):
-    """A run that a signal ended, after its state was saved.
+    """A signal ended the run, after its state was saved.
 
     Args:
-        message: what was saved and how to go on; empty where another process reports it.
+        message: what was saved and how to continue; empty if another process reports it.
         signal_number: the signal.
     """
 
@@ -40,9 +40,9 @@ class Interrupted(Exception):
 class StopRequest:
     """Catches SIGINT, SIGTERM and SIGHUP while a run is in progress.
 
-    The first one sets `signal_number` for the loop to see. A second one stops the process at
-    once, as it would without this; what is written atomically stays whole. Outside the main
-    thread, where Python has no signals, nothing is caught; nor is SIGHUP where the process
+    The first one sets `signal_number`, which the loop checks. A second one stops the process at
+    once, as it would by default; files that are written atomically stay intact. Outside the main
+    thread, where Python delivers no signals, nothing is caught; nor is SIGHUP where the process
     ignores it (`nohup`).
 
     Args:

@@ -1,4 +1,4 @@
-"""The values of the metrics log for TensorBoard, each once, however often a run resumes."""
+"""The metrics log's values for TensorBoard, each once even if the run is resumed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from manyheads.storage import explained
 
 TENSORBOARD_FOLDER = "tensorboard"
 
-# By class or type of entity: too many for a page of curves, and in metrics.jsonl.
+# Per class or entity type: too many for a page of curves; metrics.jsonl has them.
 _DETAILS = frozenset({"per_class", "per_type"})
 _POSITION = frozenset({"event", "step", "epoch", "seconds", "front", "best"})
 
 
 def require_tensorboard() -> None:
-    """See to it that the values can be written, before anything is trained.
+    """Check that the values can be written, before anything is trained.
 
     Raises:
         RequestError: TensorBoard is not installed.
@@ -35,13 +35,13 @@ def require_tensorboard() -> None:
 class TensorBoardLog:
     """Writes the lines of a metrics log as event files.
 
-    Event files cannot be cut. Those of a run that is resumed hold steps that are done again;
-    TensorBoard passes over them, because the new file says where it begins (`purge_step`). What the
-    log has of that very step is written once more; all of it, if there are no event files yet.
+    Event files cannot be truncated. Those of a resumed run contain steps that are repeated;
+    TensorBoard skips them, because the new file declares its first step (`purge_step`). The log's
+    lines of that step are written again; all lines, if there are no event files yet.
 
     Args:
-        folder: where the event files are.
-        log: the metrics log, cut to the resumed position.
+        folder: the event files' folder.
+        log: the metrics log, truncated to the resumed position.
         step: optimiser steps done.
     """
 
@@ -71,7 +71,7 @@ class TensorBoardLog:
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """Return a line's numbers by the names that TensorBoard groups them by."""
+    """Return a line's numbers, by names that TensorBoard groups."""
     values = {key: value for key, value in line.items() if key not in _POSITION}
     if line["event"] == "epoch":
         metrics = dict(values.pop("metrics"))

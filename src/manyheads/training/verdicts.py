@@ -1,8 +1,8 @@
-"""Whether training tasks together helps: each task's verdict, in numbers and in words.
+"""Verdicts on joint training: whether it helps each task, in numbers and in words.
 
-A difference is that of training together minus training alone. It counts as one only if 0 lies
-outside of both its intervals: that over the seeds, which says whether other runs would differ, and
-that over the sentences, which says whether other test data would.
+A difference is the score of joint training minus that of training alone. It is significant only
+if 0 lies outside both of its intervals: the one over the seeds covers other runs, the one over the
+sentences other test data.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ METRIC_WORDS: Mapping[str, str] = {
     "token_accuracy": "token accuracy",
     "spearman": "rank correlation",
 }
-"""Main metrics as they are called in a sentence."""
+"""The main metrics' names in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds that each task takes alone, and all of them together."""
+    """Seconds of each task alone, and of all tasks together."""
 
     alone: Mapping[str, float]
     together: float
 
     @property
     def saved(self) -> float:
-        """The share of the separate ones' time that one model saves; negative where it costs."""
+        """The share of the separate models' time that one model saves; negative if it adds."""
         whole = sum(self.alone.values())
         return 1.0 - self.together / whole if whole else 0.0
 
@@ -45,24 +45,24 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What training together did to one task."""
+    """The effect of joint training on one task."""
 
     task: str
     metric: str
-    """Its main metric, a share between 0 and 1."""
+    """The task's main metric, a share between 0 and 1."""
     alone: tuple[float, ...]
     """The metric of the model trained alone, by seed."""
     together: tuple[float, ...]
     """The metric of the model trained together, by seed."""
     seeds: MeanInterval
-    """Of the difference."""
+    """The difference's mean and interval over the seeds."""
     sentences: PairedDifference | None
-    """The same over the sentences, all seeds' models taken together; None for a metric that is no
-    ratio of sums over sentences."""
+    """The same over the sentences, for the models of all seeds together; None for a metric that is
+    not a ratio of sums over sentences."""
 
     @property
     def outcome(self) -> Outcome:
-        """Whether training together is better, worse, or not to be told from noise."""
+        """Whether joint training is better, worse, or indistinguishable from noise."""
         intervals = _intervals(self)
         if intervals and all(low > 0 for low, _ in intervals):
             return "better"
@@ -71,7 +71,7 @@ class Verdict:
         return "noise"
 
     def words(self, inference: Times) -> str:
-        """Say it in a sentence, in points of a hundred, with what it does to inference."""
+        """Describe it in a sentence, in percentage points, with the effect on inference time."""
         return f"joint training {self._change()}, {self._certainty()}, and {_time(inference)}"
 
     def _change(self) -> str:
@@ -115,7 +115,7 @@ class Verdict:
 
 
 def _intervals(verdict: Verdict) -> list[tuple[float, float]]:
-    """Return the intervals that there are, that over the seeds first."""
+    """Return the available intervals, the one over the seeds first."""
     seeds, sentences = verdict.seeds, verdict.sentences
     found = []
     if seeds.low is not None and seeds.high is not None:

@@ -238,11 +238,11 @@ def _carried(config: Config, name: str) -> TaskConfig:
 def _described(config: Config, path: Path, taken: list[str], left: list[str]) -> str:
     new = [name for name in config.tasks if name not in taken]
     parts = [
-        f"{what} {listing(names, 20)}"
+        f"{what} heads: {listing(names, 20)}"
         for what, names in (
-            ("the heads that go on are", taken),
-            ("new are", new),
-            ("carried along as they are", left),
+            ("continuing", taken),
+            ("new", new),
+            ("unchanged", left),
         )
         if names
     ]
@@ -250,17 +250,17 @@ def _described(config: Config, path: Path, taken: list[str], left: list[str]) ->
 
 
 def _check(config: Config, trained: TrainedModel) -> None:
-    """See to it that a configuration wants the encoder that the trained model has.
+    """Check that a configuration's encoder is the trained model's.
 
     Raises:
-        ConfigError: it wants another.
+        ConfigError: it is another.
     """
     old = trained.config.model_name
     named = "model_name" in config.model_fields_set
     if named and Path(config.model_name).name != Path(old).name:
         raise ConfigError(
-            f"`model_name` is {config.model_name}, but the model in `init_from` began with {old}, "
-            "and its encoder is what training starts from",
+            f"`model_name` is {config.model_name}, but the model in `init_from` started from "
+            f"{old}, whose encoder this run starts from",
             fix="Leave `model_name` out, or start without `init_from`.",
         )
     layers = trained.config.head_layers
@@ -283,7 +283,7 @@ def _check(config: Config, trained: TrainedModel) -> None:
 
 
 def _check_task(name: str, task: TaskConfig, trained: TaskConfig, path: Path) -> None:
-    """See to it that a task's trained head is the one that the configuration describes.
+    """Check that a task's trained head is the one that the configuration describes.
 
     Raises:
         ConfigError: it is another; the error names the setting and both values.
@@ -295,7 +295,7 @@ def _check_task(name: str, task: TaskConfig, trained: TaskConfig, path: Path) ->
             raise ConfigError(
                 f"`tasks.{name}.{key}` is {wanted}, but the head of this name in `init_from` "
                 f"({path}) was trained with {present}",
-                fix=f"To go on with that head, {hint}; for a new one, give the task another name.",
+                fix=f"To continue with that head, {hint}; for a new head, use another task name.",
             )
 
 
@@ -304,15 +304,15 @@ def _shown(value: object) -> str:
 
 
 def refuse_carried(config: Config) -> None:
-    """Refuse what only a trained model says about its tasks.
+    """Refuse settings that only a trained model may have.
 
     Raises:
-        ConfigError: a task is marked as carried along.
+        ConfigError: a task is marked as carried.
     """
     for name, task in config.tasks.items():
         if task.carried:
             raise ConfigError(
-                f"`tasks.{name}.carried` is true, which is for a trained model to say",
+                f"`tasks.{name}.carried` is true, which only a trained model may set",
                 fix=f"Leave {name!r} out of `tasks`: with `init_from`, a task that is not named "
                 "there is carried along.",
             )

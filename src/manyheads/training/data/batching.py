@@ -1,10 +1,9 @@
-"""Which records make a batch: a pure function of the seed and of how often they were all seen.
+"""Drawing batches: which records a batch has is a pure function of the seed and the round.
 
-Batches hold sentences of similar length, so that little is padding; which ones, and in which
-order, is drawn anew each time. Which task's batch is next is for `schedules` to say.
+A round deals all records of a source once. Batches hold sentences of similar length, so that there
+is little padding; each round is shuffled anew. `schedules` determines which task is next.
 
-Nothing is laid out in advance: a batch is dealt when it is asked for, so that an epoch of any
-length starts at once, at any of its steps.
+Batches are dealt on demand, so that an epoch of any length starts at once, at any of its steps.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from manyheads.training.data.permutation import Permutation
 from manyheads.training.data.token_bins import TokenBins
 
 POOL_BATCHES = 64
-"""Batches' worth of shuffled records that are sorted by length together, about."""
+"""The approximate number of batches whose shuffled records are sorted by length together."""
 
 Rows = NDArray[np.int64]
 
@@ -32,31 +31,31 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Source:
-    """Records from which batches for the same tasks are drawn."""
+    """Records that batches for the same tasks are drawn from."""
 
     name: str
     tasks: tuple[str, ...]
     dataset: int
-    """Which data set the rows are of."""
+    """The index of the rows' data set."""
     rows: NDArray[np.signedinteger[Any]]
     lengths: NDArray[np.signedinteger[Any]]
     """Sub-tokens of each row."""
     batch_size: int
-    """Records of a batch, at most."""
+    """The most records of a batch."""
     bins: TokenBins | None = None
-    """The rows by length, where batches have a budget of sub-tokens instead of a size."""
+    """The rows by length, if batches have a budget of sub-tokens instead of a size."""
     max_records: int | None = None
-    """How many records are dealt in one round, at most; not with a budget."""
+    """The most records of a round; None: all. Not with a budget."""
 
     @property
     def round_size(self) -> int:
-        """How many records are dealt in one round: all, unless they are capped."""
+        """The number of records that a round deals."""
         count = len(self.rows)
         return count if self.max_records is None else min(count, self.max_records)
 
     @property
     def batches(self) -> int:
-        """How many batches a round has."""
+        """The number of batches in a round."""
         if self.bins is not None:
             return self.bins.batches
         return math.ceil(self.round_size / self.batch_size)
@@ -64,28 +63,28 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one source gives to an optimiser step."""
+    """One source's contribution to an optimiser step."""
 
     source: int
-    """Its number."""
+    """The index of the source."""
     batches: tuple[Rows, ...]
-    """[B] rows of the source's data set each."""
+    """Each [B], rows of the source's data set."""
 
     @property
     def records(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return sum(len(batch) for batch in self.batches)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimiser step: the batches whose gradients it adds up, by source."""
+    """One optimiser step: the batches whose gradients it accumulates, by source."""
 
     parts: tuple[Part, ...]
 
     @property
     def records(self) -> int:
-        """How many records the step sees."""
+        """The number of records in the step."""
         return sum(part.records for part in self.parts)
 
 
@@ -96,7 +95,7 @@ def generator(seed: int, *place: int | str) -> np.random.Generator:
 
 
 class Lazy(Sequence[_T_co]):
-    """A sequence that makes its items when they are asked for: needs `__len__` and `item`."""
+    """A sequence that makes its items on demand. Subclasses define `__len__` and `item`."""
 
     @abstractmethod
     def item(self, index: int) -> _T_co:
@@ -113,28 +112,28 @@ class Lazy(Sequence[_T_co]):
 
 
 class Capped:
-    """The order of the rows in a round of a source that is capped.
+    """The order of the rows in a round of a capped source.
 
-    Round after round goes on in one long row: all rows shuffled, all rows shuffled anew, and so
-    on. After any round, any two rows have been dealt equally often but for one.
+    The rounds are cut from one endless sequence: all rows shuffled, all rows shuffled anew, and so
+    on. After any round, row counts differ by at most one.
 
     Args:
         source: the rows.
         seed: the run's seed.
-        number: which round, from 0.
+        number: the round, from 0.
     """
 
     def __init__(self, source: Source, seed: int, number: int) -> None:
         self._count, self._begin = len(source.rows), number * source.round_size
         self._first = self._begin // self._count
-        # A round is no longer than all rows, so that two shuffles hold it.
+        # A round has at most all rows, so that it spans at most two permutations.
         self._shuffles = [
             Permutation.draw(self._count, generator(seed, "cap", again, source.name))
             for again in (self._first, self._first + 1)
         ]
 
     def __getitem__(self, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Return which rows stand at some places of the round."""
+        """Return the rows at some positions of the round."""
         again, within = np.divmod(places + self._begin, self._count)
         earlier, later = (shuffle[within] for shuffle in self._shuffles)
         return np.where(again == self._first, earlier, later)
@@ -143,14 +142,14 @@ class Capped:
 class Shares(Lazy[Rows]):
     """A round of a source's rows, dealt into shuffled batches of similar length.
 
-    The rows are shuffled and fall into pools; the rows of a pool are sorted by length and cut into
-    batches, whose order is drawn. The sizes of any two batches differ by at most one.
+    The rows are shuffled and divided into pools; the rows of a pool are sorted by length and cut
+    into batches, which are shuffled again. Batch sizes differ by at most one.
 
     Args:
         source: the rows.
         seed: the run's seed.
-        number: which round, from 0.
-        count: how many batches; more than there are rows make some empty.
+        number: the round, from 0.
+        count: the number of batches; some are empty if there are fewer rows.
     """
 
     def __init__(self, source: Source, seed: int, number: int, count: int) -> None:
@@ -182,7 +181,7 @@ class Shares(Lazy[Rows]):
         batches = np.arange(self._first(pool), self._first(pool + 1) + 1)
         cuts = batches * self._source.round_size // self._count
         order = self._shuffle[np.arange(cuts[0], cuts[-1])]
-        # The shuffle breaks ties between equal lengths.
+        # The shuffled order breaks ties between equal lengths.
         order = order[np.argsort(self._source.lengths[order], kind="stable")]
         dealt = np.split(self._source.rows[order].astype(np.int64), cuts[1:-1] - cuts[0])
         turns = generator(*self._place, pool).permutation(len(dealt))
@@ -190,12 +189,12 @@ class Shares(Lazy[Rows]):
 
 
 class Budgeted(Lazy[Rows]):
-    """All rows of a source, dealt into shuffled batches of at most so many sub-tokens.
+    """All rows of a source, dealt into shuffled batches within a budget of sub-tokens.
 
     Args:
         source: the rows, with bins.
         seed: the run's seed.
-        number: which round, from 0.
+        number: the round, from 0.
     """
 
     def __init__(self, source: Source, seed: int, number: int) -> None:
@@ -221,12 +220,12 @@ class Budgeted(Lazy[Rows]):
 
 
 def draw_batches(source: Source, seed: int, epoch: int) -> Sequence[Rows]:
-    """Deal a source's rows, or as many as a round may have, into batches of similar length.
+    """Deal a round of a source's rows into batches of similar length.
 
     Args:
         source: the rows.
         seed: the run's seed.
-        epoch: which epoch, or round where a source has several in one, from 0; each is shuffled
+        epoch: the epoch, or the round if a source has several in one, from 0; each is shuffled
             anew.
     """
     if source.bins is not None:
@@ -235,20 +234,20 @@ def draw_batches(source: Source, seed: int, epoch: int) -> Sequence[Rows]:
 
 
 def draw_shares(source: Source, seed: int, epoch: int, count: int) -> Sequence[Rows]:
-    """Deal a round, as `draw_batches` does, into so many shares.
+    """Deal a round, as `draw_batches` does, into a number of shares.
 
-    Where there are fewer rows than shares, some are empty.
+    If there are fewer rows than shares, some are empty.
     """
     return Shares(source, seed, epoch, count)
 
 
 def step_seed(seed: int, step: int, process: int = 0) -> int:
-    """Return the seed of a step's dropout, so that a step needs no memory of the steps before.
+    """Return the seed of a step's dropout, so that a step does not depend on those before.
 
     Args:
         seed: the run's seed.
         step: optimiser steps done.
-        process: which of several; each drops other elements.
+        process: the process's rank; each drops other elements.
     """
     place = (step, process) if process else (step,)
     return int(generator(seed, "step", *place).integers(0, 2**63))

@@ -1,4 +1,4 @@
-"""Rows of different lengths in one flat array, on disk where memory would not do."""
+"""Rows of different lengths in one flat array, mapped from disk if it is large."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from manyheads.storage import explained
 
 SPILL_BYTES = 8 << 20
-"""An array beyond this goes to an unnamed temporary file that is mapped into memory."""
+"""A larger array goes to an unnamed temporary file that is mapped into memory."""
 
 Integers = NDArray[np.signedinteger[Any]]
 
@@ -38,7 +38,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def lengths_of(self, rows: Integers) -> Integers:
-        """Return the lengths of some rows."""
+        """Return the lengths of the given rows."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def row(self, i: int) -> Integers:
@@ -46,11 +46,11 @@ class Ragged:
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     def padded(self, rows: Integers, fill: int, width: int | None = None) -> NDArray[Any]:
-        """Gather rows into a rectangle, filled up at the right; int64, or the type of floats.
+        """Gather rows into a rectangle, padded at the right: int64, or the rows' type if floats.
 
         Args:
-            rows: the rows' numbers.
-            fill: the value behind the end of a row.
+            rows: indices of the rows.
+            fill: the value of the padding.
             width: columns; default, the longest of the rows (at least one).
         """
         starts, lengths = self.offsets[rows], self.lengths_of(rows)
@@ -66,10 +66,10 @@ class Ragged:
 def zeros(
     shape: int | tuple[int, ...], dtype: type[_Number], limit: int = SPILL_BYTES
 ) -> NDArray[_Number]:
-    """Return an array of zeros to write to, in memory or, beyond a limit, mapped from disk.
+    """Return a writable array of zeros, in memory or, beyond a limit in bytes, mapped from disk.
 
     Raises:
-        StorageError: the disk has no room for it.
+        StorageError: the disk has no space for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= limit:
@@ -81,7 +81,7 @@ def zeros(
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
-    """Give a file its size. Where the disk is full, that fails here and not at the first write."""
+    """Allocate a file, so that a full disk fails here and not at the first write."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
     else:
@@ -93,7 +93,7 @@ def _temporary_file() -> IO[bytes]:
 
 
 class FlatBuilder:
-    """Collects numbers of unknown number in bounded memory."""
+    """Collects any number of values in bounded memory."""
 
     def __init__(self, dtype: type[np.number[Any]], limit: int = SPILL_BYTES) -> None:
         self._dtype = np.dtype(dtype)
@@ -120,7 +120,7 @@ class FlatBuilder:
         self._chunks, self._bytes = [], 0
 
     def finish(self) -> Integers:
-        """Return all values, mapped from disk if there were too many for memory."""
+        """Return all values, mapped from disk if they exceeded the limit."""
         if self._file is None:
             return np.concatenate([np.empty(0, self._dtype), *self._chunks])
         self._spill()
@@ -130,7 +130,7 @@ class FlatBuilder:
 
 
 class RaggedBuilder:
-    """Collects rows for a `Ragged`."""
+    """Collects the rows of a `Ragged`."""
 
     def __init__(self, dtype: type[np.number[Any]], limit: int = SPILL_BYTES) -> None:
         self._values = FlatBuilder(dtype, limit)

@@ -1,28 +1,28 @@
-"""Which task is next: an epoch's optimiser steps, a pure function of the seed and the epoch.
+"""Schedules: the optimiser steps of an epoch, a pure function of the seed and the epoch.
 
-An epoch has as many steps as it takes to see every record once. In three schedules it does:
+An epoch has as many steps as it takes to see every record once. Three schedules do that:
 
-- `alternate`: a step of each source in turn. A source that has no batch left is passed over, so
-  the larger ones go on until each record has been seen once.
-- `joint`: the same with one source for each file, whose tasks all learn from a batch.
-- `together`: each step holds records of every source, for methods that compare the tasks'
-  gradients. There are as many steps as the longest source has; the others are dealt evenly over
-  them, in smaller batches, so that nothing is repeated.
+- `alternate`: one step of each source in turn. A source without batches left is skipped, so the
+  larger ones continue until every record has been seen once.
+- `joint`: the same with one source for each file; all of its tasks learn from a batch.
+- `together`: every step has records of every source, for methods that compare the tasks'
+  gradients. There are as many steps as the longest source has; the records of the others are
+  spread evenly over them, in smaller batches, so that none is repeated.
 
-In the others a source has a share of the steps, and its turns are spread evenly. A source whose
-share is larger than its size begins anew, shuffled anew, within an epoch; one whose share is
-smaller goes on in the next epoch where it was. So no record is passed over, and any two of a
-source's records have been seen equally often but for one (for two, where it is capped as well).
+In the other schedules a source has a share of the steps, and its turns are spread evenly. A source
+whose share exceeds its size starts anew within an epoch, reshuffled; one with a smaller share
+continues in the next epoch where it stopped. So no record is skipped, and the counts of a source's
+records differ by at most one (by two if it is capped as well).
 
-- `proportional`: shares are as the sizes, so every record is seen once an epoch;
-- `temperature`: as the sizes to the power alpha, between 1 (proportional) and 0 (uniform)
-  (Conneau and Lample 2019; Xue et al. 2021);
-- `annealed`: as the sizes to a power that falls, step by step over the run, from 1 to alpha
-  (Stickland and Murray 2019, who let it fall epoch by epoch);
-- `ratios`: as the tasks' `ratio` says.
+- `proportional`: shares are proportional to the sizes, so every record is seen once an epoch;
+- `temperature`: proportional to the sizes to the power alpha, between 1 (proportional) and 0
+  (uniform) (Conneau and Lample 2019; Xue et al. 2021);
+- `annealed`: proportional to the sizes to a power that falls, step by step over the run, from 1 to
+  alpha (Stickland and Murray 2019 lower it epoch by epoch);
+- `ratios`: proportional to the tasks' `ratio`.
 
-The size of a source is the number of steps in which it gives each of its records once, or, where
-it is capped (`max_records`), as many records as an epoch may have.
+The size of a source is the number of steps that deal each of its records once, or, if it is capped
+(`max_records`), as many records as an epoch may have.
 
 Arrays: T steps, S sources.
 """
@@ -54,21 +54,21 @@ _ALPHAS = {"temperature": 0.5, "annealed": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How the steps of a run are shared out among its sources."""
+    """How the steps of a run are divided among its sources."""
 
     name: str = "alternate"
     alpha: float = 1.0
-    """The power of the sizes: for `temperature` always, for `annealed` at the end of the run."""
+    """The power of the sizes: in `temperature` throughout, in `annealed` at the end of the run."""
     ratios: tuple[float, ...] = ()
-    """Each source's share of the steps, for `ratios`, in any unit."""
+    """Each source's share of the steps in `ratios`, in any unit."""
     epochs: int = 1
     """Of the whole run."""
     accumulation: int = 1
-    """Batches of a source that make one step."""
+    """Batches of a source in one step."""
 
     @classmethod
     def of(cls, config: Config) -> Schedule:
-        """Return what a configuration asks for."""
+        """Return the configured schedule."""
         alpha = config.schedule_alpha
         return cls(
             config.schedule,
@@ -84,20 +84,20 @@ class Schedule:
 
     @property
     def by_shares(self) -> bool:
-        """Whether a source may be seen more, or less, than once an epoch."""
+        """Whether a source may be seen more or less often than once an epoch."""
         return self.name in ("proportional", "temperature", "annealed", "ratios")
 
 
 def plan_epoch(
     sources: Sequence[Source], schedule: Schedule | None = None, *, seed: int, epoch: int
 ) -> Sequence[Step]:
-    """Lay out the steps of an epoch, each of which is made when it is asked for.
+    """Return the steps of an epoch, which are made on demand.
 
     Args:
-        sources: one per task; for `joint`, one per set of records, with all its tasks.
+        sources: one for each task; in `joint`, one for each file, with all of its tasks.
         schedule: how they share the steps; default, in turn.
         seed: the run's seed.
-        epoch: which epoch, from 0.
+        epoch: the epoch, from 0.
     """
     schedule = schedule or Schedule()
     sizes = _sizes(sources, schedule)
@@ -121,7 +121,7 @@ def steps_per_epoch(sources: Sequence[Source], schedule: Schedule | None = None)
 
 
 def rounds(sources: Sequence[Source], schedule: Schedule) -> list[float]:
-    """Count how often the whole run sees as many of a source's records as an epoch may have."""
+    """Count the rounds of each source in the whole run (see `Source.round_size`)."""
     if not schedule.by_shares:
         return [float(schedule.epochs)] * len(sources)
     sizes = _sizes(sources, schedule)
@@ -130,7 +130,7 @@ def rounds(sources: Sequence[Source], schedule: Schedule) -> list[float]:
 
 
 def passes(sources: Sequence[Source], schedule: Schedule) -> list[float]:
-    """Count how often the whole run sees each source's records, on average."""
+    """Count how often the whole run sees a record of each source, on average."""
     return [
         count * source.round_size / max(1, len(source.rows))
         for count, source in zip(rounds(sources, schedule), sources, strict=True)
@@ -138,16 +138,16 @@ def passes(sources: Sequence[Source], schedule: Schedule) -> list[float]:
 
 
 def _sizes(sources: Sequence[Source], schedule: Schedule) -> list[int]:
-    """Count the steps in which each source gives each of its records, or of its cap, once."""
+    """Count the steps of one round of each source."""
     return [math.ceil(source.batches / schedule.accumulation) for source in sources]
 
 
 def _turns(sizes: Sequence[int], schedule: Schedule, epoch: int) -> tuple[Turns, list[int]]:
-    """Say whose turn each step of an epoch is.
+    """Assign the steps of an epoch to the sources.
 
     Returns:
-        [T] the number of each step's source, and how many steps each source had in the epochs
-        before.
+        [T] the index of each step's source, and the number of steps that each source had in
+        earlier epochs.
     """
     if not schedule.by_shares:
         # Each source's first step, then each one's second, and so on.
@@ -165,17 +165,17 @@ def _turns(sizes: Sequence[int], schedule: Schedule, epoch: int) -> tuple[Turns,
 def shared_turns(shares: NDArray[np.float64], length: int) -> Turns:
     """Spread turns evenly, so that each source has its share of the steps up to any step.
 
-    A source's n-th turn comes when the shares that it has had add up to n - 1/2 (which is Webster's
-    method of apportionment): its turns so far never differ from its shares so far by more than
-    half the number of sources.
+    A source's n-th turn comes when its shares so far add up to n - 1/2 (Webster's method of
+    apportionment): its turns so far differ from its shares so far by at most half the number of
+    sources.
 
     Args:
-        shares: [S, T + S] each source's share of each step; they add up to 1. The steps beyond
-            the last are for turns that come late, by half the number of sources at most.
+        shares: [S, T + S] each source's share of each step; they add up to 1. The S steps beyond
+            the last are for turns that come late, by at most half the number of sources.
         length: T.
 
     Returns:
-        [T] the number of each step's source, which is the same for any larger T.
+        [T] the index of each step's source; a larger T extends it without changing it.
     """
     count = len(shares)
     due = np.cumsum(np.concatenate([np.zeros((count, 1)), shares], axis=1), axis=1)
@@ -197,7 +197,7 @@ def _shares(sizes: Sequence[int], schedule: Schedule, length: int) -> NDArray[np
         if schedule.name == "annealed":
             last = max(1, schedule.epochs * sum(sizes) - 1)
             alphas = 1.0 + (schedule.alpha - 1.0) * np.minimum(1.0, np.arange(length) / last)
-        # As shares of the largest, so that no power is out of range.
+        # Relative to the largest, so that no power overflows.
         weights = (size / size.max()) ** alphas
     weights = np.where(size > 0, weights, 0.0)
     shares: NDArray[np.float64] = weights / weights.sum(axis=0)
@@ -205,13 +205,13 @@ def _shares(sizes: Sequence[int], schedule: Schedule, length: int) -> NDArray[np
 
 
 class Stream:
-    """What a source gives in each of its turns of a run, round after round.
+    """The batches of a source in each of its turns of a run, round after round.
 
     Args:
-        source: its rows.
+        source: the rows.
         seed: the run's seed.
-        size: the turns of a round.
-        accumulation: batches of a turn.
+        size: turns in a round.
+        accumulation: batches in a turn.
     """
 
     def __init__(self, source: Source, seed: int, size: int, accumulation: int) -> None:
@@ -229,14 +229,12 @@ class Stream:
 
 
 class InTurn(Lazy[Step]):
-    """Steps of one source each.
-
-    All that is laid out is a few bytes a step: its source, and how many steps that had before.
+    """Steps of one source each. Only a few bytes a step are made in advance.
 
     Args:
         streams: by source.
-        turns: [T] the source of each step.
-        before: by source, the steps that it had in the epochs before.
+        turns: [T] the index of each step's source.
+        before: by source, the number of its steps in earlier epochs.
     """
 
     def __init__(self, streams: Sequence[Stream], turns: Turns, before: Sequence[int]) -> None:
@@ -259,9 +257,9 @@ class Together(Lazy[Step]):
     """Steps of all sources each.
 
     Args:
-        shares: by source, what it gives to each step.
+        shares: by source, its rows in each step.
         sizes: by source, the records of a batch.
-        count: how many steps there are.
+        count: the number of steps.
     """
 
     def __init__(self, shares: Sequence[Sequence[Rows]], sizes: Sequence[int], count: int) -> None:
@@ -272,11 +270,11 @@ class Together(Lazy[Step]):
 
     def item(self, index: int) -> Step:
         """Return one step."""
-        given = [shares[index] for shares in self._shares]
+        drawn = [shares[index] for shares in self._shares]
         return Step(
             tuple(
                 Part(number, _cut(rows, self._sizes[number]))
-                for number, rows in enumerate(given)
+                for number, rows in enumerate(drawn)
                 if len(rows)
             )
         )

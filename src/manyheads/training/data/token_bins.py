@@ -1,4 +1,4 @@
-"""Batches by a budget of sub-tokens: rows grouped by length, so that each batch is about full."""
+"""Batches by a budget of sub-tokens: rows grouped by length, so that batches are nearly full."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from manyheads.training.data.ragged import SPILL_BYTES, zeros
 
 NARROW = 0.85
-"""How short the shortest row of a bin may be, beside its longest, once there are enough rows."""
+"""The length of a bin's shortest row relative to its longest, once the bin has enough rows."""
 
 ENOUGH_BATCHES = 8
-"""From so many batches on, a bin need not be wider."""
+"""The number of batches from which a bin is not widened."""
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Rows of similar length, which are dealt among themselves."""
+    """Rows of similar length, which share batches only with each other."""
 
     first: int
-    """Where they begin in the order by length."""
+    """The position of the first in the order by length."""
     records: int
     longest: int
-    """Sub-tokens of the longest."""
+    """Sub-tokens of the longest row."""
     batches: int
 
 
@@ -36,26 +36,26 @@ class Bin:
 class TokenBins:
     """A source's rows by length.
 
-    How many batches there are depends on the rows' lengths alone, so it is the same every epoch.
+    The number of batches depends only on the rows' lengths, so it is the same in every epoch.
     """
 
     parts: tuple[Bin, ...]
     order: NDArray[np.signedinteger[Any]]
-    """[N] places among the source's rows, bin by bin."""
+    """[N] indices of the source's rows, bin by bin."""
     ends: NDArray[np.int64]
     """For each bin, the number of batches up to its end."""
 
     @property
     def batches(self) -> int:
-        """How many batches there are."""
+        """The number of batches."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def places(self, batch: int) -> tuple[int, NDArray[np.int64]]:
-        """Return the bin of a batch, and which places in the bin's own order it takes."""
+        """Return the bin of a batch, and the batch's positions in the bin's own order."""
         number = int(np.searchsorted(self.ends, batch, side="right"))
         part = self.parts[number]
         within = batch - (int(self.ends[number]) - part.batches)
-        # Evenly, so that no batch is a small remainder.
+        # Evenly, so that the last batch is not a small remainder.
         start, stop = (k * part.records // part.batches for k in (within, within + 1))
         return number, np.arange(start, stop)
 
@@ -65,13 +65,13 @@ def make_bins(
 ) -> TokenBins:
     """Group rows into bins.
 
-    A batch of a bin has at most as many rows as fit the budget when all are padded to the bin's
-    longest one. A row that is longer than the budget makes a batch of its own.
+    A batch of a bin has at most as many rows as fit the budget when padded to the bin's longest
+    row. A row that is longer than the budget is a batch by itself.
 
     Args:
         lengths: [N] sub-tokens of each row.
         budget: sub-tokens of a batch, padding included.
-        limit: bytes of the order that stay in memory.
+        limit: bytes of the order to hold in memory.
     """
     counts = np.zeros(1, np.int64)
     for start in range(0, len(lengths), _CHUNK):
@@ -95,7 +95,7 @@ def _cut(counts: NDArray[np.int64], budget: int) -> tuple[Bin, ...]:
     for length in np.flatnonzero(counts)[::-1].tolist():
         size = max(1, budget // longest) if longest else 1
         enough = records >= ENOUGH_BATCHES * size
-        # Rows beyond the budget are by themselves, and must not share a bin with any other.
+        # Rows beyond the budget have batches by themselves, so they share no bin with others.
         if records and ((enough and length < NARROW * longest) or longest > budget >= length):
             found.append((longest, records))
             records = 0
@@ -114,7 +114,7 @@ def _cut(counts: NDArray[np.int64], budget: int) -> tuple[Bin, ...]:
 def _order(
     lengths: NDArray[np.signedinteger[Any]], parts: Sequence[Bin], limit: int
 ) -> NDArray[np.signedinteger[Any]]:
-    """Return the places of all rows, bin by bin, in their own order within each."""
+    """Return the indices of all rows by bin, in their original order within each."""
     dtype = np.int32 if len(lengths) < 2**31 else np.int64
     longest = np.asarray([part.longest for part in parts])
     following = np.asarray([part.first for part in parts], np.int64)

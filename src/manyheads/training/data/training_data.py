@@ -1,4 +1,4 @@
-"""From a configuration's files to what training draws from and validates on."""
+"""The training and validation data of a run, read from its configuration's files."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class TrainingData:
 
     label_sets: Mapping[str, LabelSet]
     datasets: tuple[Dataset, ...]
-    """One per training file."""
+    """One for each training file."""
     sources: tuple[Source, ...]
-    """What batches are drawn from, in the order in which the schedule takes turns."""
+    """The sources of batches, in the schedule's order."""
     validation: tuple[ValidationSet, ...]
-    """One per validation file."""
+    """One for each validation file."""
     texts: Dataset | None = None
-    """Unlabelled sentences on which the embedding is held (`keep_embeddings.texts`)."""
+    """Unlabelled sentences for distillation (`keep_embeddings.texts`)."""
 
     @cached_property
     def fingerprint(self) -> list[str]:
         """Checksums of all content: the labels' names, then each file's.
 
-        Where the files lie is no part of it, nor is what training does not see.
+        They do not depend on the files' paths, or on content that training does not use.
         """
         names = {task: labels.names for task, labels in self.label_sets.items()}
         return [
@@ -58,7 +58,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """The records of a validation file and the tasks they validate."""
+    """The records of a validation file, and the tasks that they validate."""
 
     path: str
     tasks: tuple[str, ...]
@@ -83,19 +83,19 @@ def load_training_data(
     """Read, check and tokenise all files of a configuration.
 
     Args:
-        config: names the files and tasks.
-        tokenizer: the encoder's.
-        max_length: sub-tokens that are kept of a training record.
-        warn: takes what the user should know but that does not stop training.
-        trained: the labels of tasks whose heads are trained already; their order is kept.
+        config: the files and tasks.
+        tokenizer: the encoder's tokenizer.
+        max_length: sub-tokens at which a training record is truncated.
+        warn: receives warnings for the user.
+        trained: the labels of tasks whose heads are already trained; their order is preserved.
 
     Raises:
-        DataError: a record is wrong, or a task has no labels.
-        ConfigError: a task has no files, or other labels than its trained head.
+        DataError: a record is invalid, or a task has no labels.
+        ConfigError: a task has no files, or its labels differ from its trained head's.
     """
     train_files, valid_files = config.train_files(), config.valid_files()
     label_sets = discover_labels(config.tasks, train_files)
-    # What an index in a record means is the configuration's to say, if it lists the labels.
+    # If the configuration lists the labels, it determines what an index in a record means.
     read_as = dict(label_sets)
     for name, labels in (trained or {}).items():
         task = config.tasks[name]
@@ -128,28 +128,28 @@ def load_training_data(
 
 
 def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool) -> None:
-    """See to it that a trained head knows the labels that it is to go on with.
+    """Check that a trained head has the labels that it is to continue with.
 
-    Data may lack some of them. Labels that the configuration lists have to be the head's, in any
-    order.
+    The data may lack some of them. Labels that the configuration lists must be exactly the head's,
+    in any order.
 
     Args:
         task: the task's name.
-        found: the labels that the configuration lists, or else those of the training data.
-        trained: the head's.
-        listed: whether it is the configuration that lists them.
+        found: the labels that the configuration lists, or those of the training data.
+        trained: the head's labels.
+        listed: whether the configuration lists them.
 
     Raises:
-        ConfigError: the head has others.
+        ConfigError: the labels differ.
     """
     strange = [name for name in found.names if name not in trained]
     missing = [name for name in trained.names if name not in found] if listed else []
     if not strange and not missing:
         return
-    told = f"has {listing(strange)}" if strange else f"lacks {listing(missing)}"
+    problem = f"has {listing(strange)}" if strange else f"lacks {listing(missing)}"
     raise ConfigError(
-        f"`tasks.{task}.labels`: the {'list' if listed else 'training data'} {told}, and the head "
-        "in `init_from` is trained for others",
+        f"`tasks.{task}.labels`: the {'list' if listed else 'training data'} {problem}, but the "
+        "head in `init_from` is trained for others",
         expected=f"its labels: {listing(trained.names)}",
         fix="Give the task another name for a new head, or correct the labels.",
     )
@@ -167,7 +167,7 @@ def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
 
 
 def _texts(rows: Iterable[Row]) -> Iterator[Record]:
-    """Make an unlabelled record of every sentence, both sentences of a pair among them."""
+    """Make an unlabelled record of every sentence, including both sentences of a pair."""
     parse = RecordParser({}, {})
     for row in rows:
         yield parse(row)
@@ -205,7 +205,7 @@ def _read_validation(
 def _sources(
     config: Config, names: list[tuple[str, ...]], datasets: list[Dataset]
 ) -> tuple[Source, ...]:
-    """Lay out the batches' sources: one a task, or one a file where its tasks train jointly.
+    """Make the sources of batches: one for each task, or for each file if its tasks train jointly.
 
     Tasks whose records would train nothing are left out.
     """
