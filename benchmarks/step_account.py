@@ -113,7 +113,7 @@ class Counter(Reporter):
 
     def message(self, text: str) -> None:
         """Record the chosen precision."""
-        if found := re.search(r"threads in (\w+)", text):
+        if found := re.search(r"threads? in (\w+)", text):
             self.precision = found[1]
 
     def step(self, report: StepReport) -> None:

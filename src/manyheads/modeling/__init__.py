@@ -23,7 +23,7 @@ from manyheads.modeling.checkpoint import (
 )
 from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
 from manyheads.modeling.cpu.allocator import keep_freed_memory
-from manyheads.modeling.devices import Compute, choose_compute, moved
+from manyheads.modeling.devices import Compute, choose_compute, choose_device, moved
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.freezing import Freezing, encoder_groups
 from manyheads.modeling.head_layers import HeadLayers
@@ -67,6 +67,7 @@ __all__ = [
     "build_encoder",
     "check_adapters",
     "choose_compute",
+    "choose_device",
     "digest_of_tensor",
     "encoder_files",
     "encoder_groups",

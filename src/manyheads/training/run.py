@@ -214,6 +214,7 @@ class Run:
                 "balancing": dict(self.balancer.state_dict()),
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
+                "threads": self.compute.threads,
                 "torch_rng": torch.get_rng_state(),
                 **self._optional_state(),
             },

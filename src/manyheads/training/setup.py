@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from manyheads.config import Config
+from manyheads.config import Config, available_cores
 from manyheads.errors import ConfigError, at
 from manyheads.evaluation import Reference
 from manyheads.inference.backends.pytorch import make_predictor
@@ -23,6 +23,7 @@ from manyheads.modeling import (
     build_encoder,
     check_adapters,
     choose_compute,
+    choose_device,
     find_encoder,
     fingerprint,
     load_state,
@@ -48,6 +49,7 @@ from manyheads.training.run_folder import (
     restore_best,
 )
 from manyheads.training.terms import LossTerm
+from manyheads.training.threads import choose_threads
 from manyheads.training.warm_start import WarmStart, load_warm_start, refuse_carried
 
 Report = Callable[[str], None]
@@ -155,14 +157,20 @@ def prepare_encoder(
     check_adapters(encoder, config)
     # A resumed run keeps its precision, whatever a measurement would choose today.
     precision = found.training["precision"] if found else config.precision
-    compute = choose_compute(
-        processes.device(config.device), precision, processes.threads(config.threads),
-        encoder.shape.hidden_size,
-    )  # fmt: skip
+    device, hidden = processes.device(config.device), encoder.shape.hidden_size
+    threads = processes.threads(config.threads)
+    reasons: tuple[str, ...] = ()
+    if threads is None and choose_device(device).type == "cpu":
+        # Runs of earlier versions, which did not record it, had all cores.
+        recorded = found.training.get("threads", available_cores()) if found else None
+        choice = choose_threads(hidden, recorded)
+        threads, reasons = choice.count, choice.reasons
+    compute = choose_compute(device, precision, threads, hidden)
     compute = replace(compute, precision=processes.exchange(compute.precision)[0])
+    noun = "thread" if compute.threads == 1 else "threads"
     report(
-        f"Training on {compute.device} with {compute.threads} threads in {compute.precision} "
-        f"({compute.reason})."
+        f"Training on {compute.device} with {compute.threads} {noun} in {compute.precision} "
+        f"({'; '.join([*reasons, compute.reason])})."
     )
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)

@@ -20,4 +20,5 @@ class Hardware(Strict):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the encoder; `auto` measures which is faster here."""
     threads: Annotated[Int | None, FREE] = Field(default=None, ge=1)
-    """Processor threads. Default: one for each available core."""
+    """Processor threads. Default: one for each available core; training uses fewer where that is
+    measured to be faster, as beside other work, and records their number."""
