@@ -14,9 +14,10 @@ from rich.control import strip_control_codes
 
 from manyheads.cli.report import (
     Counter,
+    EpochTable,
     TrainingProgress,
+    confusion_table,
     data_sections,
-    epoch_table,
     evaluation_tables,
     plain,
     show,
@@ -161,8 +162,9 @@ def test_a_given_width_is_kept() -> None:
 @pytest.mark.parametrize("width", [20, 60, 80])
 def test_however_narrow_the_terminal_no_number_is_broken_or_lost(width: int) -> None:
     stream = Terminal()
-    show([epoch_table(history(0.1, 0.5), MAIN)], stream, width=width)
-    assert cells(strip_styles(stream.getvalue()), "2")[-2:] == ["0.5000", "best"]
+    pair: Any = {"gold": "play", "predicted": "book", "count": 1234}
+    show([confusion_table("intent", [pair])], stream, width=width)
+    assert cells(strip_styles(stream.getvalue()), "play") == ["play", "book", "1,234"]
 
 
 def test_a_terminal_gets_lines_under_the_headers() -> None:
@@ -212,32 +214,29 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
     assert "the 12 labels with the lowest F1; 48 more are not shown" in text
 
 
-def test_the_epoch_table_marks_the_best_epoch_only() -> None:
-    text = plain([epoch_table(history(0.5, 0.75, 0.6), MAIN, {2: 1234.4})])
-    assert cells(text, "1") == [
-        "1",
-        "0.5000",
-        "0.2500",
-        "-",
-        "0.5000",
-        "0.5000",
-        "0.2500",
-        "0.5000",
+def test_an_epoch_is_a_row_below_a_header_that_stands_once() -> None:
+    table = EpochTable(MAIN)
+    assert table.header() == [
+        "Epochs",
+        "        intent     ner                 intent     ner     frame",
+        " epoch    loss    loss  sentences/s  accuracy      f1  accuracy   score",
     ]
-    assert cells(text, "2") == [
-        "2", "0.5000", "0.2500", "1,234", "0.5000", "0.5000", "0.2500", "0.7500", "best",
+    first, second = history(0.5, 0.75)
+    assert table.row(first).split() == [
+        "1", "0.5000", "0.2500", "-", "0.5000", "0.5000", "0.2500", "0.5000", "best",
     ]  # fmt: skip
-    assert text.count("best") == 1
-    header = " ".join(text.splitlines()[1].split())
-    assert header == (
-        "epoch intent loss ner loss sentences/s intent accuracy ner f1 frame accuracy score"
+    assert table.row(second, 1234.4).split()[3] == "1,234"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 30])
+def test_the_table_of_epochs_fits_a_terminal_whatever_the_tasks(count: int) -> None:
+    table = EpochTable(
+        {f"a_task_of_long_name_{number}": "token_accuracy" for number in range(count)}
     )
-
-
-def test_a_long_history_shows_its_newest_epochs_and_the_best() -> None:
-    text = plain([epoch_table(history(0.1, 0.9, 0.2, 0.3, 0.4), MAIN, last=2)])
-    rows = [line.split()[0] for line in text.splitlines()[2:] if line]
-    assert rows == ["2", "4", "5"]
+    entry = {**history(0.5)[0], "loss": {}}
+    lines = [*table.header(), table.row(entry)]
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].split()[-2:] == ["0.5000", "best"]
 
 
 # The data check
@@ -391,8 +390,9 @@ def test_the_table_after_an_epoch_is_a_result_with_the_epochs_speed() -> None:
     trained(progress, clock, 2)
     progress.epoch(history(0.5, 0.6))
     progress.end()
-    assert results.getvalue().count("Epochs") == 2
-    last = results.getvalue().split("Epochs")[-1]
+    assert results.getvalue().count("Epochs") == 1
+    last = results.getvalue()
+    assert len(last.splitlines()) == 5  # the header has three
     assert cells(last, "1")[3] == "43"  # 8 timed steps of 16 sentences in 3 seconds
     assert cells(last, "2")[3] == "32"  # one in half a second
 

@@ -1,4 +1,4 @@
-"""Progress of a training run: steps, each task's loss and speed, a table after every epoch."""
+"""Progress of a training run: steps, each task's loss and speed, a row after every epoch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from manyheads.cli.report.epochs import EpochTable
 from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
-from manyheads.cli.report.tables import epoch_table, show
+from manyheads.cli.report.tables import write
 from manyheads.training import Reporter, StepReport
 
 _LOSS_MEMORY = 0.95
@@ -50,7 +51,7 @@ class _TaskPace:
 
 
 class TrainingProgress(Reporter):
-    """Shows a training run: steps, each task's loss and speed, time left, a table an epoch.
+    """Shows a training run: steps, each task's loss and speed, time left, a row an epoch.
 
     The bar and messages go to `file`, the tables to `results`. Usable with `with`, which ends the
     display however the block ends; `begin` starts it.
@@ -72,7 +73,8 @@ class TrainingProgress(Reporter):
         interval: float = PLAIN_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._main = main
+        self._table = EpochTable(main)
+        self._shown = 0
         self._results = results
         self._clock = clock
         self._display = Display("Training", file, interval, clock, self._status, self._details)
@@ -117,10 +119,10 @@ class TrainingProgress(Reporter):
         self._display.update(self._done)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Show the table of the epochs so far; the last entry is the epoch that just ended.
+        """Show the row of the epoch that just ended; in a resumed run, first those before it.
 
-        Entries are as `epoch_table` wants them; where they say at which optimiser step the epoch
-        ended (`step`), the bar follows.
+        Entries are as `EpochTable.row` takes them; the bar follows their optimiser `step`, if they
+        have one.
         """
         entry = history[-1]
         self._done = entry.get("step", self._done)
@@ -128,19 +130,22 @@ class TrainingProgress(Reporter):
             self._speeds[entry["epoch"]] = self._epoch_sentences / self._epoch_seconds
         self._epoch_sentences, self._epoch_seconds = 0, 0.0
         with self._display.hidden():
-            table = epoch_table(history, self._main, self._speeds, last=_EPOCHS_SHOWN)
             stream = self._results or sys.stdout
-            show([table], stream)
+            lines = [] if self._shown else self._table.header()
+            for one in history[max(self._shown, len(history) - _EPOCHS_SHOWN) :]:
+                lines.append(self._table.row(one, self._speeds.get(one["epoch"])))
+            self._shown = len(history)
+            write("".join(f"{line}\n" for line in lines), stream)
             stream.flush()
         self._last = None
         self._display.update(self._done)
 
     def message(self, text: str) -> None:
-        """Say something, above the bar."""
+        """Show a message above the bar."""
         self._display.message(text)
 
     def end(self) -> None:
-        """Take the display away. To call this twice does no harm."""
+        """Remove the display. A second call does nothing."""
         self._display.stop()
 
     def _status(self) -> str:
