@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import overrides_of, takes_config_fields
+from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
 from manyheads.cli.train import run_training
 from manyheads.tasks import known_kinds
 
@@ -59,20 +59,11 @@ def add_head(
             metavar="FIELD", help="The records' field with the labels. Default: the kind's own."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
-    ] = False,
+    resume: Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that is in DIR.")
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set any field, of the task too: --set tasks.NAME.decoder=crf. Repeatable.",
-        ),
-    ] = None,
+    settings: Settings = None,
     **fields: str | None,
 ) -> None:
     """Add a task to a trained model, without harm to its others.

@@ -41,6 +41,18 @@ JsonFile = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any field, of a task too: --set tasks.ner.decoder=crf. Repeatable.",
+    ),
+]
+
 DEFAULT_MODEL = "saved_model"
 
 FLAT_FIELDS = {name: info for name, info in Config.model_fields.items() if name != "tasks"}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import overrides_of, takes_config_fields
+from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
 from manyheads.config import Config, load_config
 from manyheads.errors import RequestError
 from manyheads.tasks import kind_of
@@ -25,20 +25,11 @@ def train(
         typer.Argument(metavar="CONFIG", help="A YAML file. Default: config.yaml."),
     ] = None,
     *,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
-    ] = False,
+    resume: Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set any field, also of a task: --set tasks.ner.decoder=crf. Repeatable.",
-        ),
-    ] = None,
+    settings: Settings = None,
     **fields: str | None,
 ) -> None:
     """Train a model; keep a checkpoint an epoch and the best.
