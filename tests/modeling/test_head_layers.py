@@ -30,7 +30,6 @@ from manyheads.export.graph import export_graph
 from manyheads.export.openvino import StaticSetting, quantize_static
 from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.modeling import (
-    EMBEDDING,
     Encoder,
     HeadLayers,
     MultiTaskModel,
@@ -41,6 +40,7 @@ from manyheads.modeling import (
     make_head_layers,
     save_model_folder,
 )
+from manyheads.tasks import EMBEDDING
 from manyheads.training import Run, prepare_run, train
 from tiny import FAMILIES
 from tiny_models import TASKS, make_inputs, make_model

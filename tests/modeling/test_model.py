@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manyheads.modeling import EMBEDDING, ModelInputs
+from manyheads.modeling import ModelInputs
+from manyheads.tasks import EMBEDDING
 from tiny_models import make_inputs, make_model
 
 

@@ -22,8 +22,8 @@ from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
 from manyheads.evaluation import Outcomes, score, text_of
 from manyheads.inference import Predictor, single_batch_backend
-from manyheads.inference.backends.base import EMBEDDING, Backend
-from manyheads.tasks import Prediction, kind_of
+from manyheads.inference.backends.base import Backend
+from manyheads.tasks import EMBEDDING, Prediction, kind_of
 from manyheads.text import Batch
 
 LIMIT = 0.3

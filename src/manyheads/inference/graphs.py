@@ -17,12 +17,12 @@ import numpy as np
 
 from manyheads.config import BATCH_TOKENS, available_cores
 from manyheads.errors import ModelError, RequestError, at, listing, shorten
-from manyheads.inference.backends.base import EMBEDDING, Backend
+from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
-from manyheads.tasks import TaskSpec, kind_of
+from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
 from manyheads.tasks.kinds import Shape, fits
 from manyheads.text import TextTokenizer
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
-from manyheads.inference.backends.base import EMBEDDING, Backend
+from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order
-from manyheads.tasks import Prediction, Result, TaskSpec, WordSpan, kind_of
+from manyheads.tasks import EMBEDDING, Prediction, Result, TaskSpec, WordSpan, kind_of
 from manyheads.text import (
     Batch,
     Encoding,

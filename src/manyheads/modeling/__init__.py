@@ -36,7 +36,7 @@ from manyheads.modeling.lora import (
     plain_state,
     with_adapters,
 )
-from manyheads.modeling.model import EMBEDDING, ModelInputs, MultiTaskModel
+from manyheads.modeling.model import ModelInputs, MultiTaskModel
 from manyheads.modeling.model_folder import ModelContents, load_model_folder, save_model_folder
 from manyheads.modeling.pooling import pool
 from manyheads.modeling.pretrained import TOKENIZER, find_encoder, packaged_encoder
@@ -46,7 +46,6 @@ from manyheads.storage.locate import epoch_path, list_checkpoints, step_path
 
 __all__ = [
     "ADAPTERS",
-    "EMBEDDING",
     "HEADS",
     "TOKENIZER",
     "CheckpointContents",

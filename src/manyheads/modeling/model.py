@@ -15,10 +15,8 @@ from manyheads.modeling.devices import moved
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.head_layers import HeadLayers
 from manyheads.modeling.heads import Features, Head
-from manyheads.tasks import kind_of
+from manyheads.tasks import EMBEDDING, kind_of
 from manyheads.text import Batch
-
-EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from manyheads.tasks.results import (
     ValueResult,
     two_lines,
 )
-from manyheads.tasks.spec import TaskSpec, decode
+from manyheads.tasks.spec import EMBEDDING, TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
     Floats,
     Ints,
@@ -53,6 +53,7 @@ from manyheads.tasks.tag_sequences import (
 )
 
 __all__ = [
+    "EMBEDDING",
     "OUTSIDE",
     "ClassResult",
     "Entity",

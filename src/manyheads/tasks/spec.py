@@ -13,6 +13,8 @@ from manyheads.tasks.labels import LabelSet, Scheme
 from manyheads.tasks.tag_sequences import Floats
 
 Decoder = Literal["linear", "crf"]
+EMBEDDING = "embedding"
+"""The name of the embedding among a model's outputs, which no task has."""
 
 _STANDARD = ("name", "kind", "labels", "scheme", "decoder", "threshold")
 

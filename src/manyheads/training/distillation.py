@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, KeepEmbeddings
-from manyheads.modeling import EMBEDDING, Encoder, MultiTaskModel, moved
+from manyheads.modeling import Encoder, MultiTaskModel, moved
+from manyheads.tasks import EMBEDDING
 from manyheads.training.data.batching import Rows, Source, draw_batches
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.ragged import zeros

@@ -10,9 +10,6 @@ from typing import Protocol
 
 from manyheads.text import Batch, Floats
 
-EMBEDDING = "embedding"
-"""The name of the embedding among a backend's outputs."""
-
 INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
 """The inputs that a graph may have, as `Batch` names them."""
 

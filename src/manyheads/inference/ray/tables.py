@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from manyheads.errors import DataError, RequestError, listing, shorten
-from manyheads.inference.backends.base import EMBEDDING
-from manyheads.tasks import Prediction, TaskSpec, kind_of
+from manyheads.tasks import EMBEDDING, Prediction, TaskSpec, kind_of
 from manyheads.tasks.kinds import Columns
 
 EMPTY = "empty"
