@@ -49,7 +49,7 @@ class Runs:
 
     def compare(self, one: Config, folder: Path, **options: Any) -> Comparison:
         return compare(
-            one, out=folder, seeds=2, reporter_of=self.reporter, say=self.said.append, **options
+            one, out=folder, seeds=2, reporter_of=self.reporter, report=self.said.append, **options
         )
 
 
