@@ -30,8 +30,8 @@ from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
 from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, load_config
-from manyheads.inference import Predictor
-from manyheads.inference.backends.pytorch import original_predictor
+from manyheads.inference import embed_texts
+from manyheads.inference.backends.pytorch import Embedder, source_embedder
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics.correlation import spearman
 from manyheads.training import METRICS_FILE, config_alone, train
@@ -128,7 +128,7 @@ def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) ->
     run = trained(config)
     best = work / "run" / "best"
     scores = test_scores(best, "snips", arguments.data, [INTENT, SLOTS])
-    scores["sts"] = sts(load(best, threads=arguments.threads), arguments.data)
+    scores["sts"] = sts(partial(embed_texts, load(best, threads=arguments.threads)), arguments.data)
     return {
         "regime": name,
         "seed": seed,
@@ -213,13 +213,12 @@ def sts_pairs(path: Path) -> list[tuple[str, str, float]]:
         return [(first, second, float(score)) for first, second, score in csv.reader(file)]
 
 
-def sts(predictor: Predictor, data: Path) -> float:
+def sts(embed: Embedder, data: Path) -> float:
     """Return the rank correlation of the embeddings' cosines with the test pairs' scores."""
     pairs = sts_pairs(data / "stsb" / "test.csv")
     vectors = []
     for side in (0, 1):
-        found = predictor.predict([str(pair[side]) for pair in pairs], embed=True, tasks=[])
-        rows = np.stack([p.embedding for p in found if p.embedding is not None])
+        rows = embed([str(pair[side]) for pair in pairs])
         vectors.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
     cosines = (vectors[0] * vectors[1]).sum(axis=1)
     return spearman([score for _, _, score in pairs], cosines.tolist())
@@ -232,7 +231,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
         name: [p for p in parts if p["regime"] == name and p["seed"] in arguments.seeds]
         for name in arguments.only
     }
-    original = original_predictor(
+    original = source_embedder(
         configured(arguments, {}, arguments.seeds[0], arguments.out), arguments.threads
     )
     report = {

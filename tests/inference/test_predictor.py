@@ -271,7 +271,7 @@ def test_an_entity_across_a_border_stays_whole() -> None:
 def test_sentence_results_of_a_long_text_are_means_over_its_windows() -> None:
     backend = WordBackend()
     predictor = make_predictor(CLASSES, backend=backend, max_length=12, stride=0, token_budget=12)
-    prediction = predictor.predict(["it is " * 7], embed=True)[0]
+    prediction = predictor.predict(["it is " * 7])[0]
     assert [length for _, length in backend.shapes] == [12, 6]
     parts = [WordBackend().run(_batch("it is " * 5)), WordBackend().run(_batch("it is " * 2))]
     logits = (10 * parts[0]["classification"][0] + 4 * parts[1]["classification"][0]) / 14
@@ -279,10 +279,26 @@ def test_sentence_results_of_a_long_text_are_means_over_its_windows() -> None:
     assert isinstance(label, ClassResult)
     assert label.id == int(logits.argmax())
     assert label.score == pytest.approx(float(np.exp(logits.max()) / np.exp(logits).sum()))
-    mean = (10 * parts[0]["embedding"][0] + 4 * parts[1]["embedding"][0]) / 14
-    assert prediction.embedding == pytest.approx(mean / np.linalg.norm(mean))
-    as_it_is = make_predictor(CLASSES, max_length=12, stride=0, normalize=False)
-    assert as_it_is.predict(["it is " * 7], embed=True)[0].embedding == pytest.approx(mean)
+
+
+def test_the_embedding_of_a_long_text_is_that_of_its_beginning() -> None:
+    for length, read in ((None, 5), (8, 3), (100, 7)):
+        predictor = make_predictor(CLASSES, max_length=12, stride=0, embedding_length=length)
+        expected = WordBackend().run(_batch("it is " * read))["embedding"][0]
+        for tasks in ([], None):
+            [found] = predictor.predict(["it is " * 7], embed=True, tasks=tasks)
+            assert found.embedding == pytest.approx(expected)
+            assert found.windows == 2
+
+
+def test_a_prompt_is_read_by_the_embedding_alone() -> None:
+    plain, prompted = make_predictor(CLASSES), make_predictor(CLASSES, prompt="who is ")
+    [expected] = plain.predict(["it is"])
+    [found] = prompted.predict(["it is"], embed=True)
+    assert found.results == expected.results
+    assert found.embedding == pytest.approx(
+        WordBackend().run(_batch("who is it is"))["embedding"][0]
+    )
 
 
 def _batch(text: str) -> Batch:

@@ -16,10 +16,10 @@ from torch import Tensor
 from manyheads.errors import ModelError
 from manyheads.inference import load_predictor
 from manyheads.modeling import Encoder, find_encoder, load_checkpoint, pool
-from manyheads.modeling.pretrained import PoolingSpec
+from manyheads.modeling.pooling import PoolingSpec
 from manyheads.text import TextTokenizer
 from manyheads.training import train
-from tiny import FAMILIES
+from tiny import FAMILIES, RARE_FAMILIES
 from training_setup import config, encoder_folder, sentences, write_records
 
 LIMIT = 64
@@ -46,7 +46,7 @@ def batch(own: Encoder, texts: list[str], extra: int = 0) -> tuple[Tensor, Tenso
 TEXTS = ["John lives in Paris", "Will it rain in Rome?", "a"]
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", [*FAMILIES, *RARE_FAMILIES])
 def test_the_longest_input_is_known_and_can_be_read(model_type: str) -> None:
     own = encoder(model_type)
     assert own.max_positions == LIMIT

@@ -32,6 +32,7 @@ from manyheads.modeling.model_folder import software_versions
 from manyheads.storage import (
     LAYOUT,
     EncoderFiles,
+    Reading,
     StorageError,
     is_model_folder,
     model_card,
@@ -620,7 +621,8 @@ def card_of(**changes: Any) -> str:
         "pooling": "cls",
         "normalize": False,
         "max_length": 8,
-        "hidden_size": 4,
+        "embedding_size": 4,
+        "reading": Reading(),
     }
     return model_card(**(values | changes))
 

@@ -14,7 +14,7 @@ import pytest
 from manyheads.config import DEFAULT_MODEL
 from manyheads.errors import ManyheadsError, ModelError
 from manyheads.modeling import Encoder, find_encoder, packaged_encoder, pretrained
-from manyheads.modeling.pretrained import PoolingSpec
+from manyheads.modeling.pooling import PoolingSpec
 from training_setup import encoder_folder
 
 
@@ -256,31 +256,58 @@ def test_a_plain_encoder_is_pooled_by_the_mean(folder: Path) -> None:
     assert find_encoder(str(folder), "cls").pooling == PoolingSpec("cls", normalize=False)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"pooling_mode_weightedmean_tokens": True},
-        {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
-        {"pooling_mode": "lasttoken"},
-        {},
-        [],
-    ],
-)
-def test_other_poolings_are_refused_and_can_be_replaced_as_the_message_says(
-    folder: Path, settings: Any
-) -> None:
-    write_pooling(folder, settings)
-    with pytest.raises(ModelError, match=r"the encoder pools by .*Set `pooling` to one of them"):
+def test_another_pooling_is_refused_and_can_be_replaced_as_the_message_says(folder: Path) -> None:
+    write_pooling(folder, {"pooling_mode": "median"})
+    with pytest.raises(ModelError, match=r"the encoder pools by 'median'.*Set `pooling` to mean"):
         find_encoder(str(folder))
     assert find_encoder(str(folder), "mean").pooling == PoolingSpec("mean", normalize=True)
 
 
-def test_a_module_that_is_more_than_pooling_is_refused(folder: Path) -> None:
-    modules = json.loads((folder / "modules.json").read_text())
-    modules.append({"idx": 3, "path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["Transformer", "Pooling", "LSTM"], r"a module of type 'LSTM'; expected"),
+        (
+            ["Transformer", "Pooling", "Normalize", "Dense"],
+            r"are Transformer > Pooling > Normal",
+        ),
+        (["Pooling"], r"modules are Pooling; expected Transformer, Pooling, any"),
+        (["Transformer", "Pooling", "Pooling"], r"modules are Transformer > Pooling > Pooling;"),
+    ],
+)
+def test_other_modules_and_orders_are_refused(folder: Path, kinds: list[str], message: str) -> None:
+    modules = [{"path": "1_Pooling", "type": f"sentence_transformers.models.{k}"} for k in kinds]
+    modules[0]["path"] = "" if kinds[0] == "Transformer" else "1_Pooling"
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelError, match=r"modules\.json: .* a module of type 'Dense'; expected"):
+    with pytest.raises(ModelError, match=message):
         find_encoder(str(folder))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_has_vectors_is_refused(
+    folder: Path,
+) -> None:
+    values = json.loads((folder / "tokenizer.json").read_text())
+    known = max(values["model"]["vocab"].values())
+    token = {**values["added_tokens"][0], "id": known + 1, "content": "<new>", "special": False}
+    (folder / "tokenizer.json").write_text(
+        json.dumps({**values, "added_tokens": [*values["added_tokens"], token]})
+    )
+    with pytest.raises(
+        ModelError, match=rf"tokenizer has {known + 2} tokens.*at most the {known + 1} "
+    ):
+        Encoder.from_source(find_encoder(str(folder)))
+
+
+def test_the_tokenizer_is_the_one_that_the_library_makes_of_the_folder(folder: Path) -> None:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    # The library builds this class anew from its settings, whatever tokenizer.json does.
+    edit(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False)
+    made = Tokenizer.from_str(find_encoder(str(folder)).files["tokenizer.json"].decode())
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert made.encode("John Lives").ids == theirs("John Lives")["input_ids"]
+    assert made.encode("John Lives").ids != made.encode("john lives").ids
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""How far a model's sentence embedding has gone from that of the encoder it began with.
+"""Drift of a model's sentence embedding from that of the encoder that training began with.
 
-Whoever has vectors of the original encoder wants to know before they are mixed with the model's.
-Both embed the same sentences; the cosine tells whether old vectors can be compared with new ones,
+A user who has vectors of the original encoder wants to know it before mixing them with the model's.
+Both embed the same sentences. The cosine shows whether old vectors can be compared with new ones,
 the correlation of similarities whether the new ones still rank sentences as the old ones did.
 
-Axes: N sentences, H hidden.
+The original's vectors are those that sentence-transformers computes, which is what made the user's.
+
+Axes: N sentences, E embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from manyheads.config import Config
 from manyheads.data.records import Record
 from manyheads.errors import ManyheadsError
-from manyheads.inference import Predictor
+from manyheads.inference import Predictor, embed_texts
 from manyheads.tasks.metrics import DriftMetrics, drift_metrics
 
 REFERENCE = "original_embeddings"
@@ -34,17 +36,21 @@ class Reference:
 
     texts: tuple[str, ...]
     vectors: NDArray[np.float32]
-    """[N, H]."""
+    """[N, E]."""
 
     @classmethod
-    def of(cls, original: Predictor, records: Iterable[Record]) -> Reference:
+    def of(
+        cls, embed: Callable[[Sequence[str]], NDArray[np.float32]], records: Iterable[Record]
+    ) -> Reference:
         """Embed some sentences of records with the original encoder."""
         texts = sample_texts(records)
-        return cls(tuple(texts), embed(original, texts))
+        return cls(tuple(texts), embed(texts))
 
     def drift(self, predictor: Predictor) -> DriftMetrics:
-        """Measure how far a model has gone."""
-        return drift_metrics(self.vectors, embed(predictor, self.texts))
+        """Compare a model's embeddings with the original's, where the model finds words."""
+        vectors = embed_texts(predictor, self.texts)
+        known = vectors.any(axis=1)
+        return drift_metrics(self.vectors[known], vectors[known])
 
 
 def sample_texts(records: Iterable[Record]) -> list[str]:
@@ -52,14 +58,6 @@ def sample_texts(records: Iterable[Record]) -> list[str]:
     texts = list(dict.fromkeys(text for record in records for text in record.texts))
     step = max(1.0, len(texts) / MAX_SENTENCES)
     return [texts[int(i * step)] for i in range(min(len(texts), MAX_SENTENCES))]
-
-
-def embed(predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts, [N, H]; a text without words gets zeros."""
-    found = [p.embedding for p in predictor.predict(texts, tasks=[], embed=True)]
-    size = next((len(vector) for vector in found if vector is not None), 1)
-    rows = [np.zeros(size, np.float32) if vector is None else vector for vector in found]
-    return np.stack(rows) if rows else np.zeros((0, size), np.float32)
 
 
 def measure_drift(
@@ -78,11 +76,11 @@ def measure_drift(
     """
     try:
         # Only here: all else of an evaluation runs without torch where the model was exported.
-        from manyheads.inference.backends.pytorch import original_predictor
+        from manyheads.inference.backends.pytorch import source_embedder
     except ImportError as error:
         return f"the original encoder cannot be run without PyTorch and transformers ({error})"
     try:
-        original = original_predictor(config, threads)
+        original = source_embedder(config, threads)
     except ManyheadsError as error:
         return f"the original encoder cannot be loaded: {error}"
     return Reference.of(original, records).drift(predictor)

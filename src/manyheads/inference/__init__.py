@@ -20,7 +20,7 @@ from manyheads.inference.graphs import (
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
-from manyheads.inference.predictor import Predictor, Text, TextPair
+from manyheads.inference.predictor import Predictor, Text, TextPair, embed_texts
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -37,6 +37,7 @@ __all__ = [
     "can_continue",
     "describe_run",
     "earlier_files",
+    "embed_texts",
     "exported_backends",
     "graph_files",
     "load_exported",

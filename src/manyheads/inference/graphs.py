@@ -263,9 +263,10 @@ def make_predictor(
         max_length=manifest.max_length,
         pad_id=pad_id,
         learned=_learned(manifest, specs),
-        normalize=manifest.normalize,
+        prompt=manifest.reading.prompt,
+        embedding_length=manifest.reading.max_length,
         token_budget=batch_tokens,
-        embedding_size=manifest.hidden_size,
+        embedding_size=manifest.embedding_size,
     )
 
 
@@ -279,7 +280,7 @@ def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manife
     if shapes is None:
         return
     sizes = {spec.name: kind_of(spec.kind).output_size(spec) for spec in specs if spec.answers}
-    sizes[EMBEDDING] = manifest.hidden_size
+    sizes[EMBEDDING] = manifest.embedding_size
     for name, size in sizes.items():
         shape = shapes.get(name, ())
         if not shape or (size and isinstance(shape[-1], int) and shape[-1] != size):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ from manyheads.text import (
     Floats,
     TextTokenizer,
     Window,
+    beginning,
     mean_over_windows,
     pad_batch,
     plan_batches,
@@ -75,8 +77,15 @@ class Item:
     encoding: Encoding
     parts: list[Window]
     """The text's windows; none if it has no words."""
+    embedded: Window | None = None
+    """What the embedding reads, where that isn't the text's only window."""
     is_second: bool = False
     """Whether it is the second text of a pair, whose first is the item before."""
+
+    @property
+    def inputs(self) -> list[Window]:
+        """All that the model reads of the text; what the embedding reads comes last."""
+        return self.parts if self.embedded is None else [*self.parts, self.embedded]
 
     @property
     def words(self) -> list[WordSpan]:
@@ -90,13 +99,21 @@ class _Chunk:
 
     def __init__(self, items: Sequence[Item], names: Sequence[str]) -> None:
         self.items = items
-        self.places = [(i, part) for i, item in enumerate(items) for part in range(len(item.parts))]
+        self.inputs = [item.inputs for item in items]
+        # Where embeddings alone are asked for, nothing else is read.
+        alone = list(names) == [EMBEDDING]
+        first = [len(item.parts) if alone and item.embedded else 0 for item in items]
+        self.places = [
+            (i, part)
+            for i, inputs in enumerate(self.inputs)
+            for part in range(first[i], len(inputs))
+        ]
         self.outputs: dict[str, list[list[Floats]]] = {
-            name: [[_NONE] * len(item.parts) for item in items] for name in names
+            name: [[_NONE] * len(inputs) for inputs in self.inputs] for name in names
         }
         self.results: list[dict[str, Result]] = [{} for _ in items]
-        self.missing = [len(item.parts) for item in items]
-        """By text, windows that the model has not said anything of."""
+        self.missing = [len(inputs) - i for inputs, i in zip(self.inputs, first, strict=True)]
+        """By text, windows that the model has not read yet."""
         self.batches_left = 0
 
 
@@ -119,7 +136,9 @@ class Predictor:
             in overlapping windows.
         pad_id: the token id of padding.
         learned: by task, the parameters that its decoding needs (see `Kind.learned`).
-        normalize: whether embeddings have length 1.
+        prompt: text that the embedding reads before each text.
+        embedding_length: tokens that the embedding reads of a text, special ones included.
+            Default: `max_length`.
         stride: tokens that neighbouring windows share; default, a quarter of a window.
         token_budget: tokens of a batch, padding included.
         max_sentences: sentences of a batch.
@@ -138,7 +157,8 @@ class Predictor:
         max_length: int,
         pad_id: int,
         learned: Mapping[str, Any] | None = None,
-        normalize: bool = True,
+        prompt: str = "",
+        embedding_length: int | None = None,
         stride: int | None = None,
         token_budget: int = BATCH_TOKENS,
         max_sentences: int = 256,
@@ -150,7 +170,8 @@ class Predictor:
         self._tokenizer = tokenizer
         self._pad_id = pad_id
         self._learned = dict(learned or {})
-        self._normalize = normalize
+        self._prompt = prompt
+        self._embedding_length = embedding_length or max_length
         room = max_length - tokenizer.prefix - tokenizer.suffix
         self._stride = max(0, room // 4) if stride is None else stride
         self._token_budget = token_budget
@@ -215,7 +236,7 @@ class Predictor:
         names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
         jobs = (
             job
-            for items in self._prepared(texts, chunk, when_empty)
+            for items in self._prepared(texts, chunk, when_empty, embed)
             for job in self._jobs(_Chunk(items, names))
         )
         for (work, members), outputs in run_in_order(
@@ -253,12 +274,12 @@ class Predictor:
     # -------------------------------------------------------------------- from texts to windows
 
     def _prepared(
-        self, texts: Iterable[Text], chunk: int, when_empty: WhenEmpty
+        self, texts: Iterable[Text], chunk: int, when_empty: WhenEmpty, embed: bool
     ) -> Iterator[list[Item]]:
         """Tokenise texts chunk by chunk, each but the first while the one before is computed."""
 
         def prepare(given: list[_Given]) -> list[Item]:
-            return self._prepare(given, when_empty)
+            return self._prepare(given, when_empty, embed)
 
         chunks = _chunks(texts, chunk, self.pairs)
         if chunk == 1:
@@ -277,15 +298,14 @@ class Predictor:
             if ready is not None:
                 yield ready
 
-    def _prepare(self, given: list[_Given], when_empty: WhenEmpty) -> list[Item]:
+    def _prepare(self, given: list[_Given], when_empty: WhenEmpty, embed: bool) -> list[Item]:
         items = []
-        encodings = self._tokenizer.encode_batch([text.text for text in given])
-        seconds = iter(
-            self._tokenizer.encode_batch([t.second for t in given if t.second is not None])
-        )
-        for text, encoding in zip(given, encodings, strict=True):
-            parts = self._windows(encoding)
-            if not parts and when_empty == "refuse":
+        seconds = iter(self._encoded([t.second for t in given if t.second is not None], embed))
+        for text, (encoding, read) in zip(
+            given, self._encoded([text.text for text in given], embed), strict=True
+        ):
+            item = self._item(text.text, text.tokens, encoding, read)
+            if not item.parts and when_empty == "refuse":
                 found = f"the text {shorten(text.text)} has no words"
                 raise RequestError(
                     found if text.text else "the text is empty",
@@ -293,12 +313,39 @@ class Predictor:
                     fix="Leave it out.",
                     where=f"text {text.number}",
                 )
-            items.append(Item(text.text, text.tokens, encoding, parts))
+            items.append(item)
             if text.second is not None:
-                other = next(seconds)
-                parts = self._windows(other)
-                items.append(Item(text.second, None, other, parts, is_second=True))
+                items.append(self._item(text.second, None, *next(seconds), is_second=True))
         return items
+
+    def _encoded(
+        self, texts: Sequence[str], embed: bool
+    ) -> Iterator[tuple[Encoding, Encoding | None]]:
+        """Encode texts, each for the heads and, if embeddings are asked for, for those."""
+        encodings = self._tokenizer.encode_batch(texts)
+        if not embed:
+            return zip(encodings, repeat(None))
+        if not self._prompt:
+            return zip(encodings, encodings, strict=True)
+        prompted = self._tokenizer.encode_batch([self._prompt + text for text in texts])
+        return zip(encodings, prompted, strict=True)
+
+    def _item(
+        self,
+        text: str,
+        tokens: list[WordSpan] | None,
+        encoding: Encoding,
+        read: Encoding | None,
+        *,
+        is_second: bool = False,
+    ) -> Item:
+        """Put together what the heads and the embedding read of a text."""
+        parts = self._windows(encoding)
+        same = read is encoding and len(parts) == 1 and len(read.ids) <= self._embedding_length
+        if read is None or not parts or same:
+            return Item(text, tokens, encoding, parts, None, is_second)
+        embedded = beginning(read, self._embedding_length)
+        return Item(text, tokens, encoding, parts, embedded, is_second)
 
     def _windows(self, encoding: Encoding) -> list[Window]:
         if not len(encoding.word_starts):
@@ -309,7 +356,7 @@ class Predictor:
 
     def _jobs(self, chunk: _Chunk) -> Iterator[_Job]:
         """Plan the batches of a chunk: windows of similar length, a fair share for each worker."""
-        windows = [chunk.items[i].parts[part] for i, part in chunk.places]
+        windows = [chunk.inputs[i][part] for i, part in chunk.places]
         lengths = [len(window.ids) for window in windows]
         share = max(_LEAST_TOKENS, -(-sum(lengths) // parallel_batches(self.backend)))
         batches = plan_batches(lengths, min(self._token_budget, share), self._max_sentences)
@@ -322,8 +369,8 @@ class Predictor:
         """Run the model on a batch of windows."""
         if not job.members:
             return {}
-        items, places = job.chunk.items, job.chunk.places
-        windows = [items[i].parts[part] for i, part in (places[m] for m in job.members)]
+        inputs, places = job.chunk.inputs, job.chunk.places
+        windows = [inputs[i][part] for i, part in (places[m] for m in job.members)]
         batch = pad_batch(windows, self._pad_id)
         outputs = backend.run(batch)
         self._check_shapes(outputs, batch)
@@ -379,7 +426,7 @@ class Predictor:
             some = [complete[k] for k in group.tolist()]
             items = [chunk.items[i] for i in some]
             for spec in (spec for spec in specs if not kind_of(spec.kind).pairs):
-                logits = [chunk.outputs[spec.name][i] for i in some]
+                logits = [chunk.outputs[spec.name][i][: len(chunk.items[i].parts)] for i in some]
                 answers = self._decode(spec, items, logits)
                 for i, answer in zip(some, answers, strict=True):
                     chunk.results[i][spec.name] = answer
@@ -391,8 +438,8 @@ class Predictor:
         self._answer_pairs(chunk, [spec for spec in specs if kind_of(spec.kind).pairs])
 
         def embedding(i: int) -> Floats | None:
-            item = chunk.items[i]
-            return self._embedding(item, chunk.outputs[EMBEDDING][i]) if item.parts else None
+            # A copy, since the row would keep its whole batch in memory.
+            return np.array(chunk.outputs[EMBEDDING][i][-1]) if chunk.items[i].parts else None
 
         for i, item in enumerate(chunk.items):
             if item.is_second:
@@ -425,8 +472,12 @@ class Predictor:
                 chunk.results[i][spec.name] = kind.no_result(spec, chunk.items[i])
             if not whole:
                 continue
+            parts = [item.parts for item in chunk.items]
             outputs = np.stack(
-                [[mean_over_windows(chunk.items[i].parts, rows[i]) for i in pair] for pair in whole]
+                [
+                    [mean_over_windows(parts[i], rows[i][: len(parts[i])]) for i in pair]
+                    for pair in whole
+                ]
             )
             decoded = kind.decode(spec, outputs, None, self._learned.get(spec.name))
             results = kind.results(spec, [chunk.items[i] for i, _ in whole], decoded)
@@ -453,12 +504,13 @@ class Predictor:
         decoded = kind.decode(spec, outputs, counts, self._learned.get(spec.name))
         return kind.results(spec, items, decoded)
 
-    def _embedding(self, item: Item, values: list[Floats]) -> Floats:
-        # A copy, since the row would keep its whole batch in memory.
-        embedding = np.array(mean_over_windows(item.parts, values), np.float32)
-        if self._normalize and len(item.parts) > 1:
-            embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
-        return embedding
+
+def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Floats:
+    """Embed texts, [N, E]; a text without words becomes zeros."""
+    found = [p.embedding for p in predictor.predict(texts, tasks=[], embed=True)]
+    size = next((len(vector) for vector in found if vector is not None), 1)
+    rows = [np.zeros(size, np.float32) if vector is None else vector for vector in found]
+    return np.stack(rows) if rows else np.zeros((0, size), np.float32)
 
 
 _NONE: Floats = np.empty(0, np.float32)

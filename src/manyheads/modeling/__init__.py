@@ -24,7 +24,7 @@ from manyheads.modeling.checkpoint import (
 from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
 from manyheads.modeling.cpu.allocator import keep_freed_memory
 from manyheads.modeling.devices import Compute, choose_compute, choose_device, moved
-from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.encoder import Encoder, longest_input
 from manyheads.modeling.freezing import Freezing, encoder_groups
 from manyheads.modeling.head_layers import HeadLayers
 from manyheads.modeling.heads import EncoderShape, Features, Head, make_head
@@ -78,6 +78,7 @@ __all__ = [
     "load_checkpoint",
     "load_model_folder",
     "load_state",
+    "longest_input",
     "make_head",
     "make_head_layers",
     "model_contents",

@@ -18,7 +18,7 @@ from manyheads.modeling.heads import Head, make_head
 from manyheads.modeling.lora import plain_state
 from manyheads.modeling.model import MultiTaskModel
 from manyheads.modeling.model_folder import ModelContents
-from manyheads.modeling.pretrained import PoolingSpec
+from manyheads.modeling.pooling import PoolingSpec
 from manyheads.modeling.state_dicts import check_state, load_state
 from manyheads.storage import LAYOUT, EncoderFiles
 from manyheads.tasks import TaskSpec
@@ -42,6 +42,8 @@ def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
         normalize=encoder.pooling.normalize,
         max_length=max_length,
         hidden_size=encoder.shape.hidden_size,
+        dense=encoder.pooling.dense,
+        reading=encoder.reading,
     )
 
 
@@ -57,8 +59,8 @@ def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) 
         ModelError: the configuration is not one that `transformers` itself can build, or the
             weights are not its own.
     """
-    pooling = PoolingSpec(files.pooling, files.normalize)
-    encoder = Encoder.from_config(files.config, pooling, files.files, state, where)
+    pooling = PoolingSpec(files.pooling, files.normalize, files.dense)
+    encoder = Encoder.from_config(files.config, pooling, files.files, state, where, files.reading)
     if not 0 < files.max_length <= encoder.max_positions:
         raise ModelError(
             f"the model reads {files.max_length} sub-tokens at once", where=where,

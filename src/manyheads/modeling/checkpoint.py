@@ -28,15 +28,17 @@ from manyheads.modeling.checkpoint_values import (
     replaced,
 )
 from manyheads.storage import (
-    POOLING_MODES,
+    DenseLayer,
     EncoderFiles,
     Fields,
+    Reading,
     StrPath,
     atomic_file,
     check_code,
     check_format_version,
     damaged,
     explained,
+    known_pooling,
     open_regular,
 )
 from manyheads.storage.locate import CheckpointFile, list_checkpoints
@@ -226,6 +228,14 @@ def _document(contents: CheckpointContents) -> dict[str, Any]:
             "normalize": encoder.normalize,
             "max_length": encoder.max_length,
             "hidden_size": encoder.hidden_size,
+            "reading": encoder.reading.to_json(),
+            "dense": [
+                {
+                    "settings": layer.settings(),
+                    "weights": torch.frombuffer(bytearray(layer.weights), dtype=torch.uint8),
+                }
+                for layer in encoder.dense
+            ],
         },
         "model": contents.model,
         "training": contents.training,
@@ -241,15 +251,23 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
     for name, tensor in model.items():
         if type(name) is not str or not isinstance(tensor, Tensor):
             fields.refuse("model", {name: tensor})
+    pooling = encoder.get("pooling", str)
+    if not known_pooling(pooling):
+        encoder.refuse("pooling", pooling)
     encoder_files = EncoderFiles(
         config=encoder.get("config", dict),
         files={
             name: files.get(name, str).encode("utf-8", "surrogatepass") for name in files.values
         },
-        pooling=encoder.choice("pooling", POOLING_MODES),
+        pooling=pooling,
         normalize=encoder.get("normalize", bool),
         max_length=encoder.get("max_length", int),
         hidden_size=encoder.get("hidden_size", int),
+        # Version 0.1 wrote neither.
+        dense=_dense(encoder),
+        reading=Reading.from_json(encoder.inner("reading"))
+        if "reading" in encoder.values
+        else Reading(),
     )
     check_code(encoder_files.config, encoder_files.files, where)
     return CheckpointContents(
@@ -262,6 +280,17 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
         step=fields.get("step", int),
         manyheads_version=fields.get("manyheads_version", str),
     )
+
+
+def _dense(encoder: Fields) -> tuple[DenseLayer, ...]:
+    layers = []
+    for layer in encoder.objects("dense") if encoder.values.get("dense") else ():
+        fields = Fields(layer, encoder.where, encoder.fix, "encoder.dense.")
+        weights = layer.get("weights")
+        if not isinstance(weights, Tensor) or weights.dtype != torch.uint8 or weights.dim() != 1:
+            fields.refuse("weights", weights)
+        layers.append(DenseLayer.from_settings(fields.inner("settings"), weights.numpy().tobytes()))
+    return tuple(layers)
 
 
 def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:

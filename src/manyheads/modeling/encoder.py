@@ -1,13 +1,14 @@
 """The shared encoder: any `transformers` encoder, behind one wrapper.
 
-Axes: B sentences, T tokens, H hidden.
+Axes: B sentences, T tokens, H hidden, E embedding.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,15 +19,20 @@ from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.modeling.cpu.attention import use_attention
 from manyheads.modeling.cpu.dropout import replace_dropout
 from manyheads.modeling.heads import EncoderShape
-from manyheads.modeling.pooling import pool
-from manyheads.modeling.pretrained import TOKENIZER, EncoderSource, PoolingSpec, stored_parameters
+from manyheads.modeling.pooling import PoolingSpec, SentencePooling
+from manyheads.modeling.pretrained import TOKENIZER, EncoderSource, stored_parameters
 from manyheads.modeling.state_dicts import check_state
+from manyheads.storage import Reading, embedding_size, vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 # So many are looked into, whatever is stored: they cost no more than a moment.
 _FEW_LAYERS = 100
+# Tokens that are read to find the table of positions.
+_PROBED = 4
+# Stands for the longest input of an encoder that nothing limits.
+_UNBOUNDED = 1 << 20
 # What a model computes for itself, such as its positions, beside what is stored.
 _MAX_BUFFER_BYTES = 64 << 20
 
@@ -40,7 +46,7 @@ class Encoded:
     layers: tuple[Tensor, ...] | None
     """Each [B, T, H]: the embedding layer's output and every layer's, where asked for."""
     sentence: Tensor
-    """[B, H] float32, pooled and not normalised."""
+    """[B, E] float32, pooled and not normalised."""
 
 
 class Encoder(nn.Module):
@@ -50,17 +56,28 @@ class Encoder(nn.Module):
         backbone: an encoder of `transformers`.
         pooling: how its token vectors make the sentence embedding.
         files: the tokenizer's small files by name.
+        reading: what of a text its embedding reads.
+
+    Raises:
+        ModelError: a Dense layer's weights do not fit it.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, pooling: PoolingSpec, files: Mapping[str, bytes]
+        self,
+        backbone: PreTrainedModel,
+        pooling: PoolingSpec,
+        files: Mapping[str, bytes],
+        reading: Reading | None = None,
     ) -> None:
         super().__init__()
         self.backbone: PreTrainedModel = backbone
         replace_dropout(backbone)
         use_attention(backbone)
         self.pooling = pooling
+        self.pooler = SentencePooling(pooling)
         self.files = dict(files)
+        self.reading = reading or Reading()
+        self._max_positions: int | None = None
 
     @classmethod
     def from_source(cls, source: EncoderSource) -> Encoder:
@@ -103,8 +120,11 @@ class Encoder(nn.Module):
                 expected="all parameters of the model that config.json describes",
                 fix="Get the encoder again; the file may be another model's.",
             )  # fmt: skip
-        encoder = cls(_as_encoder(backbone, where), source.pooling, source.files)
+        backbone = _as_encoder(backbone, where)
+        encoder = cls(backbone, source.pooling, source.files, source.reading)
         _try(encoder, where)
+        length = min(source.reading.max_length or encoder.max_positions, encoder.max_positions)
+        encoder.reading = replace(source.reading, max_length=length)
         return encoder
 
     @classmethod
@@ -115,6 +135,7 @@ class Encoder(nn.Module):
         files: Mapping[str, bytes],
         state: Mapping[str, Tensor],
         where: str,
+        reading: Reading | None = None,
     ) -> Encoder:
         """Build an encoder of a configuration's shape, for weights that are loaded next.
 
@@ -125,6 +146,7 @@ class Encoder(nn.Module):
             state: the weights, by the names that the library gives them. What they do not bear
                 out is not built, so that no configuration can ask for more memory than they have.
             where: the file or folder that all this comes from, for an error.
+            reading: what of a text its embedding reads.
 
         Raises:
             ModelError: the configuration is not one that `transformers` itself can build, or the
@@ -132,7 +154,7 @@ class Encoder(nn.Module):
         """
         shape = _shape(config, len(state), where)
         check_state(_skeleton(shape, where), state, where)
-        encoder = cls(_build(shape, where), pooling, files)
+        encoder = cls(_build(shape, where), pooling, files, reading)
         _try(encoder, where)
         return encoder
 
@@ -146,7 +168,9 @@ class Encoder(nn.Module):
     def shape(self) -> EncoderShape:
         """What heads need to know of the encoder."""
         config = self.backbone.config
-        return EncoderShape(int(config.hidden_size), int(config.num_hidden_layers))
+        hidden = int(config.hidden_size)
+        sentence = embedding_size(hidden, self.pooling.mode, self.pooling.dense)
+        return EncoderShape(hidden, int(config.num_hidden_layers), sentence)
 
     def use_sparse_gradients(self) -> None:
         """Let the table of tokens have sparse gradients: of the rows that a batch reads.
@@ -159,12 +183,14 @@ class Encoder(nn.Module):
 
     @property
     def max_positions(self) -> int:
-        """The longest input in sub-tokens, special tokens included."""
-        config = self.backbone.config
-        positions = int(getattr(config, "max_position_embeddings", 512))
-        # RoBERTa's kind counts positions from behind the padding index.
-        offset = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        return positions - (int(config.pad_token_id) + 1 if offset else 0)
+        """The longest input in sub-tokens, special tokens included.
+
+        It is what the table of positions holds, as seen when the encoder reads a few tokens. An
+        encoder without such a table reads what its configuration names.
+        """
+        if self._max_positions is None:
+            self._max_positions = longest_input(self.backbone, self.pad_id)
+        return self._max_positions
 
     @property
     def pad_id(self) -> int:
@@ -193,11 +219,11 @@ class Encoder(nn.Module):
         return Encoded(
             tokens,
             tuple(output.hidden_states) if all_layers else None,
-            pool(tokens, attention_mask, self.pooling.mode),
+            self.pooler(tokens, attention_mask),
         )
 
     def embed(self, sentence: Tensor) -> Tensor:
-        """Make the sentence embedding of pooled vectors: [B, H] to [B, H]."""
+        """Make the sentence embedding of sentence vectors: [B, E] to [B, E]."""
         return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
 
 
@@ -261,10 +287,58 @@ def _try(encoder: Encoder, where: str) -> None:
     try:
         with torch.inference_mode():
             encoder(ids, torch.ones_like(ids), all_layers=True)
+            longest = encoder.max_positions
     except Exception as error:  # the library raises all kinds
         raise _unusable(error, where) from None
     finally:
         encoder.train(was_training)
+    if longest < 1:
+        raise _unusable(ValueError(f"it has positions for {longest} tokens"), where)
+    table = encoder.backbone.get_input_embeddings()
+    rows = table.num_embeddings if isinstance(table, nn.Embedding) else None
+    size = vocabulary_size(encoder.files.get(TOKENIZER, b"{}"), where)
+    if rows is not None and size > rows:
+        raise ModelError(
+            f"the tokenizer has {size:,} tokens", where=where,
+            expected=f"at most the {rows:,} that the encoder has vectors for",
+            fix="Get the encoder again; its tokenizer may be another model's.",
+        )  # fmt: skip
+
+
+def longest_input(backbone: PreTrainedModel, pad_id: int) -> int:
+    """Return the longest input in sub-tokens.
+
+    A table of positions is one that is looked up with numbers in a row when the encoder reads one
+    and the same token a few times; it ends so many tokens after the first of these numbers.
+    """
+    limits: list[int] = []
+
+    def watch(table: nn.Module, given: tuple[Any, ...], output: object) -> None:
+        rows = given[0].reshape(-1, given[0].shape[-1])[0, :_PROBED].tolist()
+        steps = [after - before for before, after in pairwise(rows)]
+        if steps == [1] * (_PROBED - 1) and isinstance(table, nn.Embedding):
+            limits.append(table.num_embeddings - rows[0])
+
+    device = next(backbone.parameters()).device
+    ids = torch.full((1, _PROBED), 0 if pad_id else 1, device=device)
+    hooks = [
+        module.register_forward_hook(watch)
+        for module in backbone.modules()
+        if isinstance(module, nn.Embedding)
+    ]
+    was_training = backbone.training
+    backbone.train(False)
+    try:
+        with torch.inference_mode():
+            backbone(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        backbone.train(was_training)
+    named = getattr(backbone.config, "max_position_embeddings", None)
+    if not limits and isinstance(named, int) and named > 0:
+        return named
+    return min(limits, default=_UNBOUNDED)
 
 
 def _unusable(error: Exception, where: str) -> ModelError:
@@ -276,9 +350,12 @@ def _unusable(error: Exception, where: str) -> ModelError:
 
 def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:
     config = backbone.config
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+    # AutoModel makes a decoder beside every encoder of T5's kind, also where there is none.
+    decodes = getattr(config, "is_encoder_decoder", False) or hasattr(backbone, "decoder")
+    if decodes or not hasattr(config, "hidden_size"):
         raise ModelError(
-            f"the model is a {type(backbone).__name__}", where=where,
+            f"the model is a {type(backbone).__name__}"
+            + (", which `transformers` builds with a decoder" if decodes else ""), where=where,
             expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
         )  # fmt: skip
     return backbone

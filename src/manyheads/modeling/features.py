@@ -16,6 +16,13 @@ class EncoderShape:
     hidden_size: int
     num_layers: int
     """Transformer layers; the hidden states are one more, with the embedding layer's first."""
+    own_sentence_size: int | None = None
+    """Length of a sentence vector, where it isn't that of a token's."""
+
+    @property
+    def sentence_size(self) -> int:
+        """Length of a sentence vector."""
+        return self.hidden_size if self.own_sentence_size is None else self.own_sentence_size
 
 
 @dataclass(frozen=True, slots=True)

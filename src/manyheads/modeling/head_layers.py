@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from manyheads.modeling.encoder import Encoder
-from manyheads.modeling.pooling import pool
 from manyheads.modeling.upper_layers import UpperLayers
 
 
@@ -38,7 +37,7 @@ class HeadLayers(nn.Module):
         layer's output."""
         self.layers = copy.deepcopy(UpperLayers(encoder.backbone, self.reads))
         self.layers.requires_grad_(True)
-        self._pooling = encoder.pooling.mode
+        self.pooler = encoder.pooler
 
     def forward(
         self, below: Sequence[Tensor], attention_mask: Tensor, *, all_layers: bool = False
@@ -56,7 +55,8 @@ class HeadLayers(nn.Module):
         """
         tokens, own = self.layers(below[-1], attention_mask, all_layers=all_layers)
         layers = None if own is None else (*below, *own[1:])
-        return tokens, layers, pool(tokens, attention_mask, self._pooling)
+        sentence: Tensor = self.pooler(tokens, attention_mask)
+        return tokens, layers, sentence
 
     def set_attention(self, implementation: str) -> None:
         """Choose how attention is computed, by the names of `transformers`."""

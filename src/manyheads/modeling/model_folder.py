@@ -26,10 +26,12 @@ from manyheads.storage import (
     FORMAT,
     FORMAT_VERSION,
     LAYOUT,
+    POOLING_MODES,
     EncoderFiles,
     Manifest,
     StrPath,
     atomic_folder,
+    dense_folder,
     explained,
     is_model_folder,
     json_bytes,
@@ -45,6 +47,12 @@ from manyheads.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
+# What the flags of pooling are called, beside `pooling_mode_` and the mode's name.
+_FLAGS = {
+    **{mode: f"pooling_mode_{mode}_tokens" for mode in ("mean", "max", "weightedmean")},
+    "cls": "pooling_mode_cls_token",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -133,21 +141,17 @@ def load_model_folder(path: StrPath) -> ModelContents:
 def _text_files(contents: ModelContents) -> dict[str, bytes]:
     """Make every file of text but the manifest and the card."""
     encoder = contents.encoder
+    reading = encoder.reading
     modules = [("", "Transformer"), (LAYOUT.pooling, "Pooling")]
     files = {
         LAYOUT.config: json_bytes(encoder.config),
         LAYOUT.max_length: json_bytes(
-            {"max_seq_length": encoder.max_length, "do_lower_case": False}
-        ),
-        LAYOUT.pooling: json_bytes(
             {
-                "word_embedding_dimension": encoder.hidden_size,
-                "pooling_mode_cls_token": encoder.pooling == "cls",
-                "pooling_mode_mean_tokens": encoder.pooling == "mean",
-                "pooling_mode_max_tokens": encoder.pooling == "max",
-                "pooling_mode_mean_sqrt_len_tokens": False,
+                "max_seq_length": reading.max_length or encoder.max_length,
+                "do_lower_case": reading.lower_case,
             }
         ),
+        LAYOUT.pooling: json_bytes(_pooling(encoder)),
         LAYOUT.sentence_transformers: json_bytes(
             {
                 "__version__": {
@@ -155,15 +159,20 @@ def _text_files(contents: ModelContents) -> dict[str, bytes]:
                     for name, version in contents.versions.items()
                     if name in ("torch", "transformers")
                 },
-                "prompts": {},
-                "default_prompt_name": None,
-                "similarity_fn_name": "cosine",
+                "prompts": dict(reading.prompts),
+                "default_prompt_name": reading.default_prompt_name,
+                "similarity_fn_name": reading.similarity,
             }
         ),
     }
+    for i, layer in enumerate(encoder.dense):
+        modules.append((f"{dense_folder(i)}/config.json", "Dense"))
+        files[f"{dense_folder(i)}/config.json"] = json_bytes(layer.settings())
+        files[f"{dense_folder(i)}/{LAYOUT.weights}"] = layer.weights
     if encoder.normalize:
-        modules.append((LAYOUT.normalize, "Normalize"))
-        files[LAYOUT.normalize] = json_bytes({})
+        name = f"{len(modules)}_{LAYOUT.normalize.partition('_')[2]}"
+        modules.append((name, "Normalize"))
+        files[name] = json_bytes({})
     files[LAYOUT.modules] = json_bytes(
         [
             {
@@ -179,6 +188,25 @@ def _text_files(contents: ModelContents) -> dict[str, bytes]:
     if any(name in taken or "/" in name or name.startswith(".") for name in encoder.files):
         raise ValueError(f"the tokenizer's files {sorted(encoder.files)} are not its own")
     return files | dict(encoder.files)
+
+
+def _pooling(encoder: EncoderFiles) -> dict[str, Any]:
+    """Return the pooling's settings, where possible as versions before 6 of the library read them.
+
+    Those have a flag for each mode, and no order.
+    """
+    modes = encoder.pooling.split("+")
+    if modes != [mode for mode in POOLING_MODES if mode in modes]:
+        return {
+            "embedding_dimension": encoder.hidden_size,
+            "pooling_mode": modes,
+            "include_prompt": encoder.reading.include_prompt,
+        }
+    settings: dict[str, Any] = {"word_embedding_dimension": encoder.hidden_size}
+    for mode in ("cls", "mean", "max", "mean_sqrt_len_tokens"):
+        settings[_FLAGS.get(mode, f"pooling_mode_{mode}")] = mode in modes
+    settings |= {_FLAGS[mode]: True for mode in ("weightedmean", "lasttoken") if mode in modes}
+    return settings | ({} if encoder.reading.include_prompt else {"include_prompt": False})
 
 
 def _manifest(
@@ -197,6 +225,8 @@ def _manifest(
             "max_length": encoder.max_length,
             "hidden_size": encoder.hidden_size,
             "tokenizer_files": sorted(encoder.files),
+            "reading": encoder.reading.to_json(),
+            "dense": [layer.settings() for layer in encoder.dense],
         },
         "metrics": dict(contents.metrics),
         "config": dict(contents.config),
@@ -230,8 +260,10 @@ def _card(contents: ModelContents) -> str:
         version=contents.versions.get("manyheads", __version__),
         pooling=encoder.pooling,
         normalize=encoder.normalize,
+        dense=bool(encoder.dense),
+        reading=encoder.reading,
         max_length=encoder.max_length,
-        hidden_size=encoder.hidden_size,
+        embedding_size=encoder.embedding_size,
     )
 
 

@@ -1,12 +1,96 @@
-"""Pooling: one vector for a sentence out of the vectors of its tokens.
+"""Pooling: one vector for a sentence from the vectors of its tokens, as sentence-transformers does.
 
-Axes: B sentences, T tokens, H hidden.
+Axes: B sentences, T tokens, H hidden, E embedding.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manyheads.errors import ModelError, shorten
+from manyheads.storage import DenseLayer
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingSpec:
+    """How token vectors make the sentence embedding."""
+
+    mode: str = "mean"
+    """One of `POOLING_MODES`, or several joined by `+`: their vectors are concatenated."""
+    normalize: bool = False
+    """Whether the embedding is scaled to length one."""
+    dense: tuple[DenseLayer, ...] = ()
+    """Layers between the two."""
+
+
+class SentencePooling(nn.Module):
+    """Token vectors to a sentence vector: pooling, then the Dense layers.
+
+    Args:
+        spec: how.
+
+    Raises:
+        ModelError: a Dense layer's weights are not those that its settings describe.
+    """
+
+    def __init__(self, spec: PoolingSpec) -> None:
+        super().__init__()
+        self.mode = spec.mode
+        self.dense = nn.ModuleList(_Dense(layer) for layer in spec.dense)
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map [B, T, H] and [B, T] to [B, E] float32; every sentence has a token."""
+        vectors = pool(tokens, attention_mask, self.mode)
+        for layer in self.dense:
+            vectors = layer(vectors)
+        return vectors
+
+
+class _Dense(nn.Module):
+    """A Dense layer. Its weights are buffers that neither training nor `state_dict` sees."""
+
+    def __init__(self, layer: DenseLayer) -> None:
+        super().__init__()
+        shapes = {"linear.weight": [layer.out_features, layer.in_features]}
+        if layer.bias:
+            shapes["linear.bias"] = [layer.out_features]
+        if layer.use_residual and layer.in_features != layer.out_features:
+            shapes["residual.weight"] = shapes["linear.weight"]
+        try:
+            weights = load(layer.weights)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise _unusable(shorten(str(error), 160)) from None
+        found = {name: list(tensor.shape) for name, tensor in weights.items()}
+        if found != shapes:
+            raise _unusable(f"{found} for {shapes}")
+        for name, tensor in weights.items():
+            self.register_buffer(name.replace(".", "_"), tensor.float(), persistent=False)
+        self.activation: nn.Module = getattr(nn, layer.activation)()
+        self.use_residual = layer.use_residual
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        buffers = dict(self.named_buffers())
+        with torch.autocast(vectors.device.type, enabled=False):
+            output: Tensor = self.activation(
+                functional.linear(vectors, buffers["linear_weight"], buffers.get("linear_bias"))
+            )
+            if not self.use_residual:
+                return output
+            residual = buffers.get("residual_weight")
+            return output + (vectors if residual is None else functional.linear(vectors, residual))
+
+
+def _unusable(found: str) -> ModelError:
+    return ModelError(
+        f"the weights of a Dense layer do not fit its settings ({found})",
+        expected="what sentence-transformers writes", fix="Get the encoder again.",
+    )  # fmt: skip
 
 
 def pool(tokens: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
@@ -14,12 +98,15 @@ def pool(tokens: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
 
     Args:
         tokens: [B, T, H] float.
-        attention_mask: [B, T], 1 for tokens and 0 for padding. Every sentence has a token.
-        mode: `mean`, `cls` or `max`.
+        attention_mask: [B, T], 1 for tokens and 0 for padding, which is at the right. Every
+            sentence has a token.
+        mode: one of `POOLING_MODES`, or several joined by `+`.
 
     Returns:
-        [B, H] float32.
+        [B, H] float32, times the number of modes.
     """
+    if "+" in mode:
+        return torch.cat([pool(tokens, attention_mask, one) for one in mode.split("+")], dim=1)
     tokens = tokens.float()
     if mode == "cls":
         return tokens[:, 0]
@@ -27,4 +114,12 @@ def pool(tokens: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
     if mode == "max":
         return tokens.masked_fill(mask == 0, -torch.inf).amax(dim=1)
     weights = mask.to(tokens.dtype)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1)
+    if mode == "lasttoken":
+        # The token that no other follows.
+        weights = weights - functional.pad(weights[:, 1:], (0, 0, 0, 1))
+    elif mode == "weightedmean":
+        weights = weights * weights.cumsum(dim=1)
+    summed = (tokens * weights).sum(dim=1)
+    if mode == "mean_sqrt_len_tokens":
+        return summed / weights.sum(dim=1).sqrt()
+    return summed / weights.sum(dim=1)

@@ -6,21 +6,29 @@ Weights are read from safetensors alone, and no code of a model's own is ever ru
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.errors import ModelError, at, shorten
+from manyheads.modeling.pooling import PoolingSpec
 from manyheads.storage import (
     MAX_JSON_BYTES,
     POOLING_MODES,
+    SIMILARITIES,
+    DenseLayer,
+    Fields,
+    Reading,
     check_code,
     inside,
+    known_pooling,
+    parse_json,
     read_bytes,
     read_json,
     refuse_code,
@@ -39,6 +47,16 @@ PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 
+# Where sentence-transformers keeps a transformer's settings, the first that is there.
+_TRANSFORMER_FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+
+# What stands for no limit in a tokenizer's settings is more than this.
+_NO_LIMIT = 1 << 20
+_MAX_DENSE_BYTES = 1 << 30
+
 # Files that the tokenizer libraries read beside tokenizer.json.
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # Settings of a tokenizer that the library takes for paths.
@@ -50,23 +68,17 @@ _TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class PoolingSpec:
-    """How token vectors make the sentence embedding."""
-
-    mode: str = "mean"
-    """`mean` over all tokens, `cls` (the first), or `max` over all."""
-    normalize: bool = False
-    """Whether the embedding is scaled to length one."""
-
-
-@dataclass(frozen=True, slots=True)
 class EncoderSource:
     """An encoder on disk, before its weights are read."""
 
     name: str
+    root: Path
+    """The whole folder."""
     folder: Path
+    """The transformer's own folder: before version 2 of sentence-transformers, a folder inside."""
     config: Mapping[str, Any]
     pooling: PoolingSpec
+    reading: Reading
     files: Mapping[str, bytes] = field(repr=False)
     """The tokenizer's small files by name, to go along into every model folder."""
 
@@ -135,7 +147,9 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
         ModelError: no such encoder here or on the hub, no safetensors weights, a configuration
             that asks to run code, or pooling that is not supported.
     """
-    folder = _folder(name, download)
+    root = _folder(name, download)
+    modules = _read_modules(root)
+    folder = next((folder for kind, folder in modules or () if kind == "Transformer"), root)
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelError(
@@ -150,7 +164,11 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
     files = _read_files(folder)
     # The tokenizer's files too: a checkpoint that asks for code would not be read again.
     check_code(config, files, at(folder))
-    source = EncoderSource(name, folder, config, _read_pooling(folder, pooling), files)
+    spec, include_prompt = _read_pooling(modules, pooling)
+    reading = _read_reading(root, folder, config, files, include_prompt)
+    if reading.lower_case:
+        files[TOKENIZER] = _lowered(files[TOKENIZER])
+    source = EncoderSource(name, root, folder, config, spec, reading, files)
     if not source.weights.exists():
         raise ModelError(
             f"the encoder has no {WEIGHTS}", where=at(folder), expected="weights as safetensors",
@@ -226,67 +244,208 @@ def _download(name: str, may_download: bool) -> Path:
         ) from None
 
 
-def _read_pooling(folder: Path, mode: str) -> PoolingSpec:
-    """Read the pooling of a sentence-transformers folder; a plain encoder gets the mean.
+def _read_modules(root: Path) -> list[tuple[str, Path]] | None:
+    """Return a sentence-transformers folder's modules, each by its kind and its own folder.
 
-    Args:
-        folder: the encoder's.
-        mode: what to take in place of the folder's own mode, or `auto`.
+    None stands for a folder that is no more than an encoder.
+
+    Raises:
+        ModelError: `modules.json` is something else, or has modules that are not supported.
     """
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return PoolingSpec("mean" if mode == "auto" else mode)
-    modules = read_json(modules_file)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+    file = root / "modules.json"
+    if not file.is_file():
+        return None
+    values = read_json(file)
+    if not isinstance(values, list) or not all(isinstance(module, dict) for module in values):
         raise ModelError(
-            "is not a list of modules", where=at(modules_file),
+            "is not a list of modules", where=at(file),
             expected="what sentence-transformers writes", fix="Get the encoder again.",
         )  # fmt: skip
-    normalize, own = False, "mean"
-    for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling" and mode == "auto":
-            settings = inside(folder, str(module.get("path", ""))) / "config.json"
-            own = _pooling_mode(read_json(settings), settings)
-        elif kind == "Normalize":
-            normalize = True
-        elif kind not in ("Transformer", "Pooling"):
+    modules = [
+        (
+            str(module.get("type", "")).rpartition(".")[2],
+            inside(root, str(module["path"])) if module.get("path") else root,
+        )
+        for module in values
+    ]
+    kinds = [kind for kind, _ in modules]
+    for kind in kinds:
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise ModelError(
-                f"the encoder has a module of type {shorten(kind)}", where=at(modules_file),
-                expected="Transformer, Pooling and Normalize alone",
+                f"the encoder has a module of type {shorten(kind)}", where=at(file),
+                expected="Transformer, Pooling, Dense and Normalize alone",
                 fix="Choose another encoder.",
             )  # fmt: skip
-    return PoolingSpec(own if mode == "auto" else mode, normalize)
+    order = ["Transformer", "Pooling", *["Dense"] * kinds.count("Dense")]
+    order += ["Normalize"] * ("Normalize" in kinds)
+    if kinds != order:
+        raise ModelError(
+            f"the encoder's modules are {' > '.join(kinds)}", where=at(file),
+            expected="Transformer, Pooling, any Dense, and Normalize, in this order",
+            fix="Choose another encoder.",
+        )  # fmt: skip
+    return modules
+
+
+def _read_pooling(
+    modules: Sequence[tuple[str, Path]] | None, mode: str
+) -> tuple[PoolingSpec, bool]:
+    """Read how token vectors make the embedding; a plain encoder gets the mean.
+
+    Args:
+        modules: see `_read_modules`.
+        mode: what to take in place of the folder's own mode, or `auto`.
+
+    Returns:
+        how, and whether the tokens of a prompt count.
+    """
+    own, normalize, include_prompt, dense = "mean", False, True, []
+    for kind, folder in modules or ():
+        if kind == "Normalize":
+            normalize = True
+        elif kind == "Pooling" and (mode == "auto" or (folder / "config.json").is_file()):
+            file = folder / "config.json"
+            settings = read_json(file)
+            include_prompt = not isinstance(settings, dict) or settings.get("include_prompt", True)
+            if mode == "auto":
+                own = _pooling_mode(settings, file)
+        elif kind == "Dense":
+            file = folder / "config.json"
+            fields = Fields(_object(read_json(file), file), at(file), "Choose another encoder.")
+            for name in ("module_input_name", "module_output_name"):
+                if fields.values.get(name) not in (None, "sentence_embedding"):
+                    fields.refuse(name, fields.values[name])
+            weights = read_bytes(folder / WEIGHTS, _MAX_DENSE_BYTES)
+            dense.append(DenseLayer.from_settings(fields, weights))
+    return PoolingSpec(own if mode == "auto" else mode, normalize, tuple(dense)), include_prompt
 
 
 def _pooling_mode(settings: Any, path: Path) -> str:
-    chosen: list[str]
-    if not isinstance(settings, dict):
-        chosen = []
-    elif isinstance(settings.get("pooling_mode"), str):
-        chosen = [str(settings["pooling_mode"])]
-    else:
-        names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
-        flags = [k.removeprefix("pooling_mode_") for k, on in settings.items()
-                 if k.startswith("pooling_mode_") and on is True]  # fmt: skip
-        chosen = [names.get(flag, flag) for flag in flags]
-    if len(chosen) != 1 or chosen[0] not in POOLING_MODES:
+    """Return the mode that a pooling's settings name, the mean where they name none."""
+    chosen: list[Any] = []
+    if isinstance(settings, dict) and "pooling_mode" in settings:
+        modes = settings["pooling_mode"]
+        chosen = modes if isinstance(modes, list) else [modes]
+    elif isinstance(settings, dict):
+        flags = {
+            name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+            for name, on in settings.items()
+            if name.startswith("pooling_mode_") and on is True
+        }
+        flags = {"mean_sqrt_len_tokens" if f == "mean_sqrt_len" else f for f in flags}
+        chosen = [mode for mode in POOLING_MODES if mode in flags]
+        chosen += sorted(flags - set(chosen))
+        chosen = chosen or ["mean"]
+    mode = "+".join(map(str, chosen))
+    if not known_pooling(mode):
         raise ModelError(
-            f"the encoder pools by {' + '.join(chosen) or 'nothing'}", where=at(path),
-            expected=f"one of: {', '.join(POOLING_MODES)}",
-            fix="Set `pooling` to one of them, or choose another encoder.",
+            f"the encoder pools by {shorten(mode) if mode else 'nothing'}", where=at(path),
+            expected=f"some of: {', '.join(POOLING_MODES)}",
+            fix="Set `pooling` to mean, cls or max, or choose another encoder.",
         )  # fmt: skip
-    return chosen[0]
+    return mode
+
+
+def _read_reading(
+    root: Path,
+    folder: Path,
+    config: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    include_prompt: bool,
+) -> Reading:
+    """Read what of a text the embedding reads, as sentence-transformers would.
+
+    Args:
+        root: the whole folder.
+        folder: the transformer's, which may be the same.
+        config: the transformer's `config.json`.
+        files: the tokenizer's files.
+        include_prompt: whether pooling includes a prompt's tokens.
+
+    Raises:
+        ModelError: a setting is unusable, or changes embeddings in a way that is not supported.
+    """
+    own = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
+    settings = {} if own is None else _object(read_json(own), own)
+    text = settings.get("modality_config", {}).get("text", {}) if isinstance(
+        settings.get("modality_config", {}), Mapping) else None  # fmt: skip
+    if (
+        settings.get("transformer_task", "feature-extraction") != "feature-extraction"
+        or settings.get("processing_kwargs")
+        or (text and (text.get("method"), text.get("method_output_name"))
+            not in (("forward", "last_hidden_state"), ("forward", ["last_hidden_state"])))
+    ):  # fmt: skip
+        raise ModelError(
+            "the encoder's tokens are made or read in a way of its own", where=at(own or folder),
+            expected="the last hidden state of a text's tokens", fix="Choose another encoder.",
+        )  # fmt: skip
+    whole_file = root / "config_sentence_transformers.json"
+    whole = _object(read_json(whole_file), whole_file) if whole_file.is_file() else {}
+    if whole.get("truncate_dim") is not None:
+        raise ModelError(
+            f"`truncate_dim` is {shorten(whole['truncate_dim'])}", where=at(whole_file),
+            expected="embeddings of full length", fix="Choose another encoder.",
+        )  # fmt: skip
+    prompts = {str(k): v or "" for k, v in _object(whole.get("prompts") or {}, whole_file).items()}
+    name = whole.get("default_prompt_name")
+    similarity = whole.get("similarity_fn_name") or "cosine"
+    lower_case = settings.get("do_lower_case") or False
+    known = name is None or name in ("query", "document") or name in prompts
+    if (
+        not all(isinstance(prompt, str) for prompt in prompts.values())
+        or not known
+        or similarity not in SIMILARITIES
+        or not isinstance(lower_case, bool)
+    ):
+        raise ModelError(
+            f"the prompts, similarity or case {shorten([prompts, name, similarity, lower_case])} "
+            "cannot be used", where=at(whole_file),
+            expected="what sentence-transformers writes", fix="Get the encoder again.",
+        )  # fmt: skip
+    if name is not None:
+        prompts.setdefault(name, "")
+    reading = Reading(
+        max_length=_max_length(settings, config, files),
+        lower_case=lower_case,
+        prompts=prompts,
+        default_prompt_name=name,
+        include_prompt=bool(include_prompt),
+        similarity=similarity,
+    )
+    if reading.prompt and not reading.include_prompt:
+        raise ModelError(
+            "the encoder leaves its default prompt out of the pooling", where=at(whole_file),
+            expected="a prompt that is pooled, or none", fix="Choose another encoder.",
+        )  # fmt: skip
+    return reading
+
+
+def _max_length(
+    settings: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, bytes]
+) -> int | None:
+    """Return the tokens that sentence-transformers reads of a text, if anything limits them."""
+    told = settings.get("max_seq_length")
+    limits = [told]
+    if told is None:
+        tokenizer = parse_json(files.get("tokenizer_config.json", b"{}"), "tokenizer_config.json")
+        limits = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
+    numbers = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < _NO_LIMIT]
+    return min(numbers, default=None)
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
+    """Read the tokenizer's files, with the `tokenizer.json` that the library makes of them.
+
+    The library builds some tokenizers anew from the vocabulary and `tokenizer_config.json`, which
+    need not agree with the `tokenizer.json` beside them. What it builds is what other libraries
+    read with the same weights.
+    """
     names = [name for name in (*_TOKENIZER_FILES, TOKENIZER) if (folder / name).is_file()]
     files = {name: _text(inside(folder, name)) for name in names}
-    if TOKENIZER in files:
-        return files
-    models = sorted(path.name for path in folder.glob("*.model"))
+    check_code({}, files, at(folder))
+    models = [] if TOKENIZER in files else sorted(path.name for path in folder.glob("*.model"))
     # Without any vocabulary the library would make a tokenizer that knows no word.
-    if not {"vocab.txt", "vocab.json"} & files.keys() and not models:
+    if not {"vocab.txt", "vocab.json", TOKENIZER} & files.keys() and not models:
         raise ModelError(
             "the encoder has no tokenizer", where=at(folder),
             expected=f"a {TOKENIZER}, or a vocabulary to make it of",
@@ -299,13 +458,13 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
-    """Make a `tokenizer.json` of a vocabulary.
+    """Return the `tokenizer.json` that `transformers` makes of a tokenizer's files.
 
-    `transformers` sees a copy of the files alone: it would follow links, and paths in
-    `tokenizer_config.json`, to any file of this machine.
+    It sees a copy of the files alone: it would follow links, and paths in `tokenizer_config.json`,
+    to any file of this machine.
 
     Raises:
-        ModelError: it cannot be made.
+        ModelError: it cannot make one, and there is none.
     """
     from transformers import AutoTokenizer
 
@@ -318,14 +477,40 @@ def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
             kept = {k: v for k, v in settings.items() if not _PATHS.fullmatch(k)}
             write_json(path, kept)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                copy, trust_remote_code=False, local_files_only=True
+            )
             made: str = tokenizer.backend_tokenizer.to_str()
-        except Exception as error:  # the library raises all kinds
+        except BaseException as error:  # the libraries raise all kinds, and panic
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            if TOKENIZER in files:
+                return files[TOKENIZER]
             raise ModelError(
                 f"the encoder's tokenizer cannot be read ({shorten(str(error), 200)})",
                 where=at(folder), expected=f"a {TOKENIZER}",
             ) from None  # fmt: skip
-    return made.encode()
+    stored = files.get(TOKENIZER)
+    return made.encode() if stored is None or _differ(made, stored) else stored
+
+
+def _differ(made: str, stored: bytes) -> bool:
+    """Return whether two tokenizers differ in more than in how they cut off and fill up."""
+    one, other = json.loads(made), json.loads(stored)
+    return any(
+        one.get(part) != other.get(part)
+        for part in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+    )
+
+
+def _lowered(tokenizer: bytes) -> bytes:
+    """Have a `tokenizer.json` lower the case first, as sentence-transformers does."""
+    values = json.loads(tokenizer)
+    own = values.get("normalizer") or {"type": "Sequence", "normalizers": []}
+    steps = own["normalizers"] if own["type"] == "Sequence" else [own]
+    if all(step["type"] != "Lowercase" for step in steps):
+        values["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+    return json.dumps(values, ensure_ascii=False).encode()
 
 
 def _text(path: Path) -> bytes:

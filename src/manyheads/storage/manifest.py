@@ -22,6 +22,7 @@ from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, shorten
 from manyheads.storage.atomic import StrPath, sha256, sha256_file
+from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
     Fields,
@@ -35,7 +36,6 @@ from manyheads.storage.untrusted import (
 
 FORMAT = "manyheads model"
 FORMAT_VERSION = 1
-POOLING_MODES = ("mean", "cls", "max")
 MAX_HEADS_BYTES = 4 << 30
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -84,13 +84,22 @@ class EncoderFiles:
     files: Mapping[str, bytes] = field(repr=False)
     """The tokenizer's files by name: `tokenizer.json` and those beside it."""
     pooling: str
-    """How token vectors make the sentence embedding: one of `POOLING_MODES`."""
+    """How token vectors make the sentence embedding: one of `POOLING_MODES`, or several joined by
+    `+`, whose vectors are concatenated."""
     normalize: bool
     """Whether the embedding is scaled to length one."""
     max_length: int
-    """Tokens that the encoder reads at once, special ones included."""
+    """Tokens that the heads read at once, special ones included."""
     hidden_size: int
-    """Length of the embedding."""
+    """Length of a token's vector."""
+    dense: tuple[DenseLayer, ...] = ()
+    """Layers behind the pooling."""
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the embedding."""
+        return embedding_size(self.hidden_size, self.pooling, self.dense)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,18 @@ class Manifest:
     shared_tensors: Mapping[str, Mapping[str, str]] = field(repr=False)
     """By safetensors file: for each name without a tensor of its own, the name of the tensor that
     it shares."""
+    reading: Reading = field(default_factory=Reading)
+    dense: tuple[Mapping[str, Any], ...] = ()
+    """The settings of each layer behind the pooling."""
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the embedding."""
+        where = os.fspath(self.folder / LAYOUT.manifest)
+        layers = [
+            DenseLayer.from_settings(Fields(one, where, _GET_AGAIN), b"") for one in self.dense
+        ]
+        return embedding_size(self.hidden_size, self.pooling, layers)
 
     def path(self, name: str) -> Path:
         """Return the path of one of the model's files, whether the file exists or not.
@@ -293,7 +314,20 @@ def read_encoder(manifest: Manifest) -> EncoderFiles:
         normalize=manifest.normalize,
         max_length=manifest.max_length,
         hidden_size=manifest.hidden_size,
+        dense=tuple(
+            DenseLayer.from_settings(
+                Fields(settings, os.fspath(manifest.folder / LAYOUT.manifest), _GET_AGAIN),
+                manifest.read(f"{dense_folder(i)}/{LAYOUT.weights}", MAX_HEADS_BYTES),
+            )
+            for i, settings in enumerate(manifest.dense)
+        ),
+        reading=manifest.reading,
     )
+
+
+def dense_folder(index: int) -> str:
+    """Return the name of the folder of a layer behind the pooling, the first of which is 0."""
+    return f"{index + 2}_Dense"
 
 
 def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
@@ -361,10 +395,13 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
     known = all(isinstance(name, str) and name in files for name in names)
     if LAYOUT.tokenizer not in names or not known:
         encoder.refuse("tokenizer_files", names)
+    pooling = encoder.get("pooling", str)
+    if not known_pooling(pooling):
+        encoder.refuse("pooling", pooling)
     return Manifest(
         folder=folder,
         tasks=fields.objects("tasks"),
-        pooling=encoder.choice("pooling", POOLING_MODES),
+        pooling=pooling,
         normalize=encoder.get("normalize", bool),
         max_length=encoder.get("max_length", int),
         hidden_size=encoder.get("hidden_size", int),
@@ -378,4 +415,9 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
             for file in shared.values
             for names in (shared.inner(file),)
         },
+        # Version 0.1 wrote neither.
+        reading=Reading.from_json(encoder.inner("reading"))
+        if "reading" in encoder.values
+        else Reading(),
+        dense=encoder.objects("dense") if encoder.values.get("dense") else (),
     )

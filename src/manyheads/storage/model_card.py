@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from manyheads.storage.embedding import Reading
+
 MAX_LABELS = 40
 MAX_CELL = 60
 
@@ -59,8 +61,9 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 encoder = AutoModel.from_pretrained("path/to/this/folder")
 ```
 
-The encoder reads up to {max_length} tokens at once; Manyheads reads longer texts in overlapping
-windows. A sentence's embedding has {hidden_size} numbers: {pooling}.
+The heads read up to {max_length} tokens at once, and longer texts in overlapping windows. A text's
+embedding has {embedding_size} numbers: {pooling}. It reads the first
+{reads} tokens of the text{prompt}, and is made to be compared by {similarity}.
 No file here is a pickle, and none can run code. `manyheads.json` holds the checksums of all others
 but this one, which you may edit.
 """
@@ -69,6 +72,16 @@ _POOLING = {
     "mean": "the mean of its tokens' vectors",
     "cls": "the vector of its first token",
     "max": "the largest of its tokens' vectors, number by number",
+    "mean_sqrt_len_tokens": "the sum of its tokens' vectors over the square root of their number",
+    "weightedmean": "the mean of its tokens' vectors, the later the heavier",
+    "lasttoken": "the vector of its last token",
+}
+
+_SIMILARITIES = {
+    "cosine": "cosine",
+    "dot": "dot product",
+    "euclidean": "Euclidean distance",
+    "manhattan": "Manhattan distance",
 }
 
 
@@ -82,7 +95,9 @@ def model_card(
     pooling: str,
     normalize: bool,
     max_length: int,
-    hidden_size: int,
+    embedding_size: int,
+    reading: Reading,
+    dense: bool = False,
 ) -> str:
     """Write a model card in Markdown, with the front matter that model hubs read.
 
@@ -94,8 +109,10 @@ def model_card(
         version: of Manyheads.
         pooling: how token vectors make the embedding.
         normalize: whether the embedding has length one.
-        max_length: tokens that the encoder reads at once.
-        hidden_size: length of the embedding.
+        max_length: tokens that the heads read at once.
+        embedding_size: length of the embedding.
+        reading: what of a text its embedding reads.
+        dense: whether linear layers follow the pooling.
     """
     names = [str(task["name"]) for task in tasks]
     body = _TEMPLATE.format(
@@ -109,9 +126,14 @@ def model_card(
             ([_cell(t["name"]), _cell(t["kind"]), _labels(t["labels"])] for t in tasks),
         ),
         scores=_scores(metrics),
-        pooling=_POOLING[pooling] + (", scaled to length one" if normalize else ""),
+        pooling=" and ".join(_POOLING[mode] for mode in pooling.split("+"))
+        + (", through a linear layer" if dense else "")
+        + (", scaled to length one" if normalize else ""),
         max_length=max_length,
-        hidden_size=hidden_size,
+        embedding_size=embedding_size,
+        reads=reading.max_length or max_length,
+        prompt=f" behind the prompt `{_cell(reading.prompt)}`" if reading.prompt else "",
+        similarity=_SIMILARITIES[reading.similarity],
     )
     return f"---\n{_front_matter(tags, base_model)}---\n\n{body}"
 

@@ -3,7 +3,8 @@
 Training truncates a long text and counts the lost words. Prediction splits it into overlapping
 windows and loses nothing: each word's logits come from the window where the word has most context.
 They are concatenated before decoding, so an entity across a border stays complete and a CRF sees
-the whole text. Sentence logits and embeddings are means over the windows, weighted by length.
+the whole text. Sentence logits are means over the windows, weighted by length. The
+embedding is that of the text's beginning, as in sentence-transformers.
 
 Axes: B windows or sentences of a batch, T tokens, W words, L labels.
 """
@@ -86,6 +87,20 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
     return kept, len(encoding.word_starts) - words
 
 
+def beginning(encoding: Encoding, max_length: int) -> Window:
+    """Return a text's first tokens, as many as fit, wherever words end.
+
+    This is what sentence-transformers reads of a text.
+
+    Raises:
+        ModelError: `max_length` leaves no room beside the special tokens.
+    """
+    end = min(_capacity(encoding, max_length), _body(encoding))
+    words = int(encoding.word_tokens.searchsorted(encoding.prefix + end))
+    ids = _ids_between(encoding, 0, end)
+    return Window(ids, encoding.word_tokens[:words], 0, (0, words), end)
+
+
 def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
     """Split a text into overlapping windows at word borders; one window if it fits.
 
@@ -145,7 +160,7 @@ def stitch_words(parts: Sequence[Window], logits: Sequence[Floats]) -> Floats:
 
 
 def mean_over_windows(parts: Sequence[Window], values: Sequence[Floats]) -> Floats:
-    """Average the logits or embeddings of a text's windows, each [L], by length; returns [L]."""
+    """Average the logits of a text's windows, each [L], weighted by length; returns [L]."""
     if len(parts) == 1:
         return values[0]
     mean = np.average(np.stack(values), axis=0, weights=[part.weight for part in parts])

@@ -28,7 +28,7 @@ from torch import Tensor
 from manyheads.config import BATCH_TOKENS, Config
 from manyheads.errors import ModelError
 from manyheads.inference.backends.base import Backend
-from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, UpperLayers, moved, pool
+from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, UpperLayers, moved
 from manyheads.modeling.heads import Features
 from manyheads.modeling.heads.base import take_rows
 from manyheads.text import Batch, Floats, plan_batches
@@ -338,7 +338,7 @@ class ActivationCache:
         if self._upper is not None:
             every = mixes or own is not None
             tokens, upper = self._upper(tokens, mask, all_layers=every)
-            sentence = encoders = pool(tokens, mask, self.model.encoder.pooling.mode)
+            sentence = encoders = self.model.encoder.pooler(tokens, mask)
             layers = None if upper is None else (*states, *upper[1:])
         if own is not None:
             below = states if layers is None else layers[: own.reads + 1]

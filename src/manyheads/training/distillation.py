@@ -136,7 +136,7 @@ def embeddings(encoder: Encoder, dataset: Dataset) -> Floats:
 
     They stay in memory up to a limit; a larger array is mapped from disk.
     """
-    result = zeros((len(dataset), encoder.shape.hidden_size), np.float32)
+    result = zeros((len(dataset), encoder.shape.sentence_size), np.float32)
     device = next(encoder.parameters()).device
     order = np.argsort(dataset.tokens.lengths, kind="stable")
     was_training = encoder.training

@@ -11,7 +11,7 @@ import torch
 from manyheads.config import Config, available_cores
 from manyheads.errors import ConfigError, at
 from manyheads.evaluation import Reference
-from manyheads.inference.backends.pytorch import make_predictor
+from manyheads.inference.backends.pytorch import source_embedder
 from manyheads.modeling import (
     CheckpointContents,
     Compute,
@@ -213,9 +213,7 @@ def prepare_data(
 
 def _reference(start: EncoderStage, data: TrainingData) -> Reference:
     """Embed validation sentences with the original encoder, in float32."""
-    exact = replace(start.compute, precision="float32")
-    model = MultiTaskModel(start.encoder, {})
-    original = make_predictor(model, exact, start.tokenizer, start.max_length)
+    original = source_embedder(start.config, start.compute.threads)
     return Reference.of(original, [r for part in data.validation for r in part.records])
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from manyheads.config import BATCH_TOKENS, Config, make_config
-from manyheads.errors import at
-from manyheads.inference.predictor import Predictor
+from manyheads.errors import ModelError, at, shorten
+from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.modeling import (
     Compute,
     Encoder,
@@ -22,10 +25,15 @@ from manyheads.modeling import (
     find_encoder,
     load_checkpoint,
     load_model_folder,
+    longest_input,
     model_of_checkpoint,
     model_of_folder,
 )
-from manyheads.text import Batch, TextTokenizer
+from manyheads.storage import resolve_model
+from manyheads.text import Batch, Floats, TextTokenizer
+
+Embedder = Callable[[Sequence[str]], Floats]
+"""Embeds texts: N of them to [N, E]."""
 
 
 class TorchBackend:
@@ -74,15 +82,17 @@ def make_predictor(
         max_length=max_length,
         pad_id=model.encoder.pad_id,
         learned={name: model.head(name).learned() for name in model.heads},
-        normalize=model.encoder.pooling.normalize,
+        prompt=model.encoder.reading.prompt,
+        embedding_length=model.encoder.reading.max_length,
         token_budget=batch_tokens,
     )
 
 
-def original_predictor(config: Config, threads: int | None = None) -> Predictor:
-    """Make a predictor of embeddings alone around the encoder that a training run began with.
+def source_embedder(config: Config, threads: int | None = None) -> Embedder:
+    """Return a function that embeds texts with the encoder that a training run began with.
 
-    Nothing is downloaded for it.
+    It is sentence-transformers' own reading of that encoder's folder, where it is installed: what
+    we read wrongly shows as drift. Nothing is downloaded.
 
     Args:
         config: of the run.
@@ -91,17 +101,65 @@ def original_predictor(config: Config, threads: int | None = None) -> Predictor:
     Raises:
         ModelError: the encoder is not on this machine, or damaged.
     """
+    compute = choose_compute("cpu", "float32", threads)
     if config.init_from is None:
         source = find_encoder(config.model_name, config.pooling, download=False)
+        embedder = _read_by_sentence_transformers(source.root, config.pooling)
+        if embedder is not None:
+            return embedder
         encoder = Encoder.from_source(source)
     else:
-        from manyheads.storage import resolve_model
-
-        encoder = load_trained(resolve_model(config.init_from)).model.encoder
+        path = resolve_model(config.init_from)
+        encoder = load_trained(path).model.encoder
+        embedder = _read_by_sentence_transformers(path) if path.is_dir() else None
+        if embedder is not None:
+            return embedder
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
-    compute = choose_compute("cpu", "float32", threads)
     length = min(config.max_length, encoder.max_positions)
-    return make_predictor(MultiTaskModel(encoder, {}), compute, tokenizer, length)
+    predictor = make_predictor(MultiTaskModel(encoder, {}), compute, tokenizer, length)
+    return partial(embed_texts, predictor)
+
+
+def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embedder | None:
+    """Load a folder that was checked; None where the library is not installed."""
+    from transformers.utils.logging import disable_progress_bar
+
+    logger = logging.getLogger("sentence_transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(
+            str(folder), device="cpu", local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )  # fmt: skip
+    except ImportError:
+        return None
+    except Exception as error:  # the library raises all kinds
+        raise ModelError(
+            f"sentence-transformers cannot load the encoder ({shorten(str(error), 200)})",
+            where=at(folder), expected="a folder that it reads",
+        ) from None  # fmt: skip
+    finally:
+        logger.setLevel(level)
+    if pooling != "auto":
+        for module in model:
+            if type(module).__name__ == "Pooling":
+                setattr(module, "pooling_mode", pooling)  # noqa: B010
+    # Of an encoder whose folder names more than its table of positions holds, it reads too much.
+    transformer: Any = model.transformers_model
+    longest = longest_input(transformer, getattr(transformer.config, "pad_token_id", None) or 0)
+    model.max_seq_length = min(model.max_seq_length or longest, longest)
+
+    def embed(texts: Sequence[str]) -> Floats:
+        if not texts:
+            return np.zeros((0, 1), np.float32)
+        vectors = model.encode(list(texts), show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+    return embed
 
 
 @dataclass(frozen=True)

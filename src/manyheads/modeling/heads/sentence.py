@@ -129,7 +129,10 @@ class SentenceScorer(SentenceReader):
         dropout: float,
     ) -> None:
         super().__init__(encoder, pooling=pooling, mix=mix)
-        size = encoder.hidden_size * len(self.pooling)
+        size = sum(
+            encoder.sentence_size if mode == SENTENCE else encoder.hidden_size
+            for mode in self.pooling
+        )
         layers: list[nn.Module] = [Dropout(dropout)]
         if hidden is not None:
             layers += [nn.Linear(size, hidden), nn.GELU(), Dropout(dropout)]

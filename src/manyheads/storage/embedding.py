@@ -1,0 +1,129 @@
+"""How a text becomes its embedding: the settings of a sentence-transformers folder, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from manyheads.storage.untrusted import Fields, parse_json
+
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+"""In the order in which sentence-transformers concatenates them, if the order is not given."""
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
+"""The classes of `torch.nn` that a Dense layer may apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a text its embedding reads, and how embeddings are to be compared."""
+
+    max_length: int | None = None
+    """Tokens of the text, special ones included; default, as many as the heads read at once."""
+    lower_case: bool = False
+    """Whether the tokenizer lowers the case. Its `tokenizer.json` does so by itself."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """By name, text to put before another text."""
+    default_prompt_name: str | None = None
+    include_prompt: bool = True
+    """Whether pooling includes the prompt's tokens."""
+    similarity: str = "cosine"
+    """One of `SIMILARITIES`."""
+
+    @property
+    def prompt(self) -> str:
+        """The text before every text, where no other prompt is asked for."""
+        return self.prompts.get(self.default_prompt_name or "", "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Reading:
+        """Read settings that `to_json` returned.
+
+        Raises:
+            ModelError: one of them is missing or of another type.
+        """
+        length, name = fields.values.get("max_length"), fields.values.get("default_prompt_name")
+        if length is not None and (type(length) is not int or length < 1):
+            fields.refuse("max_length", length)
+        prompts = fields.inner("prompts")
+        texts = {key: prompts.get(key, str) for key in prompts.values}
+        if name is not None and name not in texts:
+            fields.refuse("default_prompt_name", name)
+        return cls(
+            max_length=length,
+            lower_case=fields.get("lower_case", bool),
+            prompts=texts,
+            default_prompt_name=name,
+            include_prompt=fields.get("include_prompt", bool),
+            similarity=fields.choice("similarity", SIMILARITIES),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DenseLayer:
+    """A linear layer behind the pooling, as sentence-transformers saves it. It never learns."""
+
+    activation: str
+    """One of `ACTIVATIONS`."""
+    weights: bytes = field(repr=False)
+    """Its `model.safetensors`: `linear.weight`, `linear.bias` and `residual.weight`."""
+    in_features: int
+    out_features: int
+    bias: bool = True
+    use_residual: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return all but the weights, as the layer's `config.json` has them."""
+        part = "linear" if self.activation == "Identity" else "activation"
+        settings: dict[str, Any] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "activation_function": f"torch.nn.modules.{part}.{self.activation}",
+        }
+        return settings | ({"use_residual": True} if self.use_residual else {})
+
+    @classmethod
+    def from_settings(cls, fields: Fields, weights: bytes) -> DenseLayer:
+        """Read a layer's `config.json`.
+
+        Raises:
+            ModelError: a setting is missing or of another type, or the activation is unknown.
+        """
+        path = fields.values.get("activation_function", "torch.nn.modules.activation.Tanh")
+        module, _, activation = str(path).rpartition(".")
+        if activation not in ACTIVATIONS or not module.startswith("torch.nn"):
+            fields.refuse("activation_function", path)
+        flags = {"bias": True, "use_residual": False} | {
+            key: fields.get(key, bool) for key in ("bias", "use_residual") if key in fields.values
+        }
+        return cls(
+            activation, weights, fields.get("in_features", int), fields.get("out_features", int),
+            **flags,
+        )  # fmt: skip
+
+
+def vocabulary_size(tokenizer: bytes, where: str) -> int:
+    """Return one more than the highest id in a `tokenizer.json`."""
+    values = parse_json(tokenizer, where)
+    vocabulary = values.get("model", {}).get("vocab", ())
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    ids += [token.get("id") for token in values.get("added_tokens", ())]
+    return 1 + max((number for number in ids if isinstance(number, int)), default=-1)
+
+
+def known_pooling(mode: object) -> bool:
+    """Return whether a pooling is one of `POOLING_MODES`, or several joined by `+`."""
+    return isinstance(mode, str) and all(part in POOLING_MODES for part in mode.split("+"))
+
+
+def embedding_size(hidden_size: int, pooling: str, dense: Sequence[DenseLayer]) -> int:
+    """Return the length of the embeddings that pooled token vectors of a size make."""
+    return dense[-1].out_features if dense else hidden_size * len(pooling.split("+"))
