@@ -15,6 +15,7 @@ from manyheads.data.records import Record
 from manyheads.errors import ModelError
 from manyheads.evaluation.drift import MAX_SENTENCES, sample_texts
 from manyheads.modeling import epoch_path, find_encoder, load_checkpoint
+from manyheads.storage import Reading
 from manyheads.tasks import Pair
 from manyheads.tasks.metrics import drift_metrics
 from training_setup import Killed, Spy, config, encoder_folder, run, train
@@ -56,6 +57,22 @@ def test_an_encoder_that_learns_nothing_stays_and_one_that_learns_goes(tmp_path:
     card = (moved.best / "README.md").read_text(encoding="utf-8")
     assert f"against that of before training | cosine | {told['cosine']:.4f} |" in card
     assert f"correlation of similarities | {told['similarity_correlation']:.4f} |" in card
+
+
+def test_a_setting_of_the_source_that_is_not_applied_shows_as_drift(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder(), folder)
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "who is "}, "default_prompt_name": "query"})
+    )
+    right, _ = run(tmp_path / "right", model_name=str(folder), learning_rate=0)
+    assert evaluate(right.best).evaluation["drift"]["cosine"] == pytest.approx(1, abs=1e-5)
+    monkeypatch.setattr(Reading, "prompt", "")
+    wrong, _ = run(tmp_path / "wrong", model_name=str(folder), learning_rate=0)
+    assert wrong.history[0]["metrics"]["drift"]["cosine"] < 0.999
+    assert evaluate(right.best).evaluation["drift"]["cosine"] < 0.999
 
 
 def test_evaluate_shows_the_drift_and_says_where_it_cannot(

@@ -1,4 +1,4 @@
-"""Models taken apart for the disk and put together again."""
+"""Models as the contents of model folders and checkpoints, and rebuilt from them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from manyheads.storage import LAYOUT, EncoderFiles
 from manyheads.tasks import TaskSpec
 
 HEADS = "heads."
-"""How the names of the heads' parameters begin in a whole model."""
+"""Prefix of the heads' parameters in a whole model."""
 
-# And those of the encoder's.
+# Prefix of the encoder's parameters.
 _BACKBONE = "encoder.backbone."
 
-# How those of the heads' own layers begin beside the heads': no task's name can.
+# Prefix of the heads' own layers beside the heads. No task's name can begin like this.
 _LAYERS_OF_HEADS = "_head_layers."
 
 
 def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
-    """Return all of an encoder but its weights."""
+    """Return everything of an encoder except its weights."""
     return EncoderFiles(
         config=encoder.config,
         files=encoder.files,
@@ -51,9 +51,9 @@ def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) 
     """Build an encoder whose weights are loaded next.
 
     Args:
-        files: all of it but the weights.
+        files: everything except the weights.
         state: the weights.
-        where: the file that they come from, for an error.
+        where: the file of the weights, for an error.
 
     Raises:
         ModelError: the configuration is not one that `transformers` itself can build, or the
@@ -71,7 +71,7 @@ def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) 
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pick the encoder's weights out of a whole model's."""
+    """Select the encoder's weights from a whole model's."""
     return {
         name.removeprefix(_BACKBONE): tensor
         for name, tensor in state.items()
@@ -82,7 +82,7 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def model_contents(
     model: MultiTaskModel, config: Config, max_length: int, metrics: Mapping[str, Any]
 ) -> ModelContents:
-    """Return all that a model folder holds of a model."""
+    """Return the contents of a model's folder."""
     return ModelContents(
         tasks=task_specs(model),
         encoder=encoder_files(model.encoder, max_length),
@@ -94,7 +94,7 @@ def model_contents(
 
 
 def head_state(model: MultiTaskModel) -> dict[str, Tensor]:
-    """Return the parameters of the heads, and of the layers that they have for themselves."""
+    """Return the parameters of the heads and of their own layers."""
     state: dict[str, Tensor] = dict(model.heads.state_dict())
     if model.head_layers is not None:
         own = model.head_layers.state_dict()
@@ -108,10 +108,10 @@ def task_specs(model: MultiTaskModel) -> list[dict[str, Any]]:
 
 
 def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
-    """Put a model together from a model folder's contents.
+    """Build a model from a model folder's contents.
 
     Raises:
-        ModelError: they do not fit together.
+        ModelError: the parts do not fit together.
     """
     weights, heads = at(folder / LAYOUT.weights), at(folder / LAYOUT.heads)
     encoder = build_encoder(contents.encoder, contents.encoder_state, weights)
@@ -131,10 +131,10 @@ def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
 
 
 def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskModel:
-    """Put a model together from a checkpoint's contents.
+    """Build a model from a checkpoint's contents.
 
     Raises:
-        ModelError: they do not fit together.
+        ModelError: the parts do not fit together.
     """
     where = at(path)
     encoder = build_encoder(contents.encoder, backbone_state(contents.model), where)
@@ -151,10 +151,10 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
 
 
 def make_head_layers(config: Config, encoder: Encoder) -> HeadLayers | None:
-    """Copy the upper layers that the heads are to have for themselves, if any.
+    """Copy the upper layers for the heads, if the configuration has any.
 
     Raises:
-        ConfigError: the encoder has not so many.
+        ConfigError: the encoder has fewer layers.
         ModelError: its layers cannot be run by themselves.
     """
     if config.head_layers is None:
@@ -187,7 +187,7 @@ def _heads(
     def build() -> dict[str, Head]:
         return {s.name: make_head(settings[s.name], s.label_set(), encoder.shape) for s in specs}
 
-    # First without memory: a configuration may ask for any amount.
+    # First on the meta device: a configuration may ask for any amount of memory.
     try:
         with torch.device("meta"):
             skeleton = build()

@@ -27,19 +27,19 @@ from manyheads.storage import Reading, embedding_size, vocabulary_size
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# So many are looked into, whatever is stored: they cost no more than a moment.
+# This many layers are always built to look at, whatever is stored: it takes a moment.
 _FEW_LAYERS = 100
 # Tokens that are read to find the table of positions.
 _PROBED = 4
 # Stands for the longest input of an encoder that nothing limits.
 _UNBOUNDED = 1 << 20
-# What a model computes for itself, such as its positions, beside what is stored.
+# Buffers that a model computes itself, such as its positions.
 _MAX_BUFFER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What one pass of the encoder gives."""
+    """The output of one pass of the encoder."""
 
     tokens: Tensor
     """[B, T, H] the last layer, in the encoder's own precision."""
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
                 f"the encoder cannot be loaded ({shorten(str(error), 300)})",
                 where=where, expected="a complete `transformers` encoder",
             ) from None  # fmt: skip
-        # The library draws what is missing at random. Of a pooler that is all right: many
+        # The library initialises missing parameters at random. For a pooler that is harmless: many
         # published encoders have none, and nothing here reads it.
         missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
         if missing:
@@ -144,7 +144,7 @@ class Encoder(nn.Module):
             pooling: how its token vectors make the sentence embedding.
             files: the tokenizer's small files by name.
             state: the weights, by the names that the library gives them. What they do not bear
-                out is not built, so that no configuration can ask for more memory than they have.
+                out is not built, so that no configuration can ask for more memory than they take.
             where: the file or folder that all this comes from, for an error.
             reading: what of a text its embedding reads.
 
@@ -166,16 +166,16 @@ class Encoder(nn.Module):
 
     @property
     def shape(self) -> EncoderShape:
-        """What heads need to know of the encoder."""
+        """The shape of the encoder, for the heads."""
         config = self.backbone.config
         hidden = int(config.hidden_size)
         sentence = embedding_size(hidden, self.pooling.mode, self.pooling.dense)
         return EncoderShape(hidden, int(config.num_hidden_layers), sentence)
 
     def use_sparse_gradients(self) -> None:
-        """Let the table of tokens have sparse gradients: of the rows that a batch reads.
+        """Give the token table sparse gradients: only for the rows that a batch reads.
 
-        Backward passes then spend nothing on the others; `optimization.AdamW` treats both alike.
+        Backward passes then spend nothing on the other rows; `AdamW` treats both alike.
         """
         table = self.backbone.get_input_embeddings()
         if isinstance(table, nn.Embedding):
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
 
     @property
     def pad_id(self) -> int:
-        """The id that fills batches up; its positions are masked."""
+        """The id that pads batches; its positions are masked."""
         return int(getattr(self.backbone.config, "pad_token_id", None) or 0)
 
     @property
@@ -228,7 +228,7 @@ class Encoder(nn.Module):
 
 
 def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:
-    """Read a configuration, which may not have many more layers than there are stored tensors.
+    """Read a configuration; it may not have many more layers than there are stored tensors.
 
     Raises:
         ModelError: `transformers` itself does not know it, or it has too many layers.
@@ -263,7 +263,7 @@ def _build(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
 
 
 def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
-    """Build an encoder that has shapes and takes no memory."""
+    """Build an encoder on the meta device, which has shapes and takes no memory."""
     with torch.device("meta"):
         backbone = _build(shape, where)
     size = sum(buffer.nbytes for buffer in backbone.buffers())
@@ -276,7 +276,7 @@ def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
 
 
 def _try(encoder: Encoder, where: str) -> None:
-    """Let an encoder read two tokens: some of what is wrong with a configuration shows only then.
+    """Run an encoder on two tokens: some faults of a configuration show only then.
 
     Raises:
         ModelError: it cannot.

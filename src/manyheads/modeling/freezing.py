@@ -1,18 +1,17 @@
-"""Freezing: the part of a model that training leaves as it is.
+"""Freezing: which parts of a model training leaves unchanged.
 
 The groups of an encoder are counted from the bottom. Group 0 is the embedding layer, with what
-all layers share (MPNet's table of relative positions); group i is the i-th layer, and what follows
-the last layer (ModernBERT's final norm) belongs to that. What is frozen is always at the bottom:
-all groups below a depth. A pooler such as BERT's is in no group: nothing reads it, so it is never
-trained.
+all layers share (MPNet's table of relative positions); group i is the i-th layer, and modules after
+the last layer (ModernBERT's final norm) belong to its group. The frozen groups are always those
+below a depth. A pooler such as BERT's is in no group: nothing reads it, so it is never trained.
 
-Heads that came trained may be frozen, too; they stay so. Gradients go through them to what of the
-encoder is trained.
+Trained heads can be frozen too, and stay frozen. Gradients pass through them to the trainable part
+of the encoder.
 
-What is frozen has no gradient, and so no place in the optimiser, no state there and no weight
-decay; its dropout is off. The backward pass ends where it begins. Gradual unfreezing (Howard and
-Ruder 2018, "Universal language model fine-tuning") takes a group out of it every so many steps, the
-highest first; how many are left is a function of the step alone.
+Frozen parameters have no gradient, and so no optimiser state and no weight decay; their dropout is
+off. The backward pass stops at the frozen part. Gradual unfreezing (Howard and Ruder 2018,
+"Universal language model fine-tuning") unfreezes a group at a fixed interval of steps, the highest
+first; the depth is a function of the step alone.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from manyheads.errors import ConfigError, ModelError, listing
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.model import MultiTaskModel
 
-# What comes after the last layer, as the encoders of `transformers` call it.
+# Names of the modules after the last layer in the encoders of `transformers`.
 _AFTER = re.compile(r"(.+\.)?(final_norm|final_layer_norm|emb_layer_norm_after)(\..*)?")
 _BACKBONE = "backbone."
 _POOLER = re.compile(r"pooler(\..*)?")
@@ -38,7 +37,7 @@ def frozen_depth(config: Config, num_layers: int) -> int:
     """Return how many groups of the encoder are frozen when training begins, from the bottom.
 
     Args:
-        config: whose `freeze` says it.
+        config: its `freeze` is read.
         num_layers: the encoder's layers.
 
     Returns:
@@ -66,10 +65,10 @@ def depth_at(config: Config, num_layers: int, step: int, steps_per_epoch: int) -
     """Return how many groups of the encoder are frozen at an optimiser step.
 
     Args:
-        config: whose `freeze` and `unfreeze_every` say it.
+        config: its `freeze` and `unfreeze_every` are read.
         num_layers: the encoder's layers.
         step: optimiser steps done before this one.
-        steps_per_epoch: what an epoch of the run has.
+        steps_per_epoch: optimiser steps of an epoch.
 
     Raises:
         ConfigError: there are not that many layers.
@@ -81,24 +80,24 @@ def depth_at(config: Config, num_layers: int, step: int, steps_per_epoch: int) -
 
 
 def _interval(every: int | str, steps_per_epoch: int) -> int:
-    """Read the steps between two unfreezings: a number of them, or of epochs (`2e`)."""
+    """Return the steps between two unfreezings, given as steps or as epochs (`2e`)."""
     text = str(every)
     return int(text[:-1]) * steps_per_epoch if text.endswith("e") else int(text)
 
 
 def encoder_groups(encoder: Encoder) -> dict[str, int]:
-    """Tell the group of each parameter of an encoder, by the name that the encoder gives it.
+    """Return the group of each of an encoder's parameters, by name.
 
-    Those of a pooler are left out: they are in none.
+    A pooler's parameters are left out: they are in no group.
 
     Raises:
-        ModelError: the encoder has no layers of their own parameters, one after the other.
+        ModelError: the encoder's layers do not each have parameters of their own.
     """
     return _groups(encoder, (name for name, _ in encoder.named_parameters()))
 
 
 def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
-    """Tell the groups of parameters or modules by the names that the encoder gives them."""
+    """Return the groups of parameters or modules, by their names in the encoder."""
     count = encoder.shape.num_layers
     layer = re.compile(rf"{re.escape(_layers(encoder))}\.(\d+)(\..*)?")
     groups = {}
@@ -132,20 +131,20 @@ class _Group:
 
 
 class Freezing:
-    """Holds a part of a model as it is, and gives it free as training goes on.
+    """Freezes a part of a model, and unfreezes it as training goes on.
 
-    Until the first step all is free that will ever be: what an optimiser has to know. What already
-    needs no gradient is left like that.
+    Before the first step everything that is ever trained is unfrozen, because the optimiser has to
+    know it. Parameters that already need no gradient are left alone.
 
     Args:
         model: the model.
-        config: says what is frozen.
+        config: names what is frozen.
         steps_per_epoch: optimiser steps of an epoch.
 
     Raises:
         ConfigError: the encoder has fewer layers than are to be frozen, or none would be
             unfrozen before the run ends.
-        ModelError: the encoder's layers cannot be told apart.
+        ModelError: the encoder's layers cannot be distinguished.
     """
 
     def __init__(self, model: MultiTaskModel, config: Config, steps_per_epoch: int) -> None:
@@ -172,17 +171,17 @@ class Freezing:
             )
 
     def depth_at(self, step: int) -> int:
-        """Return how many groups are frozen after so many optimiser steps."""
+        """Return how many groups are frozen after `step` optimiser steps."""
         layers = self._model.encoder.shape.num_layers
         return depth_at(self._config, layers, step, self._steps_per_epoch)
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing of the encoder is trained at present."""
+        """Whether the whole encoder is frozen at present."""
         return self.depth > self._model.encoder.shape.num_layers
 
     def go_to(self, step: int) -> None:
-        """Free what is trained after so many optimiser steps, and hold the rest."""
+        """Unfreeze what is trained after `step` optimiser steps, and freeze the rest."""
         depth = self.depth_at(step)
         if depth != self.depth:
             self._set(depth)
@@ -192,10 +191,10 @@ class Freezing:
         for number, group in enumerate(self._groups):
             for parameter in group.parameters:
                 parameter.requires_grad_(number >= depth)
-        self._model.eval()  # so that the next `train_mode` sees that there is something to do
+        self._model.eval()  # so that the next `train_mode` sets the modes again
 
     def train_mode(self) -> None:
-        """Put the model into training mode, but what is frozen."""
+        """Put the model into training mode, except its frozen parts."""
         if self._model.training:
             return
         self._model.train()
@@ -209,7 +208,7 @@ class Freezing:
                 module.training = isinstance(module, nn.RNNBase)
 
     def describe(self) -> str:
-        """Say how much of the model is trained when training begins, and what follows."""
+        """Describe how much of the model is trained at first, and what is unfrozen later."""
         depth = self.depth_at(0)
         trained = self._trained(depth)
         total = sum(p.numel() for p in self._model.parameters())
@@ -227,7 +226,7 @@ class Freezing:
         )
 
     def _trained(self, depth: int) -> int:
-        """Count the parameters that are trained while so much of the encoder is frozen."""
+        """Count the parameters that are trained while `depth` groups are frozen."""
         frozen = {id(p) for group in self._groups[:depth] for p in group.parameters}
         parameters = self._model.parameters()
         return sum(p.numel() for p in parameters if p.requires_grad and id(p) not in frozen)
@@ -238,7 +237,7 @@ def _members(encoder: Encoder, *, apart: bool) -> list[_Group]:
 
     Args:
         encoder: the encoder.
-        apart: whether the layers have to be told apart; otherwise group 0 has everything.
+        apart: whether each layer gets its group; otherwise group 0 has everything.
     """
     groups = [_Group() for _ in range(1 + encoder.shape.num_layers)]
     parameters, modules = dict(encoder.named_parameters()), dict(encoder.named_modules())

@@ -1,8 +1,8 @@
-"""Upper layers of the encoder that the heads have for themselves.
+"""Upper layers of the encoder that belong to the heads alone.
 
-The heads read a copy of the encoder's upper layers that learns with them; the encoder's own make
-the sentence embedding, which can so stay what it is. Both stand on the same lower layers, which run
-once.
+The heads read a copy of the encoder's upper layers that is trained with them; the encoder's own
+upper layers make the sentence embedding, which can thus stay unchanged. Both share the lower
+layers, which run once.
 
 Axes: B sentences, T tokens, H hidden.
 """
@@ -19,21 +19,21 @@ from manyheads.modeling.upper_layers import UpperLayers
 
 
 class HeadLayers(nn.Module):
-    """A copy of an encoder's upper layers, equal to them until it has learned something.
+    """A copy of an encoder's upper layers, equal to them until it is trained.
 
     Args:
-        encoder: the encoder; it stays as it is.
+        encoder: the encoder; it is not changed.
         count: how many of its layers are copied, from 1.
 
     Raises:
-        ModelError: it has not that many, or they cannot be run by themselves.
+        ModelError: the encoder has fewer layers, or they cannot be run by themselves.
     """
 
     def __init__(self, encoder: Encoder, count: int) -> None:
         super().__init__()
         self.count = count
         self.reads = encoder.shape.num_layers - count
-        """The number of the hidden state that the lowest of them reads; 0 is the embedding
+        """The index of the hidden state that the lowest of them reads; 0 is the embedding
         layer's output."""
         self.layers = copy.deepcopy(UpperLayers(encoder.backbone, self.reads))
         self.layers.requires_grad_(True)
@@ -59,5 +59,5 @@ class HeadLayers(nn.Module):
         return tokens, layers, sentence
 
     def set_attention(self, implementation: str) -> None:
-        """Choose how attention is computed, by the names of `transformers`."""
+        """Choose the attention implementation, by its name in `transformers`."""
         self.layers.shell.set_attn_implementation(implementation)

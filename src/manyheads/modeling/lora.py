@@ -2,8 +2,8 @@
 
 Beside a linear layer `W x` stands `alpha / rank * B A x`, where A and B are small and W is frozen
 (Hu et al., 2022, "LoRA"). The layers are those of the library `peft`, put into the encoder's own
-module. What is saved as a model is `W + alpha / rank * B A`, under the names that the encoder's
-library gives its weights: whoever loads it needs no `peft` and sees no adapter.
+module. A saved model has `W + alpha / rank * B A` under the usual names of the encoder's weights,
+so that loading it needs no `peft` and shows no adapter.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from peft.tuners.lora import Linear
 
 ADAPTERS = "lora"
-"""Under which name a checkpoint has what the merged weights do not tell: the adapters, and the
-layers that they stand beside."""
+"""The checkpoint's key for what the merged weights do not contain: the adapters, and the weights
+that they stand beside."""
 
-# How peft's layers name the layer that they stand beside, and their own parameters.
+# Parts of the names of the weights that an adapter stands beside, and of its own.
 _BASE, _OWN = ".base_layer.", ".lora_"
 _ADAPTER = "default"
 
-# What encoders call the layers that make queries and values. ModernBERT's makes the keys as well.
+# Names of the layers that compute queries and values. ModernBERT's computes the keys as well.
 _QUERY_AND_VALUE = frozenset(
     {"query", "value", "query_proj", "value_proj", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v",
      "Wqkv"}
@@ -41,7 +41,7 @@ _QUERY_AND_VALUE = frozenset(
 
 
 def check_adapters(encoder: Encoder, config: Config) -> None:
-    """See whether an encoder can have the adapters that are asked for, if any are.
+    """Check that an encoder can have the configured adapters, if there are any.
 
     Raises:
         RequestError: `peft` is not installed.
@@ -73,10 +73,10 @@ def check_adapters(encoder: Encoder, config: Config) -> None:
 
 
 def add_adapters(encoder: Encoder, config: Config) -> None:
-    """Put adapters into an encoder, if they are asked for, and freeze all else in it.
+    """Put the configured adapters, if any, into an encoder, and freeze everything else in it.
 
-    At first they change nothing. They are drawn by torch's own generator. Layers that
-    the configuration freezes get none.
+    At first they change nothing. Their values come from torch's random generator. Layers that the
+    configuration freezes get none.
     """
     settings = config.lora
     if settings is None:
@@ -111,10 +111,10 @@ def _targets(encoder: Encoder, config: Config, settings: Lora) -> dict[str, nn.L
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's parameters and buffers as they would be without adapters.
+    """Return a module's parameters and buffers under the names they have without adapters.
 
-    They are by the names that the module has without adapters. Those of layers with an adapter
-    are merged with it, in their own precision; all others are the module's own, not copies.
+    Weights with an adapter are merged with it, in their own precision; all other tensors are the
+    module's own, not copies.
     """
     adapted = _adapted(module)
     state: dict[str, Tensor] = {}
@@ -135,7 +135,7 @@ def _merged(layer: Linear, weight: Tensor) -> Tensor:
 
 
 def adapter_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what `plain_state` does not tell: adapters, and the layers that they stand beside."""
+    """Return what `plain_state` lacks: adapters, and the weights that they stand beside."""
     adapted = _adapted(module)
     return {
         name: tensor
@@ -146,7 +146,7 @@ def adapter_state(module: nn.Module) -> dict[str, Tensor]:
 
 def _adapted(module: nn.Module) -> dict[str, Linear]:
     """Return the layers with an adapter, by name."""
-    # Nothing has an adapter as long as nobody has made one, and loading the library takes time.
+    # Without the library no adapter exists, and importing it takes time.
     if sys.modules.get("peft") is None:
         return {}
     from peft.tuners.lora import Linear
@@ -155,6 +155,6 @@ def _adapted(module: nn.Module) -> dict[str, Linear]:
 
 
 def with_adapters(plain: Mapping[str, Tensor], adapters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Make a module's own state of what `plain_state` and `adapter_state` returned for it."""
+    """Rebuild a module's state from the results of `plain_state` and `adapter_state`."""
     merged = {name.replace(_BASE, ".") for name in adapters}
     return {**{name: plain[name] for name in plain if name not in merged}, **adapters}

@@ -1,4 +1,4 @@
-"""The multi-task model: one encoder pass, then every head that is asked for.
+"""The multi-task model: one encoder pass, then every requested head.
 
 Axes: B sentences, T tokens, W words, H hidden, L labels.
 """
@@ -34,12 +34,12 @@ class ModelInputs:
 
     @classmethod
     def of(cls, batch: Batch) -> ModelInputs:
-        """Take a batch of prediction, without a copy."""
+        """Wrap a batch of arrays, without a copy."""
         arrays = (batch.input_ids, batch.attention_mask, batch.word_starts, batch.word_mask)
         return cls(*(torch.from_numpy(array) for array in arrays))
 
     def to(self, device: torch.device) -> ModelInputs:
-        """Copy to a device, without waiting for it."""
+        """Copy to a device asynchronously."""
         return ModelInputs(
             *(
                 moved(tensor, device)
@@ -56,7 +56,7 @@ class MultiTaskModel(nn.Module):
     Args:
         encoder: the shared encoder.
         heads: the heads by task name.
-        head_layers: what the heads read in place of the encoder's own upper layers, if anything.
+        head_layers: layers that the heads read in place of the encoder's own upper layers.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MultiTaskModel(nn.Module):
         return [name for name in self.heads if kind_of(self.head(name).kind).answers]
 
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
-        """Run the encoder once and gather what the heads of `tasks` (default: all) read."""
+        """Run the encoder once and collect the inputs of the heads of `tasks` (default: all)."""
         names = self.answering if tasks is None else list(tasks)
         mixes = any(self.head(task).reads_all_layers for task in names)
         own = self.head_layers if names else None
@@ -103,7 +103,7 @@ class MultiTaskModel(nn.Module):
         )
 
     def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Answer some tasks (default: all that answer anything) from one encoder pass.
+        """Compute the outputs of some tasks (default: all `answering`) from one encoder pass.
 
         Returns:
             By task name the head's logits, float32: [B, L] for sentence heads, [B, W, L] for
@@ -114,7 +114,7 @@ class MultiTaskModel(nn.Module):
         return self.answers(self.features(inputs, names), names)
 
     def answers(self, features: Features, tasks: Iterable[str]) -> dict[str, Tensor]:
-        """Answer some tasks from what an encoder pass gave (see `forward`)."""
+        """Compute the outputs of some tasks from an encoder pass (see `forward`)."""
         outputs: dict[str, Tensor] = {task: self.head(task)(features) for task in tasks}
         outputs[EMBEDDING] = self.encoder.embed(features.encoder_sentence)
         return outputs

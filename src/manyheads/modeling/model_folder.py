@@ -1,8 +1,8 @@
 """Model folders: a model written for three libraries at once, and read back strictly.
 
 The folder is a Manyheads model, a sentence-transformers model and a transformers checkpoint. Its
-tensors are safetensors and all else is text, so that no file in it can run code. What needs no
-torch, and what the files are called, is in `model_files`.
+tensors are safetensors and all else is text, so that no file in it can run code. The names of the
+files, and all that needs no torch, are in `storage.manifest`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions of what makes a model, as far as it is installed."""
+    """Return the versions of the libraries that make a model, if they are installed."""
     versions = {"manyheads": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
@@ -69,7 +69,7 @@ def software_versions() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ModelContents:
-    """What a model folder holds."""
+    """The contents of a model folder."""
 
     tasks: Sequence[Mapping[str, Any]]
     """Each task as `TaskSpec.to_json` writes it."""
@@ -89,8 +89,8 @@ def save_model_folder(path: StrPath, contents: ModelContents) -> None:
     """Write a model folder, whole or not at all. The same contents make the same bytes.
 
     Raises:
-        RequestError: there is a folder of this name that holds something else.
-        StorageError: it could not be written; the old folder is as it was.
+        RequestError: a folder of this name holds something other than a model.
+        StorageError: it could not be written; the old folder is unchanged.
     """
     target = Path(path)
     if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
@@ -139,7 +139,7 @@ def load_model_folder(path: StrPath) -> ModelContents:
 
 
 def _text_files(contents: ModelContents) -> dict[str, bytes]:
-    """Make every file of text but the manifest and the card."""
+    """Return every text file except the manifest and the card."""
     encoder = contents.encoder
     reading = encoder.reading
     modules = [("", "Transformer"), (LAYOUT.pooling, "Pooling")]
@@ -268,9 +268,9 @@ def _card(contents: ModelContents) -> str:
 
 
 def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dict[str, str]:
-    """Write tensors as safetensors, a format in which no two may share memory.
+    """Write tensors as safetensors, a format in which no two can share memory.
 
-    Of several names of one tensor the first is written, as transformers does.
+    If a tensor has several names, the first is written, as in transformers.
 
     Args:
         file: what to write.
@@ -278,7 +278,7 @@ def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dic
         path: the model folder as the user knows it, for an error.
 
     Returns:
-        For every name that was not written, the one that was.
+        For every name that was not written, the name that was.
     """
     kept: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, Tensor] = {}
@@ -301,7 +301,7 @@ def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dic
             if code is None:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-        # The library makes files that only their owner can read.
+        # The library creates files that only their owner can read.
         file.chmod(file.parent.stat().st_mode & 0o666)
     return shared
 

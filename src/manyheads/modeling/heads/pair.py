@@ -60,10 +60,11 @@ class PairHead(Head):
     @classmethod
     def from_config(cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> PairHead:
         """Make a new head (see `Head.from_config`)."""
+        reader = SentenceReader.from_config(config, encoder)
         return cls(
             labels,
-            SentenceReader.from_config(config, encoder),
-            size=encoder.hidden_size * len(config.pooling),
+            reader,
+            size=reader.size,
             dropout=config.dropout,
             label_smoothing=config.label_smoothing,
         )

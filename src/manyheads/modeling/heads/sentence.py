@@ -55,6 +55,10 @@ class SentenceReader(nn.Module):
         self.pooling = tuple(pooling)
         self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
         self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
+        self.size = sum(
+            encoder.sentence_size if mode == SENTENCE else encoder.hidden_size for mode in pooling
+        )
+        """Numbers of the joined vector."""
 
     @classmethod
     def from_config(cls, config: TaskConfig, encoder: EncoderShape) -> SentenceReader:
@@ -71,7 +75,7 @@ class SentenceReader(nn.Module):
         return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
 
     def forward(self, features: Features) -> Tensor:
-        """Return [B, H * poolings] float32."""
+        """Return [B, `size`] float32."""
         return torch.cat(self._vectors(features), dim=1)
 
     def _vectors(self, features: Features) -> list[Tensor]:
@@ -129,14 +133,10 @@ class SentenceScorer(SentenceReader):
         dropout: float,
     ) -> None:
         super().__init__(encoder, pooling=pooling, mix=mix)
-        size = sum(
-            encoder.sentence_size if mode == SENTENCE else encoder.hidden_size
-            for mode in self.pooling
-        )
         layers: list[nn.Module] = [Dropout(dropout)]
         if hidden is not None:
-            layers += [nn.Linear(size, hidden), nn.GELU(), Dropout(dropout)]
-        layers.append(output_layer(hidden or size, num_labels))
+            layers += [nn.Linear(self.size, hidden), nn.GELU(), Dropout(dropout)]
+        layers.append(output_layer(hidden or self.size, num_labels))
         self.layers = nn.Sequential(*layers)
 
     @classmethod
