@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.export import export_model
-from manyheads.inference import GRAPHS, Predictor, load_predictor
+from manyheads.inference import GRAPHS, Predictor, load_predictor, report_name
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.storage import LAYOUT, json_bytes, read_manifest, seal, sha256
 from training_setup import run, sentences, write_records
@@ -208,7 +208,7 @@ def bad_heads(folder: Path) -> None:
     rewrite(folder, LAYOUT.heads, save(tensors))
 
 
-REPORT = "onnx/model.report.json"
+REPORT = report_name("onnx")
 BAD_FOLDERS: dict[str, Callable[[Path], None]] = {
     "config a list": bad_json(LAYOUT.config, b"[]"),
     "config a number": bad_json(LAYOUT.config, b"1"),

@@ -37,7 +37,9 @@ def export(
     limit: Annotated[
         float,
         typer.Option(
-            metavar="POINTS", help="Hundredths of its main metric that a task may lose to int8."
+            metavar="POINTS",
+            help="Hundredths of its main metric that a task may lose to int8, beyond what may be "
+            "chance with so many records.",
         ),
     ] = 0.3,
     file: Annotated[
@@ -86,7 +88,7 @@ def export(
 
 
 def show_report(report: GateReport) -> None:
-    """Print what the gate found about a graph."""
+    """Print the gate's report on a graph."""
     from manyheads.cli.report import Section, show
     from manyheads.cli.report.tables import cell, make_table
 
@@ -107,7 +109,9 @@ def show_report(report: GateReport) -> None:
             f"{mates.changed[name]}/{mates.sentences}",
         )
     size = report.details.get("bytes", 0) / 1e6
+    shares = (f"{name} {head.changed_share:.1%}" for name, head in report.heads.items())
     notes = [
+        f"changed answers, with {report.unlabelled:,} training sentences: {', '.join(shares)}",
         f"embeddings: cosine {report.mean_cosine:.4f} on average, {report.min_cosine:.4f} at least",
         f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
         f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",

@@ -1,10 +1,11 @@
 """`manyheads predict`: texts from anywhere to labels, entities and embeddings.
 
-Nothing here needs a deep-learning framework; whether one is imported is the backend's business.
+Nothing here needs a deep-learning framework; only the backend may import one.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from io import StringIO
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any, BinaryIO
@@ -59,17 +61,22 @@ EXAMPLES = (
 # The control characters that JSON leaves as they are; a terminal acts on some of them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x00, 0x0A), *range(0x7F, 0xA0))}
 
-# Seconds without input after which a person is told what the command waits for.
+# Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Form(str, Enum):
-    """How predictions are written."""
+    """The form in which predictions are written."""
 
     TEXT = "text"
     JSONL = "jsonl"
+    CSV = "csv"
+
+
+_FORMS = {".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".csv": Form.CSV}
+"""By its ending, the form of an output file."""
 
 
 @app.command()
@@ -98,7 +105,10 @@ def predict(
     ] = None,
     input_format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The format of FILE, where its ending does not say it."),
+        typer.Option(
+            metavar="NAME",
+            help="The format of FILE, if its ending does not show it, or of standard input.",
+        ),
     ] = None,
     to: Annotated[
         str | None,
@@ -112,9 +122,15 @@ def predict(
             "--resume", help="Continue the --output of a run that was stopped, where it stopped."
         ),
     ] = False,
-    form: Annotated[
-        Form, typer.Option("--format", help="Lines for people, or a JSON object a text.")
-    ] = Form.TEXT,
+    form_named: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            show_default=False,
+            help="Lines for people, a JSON object per text, or a table. Default: by the ending of "
+            "the output (.jsonl, .csv), or else text.",
+        ),
+    ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
@@ -139,7 +155,8 @@ def predict(
             f"{len(given)} texts among the arguments and --file {file}", fix="Give one of the two."
         )
     if engine is Engine.RAY:
-        odd = ["--resume"] * resume + ["--format jsonl"] * (form is Form.JSONL)
+        odd = ["--resume"] * resume
+        odd += [f"--format {one.value}" for one in (Form.JSONL, Form.CSV) if one is form_named]
         predict_with_ray(
             name, [file] if file is not None else given, to, unsupported=odd,
             input_format=input_format, embed=embed, tasks=task_names(tasks),
@@ -149,6 +166,7 @@ def predict(
         return
     refuse_ray_options(workers, ray_address)
     output = None if to is None else Path(to)
+    form = form_named or (_FORMS.get(output.suffix.lower(), Form.TEXT) if output else Form.TEXT)
     if resume and (file in (None, "-") or output is None or not can_continue(output)):
         raise RequestError(
             "--resume has nothing to continue",
@@ -160,7 +178,7 @@ def predict(
 
     predictor = load_predictor(
         name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        alone=bool(given),
+        alone=bool(given), warn=lambda text: tell("warning", text),
     )  # fmt: skip
     job = _Job(predictor, form, embed, task_names(tasks), when_empty)
     job.check_tasks()
@@ -194,7 +212,7 @@ def predict(
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Tell the model, if the first argument is one, from the texts.
+    """Split the arguments into the model, if the first one is one, and the texts.
 
     Raises:
         RequestError: the first argument is a file that is no model.
@@ -220,7 +238,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Job:
-    """A predictor and how its predictions are to be written."""
+    """A predictor and the form of its output."""
 
     predictor: Predictor
     form: Form
@@ -272,7 +290,7 @@ class _Job:
         resume: bool,
         total: int | None,
     ) -> int:
-        """Predict for a file's texts, so that a killed run can go on; return how many there are."""
+        """Predict for a file's texts, resumably; return how many there are."""
         from manyheads.cli.report import track
 
         left = total
@@ -281,7 +299,7 @@ class _Job:
             nonlocal left
             left = None if total is None else max(0, total - done)
             if resume:
-                tell("note", f"{done:,} texts are done already; continuing behind them")
+                tell("note", f"{done:,} texts are done already; continuing after them")
 
         description = f"Predicting ({self.predictor.backend.name})"
         return write_predictions(
@@ -297,19 +315,21 @@ class _Job:
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
         if self.form is Form.JSONL:
             return json.dumps(prediction.to_json(), ensure_ascii=False).encode() + b"\n"
+        if self.form is Form.CSV:
+            return table_rows(prediction, embed=self.embed, header=first)
         text = two_lines(prediction).translate(_CONTROLS)
         if prediction.embedding is not None:
             text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
         return f"{text}\n".encode() if first else f"\n{text}\n".encode()
 
     def show_examples(self) -> None:
-        """Predict for a few sentences, each shown above its results."""
+        """Predict for a few sentences and show each above its results."""
         with _opened(None) as stream:
             for prediction in self.predictions(EXAMPLES):
                 stream.write(f"> {prediction.text}\n".encode() + self.shown(prediction) + b"\n")
 
     def converse(self) -> None:
-        """Answer the sentences that somebody types, until the end of input."""
+        """Predict for the sentences that a person types, until the end of input."""
         with suppress(ImportError):
             import readline  # noqa: F401 - gives `input` its line editing
 
@@ -331,8 +351,35 @@ class _Job:
                 tell("error", str(error))
 
 
+def table_rows(prediction: Prediction, *, embed: bool, header: bool) -> bytes:
+    """Write a prediction as a row of CSV, under a header if it is the first.
+
+    A class has a column for its label and one for its score; all other results are JSON.
+    """
+    row: dict[str, object] = {"text": prediction.text}
+    for name, result in prediction.results.items():
+        values = result.to_json()
+        if "label" in values:
+            row |= {name: values["label"], f"{name}_score": values["score"]}
+        else:
+            row[name] = _compact(values)
+    if embed:
+        embedding = prediction.embedding
+        row["embedding"] = None if embedding is None else _compact(embedding.tolist())
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if header:
+        writer.writerow(row)
+    writer.writerow(row.values())
+    return stream.getvalue().encode()
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def announced(texts: Iterable[Text]) -> Iterator[Text]:
-    """Pass texts on; should the first not come soon, say what the command waits for."""
+    """Pass texts on; if the first one is late, report what the command waits for."""
     note = "reading sentences from standard input, one a line; Ctrl-C ends"
     timer = Timer(_PATIENCE, lambda: tell("note", note))
     timer.daemon = True
@@ -346,7 +393,7 @@ def announced(texts: Iterable[Text]) -> Iterator[Text]:
 
 
 def _stdin_is_silent() -> bool:
-    """Tell whether nothing but a person can be at the other end of standard input."""
+    """Return whether only a person can be at the other end of standard input."""
     if sys.stdin is None or sys.stdin.closed or is_person(sys.stdin):
         return True
     try:
@@ -357,7 +404,7 @@ def _stdin_is_silent() -> bool:
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[BinaryIO]:
-    """Open where results go: a file that appears when complete, or standard output."""
+    """Open the destination of results: a file that appears when complete, or standard output."""
     if output is not None:
         from manyheads.storage import atomic_file
 

@@ -1,10 +1,12 @@
-"""Where the texts to predict for come from: arguments, standard input, files, or a person."""
+"""Sources of the texts to predict for: arguments, standard input, files, or a person."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
@@ -12,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
+from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
@@ -29,7 +32,7 @@ _PIECE = 1 << 20
 
 
 class WhenEmpty(str, Enum):
-    """What to do about a text that is empty or only white space."""
+    """The treatment of a text that is empty or only white space."""
 
     REFUSE = "refuse"
     FLAG = "flag"
@@ -45,7 +48,7 @@ def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text
     texts: list[Text] = []
     for number, text in enumerate(arguments, 1):
         if not is_encodable(text):
-            # What is no UTF-8 among the arguments, Python gives as half characters.
+            # Python passes arguments that are not UTF-8 on as half characters.
             raise RequestError(
                 f"{shorten(os.fsencode(text))} is not UTF-8",
                 where=f"text {number}",
@@ -68,12 +71,39 @@ def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Itera
         yield from _kept(line, when_empty, at(name, number))
 
 
-def stdin_texts(when_empty: WhenEmpty) -> Iterator[Text]:
-    """Yield a text for each line of standard input (see `line_texts`)."""
+def stdin_texts(
+    when_empty: WhenEmpty, format: str | None = None, *, pairs: bool = False
+) -> Iterator[Text]:
+    """Yield the texts of standard input.
+
+    Args:
+        when_empty: what to do about empty texts.
+        format: a name of `FORMATS`; by default every line is a text (see `line_texts`). Records
+            of other formats are copied to a temporary file first, so the input has to end.
+        pairs: see `file_texts`.
+
+    Raises:
+        DataError: it cannot be read, is not of the format, or a text is empty and refused.
+    """
     if sys.stdin is None:
         return
     source = Source(Path("-"), STDIN)
     try:
+        if format not in (None, "text"):
+            chosen = format_named(format)
+            if not chosen.endings:
+                raise DataError(
+                    f"cannot be of the format {format!r}",
+                    where=STDIN,
+                    expected="a format of single files",
+                    fix="Name the folder or data set with --file.",
+                )
+            with tempfile.NamedTemporaryFile(prefix="manyheads-stdin-") as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE)
+                copy.flush()
+                for row in chosen.read(Source(Path(copy.name), STDIN)):
+                    yield from _row_texts(row, when_empty, pairs)
+            return
         yield from line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty)
     except OSError as error:
         # Closed, or a folder.
@@ -85,11 +115,11 @@ def file_texts(
 ) -> Iterator[Text]:
     """Yield the texts of a file: of its records, or of its lines where it has no records.
 
-    Labels that the records have are not looked at.
+    The labels of the records are ignored.
 
     Args:
         path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
-        format: a name of `FORMATS`; by default the path's ending and content say it.
+        format: a name of `FORMATS`; by default the path's ending and content decide.
         when_empty: what to do about a text that is empty.
         pairs: whether `text2`, where a record has it, makes a pair with its text.
 
@@ -97,7 +127,7 @@ def file_texts(
         DataError: something cannot be read, or is empty and refused.
     """
     if path == "-":
-        yield from stdin_texts(when_empty)
+        yield from stdin_texts(when_empty, format, pairs=pairs)
     elif format == "text" or (format is None and _has_lines(path)):
         empty = True
         source = Source(Path(path), path)
@@ -113,14 +143,14 @@ def file_texts(
 
 
 def count_texts(path: str, format: str | None) -> int | None:
-    """Count the texts of a file that has one a line, for the time that is left; None of others.
+    """Count the texts of a file with one per line, to show the time left; None for other files.
 
-    Lines are counted, which takes a second for some gigabytes. Blank ones and line breaks within
-    the quotes of CSV make it a little too many.
+    Counting lines takes a second for some gigabytes. Blank lines and line breaks inside the quotes
+    of CSV make the count a little too high.
 
     Args:
         path: any file that `file_texts` takes.
-        format: its format, if it is told.
+        format: its format, if the user named it.
     """
     kind = format or _KINDS_OF_LINES.get(Path(path).suffix.lower())
     if kind not in _KINDS_OF_LINES.values():
@@ -136,7 +166,7 @@ def count_texts(path: str, format: str | None) -> int | None:
 
 
 def _has_lines(path: str) -> bool:
-    """Tell whether a path is plain text: by its ending, or a pipe such as `<(command)` makes."""
+    """Return whether a path is plain text: by its ending, or a pipe such as `<(command)` makes."""
     if is_dataset_name(path):
         return False
     with suppress(OSError, ValueError):
@@ -174,7 +204,7 @@ def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:
 
 
 def is_person(stream: object) -> bool:
-    """Tell whether a stream is a terminal, at which somebody can type."""
+    """Return whether a stream is a terminal, where a person can type."""
     isatty = getattr(stream, "isatty", None)
     try:
         return bool(isatty and isatty())

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
+from manyheads.data.readers import is_dataset_name
 from manyheads.data.records import read_records, unseen_labels
 from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
-from manyheads.storage import Prefer, StrPath
+from manyheads.storage import BEST, Prefer, StrPath
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
 
 
@@ -80,6 +81,7 @@ def evaluate(
         device=device,
         threads=threads,
         batch_tokens=batch_tokens,
+        warn=warn,
     )
     chosen = _chosen(loaded, tasks)
     files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
@@ -130,13 +132,36 @@ def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, Ta
     return {name: task for name, task in known.items() if tasks is None or name in tasks}
 
 
+def _is_own(path: str, loaded: LoadedModel) -> bool:
+    """Return whether data that a model's configuration names may be opened unasked.
+
+    They may where the model lies in the folder that its run saved it in, or the data in the
+    folder that the run's folder lies in. A data set on a hub never is.
+    """
+    if is_dataset_name(path):
+        return False
+    model = Path(loaded.path).resolve()
+    run = model if model.is_dir() and not model.name.startswith(BEST) else model.parent
+    saved = Path(loaded.config.save_dir).resolve()
+    return run == saved or Path(path).resolve().is_relative_to(run.parent)
+
+
 def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
     files = {
         path: tuple(name for name in names if name in chosen)
         for path, names in loaded.config.valid_files().items()
         if any(name in chosen for name in names)
     }
-    gone = [p for p in files if not p.startswith("datasets:") and not Path(p).exists()]
+    for path in files:
+        if not _is_own(path, loaded):
+            raise ModelError(
+                f"the model's configuration names {path} as its validation data",
+                where=loaded.path,
+                expected="data that you name, or that lie beside the run that made the model: a "
+                "model may come from anywhere",
+                fix=f"Name them: manyheads evaluate MODEL --file {path}",
+            )
+    gone = [path for path in files if not Path(path).exists()]
     if gone:
         fix = "Name a file: manyheads evaluate MODEL --file FILE"
         others = [name for path, names in files.items() if path not in gone for name in names]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
-from manyheads.export.calibration import calibration_batches
+from manyheads.export.calibration import calibration_batches, training_texts
 from manyheads.export.gate import LIMIT, Gate, GateReport
 from manyheads.export.validation import validation_sets
 from manyheads.inference import (
@@ -30,7 +30,9 @@ from manyheads.inference import (
     open_backend,
     report_name,
 )
+from manyheads.inference.processor import samples_to_json
 from manyheads.storage import (
+    Manifest,
     StrPath,
     add_files,
     is_model_folder,
@@ -49,22 +51,26 @@ BACKENDS_OF = {
     "int8": (ONNX_INT8,),
     "openvino": (OPENVINO, OPENVINO_INT8),
 }
-"""By what can be asked for, the backends that it makes a graph for."""
+"""By format, the backends that it makes a graph for."""
 FORMATS = tuple(BACKENDS_OF)
 DEFAULT_FORMATS = ("float32", "int8")
 
 OPSET = 17
 
 
+UNLABELLED = 1000
+"""Training sentences on which the gate counts changed answers, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export did."""
+    """The outcome of an export."""
 
     folder: Path
     kept: tuple[GateReport, ...]
-    """Of the graphs that passed and are part of the model now."""
+    """Reports of the graphs that passed and are part of the model now."""
     refused: tuple[GateReport, ...]
-    """Of the graphs and settings that did not pass."""
+    """Reports of the graphs and settings that did not pass."""
     missing: tuple[str, ...]
     """The backends for which no setting passed."""
 
@@ -87,11 +93,11 @@ def export_model(
         formats: some of `FORMATS`.
         data: labelled records for the gate; default, the validation files that the model was
             chosen on.
-        limit: points of its main metric that a head may lose.
+        limit: points of its main metric that a head may lose, beyond chance.
         opset: the version of ONNX's operators.
         threads: processor threads; default, all cores there are.
-        report: takes what the gate finds about each graph, passing or not.
-        progress: takes what is done next, in a few words.
+        report: takes the gate's report on each graph, passing or not.
+        progress: takes the next step, in a few words.
 
     Raises:
         ModelError: the model cannot be read or exported.
@@ -122,10 +128,11 @@ def export_model(
         lambda backend: make_predictor(manifest, backend),
         sets,
         limit=limit,
+        unlabelled=training_texts(trained.config, specs, UNLABELLED),
         threads=compute.threads,
     )
     exporter = _Exporter(
-        trained.model, gate, opset, compute.threads, progress,
+        trained.model, gate, manifest, opset, compute.threads, progress,
         lambda: calibration_batches(
             trained.config, specs, sets, trained.tokenizer, trained.max_length
         ),
@@ -147,7 +154,7 @@ def export_model(
                 break
             refused.append(candidate.report)
         else:
-            # What an earlier export left was made by other rules.
+            # A graph of an earlier export was made by other rules.
             stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
             add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
             missing.append(backend)
@@ -170,6 +177,7 @@ class _Exporter:
         self,
         model: MultiTaskModel,
         gate: Gate,
+        manifest: Manifest,
         opset: int,
         threads: int,
         progress: Callable[[str], None],
@@ -179,7 +187,7 @@ class _Exporter:
 
         self._model, self._opset = model, opset
         self._gate, self._threads, self._progress = gate, threads, progress
-        self._calibration = calibration
+        self._calibration, self._manifest = calibration, manifest
         progress("tracing the model and fusing its graph")
         self._traced = trace_graph(model, opset=opset)
         self._fused, fusions = fuse_graph(self._traced, model)
@@ -250,10 +258,13 @@ class _Exporter:
         self, backend: str, setting: str, files: Mapping[str, bytes], **details: object
     ) -> _Candidate:
         self._progress(f"comparing with PyTorch: {setting}")
+        opened = open_backend(backend, files, threads=self._threads)
+        samples = make_predictor(self._manifest, opened).sample_outputs()
         report = self._gate.examine(
-            open_backend(backend, files, threads=self._threads), backend, setting,
+            opened, backend, setting,
             exact=backend in (ONNX, OPENVINO), independent=backend != ONNX_INT8,
-            bytes=sum(map(len, files.values())), **details, **self._details,
+            bytes=sum(map(len, files.values())), samples=samples_to_json(samples),
+            **details, **self._details,
         )  # fmt: skip
         return _Candidate(report, files)
 

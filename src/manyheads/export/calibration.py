@@ -1,13 +1,15 @@
-"""The sentences on which static int8 measures how large activations become."""
+"""Sentences of the training data: for the ranges of static int8, and for the gate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 from manyheads.config import Config
 from manyheads.data.records import Record, read_records
+from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
 from manyheads.tasks import TaskSpec
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
@@ -24,10 +26,10 @@ def calibration_batches(
 ) -> list[Batch]:
     """Choose sentences from all over the training records, or else the validation records.
 
-    Each is a batch alone: what is computed for padding would count as well.
+    Each is a batch of its own, since values computed for padding would count as well.
 
     Args:
-        config: what the model was trained with.
+        config: the configuration of the training run.
         specs: the model's tasks.
         validation: the gate's records, where the training files are not at hand.
         tokenizer: the model's.
@@ -46,6 +48,14 @@ def calibration_batches(
         for encoding in encodings
         if len(encoding.word_starts)
     ]
+
+
+def training_texts(config: Config, specs: Sequence[TaskSpec], count: int) -> list[str]:
+    """Choose texts from all over the training data; none where the files are not at hand."""
+    texts: list[str] = []
+    with suppress(DataError):  # they are a help, not a condition
+        texts = [record.text for record in _training_records(config, specs)]
+    return texts[:: max(1, len(texts) // count)][:count]
 
 
 def _training_records(config: Config, specs: Sequence[TaskSpec]) -> Iterator[Record]:

@@ -10,10 +10,9 @@ heads' classifiers stay in float32.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,7 +31,11 @@ from manyheads.export.quantization import (
     is_of_neck,
 )
 from manyheads.inference import graph_files
-from manyheads.inference.backends.openvino import openvino_core
+from manyheads.inference.backends.openvino import (
+    decline_reports,
+    import_openvino,
+    openvino_core,
+)
 from manyheads.text import Batch
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StaticSetting:
-    """What of the products is computed in int8."""
+    """Which products are computed in int8."""
 
     name: str
     necks: bool = False
@@ -97,8 +100,10 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
     """
     source = folder / "model.onnx"
     source.write_bytes(graph.SerializeToString())
-    with _unreported():
-        model = _openvino().convert_model(source)
+    # As `convert_model` does it, which would report each use to its makers.
+    model = openvino_core().read_model(source)
+    simplify = import_module("openvino._offline_transformations").apply_moc_transformations
+    simplify(model, cf=False, smart_reshape=True)
     # A tensor has other names as well, and those that are read back may come in any order.
     for output, value in zip(model.outputs, graph.graph.output, strict=True):
         output.get_tensor().set_names({value.name})
@@ -118,8 +123,9 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
     kept = float_products(list(products(model)), setting.feed_forward_outputs, setting.float_layers)
     inside = "|".join([*(re.escape(name[1:]) for name in LAYERS), *[NECKS] * setting.necks])
     openvino_core()  # before nncf makes and drops its own
+    decline_reports()
     # There is no switch for its progress bars.
-    with _unreported(), quiet(), redirect_stdout(StringIO()):
+    with quiet(), redirect_stdout(StringIO()):
         nncf: Any = import_module("nncf")
         nncf.set_log_level(logging.ERROR)
         return nncf.quantize(
@@ -128,6 +134,11 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(feeds),
+            # Weights of 7 bits: without VNNI, pairs of products of 8 bits are added up in 16 bits
+            # and overflow.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE
+            ),
             ignored_scope=nncf.IgnoredScope(
                 # A product that is an output, as a classifier is, has the output's name.
                 names=sorted({*kept, *(o.any_name for o in model.outputs)}),
@@ -144,7 +155,7 @@ def files_of(model: Any, backend: str, folder: Path) -> Mapping[str, bytes]:
     names = graph_files(backend)
     target = folder / names[0]
     target.parent.mkdir(exist_ok=True)
-    _openvino().save_model(model, target, compress_to_fp16=False)
+    import_openvino().save_model(model, target, compress_to_fp16=False)
     return {name: (folder / name).read_bytes() for name in names}
 
 
@@ -163,21 +174,3 @@ def products(model: Any) -> Iterator[Product]:
                 closes_layer = rows < columns if transposed else rows > columns
                 yield Product(name, layer, closes_layer)
         layers.pass_on([name], layer + closes_layer)
-
-
-def _openvino() -> Any:
-    return import_module("openvino")
-
-
-@contextmanager
-def _unreported() -> Iterator[None]:
-    """Keep both packages from reporting their use to the makers, as they do but for in a CI job."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before

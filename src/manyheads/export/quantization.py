@@ -1,9 +1,9 @@
 """Dynamic int8: weights as 8-bit integers by channel, activations quantised as they come.
 
 Weights are converted once; each product's input is scaled to 8 bits at run time, by the range of
-the whole tensor. So a sentence's result depends a little on the others of its batch: the gate
-measures how much (`manyheads.export.gate`). The heads' classifiers stay in float32: they are a
-thousandth of the work, and nothing after them would even out their errors. A head's own neck is
+the whole tensor. So a sentence's result depends a little on the others of its batch, as the gate
+measures (`manyheads.export.gate`). The heads' classifiers stay in float32: they are a
+thousandth of the work, and no layer after them evens out their errors. A head's own neck is
 more: a small BiLSTM takes a tenth of the time in float32, and less than half of that in int8.
 """
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 _PRODUCTS = ("MatMul", "Attention", "Gemm")
 LAYERS = (ENCODER, HEAD_LAYERS)
-"""What the names of the transformer's nodes begin with: the encoder's, and the heads' own."""
+"""Prefixes of the names of the transformer's nodes: the encoder's, and the heads' own."""
 NECKS = "model/[^/]+/neck/"
-"""What the names of a neck's nodes begin with, behind the slash."""
+"""Prefix of the names of a neck's nodes, after the slash."""
 _LOOKUPS = ("Gather", "EmbedLayerNormalization")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What of the encoder is computed in int8."""
+    """Which parts of the encoder are computed in int8."""
 
     name: str
     necks: bool = False
@@ -40,8 +40,10 @@ class Setting:
     embeddings: bool = True
     """Whether the embedding table is int8; it then takes a quarter of the memory."""
     reduce_range: bool = False
-    """Weights of 7 bits: processors without VNNI instructions add up pairs of products in 16
-    bits, where 8-bit weights can overflow."""
+    """Weights of 7 bits: without VNNI instructions, pairs of products of 8 bits are added up in
+    16 bits and can overflow. `OnnxBackend` has onnxruntime use unsigned weights there, whose sums
+    are exact, so that the settings before this one are right on both kinds of processors; this
+    one is faster where VNNI is missing."""
     feed_forward_outputs: bool = True
     """Whether the second product of each feed-forward block is int8; its inputs have the widest
     range in a transformer (Bondarenko et al., 2021, "Understanding and overcoming the challenges
@@ -55,7 +57,7 @@ class Product(NamedTuple):
 
     name: str
     layer: int
-    """How many layers it stands on. The heads' own layers stand on the encoder's lower ones."""
+    """The number of layers below it. The heads' own layers stand on the encoder's lower ones."""
     closes_layer: bool
     """Whether it is the second of a feed-forward block."""
 
@@ -67,11 +69,11 @@ class LayerCount:
         self._below: dict[str, int] = {}
 
     def of(self, inputs: Iterable[str]) -> int:
-        """Return how many layers a node stands on, by the names of what it reads."""
+        """Return the number of layers below a node, by the names of its inputs."""
         return max((self._below.get(name, 0) for name in inputs), default=0)
 
     def pass_on(self, outputs: Iterable[str], layers: int) -> None:
-        """Note how many layers made what a node gives."""
+        """Record the number of layers below a node's outputs."""
         self._below.update(dict.fromkeys(outputs, layers))
 
 
@@ -103,14 +105,14 @@ def settings_for(graph: onnx.ModelProto) -> tuple[Setting, ...]:
 
 
 def is_of_neck(name: str) -> bool:
-    """Tell whether a node belongs to the network between encoder and classifier of a head."""
+    """Return whether a node belongs to the network between encoder and classifier of a head."""
     return re.match(f"/{NECKS}", name) is not None
 
 
 def float_products(
     products: Sequence[Product], feed_forward_outputs: bool, float_layers: float
 ) -> Iterator[str]:
-    """Name the products that stay float32.
+    """Yield the names of the products that stay in float32.
 
     Args:
         products: all there are.
@@ -143,7 +145,7 @@ def quantize(graph: onnx.ModelProto, setting: Setting) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=setting.reduce_range,
             weight_type=QuantType.QInt8,
-            # The types of what fused operators return are not inferred; all are float32.
+            # The types of fused operators' outputs are not inferred; all are float32.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         quantized = onnx.load(target)
@@ -152,13 +154,13 @@ def quantize(graph: onnx.ModelProto, setting: Setting) -> onnx.ModelProto:
 
 
 def _kept_in_float32(graph: onnx.ModelProto, setting: Setting) -> Iterator[str]:
-    """Name the nodes that a setting leaves as they are."""
+    """Yield the names of the nodes that a setting leaves in float32."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
     products = []
     layers = LayerCount()
     for node in graph.graph.node:
         layer, closes_layer = layers.of(node.input), False
-        # What was fused has a new name without a path; only the encoder has such products.
+        # A fused operator has a new name without a path; only the encoder has such products.
         if is_of_neck(node.name):
             if not setting.necks:
                 yield node.name

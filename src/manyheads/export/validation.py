@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manyheads.config import Config
+from manyheads.data.readers import is_dataset_name
 from manyheads.data.records import read_records
 from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
 from manyheads.tasks import TaskSpec
 
 MAX_RECORDS = 10_000
-"""Records of a file that are compared at most, spread evenly over it."""
+"""The most records of a file that are compared, spread evenly over it."""
 
 
 def validation_sets(
@@ -22,7 +23,7 @@ def validation_sets(
     """Read the validation records of a model, or those of a file.
 
     Args:
-        config: what the model was trained with.
+        config: the configuration of the training run.
         specs: the model's tasks.
         data: a labelled file; default, the validation files of the configuration.
         where: the model, for an error.
@@ -35,7 +36,14 @@ def validation_sets(
     label_sets = {spec.name: spec.label_set() for spec in specs}
     sets = []
     for path, tasks in files.items():
-        if data is None and not path.startswith("datasets:") and not Path(path).exists():
+        if data is None and is_dataset_name(path):
+            raise DataError(
+                f"the model's configuration names the data set {path}",
+                expected="a data set that you name: a model may come from anywhere",
+                fix=f"Name it: manyheads export MODEL --file {path}",
+                where=where,
+            )
+        if data is None and not Path(path).exists():
             raise DataError(
                 f"the validation file {path} that the model was chosen on is not there",
                 expected="labelled records to compare the exported graphs on",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor
+from manyheads.inference.processor import agrees, processor_kind, wants_comparison
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
 from manyheads.tasks.kinds import Shape, fits
@@ -104,12 +106,10 @@ def _speed(value: object) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value < 1e12 else 0.0
 
 
-def fastest_backend(manifest: Manifest, *, alone: bool = False) -> str | None:
-    """Return the fastest exported backend that can run here, or None where there is none."""
-    for backend in exported_backends(manifest, alone=alone):
-        if backend not in _OF_OPENVINO or _has_openvino():
-            return backend
-    return None
+def runnable_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, ...]:
+    """Return the exported backends that are installed here, the fastest measured first."""
+    found = exported_backends(manifest, alone=alone)
+    return tuple(one for one in found if one not in _OF_OPENVINO or _has_openvino())
 
 
 def load_exported(
@@ -118,43 +118,75 @@ def load_exported(
     *,
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    alone: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
     """Load an exported model for prediction.
+
+    On another kind of processor than that of the export, a graph of 8-bit products is first
+    compared with its report; `auto` takes the next graph where it computes something else.
 
     Args:
         folder: the model folder, or its manifest.
         backend: one of `GRAPHS`, or `auto`, the fastest there is.
         threads: processor threads; default, all cores that this process may use.
         batch_tokens: sub-tokens of a batch, padding included.
+        alone: whether texts will be asked one by one, not in batches.
+        warn: takes what the user should know about the graphs that were tried.
 
     Raises:
-        ModelError: the model was not exported for the backend, or a file is damaged.
+        ModelError: the model was not exported for the backend, a file is damaged, or no graph
+            computes here what it did where it was exported.
         RequestError: the backend is not installed.
     """
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
-    chosen = fastest_backend(manifest) if backend == "auto" else backend
-    graph = None if chosen is None else exported_graph(manifest, chosen)
-    if chosen is None or graph is None:
+    candidates = runnable_backends(manifest, alone=alone) if backend == "auto" else (backend,)
+    graphs = {one: exported_graph(manifest, one) for one in candidates}
+    if not any(graphs.values()):
         there = exported_backends(manifest)
         raise ModelError(
-            f"the model has not been exported{'' if chosen is None else f' for {chosen!r}'}",
+            f"the model has not been exported{f' for {backend!r}' if candidates else ''}",
             expected=f"{listing(there)}, which it has" if there else "an exported model",
             fix="Run: manyheads export MODEL",
             where=at(manifest.folder),
         )
-    names = graph_files(chosen)
-    stored = (graph, *names[1:])
-    files = {
-        name: manifest.read(own, MAX_GRAPH_BYTES) for name, own in zip(names, stored, strict=True)
-    }
-    predictor = make_predictor(
-        manifest, open_backend(chosen, files, threads=threads), batch_tokens=batch_tokens
-    )
-    origin = Origin(
-        os.fspath(manifest.folder.resolve()), _digest(manifest), chosen, threads, batch_tokens
-    )
+    for chosen in candidates:
+        names = graph_files(chosen)
+        stored = (graphs[chosen] or "", *names[1:])
+        files = {
+            name: manifest.read(own, MAX_GRAPH_BYTES)
+            for name, own in zip(names, stored, strict=True)
+        }
+        predictor = make_predictor(
+            manifest, open_backend(chosen, files, threads=threads), batch_tokens=batch_tokens
+        )
+        if _computes_the_same(chosen, predictor, manifest):
+            break
+        warn(
+            f"{manifest.folder}: graph {chosen!r} computes something else on this kind of "
+            f"processor ({processor_kind()}) than where it was exported"
+            + ("" if backend == "auto" else ". Export the model again on this machine")
+        )
+    else:
+        if backend == "auto":
+            raise ModelError(
+                "no graph computes on this kind of processor what it did where it was exported",
+                expected="the same outputs for the sentences of the export's report",
+                fix="Export the model again on this machine, or use --backend torch.",
+                where=at(manifest.folder),
+            )
+    folder_path = os.fspath(manifest.folder.resolve())
+    origin = Origin(folder_path, _digest(manifest), chosen, threads, batch_tokens)
     predictor.reload = partial(reload, origin)
     return predictor
+
+
+def _computes_the_same(backend: str, predictor: Predictor, manifest: Manifest) -> bool:
+    """Compare a graph of 8-bit products with its report, where that is of another processor."""
+    if backend not in (ONNX_INT8, OPENVINO_INT8):
+        return True
+    report = manifest.read_json(_report_beside(exported_graph(manifest, backend) or ""))
+    return not wants_comparison(report) or agrees(report, predictor.sample_outputs())
 
 
 @dataclass(frozen=True, slots=True)

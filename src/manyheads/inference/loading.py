@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
-from manyheads.inference.graphs import GRAPHS, fastest_backend, load_exported
+from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
 from manyheads.storage import (
     Manifest,
@@ -21,7 +23,7 @@ from manyheads.storage import (
 from manyheads.text import limit_tokenizer_threads
 
 BACKENDS = ("auto", "torch", *GRAPHS)
-"""What can run a model; `auto` is the fastest graph that it was exported to, or else PyTorch."""
+"""The backends; `auto` is the fastest graph that the model was exported to, or else PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def load_predictor(
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     alone: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
     """Load a model for prediction.
 
@@ -51,13 +54,14 @@ def load_predictor(
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
         alone: whether a text or two will be asked, for which another graph may be the fastest.
+        warn: takes what the user should know about the graphs that were tried.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
     """
     return load_model(
         model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        alone=alone,
+        alone=alone, warn=warn,
     ).predictor  # fmt: skip
 
 
@@ -70,6 +74,7 @@ def load_model(
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     alone: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> LoadedModel:
     """Load a model with the configuration it was trained with.
 
@@ -80,7 +85,7 @@ def load_model(
         device: see `manyheads.modeling.devices.choose_device`.
         threads: processor threads; default, all cores there are.
         batch_tokens: sub-tokens of a batch, padding included.
-        alone: see `load_predictor`.
+        alone, warn: see `load_predictor`.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -100,9 +105,10 @@ def load_model(
             )
     path = resolve_model(model, prefer)
     limit_tokenizer_threads(threads)
-    if (exported := _exported(path, backend, device, alone)) is not None:
-        manifest, graph = exported
-        predictor = load_exported(manifest, graph, threads=threads, batch_tokens=batch_tokens)
+    if (manifest := _exported(path, backend, device)) is not None:
+        predictor = load_exported(
+            manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
+        )
         return LoadedModel(os.fspath(path), predictor, make_config(manifest.config))
     try:
         from manyheads.inference.backends import pytorch
@@ -117,8 +123,8 @@ def load_model(
     return LoadedModel(os.fspath(path), predictor, config)
 
 
-def _exported(path: Path, backend: str, device: str, alone: bool) -> tuple[Manifest, str] | None:
-    """Choose the graph that is to run a model; None stands for PyTorch."""
+def _exported(path: Path, backend: str, device: str) -> Manifest | None:
+    """Return the manifest of a model that one of its graphs is to run; None means PyTorch."""
     if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
         return None
     if not is_model_folder(path):
@@ -136,5 +142,4 @@ def _exported(path: Path, backend: str, device: str, alone: bool) -> tuple[Manif
             fix="Use --backend torch.",
         )
     manifest = read_manifest(path)
-    graph = fastest_backend(manifest, alone=alone) if backend == "auto" else backend
-    return None if graph is None else (manifest, graph)
+    return manifest if backend != "auto" or runnable_backends(manifest) else None

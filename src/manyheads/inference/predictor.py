@@ -23,7 +23,8 @@ import numpy as np
 from manyheads.config import BATCH_TOKENS
 from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
 from manyheads.inference.backends.base import Backend
-from manyheads.inference.parallel import parallel_batches, run_in_order
+from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
+from manyheads.inference.processor import sample_outputs
 from manyheads.tasks import EMBEDDING, Prediction, Result, TaskSpec, WordSpan, kind_of
 from manyheads.text import (
     Batch,
@@ -182,6 +183,11 @@ class Predictor:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
+
+    def sample_outputs(self) -> dict[str, Floats]:
+        """Compute the backend's outputs for a few fixed sentences, to compare processors by."""
+        backend = single_batch_backend(self.backend)
+        return sample_outputs(backend, self._tokenizer, self.max_length, self._pad_id)
 
     def predict(
         self,

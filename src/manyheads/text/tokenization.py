@@ -29,6 +29,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
+from manyheads.text.tokenizer_growth import check_growth
 from manyheads.text.words import (
     CodePoints,
     Positions,
@@ -125,7 +126,9 @@ class TextTokenizer:
         """
         # Some defects of a tokenizer appear only on first use.
         with _explained(where):
-            return cls(Tokenizer.from_str(text), units)
+            tokenizer = Tokenizer.from_str(text)
+            check_growth(tokenizer)
+            return cls(tokenizer, units)
 
     def to_json(self) -> str:
         """Return the contents of a `tokenizer.json` that `from_json` reads back."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -20,6 +22,29 @@ from manyheads.inference.backends.base import INPUTS
 from manyheads.text import Batch
 
 
+def import_openvino() -> Any:
+    """Import OpenVINO, which would report that to its makers, without its doing so."""
+    decline_reports()
+    return import_module("openvino")
+
+
+def decline_reports() -> None:
+    """Withhold consent to reports about the use of OpenVINO and nncf, for this process.
+
+    Both send through one object a process, which asks its own `consent`. It is made here if need
+    be, under the name that `import openvino` would give it: else that would make it anew. The
+    other switch is a file in the user's home, which is theirs.
+    """
+    if find_spec("openvino_telemetry") is not None:
+        with suppress(AttributeError, TypeError, OSError):
+            telemetry = import_module("openvino_telemetry").Telemetry
+            # With a dialogue enabled, nothing is assumed; it is for the makers' own commands alone.
+            telemetry(
+                app_name="OpenVINO", app_version="", tid="", backend="ga4",
+                enable_opt_in_dialog=True,
+            ).consent = False  # fmt: skip
+
+
 @cache
 def openvino_core() -> Any:
     """Return the process's one `openvino.Core`, its processor plugin loaded, for good.
@@ -28,7 +53,7 @@ def openvino_core() -> Any:
     Of two cores that do not end in the reverse of their order, the second leaves the first one's
     freed stack behind, and the next Ctrl-C is a segmentation fault.
     """
-    core = import_module("openvino").Core()
+    core = import_openvino().Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")
     return core
 
@@ -51,7 +76,7 @@ class OpenVinoBackend:
     def __init__(
         self, graph: bytes, weights: bytes, *, name: str, threads: int = 1, batches: int = 1
     ) -> None:
-        openvino: Any = import_module("openvino")
+        openvino = import_openvino()
 
         self._name = name
         self._process = os.getpid()

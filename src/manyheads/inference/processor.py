@@ -1,0 +1,92 @@
+"""The kind of processor, and whether a graph computes on it what it did where it was exported.
+
+Products of 8-bit numbers are computed by other instructions on other kinds of processors, and some
+of them overflow. So the report of a graph holds its outputs for a few sentences of ours, which the
+first load on another kind of processor computes again.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manyheads.inference.backends.base import Backend
+from manyheads.text import Floats, TextTokenizer, pad_batch, windows
+
+SENTENCES = (
+    "John lives in Paris.",
+    "Where does Mary Jane Watson work, and since when?",
+    "Please cancel order 4711 of 3 May and refund $20.50!",
+    "ok",
+    "Der Zug nach Köln fährt um 8:15 Uhr ab.",
+    "I would not buy this again: it broke after two days, and nobody answered my e-mails.",
+)
+"""Sentences of ours, since a report must not hold any of the user's."""
+
+MIN_COSINE = 0.999
+"""The least cosine of an output with the stored one. Other rounding stays far above it."""
+
+# What decides how products of 8-bit numbers are computed.
+_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512bw", "avx2", "asimddp", "i8mm", "sve")
+
+
+@cache
+def processor_kind() -> str:
+    """Return the architecture and the instructions for 8-bit products, as far as is known."""
+    found: set[str] = set()
+    with suppress(OSError, UnicodeDecodeError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.lower().startswith(("flags", "features")):
+                found = set(line.partition(":")[2].split())
+                break
+    return " ".join([platform.machine(), *(name for name in _FEATURES if name in found)])
+
+
+def sample_outputs(
+    backend: Backend, tokenizer: TextTokenizer, max_length: int, pad_id: int
+) -> dict[str, Floats]:
+    """Compute a graph's outputs for `SENTENCES`, each alone: by name, all values in a row."""
+    rows: dict[str, list[Floats]] = {}
+    for encoding in tokenizer.encode_batch(SENTENCES):
+        if not len(encoding.word_tokens):
+            continue
+        batch = pad_batch([windows(encoding, max_length, 0)[0]], pad_id)
+        for name, values in backend.run(batch).items():
+            rows.setdefault(name, []).append(values.ravel())
+    return {name: np.concatenate(values) for name, values in rows.items()}
+
+
+def samples_to_json(outputs: Mapping[str, Floats]) -> dict[str, Any]:
+    """Return what a report keeps: the kind of processor and its outputs, to five digits."""
+    rounded = {name: [float(f"{v:.5g}") for v in values] for name, values in outputs.items()}
+    return {"processor": processor_kind(), "outputs": rounded}
+
+
+def wants_comparison(report: Any) -> bool:
+    """Return whether a report is of another kind of processor than this one."""
+    samples = report.get("samples") if isinstance(report, dict) else None
+    return isinstance(samples, dict) and samples.get("processor") != processor_kind()
+
+
+def agrees(report: Any, outputs: Mapping[str, Floats]) -> bool:
+    """Return whether outputs are those of a report, but for rounding."""
+    stored = report["samples"].get("outputs")
+    if not isinstance(stored, dict) or stored.keys() != outputs.keys():
+        return False
+    for name, values in outputs.items():
+        try:
+            wanted = np.asarray(stored[name], np.float64)
+        except (TypeError, ValueError, OverflowError):
+            return False
+        if wanted.shape != values.shape:
+            return False
+        norms = float(np.linalg.norm(wanted)) * float(np.linalg.norm(values))
+        if norms and not float(wanted @ values) / norms >= MIN_COSINE:
+            return False
+    return True

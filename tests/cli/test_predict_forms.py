@@ -1,0 +1,91 @@
+"""`predict`: formats of standard input and of the output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyheads.cli import main
+from training_setup import run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
+    return str(run(tmp_path_factory.mktemp("run"), tasks=tasks)[0].save_dir)
+
+
+def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("jsonl", b'{"text": "John eats"}\n{"tokens": ["Mary", "sleeps"]}\n'),
+        ("json", b'[{"text": "John eats"}, {"text": "Mary sleeps"}]'),
+        ("csv", b"id,text\n1,John eats\n2,Mary sleeps\n"),
+        ("text", b"John eats\nMary sleeps\n"),
+    ],
+)
+def test_the_format_of_standard_input_is_the_one_that_is_named(
+    model: str, format: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, data)
+    output = tmp_path / "out.jsonl"
+    options = ["--file", "-", "--input-format", format, "--output", str(output)]
+    assert main(["predict", model, *options]) == 0
+    found = [json.loads(line)["text"] for line in output.read_text().splitlines()]
+    assert found == ["John eats", "Mary sleeps"]
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [("jsonl", "standard input:1: "), ("seq", "cannot be of the format"), ("x", "unknown format")],
+)
+def test_input_of_another_format_is_refused_by_its_place(
+    model: str,
+    format: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    give(monkeypatch, b"John eats\n")
+    assert main(["predict", model, "--file", "-", "--input-format", format]) == 2
+    assert message in capsys.readouterr().err
+
+
+def predicted(model: str, output: Path, *options: str) -> str:
+    texts = output.with_name("in.txt")
+    texts.write_text("John lives in Paris\n\nwhere is Mary?\n")
+    command = ["predict", model, "--file", str(texts), "--when-empty", "flag"]
+    assert main([*command, "--output", str(output), *options]) == 0
+    return output.read_text()
+
+
+def test_the_ending_of_the_output_says_its_form(model: str, tmp_path: Path) -> None:
+    lines = predicted(model, tmp_path / "out.jsonl").splitlines()
+    expected: list[Any] = [json.loads(line) for line in lines]
+    rows = list(csv.DictReader(io.StringIO(predicted(model, tmp_path / "out.csv"))))
+    assert [row["text"] for row in rows] == [one["text"] for one in expected]
+    for row, one in zip(rows, expected, strict=True):
+        assert row["intent"] == (one["intent"]["label"] or "")
+        assert row["intent_score"] == ("" if one["intent"]["score"] is None
+                                       else str(one["intent"]["score"]))  # fmt: skip
+        assert json.loads(row["ner"]) == one["ner"]
+    assert predicted(model, tmp_path / "out.txt").startswith("Intent: ")
+    # What is asked for comes first.
+    assert predicted(model, tmp_path / "out.csv", "--format", "text").startswith("Intent: ")
+
+
+def test_a_table_has_the_same_columns_in_every_row(model: str, tmp_path: Path) -> None:
+    rows = list(csv.reader(io.StringIO(predicted(model, tmp_path / "out.csv", "--embed"))))
+    assert rows[0] == ["text", "intent", "intent_score", "ner", "embedding"]
+    assert {len(row) for row in rows} == {5}
+    assert rows[2][-1] == ""
+    assert len(json.loads(rows[1][-1])) == 32

@@ -1,0 +1,117 @@
+"""Graphs of 8-bit products on another kind of processor than that of their export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyheads.errors import ModelError
+from manyheads.export import export_model
+from manyheads.inference import GRAPHS, load_predictor, processor, report_name
+from manyheads.storage import add_files, json_bytes, read_manifest
+from training_setup import run, sentences, write_records
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with float32 and int8 graphs, the int8 one the faster; never to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    write_records(folder / "train.jsonl", sentences(40, 1))
+    run(folder, tasks={"intent": {"kind": "classification"}}, threads=1)
+    export_model(folder / "saved", threads=1, limit=100)
+    best = folder / "saved" / "best"
+    change_report(best, "onnx-int8", sentences_per_second=1e6)
+    return best
+
+
+@pytest.fixture
+def best(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the exported model."""
+    return shutil.copytree(exported, tmp_path / "best")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another kind of processor."""
+    monkeypatch.setattr(processor, "processor_kind", lambda: "another kind")
+
+
+def change_report(folder: Path, backend: str, **changes: Any) -> None:
+    name = report_name(backend)
+    report = read_manifest(folder).read_json(name)
+    add_files(folder, {name: json_bytes({**report, **changes})})
+
+
+def spoil(folder: Path) -> None:
+    """Give the int8 graph a report of other outputs, as of a processor that computes exactly."""
+    samples = read_manifest(folder).read_json(report_name("onnx-int8"))["samples"]
+    outputs = {name: values[::-1] for name, values in samples["outputs"].items()}
+    change_report(folder, "onnx-int8", samples={**samples, "outputs": outputs})
+
+
+def test_the_report_holds_outputs_for_sentences_of_ours(exported: Path) -> None:
+    report = read_manifest(exported).read_json(report_name("onnx-int8"))
+    predictor = load_predictor(exported, backend="onnx-int8", threads=1)
+    assert report["samples"]["processor"] == processor.processor_kind()
+    assert processor.agrees(report, predictor.sample_outputs())
+    # No text of the user's.
+    assert "john" not in json.dumps(report)
+
+
+def test_on_the_same_kind_nothing_is_compared(best: Path) -> None:
+    spoil(best)
+    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_graph_that_computes_the_same_elsewhere_is_used(best: Path) -> None:
+    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_graph_that_computes_something_else_gives_way_to_the_next(best: Path) -> None:
+    spoil(best)
+    warnings: list[str] = []
+    predictor = load_predictor(best, threads=1, warn=warnings.append)
+    assert predictor.backend.name.startswith("onnx (")
+    (warning,) = warnings
+    assert "graph 'onnx-int8' computes something else on this kind of processor" in warning
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_graph_that_is_asked_for_is_used_and_warned_of(best: Path) -> None:
+    spoil(best)
+    warnings: list[str] = []
+    predictor = load_predictor(best, backend="onnx-int8", threads=1, warn=warnings.append)
+    assert predictor.backend.name.startswith("onnx-int8")
+    assert "Export the model again on this machine" in warnings[0]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_another_graph_the_model_is_refused(best: Path) -> None:
+    spoil(best)
+    add_files(best, {}, remove=[GRAPHS["onnx"]])
+    with pytest.raises(ModelError, match=r"no graph computes .*Export the model again"):
+        load_predictor(best, threads=1, warn=lambda text: None)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    "samples",
+    [None, {}, {"processor": 1, "outputs": []}, {"processor": "", "outputs": {"intent": ["x"]}},
+     {"processor": "", "outputs": {"intent": [[1]], "embedding": 10**400}}],
+)  # fmt: skip
+def test_samples_that_are_none_never_end_in_a_traceback(best: Path, samples: Any) -> None:
+    change_report(best, "onnx-int8", samples=samples)
+    load_predictor(best, threads=1, warn=lambda text: None)
+
+
+def test_a_report_of_an_older_version_is_taken(best: Path, elsewhere: None) -> None:
+    report = read_manifest(best).read_json(report_name("onnx-int8"))
+    del report["samples"]
+    add_files(best, {report_name("onnx-int8"): json_bytes(report)})
+    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
