@@ -62,6 +62,30 @@ def test_the_report_holds_outputs_for_sentences_of_ours(exported: Path) -> None:
     assert "john" not in json.dumps(report)
 
 
+@pytest.mark.parametrize(
+    ("kind", "overflows"),
+    [
+        ("x86_64 avx2", True),
+        ("x86_64 avx512bw avx2", True),
+        ("x86_64 avx512_vnni avx512bw avx2", False),
+        ("x86_64 avx_vnni avx2", False),
+        ("AMD64", True),
+        ("aarch64 asimddp", False),
+    ],
+)
+def test_unsigned_weights_are_used_only_where_sums_overflow(
+    best: Path, kind: str, overflows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "processor_kind", lambda: kind)
+    backend: Any = load_predictor(best, backend="onnx-int8", threads=1).backend
+    options = backend._session.get_session_options()
+    try:
+        found = options.get_session_config_entry("session.x64quantprecision")
+    except RuntimeError:  # it was never set
+        found = ""
+    assert (found == "1") == overflows
+
+
 def test_on_the_same_kind_nothing_is_compared(best: Path) -> None:
     spoil(best)
     assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")

@@ -48,6 +48,15 @@ def processor_kind() -> str:
     return " ".join([platform.machine(), *(name for name in _FEATURES if name in found)])
 
 
+def sums_overflow() -> bool:
+    """Return whether products of signed 8-bit weights are added up in 16 bits on this processor.
+
+    So it is on x86 without VNNI; where the instructions are not known, it is assumed.
+    """
+    machine, *features = processor_kind().split()
+    return machine.lower() in ("x86_64", "amd64") and not {"avx512_vnni", "avx_vnni"} & {*features}
+
+
 def sample_outputs(
     backend: Backend, tokenizer: TextTokenizer, max_length: int, pad_id: int
 ) -> dict[str, Floats]:

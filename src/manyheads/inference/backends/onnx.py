@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from manyheads.config import available_cores
 from manyheads.errors import ModelError, shorten
 from manyheads.inference.backends.base import INPUTS
+from manyheads.inference.processor import sums_overflow
 from manyheads.text import Batch
 
 # Each is slower on processors than what it replaces (see docs/benchmarks.md).
@@ -45,9 +46,10 @@ class OnnxBackend:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        # Without VNNI, products of signed 8-bit weights are added up in 16 bits and can overflow.
-        # There, and only there, this has onnxruntime use unsigned weights, whose sums are exact.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if sums_overflow():
+            # Has onnxruntime use unsigned weights, whose sums are exact. It would do so on some
+            # processors with VNNI too, where that is slower by half and no better.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 graph,
