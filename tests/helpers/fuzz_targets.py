@@ -12,8 +12,10 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manyheads.cli import main
 from manyheads.config import ALIASES, Config, TaskConfig, load_config
 from manyheads.data.readers import Row, read_rows
 from manyheads.data.records import parse_row
 from manyheads.errors import ManyheadsError
+from manyheads.export import export_model
+from manyheads.inference import GRAPHS, load_predictor, report_name
 from manyheads.inference.backends import pytorch
 from manyheads.modeling import (
     CheckpointContents,
+    Encoder,
     checkpoint,
     digest_of_tensor,
     epoch_path,
+    find_encoder,
     load_checkpoint,
     model_of_checkpoint,
     plain,
@@ -53,7 +60,7 @@ from manyheads.tasks import (
 from manyheads.tasks.labels import to_bio
 from manyheads.text import TextTokenizer, windows
 from tiny import ROBERTA_SPECIALS, tiny_byte_bpe, tiny_tokenizer, tiny_unigram
-from training_setup import run
+from training_setup import encoder_folder, run
 
 MAX_MESSAGE = 20_000
 """Characters of a message, whatever the input was."""
@@ -167,6 +174,8 @@ class Bench:
     """A whole model folder."""
     checkpoint: Path
     contents: CheckpointContents
+    exported: Path
+    """The same model with its graphs."""
 
     @classmethod
     def set_up(cls, folder: Path) -> Bench:
@@ -178,7 +187,10 @@ class Bench:
         }
         run(folder / "run", tasks=tasks)
         file = epoch_path(folder / "run" / "saved", 1)
-        return cls(folder, folder / "run" / "saved" / "best", file, load_checkpoint(file))
+        best = folder / "run" / "saved" / "best"
+        exported = shutil.copytree(best, folder / "exported")
+        export_model(exported, threads=1, limit=100)
+        return cls(folder, best, file, load_checkpoint(file), exported)
 
 
 # ------------------------------------------------------------------------------------ the targets
@@ -496,9 +508,53 @@ def tokenizer_files(draw: Draw, bench: Bench) -> None:
 
 def model_folders(draw: Draw, bench: Bench) -> None:
     """Model folders with corrupted files and correct checksums."""
+    names = (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.weights, LAYOUT.heads)
+    folder = _spoiled_copy(draw, bench, bench.model, names)
+    predictor, _ = pytorch.load(folder, device="cpu", threads=1, batch_tokens=256)
+    predictor.predict(SENTENCES)
+
+
+def exported_folders(draw: Draw, bench: Bench) -> None:
+    """The same of exported models, on the path without torch: graphs and reports too."""
+    graph = draw.choice(("onnx", "onnx-int8"))
+    names = (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.heads, GRAPHS[graph], report_name(graph))
+    folder = _spoiled_copy(draw, bench, bench.exported, names)
+    backend = draw.choice(("auto", graph))
+    load_predictor(folder, backend=backend, threads=1, warn=str).predict(SENTENCES, embed=True)
+
+
+def descriptions(draw: Draw, bench: Bench) -> None:
+    """`info --json` of folders as above: done, or refused with status 2."""
+    folder = _spoiled_copy(draw, bench, bench.exported, (LAYOUT.heads, report_name("onnx")))
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+        status = main(["info", str(folder), "--json", "-"])
+    assert status in (0, 2), said.getvalue()
+    assert len(said.getvalue()) < MAX_MESSAGE
+
+
+def encoder_folders(draw: Draw, bench: Bench) -> None:
+    """Encoder folders, as training would begin with: configuration, tokenizer and pooling."""
+    folder = bench.folder / "spoiled-encoder"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(encoder_folder(), folder)
+    path = draw.choice(sorted(one for one in folder.rglob("*") if one.is_file()))
+    data = path.read_bytes()
+    if path.suffix == ".json" and draw.random() < 0.7:
+        path.write_bytes(json.dumps(changed(draw, {"": json.loads(data)}).get("")).encode())
+    else:
+        path.write_bytes(garbled(draw, data[:3000]) + data[3000:])
+    encoder = Encoder.from_source(find_encoder(str(folder), download=False))
+    TextTokenizer.from_json(encoder.tokenizer_json).encode("John lives in Paris")
+
+
+SENTENCES = ("John lives in Paris", "", "x " * 100)
+
+
+def _spoiled_copy(draw: Draw, bench: Bench, model: Path, names: Sequence[str]) -> Path:
+    """Copy a model folder and corrupt its manifest or one of its files; the checksums are right."""
     folder = bench.folder / "spoiled"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(bench.model, folder)
+    shutil.copytree(model, folder)
     path = folder / LAYOUT.manifest
     manifest = json.loads(path.read_bytes())
     if draw.random() < 0.4:
@@ -506,12 +562,16 @@ def model_folders(draw: Draw, bench: Bench) -> None:
         part = {name: manifest[name] for name in manifest if name not in ("metrics", "versions")}
         manifest = {**manifest, **changed(draw, part), **(kept if draw.random() < 0.8 else {})}
     else:
-        name = draw.choice([LAYOUT.config, LAYOUT.tokenizer, LAYOUT.weights, LAYOUT.heads])
+        name = draw.choice(names)
         data = (folder / name).read_bytes()
         if name.endswith(".json"):
             data = json.dumps(changed(draw, json.loads(data))).encode()
         else:
-            data = garbled(draw, data[:3000]) + data[3000:]
+            # The structure of a file is at its beginning, or that of a graph at its end.
+            cut = 3000 if draw.random() < 0.5 else max(0, len(data) - 3000)
+            data = garbled(draw, data[:cut]) + data[cut:] if cut == 3000 else (
+                data[:cut] + garbled(draw, data[cut:])
+            )  # fmt: skip
         (folder / name).write_bytes(data)
         manifest["files"][name] = {"size": len(data), "sha256": sha256(data)}
     try:
@@ -519,8 +579,7 @@ def model_folders(draw: Draw, bench: Bench) -> None:
         path.write_bytes(json_bytes(sealed))
     except (ValueError, TypeError):
         path.write_text(json.dumps(manifest))
-    predictor, _ = pytorch.load(folder, device="cpu", threads=1, batch_tokens=256)
-    predictor.predict(["John lives in Paris", "", "x " * 100])
+    return folder
 
 
 TARGETS: dict[str, tuple[Callable[[Draw, Bench], None], int]] = {
@@ -528,12 +587,15 @@ TARGETS: dict[str, tuple[Callable[[Draw, Bench], None], int]] = {
     "alignment": (alignment, 250),
     "crf": (crf, 150),
     "records": (records, 150),
-    "readers": (readers, 120),
+    "readers": (readers, 116),
     "json_files": (json_files, 39),
     "configuration": (configuration, 8),
     "checkpoints": (checkpoints, 2),
     "tokenizer_files": (tokenizer_files, 2),
     "model_folders": (model_folders, 1),
+    "exported_folders": (exported_folders, 2),
+    "descriptions": (descriptions, 1),
+    "encoder_folders": (encoder_folders, 1),
 }
 """Each target with its cases out of a thousand: the cheap ones get most."""
 
