@@ -63,7 +63,7 @@ def sample_outputs(
     """Compute a graph's outputs for `SENTENCES`, each alone: by name, all values in a row."""
     rows: dict[str, list[Floats]] = {}
     for encoding in tokenizer.encode_batch(SENTENCES):
-        if not len(encoding.word_tokens):
+        if not len(encoding.word_starts):
             continue
         batch = pad_batch([windows(encoding, max_length, 0)[0]], pad_id)
         for name, values in backend.run(batch).items():
