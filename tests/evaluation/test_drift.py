@@ -55,7 +55,7 @@ def test_an_encoder_that_learns_nothing_stays_and_one_that_learns_goes(tmp_path:
     told = moved.history[0]["metrics"]["drift"]
     assert told["cosine"] == pytest.approx(goes["cosine"], abs=1e-4)
     card = (moved.best / "README.md").read_text(encoding="utf-8")
-    assert f"against that of before training | cosine | {told['cosine']:.4f} |" in card
+    assert f"compared with before training | cosine | {told['cosine']:.4f} |" in card
     assert f"correlation of similarities | {told['similarity_correlation']:.4f} |" in card
 
 
