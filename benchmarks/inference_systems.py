@@ -169,7 +169,7 @@ class _Worker:
     def _watched_pass(self, predictor: Predictor) -> dict[str, float]:
         spent = {"tokenising": 0.0, "graph": 0.0, "decoding": 0.0}
         with (
-            _watched(predictor._tokenizer, "encode_batch", spent, "tokenising"),
+            _watched(predictor.tokenizer, "encode_batch", spent, "tokenising"),
             _watched(predictor.backend, "run", spent, "graph"),
             _watched(predict_module, "decode", spent, "decoding"),
         ):

@@ -21,7 +21,7 @@ from manyheads.data.records import Record
 from manyheads.inference.backends.pytorch import TrainedModel
 from manyheads.modeling import ModelInputs
 from manyheads.tasks import Scheme, Span, TaskSpec, decode, tags_of
-from manyheads.tasks.metrics import classification_metrics, tagging_metrics
+from manyheads.tasks.metrics import TaggedText, classification_metrics, tagging_metrics
 
 Run = Callable[[Sequence[str]], object]
 
@@ -206,7 +206,10 @@ class SpacyPipeline:
             tags.append(tags_of(found, words, Scheme.BIO))
         return {
             "accuracy": classification_metrics(gold_classes, classes, names)["accuracy"],
-            "f1": tagging_metrics(gold_tags, tags, Scheme.BIO)["f1"],
+            "f1": tagging_metrics(
+                [TaggedText.of_tags(one) for one in gold_tags],
+                [TaggedText.of_tags(one) for one in tags],
+            )["f1"],
         }
 
     def _docs(self, records: Sequence[Record]) -> Iterator[Any]:

@@ -27,7 +27,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("modeling", "data"),
     ("config",),
-    ("tasks", "text", "storage"),
+    ("tasks",),
+    ("text", "storage"),
     ("errors", "version"),
 )
 """The rooms of each floor, from the top down. A room imports from lower floors only."""

@@ -27,6 +27,7 @@ from manyheads.cli.report.live import duration, rate
 from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, TaskSummary
 from manyheads.tasks.metrics import (
     Evaluation,
+    TaggedText,
     classification_metrics,
     multilabel_metrics,
     similarity_metrics,
@@ -83,7 +84,10 @@ def evaluation(labels: tuple[str, ...] = ("book", "play")) -> Evaluation:
         "tasks": {
             "intent": classification_metrics([0, 1, 1, -1], [0, 1, 0, 0], labels),
             "topics": multilabel_metrics([frozenset({0})], [frozenset({0, 1})], labels),
-            "ner": tagging_metrics([["B-PER", "O", "B-LOC"]], [["B-PER", "O", "B-PER"]]),
+            "ner": tagging_metrics(
+                [TaggedText.of_tags(["B-PER", "O", "B-LOC"])],
+                [TaggedText.of_tags(["B-PER", "O", "B-PER"])],
+            ),
             "likeness": similarity_metrics([0.0, 0.5, 1.0], [0.1, 0.7, 0.6]),
         },
         "frame_accuracy": 0.25,

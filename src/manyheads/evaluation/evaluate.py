@@ -10,7 +10,7 @@ from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.readers import is_dataset_name
-from manyheads.data.records import read_records, unseen_labels
+from manyheads.data.records import Reach, read_records, unseen_labels
 from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
@@ -101,6 +101,10 @@ def evaluate(
                     f"{listing(f'{label} ({n})' for label, n in unseen.items())}"
                 )
         sets.append((records, names))
+    for some, names in sets:
+        reach = Reach.of({name: label_sets[name] for name in names})
+        for message in reach.add_all(some, loaded.predictor.tokenizer).messages():
+            warn(message)
     outcomes = score(loaded.predictor, sets)
     labelled = [name for name, task in outcomes.tasks.items() if task.gold]
     for name in chosen if tasks is not None or not labelled else ():

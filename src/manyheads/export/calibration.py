@@ -11,7 +11,7 @@ from manyheads.config import Config
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
-from manyheads.tasks import TaskSpec
+from manyheads.tasks import TaskSpec, units_of
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
 SENTENCES = 300
@@ -42,6 +42,7 @@ def calibration_batches(
         chain.from_iterable(records for records, _ in validation)
     )
     some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
+    tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
     encodings = tokenizer.encode_batch([record.text for record in some])
     return [
         pad_batch([windows(encoding, max_length, 0)[0]], pad_id=0)

@@ -25,7 +25,7 @@ from manyheads.errors import ModelError, RequestError, listing, nearest, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
 from manyheads.inference.processor import sample_outputs
-from manyheads.tasks import EMBEDDING, Prediction, Result, TaskSpec, WordSpan, kind_of
+from manyheads.tasks import EMBEDDING, Prediction, Result, TaskSpec, WordSpan, kind_of, units_of
 from manyheads.text import (
     Batch,
     Encoding,
@@ -168,7 +168,7 @@ class Predictor:
         self.backend = backend
         self.specs = tuple(specs)
         self.max_length = max_length
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
         self._pad_id = pad_id
         self._learned = dict(learned or {})
         self._prompt = prompt
@@ -187,7 +187,7 @@ class Predictor:
     def sample_outputs(self) -> dict[str, Floats]:
         """Compute the backend's outputs for a few fixed sentences, to compare processors by."""
         backend = single_batch_backend(self.backend)
-        return sample_outputs(backend, self._tokenizer, self.max_length, self._pad_id)
+        return sample_outputs(backend, self.tokenizer, self.max_length, self._pad_id)
 
     def predict(
         self,
@@ -328,12 +328,12 @@ class Predictor:
         self, texts: Sequence[str], embed: bool
     ) -> Iterator[tuple[Encoding, Encoding | None]]:
         """Encode texts, each for the heads and, if embeddings are asked for, for those."""
-        encodings = self._tokenizer.encode_batch(texts)
+        encodings = self.tokenizer.encode_batch(texts)
         if not embed:
             return zip(encodings, repeat(None))
         if not self._prompt:
             return zip(encodings, encodings, strict=True)
-        prompted = self._tokenizer.encode_batch([self._prompt + text for text in texts])
+        prompted = self.tokenizer.encode_batch([self._prompt + text for text in texts])
         return zip(encodings, prompted, strict=True)
 
     def _item(

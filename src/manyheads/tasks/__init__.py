@@ -25,10 +25,13 @@ from manyheads.tasks.labels import (
     TagSet,
     WordSpan,
     bio_names,
+    inside_words,
     is_prefixed,
     scheme_of,
     spans_of,
     tags_of,
+    units_of,
+    with_units,
 )
 from manyheads.tasks.results import (
     ClassResult,
@@ -85,6 +88,7 @@ __all__ = [
     "decode_tags",
     "entity_score",
     "find_kind",
+    "inside_words",
     "is_prefixed",
     "kind_of",
     "known_kinds",
@@ -96,4 +100,6 @@ __all__ = [
     "tag_rules",
     "tags_of",
     "two_lines",
+    "units_of",
+    "with_units",
 ]

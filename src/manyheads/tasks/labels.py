@@ -6,11 +6,12 @@ for the words a model sees, and spans are read back from the tags it predicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.text import Units
 
 OUTSIDE = "O"
 WordSpan = tuple[int, int]
@@ -92,6 +93,8 @@ class TagSet(LabelSet):
     """The tags of a tagging task. Under BIO `O` comes first, then `B-` and `I-` of each type."""
 
     scheme: Scheme = Scheme.BIO
+    units: Units = Units.WORDS
+    """What carries a tag: words, or the pieces that sub-tokens cut them into."""
 
     def __post_init__(self) -> None:
         LabelSet.__post_init__(self)
@@ -114,6 +117,17 @@ class TagSet(LabelSet):
     def of_types(cls, types: Iterable[str]) -> TagSet:
         """Make the BIO tag set of some entity types, in their order."""
         return cls(bio_names(types), Scheme.BIO)
+
+
+def units_of(label_sets: Iterable[LabelSet]) -> Units:
+    """Return what carries tags in a model with these labels: the finest units of its tasks."""
+    units = [labels.units for labels in label_sets if isinstance(labels, TagSet)]
+    return Units.PIECES if Units.PIECES in units else Units.WORDS
+
+
+def with_units(labels: LabelSet, units: Units) -> LabelSet:
+    """Return the labels of a task whose tags are on other units."""
+    return replace(labels, units=units) if isinstance(labels, TagSet) else labels
 
 
 def bio_names(types: Iterable[str]) -> tuple[str, ...]:
@@ -187,6 +201,17 @@ def spans_of(
         else:
             spans[-1] = Span(spans[-1].start, end, tag[2:])
     return tuple(spans)
+
+
+def inside_words(spans: Iterable[Span], starts: Container[int], ends: Container[int]) -> int:
+    """Count the spans that begin or end inside a word.
+
+    Args:
+        spans: labelled spans of a text.
+        starts: the first characters of the text's words.
+        ends: the ends of its words, exclusive.
+    """
+    return sum(span.start not in starts or span.end not in ends for span in spans)
 
 
 def tags_of(

@@ -49,8 +49,9 @@ class TaskSpec:
         wanted = kind.spec_fields if kind else ()
         present = [name for name in _STANDARD[3:] if getattr(self, name) is not None]
         present += self.details
+        optional = kind.optional_fields if kind else ()
         for name in dict.fromkeys((*wanted, *present)):
-            if (name in present) != (name in wanted):
+            if (name in present) != (name in wanted) and name not in optional:
                 problem = f"has no {name}" if name in wanted else f"has a {name}"
                 raise self._error(
                     f"{self.kind} task {problem}",
@@ -112,7 +113,8 @@ class TaskSpec:
             if not isinstance(stored.get(name), str) or not stored[name]:
                 raise _stored_error(f"{name} is {shorten(stored.get(name))}", "a string", stored)
         kind = find_kind(stored["kind"])
-        known = tuple(dict.fromkeys((*_STANDARD, *(kind.spec_fields if kind else ()))))
+        own = (*kind.spec_fields, *kind.optional_fields) if kind else ()
+        known = tuple(dict.fromkeys((*_STANDARD, *own)))
         for name in stored:
             if name not in known:
                 hint = nearest(str(name), known)

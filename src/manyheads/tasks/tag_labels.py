@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manyheads.errors import DataError, shorten
@@ -29,11 +30,30 @@ from manyheads.tasks.labels import (
     scheme_of,
     spans_of,
 )
+from manyheads.text import Units
 
 if TYPE_CHECKING:
     from manyheads.tasks.kinds.base import RawRecord
 
 _PREFIXES = "BIESLU"
+_SHARE = 0.02
+"""Spans that begin or end inside a word, of all: fewer are taken for slips of annotation."""
+
+
+@dataclass(slots=True)
+class FoundTags(Found):
+    """The tags and spans of a task's records, and where the spans begin and end."""
+
+    entities: int = 0
+    """Spans."""
+    inside_words: int = 0
+    """Spans that begin or end inside a word."""
+
+    @property
+    def units(self) -> Units:
+        """What has to carry the tags: pieces of words if more than a few spans need it."""
+        needed = self.inside_words >= 2 and self.inside_words >= _SHARE * self.entities
+        return Units.PIECES if needed else Units.WORDS
 
 
 class TagReader:

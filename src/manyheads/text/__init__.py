@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyheads.text.scripts import scripts_message, unknown_scripts
 from manyheads.text.tokenization import Encoding, TextTokenizer, Units, limit_tokenizer_threads
 from manyheads.text.windows import (
     Batch,
@@ -15,7 +16,7 @@ from manyheads.text.windows import (
     truncate,
     windows,
 )
-from manyheads.text.words import Positions, code_points, word_borders
+from manyheads.text.words import Positions, code_points, segment, word_borders
 
 __all__ = [
     "Batch",
@@ -31,8 +32,11 @@ __all__ = [
     "mean_over_windows",
     "pad_batch",
     "plan_batches",
+    "scripts_message",
+    "segment",
     "stitch_words",
     "truncate",
+    "unknown_scripts",
     "windows",
     "word_borders",
 ]

@@ -197,7 +197,7 @@ def prepare_data(
     config, encoder = start.config, start.encoder
     data = load_training_data(
         config, start.tokenizer, start.max_length, lambda text: report(f"warning: {text}"),
-        start.warm_start.labels,
+        start.warm_start.labels, start.warm_start.units,
     )  # fmt: skip
     if found and ORIGINAL in found.training:
         load_state(encoder.backbone, found.training[ORIGINAL], at(config.save_dir))

@@ -36,7 +36,8 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.heads import Head
 from manyheads.storage import resolve_model
-from manyheads.tasks import LabelSet, TaskSpec
+from manyheads.tasks import LabelSet, TagSet, TaskSpec, units_of
+from manyheads.text import Units
 
 INHERITED = "inherited"
 """The checkpoint's key of the tasks whose heads continued to learn."""
@@ -87,6 +88,13 @@ class WarmStart:
     layers: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """The parameters of these layers; empty in a resumed run."""
     carried: Carried = Carried()
+
+    @property
+    def units(self) -> Units | None:
+        """What carries the tags of the trained model's tasks; None if it tags nothing."""
+        specs = [TaskSpec.from_json(spec).label_set() for spec in self.carried.specs]
+        sets = [s for s in (*self.labels.values(), *specs) if isinstance(s, TagSet)]
+        return units_of(sets) if sets else None
 
     @classmethod
     def of_checkpoint(cls, found: CheckpointContents) -> WarmStart:

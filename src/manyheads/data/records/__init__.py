@@ -11,6 +11,7 @@ from manyheads.data.records.discovery import (
     unseen_labels,
 )
 from manyheads.data.records.parsing import RecordParser, parse_row, read_records
+from manyheads.data.records.reach import Reach
 from manyheads.data.records.record import Record, labelled_field, read_text
 from manyheads.tasks.kinds import Label
 from manyheads.tasks.label_values import SECOND_TEXT, check_text
@@ -20,6 +21,7 @@ __all__ = [
     "Label",
     "LabelCollector",
     "Paths",
+    "Reach",
     "Record",
     "RecordParser",
     "Row",

@@ -18,6 +18,7 @@ from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
 from manyheads.tasks import LabelSet, TagSet, TaskSpec
+from manyheads.text import Units
 
 
 @final
@@ -114,4 +115,5 @@ class TaggingHead(Head):
             self.tags.names,
             scheme=self.tags.scheme,
             decoder="linear" if self.crf is None else "crf",
+            details={} if self.tags.units is Units.WORDS else {"units": self.tags.units.value},
         )

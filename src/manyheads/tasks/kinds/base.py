@@ -180,6 +180,8 @@ class Kind(ABC):
     """The options of a task that this kind takes, beside those that all kinds take."""
     spec_fields: ClassVar[tuple[str, ...]] = ()
     """The fields of its `TaskSpec` beside name, kind and labels."""
+    optional_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of its `TaskSpec` that are only stored where they differ from a default."""
     named_labels: ClassVar[bool] = False
     """Whether labels have names, so that a task has at least one."""
     answers: ClassVar[bool] = True

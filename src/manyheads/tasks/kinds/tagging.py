@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import DataError, ModelError, shorten
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decoding import Scored, decode_tags, entity_score
 from manyheads.tasks.found import Found, Refuse
@@ -37,14 +38,16 @@ from manyheads.tasks.labels import (
     Span,
     TagSet,
     WordSpan,
+    inside_words,
     spans_of,
     tags_of,
 )
 from manyheads.tasks.metrics.ratio import Ratio
-from manyheads.tasks.metrics.tags import tagging_counts, tagging_metrics
+from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
-from manyheads.tasks.tag_labels import TagReader, decide_tags, index_order
+from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
 from manyheads.tasks.tag_sequences import Floats, Transitions
+from manyheads.text import Units, segment
 
 if TYPE_CHECKING:
     from manyheads.tasks.spec import TaskSpec
@@ -71,6 +74,7 @@ class Tagging(Kind):
         "neck_layers",
     )
     spec_fields = ("scheme", "decoder")
+    optional_fields = ("units",)
     named_labels = True
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"
@@ -96,6 +100,10 @@ class Tagging(Kind):
         names = Names(task, known, keeps_unseen)
         return TagReader(names, known if isinstance(known, TagSet) else None, order).read
 
+    def found(self, task: str, fields: str) -> FoundTags:
+        """Begin to collect tags and spans."""
+        return FoundTags(task, fields)
+
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
         """Take note of a record's tags, or of the types of its spans."""
         where = record.where
@@ -106,6 +114,10 @@ class Tagging(Kind):
             found.note(found.indices, raw.tags, where)
         else:
             found.note(found.types, (span.label for span in raw), where)
+            if raw and isinstance(found, FoundTags):
+                starts, ends = segment(record.text).T.tolist()
+                found.entities += len(raw)
+                found.inside_words += inside_words(raw, set(starts), set(ends))
 
     def missing(self, found: Found, labelled: int) -> str:
         """Describe what is missing where no record has an entity."""
@@ -114,7 +126,8 @@ class Tagging(Kind):
 
     def decide(self, settings: Settings, found: Found, refuse: Refuse) -> TagSet:
         """Decide the tags (see `Kind.decide`)."""
-        return decide_tags(found.task, settings.labels, settings.num_labels, found, refuse)
+        tags = decide_tags(found.task, settings.labels, settings.num_labels, found, refuse)
+        return replace(tags, units=found.units) if isinstance(found, FoundTags) else tags
 
     def target(
         self, label: Label | None, words: NDArray[np.integer[Any]], labels: LabelSet,
@@ -129,7 +142,7 @@ class Tagging(Kind):
 
     def label_set(self, spec: TaskSpec) -> TagSet:
         """Return the task's tags."""
-        return TagSet(spec.labels, _scheme(spec))
+        return TagSet(spec.labels, _scheme(spec), _units(spec))
 
     def learned(self, spec: TaskSpec, read: ReadParameter) -> Transitions | None:
         """Return a CRF's transitions."""
@@ -185,18 +198,28 @@ class Tagging(Kind):
         label: Label,
         tokens: Sequence[WordSpan] | None,
         result: TaggingResult,
-    ) -> tuple[list[str], list[str]]:
-        """Put gold and predicted labels on the record's own tokens, or else on the words found."""
+    ) -> tuple[TaggedText, TaggedText]:
+        """Return the entities of the record and of the prediction, by characters.
+
+        Their tags are on the record's own tokens, or else on those of the result.
+        """
         scheme = _scheme(spec)
-        words = [(token.start, token.end) for token in result.tokens]
-        places = words if tokens is None else tokens
-        predicted = spans_of([token.tag for token in result.tokens], words, scheme)
-        return tags_of(label, places, scheme), tags_of(predicted, places, scheme)
+        places = [(token.start, token.end) for token in result.tokens]
+        if scheme is Scheme.PLAIN:
+            gold = tuple(tags_of(label, tokens or places, scheme))
+            tags = tuple(token.tag for token in result.tokens)
+            return TaggedText(gold), TaggedText(tags)
+        found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
+        places = list(tokens or places)
+        return (
+            TaggedText(tuple(tags_of(label, places, scheme)), frozenset(label)),
+            TaggedText(tuple(tags_of(found, places, scheme)), frozenset(found)),
+        )
 
     def measure(
         self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
     ) -> Mapping[str, Any]:
-        """Compute the metrics of tags."""
+        """Compute the metrics of entities, or of tags that are plain classes."""
         return tagging_metrics(gold, predicted, _scheme(spec))
 
     def metric_of(self, spec: TaskSpec) -> str:
@@ -206,10 +229,10 @@ class Tagging(Kind):
     def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
         """Write the main metric as a ratio: the F1 of entities, or right tokens over all."""
         if spec.scheme is not Scheme.PLAIN:
-            return Ratio.f1(tagging_counts(gold, predicted, _scheme(spec)))
-        pairs = zip(gold, predicted, strict=True)
+            return Ratio.f1(entity_counts(gold, predicted))
+        pairs = [(one.tags, other.tags) for one, other in zip(gold, predicted, strict=True)]
         right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
-        return Ratio(np.array(right, np.float64), np.array([len(t) for t in gold], np.float64))
+        return Ratio(np.array(right, np.float64), np.array([len(t) for t, _ in pairs], np.float64))
 
 
 def word_tags(
@@ -234,6 +257,13 @@ def word_tags(
     return [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
 
 
+def _units(spec: TaskSpec) -> Units:
+    stored = spec.details.get("units", Units.WORDS.value)
+    if stored not in [units.value for units in Units]:
+        raise DataError(f"units are {shorten(stored)}", expected='"words" or "pieces"')
+    return Units(stored)
+
+
 def _scheme(spec: TaskSpec) -> Scheme:
     return cast(Scheme, spec.scheme)
 
@@ -249,6 +279,8 @@ def _result(spec: TaskSpec, item: ReadText, scored: Scored) -> TaggingResult:
             TokenTag(text[start:end], tag, i, start, end)
             for (start, end), tag, i in zip(words, tags, ids, strict=True)
         ]
+        if _units(spec) is Units.PIECES:
+            tokens = _joined(text, tokens)
     else:
         tokens = _token_tags(spec, item, tags_of(spans, item.tokens, scheme))
     if plain:
@@ -263,6 +295,26 @@ def _result(spec: TaskSpec, item: ReadText, scored: Scored) -> TaggingResult:
             Entity(text[span.start : span.end], span.label, span.start, span.end, score)
         )
     return TaggingResult(tuple(entities), tuple(tokens))
+
+
+def _joined(text: str, pieces: Sequence[TokenTag]) -> list[TokenTag]:
+    """Join the pieces of a word again where no entity begins or ends between them."""
+    starts = set(segment(text)[:, 0].tolist())
+    tokens: list[TokenTag] = []
+    for piece in pieces:
+        before = tokens[-1] if tokens else None
+        goes_on = piece.tag.startswith("I-") and before and before.tag[2:] == piece.tag[2:]
+        if (
+            before is None
+            or piece.start in starts
+            or piece.start != before.end
+            or not (goes_on or piece.tag == before.tag == OUTSIDE)
+        ):
+            tokens.append(piece)
+        else:
+            whole = text[before.start : piece.end]
+            tokens[-1] = before._replace(text=whole, end=piece.end)
+    return tokens
 
 
 def _token_tags(spec: TaskSpec, item: ReadText, tags: Sequence[str]) -> list[TokenTag]:

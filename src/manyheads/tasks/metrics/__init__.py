@@ -37,7 +37,7 @@ from manyheads.tasks.metrics.counts import (
     frame_accuracy,
 )
 from manyheads.tasks.metrics.ratio import Ratio
-from manyheads.tasks.metrics.tags import TaggingMetrics, tagging_counts, tagging_metrics
+from manyheads.tasks.metrics.tags import TaggedText, TaggingMetrics, entity_counts, tagging_metrics
 
 __all__ = [
     "NO_ANSWER",
@@ -52,11 +52,13 @@ __all__ = [
     "RegressionMetrics",
     "SentenceCounts",
     "SimilarityMetrics",
+    "TaggedText",
     "TaggingMetrics",
     "TaskMetrics",
     "classification_counts",
     "classification_metrics",
     "drift_metrics",
+    "entity_counts",
     "frame_accuracy",
     "multilabel_counts",
     "multilabel_metrics",
@@ -65,7 +67,6 @@ __all__ = [
     "regression_metrics",
     "similarity_metrics",
     "spearman",
-    "tagging_counts",
     "tagging_metrics",
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyheads.config import TaskConfig
-from manyheads.data.records import Record
+from manyheads.data.records import Reach, Record
 from manyheads.errors import DataError
 from manyheads.modeling import ModelInputs
 from manyheads.tasks import Kind, LabelSet, kind_of
@@ -71,6 +71,8 @@ class Dataset:
     partners: NDArray[np.int64] | None = None
     """[N] for each record that is a pair, the row of its second sentence, which has no label of
     its own, and -1 for the others; None where there is no pair."""
+    reach: Reach = field(default_factory=lambda: Reach(()))
+    """Which entities no tag can express."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -165,6 +167,7 @@ def build_dataset(
     places = RaggedBuilder(np.int8, limit)
     targets = {name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()}
     truncated = words_lost = count = 0
+    reach = Reach.of({name: label_sets[name] for name in tasks})
     partners = FlatBuilder(np.int64, limit)
     paired = False
     # The second text of a pair is a row of its own, after its chunk's records.
@@ -179,7 +182,10 @@ def build_dataset(
         chunk = [*chunk, *others]
         count += len(chunk)
         encodings = []
-        for encoding in tokenizer.encode_batch([record.text for record in chunk]):
+        for record, encoding in zip(
+            chunk, tokenizer.encode_batch([record.text for record in chunk]), strict=True
+        ):
+            reach.add(record, encoding)
             kept, lost = truncate(encoding, max_length)
             truncated += len(kept.ids) < len(encoding.ids)
             words_lost += lost
@@ -200,6 +206,7 @@ def build_dataset(
         truncated,
         words_lost,
         second_rows,
+        reach,
     )
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")

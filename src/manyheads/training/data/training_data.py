@@ -11,6 +11,7 @@ from manyheads.config import Config
 from manyheads.data.readers import Layout, Row, is_dataset_name, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
+    Reach,
     Record,
     RecordParser,
     check_text,
@@ -20,8 +21,8 @@ from manyheads.data.records import (
 )
 from manyheads.errors import ConfigError, DataError, listing
 from manyheads.storage import sha256
-from manyheads.tasks import LabelSet
-from manyheads.text import TextTokenizer
+from manyheads.tasks import LabelSet, units_of, with_units
+from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
 from manyheads.training.data.batching import Source
 from manyheads.training.data.dataset import Dataset, build_dataset
 from manyheads.training.data.token_bins import make_bins
@@ -79,6 +80,7 @@ def load_training_data(
     max_length: int,
     warn: Callable[[str], None],
     trained: Mapping[str, LabelSet] | None = None,
+    units: Units | None = None,
 ) -> TrainingData:
     """Read, check and tokenise all files of a configuration.
 
@@ -88,6 +90,8 @@ def load_training_data(
         max_length: sub-tokens at which a training record is truncated.
         warn: receives warnings for the user.
         trained: the labels of tasks whose heads are already trained; their order is preserved.
+        units: what carries tags, if trained heads determine it. Default: words, or pieces of words
+            where entities of the training data begin or end inside one.
 
     Raises:
         DataError: a record is invalid, or a task has no labels.
@@ -95,6 +99,9 @@ def load_training_data(
     """
     train_files, valid_files = config.train_files(), config.valid_files()
     label_sets = discover_labels(config.tasks, train_files)
+    units = units or units_of(label_sets.values())
+    label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
+    tokenizer = tokenizer.with_units(units)
     # If the configuration lists the labels, it determines what an index in a record means.
     read_as = dict(label_sets)
     for name, labels in (trained or {}).items():
@@ -107,6 +114,11 @@ def load_training_data(
         _read_validation(config, path, names, read_as, label_sets, warn)
         for path, names in valid_files.items()
     )
+    for part in validation:
+        for message in Reach.of(label_sets).add_all(part.records, tokenizer).messages():
+            warn(f"{part.path}: {message}")
+        if message := scripts_message(unknown_scripts([r.text for r in part.records], tokenizer)):
+            warn(f"{part.path}: {message}")
     datasets = []
     for path, names in train_files.items():
         tasks = {name: config.tasks[name] for name in names}
@@ -120,6 +132,8 @@ def load_training_data(
                 "`max_length` keeps them."
             )
         datasets.append(dataset)
+        for message in dataset.reach.messages():
+            warn(f"{path}: {message}")
     sources = _sources(config, list(train_files.values()), datasets)
     texts = None
     if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:

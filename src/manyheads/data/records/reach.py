@@ -1,0 +1,71 @@
+"""Entities that no tag can express, because they begin or end inside a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from manyheads.data.records.record import Record
+from manyheads.tasks import LabelSet, Scheme, TagSet, inside_words
+from manyheads.text import Encoding, TextTokenizer
+
+_CHUNK = 1024
+
+
+@dataclass
+class Reach:
+    """Counts the entities of tagging tasks, and those that begin or end inside a word.
+
+    Args:
+        tasks: the names of the tasks.
+    """
+
+    tasks: Sequence[str]
+    entities: dict[str, int] = field(default_factory=dict)
+    inside: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, label_sets: Mapping[str, LabelSet]) -> Reach:
+        """Count for those of some tasks whose tags mark entities."""
+        return cls(
+            [
+                name
+                for name, labels in label_sets.items()
+                if isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
+            ]
+        )
+
+    def add(self, record: Record, encoding: Encoding) -> None:
+        """Count the entities of a record, given the words that its text was cut into."""
+        labelled = {task: spans for task in self.tasks if (spans := record.labels.get(task))}
+        if not labelled:
+            return
+        for task, spans in labelled.items():
+            self.entities[task] = self.entities.get(task, 0) + len(spans)
+        if record.tokens is not None:
+            # Entities begin and end with the record's tokens, which are whole words.
+            return
+        starts, ends = (set(column) for column in encoding.word_spans.T.tolist())
+        for task, spans in labelled.items():
+            inside = inside_words(spans, starts, ends)
+            self.inside[task] = self.inside.get(task, 0) + inside
+
+    def add_all(self, records: Iterable[Record], tokenizer: TextTokenizer) -> Reach:
+        """Count the entities of records; returns itself."""
+        labelled = (r for r in records if any(r.labels.get(task) for task in self.tasks))
+        while some := list(islice(labelled, _CHUNK)):
+            encodings = tokenizer.encode_batch([record.text for record in some])
+            for record, encoding in zip(some, encodings, strict=True):
+                self.add(record, encoding)
+        return self
+
+    def messages(self) -> list[str]:
+        """Return a sentence for the user about each task with entities that cannot be found."""
+        return [
+            f"{inside} of {self.entities[task]} entities of task {task!r} "
+            f"{'begins or ends' if inside == 1 else 'begin or end'} inside a word that the model "
+            "does not cut, and count as missed"
+            for task, inside in self.inside.items()
+            if inside
+        ]

@@ -1,0 +1,65 @@
+"""Scripts that an encoder's vocabulary lacks: their words all look alike to it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from manyheads.text.tokenization import TextTokenizer
+
+_SAMPLE = 2000
+_LEAST_WORDS = 20
+_LEAST_SHARE = 0.1
+
+
+def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str, float]:
+    """Return by script the share of words that the encoder's vocabulary lacks, where it is large.
+
+    Args:
+        texts: sentences; 2,000 of them, spread evenly, are looked at.
+        tokenizer: the encoder's.
+    """
+    unknown = _unknown_id(tokenizer)
+    if unknown is None:
+        return {}
+    some = texts[:: max(1, len(texts) // _SAMPLE)][:_SAMPLE]
+    words: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
+        ids = encoding.ids[encoding.word_tokens].tolist()
+        for (start, end), token in zip(encoding.word_spans.tolist(), ids, strict=True):
+            script = _script(text[start:end])
+            words[script] += 1
+            lost[script] += token == unknown
+    return {
+        script: lost[script] / count
+        for script, count in words.items()
+        if script and count >= _LEAST_WORDS and lost[script] >= _LEAST_SHARE * count
+    }
+
+
+def scripts_message(shares: Mapping[str, float]) -> str:
+    """Return the warning for the user; empty if the vocabulary has every script."""
+    if not shares:
+        return ""
+    told = ", ".join(f"{share:.0%} of {script} words" for script, share in shares.items())
+    return (
+        f"the encoder's vocabulary lacks {told}: they all look alike to it; choose an encoder for "
+        "these languages, such as a multilingual one (`model_name`)"
+    )
+
+
+def _unknown_id(tokenizer: TextTokenizer) -> int | None:
+    model = json.loads(tokenizer.to_json())["model"]
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    token, vocabulary = model.get("unk_token"), model.get("vocab")
+    return vocabulary.get(token) if isinstance(vocabulary, dict) and token else None
+
+
+def _script(word: str) -> str:
+    """Return the script of a word's first letter, such as Thai; empty without a letter."""
+    letter = next((c for c in word if c.isalpha()), "")
+    return unicodedata.name(letter, "").split(" ")[0].capitalize() if letter else ""
