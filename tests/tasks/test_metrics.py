@@ -383,7 +383,7 @@ def test_frames_of_different_lengths_are_refused() -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(paired(st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6)))
+@given(paired(st.integers(-5, 5).map(float) | st.integers(-9999, 9999).map(lambda n: n / 8)))
 def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
     reference = pytest.importorskip("scipy.stats")
     x, y = [a for a, _ in pairs], [b for _, b in pairs]
