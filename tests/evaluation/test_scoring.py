@@ -68,27 +68,40 @@ def ner(*records: Record, **options: int) -> Any:
     return outcomes.tasks["ner"]
 
 
-def test_tags_are_compared_on_the_users_tokens() -> None:
+def tags(outcomes: Any) -> tuple[list[str], list[str]]:
+    """The right and the predicted tags of the only record."""
+    [gold], [predicted] = outcomes.gold, outcomes.predicted
+    return list(gold.tags), list(predicted.tags)
+
+
+def test_tags_are_put_on_the_users_tokens_and_entities_compared_by_characters() -> None:
     tokens = ["where", "is", "john-smith?", "paris."]
-    gold = (Span(9, 20, "PER"), Span(21, 27, "LOC"))
-    result = ner(token_record(tokens, ner=gold))
-    assert result.gold == [["O", "O", "B-PER", "B-LOC"]]
-    assert result.predicted == [["O", "O", "B-PER", "B-LOC"]]
+    # The model finds `john` and `paris`; the user labelled whole tokens.
+    result = ner(token_record(tokens, ner=(Span(9, 20, "PER"), Span(21, 27, "LOC"))))
+    assert tags(result) == (["O", "O", "B-PER", "B-LOC"],) * 2
+    assert result.metrics()["token_accuracy"] == 1.0
+    assert result.metrics()["f1"] == 0.0
+    found = (Span(9, 13, "PER"), Span(21, 26, "LOC"))
+    assert ner(token_record(tokens, ner=found)).metrics()["f1"] == 1.0
 
 
-@pytest.mark.parametrize("gold", [Span(0, 4, "PER"), Span(0, 9, "PER"), Span(2, 3, "PER")])
-def test_an_entity_that_cuts_a_token_stands_for_all_of_it(gold: Span) -> None:
+@pytest.mark.parametrize("gold", [Span(0, 9, "PER"), Span(2, 3, "PER")])
+def test_an_entity_that_cuts_a_token_is_right_only_to_the_character(gold: Span) -> None:
     # The model finds two names in one token of the user; the token has the first one's tag.
     result = ner(token_record(["john,mary", "works"], ner=(gold,)))
-    assert result.gold == [["B-PER", "O"]]
-    assert result.predicted == [["B-PER", "O"]]
+    assert tags(result) == (["B-PER", "O"],) * 2
+    assert result.predicted[0].entities == {Span(0, 4, "PER"), Span(5, 9, "PER")}
+    assert result.metrics()["f1"] == 0.0
 
 
-def test_without_tokens_the_words_are_compared() -> None:
+def test_without_tokens_the_tags_of_the_words_are_compared() -> None:
     text = "John lives in Paris."
     result = ner(text_record(text, ner=(Span(0, 4, "PER"), Span(14, 20, "LOC"))))
-    assert result.gold == [["B-PER", "O", "O", "B-LOC", "I-LOC"]]
-    assert result.predicted == [["B-PER", "O", "O", "B-LOC", "O"]]
+    assert tags(result) == (
+        ["B-PER", "O", "O", "B-LOC", "I-LOC"],
+        ["B-PER", "O", "O", "B-LOC", "O"],
+    )
+    assert result.metrics()["precision"] == result.metrics()["recall"] == 0.5
 
 
 @pytest.mark.parametrize("max_length", [5, 8, 32])

@@ -28,7 +28,7 @@ def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str,
     words: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
-        ids = encoding.ids[encoding.word_tokens].tolist()
+        ids = encoding.ids[encoding.word_starts].tolist()
         for (start, end), token in zip(encoding.word_spans.tolist(), ids, strict=True):
             script = _script(text[start:end])
             words[script] += 1
