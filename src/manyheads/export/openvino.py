@@ -113,6 +113,10 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
 def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting) -> Any:
     """Return an OpenVINO model with products in int8.
 
+    Weights have 8 bits. Without VNNI pairs of products are added up in 16 bits and may overflow;
+    weights of 7 bits, which cannot, were further from float32 on both kinds of processors (see
+    docs/experiments.md). A graph that overflows is noticed when it is loaded.
+
     Args:
         model: what `convert` made; it stays as it is.
         batches: calibration records as they are predicted.
@@ -134,11 +138,6 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(feeds),
-            # Weights of 7 bits: without VNNI, pairs of products of 8 bits are added up in 16 bits
-            # and overflow.
-            advanced_parameters=nncf.AdvancedQuantizationParameters(
-                overflow_fix=nncf.OverflowFix.ENABLE
-            ),
             ignored_scope=nncf.IgnoredScope(
                 # A product that is an output, as a classifier is, has the output's name.
                 names=sorted({*kept, *(o.any_name for o in model.outputs)}),
