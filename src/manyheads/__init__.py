@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 from manyheads.version import __version__
 
 if TYPE_CHECKING:
-    from manyheads.api import add_head, compare, evaluate, load, train
+    from manyheads.api import add_head, compare, convert, evaluate, load, train
     from manyheads.config import Config, TaskConfig, load_config
+    from manyheads.data.readers import Layout
     from manyheads.errors import ManyheadsError
     from manyheads.inference import Predictor
 
 __all__ = [
     "Config",
+    "Layout",
     "ManyheadsError",
     "Predictor",
     "TaskConfig",
     "__version__",
     "add_head",
     "compare",
+    "convert",
     "evaluate",
     "load",
     "load_config",
@@ -37,11 +40,13 @@ __all__ = [
 # Imported when first used, so that the command line answers at once.
 _HOMES = {
     "Config": "config",
+    "Layout": "data.readers",
     "ManyheadsError": "errors",
     "Predictor": "inference.predictor",
     "TaskConfig": "config",
     "add_head": "api",
     "compare": "api",
+    "convert": "api",
     "evaluate": "api",
     "load": "api",
     "load_config": "config",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
+    from manyheads.data.readers import Layout
     from manyheads.evaluation import EvaluationReport
     from manyheads.inference import Predictor
     from manyheads.storage import Prefer, StrPath
@@ -163,6 +164,25 @@ def compare(
     from manyheads.training import compare as verb
 
     return verb(_as_config(config, settings), seeds=seeds, out=out, test_files=test_files)
+
+
+def convert(
+    source: StrPath,
+    target: StrPath,
+    *,
+    to: str = "manyheads",
+    layout: Layout | None = None,
+    model: StrPath | None = None,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
+) -> int:
+    """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
+
+    With a model, its predictions are written beside or in place of labels.
+    """
+    from manyheads.data.convert import convert as verb
+
+    predict = None if model is None else load(model).predict_stream
+    return verb(source, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
 
 
 def _as_config(

@@ -27,6 +27,7 @@ from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.cli.predict import EXAMPLES, announced, split_arguments
 from manyheads.cli.texts import WhenEmpty, argument_texts, count_texts, file_texts
 from manyheads.config import Config, key_groups
+from manyheads.data.readers import Layout
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.training import Stopped
 from tiny import tiny_tokenizer
@@ -558,7 +559,7 @@ def test_texts_are_read_from_files_of_every_format(
 ) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    assert list(file_texts(str(path), None, WhenEmpty.REFUSE)) == texts
+    assert list(file_texts(str(path), Layout(), WhenEmpty.REFUSE)) == texts
 
 
 @pytest.mark.parametrize(
@@ -605,9 +606,9 @@ def test_the_progress_of_a_file_tells_the_time_that_is_left(
 def test_the_format_of_a_file_can_be_said(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one O\ntwo B-X\n", encoding="utf-8")
-    assert list(file_texts(str(path), "conll", WhenEmpty.REFUSE)) == [["one", "two"]]
+    assert list(file_texts(str(path), Layout("conll"), WhenEmpty.REFUSE)) == [["one", "two"]]
     with pytest.raises(DataError, match=r"unknown format 'conl' \(did you mean \"conll\"\?\)"):
-        list(file_texts(str(path), "conl", WhenEmpty.REFUSE))
+        list(file_texts(str(path), Layout("conl"), WhenEmpty.REFUSE))
 
 
 @pytest.mark.parametrize(
@@ -938,6 +939,43 @@ def test_a_data_check_that_cannot_be_made_says_why(
     result = run("data", "check", *arguments)
     assert result.status == 2
     assert message in result.err
+
+
+def test_the_layout_of_data_can_be_told(run: Callable[..., SimpleNamespace], records: Path) -> None:
+    Path("x.csv").write_text("body,topic\none,a\ntwo,b\n", encoding="utf-8")
+    config = ["--config", str(records), "--task", "t=classification"]
+    bad = run("data", "check", "x.csv", *config)
+    assert bad.status == 1
+    assert "only: body, topic" in " ".join(bad.out.split())
+    options = ["--text-field", "body", "--map", "topic=label", *config, "--json", "-"]
+    result = run("data", "check", "x.csv", *options)
+    assert json.loads(result.out)["files"][0]["tasks"]["t"]["labels"] == {"a": 1, "b": 1}
+    twice = run("data", "check", "x.csv", "--text-field", "body", "--map", "topic=text")
+    assert twice.status == 2
+    assert "the field 'topic' is to be read as 'text', but so is another" in twice.err
+
+
+def test_data_are_converted_and_what_is_not_written_is_told(
+    run: Callable[..., SimpleNamespace], records: Path
+) -> None:
+    Path("nlu.yml").write_text(
+        "nlu:\n- intent: greet\n  examples: |\n    - hi [Ada](name)\n- regex: x\n  examples: |\n"
+        "    - y\n",
+        encoding="utf-8",
+    )
+    result = run("data", "convert", "nlu.yml", "out.jsonl")
+    assert result.out == "1 records: out.jsonl\n"
+    assert result.err == "note: not written: 1 sections `regex`\n"
+    assert json.loads(Path("out.jsonl").read_text(encoding="utf-8")) == {
+        "text": "hi Ada", "label": "greet", "entities": [{"start": 3, "end": 6, "label": "name"}],
+    }  # fmt: skip
+    assert run("data", "convert", "nlu.yml", "x", "--to", "docano").status == 2
+
+
+def test_formats_are_listed_by_name(run: Callable[..., SimpleNamespace]) -> None:
+    out = run("data", "formats").out
+    assert "label-studio" in out
+    assert "conllu" in out
 
 
 # -------------------------------------------------------------------------------------- startup

@@ -69,10 +69,11 @@ def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -
     assert where(Config, resume="differ") == {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "cache_memory",
-        "log_gradients", "tensorboard",
+        "log_gradients", "tensorboard", "format", "text_field", "text2_field", "tokens_field",
+        "map", "label_separator",
     }  # fmt: skip
     assert where(Config, resume="same name") == {"model_name", "init_from"}
-    assert where(TaskConfig, resume="differ") == {"train_file", "valid_file"}
+    assert where(TaskConfig, resume="differ") == {"train_file", "valid_file", "scheme"}
     assert where(KeepEmbeddings, resume="differ") == {"texts"}
     assert where(Balancing, resume="same") == set(Balancing.model_fields)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from manyheads.config import TaskConfig
 from manyheads.data.check import DataReport, Finding, Kind, Lengths, Severity, check_data
 from manyheads.data.check.duplicates import CopyFinder, Place
+from manyheads.data.readers import Layout
 from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.tasks import Span
@@ -480,3 +481,70 @@ def test_long_files_are_checked_chunk_by_chunk(tmp_path: Path, tokenizer: TextTo
     assert report.files[0].records == len(texts)
     assert report.files[0].words == Lengths.of([2] * 1300 + [600_001])
     assert report.ok
+
+
+# What is not read is said.
+
+
+def test_a_file_in_which_no_task_finds_a_label_is_an_error_that_names_the_fields(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "category": "x"}, {"text": "b", "id": 1})
+    report = check_data([path])
+    assert not report.ok
+    found = only(report, Kind.NO_LABEL)
+    assert "none of label, labels, ner, entities among the fields text, category, id" in (
+        found.message
+    )
+    assert found.fix.startswith("Name the labels' field: --task NAME=KIND:FIELD")
+    layout = Layout(names={"category": "label"})
+    assert check_data([path], layout=layout).files[0].tasks["classification"].labelled == 1
+
+
+def test_fields_that_no_task_reads_are_noted_with_the_nearest_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "x", "entites": []},
+                 {"text": "b", "label": "y"})  # fmt: skip
+    found = only(check_data([path]), Kind.UNREAD)
+    assert found.severity is Severity.NOTE
+    assert found.message == (
+        "no task reads the field 'entites', which 1 records have (did you mean \"entities\"?)"
+    )
+
+
+def test_records_that_a_format_passes_over_are_counted(tmp_path: Path) -> None:
+    answers = ["accept", "reject", "ignore", "accept"]
+    path = write(
+        tmp_path / "x.jsonl",
+        *({"text": f"{i}", "label": "xy"[i % 2], "answer": a} for i, a in enumerate(answers)),
+    )
+    messages = [finding.message for finding in of_kind(check_data([path]), Kind.UNREAD)]
+    assert messages == [
+        "not read: 1 records whose answer is 'reject'",
+        "not read: 1 records whose answer is 'ignore'",
+    ]
+
+
+def test_validation_data_without_one_entity_are_warned_about(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", *map(sound, range(4)))
+    valid = write(tmp_path / "valid.jsonl", {"text": "it rained", "ner": ["O", "O"]})
+    found = only(check_data([train, valid], {"t": TAGS}), Kind.NO_ENTITY)
+    assert found.severity is Severity.WARNING
+    assert "none of the 1 records labelled for the task 't' has a label" in found.message
+    assert Kind.NO_ENTITY not in check_data([train], {"t": TAGS}).counts
+
+
+def test_an_entity_that_is_there_twice_is_noted(tmp_path: Path) -> None:
+    item = {"start": 0, "end": 1, "label": "x"}
+    path = write(tmp_path / "x.jsonl", {"text": "a", "entities": [item, item]})
+    assert "2 entities, of which 1 differ" in only(check_data([path]), Kind.REPEATED).message
+
+
+def test_tags_of_another_form_are_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a b", "ner": ["B_x", "O"]})
+    assert "B_x, O; they are read as B-x, O" in only(check_data([path]), Kind.SCHEME).message
+
+
+def test_labels_that_differ_in_the_encoding_of_accents_are_alike(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "caf\u00e9"},
+                 {"text": "b", "label": "cafe\u0301"})  # fmt: skip
+    assert "accents' encoding" in only(check_data([path]), Kind.ALIKE).message

@@ -27,6 +27,7 @@ QUICK = settings(deadline=None, max_examples=100)
 CLASS = TaskConfig(kind="classification")
 MANY = TaskConfig(kind="multilabel")
 TAGS = TaskConfig(kind="tagging")
+PLAIN = TaskConfig(kind="tagging", scheme="plain")
 PEOPLE = TagSet.of_types(["LOC", "PER"])
 
 
@@ -94,11 +95,10 @@ def test_tokens_beside_a_text_are_found_in_it() -> None:
         ({"text": "a\ud800"}, "`text` has half a character (an unpaired surrogate)"),
         ({"tokens": "a b"}, "`tokens` is 'a b'; expected a list of words"),
         ({"tokens": []}, "`tokens` is an empty list; expected the words of a sentence"),
-        ({"tokens": ["a", ""]}, "token 1 is empty; expected words without white space"),
-        ({"tokens": ["a", "b c"]}, "token 1 is 'b c', which has white space in it"),
-        ({"tokens": ["a\u00a0"]}, "token 0 is 'a\\xa0', which has white space in it"),
-        ({"tokens": ["a", 1]}, "token 1 is 1; expected words"),
-        ({"tokens": [None]}, "token 0 is None; expected words"),
+        ({"tokens": ["a", ""]}, "token 1 is empty; expected a word"),
+        ({"tokens": ["\u3000", " "]}, "the text is only white space"),
+        ({"tokens": ["a", 1]}, "token 1 is 1; expected a word"),
+        ({"tokens": [None]}, "token 0 is None; expected a word"),
         ({"tokens": ["a", "\udfff"]}, "`tokens[1]` has half a character"),
         ({"text": "a", "tokens": []}, "`tokens` is an empty list"),
     ],
@@ -245,7 +245,7 @@ def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
         (["O", "PER"], "`ner[1]` is 'PER', which is no label"),
         (["O", 1], "`ner[1]` is 1; expected tags such as B-PER and O, or all of them indices"),
         ([0, 5], "`ner[1]` is 5, beyond the 5 labels of the task 't'"),
-        ([0, -100], "`ner[1]` is -100; expected tags"),
+        ([0, -100], "`ner[1]` is -100, which marks words without a tag"),
         ([True, False], "`ner[0]` is True; expected tags"),
         ([None, "O"], "`ner[0]` is None; expected tags"),
         (["O", ""], "`ner` is a blank label"),
@@ -394,7 +394,7 @@ def test_names_come_sorted_with_numbers_by_value(tmp_path: Path) -> None:
     assert tags.names == ("O", "B-b", "I-b", "B-x2", "I-x2", "B-x10", "I-x10")
     spans = discover(tmp_path, TAGS, {"entities": [{"start": 0, "end": 1, "label": "y"}]})
     assert spans == TagSet.of_types(["y"])
-    plain = discover(tmp_path, TAGS, {"ner": ["VERB", "O"]})
+    plain = discover(tmp_path, PLAIN, {"ner": ["VERB", "O"]})
     assert plain == TagSet(("O", "VERB"), Scheme.PLAIN)
 
 
@@ -596,3 +596,95 @@ def test_what_is_wrong_and_not_new_stays_an_error(
 ) -> None:
     with pytest.raises(DataError, match=r"x.jsonl:7: .* the task 't'"):
         parse(task, known, allow_unseen=True, text="a", **fields)
+
+
+# Labels that could be misread.
+
+
+def test_labels_that_count_from_1_are_as_many_as_occur(tmp_path: Path) -> None:
+    stars = discover(tmp_path, CLASS, *classes(1, 5, 2, 3, 4))
+    assert stars.names == ("1", "2", "3", "4", "5")
+    assert label(CLASS, stars, label=5) == "5"
+    assert "`label` is '0', which is no label" in problem(CLASS, stars, text="a", label=0)
+    five = TaskConfig(kind="classification", num_labels=5)
+    assert discover(tmp_path, five, *classes(1, 5, 2, 3, 4)) == stars
+    assert discover(tmp_path, CLASS, *classes(0, 2, 1)).names == ("0", "1", "2")
+    assert discover(tmp_path, CLASS, *classes(1, 3)).names == ("0", "1", "2", "3")
+
+
+def test_vectors_of_two_classes_are_refused(tmp_path: Path) -> None:
+    text = undiscovered(tmp_path, MANY, {"labels": [0, 1]}, {"labels": [1, 0]})
+    assert "all lists of the task 't' are [0, 1] or [1, 0]" in text
+    sorted_lists = discover(tmp_path, MANY, {"labels": [0, 1]}, {"labels": [0, 1]})
+    assert sorted_lists.names == ("0", "1")
+    mixed = discover(tmp_path, MANY, {"labels": [0, 1]}, {"labels": [1, 0]}, {"labels": [1]})
+    assert mixed.names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        (["B_x", "I_x", "O"], (Span(0, 3, "x"),)),
+        (["B", "I", "O"], (Span(0, 3, "ENTITY"),)),
+        (["B-x", "M-x", "E-x"], (Span(0, 5, "x"),)),
+        (["W-x", "B-x", "E-x"], (Span(0, 1, "x"), Span(2, 5, "x"))),
+    ],
+)
+def test_tags_of_other_forms_are_read(tags: list[str], spans: Any, tmp_path: Path) -> None:
+    record = {"tokens": ["a", "b", "c"], "ner": tags}
+    known = discover(tmp_path, TAGS, {**record, "text": "a b c"})
+    assert isinstance(known, TagSet)
+    assert known.scheme is Scheme.BIO
+    assert label(TAGS, known, **{"text": None, **record}) == spans
+    assert label(TAGS, **{"text": None, **record}) == spans
+
+
+def test_names_beside_o_are_a_question(tmp_path: Path) -> None:
+    record = {"text": "a b c", "ner": ["x", "x", "O"]}
+    text = undiscovered(tmp_path, TAGS, record)
+    assert "the tags of the task 't' are `O` and names without a prefix, such as 'x'" in text
+    assert "Set `tasks.t.scheme`: io, if they are types of entities" in text
+    types = TaskConfig(kind="tagging", scheme="io")
+    known = discover(tmp_path, types, record)
+    assert known == TagSet.of_types(["x"])
+    assert label(types, known, **record) == (Span(0, 3, "x"),)
+    assert discover(tmp_path, PLAIN, record) == TagSet(("O", "x"), Scheme.PLAIN)
+    assert undiscovered(tmp_path, TAGS, {**record, "ner": ["B_x", "NOUN", "O"]})
+
+
+def test_types_that_look_like_tags_are_types(tmp_path: Path) -> None:
+    task = TaskConfig(kind="tagging", labels=("E-mail", "Phone", "U-Bahn"))
+    record = {"entities": [{"start": 0, "end": 1, "label": "E-mail"}]}
+    known = discover(tmp_path, task, record)
+    assert known == TagSet.of_types(["E-mail", "Phone", "U-Bahn"])
+    two = TaskConfig(kind="tagging", labels=("E-mail", "U-Bahn"))
+    assert discover(tmp_path, two, record) == TagSet.of_types(["E-mail", "U-Bahn"])
+
+
+def test_an_entity_that_is_there_twice_counts_once() -> None:
+    item = {"start": 0, "end": 1, "label": "PER"}
+    assert label(TAGS, PEOPLE, entities=[item, item]) == (Span(0, 1, "PER"),)
+
+
+@pytest.mark.parametrize("token", ["New York", "10\u00a0000", "\u3000", "a "])
+def test_tokens_may_have_white_space_in_them(token: str) -> None:
+    record = parse(TAGS, PEOPLE, tokens=["a", token], ner=["O", "B-LOC"])
+    assert record.text == f"a {token}"
+    assert record.tokens == ((0, 1), (2, 2 + len(token)))
+    assert record.labels["t"] == (Span(2, 2 + len(token), "LOC"),)
+
+
+def test_a_task_finds_its_labels_under_its_own_name_first(tmp_path: Path) -> None:
+    record = parse(CLASS, t="x", label="y", text="a")
+    assert record.labels == {"t": "x"}
+    assert parse(CLASS, label="y", text="a").labels == {"t": "y"}
+    named = TaskConfig(kind="classification", field="label")
+    assert parse(named, t="x", label="y", text="a").labels == {"t": "y"}
+    assert discover(tmp_path, CLASS, {"t": "x"}, {"t": "y"}).names == ("x", "y")
+
+
+def test_a_second_text_that_no_task_reads_is_refused() -> None:
+    text = problem(CLASS, text="a", text2="b", label="x")
+    assert "the record has a second text, `text2`, which no task reads" in text
+    assert parse(CLASS, text="a", text2="b").labels == {}
+    assert parse(CLASS, text="a", text2="b", label="x", score=0.5).labels == {"t": "x"}

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyheads.cli.errors import tell
-from manyheads.cli.options import JsonFile, write_json_to
+from manyheads.cli.options import (
+    FieldMap,
+    FileFormat,
+    JsonFile,
+    LabelSeparator,
+    Text2Field,
+    TextField,
+    TokensField,
+    layout_of,
+    write_json_to,
+)
 from manyheads.config import Config, TaskConfig, load_config, make_config
 from manyheads.errors import CheckFailed, ModelError, RequestError, listing, nearest
 from manyheads.tasks import known_kinds
@@ -57,6 +67,12 @@ def check(
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Findings of a kind listed for a file.")
     ] = 10,
+    format: FileFormat = None,
+    text_field: TextField = None,
+    text2_field: Text2Field = None,
+    tokens_field: TokensField = None,
+    field_map: FieldMap = None,
+    label_separator: LabelSeparator = None,
     json_file: JsonFile = None,
 ) -> None:
     """Counts, labels, lengths, duplicates, leaks and faults; status 1 if something is wrong."""
@@ -73,7 +89,10 @@ def check(
 
     settings = settings and _started_from(settings)
     length = max_length or (settings or Config()).max_length
-    report = check_data(paths, wanted, _tokenizer(settings), length, limit=limit)
+    layout = layout_of(
+        format, text_field, text2_field, tokens_field, field_map, label_separator, settings
+    )
+    report = check_data(paths, wanted, _tokenizer(settings), length, layout=layout, limit=limit)
     write_json_to(json_file, report.to_json())
     if json_file != "-":
         show(data_sections(report))
@@ -82,6 +101,55 @@ def check(
             f"the data have {report.count(Severity.ERROR):,} errors",
             fix="Mend them, or training will fail, learn something wrong or be measured wrongly.",
         )
+
+
+@app.command()
+def formats() -> None:
+    """The formats of data files: their names for --format, what they are, their endings."""
+    from manyheads.cli.report import Section, show
+    from manyheads.cli.report.tables import make_table
+    from manyheads.data.readers import FORMATS
+
+    table = make_table(["name", "format", "endings"], [])
+    for name, form in FORMATS.items():
+        endings = " ".join(dict.fromkeys((*form.endings, *form.may_end)))
+        table.add_row(name, form.description, endings)
+    show([Section("Formats of data files", table, "A .gz behind an ending is unpacked.")])
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Data of any format.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Whose format to write: manyheads, doccano or label-studio."
+        ),
+    ] = "manyheads",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Write this model's predictions, to be corrected in the tool."
+        ),
+    ] = None,
+    format: FileFormat = None,
+    text_field: TextField = None,
+    text2_field: Text2Field = None,
+    tokens_field: TokensField = None,
+    field_map: FieldMap = None,
+    label_separator: LabelSeparator = None,
+) -> None:
+    """Write data of any format as JSON lines that train, or for a labelling tool."""
+    from manyheads.api import convert as run
+
+    layout = layout_of(format, text_field, text2_field, tokens_field, field_map, label_separator)
+    unread: dict[str, int] = {}
+    count = run(source, target, to=to, layout=layout, model=model, on_unread=unread.update)
+    for what, number in unread.items():
+        tell("note", f"not written: {number:,} {what}")
+    print(f"{count:,} records: {target}")
 
 
 def task_of(text: str) -> tuple[str, TaskConfig]:

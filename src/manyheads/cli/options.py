@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from manyheads.config import ALIASES, Config, describe, literals, setting_of
+from manyheads.config import ALIASES, Config, describe, literals, make_config, setting_of
+from manyheads.data.readers import Layout
 from manyheads.errors import RequestError
 from manyheads.storage import json_bytes, write_json
 
@@ -52,6 +53,65 @@ Settings = Annotated[
         help="Set any field, of a task too: --set tasks.ner.decoder=crf. Repeatable.",
     ),
 ]
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="The format of the data (`manyheads data formats`). Default: what content and ending "
+        "show.",
+    ),
+]
+TextField = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The text's field or column; a number where there is no header."
+    ),
+]
+Text2Field = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The field of the second text of a pair.")
+]
+TokensField = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The field of the tokens: a list of words.")
+]
+FieldMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=NAME",
+        help="Read a field of the data as another, such as category=label. Repeatable.",
+    ),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What separates labels in a cell of the column `labels`."),
+]
+
+
+def layout_of(
+    format: str | None,
+    text_field: str | None,
+    text2_field: str | None,
+    tokens_field: str | None,
+    field_map: Iterable[str] | None,
+    label_separator: str | None,
+    settings: Config | None = None,
+) -> Layout:
+    """Return how data are laid out: as the options say, or else as a configuration does."""
+    given = {
+        "format": format,
+        "text_field": text_field,
+        "text2_field": text2_field,
+        "tokens_field": tokens_field,
+        "map": ",".join(field_map or ()) or None,
+        "label_separator": label_separator,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    if settings is None:
+        return Layout.of(make_config(values))
+    kept = {name: getattr(settings, name) for name in given if name not in values}
+    return Layout.of(make_config({**kept, **values}))
+
 
 DEFAULT_MODEL = "saved_model"
 

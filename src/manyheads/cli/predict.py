@@ -27,7 +27,11 @@ from manyheads.cli.options import (
     BatchTokens,
     Device,
     Tasks,
+    Text2Field,
+    TextField,
     Threads,
+    TokensField,
+    layout_of,
     task_names,
 )
 from manyheads.cli.ray_engine import (
@@ -110,6 +114,9 @@ def predict(
             help="The format of FILE, if its ending does not show it, or of standard input.",
         ),
     ] = None,
+    text_field: TextField = None,
+    text2_field: Text2Field = None,
+    tokens_field: TokensField = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -157,6 +164,8 @@ def predict(
     if engine is Engine.RAY:
         odd = ["--resume"] * resume
         odd += [f"--format {one.value}" for one in (Form.JSONL, Form.CSV) if one is form_named]
+        fields = {"text": text_field, "text2": text2_field, "tokens": tokens_field}
+        odd += [f"--{name}-field" for name, value in fields.items() if value is not None]
         predict_with_ray(
             name, [file] if file is not None else given, to, unsupported=odd,
             input_format=input_format, embed=embed, tasks=task_names(tasks),
@@ -185,13 +194,15 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        texts_of_file = file_texts(file, input_format, when_empty, pairs=predictor.pairs)
+        layout = layout_of(input_format, text_field, text2_field, tokens_field, None, None)
+        texts_of_file = file_texts(file, layout, when_empty, pairs=predictor.pairs)
         if output is not None and file != "-" and can_continue(output):
             run = describe_run(
                 name,
                 file,
                 backend=predictor.backend.name,
                 input_format=input_format,
+                fields=dict(layout.names),
                 format=form.value,
                 embed=embed,
                 tasks=job.tasks,

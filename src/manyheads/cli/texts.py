@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -72,14 +73,15 @@ def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Itera
 
 
 def stdin_texts(
-    when_empty: WhenEmpty, format: str | None = None, *, pairs: bool = False
+    when_empty: WhenEmpty, layout: Layout | None = None, *, pairs: bool = False
 ) -> Iterator[Text]:
     """Yield the texts of standard input.
 
     Args:
         when_empty: what to do about empty texts.
-        format: a name of `FORMATS`; by default every line is a text (see `line_texts`). Records
-            of other formats are copied to a temporary file first, so the input has to end.
+        layout: its format, and the names of its fields; by default every line is a text (see
+            `line_texts`). Records of other formats are copied to a temporary file first, so the
+            input has to end.
         pairs: see `file_texts`.
 
     Raises:
@@ -87,13 +89,14 @@ def stdin_texts(
     """
     if sys.stdin is None:
         return
+    layout = layout or Layout()
     source = Source(Path("-"), STDIN)
     try:
-        if format not in (None, "text"):
-            chosen = format_named(format)
-            if not chosen.endings:
+        if layout.format not in (None, "text"):
+            chosen = format_named(layout.format)
+            if not (chosen.endings or chosen.may_end):
                 raise DataError(
-                    f"cannot be of the format {format!r}",
+                    f"cannot be of the format {layout.format!r}",
                     where=STDIN,
                     expected="a format of single files",
                     fix="Name the folder or data set with --file.",
@@ -101,7 +104,9 @@ def stdin_texts(
             with tempfile.NamedTemporaryFile(prefix="manyheads-stdin-") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE)
                 copy.flush()
-                for row in chosen.read(Source(Path(copy.name), STDIN)):
+                for row in chosen.read(Source(Path(copy.name), STDIN, layout=layout)):
+                    if not chosen.has_columns:
+                        row = replace(row, fields=layout.renamed(row.fields))
                     yield from _row_texts(row, when_empty, pairs)
             return
         yield from line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty)
@@ -111,7 +116,7 @@ def stdin_texts(
 
 
 def file_texts(
-    path: str, format: str | None, when_empty: WhenEmpty, *, pairs: bool = False
+    path: str, layout: Layout, when_empty: WhenEmpty, *, pairs: bool = False
 ) -> Iterator[Text]:
     """Yield the texts of a file: of its records, or of its lines where it has no records.
 
@@ -119,7 +124,7 @@ def file_texts(
 
     Args:
         path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
-        format: a name of `FORMATS`; by default the path's ending and content decide.
+        layout: its format and the names of its fields, as far as the user says so.
         when_empty: what to do about a text that is empty.
         pairs: whether `text2`, where a record has it, makes a pair with its text.
 
@@ -127,8 +132,8 @@ def file_texts(
         DataError: something cannot be read, or is empty and refused.
     """
     if path == "-":
-        yield from stdin_texts(when_empty, format, pairs=pairs)
-    elif format == "text" or (format is None and _has_lines(path)):
+        yield from stdin_texts(when_empty, layout, pairs=pairs)
+    elif layout.format == "text" or (layout == Layout() and _has_lines(path)):
         empty = True
         source = Source(Path(path), path)
         with opened(source.path, path) as file:
@@ -138,7 +143,7 @@ def file_texts(
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
-        for row in read_rows(path, layout=Layout(format)):
+        for row in read_rows(path, layout=layout):
             yield from _row_texts(row, when_empty, pairs)
 
 

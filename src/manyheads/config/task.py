@@ -24,6 +24,8 @@ from manyheads.errors import shorten
 from manyheads.tasks import find_kind, kind_of, known_kinds
 
 OWN = Setting(warm_start="own")
+READING = Setting(warm_start="own", resume="differ")
+"""How records are read: a run compares what was read, by checksum."""
 KEPT = Setting(warm_start="inherited")
 TRAINING = Setting(warm_start="training")
 SHARE = Setting(warm_start="training", compare="several")
@@ -68,6 +70,10 @@ class TaskConfig(Strict):
     max_records: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
     """Most records of this task in an epoch; the next epoch goes on with others.
     Default: all."""
+    scheme: Annotated[Literal["auto", "io", "plain"], READING] = "auto"
+    """Tagging: how tags without a prefix are read. As entities of their names, neighbours of one
+    name together (io); as a class for every word, such as parts of speech (plain); or by their
+    form, where only `O` beside names without a prefix leaves a question (auto)."""
     decoder: Literal["linear", "crf"] = "linear"
     """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
     neck: Literal["none", "bilstm", "transformer"] = "none"

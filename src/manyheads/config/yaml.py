@@ -27,7 +27,8 @@ class _Loader(yaml.SafeLoader):
     """YAML as people mean it in a configuration, and no more of it than a configuration needs.
 
     Of the plain values that YAML 1.1 reads in a way of its own, only `true` and `false` are truth
-    values (`no` may be a label) and dates are text. Explicit tags are refused.
+    values (`no` may be a label); dates, `=`, and whole numbers that are not decimal (010 is no 8,
+    1:30 no 90) are text. Explicit tags are refused.
     """
 
     def __init__(self, stream: str) -> None:
@@ -47,12 +48,24 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_NOT_PLAIN = (":bool", ":timestamp", ":value", ":int", ":float")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if not tag.endswith((":bool", ":timestamp"))]
+    first: [(tag, form) for tag, form in resolvers if not tag.endswith(_NOT_PLAIN)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile("^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
 )
 
 

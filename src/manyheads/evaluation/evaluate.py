@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
-from manyheads.data.readers import is_dataset_name
+from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.records import Reach, read_records, unseen_labels
 from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
@@ -47,6 +47,7 @@ def evaluate(
     *,
     checkpoint: Prefer | None = None,
     data: StrPath | None = None,
+    layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
     backend: str = "auto",
     device: str = "auto",
@@ -62,6 +63,8 @@ def evaluate(
         checkpoint: which model of a run's folder is scored; default, the best one, or the latest
             where no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
+        layout: how `data` are laid out, as far as the user says so; the validation files are read
+            as the model's configuration says.
         tasks: the tasks to score; default, all that the data have labels for.
         backend: what runs the model; `auto` takes the fastest.
         device: see `manyheads.modeling.devices.choose_device`.
@@ -86,10 +89,11 @@ def evaluate(
     chosen = _chosen(loaded, tasks)
     files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
     label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
+    layout = Layout.of(loaded.config) if data is None else layout
     sets = []
     for path, names in files.items():
         settings = {name: chosen[name] for name in names}
-        records = list(read_records(path, settings, label_sets, allow_unseen=True))
+        records = list(read_records(path, settings, label_sets, layout=layout, allow_unseen=True))
         if not records:
             raise DataError("there is no record", where=path, expected="at least one")
         for name in names:
@@ -165,7 +169,7 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
                 "model may come from anywhere",
                 fix=f"Name them: manyheads evaluate MODEL --file {path}",
             )
-    gone = [path for path in files if not Path(path).exists()]
+    gone = [path for path in files if not Path(without_split(path)[0]).exists()]
     if gone:
         fix = "Name a file: manyheads evaluate MODEL --file FILE"
         others = [name for path, names in files.items() if path not in gone for name in names]

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from manyheads.config import Config
+from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
@@ -62,6 +63,8 @@ def training_texts(config: Config, specs: Sequence[TaskSpec], count: int) -> lis
 def _training_records(config: Config, specs: Sequence[TaskSpec]) -> Iterator[Record]:
     label_sets = {spec.name: spec.label_set() for spec in specs}
     for path, tasks in config.train_files().items():
-        if Path(path).exists():
+        if Path(without_split(path)[0]).exists():
             settings = {name: config.tasks[name] for name in tasks if name in label_sets}
-            yield from read_records(path, settings, label_sets, allow_unseen=True)
+            yield from read_records(
+                path, settings, label_sets, layout=Layout.of(config), allow_unseen=True
+            )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manyheads.config import Config
-from manyheads.data.readers import is_dataset_name
+from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.records import read_records
 from manyheads.errors import DataError
 from manyheads.export.gate import RecordSets
@@ -34,6 +34,8 @@ def validation_sets(
     names = [spec.name for spec in specs]
     files = config.valid_files() if data is None else {os.fspath(data): tuple(names)}
     label_sets = {spec.name: spec.label_set() for spec in specs}
+    # A file that is named has the standard layout; the model's own are as training read them.
+    layout = Layout.of(config) if data is None else None
     sets = []
     for path, tasks in files.items():
         if data is None and is_dataset_name(path):
@@ -43,7 +45,7 @@ def validation_sets(
                 fix=f"Name it: manyheads export MODEL --file {path}",
                 where=where,
             )
-        if data is None and not Path(path).exists():
+        if data is None and not Path(without_split(path)[0]).exists():
             raise DataError(
                 f"the validation file {path} that the model was chosen on is not there",
                 expected="labelled records to compare the exported graphs on",
@@ -51,7 +53,7 @@ def validation_sets(
                 where=where,
             )
         settings = {name: config.tasks[name] for name in tasks if name in label_sets}
-        records = list(read_records(path, settings, label_sets, allow_unseen=True))
+        records = list(read_records(path, settings, label_sets, layout=layout, allow_unseen=True))
         if not records:
             raise DataError("there is no record", where=path, expected="at least one")
         step = -(-len(records) // MAX_RECORDS)

@@ -52,6 +52,12 @@ class Names:
                     return label
                 raise self.unknown(label, known.names, field, where)
         index = int(label)
+        if not self._reads_numerals and str(index) in known:
+            return str(index)
+        if index == 0 and known.names[:2] == ("1", "2"):
+            if self.keeps_unseen:
+                return "0"
+            raise self.unknown("0", known.names, field, where)
         if index < len(known):
             return known.names[index]
         raise self.beyond(index, len(known), field, where)
@@ -105,6 +111,9 @@ def decide_classes(
         check_range(task, found, len(known), refuse)
         return known
     refuse_mixture(task, found)
+    if found.indices and _count_from_1(found) and count in (None, max(found.indices)):
+        # Five stars are five classes, and their names are what the records say.
+        return LabelSet(tuple(map(str, sorted(found.indices))))
     if found.indices:
         if count is not None:
             check_range(task, found, count, refuse)
@@ -113,6 +122,11 @@ def decide_classes(
         return LabelSet(_numerals(count))
     check_bound(task, found.names, count)
     return LabelSet(tuple(natural_order(found.names)))
+
+
+def _count_from_1(found: Found) -> bool:
+    """Return whether the indices are 1, 2, 3... up to the largest."""
+    return len(found.indices) > 1 and set(found.indices) == set(range(1, len(found.indices) + 1))
 
 
 def _numerals(count: int) -> tuple[str, ...]:

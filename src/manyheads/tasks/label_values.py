@@ -9,13 +9,15 @@ from itertools import pairwise
 from typing import Any
 
 from manyheads.errors import DataError, listing, nearest, shorten
-from manyheads.tasks.labels import OUTSIDE, Span, WordSpan
+from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, with_dashes
 
 MAX_LABEL_LENGTH = 256
 """Characters of the longest label name: more is a text in the wrong place, or an attack."""
 
 SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
+
+_IGNORED = -100
 
 NameOrIndex = str | int
 
@@ -77,7 +79,8 @@ def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
             f"`{field}` is {shorten(value)}",
             where=where,
             expected="a list of the classes that hold",
-            fix="Write one class as a list too; CSV has no lists, JSON lines do.",
+            fix="Write one class as a list too; for several in a cell of a table, say what "
+            "separates them: --label-separator ','.",
         )
     classes = tuple(read_class(item, f"{field}[{i}]", where) for i, item in enumerate(value))
     if len(set(classes)) != len(classes):
@@ -96,10 +99,13 @@ def read_tags(
     text: str,
     tokens: tuple[WordSpan, ...] | None,
     where: str,
+    scheme: str = "auto",
 ) -> RawTags:
     """Read tags or spans, whichever the value is: a list of objects is spans, an empty one none.
 
-    Tags of a record that is a `text` are for its words between white space, if there are as many.
+    Under the scheme `io`, tags are types; under `auto`, they may also be `B_PER`, or `B` and `I`
+    alone. Tags of a record that is a `text` are for its words between white space, if there are as
+    many.
 
     Raises:
         DataError: it is neither, or does not fit the text.
@@ -117,9 +123,19 @@ def read_tags(
     if kinds == {str}:
         for tag in set(value):
             check_name(tag, field, where)
-        return NamedTags(value, words)
+        tags = (
+            with_dashes(value) if scheme == "auto" else from_io(value) if scheme == "io" else value
+        )
+        return NamedTags(tags, words)
     if kinds == {int} and min(value) >= 0:
         return IndexedTags(value, words)
+    if kinds == {int} and min(value) == _IGNORED:
+        raise DataError(
+            f"`{field}[{value.index(_IGNORED)}]` is {_IGNORED}, which marks words without a tag",
+            where=where,
+            expected="a tag for each word",
+            fix="Name the words whole, one tag each, or remove the record.",
+        )
     i, odd = next(
         (i, v) for i, v in enumerate(value) if type(v) is not type(value[0]) or not _is_tag(v)
     )
@@ -133,11 +149,13 @@ def read_tags(
 def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple[Span, ...]:
     """Read entities: objects with `start`, `end` (characters, exclusive) and `label`, in any order.
 
+    An entity that is there twice counts once.
+
     Raises:
         DataError: one lies outside the text, covers nothing, overlaps another, or has a `text`
             that differs from the one it covers.
     """
-    spans = sorted(_span(item, f"{field}[{i}]", text, where) for i, item in enumerate(value))
+    spans = sorted({_span(item, f"{field}[{i}]", text, where) for i, item in enumerate(value)})
     for one, other in pairwise(spans):
         if other.start < one.end:
             raise DataError(

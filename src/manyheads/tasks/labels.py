@@ -16,9 +16,13 @@ from manyheads.text import Units
 OUTSIDE = "O"
 WordSpan = tuple[int, int]
 
-# The prefixes of the schemes read. BILOU's "U" and "L" are IOBES' "S" and "E".
-_PREFIXES = frozenset("BIESLU")
-_ENDING = frozenset("ESLU")
+# The prefixes of the schemes read. BILOU's "U" and "L" are IOBES' "S" and "E", BMEWO's "M" and "W"
+# are "I" and "S".
+_PREFIXES = frozenset("BIESLUMW")
+_ENDING = frozenset("ESLUW")
+
+UNTYPED = "ENTITY"
+"""The type of entities whose tags are `B` and `I` alone."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -136,8 +140,37 @@ def bio_names(types: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_prefixed(tag: str) -> bool:
-    """Return whether a tag has the form `B-PER` (or `I-`, `E-`, `S-`, `L-`, `U-`)."""
+    """Return whether a tag has the form `B-PER` (or another prefix of a scheme)."""
     return len(tag) > 2 and tag[1] == "-" and tag[0] in _PREFIXES
+
+
+def are_tags(labels: Iterable[str]) -> bool:
+    """Return whether the labels that a configuration lists are tags, and not types of entities.
+
+    A type may look like a tag (`E-mail`, `U-Bahn`); tags have an `O`, or a `B-` or `I-`.
+    """
+    names = tuple(labels)
+    return any(map(is_prefixed, names)) and any(
+        n == OUTSIDE or n[:2] in ("B-", "I-") for n in names
+    )
+
+
+def with_dashes(tags: Sequence[str]) -> Sequence[str]:
+    """Return one sentence's tags in the usual form, from `B_PER` or from `B` without a type.
+
+    They are changed only where all tags of the sentence but `O` have that form.
+    """
+    marks = {tag for tag in tags if tag != OUTSIDE}
+    if marks and marks <= {"B", "I"}:
+        return [tag if tag == OUTSIDE else f"{tag}-{UNTYPED}" for tag in tags]
+    if marks and all(tag[1:2] == "_" and is_prefixed(f"{tag[0]}-{tag[2:]}") for tag in marks):
+        return [tag if tag == OUTSIDE else f"{tag[0]}-{tag[2:]}" for tag in tags]
+    return tags
+
+
+def from_io(tags: Sequence[str]) -> list[str]:
+    """Return tags for types of entities that stand alone."""
+    return [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
 
 
 def scheme_of(tags: Iterable[str]) -> Scheme:
@@ -161,11 +194,11 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
 
 
 def to_bio(tags: Sequence[str]) -> list[str]:
-    """Turn one sentence's tags into BIO, from BIO, IOB1, IOBES or BILOU.
+    """Turn one sentence's tags into BIO, from BIO, IOB1, IOBES, BILOU or BMES.
 
-    The schemes need no telling apart: an entity begins at `B-`, `S-` or `U-`, and wherever a
-    type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`). This is how
-    the reference scorer conlleval and seqeval's default mode read them.
+    The schemes need no telling apart: an entity begins at `B-`, `S-`, `U-` or `W-`, and wherever
+    a type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`, `W-`). This
+    is how the reference scorer conlleval and seqeval's default mode read them.
     """
     bio: list[str] = []
     kind, ended = "", True
@@ -174,7 +207,7 @@ def to_bio(tags: Sequence[str]) -> list[str]:
             bio.append(OUTSIDE)
             kind, ended = "", True
             continue
-        begins = tag[0] in "BSU" or ended or tag[2:] != kind
+        begins = tag[0] in "BSUW" or ended or tag[2:] != kind
         kind, ended = tag[2:], tag[0] in _ENDING
         bio.append(f"{'B' if begins else 'I'}-{kind}")
     return bio

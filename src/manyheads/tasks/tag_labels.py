@@ -25,6 +25,7 @@ from manyheads.tasks.labels import (
     Scheme,
     Span,
     TagSet,
+    are_tags,
     bio_names,
     is_prefixed,
     scheme_of,
@@ -35,7 +36,7 @@ from manyheads.text import Units
 if TYPE_CHECKING:
     from manyheads.tasks.kinds.base import RawRecord
 
-_PREFIXES = "BIESLU"
+_PREFIXES = "BIESLUMW"
 _SHARE = 0.02
 """Spans that begin or end inside a word, of all: fewer are taken for slips of annotation."""
 
@@ -63,14 +64,17 @@ class TagReader:
         names: the task's labels.
         known: the tags, if they are known.
         order: the tags that indices count (see `index_order`).
+        form: how tags without a prefix are read (`TaskConfig.scheme`).
     """
 
-    def __init__(self, names: Names, known: TagSet | None, order: Sequence[str]) -> None:
+    def __init__(
+        self, names: Names, known: TagSet | None, order: Sequence[str], form: str = "auto"
+    ) -> None:
         self._names = names
         self._scheme = known.scheme if known else None
         self._tags = frozenset(_tags_of_any_scheme(known)) if known else frozenset()
         self._types = known.types if known else ()
-        self._order = order
+        self._order, self._form = order, form
 
     def read(self, record: RawRecord, field: str) -> tuple[Span, ...]:
         """Read a record's label.
@@ -79,7 +83,7 @@ class TagReader:
             DataError: it is not tags or spans, does not fit the text, or is not known.
         """
         where = record.where
-        raw = read_tags(record.fields[field], field, record.text, record.tokens, where)
+        raw = read_tags(record.fields[field], field, record.text, record.tokens, where, self._form)
         if not isinstance(raw, NamedTags | IndexedTags):
             return self._checked_spans(raw, field, where)
         tags = raw.tags if isinstance(raw, NamedTags) else self._named(raw.tags, field, where)
@@ -126,7 +130,7 @@ def index_order(
 
     Without either, `num_labels` makes them (see `numbered_tags`). Empty where it is not set.
     """
-    if labels is not None and (known is None or any(map(is_prefixed, labels))):
+    if labels is not None and (known is None or are_tags(labels)):
         return tuple(labels)
     if known is not None:
         return known.names
@@ -160,6 +164,7 @@ def decide_tags(
     count: int | None,
     found: Found,
     refuse: Refuse = raise_error,
+    form: str = "auto",
 ) -> TagSet:
     """Decide the tags of a task; those of every scheme become BIO.
 
@@ -168,7 +173,10 @@ def decide_tags(
     Raises:
         DataError: what was found contradicts itself or the configuration.
     """
-    scheme = _scheme(task, found)
+    scheme = Scheme.PLAIN if form == "plain" and found.names else _scheme(task, found)
+    is_open = form == "auto" and not (labels is not None and are_tags(labels))
+    if scheme is Scheme.PLAIN and is_open and OUTSIDE in found.names:
+        raise _one_or_the_other(task, found)
     if labels is not None:
         return _listed_tags(task, labels, found, scheme, refuse)
     refuse_mixture(task, found)
@@ -183,6 +191,19 @@ def decide_tags(
     types = _types(found)
     check_bound(task, types, count, are_types=True)
     return TagSet.of_types(natural_order(types))
+
+
+def _one_or_the_other(task: str, found: Found) -> DataError:
+    """Make the error for tags that may be types of entities or classes of words."""
+    bare = next(name for name in found.names if name != OUTSIDE)
+    return DataError(
+        f"the tags of the task {task!r} are `O` and names without a prefix, such as "
+        f"{shorten(bare)}",
+        where=found.names[bare],
+        expected="B- and I- before the types of entities, or a word on how these are meant",
+        fix=f"Set `tasks.{task}.scheme`: io, if they are types of entities, neighbours of one type "
+        "together; plain, if every word has a class and O is one.",
+    )
 
 
 def _scheme(task: str, found: Found) -> Scheme:
@@ -213,7 +234,7 @@ def _listed_tags(
     task: str, labels: Sequence[str], found: Found, scheme: Scheme, refuse: Refuse
 ) -> TagSet:
     """Make the tags that the configuration lists: tags in any scheme, or entity types alone."""
-    if any(map(is_prefixed, labels)):
+    if are_tags(labels):
         try:
             scheme_of(labels)
         except DataError as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, Strict, TaskConfig, fields_where, make_config
+from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
 from manyheads.errors import ModelError, RequestError, at, listing, nearest
 from manyheads.evaluation import (
@@ -348,7 +349,10 @@ def _inference(config: Config, bests: Mapping[str, Path], data: Sequence[str]) -
         the times, and the number of texts.
     """
     share = max(1, INFERENCE_TEXTS // len(data))
-    texts = [r.text for path in data for r in islice(read_records(path, {}, {}), share)]
+    layout = Layout.of(config)
+    texts = [
+        r.text for path in data for r in islice(read_records(path, {}, {}, layout=layout), share)
+    ]
     models = {
         name: load_predictor(path, backend="torch", device=config.device, threads=config.threads)
         for name, path in bests.items()

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from manyheads.config.fields import FREE, INPUT_FILE, Int, Strict
 
 # What the numbers of labels mean is in the tasks, which are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
 _FIRST_FILE = replace(INPUT_FILE, first=True)
+
+
+def pairs(value: object) -> object:
+    """Read `a=b,c=d`, as the command line has it, as a mapping."""
+    if not isinstance(value, str):
+        return value
+    found = [part.partition("=") for part in value.split(",")]
+    if any(not theirs or not ours for theirs, _, ours in found):
+        raise ValueError("not FIELD=NAME,FIELD=NAME")
+    return {theirs: ours for theirs, _, ours in found}
 
 
 class Data(Strict):
@@ -22,6 +32,22 @@ class Data(Strict):
     Default: each task's own."""
     valid_file: Annotated[str | None, _FIRST_FILE] = None
     """Validation records, on which the best model is chosen. Default: each task's own."""
+    format: Annotated[str | None, FREE] = None
+    """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
+    content and ending show."""
+    text_field: Annotated[str | None, FREE] = None
+    """The field or column of the text. Default: `text`. Columns of a table without a header are
+    named by their numbers, from 1."""
+    text2_field: Annotated[str | None, FREE] = None
+    """The field or column of a pair's second text. Default: `text2`."""
+    tokens_field: Annotated[str | None, FREE] = None
+    """The field or column of the tokens, where texts are lists of words. Default: `tokens`."""
+    map: Annotated[dict[str, str], BeforeValidator(pairs), FREE] = Field(default_factory=dict)
+    """Other fields or columns of the data files, each with the field that it is read as
+    ({category: label}); on the command line category=label,topic=intent. Default: none."""
+    label_separator: Annotated[str | None, FREE] = Field(default=None, min_length=1)
+    """What separates several labels in a cell of a table's column `labels`.
+    Default: nothing, a cell is one label."""
     num_classes: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)
     """Without `tasks`: the number of sentence classes. Default: those found in the data."""
     num_ner_labels: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from unicodedata import normalize
 
 from manyheads.config import TaskConfig
 from manyheads.data.check.duplicates import CopyFinder, Place
@@ -17,10 +18,11 @@ from manyheads.data.check.report import (
     Lengths,
     TaskSummary,
 )
-from manyheads.data.readers import is_dataset_name
-from manyheads.data.records import LabelCollector, Paths
-from manyheads.errors import DataError, at, listing, shorten
+from manyheads.data.readers import Layout, is_dataset_name
+from manyheads.data.records import TEXT_FIELDS, LabelCollector, Paths
+from manyheads.errors import DataError, at, listing, nearest, shorten
 from manyheads.tasks import kind_of, known_kinds
+from manyheads.tasks.label_values import SECOND_TEXT
 from manyheads.text import TextTokenizer
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
@@ -39,6 +41,7 @@ def check_data(
     tokenizer: TextTokenizer | None = None,
     max_length: int = 128,
     *,
+    layout: Layout | None = None,
     limit: int = 10,
 ) -> DataReport:
     """Find what is wrong with data files, as the package's description says.
@@ -50,6 +53,7 @@ def check_data(
         tasks: the tasks; without them, those of `DEFAULT_TASKS` that have labels.
         tokenizer: the encoder's; without one, nothing is said about truncation.
         max_length: sub-tokens that training would read of a record.
+        layout: how the files are laid out, as far as the user says so.
         limit: how many findings of a kind are listed for a file; all are counted.
 
     Raises:
@@ -60,7 +64,13 @@ def check_data(
     findings = Findings(limit)
     checks = [
         FileCheck(
-            path, {name: wanted[name] for name in names}, tokenizer, max_length, findings, limit
+            path,
+            {name: wanted[name] for name in names},
+            tokenizer,
+            max_length,
+            findings,
+            limit,
+            layout,
         )
         for path, names in files.items()
     ]
@@ -70,12 +80,16 @@ def check_data(
     for number, check in enumerate(checks):
         for row, record in check.records(collectors):
             copies.add(number, row.line, record)
+    for check in checks:
+        _report_unread(check, findings)
     if tasks is None:
         found = [name for name in wanted if any(check.counts[name].labelled for check in checks)]
     else:
         found = list(tasks)
         if isinstance(paths, Mapping):
             _check_every_file_has_labels(checks, findings)
+    if not found and any(check.words for check in checks):
+        _report_no_labels(checks, findings)
     for name in found:
         _judge_labels(name, collectors[name], checks, findings)
     _judge_copies(copies, found, checks, findings)
@@ -128,6 +142,32 @@ def _check_every_file_has_labels(checks: Iterable[FileCheck], findings: Findings
                 )  # fmt: skip
 
 
+def _report_no_labels(checks: Sequence[FileCheck], findings: Findings) -> None:
+    """Report files in which no task finds a label, with the fields that they have."""
+    for check in checks:
+        wanted = dict.fromkeys(f for task in check.tasks.values() for f in task.fields)
+        findings.add(
+            check.path, Kind.NO_LABEL, check.path,
+            f"no task finds a label: none of {listing(wanted)} among the fields "
+            f"{listing(check.fields)}",
+            "Name the labels' field: --task NAME=KIND:FIELD, or --map FIELD=label.",
+        )  # fmt: skip
+
+
+def _report_unread(check: FileCheck, findings: Findings) -> None:
+    """Report what a file has and nobody reads: parts of its format, and fields."""
+    for what, count in check.unread.items():
+        findings.add(check.path, Kind.UNREAD, check.path, f"not read: {count:,} {what}")
+    known = {*TEXT_FIELDS, SECOND_TEXT, *(f for fields in check.wanted.values() for f in fields)}
+    for name, count in check.fields.items():
+        if name not in known and count:
+            findings.add(
+                check.path, Kind.UNREAD, check.path,
+                f"no task reads the field {shorten(name)}, which {count:,} records "
+                f"have{nearest(name, known)}",
+            )  # fmt: skip
+
+
 def _judge_labels(
     name: str, collector: LabelCollector, checks: Sequence[FileCheck], findings: Findings
 ) -> None:
@@ -157,6 +197,14 @@ def _judge_labels(
                     "Add training records with it: a model cannot predict what it never saw.",
                 )  # fmt: skip
         seen.update(labels)
+        counts = check.counts[name]
+        if check is not mine[0] and counts.labelled and not counts.with_label:
+            findings.add(
+                check.path, Kind.NO_ENTITY, check.path,
+                f"none of the {counts.labelled:,} records labelled for the task {name!r} has a "
+                "label that is not empty",
+                "A model cannot be chosen on it: add records that have some.",
+            )  # fmt: skip
 
 
 def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -> None:
@@ -165,14 +213,14 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
     alike: dict[str, dict[str, None]] = {}
     for check in checks:
         for label in check.counts[name].labels:
-            alike.setdefault(" ".join(label.casefold().split()), {})[label] = None
+            alike.setdefault(_folded(label), {})[label] = None
     where = listing(check.path for check in checks)
     for labels in alike.values():
         if len(labels) > 1:
             findings.add(
                 "", Kind.ALIKE, where,
-                f"the labels {listing(map(repr, labels))} of the task {name!r} differ in case or "
-                "white space alone",
+                f"the labels {listing(map(repr, labels))} of the task {name!r} differ in case, "
+                "accents' encoding or white space alone",
                 "Give one class one name.",
             )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
@@ -181,6 +229,11 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
             "", Kind.ONE_CLASS, where, f"the task {name!r} has one class only, {shorten(only)}",
             "Add records of another class.",
         )  # fmt: skip
+
+
+def _folded(label: str) -> str:
+    """Return what a label has in common with others that look like it."""
+    return " ".join(normalize("NFC", label).casefold().split())
 
 
 def _judge_copies(

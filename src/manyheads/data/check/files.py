@@ -16,21 +16,24 @@ import numpy as np
 from manyheads.config import TaskConfig
 from manyheads.data.check.report import Findings, Kind
 from manyheads.data.check.tag_starts import TagStarts
-from manyheads.data.readers import Row, read_rows
+from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import (
     LabelCollector,
     Record,
     RecordParser,
+    label_fields,
     label_names,
     labelled_field,
 )
 from manyheads.errors import DataError, listing, shorten
 from manyheads.tasks import LabelSet, Span, kind_of
+from manyheads.tasks.labels import with_dashes
 from manyheads.tasks.tag_labels import index_order
 from manyheads.text import Encoding, Positions, TextTokenizer, code_points, truncate, word_borders
 
 # What is looked at at once: bounds the memory that very long texts need.
 _CHUNK_RECORDS = 512
+_MOST_FIELDS = 1000
 _CHUNK_CHARACTERS = 2**20
 
 
@@ -53,6 +56,7 @@ class FileCheck:
         max_length: sub-tokens that training reads.
         findings: takes what is found.
         places: how many places of a finding are remembered.
+        layout: how the file is laid out, as far as the user says so.
 
     Raises:
         DataError: the file is missing, empty, or of no known format.
@@ -66,6 +70,7 @@ class FileCheck:
         max_length: int,
         findings: Findings,
         places: int,
+        layout: Layout | None = None,
     ) -> None:
         self.path, self.tasks = path, tasks
         self.counts = {name: TaskCounts() for name in tasks}
@@ -82,8 +87,14 @@ class FileCheck:
         self._orders = {
             name: index_order(tasks[name].labels, tasks[name].num_labels) for name in self._starts
         }
+        self._unusual: dict[str, list[Any]] = {}
         self._parse = _lenient_parser(tasks)
-        self._input = read_rows(path, on_error=self._broken_record)
+        self.fields: Counter[str] = Counter()
+        self.unread: dict[str, int] = {}
+        self.wanted = {name: label_fields(name, task) for name, task in tasks.items()}
+        self._input = read_rows(
+            path, layout=layout, on_error=self._broken_record, on_unread=self.unread.update
+        )
 
     def records(self, collectors: Mapping[str, LabelCollector]) -> Iterator[tuple[Row, Record]]:
         """Yield the sound records, checked.
@@ -102,6 +113,8 @@ class FileCheck:
                 self._broken_record(error)
                 continue
             self.unit = row.unit
+            if len(self.fields) < _MOST_FIELDS:
+                self.fields.update(k for k, value in row.fields.items() if value is not None)
             self._count_labels(record)
             self._watch_tags(row, record.where)
             chunk.append(record)
@@ -147,17 +160,37 @@ class FileCheck:
 
     def _watch_tags(self, row: Row, where: str) -> None:
         for name, starts in self._starts.items():
-            field = labelled_field(row, self.tasks[name])
+            field = labelled_field(row, name, self.tasks[name])
             value = None if field is None else row.fields[field]
             tags: list[Any] = value.split() if isinstance(value, str) else value or []
             if not tags or isinstance(tags[0], dict):
+                self._watch_spans(name, tags, where)
                 continue
             if isinstance(tags[0], int):
                 tags = [self._orders[name][index] for index in tags]
-            starts.add(tags, where)
+            marked = with_dashes(tags)
+            if marked is not tags and marked != tags:
+                self._unusual.setdefault(name, tags)
+            starts.add(marked, where)
+
+    def _watch_spans(self, name: str, spans: Sequence[Any], where: str) -> None:
+        """Report entities that a record has twice; they count once."""
+        distinct = {(span["start"], span["end"], span["label"]) for span in spans}
+        if len(distinct) < len(spans):
+            self._add(
+                Kind.REPEATED, where,
+                f"the task {name!r} has {len(spans)} entities, of which {len(distinct)} differ", "",
+            )  # fmt: skip
 
     def _judge_tags(self) -> None:
         for name, starts in self._starts.items():
+            if name in self._unusual:
+                self._add(
+                    Kind.SCHEME, self.path,
+                    f"the tags of the task {name!r} are not of the form B-TYPE: "
+                    f"{listing(dict.fromkeys(self._unusual[name]))}; they are read as "
+                    f"{listing(dict.fromkeys(with_dashes(self._unusual[name])))}", "",
+                )  # fmt: skip
             if starts.scheme != "BIO":
                 self._add(
                     Kind.SCHEME, self.path,

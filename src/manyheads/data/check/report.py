@@ -43,14 +43,17 @@ class Kind(str, Enum):
     UNSEEN_LABEL = "unseen label"
     ALIKE = "alike"
     ONE_CLASS = "one class"
+    NO_ENTITY = "no entity"
     SCHEME = "scheme"
+    UNREAD = "unread"
+    REPEATED = "repeated entity"
 
     @property
     def severity(self) -> Severity:
         """How much findings of this kind matter."""
         if self in _WARNINGS:
             return Severity.WARNING
-        return Severity.NOTE if self is Kind.SCHEME else Severity.ERROR
+        return Severity.NOTE if self in _NOTES else Severity.ERROR
 
 
 _WARNINGS = frozenset(
@@ -62,8 +65,10 @@ _WARNINGS = frozenset(
         Kind.UNSEEN_LABEL,
         Kind.ALIKE,
         Kind.ONE_CLASS,
+        Kind.NO_ENTITY,
     }
 )
+_NOTES = frozenset({Kind.SCHEME, Kind.UNREAD, Kind.REPEATED})
 
 
 @dataclass(frozen=True, slots=True)

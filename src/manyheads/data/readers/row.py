@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import DataError, at, listing
+from manyheads.config import Config
+from manyheads.errors import ConfigError, DataError, at, listing
 
 MAX_RECORD_BYTES = 16 * 2**20
 """The largest record that is read. Python objects take up to some forty times the bytes of what
@@ -47,6 +48,33 @@ class Layout:
     without a header are named by their numbers, from 1."""
     separator: str | None = None
     """What separates the labels in one cell of a table's `labels` column."""
+
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        """Return what a configuration says of its data files.
+
+        Raises:
+            ConfigError: two fields are read as one, or one as two.
+        """
+        fields = [
+            (config.text_field, "text"),
+            (config.text2_field, "text2"),
+            (config.tokens_field, "tokens"),
+            *config.map.items(),
+        ]
+        names: dict[str, str] = {}
+        for theirs, ours in fields:
+            if theirs is None:
+                continue
+            if theirs in names or ours in names.values():
+                raise ConfigError(
+                    f"the field {theirs!r} is to be read as {ours!r}, but "
+                    + (f"also as {names[theirs]!r}" if theirs in names else "so is another"),
+                    expected="one field for each name, and one name for each field",
+                    fix="Correct `text_field`, `text2_field`, `tokens_field` or `map`.",
+                )
+            names[theirs] = ours
+        return cls(config.format, names, config.label_separator)
 
     @property
     def numbered(self) -> bool:

@@ -12,12 +12,19 @@ from manyheads.data.records.discovery import (
 )
 from manyheads.data.records.parsing import RecordParser, parse_row, read_records
 from manyheads.data.records.reach import Reach
-from manyheads.data.records.record import Record, labelled_field, read_text
+from manyheads.data.records.record import (
+    TEXT_FIELDS,
+    Record,
+    label_fields,
+    labelled_field,
+    read_text,
+)
 from manyheads.tasks.kinds import Label
 from manyheads.tasks.label_values import SECOND_TEXT, check_text
 
 __all__ = [
     "SECOND_TEXT",
+    "TEXT_FIELDS",
     "Label",
     "LabelCollector",
     "Paths",
@@ -27,6 +34,7 @@ __all__ = [
     "Row",
     "check_text",
     "discover_labels",
+    "label_fields",
     "label_names",
     "labelled_field",
     "parse_row",

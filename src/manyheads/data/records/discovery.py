@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from manyheads.config import TaskConfig
-from manyheads.data.readers import Row, read_rows
+from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import Record, labelled_field, read_text
 from manyheads.errors import DataError, listing
 from manyheads.tasks import LabelSet, Pair, Span, TagSet, WordSpan, kind_of, raise_error
@@ -18,7 +18,9 @@ Paths = Iterable[str] | Mapping[str, Iterable[str]]
 """Files for all tasks, or for each file the tasks that learn from it (`Config.train_files`)."""
 
 
-def discover_labels(tasks: Mapping[str, TaskConfig], paths: Paths) -> dict[str, LabelSet]:
+def discover_labels(
+    tasks: Mapping[str, TaskConfig], paths: Paths, layout: Layout | None = None
+) -> dict[str, LabelSet]:
     """Return the labels of every task: as configured, or else as found in the training data.
 
     Names that are found come sorted, numbers in them by value; those of tags by entity type,
@@ -33,7 +35,7 @@ def discover_labels(tasks: Mapping[str, TaskConfig], paths: Paths) -> dict[str, 
     collectors = {name: LabelCollector(name, task) for name, task in tasks.items()}
     for path, names in files.items():
         wanted = [collectors[name] for name in names]
-        for row in read_rows(path):
+        for row in read_rows(path, layout=layout):
             text, tokens = read_text(row)
             for collector in wanted:
                 collector.add(row, text, tokens)
@@ -63,7 +65,7 @@ class LabelCollector:
         self._records += 1
         if len(self._fields) < _MAX_FIELDS:
             self._fields.update(dict.fromkeys(row.fields))
-        field = labelled_field(row, self._config)
+        field = labelled_field(row, self._task, self._config)
         if field is None:
             return
         self._labelled += 1

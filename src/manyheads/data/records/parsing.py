@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 from manyheads.config import TaskConfig
-from manyheads.data.readers import Row, read_rows
+from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import Record, labelled_field, read_text
-from manyheads.errors import DataError
-from manyheads.tasks import LabelSet, kind_of
+from manyheads.errors import DataError, listing
+from manyheads.tasks import LabelSet, kind_of, known_kinds
 from manyheads.tasks.kinds import Label, RawRecord, ReadLabel
+from manyheads.tasks.label_values import SECOND_TEXT
 
 
 def read_records(
@@ -18,8 +19,10 @@ def read_records(
     tasks: Mapping[str, TaskConfig],
     label_sets: Mapping[str, LabelSet],
     *,
+    layout: Layout | None = None,
     allow_unseen: bool = False,
     on_error: Callable[[DataError], None] | None = None,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Iterator[Record]:
     """Stream the records of a file, a folder or a named data set (see `read_rows`).
 
@@ -27,16 +30,18 @@ def read_records(
         path: where they are.
         tasks: the tasks whose labels are read; without any, records are texts alone.
         label_sets: the known labels of each task.
+        layout: how the file is laid out, as far as the user says so.
         allow_unseen: keep names that are not among the known labels, unless the configuration
             lists the labels itself: in validation data they are errors the model cannot avoid
             (see `unseen_labels`).
         on_error: takes the errors of single records; without it, the first one is raised.
+        on_unread: takes, at the end, what records cannot hold of the file, counted by kind.
 
     Raises:
         DataError: a record cannot be read or does not fit its tasks.
     """
     parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen)
-    for row in read_rows(path, on_error=on_error):
+    for row in read_rows(path, layout=layout, on_error=on_error, on_unread=on_unread):
         try:
             record = parse(row)
         except DataError as error:
@@ -91,10 +96,36 @@ class RecordParser:
         raw = RawRecord(row.fields, text, tokens, row.where)
         labels: dict[str, Label] = {}
         for name, task, read in self._tasks:
-            field = labelled_field(row, task)
+            field = labelled_field(row, name, task)
             if field is not None:
                 labels[name] = read(raw, field)
+        if labels and row.fields.get(SECOND_TEXT) is not None and not self._reads_pair(row):
+            raise DataError(
+                f"the record has a second text, `{SECOND_TEXT}`, which no task reads",
+                where=raw.where,
+                expected=f"one text, or a task of a kind that reads two: {listing(_pair_kinds())}",
+                fix=f"Remove `{SECOND_TEXT}`, or give the labels to such a task.",
+            )
         return Record(text, tokens, labels, raw.where)
+
+    def _reads_pair(self, row: Row) -> bool:
+        """Return whether a task reads both texts of a row, or one that was left out would."""
+        if any(kind_of(task.kind).pairs for _, task, _ in self._tasks):
+            return True
+        return any(
+            row.fields.get(field) is not None
+            for name in _pair_kinds()
+            for field in kind_of(name).fields
+            if field not in _ONE_TEXT
+        )
+
+
+_ONE_TEXT = ("label", "labels")
+"""Fields that kinds for one text and kinds for two may both read."""
+
+
+def _pair_kinds() -> list[str]:
+    return [name for name in known_kinds() if kind_of(name).pairs]
 
 
 def _label_reader(

@@ -11,7 +11,7 @@ from manyheads.data.readers import Row
 from manyheads.errors import DataError, listing, nearest, shorten
 from manyheads.tasks import Pair, Span, WordSpan
 from manyheads.tasks.kinds import Label
-from manyheads.tasks.label_values import check_text, is_encodable, not_unicode
+from manyheads.tasks.label_values import SECOND_TEXT, check_text, is_encodable, not_unicode
 
 TEXT_FIELDS = ("text", "tokens")
 
@@ -59,9 +59,18 @@ def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
     return text, None if tokens is None else _found(tokens, text, row)
 
 
-def labelled_field(row: Row, task: TaskConfig) -> str | None:
+def label_fields(name: str, task: TaskConfig) -> tuple[str, ...]:
+    """Return the fields in which a task's labels are looked for, in order of preference.
+
+    Without a `field` in the configuration, the task's own name comes first.
+    """
+    is_free = task.field is None and name not in (*TEXT_FIELDS, SECOND_TEXT)
+    return tuple(dict.fromkeys((name, *task.fields))) if is_free else task.fields
+
+
+def labelled_field(row: Row, name: str, task: TaskConfig) -> str | None:
     """Return the field of a row that holds a task's label, or None where none does."""
-    for field in task.fields:
+    for field in label_fields(name, task):
         if row.fields.get(field) is not None:
             return field
     return None
@@ -82,7 +91,10 @@ def _joined(tokens: Any, row: Row) -> tuple[str, tuple[WordSpan, ...]]:
     try:
         text = " ".join(tokens) if type(tokens) is list else ""
         # Splitting gives the same list back, unless a token is empty or has white space in it.
-        if not tokens or text.split() != tokens or not (text.isascii() or is_encodable(text)):
+        is_sound = text.split() == tokens or (
+            type(tokens) is list and all(tokens) and not text.isspace()
+        )
+        if not tokens or not is_sound or not (text.isascii() or is_encodable(text)):
             raise _bad_token(tokens, row)
     except TypeError:
         raise _bad_token(tokens, row) from None
@@ -123,6 +135,7 @@ def _no_text(row: Row) -> DataError:
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
         where=row.where,
         expected="`text`, a string, or `tokens`, a list of words",
+        fix="Say which field it is: --text-field NAME, or --tokens-field NAME for a list of words.",
     )
 
 
@@ -143,8 +156,6 @@ def _bad_token(tokens: Any, row: Row) -> DataError:
             found = shorten(token)
         elif not token:
             found = "empty"
-        elif len(token.split()) != 1 or token.strip() != token:
-            found = f"{shorten(token)}, which has white space in it"
         elif not is_encodable(token):
             return not_unicode(token, f"tokens[{i}]", row.where)
         else:
@@ -152,7 +163,12 @@ def _bad_token(tokens: Any, row: Row) -> DataError:
         return DataError(
             f"token {i} is {found}",
             where=row.where,
-            expected="words without white space",
-            fix="Split or remove it, with its tag; or give the sentence as `text`.",
+            expected="a word",
+            fix="Remove it, with its tag; or give the sentence as `text`.",
         )
-    raise AssertionError("the tokens are sound")
+    return DataError(
+        "the text is only white space",
+        where=row.where,
+        expected="a sentence",
+        fix="Remove the record.",
+    )

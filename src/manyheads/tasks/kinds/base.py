@@ -58,6 +58,10 @@ class Settings(Protocol):
         """How many labels there are at most."""
 
     @property
+    def scheme(self) -> str:
+        """How tags without a prefix are read."""
+
+    @property
     def score_range(self) -> tuple[float, float]:
         """The lowest and the highest score of a pair."""
 

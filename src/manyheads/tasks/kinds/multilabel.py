@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.errors import DataError
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decoding import Scored, decode_multilabel
+from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
@@ -43,6 +46,14 @@ if TYPE_CHECKING:
     from manyheads.tasks.spec import TaskSpec
 
 
+@dataclass(slots=True)
+class _FoundClasses(Found):
+    """Classes, and whether the lists may be vectors of 0 and 1 rather than lists of indices."""
+
+    vectors: set[tuple[int, ...]] = field(default_factory=set)
+    others: bool = False
+
+
 @register_kind
 class Multilabel(NamedClasses):
     """Any number of classes a sentence."""
@@ -59,6 +70,35 @@ class Multilabel(NamedClasses):
     def classes(self, record: RawRecord, field: str) -> Sequence[NameOrIndex]:
         """Read the classes of a record."""
         return read_classes(record.fields[field], field, record.where)
+
+    def found(self, task: str, fields: str) -> Found:
+        """Begin to collect classes (see `Kind.found`)."""
+        return _FoundClasses(task, fields)
+
+    def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
+        """Take note of a record's classes, and of lists that may be vectors."""
+        super().collect(found, record, field, settings)
+        if isinstance(found, _FoundClasses):
+            value = record.fields[field]
+            if value in ([0, 1], [1, 0]):
+                found.vectors.add(tuple(value))
+            else:
+                found.others = True
+
+    def decide(self, settings: Settings, found: Found, refuse: Refuse) -> LabelSet:
+        """Decide the classes (see `Kind.decide`).
+
+        Raises:
+            DataError: all lists are vectors of 0 and 1 for two classes.
+        """
+        if isinstance(found, _FoundClasses) and (1, 0) in found.vectors and not found.others:
+            raise DataError(
+                f"all lists of the task {found.task!r} are [0, 1] or [1, 0]",
+                where=next(iter(found.indices.values())),
+                expected="the classes that apply, such as [1]; these look like vectors of 0 and 1",
+                fix="Write the names of the classes that apply, or one class as `label`.",
+            )
+        return super().decide(settings, found, refuse)
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

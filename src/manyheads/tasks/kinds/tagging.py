@@ -68,6 +68,7 @@ class Tagging(Kind):
     options = (
         *LABEL_OPTIONS,
         *HEAD_OPTIONS,
+        "scheme",
         "decoder",
         "neck",
         "neck_size",
@@ -98,7 +99,8 @@ class Tagging(Kind):
         """Make the reader of tags and spans (see `Kind.reader`)."""
         order = index_order(settings.labels, settings.num_labels, known)
         names = Names(task, known, keeps_unseen)
-        return TagReader(names, known if isinstance(known, TagSet) else None, order).read
+        tags = known if isinstance(known, TagSet) else None
+        return TagReader(names, tags, order, settings.scheme).read
 
     def found(self, task: str, fields: str) -> FoundTags:
         """Begin to collect tags and spans."""
@@ -107,7 +109,9 @@ class Tagging(Kind):
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
         """Take note of a record's tags, or of the types of its spans."""
         where = record.where
-        raw = read_tags(record.fields[field], field, record.text, record.tokens, where)
+        raw = read_tags(
+            record.fields[field], field, record.text, record.tokens, where, settings.scheme
+        )
         if isinstance(raw, NamedTags):
             found.note(found.names, raw.tags, where)
         elif isinstance(raw, IndexedTags):
@@ -126,7 +130,9 @@ class Tagging(Kind):
 
     def decide(self, settings: Settings, found: Found, refuse: Refuse) -> TagSet:
         """Decide the tags (see `Kind.decide`)."""
-        tags = decide_tags(found.task, settings.labels, settings.num_labels, found, refuse)
+        tags = decide_tags(
+            found.task, settings.labels, settings.num_labels, found, refuse, settings.scheme
+        )
         return replace(tags, units=found.units) if isinstance(found, FoundTags) else tags
 
     def target(

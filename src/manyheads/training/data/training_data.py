@@ -21,7 +21,7 @@ from manyheads.data.records import (
 )
 from manyheads.errors import ConfigError, DataError, listing
 from manyheads.storage import sha256
-from manyheads.tasks import LabelSet, units_of, with_units
+from manyheads.tasks import LabelSet, kind_of, units_of, with_units
 from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
 from manyheads.training.data.batching import Source
 from manyheads.training.data.dataset import Dataset, build_dataset
@@ -98,7 +98,8 @@ def load_training_data(
         ConfigError: a task has no files, or its labels differ from its trained head's.
     """
     train_files, valid_files = config.train_files(), config.valid_files()
-    label_sets = discover_labels(config.tasks, train_files)
+    layout = Layout.of(config)
+    label_sets = discover_labels(config.tasks, train_files, layout)
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
     tokenizer = tokenizer.with_units(units)
@@ -122,8 +123,11 @@ def load_training_data(
     datasets = []
     for path, names in train_files.items():
         tasks = {name: config.tasks[name] for name in names}
-        records = read_records(path, tasks, read_as)
+        unread: dict[str, int] = {}
+        records = read_records(path, tasks, read_as, layout=layout, on_unread=unread.update)
         dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
+        for what, count in unread.items():
+            warn(f"{path}: not read: {count:,} {what}")
         if dataset.truncated:
             warn(
                 f"{path}: {dataset.truncated} of {len(dataset)} records are longer than "
@@ -198,7 +202,7 @@ def _read_validation(
     warn: Callable[[str], None],
 ) -> ValidationSet:
     tasks = {name: config.tasks[name] for name in names}
-    records = tuple(read_records(path, tasks, read_as, allow_unseen=True))
+    records = tuple(read_records(path, tasks, read_as, layout=Layout.of(config), allow_unseen=True))
     for name in names:
         if not any(name in record.labels for record in records):
             raise DataError(
@@ -206,6 +210,13 @@ def _read_validation(
                 expected=f"labels in the field {' or '.join(tasks[name].fields)}",
                 fix=f"Set `tasks.{name}.field` or `tasks.{name}.valid_file`.",
             )  # fmt: skip
+        if kind_of(tasks[name].kind).can_be_empty and not any(
+            record.labels.get(name) for record in records
+        ):
+            warn(
+                f"{path}: no record has a label of task {name!r} that is not empty, so its score "
+                "says nothing about which epoch is best"
+            )
         unseen = unseen_labels(records, name, label_sets[name])
         if unseen:
             counts = listing(f"{label} ({count})" for label, count in unseen.items())

@@ -1,0 +1,222 @@
+"""Records of any format written as ours, or for a labelling tool, with predictions if wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from manyheads.data.readers import Layout, Row, read_rows
+from manyheads.data.records.record import read_text
+from manyheads.errors import DataError, RequestError, listing, nearest
+from manyheads.storage import atomic_file
+from manyheads.tasks import Span
+from manyheads.tasks.label_values import NamedTags, read_tags
+from manyheads.tasks.labels import Scheme, scheme_of, spans_of
+
+TOOLS = ("manyheads", "doccano", "label-studio")
+
+
+class Answer(Protocol):
+    """A prediction for one text, as `Predictor.predict_stream` yields them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+
+
+Predict = Callable[[Iterable[str]], Iterable[Answer]]
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: str = "manyheads",
+    layout: Layout | None = None,
+    predict: Predict | None = None,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
+) -> int:
+    """Write the records of a file of any format as JSON lines, and return how many there are.
+
+    Args:
+        source: what `read_rows` reads.
+        target: the file, which appears when it is complete. For Label Studio it is a JSON list.
+        to: one of `TOOLS`.
+        layout: how the source is laid out, as far as the user says so.
+        predict: answers texts; for a tool, the answers are written beside the labels as
+            suggestions (Label Studio) or in their place where there are none (doccano).
+        on_unread: takes what the source has and records cannot hold, counted by kind.
+
+    Raises:
+        DataError: the source cannot be read, or a record cannot be written for the tool.
+        RequestError: there is no such tool, or predictions are asked for without one.
+    """
+    if to not in TOOLS:
+        raise RequestError(
+            f"{to!r} is no tool to write for{nearest(to, TOOLS)}",
+            expected=f"one of: {listing(TOOLS)}",
+        )
+    if predict is not None and to == "manyheads":
+        raise RequestError(
+            "predictions cannot be written as labels of our own format",
+            expected="--to doccano or --to label-studio",
+            fix="`manyheads predict --format jsonl` writes predictions.",
+        )
+    rows = read_rows(source, layout=layout, on_unread=on_unread)
+    values = _ours(rows) if to == "manyheads" else _for_tool(rows, to, predict)
+    is_list = to == "label-studio"
+    count = 0
+    with atomic_file(Path(target)) as file:
+        for count, value in enumerate(values, 1):
+            line = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+            file.write((b"[\n" if is_list and count == 1 else b",\n" if is_list else b"") + line)
+            file.write(b"" if is_list else b"\n")
+        file.write(b"\n]\n" if is_list else b"")
+    return count
+
+
+def _ours(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        read_text(row)
+        try:
+            json.dumps(dict(row.fields))
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"a field cannot be written as JSON ({error})",
+                where=row.where,
+                expected="texts, numbers and lists",
+            ) from None
+        yield {name: value for name, value in row.fields.items() if value is not None}
+
+
+def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[dict[str, Any]]:
+    write = _doccano if tool == "doccano" else _label_studio
+    for row, answer in _answered(rows, predict):
+        text, spans, classes = _labels(row)
+        yield write(text, spans, classes, answer)
+
+
+def _answered(
+    rows: Iterator[Row], predict: Predict | None
+) -> Iterator[tuple[Row, dict[str, Any] | None]]:
+    """Yield each row with its prediction; rows wait for theirs, a chunk of texts at most."""
+    if predict is None:
+        for row in rows:
+            yield row, None
+        return
+    waiting: list[Row] = []
+
+    def texts() -> Iterator[str]:
+        for row in rows:
+            waiting.append(row)
+            yield read_text(row)[0]
+
+    for answer in predict(texts()):
+        yield waiting.pop(0), answer.to_json()
+
+
+def _labels(row: Row) -> tuple[str, tuple[Span, ...] | None, list[str] | None]:
+    """Return a row's text, its entities and its classes; None where it says nothing of them.
+
+    Raises:
+        DataError: labels that the tool cannot show.
+    """
+    text, tokens = read_text(row)
+    fields = row.fields
+    spans: tuple[Span, ...] | None = None
+    field = next((name for name in ("ner", "entities") if fields.get(name) is not None), None)
+    if field is not None:
+        raw = read_tags(fields[field], field, text, tokens, row.where)
+        if isinstance(raw, NamedTags):
+            if scheme_of(raw.tags) is Scheme.PLAIN:
+                raise DataError(
+                    f"`{field}` has a class for each word, and no entities",
+                    where=row.where,
+                    expected="tags such as B-PER and O, or entities",
+                )
+            spans = spans_of(raw.tags, raw.words)
+        elif isinstance(raw, tuple):
+            spans = raw
+        else:
+            raise DataError(
+                f"`{field}` has indices of tags", where=row.where, expected="names of tags"
+            )
+    label, labels = fields.get("label"), fields.get("labels")
+    if label is not None:
+        return text, spans, [str(label)]
+    return text, spans, None if labels is None else [str(name) for name in labels]
+
+
+def _suggested(answer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the entities and the classes of a prediction."""
+    entities: list[dict[str, Any]] = []
+    classes: list[dict[str, Any]] = []
+    for result in answer.values():
+        if isinstance(result, dict) and "entities" in result:
+            entities += result["entities"]
+        elif isinstance(result, dict) and "label" in result:
+            classes.append(result)
+        elif isinstance(result, dict) and "labels" in result:
+            classes += [item for item in result["labels"] if isinstance(item, dict)]
+    return entities, classes
+
+
+def _doccano(
+    text: str,
+    spans: tuple[Span, ...] | None,
+    classes: list[str] | None,
+    answer: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    entities, suggested = _suggested(answer or {})
+    if spans is None and entities:
+        spans = tuple(Span(e["start"], e["end"], e["label"]) for e in entities)
+    if classes is None and suggested:
+        classes = [item["label"] for item in suggested]
+    value: dict[str, Any] = {"text": text}
+    if spans is not None:
+        value["entities"] = [[span.start, span.end, span.label] for span in spans]
+    if classes is not None:
+        value["cats" if spans is not None else "label"] = classes
+    return value
+
+
+def _label_studio(
+    text: str,
+    spans: tuple[Span, ...] | None,
+    classes: list[str] | None,
+    answer: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    task: dict[str, Any] = {"data": {"text": text}}
+    if spans is not None or classes is not None:
+        found = [_labels_result(text, s.start, s.end, s.label) for s in spans or ()]
+        task["annotations"] = [{"result": found + _choices_result(classes or [])}]
+    if answer is not None:
+        entities, suggested = _suggested(answer)
+        result = [
+            {**_labels_result(text, e["start"], e["end"], e["label"]), "score": e["score"]}
+            for e in entities
+        ]
+        scores = [item["score"] for item in (*entities, *suggested)]
+        names = [item["label"] for item in suggested]
+        task["predictions"] = [
+            {
+                "model_version": "manyheads",
+                "score": min(scores, default=0.0),
+                "result": result + _choices_result(names),
+            }
+        ]
+    return task
+
+
+def _labels_result(text: str, start: int, end: int, label: str) -> dict[str, Any]:
+    value = {"start": start, "end": end, "text": text[start:end], "labels": [label]}
+    return {"from_name": "label", "to_name": "text", "type": "labels", "value": value}
+
+
+def _choices_result(names: list[str]) -> list[dict[str, Any]]:
+    if not names:
+        return []
+    value = {"choices": names}
+    return [{"from_name": "class", "to_name": "text", "type": "choices", "value": value}]

@@ -1,0 +1,130 @@
+"""Conversion: records of any format as ours, and ours for labelling tools, without a loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import manyheads
+from manyheads.data.convert import convert
+from manyheads.data.readers import Layout, read_rows
+from manyheads.errors import DataError, RequestError
+
+words = st.text(alphabet="abcé中", min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the files of property tests, each of which writes its own over and over."""
+    return tmp_path_factory.mktemp("convert")
+
+
+def write(path: Path, *records: Any) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def fields(path: Path) -> list[dict[str, Any]]:
+    return [dict(row.fields) for row in read_rows(path)]
+
+
+records = st.builds(
+    lambda one, two, label: {
+        "text": f"{one} {two}",
+        "label": label,
+        "entities": [{"start": 0, "end": len(one), "label": "city"}],
+    },
+    words,
+    words,
+    st.sampled_from(["greet", "bye"]),
+)
+
+
+@given(st.lists(records, min_size=1, max_size=4))
+@pytest.mark.parametrize("tool", ["doccano", "label-studio", "manyheads"])
+@settings(deadline=None, max_examples=30)
+def test_what_is_written_for_a_tool_is_read_back(
+    folder: Path, tool: str, items: list[dict[str, Any]]
+) -> None:
+    source = write(folder / "ours.jsonl", *items)
+    target = folder / ("x.json" if tool == "label-studio" else "x.jsonl")
+    assert convert(source, target, to=tool) == len(items)
+    for row, item in zip(fields(target), items, strict=True):
+        entities = [{k: e[k] for k in ("start", "end", "label")} for e in row["entities"]]
+        assert {**row, "entities": entities} == item
+
+
+def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "x.jsonl", {"tokens": ["to", "New", "York"], "ner": ["O", "B-c", "I-c"]}
+    )
+    target = tmp_path / "out.jsonl"
+    convert(source, target, to="doccano")
+    assert json.loads(target.read_text()) == {"text": "to New York", "entities": [[3, 11, "c"]]}
+    plain = write(tmp_path / "y.jsonl", {"tokens": ["a"], "ner": ["NOUN"]})
+    with pytest.raises(DataError, match=r"y\.jsonl:1: `ner` has a class for each word"):
+        convert(plain, target, to="doccano")
+
+
+def test_any_format_becomes_ours_by_the_layout(tmp_path: Path) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("body,topic,note\na b,x,\n")
+    target = tmp_path / "out.jsonl"
+    layout = Layout(names={"body": "text", "topic": "label"})
+    assert manyheads.convert(source, target, layout=layout) == 1
+    assert fields(target) == [{"text": "a b", "label": "x"}]
+
+
+class Answers:
+    """Predictions that find the first word."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def to_json(self) -> dict[str, Any]:
+        word = self.text.split()[0]
+        entity = {"text": word, "label": "x", "start": 0, "end": len(word), "score": 0.75}
+        return {
+            "text": self.text,
+            "ner": {"entities": [entity], "tokens": []},
+            "intent": {"label": "greet", "id": 0, "score": 0.5},
+        }
+
+
+def predict(texts: Iterable[str]) -> Iterator[Answers]:
+    # In chunks, as the predictor does: all texts are read before the first answer comes.
+    return iter([Answers(text) for text in texts])
+
+
+def test_predictions_are_suggestions_beside_labels_or_labels_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "x.jsonl", {"text": "hi you"}, {"text": "bye", "label": "bye"})
+    target = tmp_path / "out.jsonl"
+    convert(source, target, to="doccano", predict=predict)
+    assert [json.loads(line) for line in target.read_text().splitlines()] == [
+        {"text": "hi you", "entities": [[0, 2, "x"]], "cats": ["greet"]},
+        {"text": "bye", "entities": [[0, 3, "x"]], "cats": ["bye"]},
+    ]
+    convert(source, target, to="label-studio", predict=predict)
+    first, second = json.loads(target.read_text())
+    assert "annotations" not in first
+    (suggestion,) = first["predictions"]
+    assert suggestion["score"] == 0.5
+    assert [item["type"] for item in suggestion["result"]] == ["labels", "choices"]
+    assert second["annotations"][0]["result"][0]["value"] == {"choices": ["bye"]}
+
+
+def test_requests_that_make_no_sense_are_refused_before_reading(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    with pytest.raises(RequestError, match=r"'docano' is no tool .*did you mean \"doccano\""):
+        convert("absent.jsonl", target, to="docano")
+    with pytest.raises(RequestError, match="predictions cannot be written as labels of our own"):
+        convert("absent.jsonl", target, predict=predict)
+    assert not target.exists()
