@@ -19,8 +19,8 @@ from typing import Any
 
 import manyheads
 from manyheads.api import evaluate, train
-from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, available_cores, load_config
+from manyheads.display import TrainingProgress
 from manyheads.evaluation import mean_interval
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks import kind_of

@@ -28,8 +28,8 @@ import numpy as np
 
 from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
-from manyheads.cli.report import TrainingProgress
 from manyheads.config import Config, load_config
+from manyheads.display import TrainingProgress
 from manyheads.inference import embed_texts
 from manyheads.inference.backends.pytorch import Embedder, source_embedder
 from manyheads.modeling import keep_freed_memory

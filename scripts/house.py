@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("server",),
     ("api",),
+    ("display",),
     ("training", "export"),
     ("evaluation",),
     ("inference",),

@@ -362,7 +362,7 @@ def test_a_message_cannot_drive_the_terminal(fail: Fail) -> None:
 def test_the_word_error_is_red_on_a_terminal_alone(
     fail: Fail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyheads.cli.report.tables.is_terminal", lambda stream: True)
+    monkeypatch.setattr("manyheads.display.tables.is_terminal", lambda stream: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[1;31merror:\x1b[0m x" in fail(DataError("x")).err
     monkeypatch.setenv("NO_COLOR", "1")
@@ -597,7 +597,7 @@ def test_the_progress_of_a_file_tells_the_time_that_is_left(
         totals.append(total)
         return items
 
-    monkeypatch.setattr("manyheads.cli.report.track", track)
+    monkeypatch.setattr("manyheads.display.track", track)
     Path("in.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
     assert run("predict", "m/", "--file", "in.txt", *arguments).status == 0
     assert totals == [3]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.control import strip_control_codes
 
-from manyheads.cli.report import (
+from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, TaskSummary
+from manyheads.display import (
     Counter,
     EpochTable,
     TrainingProgress,
@@ -23,8 +24,7 @@ from manyheads.cli.report import (
     show,
     track,
 )
-from manyheads.cli.report.live import duration, rate
-from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, TaskSummary
+from manyheads.display.live import duration, rate
 from manyheads.tasks.metrics import (
     Evaluation,
     TaggedText,

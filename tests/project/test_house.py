@@ -33,7 +33,7 @@ RUNTIME = (
     "manyheads.cli.data",
     "manyheads.cli.info",
     "manyheads.cli.predict",
-    "manyheads.cli.report",
+    "manyheads.display",
     "manyheads.inference.graphs",
     "manyheads.inference.files",
     "manyheads.inference.loading",

@@ -62,8 +62,8 @@ def compare(
     """
     configuration = load_config(config, overrides_of({}, settings or ()))
     files = _test_files(test_file or [])
-    from manyheads.cli.report import show
-    from manyheads.cli.report.comparison import (
+    from manyheads.display import show
+    from manyheads.display.comparison import (
         comparison_sections,
         draw_comparison,
         require_matplotlib,
@@ -111,7 +111,7 @@ def _test_files(values: list[str]) -> dict[str, str] | str | None:
 def _progress(title: str, config: Config) -> Iterator[Reporter]:
     import sys
 
-    from manyheads.cli.report import TrainingProgress
+    from manyheads.display import TrainingProgress
 
     main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
     # Results are what standard output is for, and an epoch's table is none here.

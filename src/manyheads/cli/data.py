@@ -84,8 +84,8 @@ def check(
             "no data is named", expected="files", fix="Name them, or --config CONFIG that does."
         )
 
-    from manyheads.cli.report import data_sections, show
     from manyheads.data.check import Severity, check_data
+    from manyheads.display import data_sections, show
 
     settings = settings and _started_from(settings)
     length = max_length or (settings or Config()).max_length
@@ -106,9 +106,9 @@ def check(
 @app.command()
 def formats() -> None:
     """The formats of data files: their names for --format, what they are, their endings."""
-    from manyheads.cli.report import Section, show
-    from manyheads.cli.report.tables import make_table
     from manyheads.data.readers import FORMATS
+    from manyheads.display import Section, show
+    from manyheads.display.tables import make_table
 
     table = make_table(["name", "format", "endings"], [])
     for name, form in FORMATS.items():

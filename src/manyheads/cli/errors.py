@@ -107,7 +107,7 @@ def _status_of(error: BaseException) -> int:
 
 def tell(kind: str, message: str) -> None:
     """Write `kind: message` to standard error, the kind in red on a terminal."""
-    from manyheads.cli.report.tables import is_terminal, printable
+    from manyheads.display.tables import is_terminal, printable
 
     text = "\n".join(printable(line) for line in message.splitlines())
     if is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:

@@ -79,7 +79,7 @@ def evaluate(
     Also the frame accuracy, which is the share of sentences with all tasks right, and how far the
     sentence embedding has moved from that of the encoder that training began with.
     """
-    from manyheads.cli.report import evaluation_tables, show
+    from manyheads.display import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
 
     report = run(

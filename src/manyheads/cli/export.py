@@ -89,8 +89,8 @@ def export(
 
 def show_report(report: GateReport) -> None:
     """Print the gate's report on a graph."""
-    from manyheads.cli.report import Section, show
-    from manyheads.cli.report.tables import cell, make_table
+    from manyheads.display import Section, show
+    from manyheads.display.tables import cell, make_table
 
     table = make_table(
         ["task", "metric"],

@@ -114,7 +114,7 @@ def _of_checkpoint(path: Path) -> Description:
 
 
 def _show(description: Description) -> None:
-    from manyheads.cli.report.tables import Section, cell, make_table, printable, show
+    from manyheads.display.tables import Section, cell, make_table, printable, show
 
     tasks = make_table(["task", "kind", "decoder"], ["labels"])
     for spec in description.tasks:

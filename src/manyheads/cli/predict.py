@@ -284,7 +284,7 @@ class _Job:
         """Predict for texts and write the results; return how many there were."""
         predictions = self.predictions(texts)
         if progress and (output is not None or not is_person(sys.stdout)):
-            from manyheads.cli.report import track
+            from manyheads.display import track
 
             predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
         count = 0
@@ -302,7 +302,7 @@ class _Job:
         total: int | None,
     ) -> int:
         """Predict for a file's texts, resumably; return how many there are."""
-        from manyheads.cli.report import track
+        from manyheads.display import track
 
         left = total
 

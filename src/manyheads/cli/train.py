@@ -44,7 +44,7 @@ def train(
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
     """Train, show the progress under a title, and tell where the best model is."""
-    from manyheads.cli.report import TrainingProgress
+    from manyheads.display import TrainingProgress
     from manyheads.modeling import keep_freed_memory
     from manyheads.training import is_first_process
     from manyheads.training import train as run

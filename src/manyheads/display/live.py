@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from manyheads.cli.report.tables import cell, is_terminal, printable, write
+from manyheads.display.tables import cell, is_terminal, printable, write
 
 PLAIN_INTERVAL = 30.0
 """Seconds between lines where there is no terminal."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from manyheads.cli.report.tables import MAX_CELL, MAX_LABELS, Section, cell, make_table, printable
 from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, Severity
+from manyheads.display.tables import MAX_CELL, MAX_LABELS, Section, cell, make_table, printable
 from manyheads.tasks import kind_of
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from manyheads.cli.report.data import data_sections
-from manyheads.cli.report.epochs import EpochTable
-from manyheads.cli.report.progress import Counter, track
-from manyheads.cli.report.tables import (
+from manyheads.display.data import data_sections
+from manyheads.display.epochs import EpochTable
+from manyheads.display.progress import Counter, track
+from manyheads.display.tables import (
     Section,
     confusion_table,
     evaluation_tables,
     plain,
     show,
 )
-from manyheads.cli.report.training_progress import TrainingProgress
+from manyheads.display.training_progress import TrainingProgress
 
 __all__ = [
     "Counter",

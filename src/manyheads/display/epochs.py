@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from manyheads.cli.report.tables import printable, share
+from manyheads.display.tables import printable, share
 
 WIDTH = 80
 """Columns of a terminal that the table fits into."""

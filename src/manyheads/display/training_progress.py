@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from manyheads.cli.report.epochs import EpochTable
-from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
-from manyheads.cli.report.tables import write
+from manyheads.display.epochs import EpochTable
+from manyheads.display.live import PLAIN_INTERVAL, Display, duration, rate
+from manyheads.display.tables import write
 from manyheads.training import Reporter, StepReport
 
 _LOSS_MEMORY = 0.95

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from manyheads.cli.report.tables import Section, cell, make_table, printable, share
+from manyheads.display.tables import Section, cell, make_table, printable, share
 from manyheads.errors import RequestError
 from manyheads.storage import atomic_file
 from manyheads.training import Times, Verdict

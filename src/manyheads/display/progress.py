@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
-from manyheads.cli.report.live import PLAIN_INTERVAL, Display, duration, rate
+from manyheads.display.live import PLAIN_INTERVAL, Display, duration, rate
 
 T = TypeVar("T")
 
