@@ -687,4 +687,6 @@ def test_a_second_text_that_no_task_reads_is_refused() -> None:
     text = problem(CLASS, text="a", text2="b", label="x")
     assert "the record has a second text, `text2`, which no task reads" in text
     assert parse(CLASS, text="a", text2="b").labels == {}
+    number = TaskConfig(kind="regression", field="score")
+    assert "which no task reads" in problem(number, text="a", text2="b", score=1)
     assert parse(CLASS, text="a", text2="b", label="x", score=0.5).labels == {"t": "x"}

@@ -772,5 +772,20 @@ def test_a_small_parquet_file_does_not_fill_the_memory(tmp_path: Path) -> None:
         list(read_rows(path, limit_bytes=50_000))
 
 
+def test_documents_of_spacy_are_read(tmp_path: Path) -> None:
+    spacy = pytest.importorskip("spacy")
+    from spacy.tokens import DocBin
+
+    nlp, path = spacy.blank("en"), tmp_path / "x.spacy"
+    document = nlp("Ada lives in Oslo")
+    document.ents = [document.char_span(0, 3, label="PER")]
+    document.cats = {"A": 1.0, "B": 0.0}
+    DocBin(docs=[document]).to_disk(path)
+    entity = {"start": 0, "end": 3, "label": "PER"}
+    assert read(path)[0]["entities"] == [entity]
+    path.write_bytes(b"broken")
+    assert "not a sound .spacy file after 0 documents" in message(path)
+
+
 def test_every_format_has_a_name_and_is_described() -> None:
     assert all(name == name.lower() and form.description for name, form in FORMATS.items())

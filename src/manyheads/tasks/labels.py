@@ -185,6 +185,13 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
         return Scheme.BIO
     if len(bare) == len(distinct):
         return Scheme.PLAIN
+    if bare == ["-"] or bare == ["_"]:
+        raise DataError(
+            f"the tag {bare[0]!r}, which marks words that nobody tagged, beside tags such as "
+            f"{min(distinct - set(bare))!r}",
+            expected="a tag for each word",
+            fix="Write O where a word has no entity, or remove the record.",
+        )
     raise DataError(
         f"tags {listing(bare)} have no prefix while others, such as "
         f"{min(distinct - set(bare))!r}, have one",

@@ -12,8 +12,9 @@ These are errors, because training would fail, learn something wrong, or be meas
 
 These are warnings: a text that occurs twice with the same labels, records without any label,
 white space at the border of an entity, records that truncation shortens without losing a label,
-labels that only a later file has, labels that differ only in case or white space, and a task
-with one class only.
+labels that only a later file has, labels that differ only in case, accents' encoding or white
+space, a task with one class only, and validation data without one entity. Notes report the fields
+that no task reads, and what a format holds that records cannot.
 """
 
 from __future__ import annotations

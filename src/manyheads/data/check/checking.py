@@ -155,7 +155,7 @@ def _report_no_labels(checks: Sequence[FileCheck], findings: Findings) -> None:
 
 
 def _report_unread(check: FileCheck, findings: Findings) -> None:
-    """Report what a file has and nobody reads: parts of its format, and fields."""
+    """Report the fields that no task reads, and what the format holds that records cannot."""
     for what, count in check.unread.items():
         findings.add(check.path, Kind.UNREAD, check.path, f"not read: {count:,} {what}")
     known = {*TEXT_FIELDS, SECOND_TEXT, *(f for fields in check.wanted.values() for f in fields)}

@@ -299,7 +299,7 @@ class FileCheck:
 
 
 def _lenient_parser(tasks: Mapping[str, TaskConfig]) -> RecordParser:
-    """Make a parser that gives names to indices where it can, and keeps names that are unknown.
+    """Make a parser that names indices where possible and keeps unknown names.
 
     The labels of all records together are judged later, each wrong one once.
     """

@@ -212,7 +212,7 @@ class Findings:
             self.listed.append(Finding(kind, where, message, fix))
 
     def add_unlisted(self, path: str, kind: Kind, count: int) -> None:
-        """Count findings whose places nobody kept."""
+        """Count findings without keeping their places."""
         self._counts[path, kind] += count
 
     def count(self, path: str, kind: Kind) -> int:

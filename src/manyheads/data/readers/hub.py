@@ -16,7 +16,7 @@ _NAME = re.compile(r"datasets:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>
 
 
 def is_dataset_name(path: str) -> bool:
-    """Tell whether a path names a data set of the `datasets` library."""
+    """Return whether a path names a data set of the `datasets` library."""
     return path.startswith(PREFIX)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Layout, Row, read_rows
@@ -95,11 +95,13 @@ class RecordParser:
         text, tokens = read_text(row)
         raw = RawRecord(row.fields, text, tokens, row.where)
         labels: dict[str, Label] = {}
+        used: set[str] = set()
         for name, task, read in self._tasks:
             field = labelled_field(row, name, task)
             if field is not None:
                 labels[name] = read(raw, field)
-        if labels and row.fields.get(SECOND_TEXT) is not None and not self._reads_pair(row):
+                used.add(field)
+        if labels and row.fields.get(SECOND_TEXT) is not None and not self._reads_pair(row, used):
             raise DataError(
                 f"the record has a second text, `{SECOND_TEXT}`, which no task reads",
                 where=raw.where,
@@ -108,20 +110,21 @@ class RecordParser:
             )
         return Record(text, tokens, labels, raw.where)
 
-    def _reads_pair(self, row: Row) -> bool:
-        """Return whether a task reads both texts of a row, or one that was left out would."""
+    def _reads_pair(self, row: Row, used: Collection[str]) -> bool:
+        """Return whether a task reads both texts of a row, or one that was left out would.
+
+        Args:
+            row: the row.
+            used: the fields that tasks have read.
+        """
         if any(kind_of(task.kind).pairs for _, task, _ in self._tasks):
             return True
         return any(
             row.fields.get(field) is not None
             for name in _pair_kinds()
             for field in kind_of(name).fields
-            if field not in _ONE_TEXT
+            if field not in used
         )
-
-
-_ONE_TEXT = ("label", "labels")
-"""Fields that kinds for one text and kinds for two may both read."""
 
 
 def _pair_kinds() -> list[str]:
