@@ -54,8 +54,8 @@ class Mix:
     settings: Mapping[str, str]
     """What it changes in the configuration."""
     sets: tuple[str, ...] = (BANKING, SNIPS)
-    """The data on which it is something of its own: the tasks of SNIPS have the same size, so that
-    shares by size are those of taking turns, and those of banking77 + WNUT 2017 share no record."""
+    """The data on which it differs: the tasks of SNIPS have the same size, so shares by size equal
+    turns, and those of banking77 + WNUT 2017 share no record."""
 
 
 def _weighed(method: str) -> Mix:

@@ -70,7 +70,7 @@ class Regime:
     settings: Settings
     """What it changes in the configuration."""
     after: str | None = None
-    """The task that a run of its own trains before; this one begins with its model."""
+    """The task that a separate run trains first; this run starts from its model."""
 
 
 FROZEN: Settings = {"freeze": "encoder"}

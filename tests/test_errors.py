@@ -14,6 +14,7 @@ from manyheads.errors import (
     DataError,
     ManyheadsError,
     at,
+    counted,
     listing,
     nearest,
     shorten,
@@ -88,3 +89,10 @@ def test_a_listing_shows_the_first_names_and_counts_the_rest() -> None:
 
 def test_a_listing_quotes_names_that_would_drive_a_terminal_or_are_no_unicode() -> None:
     assert listing(["a", "\x1b[31m", "\ud800"]) == "a, '\\x1b[31m', '\\ud800'"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "0 entities"), (1, "1 entity"), (1200, "1,200 entities")]
+)
+def test_a_number_has_its_noun_in_the_singular_or_plural(number: int, expected: str) -> None:
+    assert counted(number, "entity", "entities") == expected

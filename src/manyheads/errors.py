@@ -85,6 +85,11 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, `1 record` or `1,200 records`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 _LONG = 1024
 """A limit in characters that almost no path exceeds."""
 

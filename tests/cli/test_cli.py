@@ -659,7 +659,7 @@ def test_texts_come_from_one_place_only(
 ) -> None:
     result = run("predict", "--file", "a.txt", "some text")
     assert result.status == 2
-    assert "1 texts among the arguments and --file a.txt. Give one of the two." in result.err
+    assert "1 text among the arguments and --file a.txt. Give one of the two." in result.err
 
 
 def test_an_unknown_task_is_refused_before_anything_is_read(

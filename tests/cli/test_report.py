@@ -299,7 +299,7 @@ def test_a_data_check_shows_files_lengths_labels_and_findings() -> None:
         "Findings: 3 errors, 1 warning",
         "error: valid.json:3: the text is also in train.json:9. Remove one.",
         "warning: train.json:5: the text stands in train.json:2 too.",
-        "error: 2 more of the kind 'leak'",
+        "error: 2 more of kind 'leak'",
     ]
 
 

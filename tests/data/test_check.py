@@ -98,7 +98,7 @@ def test_every_bad_record_of_a_line_based_file_is_reported(tmp_path: Path) -> No
     findings = of_kind(report, Kind.BROKEN_RECORD)
     assert [finding.where for finding in findings] == [f"{path}:{n}" for n in (2, 3, 5, 6, 7)]
     assert "broken JSON at column 2" in findings[0].message
-    assert findings[2].message == "`ner` has 2 tags for 1 tokens; expected one tag a token"
+    assert findings[2].message == "`ner` has 2 tags for 1 token; expected one tag a token"
     assert findings[2].fix == "Correct the tags."
     assert (report.files[0].records, report.files[0].broken) == (2, 5)
     assert not report.ok
@@ -403,8 +403,8 @@ def test_labels_are_judged_over_all_files(tmp_path: Path) -> None:
     assert report.ok
     unseen = [finding.message for finding in of_kind(report, Kind.UNSEEN_LABEL)]
     assert unseen == [
-        "the label 'Yes' of the task 'c' occurs 1 times here and in no file before",
-        "the label 'maybe' of the task 'c' occurs 1 times here and in no file before",
+        "the label 'Yes' of the task 'c' occurs 1 time here and in no file before",
+        "the label 'maybe' of the task 'c' occurs 1 time here and in no file before",
     ]
     assert "the labels 'yes', 'Yes' of the task 'c' differ in case" in (
         only(report, Kind.ALIKE).message

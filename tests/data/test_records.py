@@ -211,7 +211,7 @@ def test_tags_of_a_text_are_for_its_words_between_white_space() -> None:
     text = "  John\u00a0lives\n"
     assert label(TAGS, PEOPLE, text=text, ner=["B-PER", "O"]) == (Span(2, 6, "PER"),)
     found = problem(TAGS, PEOPLE, text="Paris.", ner=["B-LOC", "O"])
-    assert "`ner` has 2 tags for 1 words between white space; expected one tag a token. " in found
+    assert "`ner` has 2 tags for 1 word between white space; expected one tag a token. " in found
     assert "Give the sentence as `tokens`." in found
 
 
@@ -239,11 +239,11 @@ def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (["O"], "`ner` has 1 tags for 2 tokens; expected one tag a token. Correct the tags."),
+        (["O"], "`ner` has 1 tag for 2 tokens; expected one tag a token. Correct the tags."),
         ([], "`ner` has 0 tags for 2 tokens"),
         (["O", "B-PRE"], "`ner[1]` is 'B-PRE', which is no label of the task 't' (did you mean"),
         (["O", "PER"], "`ner[1]` is 'PER', which is no label"),
-        (["O", 1], "`ner[1]` is 1; expected tags such as B-PER and O, or all of them indices"),
+        (["O", 1], "`ner[1]` is 1; expected tags such as B-PER and O, or only indices"),
         ([0, 5], "`ner[1]` is 5, beyond the 5 labels of the task 't'"),
         ([0, -100], "`ner[1]` is -100, which marks words without a tag"),
         ([True, False], "`ner[0]` is True; expected tags"),
@@ -473,7 +473,7 @@ def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
             ":2: the task 't' has an entity 'y' here, and elsewhere tags that are classes of",
         ),
         (TAGS, [{"ner": [0, 1]}], ":1: `tags` has indices of tags, and nothing says which"),
-        (TAGS, [{"ner": ["O", "O"]}], "the task 't' has no label: no entity in 1 records"),
+        (TAGS, [{"ner": ["O", "O"]}], "the task 't' has no label: no entity in 1 record"),
         (
             TaskConfig(kind="tagging", num_labels=5),
             [{"ner": [0, 5]}],

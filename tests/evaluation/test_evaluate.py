@@ -109,8 +109,8 @@ def test_labels_unknown_to_the_model_are_told_and_count_as_errors(
     warnings: list[str] = []
     report = scored(trained.save_dir, data=path, warn=warnings.append)
     assert [w.partition(": ")[2] for w in warnings] == [
-        "2 labels of task 'intent' are unknown to the model and count as errors: greeting (2)",
-        "2 labels of task 'ner' are unknown to the model and count as errors: GPE (2)",
+        "unknown to the model and counted as errors: 2 labels of task 'intent': greeting (2)",
+        "unknown to the model and counted as errors: 2 labels of task 'ner': GPE (2)",
     ]
     assert report.evaluation["frame_accuracy"] == 0.0
 
@@ -146,7 +146,7 @@ def test_validation_files_that_are_gone_are_named_unless_nobody_asks_for_them(
     folder = trained.save_dir.parent
     (folder / "tags.jsonl").rename(folder / "moved.jsonl")
     try:
-        with pytest.raises(ModelError, match=r"tags\.jsonl that the model was chosen on") as e:
+        with pytest.raises(ModelError, match=r"tags\.jsonl on which the model was chosen") as e:
             scored(trained.best)
         assert "--task intent" in str(e.value)
         assert scored(trained.best, tasks=["intent"]).evaluation["tasks"].keys() == {"intent"}

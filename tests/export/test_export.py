@@ -358,7 +358,7 @@ def test_an_export_is_recorded_sealed_and_reported(best: Path) -> None:
 
 
 class Broken:
-    """A backend that says of every sentence what nobody taught it."""
+    """A backend with the same wrong answer for every sentence."""
 
     name = "broken"
 

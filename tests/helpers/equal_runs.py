@@ -1,4 +1,4 @@
-"""Whether two runs are equal to the bit, and a run in which all that is random takes part."""
+"""Compare two runs bit by bit; settings of a run that uses everything random."""
 
 from __future__ import annotations
 

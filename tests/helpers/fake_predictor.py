@@ -1,4 +1,4 @@
-"""A predictor that needs no model, for tests of what is around it."""
+"""A predictor that needs no model, for tests of its callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put a million bad inputs in, and see that each is taken or refused in one message.
+"""Feed a million bad inputs; each must be accepted, or refused in one message.
 
     python tests/helpers/fuzz.py --cases 1000000 --seed 0
     python tests/helpers/fuzz.py --target readers --case 4711 --seed 0     # one case again
@@ -32,9 +32,9 @@ from fuzz_targets import MAX_MESSAGE, TARGETS, Bench, in_memory_folder
 from manyheads.errors import ManyheadsError
 
 SLOW = 20.0
-"""Seconds that no case may take."""
+"""The time limit of a case in seconds."""
 MEMORY = 2 << 30
-"""Bytes beyond those of the program itself that no case may take."""
+"""The memory limit of a case in bytes, without the program itself."""
 
 
 @dataclass

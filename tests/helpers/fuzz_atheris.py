@@ -1,4 +1,4 @@
-"""Let coverage lead the way into the readers (needs `pip install atheris`).
+"""Coverage-guided fuzzing of the readers (needs `pip install atheris`).
 
     python tests/helpers/fuzz_atheris.py --runs 200000 --seed 1
 

@@ -1,4 +1,4 @@
-"""What the fuzzer tries: each target makes one input out of random numbers and puts it in.
+"""The targets of the fuzzer: each makes an input from random numbers and feeds it.
 
 A target raises `ManyheadsError` where the input is refused, as it should be where it is bad, and
 nothing where it is taken. `AssertionError` means that a property does not hold; any other
@@ -533,7 +533,7 @@ def descriptions(draw: Draw, bench: Bench) -> None:
 
 
 def encoder_folders(draw: Draw, bench: Bench) -> None:
-    """Encoder folders, as training would begin with: configuration, tokenizer and pooling."""
+    """Encoder folders for training: configuration, tokenizer and pooling."""
     folder = bench.folder / "spoiled-encoder"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(encoder_folder(), folder)

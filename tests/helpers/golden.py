@@ -31,7 +31,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "schedule": "joint",
     },
 }
-"""What each run is, beside the settings that tests share."""
+"""The settings of each run beyond those that tests share."""
 
 Curve = list[tuple[str, float]]
 

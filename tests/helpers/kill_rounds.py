@@ -1,4 +1,4 @@
-"""Kill real training processes, again and again, and compare what comes out in the end.
+"""Kill real training processes repeatedly, and compare the final results.
 
     python tests/helpers/kill_rounds.py --kills 100 --seed 0
 

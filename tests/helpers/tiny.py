@@ -145,7 +145,7 @@ FAMILIES = {
     "xlm-roberta": Family(tiny_unigram, ROBERTA_SPECIALS, 2),
     "modernbert": Family(tiny_byte_bpe, BERT_SPECIALS),
 }
-"""Those that every test of encoders goes through."""
+"""The model types that tests of encoders cover."""
 
 RARE_FAMILIES = {
     "data2vec-text": Family(tiny_byte_bpe, ROBERTA_SPECIALS, 2),

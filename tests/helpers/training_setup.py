@@ -1,4 +1,4 @@
-"""What tests of training share: small data, a small encoder, a reporter that remembers."""
+"""Shared by tests of training: small data, a small encoder, a reporter that records calls."""
 
 from __future__ import annotations
 

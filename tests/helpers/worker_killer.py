@@ -1,4 +1,4 @@
-"""What a test sends into the workers of another process: small, since they import it there."""
+"""A function that a test sends to workers of another process; small, because they import it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, name: str, data: bytes) -> None:
-    """Replace a file of a model, its checksums too, as whoever made the folder could."""
+    """Replace a file of a model and its checksums, as the folder's author could."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
     manifest["files"][name] = {"size": len(data), "sha256": sha256(data)}

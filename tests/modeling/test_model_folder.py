@@ -606,7 +606,7 @@ def test_the_card_tells_tasks_scores_and_how_to_load(pristine: Path) -> None:
     }
     assert r"| intent | classification | greet, ask \| order, \* |" in card
     assert "| intent | accuracy | 0.5000 |\n| ner | f1 | 0.2500 |\n| all | frame accuracy" in card
-    assert "On the 8 records of the validation data" in card
+    assert "On the validation data (8 records)" in card
     assert 'SentenceTransformer("path/to/this/folder")' in card
     assert "the mean of its tokens' vectors, scaled to length one" in card
 

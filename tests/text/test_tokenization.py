@@ -396,5 +396,5 @@ def test_a_broken_tokenizer_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_tokenizer_that_reads_no_letters_is_refused() -> None:
     nothing = tiny_tokenizer()
     nothing.normalizer = normalizers.Replace("a", "")
-    with pytest.raises(ModelError, match="makes no token of the letter a"):
+    with pytest.raises(ModelError, match="produces no token for the letter a"):
         TextTokenizer(nothing)

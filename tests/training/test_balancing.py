@@ -271,7 +271,7 @@ def gram(*gradients: Sequence[float]) -> Gram:
 
 
 def combined(balancer: Any, *gradients: Sequence[float], step: int = 0) -> list[float]:
-    """The gradient that a method makes of some."""
+    """The gradient to which a method combines others."""
     counts = balancer.combine(gram(*gradients), step)
     rows = [count * np.array(row) for count, row in zip(counts.values(), gradients, strict=True)]
     return sum(rows).tolist()  # type: ignore[union-attr]

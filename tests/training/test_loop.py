@@ -785,10 +785,9 @@ def test_validation_labels_that_training_never_saw_are_counted_and_count_as_erro
     new.append({"tokens": ["will", "uno", "eat"], "label": "question", "ner": ["O", "B-ORG", "O"]})
     write_records(tmp_path / "valid.jsonl", [*sentences(4, 2), *new])
     result, spy = run(tmp_path)
-    assert spy.said("3 validation labels of task 'classification' never occur in training and "
-                    "count as errors: greeting (3)")  # fmt: skip
-    assert spy.said("1 validation labels of task 'ner' never occur in training and count as "
-                    "errors: ORG (1)")  # fmt: skip
+    unseen = "never seen in training and counted as errors: "
+    assert spy.said(f"{unseen}3 validation labels of task 'classification': greeting (3)")
+    assert spy.said(f"{unseen}1 validation label of task 'ner': ORG (1)")
     assert result.history[0]["metrics"]["tasks"]["classification"]["accuracy"] <= 5 / 8
 
 
@@ -797,8 +796,8 @@ def test_truncated_records_are_counted(tmp_path: Path) -> None:
     records = [*sentences(6, 1), {k: v for k, v in long[0].items() if v}]
     write_records(tmp_path / "train.jsonl", records)
     _, spy = run(tmp_path)
-    assert spy.said("1 of 7 records are longer than 32 sub-tokens; training does not see their "
-                    "last 10 words in all")  # fmt: skip
+    assert spy.said("longer than 32 sub-tokens: 1 of 7 records; training does not see the last "
+                    "10 words in all")  # fmt: skip
 
 
 def test_an_encoder_that_cannot_be_found_offline_is_named(

@@ -100,7 +100,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(undisturbed: Path, saved: Path) -> None:
-    """See that a continued run left what one left that nobody disturbed, to the bit."""
+    """Assert that a continued run left the same files, bit by bit, as an undisturbed one."""
     last = "mtl_epoch3.pt"
     expected, found = load_checkpoint(undisturbed / last), load_checkpoint(saved / last)
     assert_equal(dict(expected.model), dict(found.model))

@@ -21,7 +21,7 @@ Points = dict[str, list[tuple[int, float]]]
 
 
 def shown(made: Config) -> Points:
-    """What TensorBoard itself makes of a run's event files: points (step, value) by name."""
+    """A run's event files as TensorBoard reads them: points (step, value) by name."""
     events = EventAccumulator(str(Path(made.save_dir) / "tensorboard"), {"scalars": 0})
     events.Reload()
     return {

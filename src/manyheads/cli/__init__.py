@@ -7,7 +7,7 @@ and prediction start without the packages that training needs. Exit status:
     1    a check or gate found something
     2    the input or the request is at fault
     70   a bug of Manyheads
-    130  stopped by Ctrl-C, 143 by SIGTERM, 141 because nobody reads the output any more
+    130  stopped by Ctrl-C, 143 by SIGTERM, 141 because the output was closed by its reader
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`manyheads add-head`: a new task for a trained model, without harm to those that it has."""
+"""`manyheads add-head`: adds a task to a trained model and leaves its other outputs unchanged."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ def add_head(
         ),
     ],
     *,
-    task: Annotated[str, typer.Option(metavar="NAME", help="What the new task is called.")],
+    task: Annotated[str, typer.Option(metavar="NAME", help="The name of the new task.")],
     kind: Annotated[
         str,
-        typer.Option(
-            metavar="KIND", help=f"What the new head answers: {', '.join(known_kinds())}."
-        ),
+        typer.Option(metavar="KIND", help=f"The kind of the new task: {', '.join(known_kinds())}."),
     ],
     train_file: Annotated[
         str, typer.Option("--train", "--train-file", metavar="FILE", help="Training records.")
@@ -50,7 +48,7 @@ def add_head(
             "--output",
             "--save-dir",
             metavar="DIR",
-            help="Where checkpoints and, in its folder best, the new model go.",
+            help="The folder for checkpoints and, in its folder best, the new model.",
         ),
     ],
     field: Annotated[
@@ -66,11 +64,11 @@ def add_head(
     settings: Settings = None,
     **fields: str | None,
 ) -> None:
-    """Add a task to a trained model, without harm to its others.
+    """Add a task to a trained model; its other outputs stay bit-identical.
 
-    Only the new head is trained: the encoder is frozen (unless --freeze says otherwise), so that
-    all other answers and the embedding stay what they are, to the bit. MODEL is not changed; the
-    new model has its tasks and the new one.
+    Only the new head is trained. The encoder is frozen (unless --freeze says otherwise), so the
+    other tasks' results and the embedding do not change. MODEL itself is not modified: the new
+    model has its tasks and the new one.
     """
     from manyheads.training import add_head_config
 

@@ -1,4 +1,4 @@
-"""`manyheads compare`: each task alone and all together, and a verdict for each."""
+"""`manyheads compare`: trains each task alone and all together, with a verdict per task."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compare(
         ),
     ] = 3,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the runs and the result are kept.")
+        Path, typer.Option(metavar="DIR", help="The folder for the runs and the result.")
     ] = Path("comparison"),
     test_file: Annotated[
         list[str] | None,
@@ -57,8 +57,8 @@ def compare(
     """Find out whether training the tasks together helps.
 
     Trains each task alone and all together, with the same data and budget, for each seed, and
-    says for each task what joint training changes, how sure that is, and what it saves. A
-    comparison that was stopped goes on when the same command is given again.
+    reports for each task the change due to joint training, its confidence interval, and the time
+    saved. To continue a comparison that was stopped, run the same command again.
     """
     configuration = load_config(config, overrides_of({}, settings or ()))
     files = _test_files(test_file or [])
@@ -114,7 +114,7 @@ def _progress(title: str, config: Config) -> Iterator[Reporter]:
     from manyheads.display import TrainingProgress
 
     main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    # Results are what standard output is for, and an epoch's table is none here.
+    # Standard output is for the comparison; the epochs of its runs are progress.
     with TrainingProgress(main, results=sys.stderr) as progress:
         progress.message(f"{title} ({config.save_dir})")
         yield progress

@@ -21,7 +21,7 @@ from manyheads.cli.options import (
     write_json_to,
 )
 from manyheads.config import Config, TaskConfig, load_config, make_config
-from manyheads.errors import CheckFailed, ModelError, RequestError, listing, nearest
+from manyheads.errors import CheckFailed, ModelError, RequestError, counted, listing, nearest
 from manyheads.tasks import known_kinds
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def check(
         show(data_sections(report))
     if not report.ok:
         raise CheckFailed(
-            f"the data have {report.count(Severity.ERROR):,} errors",
+            f"the data have {counted(report.count(Severity.ERROR), 'error')}",
             fix="Mend them, or training will fail, learn something wrong or be measured wrongly.",
         )
 

@@ -9,7 +9,7 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, Threads, write_json_to
-from manyheads.errors import CheckFailed, listing
+from manyheads.errors import CheckFailed, counted, listing
 
 if TYPE_CHECKING:
     from manyheads.export import ExportResult
@@ -111,7 +111,8 @@ def show_report(report: GateReport) -> None:
     size = report.details.get("bytes", 0) / 1e6
     shares = (f"{name} {head.changed_share:.1%}" for name, head in report.heads.items())
     notes = [
-        f"changed answers, with {report.unlabelled:,} training sentences: {', '.join(shares)}",
+        f"changed answers, with {counted(report.unlabelled, 'training sentence')}: "
+        f"{', '.join(shares)}",
         f"embeddings: cosine {report.mean_cosine:.4f} on average, {report.min_cosine:.4f} at least",
         f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
         f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",
@@ -120,12 +121,12 @@ def show_report(report: GateReport) -> None:
         f"ms; {size:,.1f} MB",
         *(f"refused: {fault}" for fault in report.faults),
     ]
-    title = f"{report.backend}: {report.setting}, {report.records:,} records"
+    title = f"{report.backend}: {report.setting}, {counted(report.records, 'record')}"
     show([Section(title, table, "\n".join(notes))])
 
 
 def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"
+    return counted(count, "thread")
 
 
 def _ignore(report: GateReport) -> None:

@@ -1,4 +1,4 @@
-"""`manyheads info`: what a model is, read from its own files without a deep-learning framework."""
+"""`manyheads info`: describes a model from its files, without a deep-learning framework."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
+from manyheads.errors import counted
 from manyheads.storage import Manifest, read_manifest, resolve_model
 from manyheads.tasks import TaskSpec
 from manyheads.tasks.metrics import numbers
@@ -20,22 +21,22 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True)
 class Description:
-    """What is known about a model."""
+    """A description of a model."""
 
     path: str
     kind: str
     tasks: tuple[TaskSpec, ...]
     encoder: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    """On the validation data, as `evaluate --json` writes them; none in a checkpoint."""
+    """Metrics on the validation data, as `evaluate --json` writes them; empty for a checkpoint."""
     versions: Mapping[str, str]
     files: Mapping[str, int]
     """Sizes in bytes."""
     config: Mapping[str, Any]
-    """Of the run that made the model."""
+    """The configuration of the run that made the model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `info --json` writes."""
+        """Return the description as `info --json` writes it."""
         return {
             "path": self.path,
             "kind": self.kind,
@@ -60,9 +61,9 @@ def info(
     *,
     json_file: JsonFile = None,
 ) -> None:
-    """Tasks, labels, metrics, versions and files of a model.
+    """Show the tasks, labels, metrics, versions and files of a model.
 
-    And whether its files are intact: if not, the status is 2.
+    Also checks that its files are intact; if not, the exit status is 2.
     """
     path = resolve_model(model)
     manifest = None if path.is_file() else read_manifest(path)
@@ -98,7 +99,7 @@ def _of_checkpoint(path: Path) -> Description:
     contents = load_checkpoint(path)
     return Description(
         path=os.fspath(path),
-        kind=f"checkpoint, {contents.epoch} epochs and {contents.step} steps",
+        kind=f"checkpoint, {counted(contents.epoch, 'epoch')} and {counted(contents.step, 'step')}",
         tasks=tuple(TaskSpec.from_json(task) for task in contents.tasks),
         encoder={
             "pooling": contents.encoder.pooling,

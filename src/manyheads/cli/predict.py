@@ -51,7 +51,7 @@ from manyheads.cli.texts import (
     stdin_texts,
 )
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import ManyheadsError, RequestError
+from manyheads.errors import ManyheadsError, RequestError, counted
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.tasks import Prediction, two_lines
 
@@ -159,7 +159,8 @@ def predict(
     name, given = (model, list(arguments or ())) if model else split_arguments(arguments or ())
     if file is not None and given:
         raise RequestError(
-            f"{len(given)} texts among the arguments and --file {file}", fix="Give one of the two."
+            f"{counted(len(given), 'text')} among the arguments and --file {file}",
+            fix="Give one of the two.",
         )
     if engine is Engine.RAY:
         odd = ["--resume"] * resume
@@ -310,7 +311,7 @@ class _Job:
             nonlocal left
             left = None if total is None else max(0, total - done)
             if resume:
-                tell("note", f"{done:,} texts are done already; continuing after them")
+                tell("note", f"{counted(done, 'text')} already done; continuing after that")
 
         description = f"Predicting ({self.predictor.backend.name})"
         return write_predictions(

@@ -11,11 +11,11 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.texts import WhenEmpty, is_person
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, counted
 
 
 class Engine(str, Enum):
-    """Where predictions are made."""
+    """The engine that makes predictions."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -110,4 +110,4 @@ def predict_with_ray(
         address=address,
         progress=is_person(sys.stderr),
     )
-    tell("note", f"{written.rows} rows in {written.files} files: {output}")
+    tell("note", f"{counted(written.rows, 'row')} in {counted(written.files, 'file')}: {output}")

@@ -1,4 +1,4 @@
-"""What settings must not be together: one row a rule, checked from top to bottom."""
+"""Combinations of settings that are refused: one row a rule, checked from top to bottom."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ which is not trained (training)."""
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field means beside its value, declared where the field is: `Annotated[T, Setting()]`.
+    """The meaning of a field beside its value, declared with the field: `Annotated[T, Setting()]`.
 
     The defaults are the strict ones, so a field that does not declare a meaning is compared when
     a run is resumed, has to be equal in all processes, and is no path.
@@ -38,7 +38,7 @@ class Setting:
     processes: May = "same"
     """Whether processes that train one model may differ in it."""
     warm_start: WarmStart | None = None
-    """What it means for a warm start. Default: the `warm_start` of its section."""
+    """Its meaning for a warm start. Default: the `warm_start` of its section."""
     compare: Literal["same", "several"] = "same"
     """Whether `compare` gives it to the runs of single tasks too, or it is about several tasks."""
     path: Literal["input", "output", "model"] | None = None
@@ -95,7 +95,7 @@ class Strict(BaseModel):
     """A frozen section of the configuration that refuses unknown keys."""
 
     warm_start: ClassVar[WarmStart] = "own"
-    """What its fields mean for a warm start unless they declare it."""
+    """The meaning of its fields for a warm start, unless they declare it."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()

@@ -34,16 +34,16 @@ VALID_FILE = replace(INPUT_FILE, warm_start="own")
 
 
 class TaskConfig(Strict):
-    """Keys of a task: its labels, where they stand, and the head that learns them.
+    """Keys of a task: its labels, their field in the records, and its head.
 
-    An option is the trained head's with `init_from`, and another value of it is refused, unless it
-    declares something else.
+    With `init_from`, an option has the trained head's value, and another value is refused, unless
+    the option declares otherwise.
     """
 
     warm_start: ClassVar[WarmStart] = "fixed"
 
     kind: str
-    """What the head answers: one class a sentence (classification), any number of classes
+    """What the head predicts: one class a sentence (classification), any number of classes
     (multilabel), a tag a token (tagging), a number a sentence (regression), or one class for two
     texts (pair). `similarity` has no head: scored pairs of sentences train the sentence embedding
     itself. Or a kind of your own, by its name."""

@@ -1,4 +1,4 @@
-"""YAML files read with bounded memory, each key with the line it stands on."""
+"""Read YAML files with bounded memory, and the line of each key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it in a configuration, and no more of it than a configuration needs.
+    """The part of YAML that a configuration needs.
 
-    Of the plain values that YAML 1.1 reads in a way of its own, only `true` and `false` are truth
-    values (`no` may be a label); dates, `=`, and whole numbers that are not decimal (010 is no 8,
-    1:30 no 90) are text. Explicit tags are refused.
+    Unlike in YAML 1.1, only `true` and `false` are booleans (`no` may be a label). Dates, `=` and
+    whole numbers that are not decimal (010, 1:30) are text. Explicit tags are refused.
     """
 
     def __init__(self, stream: str) -> None:
@@ -71,7 +70,7 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """The mapping that a file holds, and the line of each of its keys."""
+    """The mapping in a file, and the line of each of its keys."""
 
     values: Mapping[str, Any]
     lines: Mapping[KeyPath, int]
@@ -79,11 +78,11 @@ class YamlDocument:
     replaced: frozenset[KeyPath] = frozenset()
 
     def without(self, key: KeyPath) -> YamlDocument:
-        """Forget where a key stands, because its value now comes from elsewhere."""
+        """Drop the line of a key whose value now comes from elsewhere."""
         return replace(self, replaced=self.replaced | {key})
 
     def where(self, key: KeyPath) -> str:
-        """Name the file and line of a key, or of its closest parent that the file has."""
+        """Return the file and line of a key, or of its closest parent in the file."""
         if self.path is None or any(key[: len(other)] == other for other in self.replaced):
             return ""
         while key and key not in self.lines:
@@ -98,7 +97,7 @@ def read_yaml(path: Path) -> YamlDocument:
 
     Raises:
         ConfigError: the file is missing, not UTF-8, too large, not YAML, nested too deep, not a
-            mapping, or says a key twice.
+            mapping, or has a key twice.
     """
     node = _compose(path, _read_text(path))
     if node is None or node.tag == "tag:yaml.org,2002:null":
@@ -106,7 +105,7 @@ def read_yaml(path: Path) -> YamlDocument:
     lines = dict(_walk(node, path))
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
-            f"the file holds a {_kind(node)}",
+            f"the file is a {_kind(node)}",
             where=at(path, node.start_mark.line + 1),
             expected="keys and values (`key: value`)",
         )
@@ -123,7 +122,7 @@ def read_yaml(path: Path) -> YamlDocument:
 
 
 def parse_scalar(text: str) -> Any:
-    """Read a value given as text on the command line, as YAML where it is YAML."""
+    """Read a command-line value as YAML; return it unchanged if it is not YAML."""
     try:
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
@@ -213,11 +212,11 @@ def _walk(root: yaml.Node, path: Path) -> Iterator[tuple[KeyPath, int]]:
                         f"{f'key {key_name}' if key_name else 'a key'} is a {_kind(name)}",
                         where=at(path, line),
                         expected="a text",
-                        fix="Put it in quotes if it is meant.",
+                        fix="Put it in quotes if it is a text.",
                     )
                 if name.value in seen:
                     raise ConfigError(
-                        f"key {shorten(name.value)} stands here a second time",
+                        f"key {shorten(name.value)} is repeated here",
                         where=at(path, line),
                         fix="Keep one of the two.",
                     )

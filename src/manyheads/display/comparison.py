@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from manyheads.display.tables import Section, cell, make_table, printable, share
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, counted
 from manyheads.storage import atomic_file
 from manyheads.training import Times, Verdict
 
@@ -43,10 +43,10 @@ def _tasks(comparison: Comparison) -> Section:
             verdict.outcome,
         )
     count = len(comparison.seeds)
-    notes = [f"means of {count} {'seeds' if count > 1 else 'seed'}, scored on "
+    notes = [f"means of {counted(count, 'seed')}, scored on "
              f"{', '.join(printable(path) for path in comparison.data)}"]  # fmt: skip
     if not comparison.tested:
-        notes.append("which also chose the best epochs; test files would be fairer")
+        notes.append("which also chose the best epochs; separate test files would be fairer")
     return Section("Training together instead of alone", table, ", ".join(notes))
 
 
@@ -62,8 +62,9 @@ def _times(comparison: Comparison) -> Section:
         table.add_row(name, *seconds, f"{times.saved:.0%}")
     epochs = ", ".join(f"{task} {count}" for task, count in comparison.epochs.items())
     note = (
-        f"training: epochs alone: {epochs}; inference: {comparison.texts:,} texts, all tasks in "
-        "one pass against a pass of each task's own model"
+        f"training: epochs alone: {epochs}; inference: "
+        f"{counted(comparison.texts, 'text')}, all tasks in one pass against a pass of each task's "
+        "own model"
     )
     return Section("Time", table, note)
 
@@ -74,7 +75,7 @@ def _words(comparison: Comparison) -> Section:
 
 
 def require_matplotlib() -> None:
-    """See to it that a picture can be drawn, before anything is trained for it.
+    """Check that matplotlib is installed, before anything is trained.
 
     Raises:
         RequestError: matplotlib is not installed.
@@ -128,7 +129,7 @@ def _draw_differences(axes: Any, verdicts: Sequence[Verdict]) -> None:
 
 
 def _draw_times(axes: Any, training: Times, inference: Times) -> None:
-    """Draw what one model takes, as a share of what the separate ones take together."""
+    """Draw the time of the joint model as a share of the sum of the separate ones."""
     for place, times in enumerate((inference, training)):
         whole = sum(times.alone.values()) or 1.0
         left = 0.0

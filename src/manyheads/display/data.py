@@ -1,4 +1,4 @@
-"""What a data check found, for people: the files, their lengths and labels, and the findings."""
+"""The result of a data check for people: files, lengths, labels and findings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from manyheads.data.check import DataReport, FileSummary, Finding, Kind, Lengths, Severity
 from manyheads.display.tables import MAX_CELL, MAX_LABELS, Section, cell, make_table, printable
+from manyheads.errors import counted
 from manyheads.tasks import kind_of
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -19,8 +20,8 @@ def data_sections(report: DataReport, *, max_labels: int = MAX_LABELS) -> list[S
     """Show a data check: files, lengths, each task's labels, findings, and the verdict.
 
     Args:
-        max_labels: of a task with more labels, the most frequent are shown, and the note says how
-            many are not.
+        max_labels: the most labels shown of a task, the most frequent ones; a note counts the
+            others.
     """
     names = _short_names([file.path for file in report.files])
     tasks = dict.fromkeys(task for file in report.files for task in file.tasks)
@@ -90,12 +91,10 @@ def _findings(report: DataReport) -> Section:
     ]
     unlisted: dict[Kind, int] = dict(report.unlisted)
     for kind in sorted(unlisted, key=lambda kind: rank.index(kind.severity)):
-        text = f"{kind.severity.value}: {unlisted[kind]:,} more of the kind {kind.value!r}"
+        text = f"{kind.severity.value}: {unlisted[kind]:,} more of kind {kind.value!r}"
         lines.append(Text(text, style=_STYLES[kind.severity]))
     counts = [
-        f"{count:,} {severity.value}{'s' if count > 1 else ''}"
-        for severity in Severity
-        if (count := report.count(severity))
+        counted(count, severity.value) for severity in Severity if (count := report.count(severity))
     ]
     verdict = ", ".join(counts) if counts else "nothing wrong was found"
     return Section(f"Findings: {verdict}", Text("\n").join(lines))
@@ -111,13 +110,13 @@ def _finding(finding: Finding) -> Text:
 
 
 def _path(path: str) -> Text:
-    """Show a path; of a long one the end, which tells files apart."""
+    """Show a path, of a long one only the end, which distinguishes files."""
     text = printable(path)
     return Text(text if len(text) <= MAX_CELL else f"...{text[3 - MAX_CELL :]}")
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:
-    """Name files by as many last parts of their paths as it takes to tell them apart."""
+    """Return the shortest ends of the paths that are all different."""
     parts = [Path(path).parts for path in paths]
     for count in range(1, max(map(len, parts), default=0)):
         names = [str(Path(*each[-count:])) for each in parts]

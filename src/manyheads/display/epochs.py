@@ -23,7 +23,7 @@ class _Column:
     words: tuple[str, ...]
     cell: Callable[[Mapping[str, Any], float | None], str]
     rank: int = 0
-    """Where the table is too wide, columns of the highest rank are left out first."""
+    """If the table is too wide, columns of the highest rank are left out first."""
 
     @property
     def width(self) -> int:

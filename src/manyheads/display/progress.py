@@ -19,7 +19,7 @@ class Counter:
 
     Args:
         description: what is being done, as a title ("Predicting").
-        total: how much there is; None where nobody knows.
+        total: the number of all items; None if unknown.
         unit: of what, in the plural.
         file: where it is shown. Default: standard error.
         enabled: False shows nothing, as where the results themselves scroll by on the terminal.

@@ -1,8 +1,8 @@
-"""Results as tables: with lines and colours on a terminal, as plain aligned text in a pipe.
+"""Results as tables: with lines and colours on a terminal, plain aligned text in a pipe.
 
-In a pipe the columns are as wide as their content whatever the terminal, and nothing is wrapped,
-so that other programs can read them. What comes from the user's data (labels, file names) is shown
-with its control characters escaped: a label must not be able to drive the terminal.
+In a pipe, columns are as wide as their content and nothing is wrapped, so that other programs can
+read them. Control characters in the user's data (labels, file names) are escaped: a label must not
+control the terminal.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manyheads.errors import counted
 from manyheads.tasks import kind_of
 from manyheads.tasks.metrics import Confusion, DriftMetrics, Evaluation, LabelReport
 
 MAX_CELL = 60
 MAX_LABELS = 40
-"""Labels of a task that are shown at most; of more, those with the lowest F1."""
+"""The most labels of a task that are shown: those with the lowest F1."""
 
 _PIPE_WIDTH = 100_000
 
@@ -81,7 +82,7 @@ def _print(sections: Iterable[Section], console: Console, lines: box.Box | None)
             console.print(section.body, soft_wrap=True, end="\n" if section.body else "")
         else:
             section.body.box = lines
-            # A table too wide at its narrowest runs over; it does not lose its last columns.
+            # A table that is too wide overflows; its last columns are not cropped.
             console.print(section.body, crop=False)
         if section.note:
             console.print(Text(section.note, style="dim"), soft_wrap=True)
@@ -89,13 +90,13 @@ def _print(sections: Iterable[Section], console: Console, lines: box.Box | None)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Tell whether a stream is a terminal that can move its cursor and show any text."""
+    """Return whether a stream is a terminal that can move its cursor and show any text."""
     able = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
     return stream.isatty() and able and _encoding(stream).lower().startswith("utf")
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write text to a stream, escaping what its encoding does not have."""
+    """Write text to a stream, escaping characters that its encoding lacks."""
     encoding = _encoding(stream)
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -105,20 +106,20 @@ def _encoding(stream: TextIO) -> str:
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Show a value as it is: no markup, control characters escaped, cut where it is too long."""
+    """Make a cell: no markup, control characters escaped, long values cut."""
     text = printable(str(value))
     return Text(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}...", style=style)
 
 
 def printable(text: str) -> str:
-    """Escape the characters of a text that a terminal would act on or not show."""
+    """Escape the characters of a text that are not printable."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def make_table(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
-    """Begin a table with columns of text, then columns of right-aligned numbers."""
+    """Make an empty table: columns of text, then columns of right-aligned numbers."""
     table = Table(show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in texts:
         width = max([_TEXT_WIDTH, *map(len, header.split())])
@@ -130,20 +131,20 @@ def make_table(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
 
 
 def share(value: object) -> str:
-    """Write a share between 0 and 1 (or a correlation) with four decimals."""
+    """Format a share or a correlation with four decimals."""
     return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
 def evaluation_tables(
     evaluation: Evaluation, kinds: Mapping[str, str], *, max_labels: int = MAX_LABELS
 ) -> list[Section]:
-    """Show an evaluation: all tasks at a glance, then each task's labels and confusions.
+    """Show an evaluation: an overview of all tasks, then each task's labels and confusions.
 
     Args:
         evaluation: the metrics.
         kinds: the kind of each task.
-        max_labels: of a task with more labels, those with the lowest F1 are shown, and the note
-            says how many are not.
+        max_labels: the most labels shown of a task, those with the lowest F1; a note counts the
+            others.
     """
     tasks: Mapping[str, Mapping[str, Any]] = evaluation["tasks"]
     sections = [_overview(evaluation, kinds)]
@@ -176,17 +177,19 @@ def _overview(evaluation: Evaluation, kinds: Mapping[str, str]) -> Section:
     notes.append(
         f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
     )
-    return Section(f"Evaluation of {evaluation['records']:,} records", table, "\n".join(notes))
+    return Section(
+        f"Evaluation of {counted(evaluation['records'], 'record')}", table, "\n".join(notes)
+    )
 
 
 def _drift(drift: DriftMetrics) -> Section:
     table = make_table([], ["cosine", "similarity correlation"])
     table.add_row(share(drift["cosine"]), share(drift["similarity_correlation"]))
     note = (
-        f"of {drift['sentences']:,} sentences: the mean cosine with their vectors of before, and "
-        "the rank correlation of their similarities; 1 where nothing has changed"
+        f"of {counted(drift['sentences'], 'sentence')}: the mean cosine with the original "
+        "vectors, and the rank correlation of the similarities; 1 if nothing has changed"
     )
-    return Section("The embedding, against the encoder that training began with", table, note)
+    return Section("The embedding, compared with the original encoder's", table, note)
 
 
 def _labels(task: str, reports: Mapping[str, LabelReport], limit: int) -> Section:
@@ -204,7 +207,7 @@ def _labels(task: str, reports: Mapping[str, LabelReport], limit: int) -> Sectio
 
 
 def confusion_table(task: str, confusions: Sequence[Confusion]) -> Section:
-    """Show which labels of a task are taken for which."""
+    """Show which labels of a task are confused with which."""
     table = make_table(["gold", "predicted"], ["count"])
     for pair in confusions:
         table.add_row(cell(pair["gold"]), cell(pair["predicted"]), f"{pair['count']:,}")

@@ -1,10 +1,10 @@
-"""Drift of a model's sentence embedding from that of the encoder that training began with.
+"""Drift of a model's sentence embedding from the original encoder's.
 
-A user who has vectors of the original encoder wants to know it before mixing them with the model's.
-Both embed the same sentences. The cosine shows whether old vectors can be compared with new ones,
-the correlation of similarities whether the new ones still rank sentences as the old ones did.
+Users need it before they mix stored vectors of the original encoder with the model's. Both embed
+the same sentences. The cosine shows whether old and new vectors are comparable, the correlation of
+similarities whether the new ones rank sentences as the old ones do.
 
-The original's vectors are those that sentence-transformers computes, which is what made the user's.
+The original's vectors are computed by sentence-transformers, which also made the stored ones.
 
 Axes: N sentences, E embedding.
 """
@@ -24,10 +24,10 @@ from manyheads.inference import Predictor, embed_texts
 from manyheads.tasks.metrics import DriftMetrics, drift_metrics
 
 REFERENCE = "original_embeddings"
-"""Under which name a checkpoint has its run's reference."""
+"""The name of the run's reference in a checkpoint."""
 
 MAX_SENTENCES = 300
-"""Sentences on which drift is measured at most: some 45,000 pairs, and a second's work."""
+"""The most sentences on which drift is measured: about 45,000 pairs, one second of work."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Reference:
         return cls(tuple(texts), embed(texts))
 
     def drift(self, predictor: Predictor) -> DriftMetrics:
-        """Compare a model's embeddings with the original's, where the model finds words."""
+        """Compare a model's embeddings with the original's, except those of texts without words."""
         vectors = embed_texts(predictor, self.texts)
         known = vectors.any(axis=1)
         return drift_metrics(self.vectors[known], vectors[known])
 
 
 def sample_texts(records: Iterable[Record]) -> list[str]:
-    """Return the different texts of records, `MAX_SENTENCES` spread evenly over them at most."""
+    """Return the distinct texts of records, at most `MAX_SENTENCES`, spread evenly."""
     texts = list(dict.fromkeys(text for record in records for text in record.texts))
     step = max(1.0, len(texts) / MAX_SENTENCES)
     return [texts[int(i * step)] for i in range(min(len(texts), MAX_SENTENCES))]
@@ -63,19 +63,19 @@ def sample_texts(records: Iterable[Record]) -> list[str]:
 def measure_drift(
     predictor: Predictor, config: Config, records: Iterable[Record], threads: int | None = None
 ) -> DriftMetrics | str:
-    """Compare a model with the encoder that its configuration names, where that can be loaded.
+    """Compare a model with the encoder that its configuration names, if that can be loaded.
 
     Args:
-        predictor: the model, whatever computes it.
-        config: what it was trained with.
-        records: whose texts are embedded (see `sample_texts`).
-        threads: processor threads; default, all cores there are.
+        predictor: the model, on any backend.
+        config: the configuration it was trained with.
+        records: the records whose texts are embedded (see `sample_texts`).
+        threads: processor threads; default, all cores.
 
     Returns:
-        the drift, or why it is not known.
+        The drift, or the reason why it is unknown.
     """
     try:
-        # Only here: all else of an evaluation runs without torch where the model was exported.
+        # Imported here: the rest of an evaluation runs without torch if the model was exported.
         from manyheads.inference.backends.pytorch import source_embedder
     except ImportError as error:
         return f"the original encoder cannot be run without PyTorch and transformers ({error})"

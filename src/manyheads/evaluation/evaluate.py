@@ -1,4 +1,4 @@
-"""Evaluation: precision, recall and F1 of each task, on any labelled file."""
+"""Evaluate a model: metrics of each task on any labelled file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.records import Reach, read_records, unseen_labels
-from manyheads.errors import DataError, ModelError, RequestError, listing, nearest, shorten
+from manyheads.errors import DataError, ModelError, RequestError, counted, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
@@ -29,7 +29,7 @@ class EvaluationReport:
     outcomes: Outcomes
     """Gold labels and predictions, sentence by sentence."""
     no_drift: str = ""
-    """Why the drift from the original encoder's embedding is not known."""
+    """The reason why the drift from the original encoder is unknown."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -61,17 +61,17 @@ def evaluate(
     Args:
         model: a model folder, a checkpoint, or a run's folder; default, `saved_model`.
         checkpoint: which model of a run's folder is scored; default, the best one, or the latest
-            where no model is named.
+            if no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
         layout: how `data` are laid out, as far as the user says so; the validation files are read
             as the model's configuration says.
         tasks: the tasks to score; default, all that the data have labels for.
-        backend: what runs the model; `auto` takes the fastest.
+        backend: the runtime; `auto` takes the fastest.
         device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all cores there are.
+        threads: processor threads; default, all cores.
         batch_tokens: sub-tokens of a batch, padding included.
-        drift: whether to compare the embedding with that of the encoder that training began
-            with, on some of the records.
+        drift: whether to compare the embedding with the original encoder's on some of the
+            records.
         warn: called with messages that do not stop the evaluation.
 
     Raises:
@@ -99,10 +99,10 @@ def evaluate(
         for name in names:
             unseen = unseen_labels(records, name, label_sets[name])
             if unseen:
+                labels = counted(sum(unseen.values()), "label")
                 warn(
-                    f"{path}: {sum(unseen.values())} labels of task {name!r} are unknown to the "
-                    f"model and count as errors: "
-                    f"{listing(f'{label} ({n})' for label, n in unseen.items())}"
+                    f"{path}: unknown to the model and counted as errors: {labels} of task "
+                    f"{name!r}: {listing(f'{label} ({n})' for label, n in unseen.items())}"
                 )
         sets.append((records, names))
     for some, names in sets:
@@ -141,10 +141,10 @@ def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, Ta
 
 
 def _is_own(path: str, loaded: LoadedModel) -> bool:
-    """Return whether data that a model's configuration names may be opened unasked.
+    """Return whether data named only by a model's configuration may be opened.
 
-    They may where the model lies in the folder that its run saved it in, or the data in the
-    folder that the run's folder lies in. A data set on a hub never is.
+    They may if the model is in the folder in which its run saved it, or the data are in the parent
+    of the run's folder. A data set on a hub may not.
     """
     if is_dataset_name(path):
         return False
@@ -165,8 +165,8 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
             raise ModelError(
                 f"the model's configuration names {path} as its validation data",
                 where=loaded.path,
-                expected="data that you name, or that lie beside the run that made the model: a "
-                "model may come from anywhere",
+                expected="data that you name, or data beside the run that made the model, "
+                "because a model may come from anywhere",
                 fix=f"Name them: manyheads evaluate MODEL --file {path}",
             )
     gone = [path for path in files if not Path(without_split(path)[0]).exists()]
@@ -176,7 +176,7 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
         if others:
             fix += f"; or leave out what it validates: --task {','.join(others)}"
         raise ModelError(
-            f"the validation file {gone[0]} that the model was chosen on is not there",
+            f"the validation file {gone[0]} on which the model was chosen is missing",
             where=loaded.path,
             fix=fix,
         )

@@ -32,9 +32,9 @@ class TaskOutcomes:
         return kind_of(self.spec.kind)
 
     def add(self, record: Record, result: Result | float) -> bool | None:
-        """Add a labelled record; returns whether the prediction is right altogether.
+        """Add a labelled record; return whether the whole prediction is right.
 
-        None where the kind's answers are neither right nor wrong.
+        None if the kind's results are neither right nor wrong.
         """
         label = record.labels[self.spec.name]
         gold, predicted = self.kind.outcome(self.spec, label, record.tokens, result)
@@ -57,8 +57,8 @@ class Outcomes:
 
     tasks: dict[str, TaskOutcomes]
     correct: dict[str, list[bool | None]]
-    """By task and record whether all of it is right; None where the record is unlabelled or a pair
-    of sentences."""
+    """By task and record, whether the whole prediction is right; None for an unlabelled record or a
+    pair of sentences."""
     records: int = 0
 
     def evaluation(self) -> Evaluation:
@@ -95,7 +95,7 @@ def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[
 def _predicted(
     predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
 ) -> Iterator[tuple[Record, Mapping[str, Result | float]]]:
-    """Yield records with each task's result, or else the cosine of the embeddings of its pair."""
+    """Yield records with each task's result; for a similarity task, the cosine of the pair."""
     specs = [spec for spec in predictor.specs if spec.name in tasks]
     answering = [spec.name for spec in specs if spec.answers]
     pairs = [spec.name for spec in specs if not spec.answers]
@@ -109,7 +109,7 @@ def _predicted(
 
 
 def text_of(record: Record, tasks: Iterable[str]) -> str | TextPair:
-    """Return what to predict for: the text, or both texts where a label of a task is about both."""
+    """Return the input of a prediction: the text, or both texts if a label is about both."""
     for label in (record.labels.get(task) for task in tasks):
         if isinstance(label, Pair):
             return TextPair(record.text, label.text)
@@ -117,7 +117,7 @@ def text_of(record: Record, tasks: Iterable[str]) -> str | TextPair:
 
 
 def _similarity(prediction: Prediction) -> float:
-    """Return the cosine of a pair's embeddings; a text without words is similar to nothing."""
+    """Return the cosine of a pair's embeddings; 0 if a text has no words."""
     one, other = prediction.embedding, prediction.embedding2
     return 0.0 if one is None or other is None else cosine(one, other)
 

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals over seeds, and paired tests over sentences.
+"""Statistics: intervals over seeds, and paired tests over sentences.
 
 Arrays: B sentences, G groups of sentences with equal counts, R resamples.
 """
@@ -23,10 +23,10 @@ _DRAWN_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class MeanInterval:
-    """A mean over a few runs and where the true mean lies with probability `level`.
+    """The mean over a few runs, with a confidence interval.
 
-    `deviation` (of the sample, n - 1), `low` and `high` are None for a single run, which says
-    nothing about the spread.
+    `deviation` (of the sample, n - 1), `low` and `high` are None for a single run, which has no
+    spread.
     """
 
     mean: float
@@ -39,16 +39,16 @@ class MeanInterval:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Two systems on the same sentences: their metric, and how sure the difference is.
+    """Two systems on the same sentences: their metric, and an interval of the difference.
 
     Args:
         first, second: the metric of each system.
         difference: second minus first.
-        low, high: where the true difference lies with probability `level`.
-        second_better: the share of resamples in which the second system is better, ties
-            counting half.
-        sentences: how many sentences there are.
-        level: of the interval.
+        low, high: the confidence interval of the difference.
+        second_better: the share of resamples in which the second system is better; ties count
+            half.
+        sentences: the number of sentences.
+        level: the confidence level of the interval.
     """
 
     first: float
@@ -62,9 +62,9 @@ class PairedDifference:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
-    """Say what a few runs, such as those of different seeds, tell about their mean.
+    """Return the mean of a few runs, such as those of different seeds, with its interval.
 
-    For the difference of two options, give the difference of each pair of runs. The interval is
+    For the difference of two options, pass the difference of each pair of runs. The interval is
     Student's t with n - 1 degrees of freedom.
 
     Raises:

@@ -4,7 +4,7 @@ The graph has every head's logits and the embedding as named outputs; batch, len
 words are free. Decoding stays outside.
 
 The tracing exporter (`dynamo=False`) is used, with transformers' eager attention: this is the form
-that the optimiser's patterns were written for. What `torch.export` makes of the same models is
+that the optimiser's patterns were written for. The graphs of `torch.export` for the same models are
 not fused at all, and the optimiser does not say so; hence the counts that are checked here.
 
 Axes: B sentences, T tokens, W words.
@@ -167,7 +167,7 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
 
 
 def _parted(traced: onnx.ModelProto) -> onnx.ModelProto:
-    """Let the heads' own layers read the encoder's state under a name of its own.
+    """Let the heads' own layers read the encoder's state under a separate name.
 
     The optimiser takes a state for the input of an attention if three products read it, no more.
     The name is that of a maximum over the state alone, which the optimiser knows and leaves.
@@ -219,7 +219,7 @@ def count_fusions(graph: onnx.ModelProto) -> Fusions:
 
 
 def expected_fusions(model: MultiTaskModel) -> Fusions:
-    """Say what the optimiser has to fuse in a model: every normalisation, GELU and attention."""
+    """Return what the optimiser has to fuse in a model: every normalisation, GELU and attention."""
     config = model.encoder.backbone.config
     own = model.head_layers
     layers = model.encoder.shape.num_layers + (0 if own is None else own.count)

@@ -94,8 +94,8 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
     """Read a traced ONNX graph into OpenVINO.
 
     Args:
-        graph: the graph. OpenVINO fuses it for itself; what onnxruntime's optimiser makes of it
-            is slower here.
+        graph: the graph. OpenVINO fuses it itself; a graph from onnxruntime's optimiser is slower
+            here.
         folder: a folder to work in.
     """
     source = folder / "model.onnx"

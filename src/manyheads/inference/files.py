@@ -48,7 +48,7 @@ def partial_path(output: StrPath) -> Path:
 
 
 def can_continue(output: StrPath) -> bool:
-    """Tell whether an output is an ordinary file, or none yet: not a pipe or device."""
+    """Return whether an output is an ordinary file or missing, not a pipe or device."""
     target = Path(os.path.realpath(output))
     return target.is_file() or not target.exists()
 

@@ -155,7 +155,7 @@ def _check_graph(graph: memoryview, size: int, where: str) -> None:
 
 
 class _Node:
-    """What has to be known of an operator of an ONNX graph."""
+    """The facts about an ONNX operator that its check needs."""
 
     def __init__(self, data: memoryview, size: int, where: str) -> None:
         self.inputs: list[str] = []

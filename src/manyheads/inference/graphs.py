@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS, available_cores
-from manyheads.errors import ModelError, RequestError, at, listing, shorten
+from manyheads.errors import ModelError, RequestError, at, counted, listing, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
@@ -318,7 +318,7 @@ def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manife
         if not shape or (size and isinstance(shape[-1], int) and shape[-1] != size):
             raise ModelError(
                 f"backend {backend.name} has "
-                + (f"{shape[-1]} values in output {name!r}" if shape else f"no output {name!r}"),
+                + (f"{counted(shape[-1], 'value')} in" if shape else "no") + f" output {name!r}",
                 expected=f"{size} for that task" if shape
                 else f"one for every task, and {EMBEDDING!r}; it has {listing(shapes)}",
                 fix="Export the model again.",

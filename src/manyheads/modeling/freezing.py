@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from manyheads.config import Config
-from manyheads.errors import ConfigError, ModelError, listing
+from manyheads.errors import ConfigError, ModelError, counted, listing
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.model import MultiTaskModel
 
@@ -54,7 +54,7 @@ def frozen_depth(config: Config, num_layers: int) -> int:
     layers = int(config.freeze.removeprefix("layers:"))
     if layers >= num_layers:
         raise ConfigError(
-            f"`freeze` is {config.freeze}, and the encoder has {num_layers} layers",
+            f"`freeze` is {config.freeze}, and the encoder has {counted(num_layers, 'layer')}",
             expected=f"at most layers:{num_layers - 1}",
             fix="For all layers write `freeze: encoder`.",
         )
@@ -117,8 +117,9 @@ def _layers(encoder: Encoder) -> str:
         if isinstance(module, nn.ModuleList) and len(module) == encoder.shape.num_layers:
             return name
     raise ModelError(
-        f"a {type(encoder.backbone).__name__} does not have {encoder.shape.num_layers} layers with "
-        "parameters of their own, so that some cannot be frozen without the others",
+        f"a {type(encoder.backbone).__name__} does not have "
+        f"{counted(encoder.shape.num_layers, 'layer')} with parameters of their own, so none "
+        "can be frozen alone",
         expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
         fix="Use `freeze: encoder` or `freeze: none`, without `unfreeze_every` and `layer_decay`.",
     )
@@ -166,7 +167,7 @@ class Freezing:
         if config.unfreeze_every is not None and self.depth == self.depth_at(0):
             raise ConfigError(
                 f"`unfreeze_every` is {config.unfreeze_every}, but the run ends before that, after "
-                f"{self._total} steps ({config.num_epochs}e)",
+                f"{counted(self._total, 'step')} ({config.num_epochs}e)",
                 fix="Lower it, raise `num_epochs`, or leave it out.",
             )
 
@@ -221,7 +222,7 @@ class Freezing:
         last = self.depth_at(self._total - 1)
         until = f"the lowest {last} never" if last else f"all from step {depth * every} on"
         return (
-            f"{text}; every {every} steps one more of the encoder's layers, {until}: "
+            f"{text}; every {counted(every, 'step')} one more of the encoder's layers, {until}: "
             f"{self._trained(last):,} parameters at the end."
         )
 

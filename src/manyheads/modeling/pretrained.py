@@ -433,7 +433,7 @@ def _max_length(
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """Read the tokenizer's files, with the `tokenizer.json` that the library makes of them.
+    """Read the tokenizer's files, with the `tokenizer.json` that the library makes from them.
 
     The library builds some tokenizers anew from the vocabulary and `tokenizer_config.json`, which
     need not agree with the `tokenizer.json` beside them. What it builds is what other libraries
@@ -457,7 +457,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
-    """Return the `tokenizer.json` that `transformers` makes of a tokenizer's files.
+    """Return the `tokenizer.json` that `transformers` makes from a tokenizer's files.
 
     It sees a copy of the files alone: it would follow links, and paths in `tokenizer_config.json`,
     to any file of this machine.

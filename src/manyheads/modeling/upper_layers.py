@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from manyheads.errors import ModelError
+from manyheads.errors import ModelError, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +43,7 @@ class UpperLayers(nn.Module):
         count = int(backbone.config.num_hidden_layers)
         if not 0 <= first < count:
             raise ModelError(
-                f"there is no layer {first} in an encoder of {count} layers",
+                f"there is no layer {first} in an encoder of {counted(count, 'layer')}",
                 expected=f"a layer from 0 to {count - 1}",
             )
         path = _layers_path(backbone, count)

@@ -19,7 +19,7 @@ ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What of a text its embedding reads, and how embeddings are to be compared."""
+    """The part of a text that its embedding reads, and how embeddings are compared."""
 
     max_length: int | None = None
     """Tokens of the text, special ones included; default, as many as the heads read at once."""

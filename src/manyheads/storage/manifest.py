@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ModelError, counted, shorten
 from manyheads.storage.atomic import StrPath, sha256, sha256_file
 from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
 from manyheads.storage.untrusted import (
@@ -200,7 +200,7 @@ class Manifest:
         size = path.stat().st_size
         if size != expected:
             raise ModelError(
-                f"has {size} bytes",
+                f"has {counted(size, 'byte')}",
                 expected=f"the {expected} bytes that the model was saved with",
                 fix=f"It is cut, or belongs to another model. {_GET_AGAIN}",
                 where=os.fspath(path),

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from manyheads.errors import counted
 from manyheads.storage.embedding import Reading
 
 MAX_LABELS = 40
@@ -172,7 +173,11 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     if not rows:
         return "None were recorded."
     records = metrics.get("records")
-    data = f"the {records} records of the validation data" if records else "the validation data"
+    data = (
+        f"the validation data ({counted(records, 'record')})"
+        if isinstance(records, int)
+        else "the validation data"
+    )
     return f"On {data}; shares are between 0 and 1.\n\n{_table(['task', 'metric', 'value'], rows)}"
 
 

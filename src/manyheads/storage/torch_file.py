@@ -222,7 +222,7 @@ class _Steps:
         return taken + above
 
     def _result(self, name: str, argument: Any, items: list[Any]) -> Any:
-        """Return the name of the value that an opcode makes of others."""
+        """Return the name of the value that an opcode makes from others."""
         if name == "GLOBAL":
             if argument not in _GLOBALS:
                 asked = shorten(argument.replace(" ", "."))

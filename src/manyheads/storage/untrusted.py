@@ -232,7 +232,7 @@ class Fields:
 
     values: Mapping[str, Any]
     where: str
-    """What to call the file in an error."""
+    """The name of the file in an error."""
     fix: str
     """The fix that an error suggests."""
     prefix: str = ""

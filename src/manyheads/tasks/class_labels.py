@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.errors import DataError, counted, listing, nearest, shorten
 from manyheads.tasks.found import (
     Found,
     Refuse,
@@ -74,7 +74,7 @@ class Names:
     def beyond(self, index: int, count: int, field: str, where: str) -> DataError:
         """Make the error for an index that is too large."""
         return DataError(
-            f"`{field}` is {index}, beyond the {count} labels of the task {self.task!r}",
+            f"`{field}` is {index}, beyond the {counted(count, 'label')} of the task {self.task!r}",
             where=where,
             expected=f"0 to {count - 1}",
             fix="Correct the record, or the number of labels in the configuration.",

@@ -1,4 +1,4 @@
-"""What discovery finds of a task's labels in the training data, and the checks kinds share."""
+"""The labels of a task that discovery finds in the training data, and checks that kinds share."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.errors import DataError, counted, listing, nearest, shorten
 
 MAX_LABELS = 100_000
-"""Different labels of one task: more are texts, and would fill the memory."""
+"""The most different labels of a task: more are texts, and would fill the memory."""
 
 _L = TypeVar("_L", str, int)
 
 
 @dataclass(slots=True)
 class Found:
-    """The labels that a task's records have, each with the place of its first.
+    """The labels in a task's records, each with the place of its first occurrence.
 
-    A kind whose labels are something else collects them in a subclass.
+    A kind with labels of another type collects them in a subclass.
     """
 
     task: str = ""
@@ -27,11 +27,11 @@ class Found:
     fields: str = ""
     """The fields of its labels, for messages."""
     names: dict[str, str] = field(default_factory=dict)
-    """Classes, or tags."""
+    """Names of classes or tags."""
     indices: dict[int, str] = field(default_factory=dict)
-    """Of classes, or tags."""
+    """Indices of classes or tags."""
     types: dict[str, str] = field(default_factory=dict)
-    """Of entities that are given as spans."""
+    """Types of entities that are given as spans."""
 
     def __len__(self) -> int:
         return len(self.names) + len(self.indices) + len(self.types)
@@ -45,7 +45,7 @@ class Found:
             where: the record's place.
 
         Raises:
-            DataError: there are too many different ones.
+            DataError: there are too many different labels.
         """
         for label in labels:
             if label not in places:
@@ -71,7 +71,7 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
 
 Refuse = Callable[[DataError], None]
-"""Takes the error of one label that the configuration does not allow."""
+"""Receives the error about a label that the configuration does not allow."""
 
 
 def raise_error(error: DataError) -> None:
@@ -83,12 +83,13 @@ def count_of(found: Found) -> int:
     """Return the number of classes that the indices found imply.
 
     Raises:
-        DataError: most of them would never occur.
+        DataError: most of these classes never occur.
     """
     largest = max(found.indices)
     if largest + 1 > 2 * len(found.indices) + 10:
         raise DataError(
-            f"the largest index is {largest}, but only {len(found.indices)} indices occur",
+            f"the largest index is {largest}, but only "
+            f"{counted(len(found.indices), 'index occurs', 'indices occur')}",
             where=found.indices[largest],
             expected="indices that count the labels from 0",
             fix="Write codes as strings, or set `num_labels` if so many labels are meant.",
@@ -97,12 +98,13 @@ def count_of(found: Found) -> int:
 
 
 def check_range(task: str, found: Found, count: int, refuse: Refuse) -> None:
-    """Refuse indices beyond the number of labels."""
+    """Refuse indices that are too large for the number of labels."""
     for index, where in found.indices.items():
         if index >= count:
             refuse(
                 DataError(
-                    f"the index {index} is beyond the {count} labels of the task {task!r}",
+                    f"the index {index} is beyond the {counted(count, 'label')} of the task "
+                    f"{task!r}",
                     where=where,
                     expected=f"0 to {count - 1}",
                     fix="Correct the record, or the number of labels in the configuration.",
@@ -117,7 +119,7 @@ def check_bound(
     size = 2 * len(places) + 1 if are_types else len(places)
     if count is None or size <= count:
         return
-    what = f"{len(places)} entity types ({size} tags)" if are_types else f"{size} labels"
+    what = f"{counted(len(places), 'entity type')} ({size} tags)" if are_types else f"{size} labels"
     allowed = (count - 1) // 2 if are_types else count
     raise DataError(
         f"the task {task!r} has {what}: {listing(natural_order(places))}",

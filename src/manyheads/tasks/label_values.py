@@ -1,4 +1,4 @@
-"""Labels as records have them: names or indices, tags or spans, checked for their form only."""
+"""Labels as they stand in records (names or indices, tags or spans); only their form is checked."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.errors import DataError, counted, listing, nearest, shorten
 from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, with_dashes
 
 MAX_LABEL_LENGTH = 256
-"""Characters of the longest label name: more is a text in the wrong place, or an attack."""
+"""The longest label name in characters: a longer one is a text in the wrong field, or an attack."""
 
 SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
@@ -45,11 +45,11 @@ RawTags = NamedTags | IndexedTags | tuple[Span, ...]
 def read_class(value: Any, field: str, where: str) -> NameOrIndex:
     """Read one class: a name, or an index.
 
-    JSON's `true` and `false` are the classes of these names. Whole numbers that a table keeps as
+    JSON's `true` and `false` are the classes of these names. Whole numbers that a table stores as
     floats are indices.
 
     Raises:
-        DataError: it is none of these.
+        DataError: it is neither.
     """
     kind = type(value)
     if kind is str:
@@ -72,15 +72,15 @@ def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
     """Read the classes that apply, as a list of names or indices; an empty list means none.
 
     Raises:
-        DataError: it is no list, or a class is in it twice.
+        DataError: it is not a list, or has a class twice.
     """
     if type(value) is not list:
         raise DataError(
             f"`{field}` is {shorten(value)}",
             where=where,
-            expected="a list of the classes that hold",
-            fix="Write one class as a list too; for several in a cell of a table, say what "
-            "separates them: --label-separator ','.",
+            expected="a list of the classes that apply",
+            fix="Write one class as a list too; for several in a cell of a table, name the "
+            "separator: --label-separator ','.",
         )
     classes = tuple(read_class(item, f"{field}[{i}]", where) for i, item in enumerate(value))
     if len(set(classes)) != len(classes):
@@ -88,7 +88,7 @@ def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
         raise DataError(
             f"`{field}` has the class {shorten(twice)} twice",
             where=where,
-            expected="each class that holds once (names or indices, not a list of 0 and 1)",
+            expected="each class that applies once (names or indices, not a list of 0 and 1)",
         )
     return classes
 
@@ -101,7 +101,7 @@ def read_tags(
     where: str,
     scheme: str = "auto",
 ) -> RawTags:
-    """Read tags or spans, whichever the value is: a list of objects is spans, an empty one none.
+    """Read tags or spans: a list of objects holds spans, an empty list means none.
 
     Under the scheme `io`, tags are types; under `auto`, they may also be `B_PER`, or `B` and `I`
     alone. Tags of a record that is a `text` are for its words between white space, if there are as
@@ -142,7 +142,7 @@ def read_tags(
     raise DataError(
         f"`{field}[{i}]` is {shorten(odd)}",
         where=where,
-        expected="tags such as B-PER and O, or all of them indices counted from 0",
+        expected="tags such as B-PER and O, or only indices counted from 0",
     )
 
 
@@ -152,8 +152,8 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
     An entity that is there twice counts once.
 
     Raises:
-        DataError: one lies outside the text, covers nothing, overlaps another, or has a `text`
-            that differs from the one it covers.
+        DataError: one is outside the text, covers nothing, overlaps another, or has a `text`
+            that differs from the text it covers.
     """
     spans = sorted({_span(item, f"{field}[{i}]", text, where) for i, item in enumerate(value)})
     for one, other in pairwise(spans):
@@ -162,14 +162,14 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
                 f"`{field}` has overlapping entities, {_describe(one, text)} and "
                 f"{_describe(other, text)}",
                 where=where,
-                expected="entities apart from each other",
+                expected="entities that do not overlap",
                 fix="Keep one of the two.",
             )
     return tuple(spans)
 
 
 def read_number(value: Any) -> float:
-    """Read a number, or a number in a table's cell; NaN for anything else."""
+    """Read a number, or one written as text; NaN for anything else."""
     try:
         return math.nan if type(value) is bool else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -180,9 +180,9 @@ def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
     """Return the second text of a record that is a pair.
 
     Args:
-        fields: the record's.
-        label: what else the record has, for the message.
-        where: its place.
+        fields: the record's fields.
+        label: the record's label as described in the message.
+        where: the record's place.
 
     Raises:
         DataError: there is none, or it is blank.
@@ -199,10 +199,10 @@ def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
 
 
 def check_text(text: Any, field: str, where: str) -> str:
-    """Return a text if it is one.
+    """Return a text if it is valid.
 
     Raises:
-        DataError: it is no string, blank, or not Unicode.
+        DataError: it is not a string, blank, or not Unicode.
     """
     if type(text) is not str:
         raise DataError(f"`{field}` is {shorten(text)}", where=where, expected="a string")
@@ -229,10 +229,10 @@ def not_unicode(text: str, field: str, where: str) -> DataError:
 
 
 def check_name(name: str, field: str, where: str) -> str:
-    """Return a label's name if it can be one.
+    """Return a label's name if it is valid.
 
     Raises:
-        DataError: it is blank, longer than a name, or not Unicode.
+        DataError: it is blank, too long, or not Unicode.
     """
     if len(name) > MAX_LABEL_LENGTH:
         raise DataError(
@@ -258,7 +258,7 @@ def check_name(name: str, field: str, where: str) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether a text is Unicode: JSON's escapes can write halves of characters."""
+    """Return whether a text is valid Unicode; JSON escapes can produce unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -286,7 +286,7 @@ def _span(item: Any, field: str, text: str, where: str) -> Span:
             f"`{field}` goes from {shorten(start)} to {shorten(end)}",
             where=where,
             expected=f"0 <= start < end <= {len(text)}, the characters of the text",
-            fix="Offsets count characters, not bytes; `end` is behind the last one.",
+            fix="Offsets count characters, not bytes; `end` is one after the last.",
         )
     covered = text[start:end]
     if covered.isspace():
@@ -328,9 +328,11 @@ def _neither(value: Any, field: str, where: str) -> DataError:
 
 
 def _unequal(tags: int, words: int, field: str, has_tokens: bool, where: str) -> DataError:
-    what = "tokens" if has_tokens else "words between white space"
+    what = (
+        counted(words, "token") if has_tokens else f"{counted(words, 'word')} between white space"
+    )
     return DataError(
-        f"`{field}` has {tags} tags for {words} {what}",
+        f"`{field}` has {counted(tags, 'tag')} for {what}",
         where=where,
         expected="one tag a token",
         fix="Correct the tags." if has_tokens else "Give the sentence as `tokens`.",

@@ -98,7 +98,7 @@ class TagSet(LabelSet):
 
     scheme: Scheme = Scheme.BIO
     units: Units = Units.WORDS
-    """What carries a tag: words, or the pieces that sub-tokens cut them into."""
+    """The units that carry tags: words, or pieces of words."""
 
     def __post_init__(self) -> None:
         LabelSet.__post_init__(self)

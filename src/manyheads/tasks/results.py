@@ -1,4 +1,4 @@
-"""What a prediction is: values for Python, JSON for programs, lines for people."""
+"""Predictions: values for Python, JSON for programs, lines for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TITLES = {"classification": "Classification", "ner": "NER Tags"}
 
 
 class Result(ABC):
-    """What a task answers for a text."""
+    """The result of a task for a text."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What it takes to read a task's logits, as it is stored with a model."""
+"""The description of a task that is stored with a model and needed to decode its logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STANDARD = ("name", "kind", "labels", "scheme", "decoder", "threshold")
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What it takes to read a task's logits: stored with every model, torch or not.
+    """The description of a task that is needed to decode its logits, stored with every model.
 
     Args:
         name: the task's name, unique in its model.

@@ -52,7 +52,7 @@ class FoundTags(Found):
 
     @property
     def units(self) -> Units:
-        """What has to carry the tags: pieces of words if more than a few spans need it."""
+        """The units for the tags: pieces of words if more than a few spans need them."""
         needed = self.inside_words >= 2 and self.inside_words >= _SHARE * self.entities
         return Units.PIECES if needed else Units.WORDS
 

@@ -38,7 +38,7 @@ class Transitions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TagRules:
-    """Which sequences of tags a scheme allows. Arrays are read-only.
+    """The tag sequences that a scheme allows. Arrays are read-only.
 
     Under BIO a tag `I-x` follows only `B-x` and `I-x` and never begins a sentence; all else is
     free, as everything is with plain classes.

@@ -1,4 +1,4 @@
-"""Scripts that an encoder's vocabulary lacks: their words all look alike to it."""
+"""Detect scripts that an encoder's vocabulary lacks; it cannot distinguish their words."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LEAST_SHARE = 0.1
 
 
 def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str, float]:
-    """Return by script the share of words that the encoder's vocabulary lacks, where it is large.
+    """Return for each script the share of words that the vocabulary lacks, if it is large.
 
     Args:
-        texts: sentences; 2,000 of them, spread evenly, are looked at.
-        tokenizer: the encoder's.
+        texts: sentences, of which 2,000 are examined, spread evenly.
+        tokenizer: the encoder's tokenizer.
     """
     unknown = _unknown_id(tokenizer)
     if unknown is None:
@@ -46,8 +46,8 @@ def scripts_message(shares: Mapping[str, float]) -> str:
         return ""
     told = ", ".join(f"{share:.0%} of {script} words" for script, share in shares.items())
     return (
-        f"the encoder's vocabulary lacks {told}: they all look alike to it; choose an encoder for "
-        "these languages, such as a multilingual one (`model_name`)"
+        f"the encoder's vocabulary lacks {told}, which it cannot distinguish; choose an encoder "
+        "for these languages, such as a multilingual one (`model_name`)"
     )
 
 

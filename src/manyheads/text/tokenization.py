@@ -47,13 +47,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Units(str, Enum):
-    """What carries a tag."""
+    """The units that carry tags."""
 
     WORDS = "words"
-    """Each word; words that share a sub-token are one."""
+    """Words; words that share a sub-token are merged."""
     PIECES = "pieces"
-    """Each piece that a word's sub-tokens cut it into, so that an entity can begin or end inside a
-    word. Words that share a sub-token stay apart and share its vector."""
+    """Words split where their sub-tokens begin, so that an entity can begin or end inside a word.
+    Words that share a sub-token stay separate and share its vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class TextTokenizer:
             are disabled, and special tokens typed into a text (`[SEP]`, `</s>`) are read as
             ordinary characters. SentencePiece models that list them among their pieces still
             find them; each is then an ordinary word.
-        units: what carries a tag.
+        units: the units that carry tags.
 
     Raises:
         ModelError: the tokenizer produces no tokens for text.
@@ -238,7 +238,7 @@ def align(
 
 
 def limit_tokenizer_threads(threads: int | None) -> None:
-    """Limit the cores that this process's tokenizers use; None leaves them all.
+    """Limit the cores that this process's tokenizers use; None means all.
 
     The library creates its threads for the first batch and reads their number from the
     environment. This has no effect after the first batch or if the number is already set.
@@ -373,7 +373,7 @@ def _special_tokens_around(tokenizer: Tokenizer) -> tuple[int, int]:
     mask = tokenizer.encode("a").special_tokens_mask
     if 0 not in mask:
         raise ModelError(
-            "the tokenizer makes no token of the letter a",
+            "the tokenizer produces no token for the letter a",
             expected="a tokenizer for text",
             fix="Check that tokenizer.json belongs to the encoder.",
         )

@@ -1,8 +1,8 @@
 """A bound on how much a tokenizer may lengthen a text, checked before the first text is encoded.
 
-A normalizer may replace a character by a text of any length, one after the other: ten steps of a
-hundred characters would fill any memory from a single letter. The tokenizers of real encoders
-keep a text about as long as it is.
+A normalizer may replace a character with a text of any length, and its steps multiply: ten steps of
+a hundred characters each would fill any memory from one letter. The tokenizers of real encoders
+hardly change the length of a text.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tokenizers import Tokenizer
 from manyheads.errors import ModelError
 
 MAX_GROWTH = 16
-"""Characters that all replacements may make of one together."""
+"""The most characters that all replacements together may make of one."""
 MAX_ADDED = 64
-"""Characters that may be put before or after a text, and special tokens around it."""
+"""The most characters and special tokens that may be added to a text."""
 _MAX_MAPPED_BYTES = 128
-"""Bytes that a table of characters may map one to; in NFKC it is 33."""
+"""The most bytes to which a table may map one character; NFKC needs 33."""
 
 
 def check_growth(tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer that makes texts much longer.
+    """Refuse a tokenizer that can make texts much longer.
 
     Raises:
-        ModelError: its normalizer, pre-tokenizer or post-processor could.
+        ModelError: its normalizer, pre-tokenizer or post-processor can.
     """
     growth, added = 1.0, 0
     for part in (tokenizer.normalizer, tokenizer.pre_tokenizer):
@@ -52,7 +52,7 @@ def check_growth(tokenizer: Tokenizer) -> None:
 
 
 def _steps(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the steps of a component, those of sequences within it one by one."""
+    """Return the steps of a component, with nested sequences flattened."""
     found, waiting = [], [value]
     while waiting:
         step = waiting.pop()
@@ -65,11 +65,11 @@ def _steps(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any]) -> float:
-    """Return how many characters a step may make of one."""
+    """Return the most characters that a step may make of one."""
     if step.get("type") == "Replace":
         content, pattern = step.get("content", ""), step.get("pattern", {})
         matched = len(pattern.get("String", "")) if isinstance(pattern, dict) else 0
-        # A regular expression may match nothing, so that the text stays beside what is put in.
+        # A regular expression may match the empty string, so that the text is kept as well.
         return max(1.0, len(content) / matched) if matched else 1.0 + max(0, len(content) - 1)
     if step.get("type") == "Precompiled":
         return max(1.0, _longest_mapping(step.get("precompiled_charsmap")) / _MAX_MAPPED_BYTES)

@@ -55,7 +55,7 @@ class Batch:
 
     def feeds(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays for some inputs of an exported graph, by the inputs' names."""
-        # Graphs that were exported once keep their names of inputs.
+        # Graphs of earlier versions have this name.
         return {
             name: self.word_starts if name == "word_tokens" else getattr(self, name)
             for name in names
@@ -88,9 +88,9 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
 
 
 def beginning(encoding: Encoding, max_length: int) -> Window:
-    """Return a text's first tokens, as many as fit, wherever words end.
+    """Return as many first tokens of a text as fit, regardless of word borders.
 
-    This is what sentence-transformers reads of a text.
+    sentence-transformers truncates a text in the same way.
 
     Raises:
         ModelError: `max_length` leaves no room beside the special tokens.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
-from manyheads.errors import ManyheadsError, listing
+from manyheads.errors import ManyheadsError, counted, listing
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
@@ -328,7 +328,9 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     if state.finished and (text := trade_off(points)):
         reporter.message(text)
     if state.finished and state.epoch < config.num_epochs:
-        reporter.message(f"Stopped early: no better model for {waited} epochs (`early_stopping`).")
+        reporter.message(
+            f"Stopped early: no better model for {counted(waited, 'epoch')} (`early_stopping`)."
+        )
     return path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import ModelError, at
+from manyheads.errors import ModelError, at, counted
 from manyheads.storage import explained
 
 METRICS_FILE = "metrics.jsonl"
@@ -37,7 +37,7 @@ class MetricsLog:
             size = path.stat().st_size if path.exists() else 0
             if size < length:
                 raise ModelError(
-                    f"the file has {size} bytes", where=at(path),
+                    f"the file has {counted(size, 'byte')}", where=at(path),
                     expected=f"at least the {length} that the checkpoint recorded",
                     fix="Put the file back, or start the run anew with --overwrite.",
                 )  # fmt: skip

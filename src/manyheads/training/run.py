@@ -109,7 +109,7 @@ class Run:
     balancer: Balancer
     """Weights the tasks, and owns the backward pass."""
     warm_start: WarmStart
-    """What the run took over from the trained model in `init_from`; empty without one."""
+    """The parts taken from the trained model in `init_from`; empty without one."""
     reader: BatchReader
     """Computes the model's outputs for a batch."""
     terms: Sequence[LossTerm] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from manyheads.config import Config, available_cores
-from manyheads.errors import ConfigError, at
+from manyheads.errors import ConfigError, at, counted
 from manyheads.evaluation import Reference
 from manyheads.inference.backends.pytorch import source_embedder
 from manyheads.modeling import (
@@ -167,10 +167,9 @@ def prepare_encoder(
         threads, reasons = choice.count, choice.reasons
     compute = choose_compute(device, precision, threads, hidden)
     compute = replace(compute, precision=processes.exchange(compute.precision)[0])
-    noun = "thread" if compute.threads == 1 else "threads"
     report(
-        f"Training on {compute.device} with {compute.threads} {noun} in {compute.precision} "
-        f"({'; '.join([*reasons, compute.reason])})."
+        f"Training on {compute.device} with {counted(compute.threads, 'thread')} in "
+        f"{compute.precision} ({'; '.join([*reasons, compute.reason])})."
     )
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
@@ -281,13 +280,13 @@ def report_passes(run: Run, report: Report) -> None:
     shown = ", ".join(
         f"{source.name} {count:.2f} times" for source, count in zip(sources, counts, strict=True)
     )
-    report(f"In {config.num_epochs} epochs the records of each task are seen: {shown}.")
+    report(f"In {counted(config.num_epochs, 'epoch')} the records of each task are seen: {shown}.")
     for source, count in zip(sources, counts, strict=True):
         if count < 1:
             report(
                 f"warning: {1 - count:.0%} of the records of {source.name} are never seen in "
-                f"{config.num_epochs} epochs; raise `num_epochs`, the task's share of the steps "
-                "or its `max_records` to see them all."
+                f"{counted(config.num_epochs, 'epoch')}; raise `num_epochs`, the task's share of "
+                "the steps or its `max_records` to see them all."
             )
 
 

@@ -72,7 +72,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a run takes over from a trained model beside its encoder; empty without one."""
+    """The parts that a run takes from a trained model beside its encoder; empty without one."""
 
     model_name: str = ""
     """The encoder that the trained model started from."""
@@ -91,7 +91,7 @@ class WarmStart:
 
     @property
     def units(self) -> Units | None:
-        """What carries the tags of the trained model's tasks; None if it tags nothing."""
+        """The units that carry tags in the trained model; None if it tags nothing."""
         specs = [TaskSpec.from_json(spec).label_set() for spec in self.carried.specs]
         sets = [s for s in (*self.labels.values(), *specs) if isinstance(s, TagSet)]
         return units_of(sets) if sets else None

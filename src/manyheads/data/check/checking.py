@@ -20,7 +20,7 @@ from manyheads.data.check.report import (
 )
 from manyheads.data.readers import Layout, is_dataset_name
 from manyheads.data.records import TEXT_FIELDS, LabelCollector, Paths
-from manyheads.errors import DataError, at, listing, nearest, shorten
+from manyheads.errors import DataError, at, counted, listing, nearest, shorten
 from manyheads.tasks import kind_of, known_kinds
 from manyheads.tasks.label_values import SECOND_TEXT
 from manyheads.text import TextTokenizer
@@ -32,7 +32,7 @@ DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
         if kind.sought_as is not None
     }
 )
-"""What is looked for in files that come without a configuration."""
+"""The tasks that are looked for in files without a configuration."""
 
 
 def check_data(
@@ -192,8 +192,8 @@ def _judge_labels(
             for label in [label for label in labels if label not in seen]:
                 findings.add(
                     check.path, Kind.UNSEEN_LABEL, check.path,
-                    f"the label {shorten(label)} of the task {name!r} occurs {labels[label]} "
-                    "times here and in no file before",
+                    f"the label {shorten(label)} of the task {name!r} occurs "
+                    f"{counted(labels[label], 'time')} here and in no file before",
                     "Add training records with it: a model cannot predict what it never saw.",
                 )  # fmt: skip
         seen.update(labels)

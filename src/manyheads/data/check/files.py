@@ -25,7 +25,7 @@ from manyheads.data.records import (
     label_names,
     labelled_field,
 )
-from manyheads.errors import DataError, listing, shorten
+from manyheads.errors import DataError, counted, listing, shorten
 from manyheads.tasks import LabelSet, Span, kind_of
 from manyheads.tasks.labels import with_dashes
 from manyheads.tasks.tag_labels import index_order
@@ -39,7 +39,7 @@ _CHUNK_CHARACTERS = 2**20
 
 @dataclass
 class TaskCounts:
-    """What a file says about one task, so far."""
+    """The labels of one task in a file, counted so far."""
 
     labelled: int = 0
     with_label: int = 0
@@ -294,7 +294,7 @@ class FileCheck:
         else:
             self._add(
                 Kind.TRUNCATED, record.where,
-                f"{message}: it loses {words_lost} words, and no tag or entity", fix,
+                f"{message}: it loses {counted(words_lost, 'word')}, and no tag or entity", fix,
             )  # fmt: skip
 
 

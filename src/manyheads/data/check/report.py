@@ -1,4 +1,4 @@
-"""What a data check reports: findings, and a summary of every file."""
+"""The report of a data check: findings, and a summary of every file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Severity(str, Enum):
 
 
 class Kind(str, Enum):
-    """What a finding is about."""
+    """The kind of a finding."""
 
     BROKEN_FILE = "broken file"
     BROKEN_RECORD = "broken record"
@@ -120,7 +120,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """What a file says about one task."""
+    """The labels of one task in a file."""
 
     kind: str
     labelled: int
@@ -134,7 +134,7 @@ class TaskSummary:
 
 @dataclass(frozen=True, slots=True)
 class FileSummary:
-    """What one file holds."""
+    """The contents of one file."""
 
     path: str
     records: int
@@ -161,7 +161,7 @@ class FileSummary:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What a data check found."""
+    """The result of a data check."""
 
     files: tuple[FileSummary, ...]
     findings: tuple[Finding, ...]

@@ -11,7 +11,7 @@ from manyheads.data.readers.class_names import Names, class_names, stored_names,
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.splits import chosen_splits
-from manyheads.errors import DataError, at, shorten
+from manyheads.errors import DataError, at, counted, shorten
 
 _STATE, _SPLITS, _INFO = "state.json", "dataset_dict.json", "dataset_info.json"
 _ROWS = 64
@@ -50,7 +50,8 @@ def read_arrow(source: Source) -> Iterator[Row]:
                             yield Row(source.name, number, "row", fields)
         except (arrow.ArrowException, OSError, ValueError) as error:
             raise DataError(
-                f"not a sound Arrow file after {number} rows ({shorten(str(error), 200)})",
+                f"not a sound Arrow file after {counted(number, 'row')} "
+                f"({shorten(str(error), 200)})",
                 where=str(path),
                 fix="Write the data set again.",
             ) from error

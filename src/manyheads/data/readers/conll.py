@@ -8,7 +8,7 @@ from itertools import chain
 
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at, listing, shorten
+from manyheads.errors import DataError, at, counted, listing, shorten
 from manyheads.tasks import OUTSIDE, is_prefixed
 
 _DOCUMENT = "-DOCSTART-"
@@ -192,7 +192,8 @@ def _names(
     if named is not None:
         if len(named) != width:
             raise DataError(
-                f"`{_NAMES}` names {len(named)} columns, {listing(named)}; the tokens have {width}",
+                f"`{_NAMES}` names {counted(len(named), 'column')}, {listing(named)}; "
+                f"the tokens have {width}",
                 where=source.name,
                 expected="a name for each column",
             )

@@ -9,7 +9,7 @@ from manyheads.data.readers.annotated import entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, shorten
+from manyheads.errors import DataError, counted, shorten
 
 _HALF = 0.5
 
@@ -38,7 +38,7 @@ def _rows(source: Source) -> Iterator[Row]:
     # The library documents no base of what it raises for a broken file.
     except Exception as error:
         raise DataError(
-            f"not a sound .spacy file after {number} documents "
+            f"not a sound .spacy file after {counted(number, 'document')} "
             f"({type(error).__name__}: {shorten(str(error), 200)})",
             where=source.name,
             fix="Write it again with the spaCy that is installed here.",

@@ -8,7 +8,7 @@ from manyheads.data.readers.annotated import from_brackets
 from manyheads.data.readers.delimited import read_records
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, at, listing
+from manyheads.errors import DataError, at, counted, listing
 
 _COLUMNS = ("scenario", "intent", "answer_annotation")
 
@@ -39,7 +39,8 @@ def read_hwu(source: Source) -> Iterator[Row]:
         values = dict(zip(header, cells, strict=False))
         answer = values.get("answer_annotation", "").strip()
         if len(cells) != len(header):
-            source.refuse(DataError(f"{len(cells)} cells", where=where, expected=f"{len(header)}"))
+            found = counted(len(cells), "cell")
+            source.refuse(DataError(found, where=where, expected=f"{len(header)}"))
         elif answer in ("", "null"):
             source.pass_over("lines without an annotated answer")
         else:

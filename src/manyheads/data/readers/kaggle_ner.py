@@ -8,7 +8,7 @@ from dataclasses import replace
 from manyheads.data.readers.delimited import read_records
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, at, listing
+from manyheads.errors import DataError, at, counted, listing
 
 SENTENCE = "Sentence #"
 _NAMES: Mapping[str, str] = {"Word": "tokens", "Tag": "ner", "POS": "pos"}
@@ -38,7 +38,7 @@ def read_kaggle_ner(source: Source) -> Iterator[Row]:
         if len(cells) != len(header):
             source.refuse(
                 DataError(
-                    f"{len(cells)} cells",
+                    counted(len(cells), "cell"),
                     where=where,
                     expected=f"{len(header)}, as the header has ({listing(header)})",
                 )

@@ -8,7 +8,7 @@ from typing import Any
 from manyheads.data.readers.class_names import stored_names, with_names
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, at, shorten
+from manyheads.errors import DataError, at, counted, shorten
 
 _BATCH_ROWS = 256
 _RATIO, _SMALL = 1000, 2**26
@@ -55,7 +55,7 @@ def _rows(
                             yield Row(source.name, number, "row", fields)
     except failures as error:
         raise DataError(
-            f"not a sound Parquet file after {number} rows ({shorten(str(error), 200)})",
+            f"not a sound Parquet file after {counted(number, 'row')} ({shorten(str(error), 200)})",
             where=source.name,
             fix="Write the file again.",
         ) from error
@@ -80,7 +80,7 @@ def _rows_at_once(metadata: Any, source: Source) -> int:
             if share > source.limit or (size > _SMALL and size > _RATIO * packed):
                 raise DataError(
                     f"the column {shorten(column.path_in_schema)} unpacks from {packed:,} to "
-                    f"{size:,} bytes in {group.num_rows:,} rows",
+                    f"{size:,} bytes in {counted(group.num_rows, 'row')}",
                     where=source.name,
                     expected=f"rows of at most {source.limit:,} bytes",
                     fix="Split the records, or write them as JSON lines.",

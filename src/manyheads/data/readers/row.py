@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
-from manyheads.errors import ConfigError, DataError, at, listing
+from manyheads.errors import ConfigError, DataError, at, counted, listing
 
 MAX_RECORD_BYTES = 16 * 2**20
 """The largest record that is read. Python objects take up to some forty times the bytes of what
@@ -91,7 +91,9 @@ class Layout:
         for name in self.names:
             if name not in given:
                 shown = (
-                    f"{len(names)} columns" if self.numbered else f"the columns {listing(names)}"
+                    counted(len(names), "column")
+                    if self.numbered
+                    else f"the columns {listing(names)}"
                 )
                 raise DataError(
                     f"there is no column {name!r}, only {shown}",

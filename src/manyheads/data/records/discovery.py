@@ -1,4 +1,4 @@
-"""Which labels there are: collected in one pass over the training data."""
+"""Discover the labels of each task in one pass over the training data."""
 
 from __future__ import annotations
 

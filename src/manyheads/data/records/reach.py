@@ -1,4 +1,4 @@
-"""Entities that no tag can express, because they begin or end inside a word."""
+"""Count entities that no tag can express because they begin or end inside a word."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from manyheads.data.records.record import Record
+from manyheads.errors import counted
 from manyheads.tasks import LabelSet, Scheme, TagSet, inside_words
 from manyheads.text import Encoding, TextTokenizer
 
@@ -27,7 +28,7 @@ class Reach:
 
     @classmethod
     def of(cls, label_sets: Mapping[str, LabelSet]) -> Reach:
-        """Count for those of some tasks whose tags mark entities."""
+        """Count for the tasks whose tags mark entities."""
         return cls(
             [
                 name
@@ -37,7 +38,7 @@ class Reach:
         )
 
     def add(self, record: Record, encoding: Encoding) -> None:
-        """Count the entities of a record, given the words that its text was cut into."""
+        """Count the entities of a record, given its encoding."""
         labelled = {task: spans for task in self.tasks if (spans := record.labels.get(task))}
         if not labelled:
             return
@@ -52,7 +53,7 @@ class Reach:
             self.inside[task] = self.inside.get(task, 0) + inside
 
     def add_all(self, records: Iterable[Record], tokenizer: TextTokenizer) -> Reach:
-        """Count the entities of records; returns itself."""
+        """Count the entities of records; return this object."""
         labelled = (r for r in records if any(r.labels.get(task) for task in self.tasks))
         while some := list(islice(labelled, _CHUNK)):
             encodings = tokenizer.encode_batch([record.text for record in some])
@@ -63,7 +64,7 @@ class Reach:
     def messages(self) -> list[str]:
         """Return a sentence for the user about each task with entities that cannot be found."""
         return [
-            f"{inside} of {self.entities[task]} entities of task {task!r} "
+            f"{inside:,} of {counted(self.entities[task], 'entity', 'entities')} of task {task!r} "
             f"{'begins or ends' if inside == 1 else 'begin or end'} inside a word that the model "
             "does not cut, and count as missed"
             for task, inside in self.inside.items()

@@ -15,7 +15,7 @@ import ray
 from ray.data import DataContext
 
 from manyheads.config import available_cores
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, counted
 
 # The size of a block of rows: small, since a block is done again when its worker dies, and since
 # texts take long for their size.
@@ -108,9 +108,9 @@ def _room(workers: int | None, threads: int) -> int:
     fitting = (cpus - 1) // threads
     if fitting < 1 or (workers or 1) > fitting:
         raise RequestError(
-            f"the cluster has {cpus} processors",
-            expected=f"{(workers or 1) * threads + 1}: {threads} for each of {workers or 1} "
-            "workers, and one to read and write",
+            f"the cluster has {counted(cpus, 'processor')}",
+            expected=f"{(workers or 1) * threads + 1}: {threads} for each of "
+            f"{counted(workers or 1, 'worker')}, and one to read and write",
             fix="Use fewer --workers or --threads.",
         )
     return workers or fitting

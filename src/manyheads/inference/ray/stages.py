@@ -10,7 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from ray.data import ActorPoolStrategy, Datasink
 
-from manyheads.errors import DataError, ManyheadsError, RequestError, listing
+from manyheads.errors import DataError, ManyheadsError, RequestError, counted, listing
 from manyheads.inference.loading import load_predictor
 from manyheads.inference.predictor import Predictor, Text, TextPair, WhenEmpty
 from manyheads.inference.ray.inputs import Input
@@ -21,7 +21,7 @@ from manyheads.tasks.label_values import SECOND_TEXT
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs to know."""
+    """The settings of a worker."""
 
     model: str
     backend: str
@@ -148,8 +148,8 @@ class ParquetSink(Datasink[tuple[str, int]]):
         missing = sorted(set(written) - set(there))
         if missing:
             raise RequestError(
-                f"{len(missing)} of {len(written)} files were written where this machine does "
-                f"not see them: {listing(missing, 3)}",
+                f"this machine does not see {len(missing):,} of {counted(len(written), 'file')} "
+                f"that were written: {listing(missing, 3)}",
                 expected="an output folder that all machines of the cluster share",
                 fix="Use a shared file system, or a URI such as s3://BUCKET/FOLDER.",
             )
@@ -180,7 +180,7 @@ def predict_and_write(
     ).write_datasink(sink)
     if sink.rows != rows and not job.skip_empty:
         raise DataError(
-            f"{rows} rows were read, then {sink.rows}",
+            f"{counted(rows, 'row')} at the first reading, then {sink.rows:,}",
             where=source.name,
             expected="an input that does not change meanwhile",
             fix="Run it again.",

@@ -1,4 +1,4 @@
-"""What heads for whole sentences share: from features to vectors, and to a score for each label.
+"""The common part of heads for whole sentences: features to vectors, and to a score per label.
 
 Axes: B sentences, T tokens, H hidden, L labels.
 """
@@ -71,7 +71,7 @@ class SentenceReader(nn.Module):
 
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
-        """What is read of a sentence (see `Head.reads`)."""
+        """The features of a sentence that the head reads (see `Head.reads`)."""
         return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
 
     def forward(self, features: Features) -> Tensor:

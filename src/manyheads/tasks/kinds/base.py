@@ -204,7 +204,7 @@ class Kind(ABC):
     exclusive: ClassVar[bool] = False
     """Whether every label is exactly one of the classes."""
     measured_in: ClassVar[str] = "numbers"
-    """What the metrics are counted in, for tables."""
+    """The unit in which metrics are counted, for tables."""
     table_columns: ClassVar[Mapping[str, str]] = {}
     """For a table of all tasks, the metric in each shared column."""
     table_note: ClassVar[str] = ""
@@ -212,9 +212,9 @@ class Kind(ABC):
     sought_as: ClassVar[str | None] = None
     """The name of the task that the data check looks for in files without a configuration."""
     card_tag: ClassVar[str | None] = None
-    """What model hubs call such a task."""
+    """The name of such a task on model hubs."""
     no_labels: ClassVar[str] = "numbers"
-    """What stands on the model card in place of the labels, where there are none."""
+    """The text on the model card in place of labels, for kinds without names."""
 
     # ------------------------------------------------------------------------------ from records
 

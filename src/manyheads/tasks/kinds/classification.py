@@ -41,7 +41,7 @@ CLASS_COLUMNS: Columns = {"label": str, "id": int, "score": float}
 
 
 class NamedClasses(Kind):
-    """What kinds share whose labels are names of classes."""
+    """The base of kinds whose labels are names of classes."""
 
     metrics = ("accuracy", "precision", "recall", "f1", "f1_micro")
     named_labels = True

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Numbers(LabelSet):
-    """What the numbers of the training data are like. The head learns (number - mean) / deviation.
+    """The training data's mean and deviation; the head learns (number - mean) / deviation.
 
     Raises:
         DataError: the mean is not finite, or the deviation is not positive.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import DataError, ModelError, shorten
+from manyheads.errors import DataError, ModelError, counted, shorten
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decoding import Scored, decode_tags, entity_score
 from manyheads.tasks.found import Found, Refuse
@@ -126,7 +126,7 @@ class Tagging(Kind):
     def missing(self, found: Found, labelled: int) -> str:
         """Describe what is missing where no record has an entity."""
         some = found.types or found.indices or found.names.keys() - {OUTSIDE}
-        return "" if some else f"no entity in {labelled} records"
+        return "" if some else f"no entity in {counted(labelled, 'record')}"
 
     def decide(self, settings: Settings, found: Found, refuse: Refuse) -> TagSet:
         """Decide the tags (see `Kind.decide`)."""

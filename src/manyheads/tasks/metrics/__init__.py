@@ -80,7 +80,7 @@ class _IfKnown(TypedDict, total=False):
 
 
 class Evaluation(_IfKnown):
-    """What `evaluate --json` writes: each task's metrics and the whole sentence's."""
+    """The contents of `evaluate --json`: metrics of each task and of whole records."""
 
     tasks: dict[str, TaskMetrics]
     frame_accuracy: float

@@ -55,7 +55,7 @@ class Averages(TypedDict):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentenceCounts:
-    """What each sentence adds to a task's metrics, for paired tests and frame accuracy.
+    """Each sentence's contribution to a task's metrics, for paired tests and frame accuracy.
 
     Args:
         correct: bool [B], whether all of the sentence is right.

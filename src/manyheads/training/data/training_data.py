@@ -19,7 +19,7 @@ from manyheads.data.records import (
     read_records,
     unseen_labels,
 )
-from manyheads.errors import ConfigError, DataError, listing
+from manyheads.errors import ConfigError, DataError, counted, listing
 from manyheads.storage import sha256
 from manyheads.tasks import LabelSet, kind_of, units_of, with_units
 from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
@@ -130,10 +130,10 @@ def load_training_data(
             warn(f"{path}: not read: {count:,} {what}")
         if dataset.truncated:
             warn(
-                f"{path}: {dataset.truncated} of {len(dataset)} records are longer than "
-                f"{max_length} sub-tokens; training does not see their last "
-                f"{dataset.words_lost} words in all. `manyheads data check` lists them; a larger "
-                "`max_length` keeps them."
+                f"{path}: longer than {max_length} sub-tokens: {dataset.truncated:,} of "
+                f"{counted(len(dataset), 'record')}; training does not see the last "
+                f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
+                "them; a larger `max_length` keeps them."
             )
         datasets.append(dataset)
         for message in dataset.reach.messages():
@@ -221,8 +221,8 @@ def _read_validation(
         if unseen:
             counts = listing(f"{label} ({count})" for label, count in unseen.items())
             warn(
-                f"{path}: {sum(unseen.values())} validation labels of task {name!r} never occur "
-                f"in training and count as errors: {counts}"
+                f"{path}: never seen in training and counted as errors: "
+                f"{counted(sum(unseen.values()), 'validation label')} of task {name!r}: {counts}"
             )
     return ValidationSet(path, names, records)
 
