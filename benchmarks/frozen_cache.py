@@ -99,7 +99,7 @@ def measure(config: Config) -> dict[str, Any]:
     with watch.watching():
         keep_freed_memory()
         result = train(config, overwrite=True, reporter=watch)
-    weights = load_checkpoint(epoch_path(result.save_dir, config.num_epochs)).model
+    weights = load_checkpoint(epoch_path(result.save_dir, config.epochs)).model
     return {
         "seconds": watch.seconds,
         "losses": watch.losses,

@@ -125,7 +125,7 @@ def run_part(
     configs = {name: configured(name)}
     if name == ALONE:
         tasks = configs.pop(name).tasks
-        configs = {t: config_alone(c, t, c.num_epochs) for t in tasks for c in (configured(t),)}
+        configs = {t: config_alone(c, t, c.epochs) for t in tasks for c in (configured(t),)}
     scores: dict[str, float] = {}
     lines: dict[str, list[dict[str, Any]]] = {}
     for run, config in configs.items():
@@ -138,7 +138,7 @@ def run_part(
         "data": data,
         "mix": name,
         "seed": seed,
-        "epochs": config.num_epochs,
+        "epochs": config.epochs,
         "minutes": sum(line["seconds"] for line in every) / 60,
         "best_epoch": {run: best_epoch(found) for run, found in lines.items()},
         "scores": {metric: scores[metric] for metric in METRICS[data] if metric in scores},

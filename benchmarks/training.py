@@ -186,12 +186,12 @@ def train_with(system: str, config: Config, plain_steps: int | None) -> dict[str
             folders = config.train_file or "", config.valid_file or ""
             train, dev = (records_of(Path(folder), config) for folder in folders)
             pipeline = SpacyPipeline(
-                train, INTENT, SLOTS, epochs=config.num_epochs, seed=config.seed,
+                train, INTENT, SLOTS, epochs=config.epochs, seed=config.seed,
                 batch_size=config.batch_size,
             )  # fmt: skip
             seconds, steps = pipeline.seconds, pipeline.steps
             # Counted by the encoder's tokenizer, because the sentences are the same.
-            tokens = config.num_epochs * int(run.data.datasets[0].tokens.lengths.sum())
+            tokens = config.epochs * int(run.data.datasets[0].tokens.lengths.sum())
             scores = pipeline.scores(dev)
         else:
             if system == PLAIN:

@@ -175,12 +175,12 @@ def plain_loop(run: Run, max_steps: int | None = None) -> Trained:
         generator=torch.Generator().manual_seed(config.seed),
     )
     optimizer = torch.optim.AdamW(groups(model, run))
-    schedule = warm_then_linear(optimizer, config.num_epochs * len(loader), run)
+    schedule = warm_then_linear(optimizer, config.epochs * len(loader), run)
     torch.manual_seed(config.seed)
     model.train()
     tokens = steps = 0
     began = time.perf_counter()
-    for batch in _cycle(loader, config.num_epochs, max_steps):
+    for batch in _cycle(loader, config.epochs, max_steps):
         for task in (INTENT, SLOTS):
             inputs = {key: batch[key] for key in ("input_ids", "attention_mask", task)}
             model(**inputs)["loss"].backward()
@@ -213,7 +213,7 @@ def hf_trainer(run: Run, folder: str) -> Trained:
     arguments = hub.TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=config.batch_size,
-        num_train_epochs=config.num_epochs,
+        num_train_epochs=config.epochs,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
         use_cpu=True,
@@ -223,7 +223,7 @@ def hf_trainer(run: Run, folder: str) -> Trained:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    steps = config.num_epochs * -(-len(data) // config.batch_size)
+    steps = config.epochs * -(-len(data) // config.batch_size)
     # The library's own default optimiser, with the two learning rates.
     optimizer = torch.optim.AdamW(groups(model, run), fused=True)
     trainer = hub.Trainer(
@@ -237,5 +237,5 @@ def hf_trainer(run: Run, folder: str) -> Trained:
     trainer.train()
     seconds = time.perf_counter() - began
     give_back(model, run)
-    tokens = config.num_epochs * sum(len(example["input_ids"]) for example in data)
+    tokens = config.epochs * sum(len(example["input_ids"]) for example in data)
     return Trained(seconds, trainer.state.global_step, tokens)

@@ -122,7 +122,7 @@ def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) ->
     settings = dict(regime.settings)
     if regime.after is not None:
         whole = configured(arguments, {}, seed, work / "before")
-        minutes += trained(config_alone(whole, regime.after, whole.num_epochs)).minutes
+        minutes += trained(config_alone(whole, regime.after, whole.epochs)).minutes
         settings["init_from"] = str(work / "before" / "best")
     config = configured(arguments, settings, seed, work / "run")
     run = trained(config)
@@ -133,7 +133,7 @@ def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) ->
         "regime": name,
         "seed": seed,
         "trained": run.parameters,
-        "epochs": config.num_epochs,
+        "epochs": config.epochs,
         "minutes": minutes + run.minutes,
         "best_epoch": run.best_epoch,
         "scores": {metric: scores[metric] for metric in METRICS},

@@ -178,13 +178,31 @@ def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path
     assert digest(tmp_path / "saved") == before
 
 
+def test_a_finished_run_goes_on_with_more_epochs_and_reports_the_learning_rate(
+    base: Path, tmp_path: Path
+) -> None:
+    train(hard_config(tmp_path))
+    spy = Spy()
+    longer = train(hard_config(tmp_path, num_epochs=3), resume=True, reporter=spy)
+    assert len(longer.history) == 3
+    assert spy.said("started with 2 epochs and goes on to 3: the learning rate")
+    assert epoch_path(tmp_path / "saved", 3).exists()
+
+
+def test_a_run_cannot_end_before_the_epochs_that_it_has(base: Path, tmp_path: Path) -> None:
+    train(hard_config(tmp_path))
+    before = digest(tmp_path / "saved")
+    with pytest.raises(RequestError, match="`num_epochs` is 1, but the run has 2 complete epochs"):
+        train(hard_config(tmp_path, num_epochs=1), resume=True)
+    assert digest(tmp_path / "saved") == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"batch_size": 8}, "batch_size is 8 and was 4"),
         ({"tokens_per_batch": 64}, "tokens_per_batch is 64 and was None"),
         ({"seed": 1}, "seed is 1 and was 42"),
-        ({"num_epochs": 3}, "num_epochs is 3 and was 2"),
         ({"precision": "float32"}, "precision is 'float32' and was 'bf16'"),
         ({"learning_rate": 0.5}, "learning_rate is 0.5 and was 0.001"),
         ({"model_name": "distilbert-base-uncased"}, "model_name is 'distilbert-base-uncased' and"),

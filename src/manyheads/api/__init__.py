@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Config | StrPath | Mapping[str, Any] | None = None,
+    config: Config | StrPath | Sequence[StrPath] | Mapping[str, Any] | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -28,7 +28,8 @@ def train(
     """Train a model; the command is `manyheads train`.
 
     Args:
-        config: a configuration, its file, or a mapping of its values; default: `settings` alone.
+        config: a configuration, its YAML file, or a mapping of its values; or a labelled data file
+            or several, whose tasks are worked out. Default: `settings` alone.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         reporter: shows progress.
@@ -38,8 +39,15 @@ def train(
         ManyheadsError: the configuration, data, encoder or folder is invalid.
     """
     from manyheads.training import train as verb
+    from manyheads.training.files import run_config
 
-    return verb(_as_config(config, settings), resume=resume, overwrite=overwrite, reporter=reporter)
+    if isinstance(config, str | os.PathLike):
+        config = [config]
+    if isinstance(config, Sequence):
+        chosen = run_config([os.fspath(path) for path in config], settings, resume=resume).config
+    else:
+        chosen = _as_config(config, settings)
+    return verb(chosen, resume=resume, overwrite=overwrite, reporter=reporter)
 
 
 def add_head(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from manyheads.cli.data import task_of
 from manyheads.cli.help import SettingsCommand
 from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
-from manyheads.config import Config, load_config
+from manyheads.config import Config
 from manyheads.errors import RequestError
 from manyheads.tasks import kind_of
 
@@ -17,14 +18,27 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(cls=SettingsCommand)
-@takes_config_fields()
+@takes_config_fields(without=("files",))
 def train(
     context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Argument(metavar="CONFIG", help="A YAML file. Default: config.yaml."),
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG | FILE ...]",
+            help="A YAML configuration, or labelled data of any format, whose tasks are worked "
+            "out. Default: config.yaml.",
+        ),
     ] = None,
     *,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME=KIND[:FIELD]",
+            help="With FILE: a task and the field of its labels, such as "
+            "topic=classification:label. Repeatable; no other tasks are looked for.",
+        ),
+    ] = None,
     resume: Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
@@ -37,9 +51,18 @@ def train(
     They go to save_dir, the best model to its folder best. Options lie over what the
     configuration says; underscores in their names are as good as hyphens.
     """
-    path = config or _default_config(context)
-    configuration = load_config(path, overrides_of(fields, settings or ()))
-    run_training(configuration, f"Configuration: {path}", resume=resume, overwrite=overwrite)
+    from manyheads.training.files import run_config
+
+    overrides: dict[str, Any] = dict(overrides_of(fields, settings or ()))
+    if tasks:
+        named = dict(task_of(text) for text in tasks)
+        overrides["tasks"] = {n: task.model_dump(exclude_unset=True) for n, task in named.items()}
+    chosen = run_config(paths or _default_config(context, resume), overrides, resume=resume)
+    if chosen.found is not None:
+        from manyheads.display import inferred_tables, show
+
+        show(inferred_tables(chosen.found, chosen.config))
+    run_training(chosen.config, chosen.source, resume=resume, overwrite=overwrite)
 
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
@@ -62,12 +85,13 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
         print(f"Best model for {task}: {folder}")
 
 
-def _default_config(context: typer.Context) -> Path:
+def _default_config(context: typer.Context, resume: bool) -> list[str]:
+    """Return what is trained where nothing is named; a resumed run has it in its folder."""
     path: Path = context.obj["default_config"] or Path("config.yaml")
-    if not path.exists():
-        raise RequestError(
-            f"no configuration is named, and there is no {path} here",
-            expected="a YAML file",
-            fix=f"Name one: {context.command_path} CONFIG",
-        )
-    return path
+    if path.exists() or resume:
+        return [str(path)] if path.exists() else []
+    raise RequestError(
+        f"no configuration and no data are named, and there is no {path} here",
+        expected="a YAML file, or labelled data",
+        fix=f"Name them: {context.command_path} CONFIG, or {context.command_path} FILE ...",
+    )

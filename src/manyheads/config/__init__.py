@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyheads.config.checks import first_problem
-from manyheads.config.fields import May, Setting, Strict, WarmStart, fields_where, setting_of
+from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config
 from manyheads.config.options import COMPARING, NESTED, Balancing, KeepEmbeddings, Lora
 from manyheads.config.reference import Group, Key, describe, key_groups, literals, setting_at
@@ -11,9 +11,11 @@ from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.task import TaskConfig
 from manyheads.config.threads import available_cores
+from manyheads.config.writing import config_text, write_config
 
 __all__ = [
     "ALIASES",
+    "AUTO",
     "BATCH_TOKENS",
     "COMPARING",
     "DEFAULT_MODEL",
@@ -31,6 +33,7 @@ __all__ = [
     "TaskConfig",
     "WarmStart",
     "available_cores",
+    "config_text",
     "describe",
     "fields_where",
     "first_problem",
@@ -40,4 +43,5 @@ __all__ = [
     "make_config",
     "setting_at",
     "setting_of",
+    "write_config",
 ]

@@ -57,6 +57,14 @@ SEVERAL_A_STEP = ("together", "joint")
 
 CHECKS: tuple[Check, ...] = (
     Check(
+        "files are read in place of training files",
+        lambda c: c.files is not None and bool(_own_files(c)),
+        lambda c: (
+            f"`files` and {_own_files(c)[0]} are both set; `files` is for all tasks, and a part of "
+            "it is held out for validation; leave one of them out"
+        ),
+    ),
+    Check(
         "unfreezing needs something frozen",
         lambda c: c.freeze == "none" and c.unfreeze_every is not None,
         lambda c: (
@@ -304,6 +312,17 @@ TASK_CHECKS: tuple[TaskCheck, ...] = (
         ),
     ),
 )
+
+
+def _own_files(config: Config) -> list[str]:
+    """Return the settings of data files that `files` would replace."""
+    tasks = [
+        f"`tasks.{name}.{key}`"
+        for name, task in config.tasks.items()
+        for key in ("train_file", "valid_file")
+        if getattr(task, key) is not None
+    ]
+    return [*(["`train_file`"] if config.train_file is not None else []), *tasks]
 
 
 def _changed(config: Config, options: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
 )
 
 May = Literal["same", "same name", "differ"]
@@ -84,6 +85,23 @@ def interval(units: str) -> Callable[[object], int | str | None]:
         raise ValueError("not an interval")
 
     return read
+
+
+AUTO = "auto"
+
+
+def _epoch_count(value: object) -> int | str:
+    """Read a number of epochs, or `auto`."""
+    text = str(value).strip()
+    if isinstance(value, float) and value.is_integer():
+        text = str(int(value))
+    if not isinstance(value, bool) and (text == AUTO or (text.isdecimal() and int(text) >= 1)):
+        return AUTO if text == AUTO else int(text)
+    raise ValueError("not a number of epochs")
+
+
+EpochCount = Annotated[int | str, PlainValidator(_epoch_count)]
+"""A number of epochs, or `auto`."""
 
 
 def default_of(model: type[BaseModel], field: str) -> object:

@@ -98,8 +98,16 @@ def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
     for section, holder in holders:
         for key in fields_where(section, lambda setting: setting.path in ("input", "model")):
             path = holder.get(key)
-            if isinstance(path, str) and _is_relative(path, setting_of(section, key)):
+            setting = setting_of(section, key)
+            if isinstance(path, str) and _is_relative(path, setting):
                 holder[key] = _from(folder, path)
+            elif isinstance(path, list):
+                holder[key] = [
+                    _from(folder, one)
+                    if isinstance(one, str) and _is_relative(one, setting)
+                    else one
+                    for one in path
+                ]
 
 
 def _is_relative(path: str, setting: Setting) -> bool:

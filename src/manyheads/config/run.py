@@ -59,6 +59,12 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
         return self
 
     @property
+    def epochs(self) -> int:
+        """The number of epochs, where it is not or no longer `auto`."""
+        assert isinstance(self.num_epochs, int), "training decides the number first"
+        return self.num_epochs
+
+    @property
     def encoder_is_frozen(self) -> bool:
         """Whether no part of the encoder is ever trained."""
         return self.freeze == "encoder" and self.unfreeze_every is None

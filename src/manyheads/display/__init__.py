@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from manyheads.display.data import data_sections
 from manyheads.display.epochs import EpochTable
+from manyheads.display.found_tasks import inferred_tables
 from manyheads.display.progress import Counter, track
 from manyheads.display.tables import (
     Section,
@@ -22,6 +23,7 @@ __all__ = [
     "confusion_table",
     "data_sections",
     "evaluation_tables",
+    "inferred_tables",
     "plain",
     "show",
     "track",

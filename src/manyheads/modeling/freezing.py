@@ -162,12 +162,12 @@ class Freezing:
             self._still.append(own)
         whole = config.unfreeze_every is None and config.freeze in ("none", "encoder")
         self._groups = _members(model.encoder, apart=not whole)
-        self._total = config.num_epochs * steps_per_epoch
+        self._total = config.epochs * steps_per_epoch
         self._set(self.depth_at(self._total - 1))
         if config.unfreeze_every is not None and self.depth == self.depth_at(0):
             raise ConfigError(
                 f"`unfreeze_every` is {config.unfreeze_every}, but the run ends before that, after "
-                f"{counted(self._total, 'step')} ({config.num_epochs}e)",
+                f"{counted(self._total, 'step')} ({config.epochs}e)",
                 fix="Lower it, raise `num_epochs`, or leave it out.",
             )
 

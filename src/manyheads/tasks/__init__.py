@@ -14,6 +14,7 @@ from manyheads.tasks.decoding import (
     decode_tags,
     entity_score,
 )
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, raise_error
 from manyheads.tasks.kinds import Kind, find_kind, kind_of, known_kinds, register_kind
 from manyheads.tasks.labels import (
@@ -60,6 +61,7 @@ __all__ = [
     "OUTSIDE",
     "ClassResult",
     "Entity",
+    "FieldValues",
     "Floats",
     "Found",
     "Ints",

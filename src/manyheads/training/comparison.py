@@ -182,7 +182,7 @@ def epochs_alone(config: Config) -> dict[str, int]:
     """Return the epochs for which each task alone sees its records as often as with the others."""
     schedule = Schedule.of(config)
     if not schedule.by_shares:
-        return dict.fromkeys(config.tasks, config.num_epochs)
+        return dict.fromkeys(config.tasks, config.epochs)
     encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling))
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     data = load_training_data(config, tokenizer, usable_length(config, encoder), lambda text: None)

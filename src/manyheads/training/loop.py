@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
+from manyheads.data.hold_out import with_parts
 from manyheads.errors import ManyheadsError, counted, listing
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
@@ -21,6 +22,8 @@ from manyheads.training.balancing import GradientMeans
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost, joined
+from manyheads.training.epochs import is_improving
+from manyheads.training.files import read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog
 from manyheads.training.reporter import Reporter, StepReport
@@ -81,6 +84,11 @@ def train(
         with processes.failing_together():
             if processes.is_first:
                 stack.enter_context(_own_folder(config))
+                read_files(config, resume=resume, overwrite=overwrite, report=reporter.message)
+            if config.files is not None:
+                # No process reads the parts before the first has written them.
+                processes.exchange(None)
+                config = with_parts(config)
             # Signals keep their default effect here: before training there is nothing to save.
             run = prepare_run(
                 config, resume=resume, overwrite=overwrite, report=reporter.message,
@@ -314,8 +322,8 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
         better = [t for t, v in points[-1].items() if v > state.best_of.get(t, Best()).score]
         state.best_of |= {task: Best(state.epoch, points[-1][task]) for task in better}
     waited = state.epoch - state.best.epoch
-    state.finished = state.epoch >= config.num_epochs or waited >= (
-        config.early_stopping or config.num_epochs
+    state.finished = state.epoch >= config.epochs or waited >= (
+        config.early_stopping or config.epochs
     )
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     reporter.epoch(state.history)
@@ -327,9 +335,14 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
         run.save_best(evaluation, best_of(task))
     if state.finished and (text := trade_off(points)):
         reporter.message(text)
-    if state.finished and state.epoch < config.num_epochs:
+    if state.finished and state.epoch < config.epochs:
         reporter.message(
             f"Stopped early: no better model for {counted(waited, 'epoch')} (`early_stopping`)."
+        )
+    elif state.finished and is_improving(state.history):
+        reporter.message(
+            "The last epoch was the best so far, so more may be better still. Continue with "
+            f"--resume --epochs {state.epoch + max(2, state.epoch // 2)}."
         )
     return path
 

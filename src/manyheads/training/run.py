@@ -138,7 +138,7 @@ class Run:
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.config.num_epochs * self.steps_per_epoch
+        return self.config.epochs * self.steps_per_epoch
 
     def trained(self) -> list[torch.nn.Parameter]:
         """Return the optimiser's parameters."""

@@ -40,6 +40,7 @@ from manyheads.training.data.training_data import TrainingData, load_training_da
 from manyheads.training.distillation import ORIGINAL, Distillation
 from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.distributed_checks import check_alike, check_possible, report_processes
+from manyheads.training.epochs import check_resumed, decide_epochs
 from manyheads.training.optimizer import AdamW, parameter_groups
 from manyheads.training.run import Run
 from manyheads.training.run_folder import (
@@ -124,6 +125,14 @@ def prepare_run(
         refuse_other_run(save_dir, resume)
     start = prepare_encoder(config, found, processes, report)
     inputs = prepare_data(start, found, processes, report)
+    stored = None if found is None else stored_epochs(found)
+    config = decide_epochs(start.config, inputs.data.sources, stored)
+    if config is not start.config:
+        start = replace(start, config=config)
+        report(
+            f"Training for {config.epochs} epochs at most (`num_epochs: auto`); it stops after "
+            f"{config.early_stopping} without a better model (`early_stopping`)."
+        )
     parts = prepare_model(start, inputs.data, report)
     learning = prepare_optimizer(start, parts.model)
     run = Run(
@@ -255,6 +264,9 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
     config, processes = run.config, run.processes
     if found:
         run.restore(found)
+        check_resumed(config, stored_epochs(found), run.state.epoch, report)
+        if config.epochs > stored_epochs(found):
+            run.state.finished = False
         report(f"Resumed after step {run.state.step} of {run.total_steps}.")
     if processes.count > 1:
         facts = {"data": run.data.fingerprint, "step": run.state.step}
@@ -271,21 +283,26 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
         remove_run(run.save_dir)
 
 
+def stored_epochs(found: CheckpointContents) -> int:
+    """Return the number of epochs of the run that wrote a checkpoint."""
+    return int(found.config["num_epochs"])
+
+
 def report_passes(run: Run, report: Report) -> None:
     """Report how often each task's records are seen, unless that is once an epoch."""
     config, sources = run.config, run.data.sources
     counts = passes(sources, Schedule.of(config))
-    if all(count == config.num_epochs for count in counts):
+    if all(count == config.epochs for count in counts):
         return
     shown = ", ".join(
         f"{source.name} {count:.2f} times" for source, count in zip(sources, counts, strict=True)
     )
-    report(f"In {counted(config.num_epochs, 'epoch')} the records of each task are seen: {shown}.")
+    report(f"In {counted(config.epochs, 'epoch')} the records of each task are seen: {shown}.")
     for source, count in zip(sources, counts, strict=True):
         if count < 1:
             report(
                 f"warning: {1 - count:.0%} of the records of {source.name} are never seen in "
-                f"{counted(config.num_epochs, 'epoch')}; raise `num_epochs`, the task's share of "
+                f"{counted(config.epochs, 'epoch')}; raise `num_epochs`, the task's share of "
                 "the steps or its `max_records` to see them all."
             )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from manyheads.config.fields import FREE, INPUT_FILE, Int, Strict
+from manyheads.config.fields import FREE, INPUT_FILE, Float, Int, Strict
 
 # What the numbers of labels mean is in the tasks, which are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
@@ -32,6 +32,12 @@ class Data(Strict):
     Default: each task's own."""
     valid_file: Annotated[str | None, _FIRST_FILE] = None
     """Validation records, on which the best model is chosen. Default: each task's own."""
+    files: Annotated[tuple[str, ...] | None, INPUT_FILE] = Field(default=None, min_length=1)
+    """Labelled files that are read as one, in place of `train_file`. Without `valid_file` a part
+    of them is held out for validation; `save_dir` keeps both parts in its folder data."""
+    hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
+    """With `files`: the share of the records that is held out. Copies of a text stay together, and
+    of each label at least two records are held out where there are six."""
     format: Annotated[str | None, FREE] = None
     """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
     content and ending show."""

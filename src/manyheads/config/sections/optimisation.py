@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from manyheads.config.fields import Float, Int, Setting, Strict
+from manyheads.config.fields import EpochCount, Float, Int, Setting, Strict
 
 _FIRST = Setting(first=True)
 
@@ -14,9 +15,12 @@ _FIRST = Setting(first=True)
 class Optimisation(Strict):
     """Optimisation: how long, in which steps and how fast the model learns."""
 
-    num_epochs: Annotated[Int, _FIRST] = Field(default=3, ge=1)
-    """The number of epochs. An epoch has every record of every task once, unless the schedule or
-    `max_records` changes that."""
+    num_epochs: Annotated[
+        EpochCount, replace(_FIRST, resume="differ", allowed="auto, or a whole number from 1")
+    ] = 3
+    """The number of epochs, or `auto`: the fewer records a task has, the more, with early stopping.
+    An epoch has every record of every task once, unless the schedule or `max_records` changes
+    that. A resumed run may have more epochs than it began with."""
     batch_size: Annotated[Int, _FIRST] = Field(default=16, ge=1)
     """Sentences in a batch."""
     tokens_per_batch: Int | None = Field(default=None, ge=1)

@@ -25,5 +25,6 @@ class Selection(Strict):
     out does not count. Default: each task's `weight`."""
     keep_best_per_task: Annotated[bool, _SEVERAL] = False
     """Whether the best model for each task is kept beside `best`, as `best-TASK`."""
-    early_stopping: Int | None = Field(default=None, ge=1)
-    """Stop after this many epochs without a better model. Default: never."""
+    early_stopping: Annotated[Int | None, Setting(resume="differ")] = Field(default=None, ge=1)
+    """Stop after this many epochs without a better model. Default: never; with `num_epochs: auto`
+    after a third of the epochs, at least 3."""

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "Layout",
     "Row",
+    "is_data_file",
     "is_dataset_name",
     "read_rows",
     "without_split",
@@ -68,6 +69,21 @@ def read_rows(
         chosen = format_of(source.path, name, layout)
     rows = counter.rows(_named(chosen, source), source)
     return rows if on_unread is None else _told(rows, source, on_unread)
+
+
+def is_data_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is of data rather than of a YAML configuration.
+
+    A YAML file is data if its content is of a format that is written so.
+    """
+    name = os.fspath(path)
+    if is_dataset_name(name) or not name.lower().endswith((".yaml", ".yml")):
+        return True
+    try:
+        format_of(Path(name), name, Layout())
+    except DataError:
+        return False
+    return True
 
 
 def _told(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, shorten
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.ratio import Ratio
@@ -215,6 +216,20 @@ class Kind(ABC):
     """The name of such a task on model hubs."""
     no_labels: ClassVar[str] = "numbers"
     """The text on the model card in place of labels, for kinds without names."""
+
+    # ---------------------------------------------------------------------- from a file alone
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether the values of a field can be labels of this kind.
+
+        This is how tasks are found in a file without a configuration. Default: never, so that a
+        task of this kind has to be configured.
+        """
+        return False
+
+    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
+        """Return the options of a task that is found so, where they are not the defaults."""
+        return {}
 
     # ------------------------------------------------------------------------------ from records
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from manyheads.tasks.class_labels import Names, decide_classes
 from manyheads.tasks.decoding import Scored, decode_classes
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
@@ -96,6 +97,11 @@ class Classification(NamedClasses):
     main_metric = "accuracy"
     exclusive = True
     sought_as: ClassVar[str | None] = "classification"
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether they are classes: few different names or indices."""
+        few = values.is_few or (values.name in self.fields and len(values.distinct) > 1)
+        return values.classes == values.records and few and values.all_paired == self.pairs
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

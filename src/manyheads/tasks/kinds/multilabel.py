@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from manyheads.errors import DataError
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decoding import Scored, decode_multilabel
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
@@ -66,6 +67,12 @@ class Multilabel(NamedClasses):
     main_metric = "f1_micro"
     can_be_empty = True
     sought_as = "multilabel"
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether they are lists of classes."""
+        few = values.is_few or values.name in self.fields
+        lists = bool(values.filled) and values.lists == values.records
+        return lists and few and not values.repeating and not values.all_paired
 
     def classes(self, record: RawRecord, field: str) -> Sequence[NameOrIndex]:
         """Read the classes of a record."""

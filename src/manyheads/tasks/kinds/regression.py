@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, shorten
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
@@ -92,6 +93,13 @@ class Regression(Kind):
     }
     table_note = "mean error is the mean absolute error, in the unit of the numbers"
     card_tag = "text-regression"
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether they are numbers of single texts, and no identifiers."""
+        varied = len(values.distinct) > 1
+        is_identifier = values.wholes == values.records == len(values.distinct)
+        named = values.name in self.fields or not is_identifier
+        return values.numbers == values.records and varied and named and not values.all_paired
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, shorten
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.kinds.base import (
     UNLABELLED,
     Kind,
@@ -49,6 +51,15 @@ class Similarity(Kind):
     table_columns: ClassVar[Mapping[str, str]] = {"spearman": "spearman", "pearson": "pearson"}
     card_tag = "sentence-similarity"
     no_labels = "scored pairs"
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether they are numbers of pairs of texts."""
+        return values.numbers == values.records and values.all_paired and len(values.distinct) > 1
+
+    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
+        """Return the range of the scores, unless it is the default."""
+        low, high = min(0.0, math.floor(values.low)), max(1.0, math.ceil(values.high))
+        return {} if (low, high) == (0.0, 1.0) else {"score_range": (low, high)}
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

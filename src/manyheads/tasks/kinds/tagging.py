@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from manyheads.errors import DataError, ModelError, counted, shorten
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decoding import Scored, decode_tags, entity_score
+from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
@@ -92,6 +93,18 @@ class Tagging(Kind):
     table_note = "strict entities, precision and recall micro; accuracy of tokens"
     sought_as = "ner"
     card_tag = "token-classification"
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether they are spans, or a tag for each word."""
+        tags = values.per_word == values.records and (
+            values.has_outside or bool(values.repeating) or values.lists == values.records
+        )
+        empty = values.lists - values.filled
+        return tags or bool(values.spans and values.spans + empty == values.records)
+
+    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
+        """Return the head that tags best after few records."""
+        return {"decoder": "crf", "neck": "bilstm"}
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

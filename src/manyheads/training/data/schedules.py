@@ -78,7 +78,7 @@ class Schedule:
                 for n, t in config.tasks.items()
                 if n not in config.idle_tasks
             ),
-            config.num_epochs,
+            config.epochs,
             config.gradient_accumulation,
         )
 

@@ -1,0 +1,31 @@
+"""What was found in data files, before anything is trained on them."""
+
+from __future__ import annotations
+
+from manyheads.display.tables import Section, cell, make_table, printable
+from manyheads.config import Config
+from manyheads.data.infer_tasks import InferredTasks
+
+_LABELS_SHOWN = 4
+
+
+def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
+    """Show the tasks of some files with their counts, and what is not used."""
+    table = make_table(["task", "kind", "field", "labels"], ["different", "records"])
+    for task in found.tasks:
+        values = task.values
+        labels = ", ".join(
+            f"{name} {count:,}" for name, count in values.distinct.most_common(_LABELS_SHOWN)
+        )
+        more = ", ..." if len(values.distinct) > _LABELS_SHOWN else ""
+        table.add_row(
+            cell(task.name), task.kind, cell(values.name), cell(labels + more),
+            f"{len(values.distinct):,}", f"{values.records:,}",
+        )  # fmt: skip
+    notes = [
+        f"not used: `{printable(name)}`, {values.describe()} (--task NAME=KIND:{printable(name)} "
+        "uses it)"
+        for name, values in found.unused.items()
+    ]
+    notes += [f"not read: {count:,} {what}" for what, count in found.unread.items()]
+    return [Section(f"Tasks found in {found.records:,} records", table, "\n".join(notes))]

@@ -1,0 +1,131 @@
+"""The values that one field has in all records, by which kinds of tasks recognise their labels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manyheads.tasks.label_values import MAX_LABEL_LENGTH, SECOND_TEXT, read_number
+from manyheads.tasks.labels import OUTSIDE
+
+MAX_DISTINCT = 5000
+"""Different values that are counted; a field with more of them has texts or numbers."""
+
+_SPAN = {"start", "end", "label"}
+
+
+@dataclass
+class FieldValues:
+    """What the values of a field are like. All numbers are of records."""
+
+    name: str
+    records: int = 0
+    """With a value that is not null."""
+    paired: int = 0
+    """Of these, with a second text."""
+    texts: int = 0
+    """With one string, or a truth value."""
+    classes: int = 0
+    """With one string, truth value or whole number."""
+    wholes: int = 0
+    """With a whole number, or a string that is one."""
+    numbers: int = 0
+    """With any number, or a string that is one."""
+    lists: int = 0
+    """With a list of strings or whole numbers; an empty one counts."""
+    filled: int = 0
+    """With a list that is not empty."""
+    repeating: int = 0
+    """With a list that has an item twice."""
+    per_word: int = 0
+    """With as many items as the text has words: in a list, or in a string between spaces."""
+    spans: int = 0
+    """With a list of objects with start, end and label; not with an empty list."""
+    has_outside: bool = False
+    """Whether `O` is among the items."""
+    longest: int = 0
+    """Characters of the longest string."""
+    low: float = math.inf
+    high: float = -math.inf
+    distinct: Counter[str] = field(default_factory=Counter)
+    """The values, or the items of lists, or the labels of spans, with the number of each."""
+
+    def add(self, value: Any, words: int, fields: Mapping[str, Any]) -> None:
+        """Take note of a record's value.
+
+        Args:
+            value: not None.
+            words: the words of its text.
+            fields: the record's.
+        """
+        self.records += 1
+        self.paired += fields.get(SECOND_TEXT) is not None
+        if type(value) is list:
+            self._add_list(value, words)
+            return
+        self._count([value])
+        number = read_number(value)
+        if math.isfinite(number):
+            self.numbers += 1
+            self.wholes += number.is_integer()
+            self.low, self.high = min(self.low, number), max(self.high, number)
+        self.classes += type(value) in (str, bool) or (math.isfinite(number) and number % 1 == 0)
+        if type(value) in (str, bool):
+            self.texts += 1
+            parts = str(value).split()
+            self.longest = max(self.longest, len(str(value)))
+            self.per_word += len(parts) == words
+            self.has_outside |= OUTSIDE in parts and len(parts) > 1
+
+    def _add_list(self, value: list[Any], words: int) -> None:
+        kinds = set(map(type, value))
+        if kinds == {dict}:
+            self.spans += all(item.keys() >= _SPAN for item in value)
+            self._count([item.get("label") for item in value])
+        elif kinds <= {str, int}:
+            self.lists += 1
+            self.filled += bool(value)
+            self.per_word += len(value) == words
+            self.repeating += len(set(value)) < len(value)
+            self.has_outside |= OUTSIDE in value
+            self._count(value)
+
+    def _count(self, items: list[Any]) -> None:
+        for item in items:
+            key = str(item)
+            if key in self.distinct or len(self.distinct) <= MAX_DISTINCT:
+                self.distinct[key] += 1
+
+    @property
+    def all_paired(self) -> bool:
+        """Whether the values are about two texts."""
+        return self.paired == self.records
+
+    @property
+    def is_few(self) -> bool:
+        """Whether there are few different values, as classes have: each occurs twice or more."""
+        return (
+            2 <= len(self.distinct) <= MAX_DISTINCT
+            and 2 * len(self.distinct) <= self.distinct.total()
+            and self.longest <= MAX_LABEL_LENGTH
+        )
+
+    def describe(self) -> str:
+        """Describe the values in a few words, for messages."""
+        count = len(self.distinct)
+        several = f"more than {MAX_DISTINCT}" if count > MAX_DISTINCT else str(count)
+        if count == 1 and not self.spans and not self.lists:
+            return f"the same value in all {self.records} records"
+        if self.spans:
+            return f"entities of {several} types in {self.records} records"
+        if self.lists:
+            return f"lists of {several} different items in {self.records} records"
+        if self.numbers == self.records:
+            whole = "whole " if self.wholes == self.records else ""
+            return f"{several} different {whole}numbers in {self.records} records"
+        if self.classes == self.records:
+            return f"{several} different texts in {self.records} records"
+        return f"objects or lists in {self.records} records"

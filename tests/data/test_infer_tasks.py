@@ -1,0 +1,127 @@
+"""Tasks worked out from data files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyheads.config import TaskConfig
+from manyheads.data.infer_tasks import InferredTasks, infer_tasks
+from manyheads.errors import RequestError
+
+
+def inferred(folder: Path, records: Sequence[dict[str, Any]], **given: Any) -> InferredTasks:
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return infer_tasks([str(path)], **given)
+
+
+def records(count: int = 12, **fields: Sequence[Any]) -> list[dict[str, Any]]:
+    """Records of three words each; a field's values take turns, and None leaves it out."""
+    return [
+        {"text": f"sentence number {i}"}
+        | {name: values[i % len(values)] for name, values in fields.items()}
+        for i in range(count)
+    ]
+
+
+SPAN = [{"start": 0, "end": 8, "label": "THING"}]
+PAIR = {"text2": ["another sentence"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"topic": ["a", "b"]}, {"topic": {"kind": "classification"}}),
+        ({"label": [0, 1, 2]}, {"classification": {"kind": "classification"}}),
+        ({"urgent": [True, False]}, {"urgent": {"kind": "classification"}}),
+        ({"tones": [["a"], ["a", "b"], []]}, {"tones": {"kind": "multilabel"}}),
+        ({"labels": [["a"], ["b", "c"]]}, {"multilabel": {"kind": "multilabel"}}),
+        ({"price": [1.5, 2.25, 9]}, {"price": {"kind": "regression"}}),
+        ({"value": [1, 2]}, {"value": {"kind": "regression"}}),
+        (
+            {"entities": [SPAN, []]},
+            {"ner": {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}},
+        ),
+        (
+            {"tags": [["B-X", "I-X", "O"], ["O", "O", "O"]]},
+            {"tags": {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}},
+        ),
+        (
+            {"ner": ["B-X O O", "O O B-Y"]},
+            {"ner": {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}},
+        ),
+        ({**PAIR, "label": ["same", "other"]}, {"label": {"kind": "pair"}}),
+        ({**PAIR, "score": [0.0, 0.5]}, {"score": {"kind": "similarity"}}),
+        (
+            {**PAIR, "score": [0.0, 4.5]},
+            {"score": {"kind": "similarity", "score_range": (0.0, 5)}},
+        ),
+    ],
+)
+def test_each_kind_is_recognised_by_the_values_of_a_field(
+    tmp_path: Path, fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    assert inferred(tmp_path, records(**fields)).options() == options
+
+
+def test_several_fields_are_several_tasks_with_their_counts(tmp_path: Path) -> None:
+    found = inferred(tmp_path, records(topic=["a", "b"], entities=[SPAN, None, []]))
+    assert [(t.name, t.values.records) for t in found.tasks] == [("topic", 12), ("ner", 8)]
+    assert found.tasks[0].values.distinct == {"a": 6, "b": 6}
+    assert (found.records, found.complete) == (12, False)
+
+
+def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) -> None:
+    extra = {
+        "id": range(12), "comment": [f"a text {i}" for i in range(12)], "lang": ["en"],
+        "meta": [{"a": 1}, {"a": 2}],
+    }  # fmt: skip
+    found = inferred(tmp_path, records(topic=["a", "b"], **extra))
+    assert [task.name for task in found.tasks] == ["topic"]
+    assert {name: values.describe() for name, values in found.unused.items()} == {
+        "id": "12 different whole numbers in 12 records",
+        "comment": "12 different texts in 12 records",
+        "lang": "the same value in all 12 records",
+        "meta": "objects or lists in 12 records",
+    }
+
+
+def test_an_ambiguous_field_is_a_question_with_the_options_that_answer_it(tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]))
+    message = str(caught.value)
+    assert "`stars`" in message
+    assert "3 different whole numbers in 12 records, which could be classification or" in message
+    assert "--task stars=classification:stars or --task stars=regression:stars" in message
+    assert "`topic` (2 different texts in 12 records)" in message
+
+
+def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no field of .* has labels of a task: `note` \(12 "):
+        inferred(tmp_path, records(note=[f"text {i}" for i in range(12)]))
+
+
+def test_named_tasks_are_the_only_ones(tmp_path: Path) -> None:
+    tasks = {"rating": TaskConfig(kind="classification", field="stars")}
+    found = inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]), tasks=tasks)
+    assert found.options() == {"rating": {"kind": "classification", "field": "stars"}}
+    assert list(found.unused) == ["topic"]
+
+
+def test_a_named_task_without_labels_is_refused(tmp_path: Path) -> None:
+    tasks = {"rating": TaskConfig(kind="classification", field="start")}
+    with pytest.raises(RequestError, match=r"has `start`, the label of task 'rating'.*`stars`"):
+        inferred(tmp_path, records(stars=[1, 2, 3]), tasks=tasks)
+
+
+def test_task_names_follow_the_rules_of_the_configuration(tmp_path: Path) -> None:
+    found = inferred(tmp_path, records(**{"2nd topic": ["a", "b"], "mean": ["c", "d"]}))
+    assert found.options() == {
+        "nd_topic": {"kind": "classification", "field": "2nd topic"},
+        "task_2": {"kind": "classification", "field": "mean"},
+    }
