@@ -26,7 +26,17 @@ from manyheads.cli.errors import catching
 from manyheads.errors import RequestError, listing, nearest
 from manyheads.version import __version__
 
-COMMANDS = ("train", "add-head", "evaluate", "compare", "predict", "export", "data", "info")
+COMMANDS = (
+    "train",
+    "add-head",
+    "evaluate",
+    "compare",
+    "predict",
+    "export",
+    "serve",
+    "data",
+    "info",
+)
 """The commands in the order of the help; each is the module of its name, hyphens as underscores."""
 
 

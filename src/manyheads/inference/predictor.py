@@ -253,6 +253,10 @@ class Predictor:
             if not work.batches_left:
                 yield from self._predictions(work, specs, embed)
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Count the tokens of texts, special ones included."""
+        return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts))
+
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:

@@ -1,0 +1,85 @@
+"""The application: routes, what stands before them, and what happens at start and end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from manyheads.server.answering import Service
+from manyheads.server.monitoring import Monitoring
+from manyheads.server.problems import (
+    Problem,
+    answer_http,
+    answer_problem,
+    answer_validation,
+    problem_of,
+)
+from manyheads.server.protection import Protection, logger
+from manyheads.server.registry import Load, Registry
+from manyheads.server.routes import router
+from manyheads.server.settings import ServerSettings
+from manyheads.version import __version__
+
+
+def create_app(
+    models: Mapping[str, Path], settings: ServerSettings, load: Load | None = None
+) -> FastAPI:
+    """Load models and make the application that serves them.
+
+    Args:
+        models: each model's folder by name; the first one is the default.
+        settings: limits, keys and logs.
+        load: loads a predictor from a path with a number of threads; for a predictor of one's own.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+    """
+    registry = Registry(models, settings, load)
+    monitoring = Monitoring()
+    for name in registry.names:
+        monitoring.watch(
+            name,
+            waiting_texts=lambda name=name: registry.get(name).scheduler.waiting,  # type: ignore[misc]
+            computing_texts=lambda name=name: registry.get(name).scheduler.computing,  # type: ignore[misc]
+            lost_lanes=lambda name=name: registry.get(name).scheduler.lanes_lost,  # type: ignore[misc]
+            ready=lambda name=name: float(not registry.get(name).scheduler.trouble()),  # type: ignore[misc]
+        )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(registry.close, settings.timeout)
+
+    app = FastAPI(
+        title="Manyheads",
+        version=__version__,
+        summary="Classes, entities and the embedding of a sentence, from one pass of one model.",
+        lifespan=lifespan,
+    )
+    app.state.service = Service(registry, settings)
+    app.state.monitoring = monitoring
+    app.include_router(router)
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, _bug)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"], allow_headers=["*"],
+        )  # fmt: skip
+    app.add_middleware(Protection, settings=settings, monitoring=monitoring)
+    return app
+
+
+async def _bug(request: Request, error: Exception) -> JSONResponse:
+    logger.error("bug", exc_info=error, extra={"fields": {"id": request.scope["state"].get("id")}})
+    return problem_of(error).response()

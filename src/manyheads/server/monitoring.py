@@ -1,0 +1,58 @@
+"""What Prometheus reads at /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from manyheads.version import __version__
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Monitoring:
+    """The server's counters. Each server has its own, so that two in one process do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        build = Gauge("manyheads_build", "The version.", ["version"], registry=self._registry)
+        build.labels(__version__).set(1)
+        self._requests = Counter(
+            "manyheads_requests", "Requests answered.", ["path", "method", "status"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "manyheads_request_seconds", "Seconds from a request to its answer.", ["path"],
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._texts = Counter(
+            "manyheads_texts", "Texts answered.", ["model"], registry=self._registry
+        )
+        self._gauges = {
+            name: Gauge(f"manyheads_{name}", text, ["model"], registry=self._registry)
+            for name, text in (
+                ("waiting_texts", "Texts that wait to be computed."),
+                ("computing_texts", "Texts that are being computed."),
+                ("lost_lanes", "Lanes that hung or died and were replaced."),
+                ("ready", "Whether the model answers."),
+            )
+        }
+
+    def request(self, path: str, method: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests.labels(path, method, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def texts(self, model: str, count: int) -> None:
+        """Count answered texts."""
+        self._texts.labels(model).inc(count)
+
+    def watch(self, model: str, **values: Callable[[], float]) -> None:
+        """Have gauges of a model ask for their value when they are read."""
+        for name, value in values.items():
+            self._gauges[name].labels(model).set_function(value)
+
+    def page(self) -> bytes:
+        """Return all of it in Prometheus' text form."""
+        return generate_latest(self._registry)

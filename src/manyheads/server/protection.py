@@ -1,0 +1,172 @@
+"""What stands before the routes: request ids, keys, limits of size and number, and the log.
+
+A body is read whole, and counted, before anything else happens: no route ever sees one that is
+too large or slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from manyheads.server.monitoring import Monitoring
+from manyheads.server.problems import Problem
+from manyheads.server.settings import ServerSettings
+
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz"})
+"""What is answered without a key."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+logger = logging.getLogger("manyheads.server")
+
+
+class Protection:
+    """ASGI middleware that admits a request, or answers it itself."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, monitoring: Monitoring) -> None:
+        self._app = app
+        self._settings = settings
+        self._monitoring = monitoring
+        self._keys = [key.encode() for key in settings.api_keys]
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        begun = time.monotonic()
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        state.update(id=request_id, deadline=begun + self._settings.timeout)
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()), (b"x-request-id", request_id.encode())
+                ]  # fmt: skip
+            await send(message)
+
+        self._under_way += 1
+        try:
+            try:
+                self._check(scope["path"], headers)
+                body = await self._body(headers, receive)
+            except Problem as problem:
+                await problem.response()(scope, receive, send_with_id)
+            else:
+                await self._app(scope, _replaying(body, receive), send_with_id)
+        finally:
+            self._under_way -= 1
+            self._note(scope, status, time.monotonic() - begun)
+
+    def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if self._keys and path not in OPEN_PATHS:
+            scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+            # All keys are compared, so that the time tells nothing.
+            right = [hmac.compare_digest(key.strip(), known) for known in self._keys]
+            if scheme.lower() != b"bearer" or not any(right):
+                raise Problem(
+                    401, "this server needs a key; send it as `Authorization: Bearer KEY`",
+                    code="invalid_api_key",
+                )  # fmt: skip
+        if self._under_way > self._settings.max_connections and path not in OPEN_PATHS:
+            raise Problem(
+                503, f"{self._settings.max_connections} requests are under way already",
+                code="too_many_requests", retry_after=1,
+            )  # fmt: skip
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self._settings.max_body
+        told = headers.get(b"content-length", b"")
+        if told.isdigit() and int(told) > limit:
+            raise _too_large(int(told), limit)
+        try:
+            return await asyncio.wait_for(_whole(receive, limit), self._settings.timeout)
+        except asyncio.TimeoutError:
+            raise Problem(408, "the body took too long to arrive", code="body_timeout") from None
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        state = scope["state"]
+        self._monitoring.request(route, scope["method"], status, seconds)
+        fields: dict[str, Any] = {
+            "id": state["id"],
+            "method": scope["method"],
+            "path": route if route != "other" else scope["path"][:200],
+            "status": status,
+            "milliseconds": round(1000 * seconds, 2),
+            **{key: state[key] for key in ("model", "texts", "given") if key in state},
+        }
+        logger.info("request", extra={"fields": fields})
+
+
+async def _whole(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(499, "the client is gone", code="client_closed_request")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(size, limit)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(size: int, limit: int) -> Problem:
+    return Problem(
+        413,
+        f"the body has {size:,} bytes or more; at most {limit:,} are read",
+        code="body_too_large",
+    )
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which has been read, then what comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+class LogFormatter(logging.Formatter):
+    """Writes a line of the log as a JSON object or as text."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._json = form == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, Any] = dict(getattr(record, "fields", {}))
+        when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        if self._json:
+            line = {"time": when, "level": record.levelname.lower(), "event": record.getMessage()}
+            return json.dumps({**line, **fields}, ensure_ascii=False)
+        told = " ".join(f"{key}={value}" for key, value in fields.items())
+        return f"{when} {record.levelname.lower()} {record.getMessage()} {told}".rstrip()

@@ -1,0 +1,291 @@
+"""The routes: our own, OpenAI's embeddings, those of the usual embedding server, and operations."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from manyheads.errors import ManyheadsError, RequestError
+from manyheads.server.answering import Service, only
+from manyheads.server.monitoring import Monitoring
+from manyheads.server.problems import Problem, statuses
+from manyheads.server.registry import ServedModel
+from manyheads.server.schemas import (
+    ClassifyRequest,
+    ClassScore,
+    EmbeddingObject,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    EmbedRequest,
+    ModelInfo,
+    ModelList,
+    PredictRequest,
+    PredictResponse,
+    Status,
+    TaskInfo,
+    Usage,
+)
+from manyheads.tasks import ClassResult, MultilabelResult, Prediction, TaggingResult
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+
+
+class _Route(APIRoute):
+    """A route whose body is read strictly: UTF-8, no NaN, no nesting without end."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            strict = _StrictRequest(request.scope, request.receive)
+            if request.method == "POST" and self.body_field is not None:
+                await strict.json()
+            return await handle(strict)
+
+        return strictly
+
+
+router = APIRouter(route_class=_Route)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _monitoring(request: Request) -> Monitoring:
+    monitoring: Monitoring = request.app.state.monitoring
+    return monitoring
+
+
+Using = Annotated[Service, Depends(_service)]
+Counting = Annotated[Monitoring, Depends(_monitoring)]
+
+
+@router.post("/v1/predict", responses=statuses(404), tags=["predict"])
+async def predict(
+    body: PredictRequest, request: Request, service: Using, monitoring: Counting
+) -> PredictResponse:
+    """Answer every task, and the embedding if asked for, from one pass of the encoder."""
+    begun = time.perf_counter()
+    model = service.model(body.model)
+    tasks = _tasks(model, body.tasks)
+    one = isinstance(body.texts, str)
+    texts = [body.texts] if isinstance(body.texts, str) else body.texts
+    _note_texts(request, service, texts)
+    answers = await service.answer(request, model, texts, "texts", embed=body.embed)
+    if one:
+        only(answers)
+    monitoring.texts(model.name, len(texts))
+    return PredictResponse(
+        model=model.name,
+        version=model.version,
+        milliseconds=round(1000 * (time.perf_counter() - begun), 3),
+        predictions=[
+            {"error": answer.body()}
+            if isinstance(answer, Problem)
+            else _prediction(answer, tasks, embed=body.embed, tokens=body.tokens)
+            for answer in answers
+        ],
+    )
+
+
+@router.post("/v1/embeddings", responses=statuses(404), tags=["embed"])
+async def embeddings(
+    body: EmbeddingsRequest, request: Request, service: Using, monitoring: Counting
+) -> EmbeddingsResponse:
+    """Embed texts, as OpenAI's clients ask for it."""
+    model = service.model(body.model)
+    texts = _only_texts(body.input)
+    _note_texts(request, service, texts)
+    predictions = only(await service.answer(request, model, texts, "input", embed=True))
+    monitoring.texts(model.name, len(texts))
+    vectors = _vectors(predictions, body.dimensions, normalize=body.dimensions is not None)
+    tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
+    return EmbeddingsResponse(
+        data=[
+            EmbeddingObject(index=i, embedding=_encoded(vector, body.encoding_format))
+            for i, vector in enumerate(vectors)
+        ],
+        model=model.name,
+        usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
+    )
+
+
+@router.post("/embed", responses=statuses(), tags=["embed"])
+async def embed(
+    body: EmbedRequest, request: Request, service: Using, monitoring: Counting
+) -> list[list[float]]:
+    """Embed texts, as clients of the usual embedding server ask for it."""
+    model = service.model(None)
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    _note_texts(request, service, texts)
+    predictions = only(await service.answer(request, model, texts, "inputs", embed=True))
+    monitoring.texts(model.name, len(texts))
+    return [v.tolist() for v in _vectors(predictions, body.dimensions, normalize=body.normalize)]
+
+
+@router.post("/predict", responses=statuses(), tags=["predict"], response_model=None)
+async def classify(
+    body: ClassifyRequest, request: Request, service: Using, monitoring: Counting
+) -> list[ClassScore] | list[list[ClassScore]]:
+    """Classify texts by the model's first classification task, as clients of the usual embedding
+    server ask for it."""
+    model = service.model(None)
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    predictions = only(await service.answer(request, model, texts, "inputs", embed=False))
+    monitoring.texts(model.name, len(texts))
+    scores = [_class_scores(prediction) for prediction in predictions]
+    return scores[0] if isinstance(body.inputs, str) else scores
+
+
+@router.get("/v1/models", tags=["operations"], responses=statuses())
+async def models(service: Using) -> ModelList:
+    """List the models that the server has."""
+    return ModelList(data=[_info(model) for model in service.registry.all()])
+
+
+@router.post("/v1/models/{name}:reload", responses=statuses(404, 409), tags=["operations"])
+async def reload(
+    name: str,
+    service: Using,
+    allow_new_embedding: Annotated[bool, Query(description="Take other vectors, too.")] = False,
+) -> ModelInfo:
+    """Load a model's files again and answer with the new version; no request is lost."""
+    old = service.model(name)
+    try:
+        new = await run_in_threadpool(
+            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding
+        )
+    except ManyheadsError as error:
+        code = "embedding_changed" if isinstance(error, RequestError) else "model_unusable"
+        raise Problem(409, str(error), param="name", code=code) from None
+    return _info(new)
+
+
+@router.get("/livez", tags=["operations"])
+async def livez() -> Status:
+    """Tell that the process answers."""
+    return Status(status="alive")
+
+
+@router.get("/readyz", tags=["operations"], responses={503: {"model": Status}})
+async def readyz(service: Using) -> Response:
+    """Tell whether every model answers."""
+    for model in service.registry.all():
+        if reason := model.scheduler.trouble():
+            told = Status(status="not ready", reason=f"{model.name}: {reason}")
+            return JSONResponse(told.model_dump(), 503, {"Retry-After": "1"})
+    return JSONResponse(Status(status="ready").model_dump())
+
+
+@router.get("/metrics", tags=["operations"], response_class=Response)
+async def metrics(monitoring: Counting) -> Response:
+    """Return the counters in Prometheus' text form."""
+    return Response(monitoring.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _tasks(model: ServedModel, asked: list[str] | None) -> list[str]:
+    known = [spec.name for spec in model.predictor.specs if spec.answers]
+    for i, task in enumerate(asked or ()):
+        if task not in known:
+            raise Problem(
+                422, f"`tasks[{i}]` is {task!r}, which is no task of model {model.name!r}; it has "
+                f"{', '.join(known) or 'none'}", param=f"tasks[{i}]", code="unknown_task",
+            )  # fmt: skip
+    return known if asked is None else asked
+
+
+def _note_texts(request: Request, service: Service, texts: Any) -> None:
+    if service.settings.log_texts:
+        request.scope["state"]["given"] = texts
+
+
+def _only_texts(given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
+    if isinstance(given, str):
+        return [given]
+    texts = [text for text in given if isinstance(text, str)]
+    if len(texts) < len(given):
+        raise Problem(
+            422, "`input` has token ids, which are another tokenizer's; send texts (in LangChain: "
+            "check_embedding_ctx_length=False)", param="input", code="token_ids",
+        )  # fmt: skip
+    return texts
+
+
+def _prediction(
+    prediction: Prediction, tasks: list[str], *, embed: bool, tokens: bool
+) -> dict[str, Any]:
+    record = prediction.to_json()
+    for name, result in prediction.results.items():
+        if name not in tasks:
+            del record[name]
+        elif isinstance(result, TaggingResult) and result.entities and not tokens:
+            del record[name]["tokens"]
+    if not embed:
+        record.pop("embedding", None)
+    record["windows"] = prediction.windows
+    return record
+
+
+def _vectors(
+    predictions: list[Prediction], dimensions: int | None, *, normalize: bool
+) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    vectors = []
+    for i, prediction in enumerate(predictions):
+        vector = prediction.embedding
+        if vector is None:
+            raise Problem(422, f"`input[{i}]` has no words", param=f"input[{i}]", code="text_empty")
+        if dimensions is not None and dimensions > len(vector):
+            raise Problem(
+                422, f"`dimensions` is {dimensions}; the model's vectors have {len(vector)}",
+                param="dimensions", code="too_many_dimensions",
+            )  # fmt: skip
+        cut = vector[:dimensions].astype(np.float32)
+        norm = float(np.linalg.norm(cut))
+        vectors.append(cut / norm if normalize and norm else cut)
+    return vectors
+
+
+def _encoded(vector: np.ndarray[Any, np.dtype[np.float32]], form: str) -> list[float] | str:
+    if form == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    numbers: list[float] = vector.tolist()
+    return numbers
+
+
+def _class_scores(prediction: Prediction) -> list[ClassScore]:
+    for result in prediction.results.values():
+        if isinstance(result, ClassResult):
+            return [ClassScore(label=str(result.label), score=result.score or 0.0)]
+        if isinstance(result, MultilabelResult):
+            return [ClassScore(label=str(r.label), score=r.score or 0.0) for r in result.labels]
+    raise Problem(422, "the model has no classification task", code="no_classification")
+
+
+def _info(model: ServedModel) -> ModelInfo:
+    return ModelInfo(
+        id=model.name,
+        version=model.version,
+        embedding=model.embedding,
+        backend=model.predictor.backend.name,
+        tasks=[
+            TaskInfo(name=spec.name, kind=spec.kind, labels=list(spec.labels))
+            for spec in model.predictor.specs
+        ],
+    )

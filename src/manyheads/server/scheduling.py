@@ -1,0 +1,310 @@
+"""Batches without a timer: whatever waits when a lane is free is computed together.
+
+A lane is a thread that computes one batch at a time. When it is free it takes the oldest text that
+waits, and others of similar length beside it, up to a token budget and to its share of what
+waits. A single text on an idle server is therefore computed at once, and a busy server makes
+batches as large as its load.
+
+A lane that is busy for too long counts as lost: its texts fail, another lane takes its place, and
+the server is not ready until that one has answered. Python cannot stop the lost thread; it ends
+when its computation does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from manyheads.inference import Text
+from manyheads.tasks import Prediction
+
+CHARACTERS_PER_TOKEN = 4
+"""For planning batches before anything is tokenised."""
+
+Predict: TypeAlias = Callable[[Sequence[Text], bool], Sequence[Prediction]]
+"""Predicts for some texts; the second argument says whether with embeddings."""
+
+
+class QueueFull(Exception):
+    """Too many texts wait already."""
+
+    def __init__(self, waiting: int, seconds: float) -> None:
+        super().__init__(f"{waiting} texts wait already")
+        self.seconds = seconds
+        """When to try again, in seconds: about as long as what waits will take."""
+
+
+class TextTimeout(Exception):
+    """A text was not computed before its request's time was over."""
+
+
+class LaneLost(Exception):
+    """The thread that computed a text hangs or has died."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A text that waits to be computed."""
+
+    text: Text
+    embed: bool
+    tokens: int
+    """An estimate."""
+    deadline: float
+    future: Future[Prediction]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A thread and what it is at."""
+
+    number: int
+    thread: threading.Thread
+    batch: list[_Waiting] = field(default_factory=list)
+    busy_since: float | None = None
+    lost: bool = False
+    ready: bool = False
+    """Whether it has answered its first text."""
+
+
+class Scheduler:
+    """Computes the texts of many requests in batches, on several lanes.
+
+    Args:
+        predict: computes a batch. Called by several threads at the same time.
+        lanes: how many.
+        budget: tokens of a batch, estimated.
+        max_waiting: texts that may wait.
+        hang_seconds: how long a lane may take for a batch.
+        warm_text: what a lane computes first.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        lanes: int,
+        budget: int = 512,
+        max_waiting: int = 2048,
+        hang_seconds: float = 30.0,
+        warm_text: str = "Is everything ready?",
+    ) -> None:
+        self._predict = predict
+        self._budget = budget
+        self._max_waiting = max_waiting
+        self._hang_seconds = hang_seconds
+        self._warm_text = warm_text
+        self._changed = threading.Condition()
+        self._queue: list[_Waiting] = []
+        self._closed = False
+        self._numbers = itertools.count()
+        self._rate = 100.0
+        self._lost = 0
+        self._lanes = [self._new_lane() for _ in range(lanes)]
+        self._watch = threading.Thread(target=self._watching, name="manyheads-watch", daemon=True)
+        self._watch.start()
+
+    # ------------------------------------------------------------------------------ for requests
+
+    def submit(
+        self, texts: Sequence[Text], *, embed: bool, deadline: float
+    ) -> list[Future[Prediction]]:
+        """Queue the texts of a request.
+
+        Args:
+            texts: the texts.
+            embed: whether their embeddings are wanted.
+            deadline: the time (`time.monotonic`) after which nobody wants them.
+
+        Returns:
+            a future for each text. It raises `TextTimeout`, `LaneLost` or what is wrong with the
+            text. Cancelling it gives its place to others.
+
+        Raises:
+            QueueFull: too many texts wait already, or the scheduler is closed.
+        """
+        items = [_Waiting(t, embed, _estimate(t), deadline, Future()) for t in texts]
+        with self._changed:
+            waiting = len(self._queue)
+            if self._closed or waiting >= self._max_waiting:
+                raise QueueFull(waiting, max(1.0, waiting / self._rate))
+            self._queue += items
+            self._changed.notify_all()
+        return [item.future for item in items]
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait."""
+        return len(self._queue)
+
+    @property
+    def computing(self) -> int:
+        """Texts that are being computed."""
+        return sum(len(lane.batch) for lane in self._lanes)
+
+    @property
+    def lanes_lost(self) -> int:
+        """Lanes that have been replaced."""
+        return self._lost
+
+    def trouble(self) -> str:
+        """Return why the lanes cannot be relied upon; empty if they can."""
+        with self._changed:
+            if self._closed:
+                return "the model is being put away"
+            late = [lane for lane in self._lanes if not lane.ready or not lane.thread.is_alive()]
+            if late:
+                return f"{len(late)} of {len(self._lanes)} lanes have not answered yet"
+        return ""
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Take no more texts, and finish those that were taken.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether all were finished; those that were not fail with `LaneLost`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            while self._queue or any(lane.batch for lane in self._lanes):
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    for item in [*self._queue, *(i for lane in self._lanes for i in lane.batch)]:
+                        _fail(item.future, LaneLost("the server stopped"))
+                    return False
+                self._changed.wait(0.1 if left is None else min(left, 0.1))
+        return True
+
+    # --------------------------------------------------------------------------------- the lanes
+
+    def _new_lane(self) -> _Lane:
+        number = next(self._numbers)
+        lane = _Lane(number, threading.Thread(name=f"manyheads-lane-{number}", daemon=True))
+        lane.thread = threading.Thread(
+            target=self._work, args=(lane,), name=f"manyheads-lane-{number}", daemon=True
+        )
+        lane.busy_since = time.monotonic()
+        lane.thread.start()
+        return lane
+
+    def _work(self, lane: _Lane) -> None:
+        self._predict([self._warm_text], True)
+        with self._changed:
+            lane.ready, lane.busy_since = True, None
+            self._changed.notify_all()
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed and not lane.lost:
+                    self._changed.wait()
+                if lane.lost or not self._queue:
+                    return
+                lane.batch = self._take()
+                lane.busy_since = time.monotonic()
+            self._compute(lane)
+            with self._changed:
+                took = time.monotonic() - lane.busy_since
+                if lane.batch and took > 0:
+                    self._rate += 0.1 * (len(lane.batch) / took - self._rate)
+                lane.batch, lane.busy_since = [], None
+                self._changed.notify_all()
+
+    def _take(self) -> list[_Waiting]:
+        """Take the oldest text, and those most alike in length within budget and fair share."""
+        oldest = self._queue[0]
+        free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
+        share = -(-sum(item.tokens for item in self._queue) // max(1, free))
+        room = min(self._budget, max(share, oldest.tokens))
+        near = sorted(self._queue, key=lambda item: abs(item.tokens - oldest.tokens))
+        batch: list[_Waiting] = []
+        longest = 0
+        for item in near:
+            longest = max(longest, item.tokens)
+            if batch and longest * (len(batch) + 1) > room:
+                break
+            batch.append(item)
+        taken = set(map(id, batch))
+        self._queue = [item for item in self._queue if id(item) not in taken]
+        return batch
+
+    def _compute(self, lane: _Lane) -> None:
+        now = time.monotonic()
+        wanted = []
+        for item in lane.batch:
+            if not item.future.set_running_or_notify_cancel():
+                continue
+            if item.deadline < now:
+                _fail(item.future, TextTimeout())
+            else:
+                wanted.append(item)
+        if not wanted:
+            return
+        embed = any(item.embed for item in wanted)
+        try:
+            predictions = self._predict([item.text for item in wanted], embed)
+        except Exception as error:
+            self._compute_alone(wanted, error)
+            return
+        for item, prediction in zip(wanted, predictions, strict=True):
+            _finish(item.future, prediction)
+
+    def _compute_alone(self, items: Sequence[_Waiting], error: Exception) -> None:
+        """Compute the texts of a failed batch one by one, so that only the bad one fails."""
+        if len(items) == 1:
+            _fail(items[0].future, error)
+            return
+        for item in items:
+            try:
+                [prediction] = self._predict([item.text], item.embed)
+            except Exception as fault:
+                _fail(item.future, fault)
+            else:
+                _finish(item.future, prediction)
+
+    # ------------------------------------------------------------------------------- the watch
+
+    def _watching(self) -> None:
+        while not self._closed:
+            time.sleep(min(0.5, self._hang_seconds / 4))
+            self.replace_lost(time.monotonic())
+
+    def replace_lost(self, now: float) -> int:
+        """Replace the lanes that have hung or died by `now`; returns how many."""
+        replaced = 0
+        with self._changed:
+            for i, lane in enumerate(self._lanes):
+                hangs = lane.busy_since is not None and now - lane.busy_since > self._hang_seconds
+                if self._closed or (lane.thread.is_alive() and not hangs):
+                    continue
+                lane.lost = True
+                for item in lane.batch:
+                    _fail(item.future, LaneLost("the lane that computed the text was lost"))
+                self._lanes[i] = self._new_lane()
+                replaced += 1
+            self._lost += replaced
+        return replaced
+
+
+def _estimate(text: Text) -> int:
+    characters = len(text) if isinstance(text, str) else sum(map(len, text))
+    return 2 + characters // CHARACTERS_PER_TOKEN
+
+
+def _finish(future: Future[Prediction], prediction: Prediction) -> None:
+    # A lane that was given up may answer after its texts have failed.
+    with suppress(InvalidStateError):
+        future.set_result(prediction)
+
+
+def _fail(future: Future[Prediction], error: BaseException) -> None:
+    with suppress(InvalidStateError):
+        future.set_exception(error)
