@@ -10,13 +10,16 @@ from manyheads.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from manyheads.server.app import create_app
+    from manyheads.server.client import Client, ServerAnswer
     from manyheads.server.registry import model_names
     from manyheads.server.running import serve
 
 __all__ = [
+    "Client",
     "LaneLost",
     "QueueFull",
     "Scheduler",
+    "ServerAnswer",
     "ServerSettings",
     "TextTimeout",
     "create_app",
@@ -25,7 +28,13 @@ __all__ = [
 ]
 
 # What needs the extra `serve` is imported when it is first used.
-_HOMES = {"create_app": "app", "model_names": "registry", "serve": "running"}
+_HOMES = {
+    "Client": "client",
+    "ServerAnswer": "client",
+    "create_app": "app",
+    "model_names": "registry",
+    "serve": "running",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from manyheads.server.answering import Service
 from manyheads.server.monitoring import Monitoring
+from manyheads.server.page import router as page_router
 from manyheads.server.problems import (
     Problem,
     answer_http,
@@ -67,6 +68,7 @@ def create_app(
     app.state.service = Service(registry, settings)
     app.state.monitoring = monitoring
     app.include_router(router)
+    app.include_router(page_router)
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)

@@ -1,0 +1,41 @@
+"""The page at `/`: one file, nothing from other hosts, and a policy that allows nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> Response:
+    """Show the page."""
+    text, policy = _page()
+    return HTMLResponse(
+        text,
+        headers={
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+@cache
+def _page() -> tuple[str, str]:
+    """Return the page, and the policy that allows its own script and style alone."""
+    text = files("manyheads.server").joinpath("page.html").read_text(encoding="utf-8")
+    allowed = []
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        [inner] = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode()
+        allowed.append(f"{directive} 'sha256-{digest}'")
+    rest = "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return text, f"default-src 'none'; {'; '.join(allowed)}; {rest}"
