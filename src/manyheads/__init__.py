@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from manyheads.data.readers import Layout
     from manyheads.errors import ManyheadsError
     from manyheads.inference import Predictor
+    from manyheads.server import Client, serve
 
 __all__ = [
+    "Client",
     "Config",
     "Layout",
     "ManyheadsError",
@@ -34,11 +36,13 @@ __all__ = [
     "evaluate",
     "load",
     "load_config",
+    "serve",
     "train",
 ]
 
 # Imported when first used, so that the command line answers at once.
 _HOMES = {
+    "Client": "server",
     "Config": "config",
     "Layout": "data.readers",
     "ManyheadsError": "errors",
@@ -50,6 +54,7 @@ _HOMES = {
     "evaluate": "api",
     "load": "api",
     "load_config": "config",
+    "serve": "server",
     "train": "api",
 }
 

@@ -20,7 +20,7 @@ def _help(field: str) -> str:
 def serve(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=]MODEL ...", help="Models; the first one is the default."),
+        typer.Argument(metavar="[NAME=]MODEL ...", help="Models; the first is the default."),
     ] = None,
     host: Annotated[str, typer.Option(help=_help("host"))] = "127.0.0.1",
     port: Annotated[int, typer.Option(help=_help("port"))] = 8000,
@@ -33,17 +33,14 @@ def serve(
     timeout: Annotated[float, typer.Option(help=_help("timeout"))] = 30.0,
     api_keys: Annotated[
         Path | None,
-        typer.Option(help="File with the keys of which requests must bring one, a key a line."),
+        typer.Option(help="File with the accepted keys, one per line. Default: no key is needed."),
     ] = None,
     cors_origin: Annotated[list[str] | None, typer.Option(help=_help("cors_origins"))] = None,
     log_format: Annotated[str, typer.Option(help=_help("log_format"))] = "json",
     log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = False,
 ) -> None:
-    """Answer HTTP requests: classes, entities and the embedding from one pass of the encoder."""
-    from pydantic import ValidationError
-
+    """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
     from manyheads.errors import RequestError
-    from manyheads.server import model_names
     from manyheads.server import serve as run
     from manyheads.storage import explained
 
@@ -53,27 +50,10 @@ def serve(
             lines = api_keys.read_text(encoding="utf-8").splitlines()
         keys = tuple(line.strip() for line in lines if line.strip())
         if not keys:
-            raise RequestError(f"{api_keys} has no key", expected="a key a line")
-    try:
-        settings = ServerSettings.model_validate(
-            {
-                "host": host,
-                "port": port,
-                "threads": threads,
-                "max_body": max_body,
-                "max_texts": max_texts,
-                "max_characters": max_characters,
-                "max_queue": max_queue,
-                "max_connections": max_connections,
-                "timeout": timeout,
-                "api_keys": keys,
-                "cors_origins": tuple(cors_origin or ()),
-                "log_format": log_format,
-                "log_texts": log_texts,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        raise RequestError(f"--{flag} is {first['input']}", expected=first["msg"].lower()) from None
-    run(model_names(models or ["saved_model"]), settings, typer.echo)
+            raise RequestError(f"{api_keys} has no key", expected="one key per line")
+    run(
+        *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
+        max_body=max_body, max_texts=max_texts, max_characters=max_characters,
+        max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
+        cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,
+    )  # fmt: skip

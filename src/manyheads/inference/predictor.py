@@ -254,8 +254,16 @@ class Predictor:
                 yield from self._predictions(work, specs, embed)
 
     def count_tokens(self, texts: Sequence[str]) -> int:
-        """Count the tokens of texts, special ones included."""
+        """Return the number of tokens of all texts, special tokens included."""
         return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts))
+
+    def on_calling_thread(self) -> Predictor:
+        """Return a predictor of the same model that computes one batch at a time, on the thread
+        that calls it. Several threads may use it at once."""
+        # Not copy.copy, which loads the model again where `reload` is set.
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), backend=single_batch_backend(self.backend))
+        return twin
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
         answering = [spec for spec in self.specs if spec.answers]

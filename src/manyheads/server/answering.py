@@ -1,4 +1,4 @@
-"""From the texts of a request to predictions: checked, queued, awaited, or given up."""
+"""The texts of a request to predictions: checked, queued, and awaited or cancelled."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from manyheads.errors import RequestError
-from manyheads.inference import Text
+from manyheads.inference import Text, TextPair
 from manyheads.server.problems import Problem, problem_of
+from manyheads.server.protection import log_bug
 from manyheads.server.registry import Registry, ServedModel
 from manyheads.server.scheduling import QueueFull, TextTimeout
 from manyheads.server.settings import ServerSettings
@@ -25,16 +26,16 @@ _DISCONNECT_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What routes need to answer."""
+    """The models and settings, and what all routes that predict have in common."""
 
     registry: Registry
     settings: ServerSettings
 
     def model(self, name: str | None) -> ServedModel:
-        """Return a model by name, the first one by default.
+        """Return a model by name, by default the first.
 
         Raises:
-            Problem: there is none of that name.
+            Problem: there is no model of that name.
         """
         try:
             return self.registry.get(name)
@@ -53,22 +54,22 @@ class Service:
         """Predict for the texts of a request.
 
         Args:
-            request: the request; when its client is gone, its texts give up their places.
-            model: the model that answers.
-            texts: what to predict for.
-            param: the request's field that has them, for messages.
-            embed: whether predictions need the embedding.
+            request: the request. If its client disconnects, its texts leave the queue.
+            model: the model to predict with.
+            texts: the texts.
+            param: the request's field that holds them, for messages.
+            embed: whether to include embeddings.
 
         Returns:
-            for each text its prediction, or what is wrong with it.
+            for each text its prediction or its error.
 
         Raises:
-            Problem: there are too many texts, too many wait, or the time is over.
+            Problem: there are too many texts, the queue is full, or the time is over.
         """
         if len(texts) > self.settings.max_texts:
             raise Problem(
-                422, f"`{param}` has {len(texts):,} texts; at most {self.settings.max_texts:,} go "
-                "into a request", param=param, code="too_many_texts",
+                422, f"`{param}` has {len(texts):,} texts; at most {self.settings.max_texts:,} are "
+                "allowed in a request", param=param, code="too_many_texts",
             )  # fmt: skip
         request.scope["state"]["texts"] = len(texts)
         request.scope["state"]["model"] = model.name
@@ -89,15 +90,26 @@ class Service:
             fault = future.exception()
             if isinstance(fault, TextTimeout):
                 raise problem_of(fault)
-            found[i] = problem_of(fault, f"{param}[{i}]") if fault else future.result()
+            if fault is None:
+                found[i] = future.result()
+                continue
+            found[i] = problem = problem_of(fault, param if len(texts) == 1 else f"{param}[{i}]")
+            if problem.status == 500:
+                log_bug(request.scope["state"]["id"], fault)
         return [one for one in found if one is not None]
 
     def _problem_with(self, text: Text, param: str) -> Problem | None:
+        if isinstance(text, TextPair):
+            parts = (
+                self._problem_with(part, f"{param}.{field}")
+                for field, part in text._asdict().items()
+            )
+            return next((problem for problem in parts if problem), None)
         whole = text if isinstance(text, str) else " ".join(text)
         if len(whole) > self.settings.max_characters:
             return Problem(
                 422, f"`{param}` has {len(whole):,} characters; at most "
-                f"{self.settings.max_characters:,} are read", param=param, code="text_too_long",
+                f"{self.settings.max_characters:,} are allowed", param=param, code="text_too_long",
             )  # fmt: skip
         if not whole.strip():
             return Problem(422, f"`{param}` is empty", param=param, code="text_empty")
@@ -113,10 +125,10 @@ class Service:
 async def _finished(
     request: Request, futures: Sequence[Future[Prediction]], deadline: float
 ) -> None:
-    """Wait until all are done.
+    """Wait until all futures are done.
 
     Raises:
-        Problem: the time is over, or the client is gone.
+        Problem: the time is over, or the client has disconnected.
     """
     waiting = {asyncio.wrap_future(future) for future in futures}
     try:
@@ -126,21 +138,21 @@ async def _finished(
                 raise problem_of(TextTimeout())
             done, waiting = await asyncio.wait(waiting, timeout=min(left, _DISCONNECT_SECONDS))
             for future in done:
-                # Looked at, so that asyncio reports no error as overlooked.
+                # Otherwise asyncio warns that the exception was never retrieved.
                 future.exception()
             if waiting and await request.is_disconnected():
-                raise Problem(499, "the client is gone", code="client_closed_request")
+                raise Problem(499, "the client has disconnected", code="client_closed_request")
     finally:
-        # A text that nobody waits for gives up its place.
+        # Results that are no longer needed free their places in the queue.
         for future in waiting:
             future.cancel()
 
 
 def only(answers: Sequence[Prediction | Problem]) -> list[Prediction]:
-    """Return the predictions of a request in which every text has to be right.
+    """Return the predictions of a request that fails as a whole.
 
     Raises:
-        Problem: that of the first text that is not.
+        Problem: the error of the first faulty text.
     """
     predictions = []
     for answer in answers:

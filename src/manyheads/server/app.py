@@ -1,4 +1,4 @@
-"""The application: routes, what stands before them, and what happens at start and end."""
+"""The application: models, routes, middleware and error handlers put together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -21,9 +20,8 @@ from manyheads.server.problems import (
     answer_http,
     answer_problem,
     answer_validation,
-    problem_of,
 )
-from manyheads.server.protection import Protection, logger
+from manyheads.server.protection import Protection
 from manyheads.server.registry import Load, Registry
 from manyheads.server.routes import router
 from manyheads.server.settings import ServerSettings
@@ -33,12 +31,12 @@ from manyheads.version import __version__
 def create_app(
     models: Mapping[str, Path], settings: ServerSettings, load: Load | None = None
 ) -> FastAPI:
-    """Load models and make the application that serves them.
+    """Load models and return the application that serves them.
 
     Args:
-        models: each model's folder by name; the first one is the default.
+        models: each model's folder by name; the first is the default.
         settings: limits, keys and logs.
-        load: loads a predictor from a path with a number of threads; for a predictor of one's own.
+        load: loads a predictor from a path with a number of threads. Default: `load_predictor`.
 
     Raises:
         ModelError: a model cannot be loaded.
@@ -72,7 +70,6 @@ def create_app(
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)
-    app.add_exception_handler(Exception, _bug)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins),
@@ -80,8 +77,3 @@ def create_app(
         )  # fmt: skip
     app.add_middleware(Protection, settings=settings, monitoring=monitoring)
     return app
-
-
-async def _bug(request: Request, error: Exception) -> JSONResponse:
-    logger.error("bug", exc_info=error, extra={"fields": {"id": request.scope["state"].get("id")}})
-    return problem_of(error).response()

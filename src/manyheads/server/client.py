@@ -1,7 +1,8 @@
-"""A client for the server: retries as the server asks, and long lists sent in parts."""
+"""A client for the server: it retries when the server is busy, and splits long lists."""
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,31 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import RequestError
+from manyheads.inference import Text, TextPair
 
-Text = str | Sequence[str]
 _AGAIN = frozenset({429, 502, 503})
+_LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
-    """What a server answered to a list of texts."""
+    """The predictions of a server for a list of texts."""
 
     model: str
     version: str
     predictions: list[dict[str, Any]]
-    """In the order of the texts, as `Prediction.to_json` writes them, or with `error`."""
+    """In the order of the texts, each in the form of `Prediction.to_json`, or an object with
+    `error` if the server refused the text."""
 
 
 class Client:
-    """Asks a Manyheads server.
+    """A client for a Manyheads server.
 
     Args:
-        url: where it is, such as http://localhost:8000.
-        api_key: the key, if it needs one.
+        url: the server's address, such as http://localhost:8000.
+        api_key: the key, if the server requires one.
         timeout: seconds that a request may take.
-        retries: how often a request is sent again that the server was too busy for.
-        texts_per_request: longer lists are sent in parts.
-        sleep: waits; for tests.
+        retries: how often a request is repeated if the server is busy, after the time that the
+            server names in Retry-After or else after 1, 2, 4 ... seconds, at most 60.
+        texts_per_request: longer lists are split into several requests.
+        transport: the transport of httpx, for tests and proxies.
+        sleep: the function that waits between attempts.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class Client:
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=timeout, transport=transport
         )
-        self._retries, self._part, self._sleep = retries, texts_per_request, sleep
+        self._retries, self._size, self._sleep = retries, texts_per_request, sleep
 
     def __enter__(self) -> Client:
         return self
@@ -81,14 +86,14 @@ class Client:
         """Predict for texts.
 
         Args:
-            texts: each a string or a list of tokens.
-            model: the model's name; default, the server's first.
-            tasks: the tasks to answer; default, all.
-            embed: whether to give embeddings as well.
-            tokens: whether tagging results have every token.
+            texts: each a string, a list of tokens, or a `TextPair`.
+            model: the model's name. Default: the server's first model.
+            tasks: the tasks to predict. Default: all.
+            embed: whether to return embeddings.
+            tokens: whether tagging results include every token.
 
         Raises:
-            RequestError: the server refused the request, or was too busy for too long.
+            RequestError: the server cannot be reached, refused the request, or stayed busy.
         """
         options: dict[str, Any] = {"embed": embed, "tokens": tokens}
         if model is not None:
@@ -104,27 +109,29 @@ class Client:
         return ServerAnswer(answers[0]["model"], answers[0]["version"], found)
 
     def encode(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
-        """Embed texts; returns [N, H].
+        """Return the embeddings of N texts, [N, H].
 
         Raises:
-            RequestError: the server refused the request, or was too busy for too long.
+            RequestError: the server cannot be reached, refused the request, or stayed busy.
         """
-        rows: list[list[float]] = []
+        rows: list[NDArray[np.float32]] = []
         for part in self._parts(texts):
-            body = {"input": part, **({} if model is None else {"model": model})}
+            body = {"input": part, "encoding_format": "base64", "model": model}
             answer = self._send("/v1/embeddings", body)
-            rows += [one["embedding"] for one in answer["data"]]
+            rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
         return np.array(rows, np.float32)
 
     def models(self) -> list[dict[str, Any]]:
-        """List the server's models."""
+        """Return the server's models with their tasks and labels."""
         models: list[dict[str, Any]] = self._send("/v1/models", None)["data"]
         return models
 
     def _parts(self, texts: Sequence[Text]) -> Iterator[list[Any]]:
-        for start in range(0, len(texts), self._part):
-            some = texts[start : start + self._part]
-            yield [text if isinstance(text, str) else list(text) for text in some]
+        if isinstance(texts, str):
+            raise RequestError("one text, not a list", fix="Put the text into a list.")
+        for start in range(0, len(texts), self._size):
+            some = texts[start : start + self._size]
+            yield [_to_json(text) for text in some]
 
     def _send(self, path: str, body: dict[str, Any] | None) -> Any:
         for attempt in range(self._retries + 1):
@@ -142,13 +149,19 @@ class Client:
             self._sleep(_seconds(response, attempt))
         if response.is_success:
             return response.json()
-        raise RequestError(f"the server answered {response.status_code}: {_message(response)}")
+        raise RequestError(f"the server sent status {response.status_code}: {_message(response)}")
+
+
+def _to_json(text: Text) -> Any:
+    if isinstance(text, TextPair):
+        return text._asdict()
+    return text if isinstance(text, str) else list(text)
 
 
 def _seconds(response: httpx.Response, attempt: int) -> float:
-    """Return how long to wait before the next attempt: as the server says, or 1, 2, 4 ... s."""
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdigit() else float(2**attempt)
+    """Return the seconds to wait before the next attempt."""
+    stated = response.headers.get("Retry-After", "")
+    return min(float(stated) if stated.isdigit() else float(2**attempt), _LONGEST_WAIT)
 
 
 def _message(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""The metrics for Prometheus at /metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Monitoring:
-    """The server's counters. Each server has its own, so that two in one process do not mix."""
+    """The metrics of one application. Two applications in one process do not share them."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -32,10 +32,10 @@ class Monitoring:
         self._gauges = {
             name: Gauge(f"manyheads_{name}", text, ["model"], registry=self._registry)
             for name, text in (
-                ("waiting_texts", "Texts that wait to be computed."),
+                ("waiting_texts", "Queued texts."),
                 ("computing_texts", "Texts that are being computed."),
                 ("lost_lanes", "Lanes that hung or died and were replaced."),
-                ("ready", "Whether the model answers."),
+                ("ready", "Whether the model is ready (0 or 1)."),
             )
         }
 
@@ -49,10 +49,10 @@ class Monitoring:
         self._texts.labels(model).inc(count)
 
     def watch(self, model: str, **values: Callable[[], float]) -> None:
-        """Have gauges of a model ask for their value when they are read."""
+        """Register functions that return the values of a model's gauges."""
         for name, value in values.items():
             self._gauges[name].labels(model).set_function(value)
 
     def page(self) -> bytes:
-        """Return all of it in Prometheus' text form."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The page at `/`: one file, nothing from other hosts, and a policy that allows nothing else."""
+"""The page at `/`: one file that loads nothing, under a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def page() -> Response:
-    """Show the page."""
+    """Return the page."""
     text, policy = _page()
     return HTMLResponse(
         text,
@@ -30,7 +30,7 @@ async def page() -> Response:
 
 @cache
 def _page() -> tuple[str, str]:
-    """Return the page, and the policy that allows its own script and style alone."""
+    """Return the page, and the policy that allows only its own script and style."""
     text = files("manyheads.server").joinpath("page.html").read_text(encoding="utf-8")
     allowed = []
     for tag, directive in (("script", "script-src"), ("style", "style-src")):

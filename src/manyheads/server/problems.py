@@ -1,8 +1,9 @@
-"""Errors as responses: one form for all, which OpenAI's clients read as well."""
+"""Errors as HTTP responses, all in the form that OpenAI's clients read."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,15 +21,19 @@ _TYPES = {
 }  # fmt: skip
 
 
+# Where FastAPI found a value, and what pydantic calls the members of the unions in `schemas`.
+_NOT_FIELDS = frozenset({"body", "query", "path", "str", "int"})
+
+
 class Problem(Exception):
-    """A request that gets an error as its answer.
+    """An error that is the response to a request, or to one of its texts.
 
     Args:
         status: the HTTP status.
         message: what was found, what was expected, what to do.
-        param: where in the request.
-        code: a word for programs.
-        retry_after: seconds after which to try again.
+        param: the field of the request that is at fault.
+        code: a stable name for programs.
+        retry_after: seconds after which a client may try again.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Problem(Exception):
         self.param, self.code, self.retry_after = param, code, retry_after
 
     def body(self) -> dict[str, Any]:
-        """Return the answer's `error` object."""
+        """Return the response's `error` object."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "")
         return {
             "message": self.message,
@@ -55,7 +60,7 @@ class Problem(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(math.ceil(self.retry_after))
@@ -65,7 +70,7 @@ class Problem(Exception):
 
 
 def problem_of(error: BaseException, param: str | None = None) -> Problem:
-    """Return the answer to whatever went wrong with a text."""
+    """Return the problem that an exception amounts to."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ManyheadsError):
@@ -75,45 +80,62 @@ def problem_of(error: BaseException, param: str | None = None) -> Problem:
             429, f"{error}; try again later", code="queue_full", retry_after=error.seconds
         )
     if isinstance(error, TextTimeout):
-        return Problem(504, "the request took longer than the server allows", code="timeout")
+        return Problem(504, "the request took longer than the server's limit", code="timeout")
     if isinstance(error, LaneLost):
         return Problem(503, f"{error}; try again", code="lane_lost", retry_after=1)
-    return Problem(500, "the server failed to answer; its log has the reason", code="bug")
+    return Problem(500, "the server failed; its log has the error", code="bug")
 
 
 def validation_problem(error: RequestValidationError) -> Problem:
-    """Name the first field that is wrong, with its value and what is allowed."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    """Name the first invalid field with its value and what is allowed."""
+    # A value that fits no member of a union is reported once for each; the one that was read
+    # furthest is the one that was meant.
+    problems = sorted(error.errors(), key=lambda p: _place(p["loc"]).count("["), reverse=True)
+    first = problems[0]
+    place = _place(first["loc"])
+    expected = dict.fromkeys(_words(p) for p in problems if _place(p["loc"]) == place)
     if first["type"] == "extra_forbidden":
         message = f"unknown field `{place}`"
     elif first["type"] == "missing":
         message = f"`{place}` is missing" if place else "the request has no body"
     else:
-        value = first.get("input")
-        message = f"`{place}` is {shorten(value)}: {_words(first)}"
+        found = f"`{place or 'body'}` is {shorten(first.get('input'))}"
+        message = f"{found}; expected {' or '.join(expected)}"
     return Problem(422, message, param=place or None, code=first["type"])
 
 
+def _place(loc: Sequence[int | str]) -> str:
+    """Write a place as `texts[0].text`, without pydantic's names for the members of a union."""
+    place = ""
+    for part in loc:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part not in _NOT_FIELDS and re.fullmatch(r"[a-z_0-9]+", part):
+            place += f".{part}" if place else part
+    return place
+
+
 def _words(problem: Mapping[str, Any]) -> str:
-    text = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] in ("model_attributes_type", "model_type"):
+        return "an object"
+    text = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return text[:1].lower() + text[1:]
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
-    """Answer with a `Problem`."""
+    """Respond with a `Problem`."""
     assert isinstance(error, Problem)
     return error.response()
 
 
 async def answer_validation(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request whose fields are wrong."""
+    """Respond to a request with invalid fields."""
     assert isinstance(error, RequestValidationError)
     return validation_problem(error).response()
 
 
 async def answer_http(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request for which there is no route or method."""
+    """Respond to a request without a matching route or method."""
     assert isinstance(error, HTTPException)
     problem = Problem(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     response = problem.response()
@@ -122,11 +144,8 @@ async def answer_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def statuses(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Describe error answers for the OpenAPI page."""
+    """Return the error responses of a route for the OpenAPI schema."""
     from manyheads.server.schemas import ErrorResponse
 
-    return {code: {"model": ErrorResponse} for code in _sorted(codes)}
-
-
-def _sorted(codes: Sequence[int]) -> list[int]:
-    return sorted({*codes, 400, 401, 413, 422, 429, 503, 504})
+    usual = (400, 401, 408, 413, 422, 429, 503, 504)
+    return {code: {"model": ErrorResponse} for code in sorted({*codes, *usual})}

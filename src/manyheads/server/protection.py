@@ -1,7 +1,6 @@
-"""What stands before the routes: request ids, keys, limits of size and number, and the log.
+"""ASGI middleware before the routes: request ids, keys, limits on size and number, and the log.
 
-A body is read whole, and counted, before anything else happens: no route ever sees one that is
-too large or slow.
+The whole body is read and measured first, so no route sees one that is too large or too slow.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 import logging
 import re
 import time
+import traceback
 import uuid
 from collections.abc import MutableMapping
 from typing import Any
@@ -19,18 +19,19 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manyheads.server.monitoring import Monitoring
-from manyheads.server.problems import Problem
+from manyheads.server.problems import Problem, problem_of
 from manyheads.server.settings import ServerSettings
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz"})
-"""What is answered without a key."""
+"""The paths that need no key and do not count as connections."""
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 logger = logging.getLogger("manyheads.server")
 
 
 class Protection:
-    """ASGI middleware that admits a request, or answers it itself."""
+    """ASGI middleware that passes a request on, or refuses it."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, monitoring: Monitoring) -> None:
         self._app = app
@@ -50,7 +51,7 @@ class Protection:
         begun = time.monotonic()
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state.update(id=request_id, deadline=begun + self._settings.timeout)
-        status = 500
+        status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -66,10 +67,12 @@ class Protection:
             try:
                 self._check(scope["path"], headers)
                 body = await self._body(headers, receive)
-            except Problem as problem:
-                await problem.response()(scope, receive, send_with_id)
-            else:
                 await self._app(scope, _replaying(body, receive), send_with_id)
+            except Exception as error:
+                if not isinstance(error, Problem):
+                    log_bug(request_id, error)
+                if not status:
+                    await problem_of(error).response()(scope, receive, send_with_id)
         finally:
             self._under_way -= 1
             self._note(scope, status, time.monotonic() - begun)
@@ -77,36 +80,41 @@ class Protection:
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._keys and path not in OPEN_PATHS:
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-            # All keys are compared, so that the time tells nothing.
+            # All keys are compared in constant time, so the duration reveals nothing about them.
             right = [hmac.compare_digest(key.strip(), known) for known in self._keys]
             if scheme.lower() != b"bearer" or not any(right):
                 raise Problem(
-                    401, "this server needs a key; send it as `Authorization: Bearer KEY`",
+                    401, "the request has no valid key; send one as `Authorization: Bearer KEY`",
                     code="invalid_api_key",
                 )  # fmt: skip
         if self._under_way > self._settings.max_connections and path not in OPEN_PATHS:
             raise Problem(
-                503, f"{self._settings.max_connections} requests are under way already",
+                503, f"the server is handling {self._settings.max_connections:,} requests already; "
+                "try again later",
                 code="too_many_requests", retry_after=1,
             )  # fmt: skip
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._settings.max_body
-        told = headers.get(b"content-length", b"")
-        if told.isdigit() and int(told) > limit:
-            raise _too_large(int(told), limit)
+        stated = headers.get(b"content-length", b"")
+        if stated.isdigit() and int(stated) > limit:
+            raise _too_large(int(stated), limit)
         try:
             return await asyncio.wait_for(_whole(receive, limit), self._settings.timeout)
         except asyncio.TimeoutError:
-            raise Problem(408, "the body took too long to arrive", code="body_timeout") from None
+            raise Problem(
+                408, f"the body did not arrive within {self._settings.timeout:g} seconds",
+                code="body_timeout",
+            ) from None  # fmt: skip
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         state = scope["state"]
-        self._monitoring.request(route, scope["method"], status, seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._monitoring.request(route, method, status, seconds)
         fields: dict[str, Any] = {
             "id": state["id"],
-            "method": scope["method"],
+            "method": method,
             "path": route if route != "other" else scope["path"][:200],
             "status": status,
             "milliseconds": round(1000 * seconds, 2),
@@ -121,7 +129,7 @@ async def _whole(receive: Receive, limit: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Problem(499, "the client is gone", code="client_closed_request")
+            raise Problem(499, "the client has disconnected", code="client_closed_request")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > limit:
@@ -133,13 +141,13 @@ async def _whole(receive: Receive, limit: int) -> bytes:
 def _too_large(size: int, limit: int) -> Problem:
     return Problem(
         413,
-        f"the body has {size:,} bytes or more; at most {limit:,} are read",
+        f"the body has at least {size:,} bytes; at most {limit:,} are allowed",
         code="body_too_large",
     )
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body which has been read, then what comes after it."""
+    """Return a `receive` that replays a body that was read, then continues with the original."""
     given = False
 
     async def replay() -> Message:
@@ -152,8 +160,15 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
+def log_bug(request_id: str, error: BaseException) -> None:
+    """Log an unexpected error by its type and its place; its message may have a user's text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    fields = {"id": request_id, "error": type(error).__name__, "frames": frames}
+    logger.error("bug", extra={"fields": fields})
+
+
 class LogFormatter(logging.Formatter):
-    """Writes a line of the log as a JSON object or as text."""
+    """Formats a record of the log as one line: a JSON object, or text."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -167,6 +182,7 @@ class LogFormatter(logging.Formatter):
             fields["error"] = self.formatException(record.exc_info)
         if self._json:
             line = {"time": when, "level": record.levelname.lower(), "event": record.getMessage()}
-            return json.dumps({**line, **fields}, ensure_ascii=False)
-        told = " ".join(f"{key}={value}" for key, value in fields.items())
-        return f"{when} {record.levelname.lower()} {record.getMessage()} {told}".rstrip()
+            return json.dumps({**line, **fields})
+        # Quoted as JSON, so that no value can break the line or look like another field.
+        values = " ".join(f"{key}={json.dumps(value)}" for key, value in fields.items())
+        return f"{when} {record.levelname.lower()} {record.getMessage()} {values}".rstrip()

@@ -1,40 +1,57 @@
-"""The models that a server has, by name: loaded, warmed, and swapped without losing a request."""
+"""The served models by name: loaded, warmed up, and replaced without losing a request."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyheads.errors import RequestError, at, listing, nearest, shorten
-from manyheads.inference import Predictor, Text, load_predictor, narrowed
-from manyheads.inference.parallel import lanes_of
+from manyheads.inference import Predictor, Text, load_predictor
+from manyheads.inference.parallel import parallel_batches
 from manyheads.server.scheduling import Scheduler
 from manyheads.server.settings import ServerSettings
-from manyheads.storage import is_model_folder, read_manifest, resolve_model
+from manyheads.storage import StrPath, is_model_folder, read_manifest, resolve_model
 from manyheads.tasks import Prediction
 
 _DRAIN_SECONDS = 60.0
-_FINGERPRINT_TEXTS = ("Where is the next station?", "It rained all day.", "2 apples, please!")
+# A request that has looked up the old version submits its texts well within this time.
+_GRACE_SECONDS = 1.0
+_WARM_SECONDS = 60.0
+# Above the noise of float32 on other threads, below the effect of any training.
+_SAME_VECTORS = 1e-3
+_PROBE_TEXTS = ("Where is the next station?", "It rained all day.", "2 apples, please!")
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that answers requests."""
+    """A model that is ready for requests."""
 
     name: str
     path: Path
     version: str
-    """Twelve hexadecimal digits that change with any of the model's files."""
-    embedding: str
-    """A fingerprint of its vectors: models that embed alike have the same."""
+    """Twelve hexadecimal digits, derived from the checksums of the model's files."""
+    probes: NDArray[np.float32]
+    """[3, H] the embeddings of three fixed sentences."""
     predictor: Predictor
     scheduler: Scheduler
+
+    @property
+    def embedding(self) -> str:
+        """A fingerprint of the embedding: twelve hexadecimal digits."""
+        return hashlib.sha256(np.round(50 * self.probes).astype("<i2").tobytes()).hexdigest()[:12]
+
+    def embeds_like(self, other: ServedModel) -> bool:
+        """Return whether the vectors of two models can be compared with each other."""
+        same = self.probes.shape == other.probes.shape
+        return same and bool(np.allclose(self.probes, other.probes, atol=_SAME_VECTORS))
 
 
 Load = Callable[[Path, int | None], Predictor]
@@ -44,9 +61,9 @@ class Registry:
     """The models by name.
 
     Args:
-        paths: each model's folder by name; the first one answers requests that name none.
-        settings: the server's.
-        load: loads a predictor with a number of threads.
+        paths: each model's folder by name; the first is the default of requests.
+        settings: the server's settings.
+        load: loads a predictor from a path with a number of threads.
     """
 
     def __init__(
@@ -60,11 +77,11 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """The models' names; the first one is the default."""
+        """The models' names; the first is the default."""
         return list(self._models)
 
     def get(self, name: str | None = None) -> ServedModel:
-        """Return a model; the first one if no name is given.
+        """Return a model; without a name, the first.
 
         Raises:
             RequestError: there is no model of that name.
@@ -79,57 +96,71 @@ class Registry:
         return self._models[name]
 
     def all(self) -> list[ServedModel]:
-        """Return all models, in the order in which they were given."""
+        """Return all models in the order of the command line."""
         return list(self._models.values())
 
     def reload(self, name: str, *, allow_new_embedding: bool = False) -> ServedModel:
-        """Load a model's files again, and let the new version answer from now on.
+        """Load a model's files again and replace the old version by the new one.
 
-        Requests that the old version has accepted are answered by it.
+        The old version finishes the requests that it has accepted. If an error is raised, it stays.
 
         Args:
             name: the model.
-            allow_new_embedding: whether the new version may make other vectors than the old one.
+            allow_new_embedding: whether the new version's embedding may differ from the old one's.
 
         Raises:
-            RequestError: there is no such model, or its vectors have changed; the old version
-                stays.
-            ModelError: the files are no model; the old version stays.
+            RequestError: there is no such model, its embedding differs, or it does not answer.
+            ModelError: the files are missing or damaged.
         """
         with self._reloading:
             old = self.get(name)
             new = self._open(name)
-            if new.embedding != old.embedding and not allow_new_embedding:
+            try:
+                self._check(old, new, allow_new_embedding)
+            except RequestError:
                 new.scheduler.close(0)
-                raise RequestError(
-                    f"the new version of model {name!r} embeds texts differently, so that its "
-                    "vectors cannot be compared with those that clients have",
-                    where=at(new.path),
-                    fix="Reload it with allow_new_embedding once old vectors are no longer used.",
-                )
+                raise
             self._models[name] = new
-        threading.Thread(
-            target=old.scheduler.close, args=(_DRAIN_SECONDS,), name="manyheads-drain", daemon=True
-        ).start()
+        threading.Thread(target=_drain, args=(old,), name="manyheads-drain", daemon=True).start()
         return new
 
     def close(self, timeout: float) -> bool:
-        """Finish what was accepted; returns whether all of it was finished in time."""
-        finished = [model.scheduler.close(timeout) for model in self.all()]
+        """Finish the accepted texts; returns whether all were computed in time."""
+        end = time.monotonic() + timeout
+        finished = [m.scheduler.close(max(0.0, end - time.monotonic())) for m in self.all()]
         return all(finished)
+
+    @staticmethod
+    def _check(old: ServedModel, new: ServedModel, allow_new_embedding: bool) -> None:
+        if not (allow_new_embedding or new.embeds_like(old)):
+            raise RequestError(
+                f"the embedding of the new version of model {new.name!r} differs, so its vectors "
+                "cannot be compared with those that clients have stored",
+                where=at(new.path),
+                fix="Set allow_new_embedding once the old vectors are no longer used.",
+            )
+        if not new.scheduler.wait_ready(_WARM_SECONDS):
+            raise RequestError(
+                f"the new version of model {new.name!r} did not compute a text in "
+                f"{_WARM_SECONDS:.0f} seconds",
+                where=at(new.path),
+            )
 
     def _open(self, name: str) -> ServedModel:
         path = self._paths[name]
         predictor = self._load(path, self._settings.threads)
         scheduler = Scheduler(
             _predict_with(predictor),
-            lanes=lanes_of(predictor.backend),
+            lanes=parallel_batches(predictor.backend),
             max_waiting=self._settings.max_queue,
             hang_seconds=self._settings.timeout,
         )
-        return ServedModel(
-            name, path, _version(path), _fingerprint(predictor), predictor, scheduler
-        )
+        return ServedModel(name, path, _version(path), _probes(predictor), predictor, scheduler)
+
+
+def _drain(model: ServedModel) -> None:
+    time.sleep(_GRACE_SECONDS)
+    model.scheduler.close(_DRAIN_SECONDS)
 
 
 def _load(path: Path, threads: int | None) -> Predictor:
@@ -139,45 +170,50 @@ def _load(path: Path, threads: int | None) -> Predictor:
 def _predict_with(
     predictor: Predictor,
 ) -> Callable[[Sequence[Text], bool], Sequence[Prediction]]:
-    """Return what computes a batch on the thread that calls it."""
-    narrow = copy.copy(predictor)
-    narrow.backend = narrowed(predictor.backend)
-    return lambda texts, embed: narrow.predict(texts, embed=embed)
+    """Return a function that predicts on the thread that calls it."""
+    single = predictor.on_calling_thread()
+    return lambda texts, embed: single.predict(texts, embed=embed)
 
 
-def _fingerprint(predictor: Predictor) -> str:
-    """Return the checksum of a few rounded vectors."""
-    predictions = predictor.predict(_FINGERPRINT_TEXTS, tasks=[], embed=True)
-    vectors = [np.round(50 * p.embedding) for p in predictions if p.embedding is not None]
-    return hashlib.sha256(np.array(vectors, "<i2").tobytes()).hexdigest()[:12]
+def _probes(predictor: Predictor) -> NDArray[np.float32]:
+    predictions = predictor.predict(_PROBE_TEXTS, tasks=[], embed=True)
+    return np.array([p.embedding for p in predictions if p.embedding is not None], np.float32)
 
 
 def _version(path: Path) -> str:
     resolved = resolve_model(path)
     if is_model_folder(resolved):
         files = read_manifest(resolved).files
-        told = repr(sorted((name, file.sha256) for name, file in files.items()))
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        checksums = repr(sorted((name, file.sha256) for name, file in files.items()))
+        return hashlib.sha256(checksums.encode()).hexdigest()[:12]
     stat = resolved.stat()
     return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
 
 
-def model_names(paths: Sequence[str]) -> dict[str, Path]:
-    """Name the models of a command line: NAME=PATH, or a path, which names the model itself.
+def model_names(paths: Sequence[StrPath]) -> dict[str, Path]:
+    """Return the models of a command line by name.
+
+    Args:
+        paths: NAME=PATH, or a path alone; then the run's or model's folder is the name.
 
     Raises:
-        RequestError: two models have the same name.
+        RequestError: two models have the same name, or a name is empty or has a slash.
     """
     named: dict[str, Path] = {}
     for given in paths:
-        name, equals, path = given.partition("=")
+        name, equals, path = os.fspath(given).partition("=")
         if not equals:
-            path = given
-            folder = Path(given).resolve()
+            path = os.fspath(given)
+            folder = Path(path).resolve()
             name = (folder.parent if folder.name == "best" else folder).name
+        if not name or "/" in name:
+            raise RequestError(
+                f"{name!r} is not a name for a model", expected="a name without slashes",
+                fix="Name it: manyheads serve NAME=PATH",
+            )  # fmt: skip
         if name in named:
             raise RequestError(
-                f"two models are called {name!r}: {named[name]} and {path}",
+                f"two models have the name {name!r}: {named[name]} and {path}",
                 fix="Name them: manyheads serve first=PATH second=PATH",
             )
         named[name] = Path(path)

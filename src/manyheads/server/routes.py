@@ -1,10 +1,11 @@
-"""The routes: our own, OpenAI's embeddings, those of the usual embedding server, and operations."""
+"""The routes: prediction, embeddings as OpenAI and text-embeddings-inference define them, and
+operations."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
-from manyheads.errors import ManyheadsError, RequestError
+from manyheads.errors import ManyheadsError, RequestError, listing, shorten
+from manyheads.inference import Text, TextPair
 from manyheads.server.answering import Service, only
 from manyheads.server.monitoring import Monitoring
 from manyheads.server.problems import Problem, statuses
@@ -28,6 +30,7 @@ from manyheads.server.schemas import (
     EmbedRequest,
     ModelInfo,
     ModelList,
+    PairOfTexts,
     PredictRequest,
     PredictResponse,
     Status,
@@ -38,26 +41,43 @@ from manyheads.tasks import ClassResult, MultilabelResult, Prediction, TaggingRe
 
 
 class _StrictRequest(Request):
+    """A request whose JSON is UTF-8, without NaN, and of bounded depth."""
+
+    _value: Any = None
+
     async def json(self) -> Any:
-        try:
-            return from_json(await self.body(), allow_inf_nan=False)
-        except ValueError as error:
-            raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+        if self._value is None:
+            try:
+                self._value = from_json(await self.body(), allow_inf_nan=False)
+            except ValueError as error:
+                raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+        return self._value
 
 
 class _Route(APIRoute):
-    """A route whose body is read strictly: UTF-8, no NaN, no nesting without end."""
+    """A route that reads its body as strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
             strict = _StrictRequest(request.scope, request.receive)
-            if request.method == "POST" and self.body_field is not None:
+            if self.body_field is not None:
+                _check_content_type(request)
                 await strict.json()
             return await handle(strict)
 
         return strictly
+
+
+def _check_content_type(request: Request) -> None:
+    # Other types could be sent by the page of any origin without its browser asking first.
+    found = request.headers.get("content-type", "")
+    if found.partition(";")[0].strip().lower() != "application/json":
+        raise Problem(
+            415, f"the content type is {shorten(found)}; send application/json",
+            code="content_type",
+        )  # fmt: skip
 
 
 router = APIRouter(route_class=_Route)
@@ -81,12 +101,13 @@ Counting = Annotated[Monitoring, Depends(_monitoring)]
 async def predict(
     body: PredictRequest, request: Request, service: Using, monitoring: Counting
 ) -> PredictResponse:
-    """Answer every task, and the embedding if asked for, from one pass of the encoder."""
+    """Predict all tasks, and the embedding if requested, with one pass of the encoder."""
     begun = time.perf_counter()
     model = service.model(body.model)
     tasks = _tasks(model, body.tasks)
     one = isinstance(body.texts, str)
-    texts = [body.texts] if isinstance(body.texts, str) else body.texts
+    given = [body.texts] if isinstance(body.texts, str) else body.texts
+    texts = [TextPair(x.text, x.text2) if isinstance(x, PairOfTexts) else x for x in given]
     _note_texts(request, service, texts)
     answers = await service.answer(request, model, texts, "texts", embed=body.embed)
     if one:
@@ -109,13 +130,13 @@ async def predict(
 async def embeddings(
     body: EmbeddingsRequest, request: Request, service: Using, monitoring: Counting
 ) -> EmbeddingsResponse:
-    """Embed texts, as OpenAI's clients ask for it."""
+    """Embed texts, in the form of OpenAI's API."""
     model = service.model(body.model)
     texts = _only_texts(body.input)
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "input", embed=True))
     monitoring.texts(model.name, len(texts))
-    vectors = _vectors(predictions, body.dimensions, normalize=body.dimensions is not None)
+    vectors = _vectors(predictions, "input", body.dimensions, normalize=body.dimensions is not None)
     tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
     return EmbeddingsResponse(
         data=[
@@ -131,32 +152,36 @@ async def embeddings(
 async def embed(
     body: EmbedRequest, request: Request, service: Using, monitoring: Counting
 ) -> list[list[float]]:
-    """Embed texts, as clients of the usual embedding server ask for it."""
+    """Embed texts, in the form of text-embeddings-inference."""
     model = service.model(None)
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "inputs", embed=True))
     monitoring.texts(model.name, len(texts))
-    return [v.tolist() for v in _vectors(predictions, body.dimensions, normalize=body.normalize)]
+    normalize = body.normalize is not False
+    vectors = _vectors(predictions, "inputs", body.dimensions, normalize=normalize)
+    return [vector.tolist() for vector in vectors]
 
 
 @router.post("/predict", responses=statuses(), tags=["predict"], response_model=None)
 async def classify(
     body: ClassifyRequest, request: Request, service: Using, monitoring: Counting
 ) -> list[ClassScore] | list[list[ClassScore]]:
-    """Classify texts by the model's first classification task, as clients of the usual embedding
-    server ask for it."""
+    """Classify texts with the first classification task, in the form of
+    text-embeddings-inference."""
     model = service.model(None)
-    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    texts = _classified_texts(body.inputs)
+    _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "inputs", embed=False))
     monitoring.texts(model.name, len(texts))
     scores = [_class_scores(prediction) for prediction in predictions]
-    return scores[0] if isinstance(body.inputs, str) else scores
+    several = isinstance(body.inputs, list) and not all(isinstance(x, str) for x in body.inputs)
+    return scores if several or not scores else scores[0]
 
 
 @router.get("/v1/models", tags=["operations"], responses=statuses())
 async def models(service: Using) -> ModelList:
-    """List the models that the server has."""
+    """List the models of the server."""
     return ModelList(data=[_info(model) for model in service.registry.all()])
 
 
@@ -164,16 +189,16 @@ async def models(service: Using) -> ModelList:
 async def reload(
     name: str,
     service: Using,
-    allow_new_embedding: Annotated[bool, Query(description="Take other vectors, too.")] = False,
+    allow_new_embedding: Annotated[bool, Query(description="Accept another embedding.")] = False,
 ) -> ModelInfo:
-    """Load a model's files again and answer with the new version; no request is lost."""
+    """Load a model's files again and replace the old version; no request is lost."""
     old = service.model(name)
     try:
         new = await run_in_threadpool(
             service.registry.reload, old.name, allow_new_embedding=allow_new_embedding
         )
     except ManyheadsError as error:
-        code = "embedding_changed" if isinstance(error, RequestError) else "model_unusable"
+        code = "reload_refused" if isinstance(error, RequestError) else "model_unusable"
         raise Problem(409, str(error), param="name", code=code) from None
     return _info(new)
 
@@ -186,7 +211,7 @@ async def livez() -> Status:
 
 @router.get("/readyz", tags=["operations"], responses={503: {"model": Status}})
 async def readyz(service: Using) -> Response:
-    """Tell whether every model answers."""
+    """Return whether every model is ready; if not, with status 503 and the reason."""
     for model in service.registry.all():
         if reason := model.scheduler.trouble():
             told = Status(status="not ready", reason=f"{model.name}: {reason}")
@@ -196,7 +221,7 @@ async def readyz(service: Using) -> Response:
 
 @router.get("/metrics", tags=["operations"], response_class=Response)
 async def metrics(monitoring: Counting) -> Response:
-    """Return the counters in Prometheus' text form."""
+    """Return the metrics in the Prometheus text format."""
     return Response(monitoring.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -205,13 +230,14 @@ def _tasks(model: ServedModel, asked: list[str] | None) -> list[str]:
     for i, task in enumerate(asked or ()):
         if task not in known:
             raise Problem(
-                422, f"`tasks[{i}]` is {task!r}, which is no task of model {model.name!r}; it has "
-                f"{', '.join(known) or 'none'}", param=f"tasks[{i}]", code="unknown_task",
+                422, f"`tasks[{i}]` is {shorten(task)}, which is not a task of model "
+                f"{model.name!r}; its tasks are: {listing(known) or 'none'}",
+                param=f"tasks[{i}]", code="unknown_task",
             )  # fmt: skip
     return known if asked is None else asked
 
 
-def _note_texts(request: Request, service: Service, texts: Any) -> None:
+def _note_texts(request: Request, service: Service, texts: Sequence[Text]) -> None:
     if service.settings.log_texts:
         request.scope["state"]["given"] = texts
 
@@ -222,7 +248,7 @@ def _only_texts(given: str | list[str] | list[int] | list[list[int]]) -> list[st
     texts = [text for text in given if isinstance(text, str)]
     if len(texts) < len(given):
         raise Problem(
-            422, "`input` has token ids, which are another tokenizer's; send texts (in LangChain: "
+            422, "`input` has token ids, which are another tokenizer's; send texts (LangChain: "
             "check_embedding_ctx_length=False)", param="input", code="token_ids",
         )  # fmt: skip
     return texts
@@ -239,21 +265,23 @@ def _prediction(
             del record[name]["tokens"]
     if not embed:
         record.pop("embedding", None)
+        record.pop("embedding2", None)
     record["windows"] = prediction.windows
     return record
 
 
 def _vectors(
-    predictions: list[Prediction], dimensions: int | None, *, normalize: bool
+    predictions: list[Prediction], param: str, dimensions: int | None, *, normalize: bool
 ) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
     vectors = []
     for i, prediction in enumerate(predictions):
         vector = prediction.embedding
         if vector is None:
-            raise Problem(422, f"`input[{i}]` has no words", param=f"input[{i}]", code="text_empty")
+            place = f"{param}[{i}]"
+            raise Problem(422, f"`{place}` has no words", param=place, code="text_empty")
         if dimensions is not None and dimensions > len(vector):
             raise Problem(
-                422, f"`dimensions` is {dimensions}; the model's vectors have {len(vector)}",
+                422, f"`dimensions` is {dimensions}; the model's embedding has {len(vector)}",
                 param="dimensions", code="too_many_dimensions",
             )  # fmt: skip
         cut = vector[:dimensions].astype(np.float32)
@@ -262,11 +290,30 @@ def _vectors(
     return vectors
 
 
-def _encoded(vector: np.ndarray[Any, np.dtype[np.float32]], form: str) -> list[float] | str:
+def _encoded(vector: np.ndarray[Any, np.dtype[np.float32]], form: str | None) -> list[float] | str:
     if form == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
     numbers: list[float] = vector.tolist()
     return numbers
+
+
+def _classified_texts(given: str | list[str] | list[list[str]]) -> list[str]:
+    """Return the texts of a request to `/predict`, where a flat list of two is one pair."""
+    if isinstance(given, str):
+        return [given]
+    if len(given) == 1 and isinstance(given[0], str):
+        return [given[0]]
+    texts = []
+    for i, one in enumerate(given):
+        if isinstance(one, str) or len(one) != 1:
+            place = "inputs" if isinstance(one, str) else f"inputs[{i}]"
+            raise Problem(
+                422, f"`{place}` is a list of several texts, which stands for a pair; pairs are "
+                'not supported here. For several texts send [["first"], ["second"]].',
+                param=place, code="pair",
+            )  # fmt: skip
+        texts.append(one[0])
+    return texts
 
 
 def _class_scores(prediction: Prediction) -> list[ClassScore]:
@@ -275,7 +322,7 @@ def _class_scores(prediction: Prediction) -> list[ClassScore]:
             return [ClassScore(label=str(result.label), score=result.score or 0.0)]
         if isinstance(result, MultilabelResult):
             return [ClassScore(label=str(r.label), score=r.score or 0.0) for r in result.labels]
-    raise Problem(422, "the model has no classification task", code="no_classification")
+    raise Problem(422, "the model has no task of classification", code="no_classification")
 
 
 def _info(model: ServedModel) -> ModelInfo:

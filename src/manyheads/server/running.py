@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its signals and its log."""
+"""The server process: socket, signals and log."""
 
 from __future__ import annotations
 
@@ -7,65 +7,72 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.server.app import create_app
 from manyheads.server.protection import LogFormatter, logger
-from manyheads.server.registry import Registry
-from manyheads.server.settings import ServerSettings
+from manyheads.server.registry import Registry, model_names
+from manyheads.server.settings import ServerSettings, make_settings
+from manyheads.storage import StrPath
+
+_BACKLOG = 2048
 
 
-def serve(
-    models: Mapping[str, Path], settings: ServerSettings, report: Callable[[str], None] = print
-) -> None:
-    """Serve models until SIGTERM or Ctrl-C; what was accepted by then is finished first.
+def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
+    """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
     SIGHUP loads every model's files again.
 
     Args:
-        models: each model's folder by name; the first one is the default.
-        settings: limits, keys and logs.
-        report: takes the line that says where the server is.
+        models: model folders, checkpoints or run folders, each as PATH or NAME=PATH. The first is
+            the default of requests. Default: `saved_model`.
+        report: called with a line that has the server's address.
+        settings: the fields of `ServerSettings`, such as `port`.
 
     Raises:
         ModelError: a model cannot be loaded.
-        RequestError: the address cannot be listened on.
+        RequestError: a setting is invalid, or the address is not available.
     """
-    _set_up_log(settings)
-    listening = _listen(settings)
-    app = create_app(models, settings)
+    named, chosen = model_names(models or ["saved_model"]), make_settings(**settings)
+    _set_up_log(chosen)
+    listening = bind_socket(chosen)
+    app = create_app(named, chosen)
     registry: Registry = app.state.service.registry
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(settings.timeout) + 1, lifespan="on",
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(chosen.timeout) + 1, lifespan="on",
     )  # fmt: skip
-    signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
+    # From here on, clients can connect; the first requests wait until the loop runs.
+    listening.listen(_BACKLOG)
     host, port = listening.getsockname()[:2]
     report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
     uvicorn.Server(config).run([listening])
 
 
 def _reload_all(registry: Registry) -> None:
-    """Reload on a thread of its own: a signal's handler must not take long."""
+    """Reload all models on another thread, so that the signal handler returns at once."""
 
     def work() -> None:
         for name in registry.names:
             try:
                 version = registry.reload(name).version
             except ManyheadsError as error:
-                told = {"model": name, "error": str(error)}
-                logger.error("reload refused", extra={"fields": told})
+                fields = {"model": name, "error": str(error)}
+                logger.error("reload failed", extra={"fields": fields})
             else:
                 logger.info("reloaded", extra={"fields": {"model": name, "version": version}})
 
     threading.Thread(target=work, name="manyheads-reload", daemon=True).start()
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
+def bind_socket(settings: ServerSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +83,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise RequestError(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror})",
             expected="an address of this machine and a free port",
-            fix="Choose another one with --port; 0 takes a free one.",
+            fix="Choose another port with --port; 0 selects a free one.",
         ) from error
     return listening
 

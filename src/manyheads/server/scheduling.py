@@ -1,18 +1,18 @@
-"""Batches without a timer: whatever waits when a lane is free is computed together.
+"""Dynamic batching without a timer: the texts queued when a lane becomes free form the next batch.
 
-A lane is a thread that computes one batch at a time. When it is free it takes the oldest text that
-waits, and others of similar length beside it, up to a token budget and to its share of what
-waits. A single text on an idle server is therefore computed at once, and a busy server makes
-batches as large as its load.
+A lane is a thread that computes one batch at a time. When it becomes free, it takes the oldest
+queued text and others of similar length, up to a token budget and to its share of the queue. A
+single text on an idle server is therefore computed at once, and batches grow with the load.
 
-A lane that is busy for too long counts as lost: its texts fail, another lane takes its place, and
-the server is not ready until that one has answered. Python cannot stop the lost thread; it ends
-when its computation does.
+A lane that is busy for too long is lost: its texts fail, a new lane replaces it, and the server is
+not ready until the new lane has computed its first text. Python cannot stop the lost thread; it
+ends when its computation does.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,44 +25,49 @@ from manyheads.inference import Text
 from manyheads.tasks import Prediction
 
 CHARACTERS_PER_TOKEN = 4
-"""For planning batches before anything is tokenised."""
+"""A rough average for planning batches before the texts are tokenised."""
 
 Predict: TypeAlias = Callable[[Sequence[Text], bool], Sequence[Prediction]]
-"""Predicts for some texts; the second argument says whether with embeddings."""
+"""Predicts for texts; the second argument is whether to include embeddings."""
+
+_STALL_SECONDS = 5.0
+"""A batch that takes longer than this makes the server not ready."""
+
+_logger = logging.getLogger("manyheads.server")
 
 
 class QueueFull(Exception):
-    """Too many texts wait already."""
+    """The queue is full."""
 
     def __init__(self, waiting: int, seconds: float) -> None:
-        super().__init__(f"{waiting} texts wait already")
+        super().__init__(f"{waiting:,} texts are queued already")
         self.seconds = seconds
-        """When to try again, in seconds: about as long as what waits will take."""
+        """Seconds until the queue will be empty, estimated."""
 
 
 class TextTimeout(Exception):
-    """A text was not computed before its request's time was over."""
+    """A text was not computed before its request's deadline."""
 
 
 class LaneLost(Exception):
-    """The thread that computed a text hangs or has died."""
+    """The thread that computed a text hung or died."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A text that waits to be computed."""
+    """A queued text."""
 
     text: Text
     embed: bool
     tokens: int
-    """An estimate."""
+    """Estimated from the characters."""
     deadline: float
     future: Future[Prediction]
 
 
 @dataclass(slots=True)
 class _Lane:
-    """A thread and what it is at."""
+    """A thread and its batch."""
 
     number: int
     thread: threading.Thread
@@ -70,7 +75,7 @@ class _Lane:
     busy_since: float | None = None
     lost: bool = False
     ready: bool = False
-    """Whether it has answered its first text."""
+    """Whether it has computed its first text."""
 
 
 class Scheduler:
@@ -78,11 +83,12 @@ class Scheduler:
 
     Args:
         predict: computes a batch. Called by several threads at the same time.
-        lanes: how many.
+        lanes: the number of lanes.
         budget: tokens of a batch, estimated.
-        max_waiting: texts that may wait.
-        hang_seconds: how long a lane may take for a batch.
-        warm_text: what a lane computes first.
+        max_waiting: texts that may be queued.
+        hang_seconds: seconds after which a busy lane is lost.
+        stall_seconds: seconds after which a busy lane makes the scheduler not ready.
+        warm_text: the text that a new lane computes first.
     """
 
     def __init__(
@@ -93,12 +99,14 @@ class Scheduler:
         budget: int = 512,
         max_waiting: int = 2048,
         hang_seconds: float = 30.0,
+        stall_seconds: float = _STALL_SECONDS,
         warm_text: str = "Is everything ready?",
     ) -> None:
         self._predict = predict
         self._budget = budget
         self._max_waiting = max_waiting
         self._hang_seconds = hang_seconds
+        self._stall_seconds = stall_seconds
         self._warm_text = warm_text
         self._changed = threading.Condition()
         self._queue: list[_Waiting] = []
@@ -119,58 +127,73 @@ class Scheduler:
 
         Args:
             texts: the texts.
-            embed: whether their embeddings are wanted.
-            deadline: the time (`time.monotonic`) after which nobody wants them.
+            embed: whether to include embeddings.
+            deadline: the time (`time.monotonic`) after which the results are not needed.
 
         Returns:
-            a future for each text. It raises `TextTimeout`, `LaneLost` or what is wrong with the
-            text. Cancelling it gives its place to others.
+            a future for each text. It raises `TextTimeout`, `LaneLost` or the text's own error.
+            Cancelling it frees its place in the queue.
 
         Raises:
-            QueueFull: too many texts wait already, or the scheduler is closed.
+            QueueFull: too many texts are queued, or the scheduler is closed.
         """
         items = [_Waiting(t, embed, _estimate(t), deadline, Future()) for t in texts]
         with self._changed:
+            if len(self._queue) >= self._max_waiting:
+                self._queue = [item for item in self._queue if not item.future.cancelled()]
             waiting = len(self._queue)
             if self._closed or waiting >= self._max_waiting:
-                raise QueueFull(waiting, max(1.0, waiting / self._rate))
+                seconds = waiting / (self._rate * len(self._lanes))
+                raise QueueFull(waiting, max(1.0, seconds))
             self._queue += items
             self._changed.notify_all()
         return [item.future for item in items]
 
     @property
     def waiting(self) -> int:
-        """Texts that wait."""
+        """The number of queued texts."""
         return len(self._queue)
 
     @property
     def computing(self) -> int:
-        """Texts that are being computed."""
+        """The number of texts that are being computed."""
         return sum(len(lane.batch) for lane in self._lanes)
 
     @property
     def lanes_lost(self) -> int:
-        """Lanes that have been replaced."""
+        """The number of lanes that hung or died and were replaced."""
         return self._lost
 
     def trouble(self) -> str:
-        """Return why the lanes cannot be relied upon; empty if they can."""
+        """Return why the scheduler is not ready; an empty string if it is."""
+        now = time.monotonic()
         with self._changed:
             if self._closed:
-                return "the model is being put away"
-            late = [lane for lane in self._lanes if not lane.ready or not lane.thread.is_alive()]
-            if late:
-                return f"{len(late)} of {len(self._lanes)} lanes have not answered yet"
+                return "the model is closed"
+            dead = [lane for lane in self._lanes if not lane.thread.is_alive()]
+            new = [lane for lane in self._lanes if not lane.ready]
+            slow = [
+                lane for lane in self._lanes
+                if lane.busy_since is not None and now - lane.busy_since > self._stall_seconds
+            ]  # fmt: skip
+            for lanes, state in ((dead, "died"), (slow, "do not answer"), (new, "are starting")):
+                if lanes:
+                    return f"{len(lanes)} of {len(self._lanes)} lanes {state}"
         return ""
 
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait until every lane has computed its first text; returns whether that was in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: all(x.ready for x in self._lanes), timeout)
+
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more texts, and finish those that were taken.
+        """Accept no more texts, and finish those in the queue.
 
         Args:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether all were finished; those that were not fail with `LaneLost`.
+            whether all texts were computed; the others fail with `LaneLost`.
         """
         end = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -181,6 +204,7 @@ class Scheduler:
                 if left is not None and left <= 0:
                     for item in [*self._queue, *(i for lane in self._lanes for i in lane.batch)]:
                         _fail(item.future, LaneLost("the server stopped"))
+                    self._queue.clear()
                     return False
                 self._changed.wait(0.1 if left is None else min(left, 0.1))
         return True
@@ -198,7 +222,12 @@ class Scheduler:
         return lane
 
     def _work(self, lane: _Lane) -> None:
-        self._predict([self._warm_text], True)
+        try:
+            self._predict([self._warm_text], True)
+        except Exception:
+            # The watch replaces the lane.
+            _logger.exception("lane failed to start")
+            return
         with self._changed:
             lane.ready, lane.busy_since = True, None
             self._changed.notify_all()
@@ -219,7 +248,7 @@ class Scheduler:
                 self._changed.notify_all()
 
     def _take(self) -> list[_Waiting]:
-        """Take the oldest text, and those most alike in length within budget and fair share."""
+        """Take the oldest text and those nearest in length, within the budget and a fair share."""
         oldest = self._queue[0]
         free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
         share = -(-sum(item.tokens for item in self._queue) // max(1, free))
@@ -258,7 +287,7 @@ class Scheduler:
             _finish(item.future, prediction)
 
     def _compute_alone(self, items: Sequence[_Waiting], error: Exception) -> None:
-        """Compute the texts of a failed batch one by one, so that only the bad one fails."""
+        """Compute the texts of a failed batch one by one, so that only the faulty ones fail."""
         if len(items) == 1:
             _fail(items[0].future, error)
             return
@@ -278,7 +307,7 @@ class Scheduler:
             self.replace_lost(time.monotonic())
 
     def replace_lost(self, now: float) -> int:
-        """Replace the lanes that have hung or died by `now`; returns how many."""
+        """Replace the lanes that have hung or died by `now`; returns their number."""
         replaced = 0
         with self._changed:
             for i, lane in enumerate(self._lanes):
@@ -287,7 +316,7 @@ class Scheduler:
                     continue
                 lane.lost = True
                 for item in lane.batch:
-                    _fail(item.future, LaneLost("the lane that computed the text was lost"))
+                    _fail(item.future, LaneLost("the computation of the text hung or died"))
                 self._lanes[i] = self._new_lane()
                 replaced += 1
             self._lost += replaced
@@ -300,7 +329,7 @@ def _estimate(text: Text) -> int:
 
 
 def _finish(future: Future[Prediction], prediction: Prediction) -> None:
-    # A lane that was given up may answer after its texts have failed.
+    # A lost lane may still finish after its texts have failed.
     with suppress(InvalidStateError):
         future.set_result(prediction)
 

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-GivenText = Annotated[str, Field(examples=["John lives in Paris"])] | list[str]
-"""A text, or the list of its tokens."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
 
+class PairOfTexts(_Strict):
+    """Two texts, for tasks that compare them."""
+
+    text: str
+    text2: str
+
+
 class PredictRequest(_Strict):
     """Texts to predict for."""
 
-    texts: str | list[GivenText]
-    """A text, or a list of texts, each a string or a list of tokens."""
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"texts": ["John lives in Paris"], "embed": False}]}
+    )
+
+    texts: str | list[str | list[str] | PairOfTexts]
+    """A text, or a list of texts: each a string, a list of tokens, or a pair of texts."""
     model: str | None = None
-    """Which model answers. Default: the first one that the server was started with."""
+    """The model's name. Default: the first model of the server."""
     tasks: list[str] | None = None
-    """Which tasks are answered. Default: all."""
+    """The tasks to predict. Default: all."""
     embed: bool = False
-    """Whether predictions have the sentence embedding."""
+    """Whether to return the sentence embedding."""
     tokens: bool = False
-    """Whether tagging results have every token with its tag, beside the entities."""
+    """Whether tagging results include every token with its tag, besides the entities."""
 
 
 class ErrorBody(BaseModel):
-    """What is wrong with a request, in words."""
+    """The error of a request or of one of its texts."""
 
     message: str
     type: str
     param: str | None = None
+    """The field of the request that is at fault."""
     code: str | None = None
 
 
 class ErrorResponse(BaseModel):
-    """What a request gets that could not be answered."""
+    """The response to a request that failed."""
 
     error: ErrorBody
 
@@ -47,33 +56,35 @@ class ErrorResponse(BaseModel):
 class PredictResponse(BaseModel):
     """The predictions, in the order of the texts."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     model: str
     version: str
     milliseconds: float
     predictions: list[dict[str, Any]]
-    """For each text an object with `text`, each task's result, and `embedding` if asked for; or
-    with `error`, if this text could not be read."""
+    """For each text an object with `text`, the result of each task, `windows`, and `embedding` if
+    requested; or an object with `error` if this text was refused."""
 
 
-class EmbeddingsRequest(BaseModel):
-    """What OpenAI's clients send to have texts embedded."""
+class EmbeddingsRequest(_Strict):
+    """A request as OpenAI's clients send it."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["John lives in Paris"]}]})
 
     input: str | list[str] | list[int] | list[list[int]]
-    """A text or a list of texts. Lists of token ids are refused: they are another tokenizer's."""
+    """A text or a list of texts. Token ids are refused, because they are another tokenizer's."""
     model: str | None = None
-    """Which model answers. Default: the first one that the server was started with."""
-    encoding_format: Literal["float", "base64"] = "float"
+    """The model's name. Default: the first model of the server."""
+    encoding_format: Literal["float", "base64"] | None = "float"
     """Numbers, or base64 of little-endian float32."""
     dimensions: int | None = Field(default=None, ge=1)
-    """Leave out all but the first so many numbers, and scale the rest to length one."""
+    """Keep only the first dimensions, and scale the vector to length 1."""
     user: str | None = None
-    """Taken for compatibility; it is neither used nor logged."""
+    """Accepted for compatibility; neither used nor logged."""
 
 
 class EmbeddingObject(BaseModel):
-    """One text's vector."""
+    """The vector of one text."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -81,14 +92,14 @@ class EmbeddingObject(BaseModel):
 
 
 class Usage(BaseModel):
-    """How many tokens were read."""
+    """The number of tokens of all texts."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsResponse(BaseModel):
-    """What OpenAI's clients expect."""
+    """A response as OpenAI's clients expect it."""
 
     object: Literal["list"] = "list"
     data: list[EmbeddingObject]
@@ -97,29 +108,37 @@ class EmbeddingsResponse(BaseModel):
 
 
 class EmbedRequest(_Strict):
-    """What clients of the usual embedding server send to `/embed`."""
+    """A request as clients of text-embeddings-inference send it to `/embed`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": ["John lives in Paris"]}]})
 
     inputs: str | list[str]
     """A text or a list of texts."""
-    normalize: bool = True
-    """Whether vectors are scaled to length one."""
-    truncate: bool = False
-    """Taken for compatibility: long texts are read whole, in windows."""
+    normalize: bool | None = True
+    """Whether to scale vectors to length 1."""
+    truncate: bool | None = None
+    """Accepted for compatibility: long texts are read whole, in windows."""
+    truncation_direction: str | None = None
+    """Accepted for compatibility."""
     prompt_name: None = None
-    """Not supported; only null is taken."""
+    """Not supported; only null is accepted."""
     dimensions: int | None = Field(default=None, ge=1)
-    """Leave out all but the first so many numbers."""
+    """Keep only the first dimensions."""
 
 
 class ClassifyRequest(_Strict):
-    """What clients of the usual embedding server send to `/predict`."""
+    """A request as clients of text-embeddings-inference send it to `/predict`."""
 
-    inputs: str | list[str]
-    """A text or a list of texts."""
-    truncate: bool = False
-    """Taken for compatibility: long texts are read whole, in windows."""
-    raw_scores: Literal[False] = False
-    """Only probabilities are given."""
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": "John lives in Paris"}]})
+
+    inputs: str | list[str] | list[list[str]]
+    """A text; a list of one text; or a list of such lists, for several texts at once."""
+    truncate: bool | None = None
+    """Accepted for compatibility: long texts are read whole, in windows."""
+    truncation_direction: str | None = None
+    """Accepted for compatibility."""
+    raw_scores: Literal[False] | None = None
+    """Raw scores are not supported: scores are probabilities."""
 
 
 class ClassScore(BaseModel):
@@ -130,7 +149,7 @@ class ClassScore(BaseModel):
 
 
 class TaskInfo(BaseModel):
-    """What a task answers."""
+    """A task of a model."""
 
     name: str
     kind: str
@@ -138,27 +157,29 @@ class TaskInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model that the server has."""
+    """A model of the server."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     object: Literal["model"] = "model"
     owned_by: Literal["manyheads"] = "manyheads"
     version: str
     embedding: str
-    """A fingerprint of the vectors: two versions with the same one can be mixed."""
+    """A fingerprint of the embedding. Vectors of models with the same one can be compared."""
     backend: str
     tasks: list[TaskInfo]
 
 
 class ModelList(BaseModel):
-    """All models that the server has."""
+    """All models of the server."""
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
 
 
 class Status(BaseModel):
-    """Whether the server is up or ready."""
+    """The state of the server."""
 
     status: str
     reason: str | None = None

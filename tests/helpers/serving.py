@@ -1,0 +1,89 @@
+"""A real server on a free port of this machine, in this process."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from manyheads.inference import Predictor, load_predictor
+from manyheads.server import ServerSettings, create_app
+from manyheads.server.running import bind_socket
+from manyheads.text import Batch
+from training_setup import run, sentences, write_records
+
+
+@cache
+def served_model() -> Path:
+    """A tiny trained model with the tasks `intent` and `ner`, the same for a process's tests."""
+    folder = Path(tempfile.mkdtemp(prefix="manyheads-served-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_records(folder / "train.jsonl", sentences(60, 1))
+    tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
+    run(folder, tasks=tasks, num_epochs=2)
+    return folder / "saved" / "best"
+
+
+class Gate:
+    """Wraps the backend of each model that is loaded, and holds its batches back while closed."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+        """Released whenever a batch arrives at the closed gate."""
+
+    def load(self, path: Path, threads: int | None) -> Predictor:
+        predictor = load_predictor(path, threads=1)
+        predictor.backend = _Gated(predictor.backend, self)
+        return predictor
+
+
+class _Gated:
+    def __init__(self, inner: Any, gate: Gate) -> None:
+        self.inner, self.gate, self.name = inner, gate, inner.name
+
+    def run(self, batch: Batch) -> Any:
+        if not self.gate.open.is_set():
+            self.gate.entered.release()
+        assert self.gate.open.wait(60)
+        return self.inner.run(batch)
+
+
+@contextmanager
+def serving(
+    models: Mapping[str, Path] | Path, gate: Gate | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
+    """Serve models; yields a client whose `app` is the application."""
+    named = {"tiny": models} if isinstance(models, Path) else models
+    chosen = ServerSettings.model_validate({"threads": 1, "port": 0, **settings})
+    app = create_app(named, chosen, gate.load if gate else None)
+    for model in app.state.service.registry.all():
+        assert model.scheduler.wait_ready(60)
+    socket = bind_socket(chosen)
+    socket.listen()
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            client.app = app  # type: ignore[attr-defined]
+            yield client
+    finally:
+        if gate:
+            gate.open.set()
+        server.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()

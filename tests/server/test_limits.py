@@ -1,0 +1,155 @@
+"""Every limit of the server, its status, and what happens to requests that are refused."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from serving import Gate, served_model, serving
+
+
+def predict(client: httpx.Client, texts: Any, **options: Any) -> httpx.Response:
+    return client.post("/v1/predict", json={"texts": texts, **options})
+
+
+def error(response: httpx.Response) -> Any:
+    return response.json()["error"]
+
+
+def becomes(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def accepted(client: httpx.Client) -> bool:
+    """Whether a request is queued, and not refused at once."""
+    try:
+        return client.post("/v1/predict", json={"texts": "x"}, timeout=0.5).status_code != 429
+    except httpx.ReadTimeout:
+        return True
+
+
+@contextmanager
+def connection(client: httpx.Client) -> Iterator[socket.socket]:
+    with socket.create_connection((client.base_url.host, client.base_url.port), 60) as raw:
+        yield raw
+
+
+def test_each_limit_of_a_request_has_its_status_and_names_the_field() -> None:
+    with serving(served_model(), max_body=4096, max_texts=3, max_characters=100) as client:
+        response = predict(client, "a" * 5000)
+        assert response.status_code == 413
+        assert "at most 4,096 are allowed" in error(response)["message"]
+        chunked = client.post("/v1/predict", content=(b"x" * 1000 for _ in range(10)))
+        assert chunked.status_code == 413
+
+        response = predict(client, ["a"] * 4)
+        assert response.status_code == 422
+        assert error(response) == {
+            "message": "`texts` has 4 texts; at most 3 are allowed in a request",
+            "type": "invalid_request_error",
+            "param": "texts",
+            "code": "too_many_texts",
+        }
+
+        response = predict(client, "a" * 101)
+        assert response.status_code == 422
+        assert error(response)["message"] == "`texts` has 101 characters; at most 100 are allowed"
+        response = client.post("/v1/embeddings", json={"input": ["a", "b" * 101]})
+        assert response.status_code == 422
+        assert error(response)["param"] == "input[1]"
+        assert predict(client, ["a"] * 3).status_code == 200
+
+
+def test_one_bad_text_of_a_list_fails_alone() -> None:
+    with serving(served_model(), max_characters=100) as client:
+        texts = ["John lives in Paris", "", "a" * 101, "\u200b", "a\u0000b", [], "Mary"]
+        response = predict(client, texts, embed=True)
+        assert response.status_code == 200
+        answers = response.json()["predictions"]
+        assert [a["error"]["param"] for a in answers if "error" in a] == [
+            "texts[1]", "texts[2]", "texts[4]", "texts[5]"
+        ]  # fmt: skip
+        assert answers[0]["intent"]["label"] in {"question", "statement"}
+        assert len(answers[0]["embedding"]) == len(answers[6]["embedding"])
+        assert answers[3]["empty"] is True
+
+
+def test_a_full_queue_gets_429_with_retry_after_and_recovers() -> None:
+    gate = Gate()
+    with (
+        serving(served_model(), gate, max_queue=1) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+        gate.open.clear()
+        first = pool.submit(predict, client, "first")
+        assert gate.entered.acquire(timeout=60)
+        second = pool.submit(predict, client, ["second", "third"])
+        assert becomes(lambda: scheduler.waiting == 2)
+        refused = predict(client, "fourth")
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert error(refused)["type"] == "rate_limit_error"
+        gate.open.set()
+        assert first.result(60).status_code == second.result(60).status_code == 200
+        assert predict(client, "fifth").status_code == 200
+
+
+def test_a_request_that_takes_too_long_gets_504() -> None:
+    gate = Gate()
+    with serving(served_model(), gate, timeout=0.3) as client:
+        gate.open.clear()
+        response = predict(client, "slow")
+        assert response.status_code == 504
+        assert error(response)["code"] == "timeout"
+
+
+def test_a_client_that_leaves_frees_its_place() -> None:
+    gate = Gate()
+    with serving(served_model(), gate, max_queue=1) as client, ThreadPoolExecutor(4) as pool:
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+        gate.open.clear()
+        first = pool.submit(predict, client, "first")
+        assert gate.entered.acquire(timeout=60)
+        body = b'{"texts": "gone"}'
+        with connection(client) as raw:
+            raw.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            assert becomes(lambda: scheduler.waiting == 1)
+            assert predict(client, "refused").status_code == 429
+        # The server notices within a moment; until then the queue is full.
+        assert becomes(lambda: accepted(client))
+        gate.open.set()
+        assert first.result(60).status_code == 200
+
+
+def test_more_connections_than_allowed_get_503_but_probes_are_answered() -> None:
+    gate = Gate()
+    with serving(served_model(), gate, max_connections=1) as client, ThreadPoolExecutor(2) as pool:
+        gate.open.clear()
+        first = pool.submit(predict, client, "first")
+        assert gate.entered.acquire(timeout=60)
+        refused = client.get("/v1/models")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        assert client.get("/livez").status_code == 200
+        gate.open.set()
+        assert first.result(60).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_a_body_that_does_not_arrive_gets_408() -> None:
+    with serving(served_model(), timeout=0.3) as client, connection(client) as raw:
+        raw.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 408 ")

@@ -1,0 +1,218 @@
+"""What requests get: predictions, embeddings in the forms of other servers, and clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from manyheads.inference import load_predictor
+from serving import served_model, serving
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with serving(served_model(), max_body=8 << 20) as client:
+        yield client
+
+
+def post(client: httpx.Client, path: str, body: Any) -> Any:
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_one_request_answers_all_tasks_and_the_embedding_as_the_predictor_does(
+    client: httpx.Client,
+) -> None:
+    texts = ["John lives in Paris", ["will", "Mary", "eat", "?"]]
+    answer = post(client, "/v1/predict", {"texts": texts, "embed": True, "tokens": True})
+    assert answer["model"] == "tiny"
+    assert answer["milliseconds"] > 0
+    predictor = load_predictor(served_model(), threads=1)
+    for got, expected in zip(
+        answer["predictions"], predictor.predict(texts, embed=True), strict=True
+    ):
+        wanted = expected.to_json()
+        np.testing.assert_allclose(got.pop("embedding"), wanted.pop("embedding"), atol=1e-5)
+        assert got.pop("windows") == 1
+        assert got["intent"].pop("score") == pytest.approx(wanted["intent"].pop("score"), abs=1e-4)
+        assert got["ner"]["tokens"] == wanted["ner"]["tokens"]
+        assert got["intent"] == wanted["intent"]
+
+
+def test_tasks_tokens_and_embedding_are_returned_only_on_request(client: httpx.Client) -> None:
+    (one,) = post(client, "/v1/predict", {"texts": "John", "tasks": ["intent"]})["predictions"]
+    assert one.keys() == {"text", "intent", "windows"}
+    (one,) = post(client, "/v1/predict", {"texts": "John", "tasks": []})["predictions"]
+    assert one.keys() == {"text", "windows"}
+    (one,) = post(client, "/v1/predict", {"texts": ["John lives in Paris"]})["predictions"]
+    assert ("tokens" in one["ner"]) is not bool(one["ner"]["entities"])
+    assert post(client, "/v1/predict", {"texts": []})["predictions"] == []
+
+
+def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
+    (one,) = post(client, "/v1/predict", {"texts": "very " * 200})["predictions"]
+    assert one["windows"] > 1
+
+
+def test_openai_s_client_gets_embeddings(client: httpx.Client) -> None:
+    expected = [p.embedding for p in load_predictor(served_model()).predict(["a", "b"], embed=True)]
+    with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0) as sdk:
+        # The client asks for base64 unless told otherwise.
+        answer = sdk.embeddings.create(model="tiny", input=["a", "b"])
+        assert [one.index for one in answer.data] == [0, 1]
+        np.testing.assert_allclose([one.embedding for one in answer.data], expected, atol=1e-5)
+        assert answer.usage.prompt_tokens == answer.usage.total_tokens == 6
+        floats = sdk.embeddings.create(model="tiny", input="a", encoding_format="float")
+        np.testing.assert_allclose(floats.data[0].embedding, expected[0], atol=1e-5)
+        short = sdk.embeddings.create(model="tiny", input="a", dimensions=4).data[0].embedding
+        assert len(short) == 4
+        assert np.linalg.norm(short) == pytest.approx(1, abs=1e-5)
+        assert [model.id for model in sdk.models.list()] == ["tiny"]
+        with pytest.raises(openai.NotFoundError, match="there is no model 'tinny'") as missing:
+            sdk.embeddings.create(model="tinny", input="a")
+        assert missing.value.code == "model_not_found"
+        with pytest.raises(openai.UnprocessableEntityError, match="another tokenizer's"):
+            sdk.embeddings.create(model="tiny", input=[1, 2])
+        with pytest.raises(openai.UnprocessableEntityError, match="embedding has"):
+            sdk.embeddings.create(model="tiny", input="a", dimensions=100_000)
+
+
+def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Client) -> None:
+    vectors = post(client, "/embed", {"inputs": ["a", "b"], "normalize": True, "truncate": True})
+    assert len(vectors) == 2
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
+    assert len(post(client, "/embed", {"inputs": "a", "prompt_name": None})) == 1
+    single = post(client, "/predict", {"inputs": "John lives in Paris"})
+    assert single[0].keys() == {"label", "score"}
+    assert post(client, "/predict", {"inputs": ["John lives in Paris"]}) == single
+    two = post(client, "/predict", {"inputs": [["John lives in Paris"], ["where"]]})
+    assert [len(one) for one in two] == [1, 1]
+    refused = client.post("/predict", json={"inputs": ["a", "b"]})
+    assert refused.status_code == 422
+    assert "stands for a pair" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (b"", 400, "the body is not JSON: EOF"),
+        (b"{", 400, "the body is not JSON: EOF"),
+        (b'{"texts": "\xff"}', 400, "the body is not JSON: invalid unicode"),
+        (b'{"texts": "\\ud800"}', 400, "the body is not JSON: .*surrogate|unexpected end of hex"),
+        (b'{"texts": NaN}', 400, "the body is not JSON: expected value"),
+        (b'{"texts": 1e999}', 422, "`texts` is inf; expected a valid string"),
+        (b"[" * 100_000, 400, "the body is not JSON: recursion limit"),
+        (b'{"texts": ' + b"[" * 50 + b"]" * 50 + b"}", 422, r"`texts.*` is \["),
+        (b"null", 422, "body"),
+        (b"[]", 422, "body"),
+        (b"{}", 422, "`texts` is missing"),
+        (b'{"texts": null}', 422, "`texts` is None; expected a valid string or a valid list"),
+        (b'{"texts": 5}', 422, "`texts` is 5; expected a valid string or a valid list"),
+        (
+            b'{"texts": ["a", 5]}',
+            422,
+            r"`texts\[1\]` is 5; expected a valid string or a valid list or an object",
+        ),
+        (b'{"texts": [["a", null]]}', 422, r"`texts\[0\]\[1\]` is None; expected a valid string"),
+        (b'{"texts": [{"text": "a"}]}', 422, r"`texts\[0\]"),
+        (b'{"texts": "a", "embed": "yes"}', 422, "`embed` is 'yes'; expected a valid boolean"),
+        (b'{"texts": "a", "embed": 1}', 422, "`embed` is 1; expected a valid boolean"),
+        (b'{"texts": "a", "top_q": 1}', 422, "unknown field `top_q`"),
+        (b'{"texts": "a", "tasks": ["x"]}', 422, r"`tasks\[0\]` is 'x', .* its tasks are: intent"),
+        (b'{"texts": "a", "model": "x"}', 404, "there is no model 'x'"),
+        (b'{"texts": ""}', 422, "`texts` is empty"),
+        (b'{"texts": " \\n "}', 422, "`texts` is empty"),
+        (b'{"texts": "a\\u0000b"}', 422, "`texts` has a NUL character at character 1"),
+        (b'{"texts": "' + b"a" * (1 << 20) + b'"}', 422, "1,048,576 characters; at most 50,000"),
+        (b'{"texts": "a", "texts": 5}', 422, "`texts` is 5"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_gets_what_is_wrong_and_where(
+    client: httpx.Client, content: bytes, status: int, message: str
+) -> None:
+    response = client.post(
+        "/v1/predict", content=content, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(error["message"])
+    assert len(error["message"]) < 500
+
+
+def test_a_body_of_another_content_type_is_refused(client: httpx.Client) -> None:
+    for headers in ({}, {"content-type": "text/plain"}):
+        response = client.post("/v1/predict", content=b'{"texts": "a"}', headers=headers)
+        assert response.status_code == 415
+        assert "send application/json" in response.json()["error"]["message"]
+    fine = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post("/v1/predict", content=b'{"texts": "a"}', headers=fine).is_success
+
+
+def test_unknown_paths_and_methods_are_errors_of_the_same_form(client: httpx.Client) -> None:
+    for method, path, status in (
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/predict", 405),
+        ("POST", "/v1/models/other:reload", 404),
+        ("POST", "/v1/models/tiny:reload?allow_new_embedding=perhaps", 422),
+    ):
+        response = client.request(method, path)
+        assert response.status_code == status
+        assert response.json()["error"]["message"]
+
+
+def test_the_examples_of_the_api_page_run(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    tried = 0
+    for path, methods in schema["paths"].items():
+        body = methods.get("post", {}).get("requestBody")
+        if body:
+            name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+            for example in schema["components"]["schemas"][name]["examples"]:
+                post(client, path, example)
+                tried += 1
+    assert tried == 4
+
+
+def test_models_say_what_they_predict(client: httpx.Client) -> None:
+    (model,) = client.get("/v1/models").json()["data"]
+    assert model["id"] == "tiny"
+    assert [task["name"] for task in model["tasks"]] == ["intent", "ner"]
+    assert model["tasks"][0]["labels"] == ["question", "statement"]
+    assert len(model["version"]) == len(model["embedding"]) == 12
+
+
+def test_metrics_count_requests_and_texts(client: httpx.Client) -> None:
+    post(client, "/v1/predict", {"texts": ["a", "b"]})
+    client.request("STRANGE", "/v1/predict")
+    page = client.get("/metrics").text
+    assert 'manyheads_requests_total{method="POST",path="/v1/predict",status="200"}' in page
+    assert 'manyheads_texts_total{model="tiny"}' in page
+    assert 'manyheads_ready{model="tiny"} 1.0' in page
+    assert "STRANGE" not in page
+
+
+def test_requests_have_ids_that_clients_may_choose(client: httpx.Client) -> None:
+    assert client.get("/livez", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == (
+        "mine-1"
+    )
+    assert len(client.get("/livez").headers["x-request-id"]) == 32
+    hostile = client.get("/livez", headers={"x-request-id": "a b" * 100}).headers["x-request-id"]
+    assert len(hostile) == 32
+
+
+def test_no_other_origin_may_call_unless_allowed(client: httpx.Client) -> None:
+    origin = {"origin": "https://example.org"}
+    assert "access-control-allow-origin" not in client.get("/livez", headers=origin).headers
+    with serving(served_model(), cors_origins=("https://example.org",)) as allowing:
+        answer = allowing.get("/livez", headers=origin)
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        other = allowing.get("/livez", headers={"origin": "https://example.com"})
+        assert "access-control-allow-origin" not in other.headers

@@ -1,0 +1,228 @@
+"""The scheduler: batches without a timer, limits, and lanes that hang or die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
+
+import pytest
+
+from manyheads.inference import Text
+from manyheads.server import LaneLost, QueueFull, Scheduler, TextTimeout
+from manyheads.tasks import Prediction
+
+WARM = "warm"
+
+
+class Model:
+    """Predicts nothing, remembers its batches, and holds them back while the gate is closed."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[Text], bool]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+
+    def __call__(self, texts: Sequence[Text], embed: bool) -> list[Prediction]:
+        if list(texts) == [WARM]:
+            return [Prediction(WARM, {})]
+        self.batches.append((list(texts), embed))
+        self.entered.release()
+        assert self.gate.wait(60)
+        if "bad" in texts:
+            raise ValueError("bad text")
+        if "die" in texts:
+            raise SystemExit
+        return [Prediction(str(text), {}) for text in texts]
+
+
+@contextmanager
+def scheduling(predict: Callable[..., list[Prediction]], **options: object) -> Iterator[Scheduler]:
+    scheduler = Scheduler(predict, **{"lanes": 1, "warm_text": WARM, **options})  # type: ignore[arg-type]
+    assert scheduler.wait_ready(60)
+    try:
+        yield scheduler
+    finally:
+        if isinstance(predict, Model):
+            predict.gate.set()
+        scheduler.close(60)
+
+
+def later(seconds: float = 60) -> float:
+    return time.monotonic() + seconds
+
+
+def becomes(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_text_is_computed_at_once_and_those_that_queue_meanwhile_go_together() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        model.gate.clear()
+        (first,) = scheduler.submit(["first"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        others = scheduler.submit(["a", "b"], embed=False, deadline=later())
+        others += scheduler.submit(["c"], embed=True, deadline=later())
+        assert scheduler.waiting == 3
+        assert scheduler.computing == 1
+        model.gate.set()
+        assert [f.result(60).text for f in (first, *others)] == ["first", "a", "b", "c"]
+        assert model.batches == [(["first"], False), (["a", "b", "c"], True)]
+
+
+def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> None:
+    model = Model()
+    with scheduling(model, budget=40) as scheduler:
+        model.gate.clear()
+        first = scheduler.submit(["first"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        long, short = "x" * 200, "y" * 20
+        texts = [short, long, short, short, long, short, short, short]
+        rest = scheduler.submit(texts, embed=False, deadline=later())
+        model.gate.set()
+        wait([*first, *rest], 60)
+        sizes = [[len(text) for text in batch] for batch, _ in model.batches[1:]]
+        assert sizes == [[20] * 5, [200], [200], [20]]
+
+
+def test_two_lanes_share_what_waits() -> None:
+    model = Model()
+    with scheduling(model, lanes=2) as scheduler:
+        model.gate.clear()
+        futures = scheduler.submit(["aaaa"] * 4, embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        assert model.entered.acquire(timeout=60)
+        model.gate.set()
+        wait(futures, 60)
+        assert len(model.batches[0][0]) == 2
+
+
+def test_one_bad_text_of_a_batch_fails_alone() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        good, bad, other = scheduler.submit(["good", "bad", "fine"], embed=False, deadline=later())
+        assert good.result(60).text == "good"
+        assert other.result(60).text == "fine"
+        with pytest.raises(ValueError, match="bad text"):
+            bad.result(60)
+
+
+def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
+    model = Model()
+    with scheduling(model, max_waiting=3) as scheduler:
+        model.gate.clear()
+        scheduler.submit(["first"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        # A list is taken whole as long as there is any room.
+        scheduler.submit(["a", "b"], embed=False, deadline=later())
+        many = scheduler.submit(["c", "d"], embed=False, deadline=later())
+        with pytest.raises(QueueFull, match="4 texts are queued already") as caught:
+            scheduler.submit(["e"], embed=False, deadline=later())
+        assert caught.value.seconds >= 1
+        for future in many:
+            assert future.cancel()
+        (accepted,) = scheduler.submit(["e"], embed=False, deadline=later())
+        model.gate.set()
+        assert accepted.result(60).text == "e"
+        assert not any("c" in batch for batch, _ in model.batches)
+
+
+def test_a_text_past_its_deadline_is_not_computed() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        (late,) = scheduler.submit(["late"], embed=False, deadline=later(-1))
+        with pytest.raises(TextTimeout):
+            late.result(60)
+        assert model.batches == []
+
+
+def test_closing_finishes_what_was_accepted() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        model.gate.clear()
+        futures = scheduler.submit(["a"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        futures += scheduler.submit(["b"], embed=False, deadline=later())
+        closing = threading.Thread(target=scheduler.close)
+        closing.start()
+        assert becomes(lambda: scheduler.trouble() == "the model is closed")
+        with pytest.raises(QueueFull):
+            scheduler.submit(["c"], embed=False, deadline=later())
+        model.gate.set()
+        closing.join(60)
+        assert [future.result(0).text for future in futures] == ["a", "b"]
+
+
+def test_closing_fails_what_is_not_finished_in_time() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        model.gate.clear()
+        futures = scheduler.submit(["a"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        futures += scheduler.submit(["b"], embed=False, deadline=later())
+        assert not scheduler.close(0)
+        for future in futures:
+            with pytest.raises(LaneLost, match="stopped"):
+                future.result(0)
+
+
+def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
+    model = Model()
+    with scheduling(model, stall_seconds=0.0, hang_seconds=3600) as scheduler:
+        assert scheduler.trouble() == ""
+        model.gate.clear()
+        (stuck,) = scheduler.submit(["stuck"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        assert scheduler.trouble() == "1 of 1 lanes do not answer"
+        assert scheduler.replace_lost(time.monotonic()) == 0
+        assert scheduler.replace_lost(time.monotonic() + 3601) == 1
+        with pytest.raises(LaneLost):
+            stuck.result(60)
+        assert scheduler.wait_ready(60)
+        assert scheduler.trouble() == ""
+        assert scheduler.lanes_lost == 1
+        model.gate.set()
+        (after,) = scheduler.submit(["after"], embed=False, deadline=later())
+        assert after.result(60).text == "after"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lane_that_dies_is_replaced_by_the_watch() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        (dead,) = scheduler.submit(["die"], embed=False, deadline=later())
+        with pytest.raises(LaneLost):
+            dead.result(60)
+        (after,) = scheduler.submit(["after"], embed=False, deadline=later())
+        assert after.result(60).text == "after"
+        assert scheduler.lanes_lost == 1
+
+
+def test_a_lane_that_cannot_start_keeps_the_server_not_ready(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = threading.Event()
+    broken.set()
+
+    def predict(texts: Sequence[Text], embed: bool) -> list[Prediction]:
+        if broken.is_set():
+            raise RuntimeError("no memory")
+        return [Prediction(str(text), {}) for text in texts]
+
+    scheduler = Scheduler(predict, lanes=1)
+    try:
+        assert becomes(lambda: scheduler.lanes_lost > 0)
+        assert scheduler.trouble() != ""
+        assert not scheduler.wait_ready(0)
+        broken.clear()
+        assert scheduler.wait_ready(60)
+        assert scheduler.trouble() == ""
+    finally:
+        scheduler.close(60)
