@@ -255,7 +255,7 @@ class Predictor:
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""
-        return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts))
+        return sum(len(encoding.ids) for encoding in self.tokenizer.encode_batch(texts))
 
     def on_calling_thread(self) -> Predictor:
         """Return a predictor of the same model that computes one batch at a time, on the thread
