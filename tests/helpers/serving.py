@@ -6,7 +6,8 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,16 @@ def served_model() -> Path:
     tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
     run(folder, tasks=tasks, num_epochs=2)
     return folder / "saved" / "best"
+
+
+def becomes(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait until a condition holds; returns whether it did in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 class Gate:
@@ -77,13 +88,14 @@ def serving(
     thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-    try:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            client.app = app  # type: ignore[attr-defined]
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        client.app = app  # type: ignore[attr-defined]
+        try:
             yield client
-    finally:
-        if gate:
-            gate.open.set()
-        server.should_exit = True
-        thread.join(60)
-        assert not thread.is_alive()
+        finally:
+            server.should_exit = True
+            thread.join(0.5)
+            if gate:
+                gate.open.set()
+            thread.join(60)
+            assert not thread.is_alive()

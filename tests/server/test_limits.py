@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
-from serving import Gate, served_model, serving
+from serving import Gate, becomes, served_model, serving
 
 
 def predict(client: httpx.Client, texts: Any, **options: Any) -> httpx.Response:
@@ -20,13 +19,6 @@ def predict(client: httpx.Client, texts: Any, **options: Any) -> httpx.Response:
 
 def error(response: httpx.Response) -> Any:
     return response.json()["error"]
-
-
-def becomes(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 def accepted(client: httpx.Client) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from manyheads.inference import Text
 from manyheads.server import LaneLost, QueueFull, Scheduler, TextTimeout
 from manyheads.tasks import Prediction
+from serving import becomes
 
 WARM = "warm"
 
@@ -53,13 +54,6 @@ def scheduling(predict: Callable[..., list[Prediction]], **options: object) -> I
 
 def later(seconds: float = 60) -> float:
     return time.monotonic() + seconds
-
-
-def becomes(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_a_text_is_computed_at_once_and_those_that_queue_meanwhile_go_together() -> None:

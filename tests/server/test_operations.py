@@ -1,0 +1,316 @@
+"""Running a server: reloads, keys, logs, readiness, signals, and what it needs installed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+from documents import replace_file
+from manyheads.errors import RequestError
+from manyheads.export import export_model
+from manyheads.server import model_names
+from manyheads.server.protection import LogFormatter
+from manyheads.server.settings import make_settings
+from serving import Gate, becomes, served_model, serving
+
+TEXT = "the weather in London"
+
+
+def predict(client: httpx.Client, text: str = TEXT) -> Any:
+    response = client.post("/v1/predict", json={"texts": text})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the served model, which the test may change."""
+    return Path(shutil.copytree(served_model(), tmp_path / "model"))
+
+
+def change(model: Path, name: str, part: str) -> None:
+    """Scale the weights of a file whose names contain a part."""
+    weights = load_file(model / name)
+    changed = {k: np.float32(1.5) * v if part in k else v for k, v in weights.items()}
+    replace_file(model, name, save(changed))
+
+
+@contextlib.contextmanager
+def logged(form: str) -> Iterator[io.StringIO]:
+    lines, logger = io.StringIO(), logging.getLogger("manyheads.server")
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(LogFormatter(form))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+# ------------------------------------------------------------------------------------- reloading
+
+
+def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path) -> None:
+    with serving(model) as client, ThreadPoolExecutor(3) as pool:
+        old = predict(client)["version"]
+        stop = threading.Event()
+
+        def ask() -> set[str]:
+            seen = set()
+            while not stop.is_set():
+                seen.add(predict(client)["version"])
+            return seen
+
+        asking = [pool.submit(ask) for _ in range(2)]
+        change(model, "heads.safetensors", "weight")
+        response = client.post("/v1/models/tiny:reload")
+        assert response.status_code == 200, response.text
+        new = response.json()["version"]
+        assert new != old
+        assert predict(client)["version"] == new
+        stop.set()
+        assert set().union(*(seen.result(60) for seen in asking)) <= {old, new}
+        assert client.get("/readyz").status_code == 200
+
+
+def test_requests_that_the_old_version_accepted_are_answered_by_it(model: Path) -> None:
+    gate = Gate()
+    with serving(model, gate) as client, ThreadPoolExecutor(1) as pool:
+        old = predict(client)["version"]
+        gate.open.clear()
+        waiting = pool.submit(predict, client)
+        assert gate.entered.acquire(timeout=60)
+        change(model, "heads.safetensors", "weight")
+        reloading = threading.Thread(target=client.post, args=("/v1/models/tiny:reload",))
+        reloading.start()
+        gate.open.set()
+        reloading.join(60)
+        assert waiting.result(60)["version"] == old
+        assert predict(client)["version"] != old
+
+
+def test_a_version_that_embeds_differently_is_refused_unless_allowed(model: Path) -> None:
+    with serving(model) as client:
+        old = client.get("/v1/models").json()["data"][0]
+        change(model, "model.safetensors", "word_embeddings")
+        refused = client.post("/v1/models/tiny:reload")
+        assert refused.status_code == 409
+        assert "embedding of the new version of model 'tiny' differs" in refused.text
+        assert client.get("/v1/models").json()["data"][0] == old
+        allowed = client.post("/v1/models/tiny:reload?allow_new_embedding=true")
+        assert allowed.status_code == 200
+        assert allowed.json()["embedding"] != old["embedding"]
+
+
+def test_a_damaged_version_is_refused_and_the_old_one_stays(model: Path) -> None:
+    with serving(model) as client:
+        (model / "heads.safetensors").write_bytes(b"damaged")
+        refused = client.post("/v1/models/tiny:reload")
+        assert refused.status_code == 409
+        assert refused.json()["error"]["code"] == "model_unusable"
+        predict(client)
+
+
+# ------------------------------------------------------------------------------ keys and the log
+
+
+def test_requests_need_a_key_where_keys_are_set() -> None:
+    with serving(served_model(), api_keys=("first-key", "second-key")) as client:
+        with logged("json") as lines:
+            for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "first-key"}):
+                refused = client.get("/v1/models", headers=headers)
+                assert refused.status_code == 401
+                assert refused.headers["www-authenticate"] == "Bearer"
+            for key in ("first-key", "second-key"):
+                headers = {"authorization": f"Bearer {key}"}
+                assert client.get("/v1/models", headers=headers).status_code == 200
+            assert client.get("/metrics").status_code == 401
+            for path in ("/", "/livez", "/readyz"):
+                assert client.get(path).status_code == 200
+        assert "-key" not in lines.getvalue()
+        assert "wrong" not in lines.getvalue()
+
+
+def test_texts_are_logged_only_if_asked() -> None:
+    for log_texts in (False, True):
+        with serving(served_model(), log_texts=log_texts) as client, logged("json") as lines:
+            predict(client)
+            client.post("/predict", json={"inputs": TEXT})
+            client.post("/v1/embeddings", json={"input": ["", TEXT]})
+            assert becomes(lambda lines=lines: lines.getvalue().count("\n") == 3)  # type: ignore[misc]
+        records = [json.loads(line) for line in lines.getvalue().splitlines()]
+        assert (TEXT in lines.getvalue()) is log_texts
+        assert [record["status"] for record in records] == [200, 200, 422]
+        assert records[0].keys() >= {"time", "id", "method", "path", "milliseconds", "model"}
+
+
+def test_a_bug_is_a_500_whose_log_entry_has_the_place_but_no_text() -> None:
+    gate = Gate()
+    with serving(served_model(), gate) as client, logged("json") as lines:
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+
+        def fail(texts: Any, embed: bool) -> Any:
+            raise KeyError(f"unexpected {texts}")
+
+        scheduler._predict = fail
+        response = client.post("/v1/predict", json={"texts": TEXT})
+        assert response.status_code == 500
+        assert response.json()["error"]["code"] == "bug"
+        assert becomes(lambda: lines.getvalue().count("\n") == 2)
+    bug = json.loads(lines.getvalue().splitlines()[0])
+    assert (bug["event"], bug["error"]) == ("bug", "KeyError")
+    assert "test_operations.py" in bug["frames"]
+    assert response.headers["x-request-id"] == bug["id"]
+    assert TEXT not in lines.getvalue()
+
+
+def test_a_path_cannot_forge_a_line_of_the_log() -> None:
+    with serving(served_model()) as client, logged("text") as lines:
+        client.get("/%0a2026-01-01 info forged")
+        assert becomes(lambda: "404" in lines.getvalue())
+    (line,) = lines.getvalue().splitlines()
+    assert r'path="/\n2026' in line
+
+
+# ------------------------------------------------------------------------------------- readiness
+
+
+def test_a_lane_that_hangs_makes_the_server_not_ready_until_it_is_replaced() -> None:
+    gate = Gate()
+    with serving(served_model(), gate, timeout=0.5) as client:
+        assert client.get("/readyz").json() == {"status": "ready", "reason": None}
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+        scheduler._stall_seconds = 0.1
+        gate.open.clear()
+        assert client.post("/v1/predict", json={"texts": TEXT}).status_code in (503, 504)
+        assert becomes(lambda: client.get("/readyz").status_code == 503)
+        assert "1 of 1 lanes" in client.get("/readyz").json()["reason"]
+        assert client.get("/livez").status_code == 200
+        gate.open.set()
+        assert becomes(lambda: client.get("/readyz").status_code == 200)
+        predict(client)
+        assert 'manyheads_lost_lanes{model="tiny"} ' in client.get("/metrics").text
+
+
+# ---------------------------------------------------------------------------- the process itself
+
+
+# Whoever asks for one of these gets the answer of an environment without it.
+BLOCKER = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in set(ABSENT):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from manyheads.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def without(*packages: str) -> str:
+    return BLOCKER.replace("ABSENT", repr(packages))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no export on Python 3.10")
+def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigterm(
+    model: Path,
+) -> None:
+    export_model(model, formats=["float32"], limit=100, threads=1)
+    script = without("torch", "transformers", "sentence_transformers", "onnx", "sklearn")
+    arguments = ["serve", f"exported={model}", "--port", "0", "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line.startswith("Serving exported at http://127.0.0.1:"), process.stderr.read()
+        url = line.split(" at ")[1].split(" ")[0]
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            assert client.get("/v1/models").json()["data"][0]["backend"].startswith("onnx")
+            predict(client)
+            process.send_signal(signal.SIGHUP)
+            line = process.stderr.readline()
+            while '"reloaded"' not in line:
+                assert line, "the server ended"
+                line = process.stderr.readline()
+            texts = [f"{TEXT} {i}" for i in range(500)]
+            with ThreadPoolExecutor(1) as pool:
+                last = pool.submit(client.post, "/v1/predict", json={"texts": texts})
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(httpx.TransportError):
+                    # Accepted before the signal: answered. Otherwise the connection is refused.
+                    assert len(last.result(60).json()["predictions"]) == 500
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_stopping_answers_the_requests_that_were_accepted() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(1) as pool:
+        with serving(served_model(), gate) as client:
+            gate.open.clear()
+            waiting = pool.submit(predict, client)
+            assert gate.entered.acquire(timeout=60)
+        assert waiting.result(60)["predictions"][0]["text"] == TEXT
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
+def test_without_the_extra_the_error_names_the_installation(package: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", without(package), "serve", str(served_model())],
+        capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        f'error: the server needs the package {package}. Run: pip install "manyheads[serve]"\n'
+    )
+
+
+def test_several_models_are_served_by_name() -> None:
+    with serving({"one": served_model(), "two": served_model()}) as client:
+        assert predict(client)["model"] == "one"
+        answer = client.post("/v1/predict", json={"texts": TEXT, "model": "two"})
+        assert answer.json()["model"] == "two"
+
+
+def test_models_of_the_command_line_are_named_by_their_folders() -> None:
+    assert model_names(["runs/tickets/best", "b=runs/other"]) == {
+        "tickets": Path("runs/tickets/best"),
+        "b": Path("runs/other"),
+    }
+    with pytest.raises(RequestError, match="two models have the name 'a'"):
+        model_names(["a", "x/a"])
+    with pytest.raises(RequestError, match="'x/y' is not a name"):
+        model_names(["x/y=z"])
+
+
+def test_invalid_settings_are_named() -> None:
+    with pytest.raises(RequestError, match="port is 70000; expected less than or equal to 65535"):
+        make_settings(port=70000)
+    with pytest.raises(RequestError, match=r"no setting 'prot' \(did you mean \"port\""):
+        make_settings(prot=1)

@@ -1,0 +1,234 @@
+"""The page at `/`, in Chromium, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving import served_model, serving
+
+REQUIRED = os.environ.get("MANYHEADS_BROWSER") == "required"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+INSTALL = "apt-get install chromium, and pip install playwright axe-core-python"
+
+try:
+    from axe_core_python.sync_playwright import Axe
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+except ImportError:
+    if REQUIRED:
+        raise
+    pytest.skip(f"needs Playwright: {INSTALL}", allow_module_level=True)
+
+if CHROMIUM is None:
+    if REQUIRED:
+        raise RuntimeError(f"there is no Chromium: {INSTALL}")
+    pytest.skip(f"needs Chromium: {INSTALL}", allow_module_level=True)
+
+SENTENCE = "John lives in Paris"
+KEY = "page-key"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[httpx.Client]:
+    with serving(served_model()) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, and what went wrong on it."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.problems: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+        self.page.goto(url)
+
+    def _note(self, message: Any) -> None:
+        # A refused request is shown by the browser as an error, too.
+        if message.type in ("error", "warning") and "status of 4" not in message.text:
+            self.problems.append(message.text)
+
+    def ask(self, text: str = SENTENCE) -> None:
+        self.page.get_by_label("A sentence").fill(text)
+        self.page.get_by_role("button", name="Predict").click()
+
+
+@pytest.fixture
+def visit(server: httpx.Client, browser: Browser) -> Iterator[Visit]:
+    visit = Visit(browser, str(server.base_url))
+    yield visit
+    visit.context.close()
+    assert visit.problems == []
+    assert visit.hosts == {server.base_url.netloc.decode()}
+
+
+def test_a_sentence_gets_classes_entities_and_timing(visit: Visit) -> None:
+    page = visit.page
+    expect(page.locator("#about")).to_contain_text("intent (classification), ner (tagging)")
+    visit.ask()
+    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
+    expect(page.locator("#tasks button[aria-pressed=true]")).to_contain_text("%")
+    expect(page.locator("#timing")).to_contain_text("ms")
+    expect(page.locator(".marked")).to_contain_text("John")
+
+
+def test_a_text_stays_text(visit: Visit) -> None:
+    visit.ask("<img src=x onerror=alert(1)> <b>Paris</b>")
+    expect(visit.page.locator(".marked")).to_contain_text("<img src=")
+    assert visit.page.locator("#tasks img").count() == 0
+    expect(visit.page.locator("#history button")).to_have_text(
+        "<img src=x onerror=alert(1)> <b>Paris</b>"
+    )
+
+
+def test_a_corrected_answer_is_downloaded_as_training_data(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    visit.ask()
+    other = page.locator("#tasks button[aria-pressed=false]").first
+    label = other.locator("span").first.inner_text()
+    other.click()
+    expect(page.locator("#tasks button[aria-pressed=true]")).to_contain_text(label)
+    # Words that are selected become an entity.
+    page.locator(".marked").evaluate(
+        """line => {
+          const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+          let node;
+          while ((node = walker.nextNode())) {
+            const at = node.textContent.indexOf("lives");
+            if (at >= 0) {
+              getSelection().setBaseAndExtent(node, at, node, at + 5);
+              line.dispatchEvent(new MouseEvent("mouseup", { bubbles: true }));
+              return;
+            }
+          }
+        }"""
+    )
+    page.get_by_label("Type").select_option("PER")
+    page.get_by_role("button", name="Set").click()
+    expect(page.locator("mark", has_text="lives")).to_contain_text("PER")
+    page.get_by_role("button", name="Keep as a correction").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download corrections").click()
+    download.value.save_as(tmp_path / "corrections.jsonl")
+    record = json.loads((tmp_path / "corrections.jsonl").read_text())
+    assert record["text"] == SENTENCE
+    assert record["intent"] == label
+    assert {"start": 5, "end": 10, "label": "PER"} in record["ner"]
+
+
+def test_many_lines_make_a_table_to_sort_and_download(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    visit.ask("where is Mary ?\nJohn lives in Paris\nthe weather")
+    rows = page.locator("#rows tr")
+    expect(rows).to_have_count(3)
+    page.get_by_role("button", name="text", exact=True).click()
+    texts = [rows.nth(i).locator("td").first.inner_text() for i in range(3)]
+    assert texts == ["John lives in Paris", "the weather", "where is Mary ?"]
+    expect(page.locator("th").first).to_have_attribute("aria-sort", "ascending")
+    for button, name in (("Download CSV", "predictions.csv"), ("JSON lines", "predictions.jsonl")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        download.value.save_as(tmp_path / name)
+        assert "John lives in Paris" in (tmp_path / name).read_text()
+
+
+def test_a_file_is_read_and_asked(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "one"}\n{"tokens": ["two", "words"]}\n')
+    visit.page.get_by_label("Open a file of sentences").set_input_files(file)
+    expect(visit.page.locator("#rows tr")).to_have_count(2)
+
+
+def test_the_history_asks_again(visit: Visit) -> None:
+    visit.ask("first")
+    expect(visit.page.locator(".marked")).to_contain_text("first")
+    visit.ask("second")
+    expect(visit.page.locator(".marked")).to_contain_text("second")
+    visit.page.locator("#history button", has_text="first").click()
+    expect(visit.page.locator(".marked")).to_contain_text("first")
+
+
+def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
+    page = visit.page
+    expect(page.locator("#text")).to_be_focused()
+    page.keyboard.type(SENTENCE)
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_be_visible()
+    page.locator("#tasks button[aria-pressed=false]").first.focus()
+    page.keyboard.press("Enter")
+    mark = page.locator("mark").first
+    if mark.count():
+        mark.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog")).not_to_be_visible()
+
+
+def test_an_error_is_shown(visit: Visit) -> None:
+    visit.ask("x" * 60_000)
+    expect(visit.page.get_by_role("alert")).to_contain_text("at most 50,000 are allowed")
+    visit.ask(" ")
+    expect(visit.page.get_by_role("alert")).to_contain_text("Type a sentence")
+
+
+def test_a_server_with_keys_asks_for_one(browser: Browser) -> None:
+    with serving(served_model(), api_keys=(KEY,)) as client:
+        visit = Visit(browser, str(client.base_url))
+        visit.page.get_by_label("Key").fill(KEY)
+        visit.page.get_by_label("Key").press("Tab")
+        expect(visit.page.locator("#about")).to_contain_text("intent")
+        visit.ask()
+        expect(visit.page.locator("#answer")).to_be_visible()
+        visit.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_is_accessible_and_fits(
+    server: httpx.Client, browser: Browser, scheme: str, width: int, tmp_path: Path
+) -> None:
+    visit = Visit(
+        browser, str(server.base_url), color_scheme=scheme, bypass_csp=True,
+        viewport={"width": width, "height": 800},
+    )  # fmt: skip
+    visit.ask("where is Mary ?\nJohn lives in Paris")
+    expect(visit.page.locator("#rows tr")).to_have_count(2)
+    visit.ask(SENTENCE)
+    expect(visit.page.locator("#answer")).to_be_visible()
+    visit.page.get_by_role("button", name="Keep as a correction").click()
+    found = Axe().run(visit.page)["violations"]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    folder = Path(os.environ.get("MANYHEADS_SCREENSHOTS", tmp_path))
+    visit.page.screenshot(path=folder / f"{scheme}-{width}.png", full_page=True)
+    visit.context.close()
+
+
+def test_the_policy_allows_nothing_but_the_page_itself(server: httpx.Client) -> None:
+    policy = server.get("/").headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "http" not in policy
