@@ -964,7 +964,7 @@ def test_data_are_converted_and_what_is_not_written_is_told(
         encoding="utf-8",
     )
     result = run("data", "convert", "nlu.yml", "out.jsonl")
-    assert result.out == "1 records: out.jsonl\n"
+    assert result.out == "1 record: out.jsonl\n"
     assert result.err == "note: not written: 1 sections `regex`\n"
     assert json.loads(Path("out.jsonl").read_text(encoding="utf-8")) == {
         "text": "hi Ada", "label": "greet", "entities": [{"start": 3, "end": 6, "label": "name"}],

@@ -507,7 +507,7 @@ def test_fields_that_no_task_reads_are_noted_with_the_nearest_name(tmp_path: Pat
     found = only(check_data([path]), Kind.UNREAD)
     assert found.severity is Severity.NOTE
     assert found.message == (
-        "no task reads the field 'entites', which 1 records have (did you mean \"entities\"?)"
+        "no task reads the field 'entites', found in 1 record (did you mean \"entities\"?)"
     )
 
 
@@ -529,7 +529,7 @@ def test_validation_data_without_one_entity_are_warned_about(tmp_path: Path) -> 
     valid = write(tmp_path / "valid.jsonl", {"text": "it rained", "ner": ["O", "O"]})
     found = only(check_data([train, valid], {"t": TAGS}), Kind.NO_ENTITY)
     assert found.severity is Severity.WARNING
-    assert "none of the 1 records labelled for the task 't' has a label" in found.message
+    assert "all labels of the task 't' are empty, in 1 record" in found.message
     assert Kind.NO_ENTITY not in check_data([train], {"t": TAGS}).counts
 
 

@@ -149,7 +149,7 @@ def convert(
     count = run(source, target, to=to, layout=layout, model=model, on_unread=unread.update)
     for what, number in unread.items():
         tell("note", f"not written: {number:,} {what}")
-    print(f"{count:,} records: {target}")
+    print(f"{counted(count, 'record')}: {target}")
 
 
 def task_of(text: str) -> tuple[str, TaskConfig]:

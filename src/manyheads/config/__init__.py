@@ -5,7 +5,7 @@ from __future__ import annotations
 from manyheads.config.checks import first_problem
 from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config
-from manyheads.config.options import COMPARING, NESTED, Balancing, KeepEmbeddings, Lora
+from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora
 from manyheads.config.reference import Group, Key, describe, key_groups, literals, setting_at
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
@@ -17,7 +17,6 @@ __all__ = [
     "ALIASES",
     "AUTO",
     "BATCH_TOKENS",
-    "COMPARING",
     "DEFAULT_MODEL",
     "NESTED",
     "SECTIONS",

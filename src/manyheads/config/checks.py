@@ -4,36 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from manyheads.config.fields import default_of
-from manyheads.config.options import COMPARING
-from manyheads.config.sections import Transfer
+from manyheads.config.fields import Strict, default_of
 from manyheads.errors import listing, nearest
-from manyheads.tasks import kind_of
+from manyheads.tasks import kind_of, known_kinds
 
 if TYPE_CHECKING:
+    from manyheads.config.options import Balancing
     from manyheads.config.run import Config
     from manyheads.config.task import TaskConfig
 
+S = TypeVar("S", bound=Strict)
+
 
 @dataclass(frozen=True)
-class Check:
-    """A rule about settings of a run."""
+class Check(Generic[S]):
+    """A rule about settings of one section."""
 
     name: str
-    broken: Callable[[Config], bool]
-    message: Callable[[Config], str]
+    broken: Callable[[S], bool]
+    message: Callable[[S], str]
 
 
 @dataclass(frozen=True)
-class TaskCheck:
+class TaskInRunCheck:
     """A rule about settings of a run and of one of its tasks."""
 
     name: str
     broken: Callable[[Config, TaskConfig], bool]
     message: Callable[[Config, TaskConfig, str], str]
     """From the run, the task and the task's name."""
+
+
+def accepted(section: S, checks: Iterable[Check[S]]) -> S:
+    """Return a section that breaks none of the rules.
+
+    Raises:
+        ValueError: with the message of the first rule that it breaks.
+    """
+    for check in checks:
+        if check.broken(section):
+            raise ValueError(check.message(section))
+    return section
 
 
 def first_problem(config: Config) -> str | None:
@@ -45,17 +58,29 @@ def _problems(config: Config) -> Iterator[str]:
     for check in CHECKS:
         if check.broken(config):
             yield check.message(config)
-    for rule in TASK_CHECKS:
+    for rule in TASK_IN_RUN_CHECKS:
         for name, task in config.tasks.items():
             if rule.broken(config, task):
                 yield rule.message(config, task, name)
 
 
 CACHE = ("cache_activations", "cache_memory")
+NECK = ("neck_size", "neck_layers")
 BY_SIZE = ("temperature", "annealed")
 SEVERAL_A_STEP = ("together", "joint")
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Check[Config], ...] = (
+    Check(
+        "numbers of labels stand beside the standard tasks only",
+        lambda c: any(
+            number is not None and (task not in c.tasks or c.tasks[task].num_labels != number)
+            for task, number in (("classification", c.num_classes), ("ner", c.num_ner_labels))
+        ),
+        lambda c: (
+            "`num_classes` and `num_ner_labels` are for configurations without `tasks`; "
+            "set `tasks.NAME.num_labels`"
+        ),
+    ),
     Check(
         "files are read in place of training files",
         lambda c: c.files is not None and bool(_own_files(c)),
@@ -183,7 +208,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "gradients are measured once",
-        lambda c: c.log_gradients is not None and c.balancing.method in COMPARING,
+        lambda c: c.log_gradients is not None and c.balancing.compares_gradients,
         lambda c: (
             f"`log_gradients` is {c.log_gradients}, but `balancing` is "
             f"{c.balancing.method!r}, which measures the gradients at every step, and so they are "
@@ -276,8 +301,8 @@ CHECKS: tuple[Check, ...] = (
     ),
 )
 
-TASK_CHECKS: tuple[TaskCheck, ...] = (
-    TaskCheck(
+TASK_IN_RUN_CHECKS: tuple[TaskInRunCheck, ...] = (
+    TaskInRunCheck(
         "a ratio needs a schedule by ratios",
         lambda c, task: task.ratio is not None and c.schedule != "ratios",
         lambda c, task, name: (
@@ -285,7 +310,7 @@ TASK_CHECKS: tuple[TaskCheck, ...] = (
             f"{c.schedule!r}; set `schedule: ratios`, or leave it out"
         ),
     ),
-    TaskCheck(
+    TaskInRunCheck(
         "joint batches have one size",
         lambda c, task: c.schedule == "joint" and bool(_rations(task)),
         lambda c, task, name: (
@@ -294,7 +319,7 @@ TASK_CHECKS: tuple[TaskCheck, ...] = (
             "learn from the same batches; leave it out, or choose another schedule"
         ),
     ),
-    TaskCheck(
+    TaskInRunCheck(
         "records are not rationed by sub-tokens",
         lambda c, task: c.tokens_per_batch is not None and task.max_records is not None,
         lambda c, task, name: (
@@ -302,7 +327,7 @@ TASK_CHECKS: tuple[TaskCheck, ...] = (
             f"which is {task.max_records}; use `batch_size`"
         ),
     ),
-    TaskCheck(
+    TaskInRunCheck(
         "batches have one measure",
         lambda c, task: c.tokens_per_batch is not None and task.batch_size is not None,
         lambda c, task, name: (
@@ -311,6 +336,54 @@ TASK_CHECKS: tuple[TaskCheck, ...] = (
             "or a number of sentences; leave one of them out"
         ),
     ),
+)
+
+
+TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
+    Check(
+        "labels fit their number",
+        # Labels of words may be listed as entity types, each of which makes two tags.
+        lambda t: (
+            t.num_labels is not None
+            and not kind_of(t.kind).per_word
+            and len(t.labels or ()) > t.num_labels
+        ),
+        lambda t: f"there are {len(t.labels or ())} `labels`, but `num_labels` is {t.num_labels}",
+    ),
+    Check(
+        "a range ascends",
+        lambda t: not t.score_range[0] < t.score_range[1],
+        lambda t: f"`score_range` is {list(t.score_range)}, not a lower and a higher score",
+    ),
+    Check(
+        "options are those of the kind",
+        lambda t: bool(_foreign(t)),
+        lambda t: f"`{_foreign(t)[0]}` is for {' and '.join(_takers(_foreign(t)[0]))} tasks only",
+    ),
+    Check(
+        "options of a neck need one",
+        lambda t: t.neck == "none" and bool(_changed(t, NECK)),
+        lambda t: f"`{_changed(t, NECK)[0]}` needs a `neck`",
+    ),
+)
+
+
+def _of_method(option: str, method: str) -> Check[Balancing]:
+    return Check(
+        f"{option} is for {method}",
+        lambda b: getattr(b, option) is not None and b.method != method,
+        lambda b: (
+            f"`{option}` is {getattr(b, option):g}, but `method` is {b.method!r}; it is for "
+            f"{method}"
+        ),
+    )
+
+
+BALANCING_CHECKS: tuple[Check[Balancing], ...] = (
+    _of_method("temperature", "dwa"),
+    _of_method("alpha", "gradnorm"),
+    _of_method("learning_rate", "gradnorm"),
+    _of_method("c", "cagrad"),
 )
 
 
@@ -325,13 +398,24 @@ def _own_files(config: Config) -> list[str]:
     return [*(["`train_file`"] if config.train_file is not None else []), *tasks]
 
 
-def _changed(config: Config, options: Iterable[str]) -> list[str]:
-    return [name for name in options if getattr(config, name) != default_of(Transfer, name)]
+def _changed(section: Strict, options: Iterable[str]) -> list[str]:
+    return [name for name in options if getattr(section, name) != default_of(type(section), name)]
+
+
+def _takers(option: str) -> list[str]:
+    """Return the kinds of tasks that have an option."""
+    return [name for name in known_kinds() if option in kind_of(name).options]
+
+
+def _foreign(task: TaskConfig) -> list[str]:
+    """Return the options that are set and that only other kinds have."""
+    own = kind_of(task.kind).options
+    return [n for n in _changed(task, type(task).model_fields) if n not in own and _takers(n)]
 
 
 def _comparing(config: Config) -> str:
     """Return the setting that has gradients compared, in words; empty where none does."""
-    if config.balancing.method in COMPARING:
+    if config.balancing.compares_gradients:
         return f"`balancing` is {config.balancing.method!r}"
     return "" if config.log_gradients is None else f"`log_gradients` is {config.log_gradients}"
 

@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from manyheads.config.checks import BALANCING_CHECKS, accepted
 from manyheads.config.fields import INPUT_FILE, Float, Int, Strict
 from manyheads.config.yaml import parse_scalar
 
@@ -69,22 +70,14 @@ class Balancing(Strict):
     """cagrad: how far the encoder's step may be from the tasks' mean, as a share of its length; 0
     is the mean itself. Default: 0.4."""
 
+    @property
+    def compares_gradients(self) -> bool:
+        """Whether the method compares the tasks' gradients of the encoder within a step."""
+        return self.method in ("gradnorm", "pcgrad", "cagrad")
+
     @model_validator(mode="after")
-    def _options_fit_the_method(self) -> Balancing:
-        for option, method in (
-            ("temperature", "dwa"), ("alpha", "gradnorm"), ("learning_rate", "gradnorm"),
-            ("c", "cagrad"),
-        ):  # fmt: skip
-            value = getattr(self, option)
-            if value is not None and self.method != method:
-                raise ValueError(
-                    f"`{option}` is {value:g}, but `method` is {self.method!r}; it is for {method}"
-                )
-        return self
-
-
-COMPARING = ("gradnorm", "pcgrad", "cagrad")
-"""The methods that compare the tasks' gradients of the encoder within a step."""
+    def _settings_go_together(self) -> Balancing:
+        return accepted(self, BALANCING_CHECKS)
 
 
 def unfold_balancing(value: object) -> object:

@@ -39,16 +39,6 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
             standard = standard_tasks(self.num_classes, self.num_ner_labels)
             tasks = {name: TaskConfig(**task) for name, task in standard.items()}
             object.__setattr__(self, "tasks", tasks)
-            return self
-        for task, key in (("classification", "num_classes"), ("ner", "num_ner_labels")):
-            number = getattr(self, key)
-            if number is not None and (
-                task not in self.tasks or self.tasks[task].num_labels != number
-            ):
-                raise ValueError(
-                    "`num_classes` and `num_ner_labels` are for configurations without `tasks`; "
-                    "set `tasks.NAME.num_labels`"
-                )
         return self
 
     @model_validator(mode="after")

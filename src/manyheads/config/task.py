@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from manyheads.config.checks import TASK_CHECKS, accepted
 from manyheads.config.fields import (
     INPUT_FILE,
     Float,
@@ -18,10 +19,9 @@ from manyheads.config.fields import (
     Setting,
     Strict,
     WarmStart,
-    default_of,
 )
 from manyheads.errors import shorten
-from manyheads.tasks import find_kind, kind_of, known_kinds
+from manyheads.tasks import find_kind, kind_of
 
 OWN = Setting(warm_start="own")
 READING = Setting(warm_start="own", resume="differ")
@@ -132,32 +132,5 @@ class TaskConfig(Strict):
         return labels
 
     @model_validator(mode="after")
-    def _labels_fit_their_number(self) -> TaskConfig:
-        count = len(self.labels or ())
-        # Labels of words may be listed as entity types, each of which makes two tags.
-        bounded = self.num_labels is not None and not kind_of(self.kind).per_word
-        if bounded and count > (self.num_labels or 0):
-            raise ValueError(f"there are {count} `labels`, but `num_labels` is {self.num_labels}")
-        return self
-
-    @model_validator(mode="after")
-    def _score_range_ascends(self) -> TaskConfig:
-        if not self.score_range[0] < self.score_range[1]:
-            raise ValueError(
-                f"`score_range` is {list(self.score_range)}, not a lower and a higher score"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _options_fit_the_kind(self) -> TaskConfig:
-        kinds = [kind_of(name) for name in known_kinds()]
-        own = {option for kind in kinds for option in kind.options}
-        foreign = own.difference(kind_of(self.kind).options)
-        for option in type(self).model_fields:
-            if option in foreign and getattr(self, option) != default_of(type(self), option):
-                takers = [kind.name for kind in kinds if option in kind.options]
-                raise ValueError(f"`{option}` is for {' and '.join(takers)} tasks only")
-        for option in ("neck_size", "neck_layers"):
-            if self.neck == "none" and getattr(self, option) != default_of(type(self), option):
-                raise ValueError(f"`{option}` needs a `neck`")
-        return self
+    def _settings_go_together(self) -> TaskConfig:
+        return accepted(self, TASK_CHECKS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from manyheads.display.tables import Section, cell, make_table, printable
 from manyheads.config import Config
 from manyheads.data.infer_tasks import InferredTasks
+from manyheads.display.tables import Section, cell, make_table, printable
 
 _LABELS_SHOWN = 4
 

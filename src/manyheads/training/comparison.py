@@ -128,24 +128,7 @@ def compare(
     """
     refuse_several("a comparison")
     files = _test_files(config, test_files)
-    if len(config.tasks) < 2:
-        raise RequestError(
-            f"the configuration has one task, {listing(config.tasks)}",
-            expected="at least two: training together is compared with training each alone",
-        )
-    if config.init_from is not None:
-        raise RequestError(
-            f"`init_from` is {config.init_from}, whose heads were trained together already",
-            expected="a comparison that starts from an encoder",
-            fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
-        )
-    others = [name for name, task in config.tasks.items() if not kind_of(task.kind).decides]
-    if others:
-        raise RequestError(
-            f"the task {listing(others)} has answers that are neither right nor wrong",
-            expected="tasks whose metric is a share of sentences or labels, not a correlation",
-            fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
-        )
+    _refuse_incomparable(config)
     if seeds < 1:
         raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more tell what is noise")
     epochs = epochs_alone(config)
@@ -176,6 +159,33 @@ def compare(
     )
     write_json(folder / COMPARISON_FILE, comparison.to_json())
     return comparison
+
+
+def _refuse_incomparable(config: Config) -> None:
+    """Refuse a configuration for which training together and alone cannot be compared.
+
+    Raises:
+        RequestError: it has one task, starts from a trained model, or has a task that is measured
+            by a correlation.
+    """
+    if len(config.tasks) < 2:
+        raise RequestError(
+            f"the configuration has one task, {listing(config.tasks)}",
+            expected="at least two: training together is compared with training each alone",
+        )
+    if config.init_from is not None:
+        raise RequestError(
+            f"`init_from` is {config.init_from}, whose heads were trained together already",
+            expected="a comparison that starts from an encoder",
+            fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
+        )
+    others = [name for name, task in config.tasks.items() if not kind_of(task.kind).decides]
+    if others:
+        raise RequestError(
+            f"the task {listing(others)} has answers that are neither right nor wrong",
+            expected="tasks whose metric is a share of sentences or labels, not a correlation",
+            fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
+        )
 
 
 def epochs_alone(config: Config) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from manyheads.config import COMPARING, Config
+from manyheads.config import Config
 from manyheads.errors import ConfigError, RequestError, listing
 from manyheads.tasks import kind_of
 from manyheads.training.distributed import Processes
@@ -19,7 +19,7 @@ def check_possible(config: Config, processes: Processes) -> None:
         ConfigError: such a setting is set, and there are several processes.
     """
     count, fix = processes.count, "Train in one process, or leave it out."
-    if count > 1 and config.balancing.method in COMPARING:
+    if count > 1 and config.balancing.compares_gradients:
         raise ConfigError(
             f"`balancing` is {config.balancing.method}, and there are {count} processes; it "
             "compares the tasks' whole gradients, of which each process has a part",

@@ -299,32 +299,13 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     Raises:
         Interrupted: a signal came during the evaluation; the run is unchanged.
     """
-    state, config = run.state, run.config
+    state = run.state
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
     evaluation = run.processes.led(run.evaluate, stop)
-    score, main = best_score(run, evaluation), main_metrics(run)
+    main = main_metrics(run)
     points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
-    entry = {
-        "epoch": state.epoch + 1,
-        "step": state.step,
-        "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
-        "score": score,
-        "best": score > state.best.score,
-        "front": [i + 1 for i in pareto_front(points)],
-        "metrics": evaluation,
-    }
-    state.history.append(entry)
-    state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
-    if entry["best"]:
-        state.best = Best(state.epoch, score)
-    better = []
-    if config.keep_best_per_task:
-        better = [t for t, v in points[-1].items() if v > state.best_of.get(t, Best()).score]
-        state.best_of |= {task: Best(state.epoch, points[-1][task]) for task in better}
-    waited = state.epoch - state.best.epoch
-    state.finished = state.epoch >= config.epochs or waited >= (
-        config.early_stopping or config.epochs
-    )
+    entry = _epoch_entry(run, evaluation, points)
+    better = _end_epoch(run, entry, points[-1])
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     reporter.epoch(state.history)
     path = run.save_epoch(log)
@@ -333,18 +314,64 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
         run.save_best(evaluation)
     for task in better:
         run.save_best(evaluation, best_of(task))
-    if state.finished and (text := trade_off(points)):
+    if state.finished:
+        _report_end(run, points, reporter)
+    return path
+
+
+def _epoch_entry(
+    run: Run, evaluation: Evaluation, points: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the history's entry of the epoch that was just evaluated.
+
+    Args:
+        run: the run, before its state counts the epoch.
+        evaluation: the epoch's.
+        points: each epoch's main scores by task, this one's last.
+    """
+    state, score = run.state, best_score(run, evaluation)
+    return {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
+        "score": score,
+        "best": score > state.best.score,
+        "front": [i + 1 for i in pareto_front(points)],
+        "metrics": evaluation,
+    }
+
+
+def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> list[str]:
+    """Count the epoch in the run's state; return the tasks whose best model it has."""
+    state, config = run.state, run.config
+    state.history.append(entry)
+    state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
+    if entry["best"]:
+        state.best = Best(state.epoch, entry["score"])
+    better = []
+    if config.keep_best_per_task:
+        better = [t for t, v in scores.items() if v > state.best_of.get(t, Best()).score]
+        state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
+    waited = state.epoch - state.best.epoch
+    state.finished = state.epoch >= config.epochs or waited >= (
+        config.early_stopping or config.epochs
+    )
+    return better
+
+
+def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Reporter) -> None:
+    """Report the trade-off of the tasks, an early stop, or that more epochs may help."""
+    state = run.state
+    if text := trade_off(points):
         reporter.message(text)
-    if state.finished and state.epoch < config.epochs:
-        reporter.message(
-            f"Stopped early: no better model for {counted(waited, 'epoch')} (`early_stopping`)."
-        )
-    elif state.finished and is_improving(state.history):
+    if state.epoch < run.config.epochs:
+        waited = counted(state.epoch - state.best.epoch, "epoch")
+        reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
+    elif is_improving(state.history):
         reporter.message(
             "The last epoch was the best so far, so more may be better still. Continue with "
             f"--resume --epochs {state.epoch + max(2, state.epoch // 2)}."
         )
-    return path
 
 
 def best_score(run: Run, evaluation: Evaluation) -> float:

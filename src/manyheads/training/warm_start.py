@@ -97,6 +97,32 @@ class WarmStart:
         return units_of(sets) if sets else None
 
     @classmethod
+    def of_model(cls, trained: TrainedModel, config: Config) -> WarmStart:
+        """Take what a configuration asks for from a trained model; its other tasks are carried."""
+        old, model = trained.config, trained.model
+        specs = {str(spec["name"]): spec for spec in task_specs(model)}
+        taken = [name for name in config.tasks if name in specs]
+        left = [name for name in specs if name not in config.tasks]
+        return cls(
+            model_name=old.model_name,
+            max_length=trained.max_length,
+            tasks={name: old.tasks[name] for name in taken},
+            labels={name: model.head(name).labels for name in taken},
+            heads={name: model.head(name).state_dict() for name in taken},
+            head_layers=old.head_layers,
+            layers={} if model.head_layers is None else model.head_layers.state_dict(),
+            carried=Carried(
+                {name: _carried(old, name) for name in left},
+                tuple(specs[name] for name in left),
+                {
+                    f"{name}.{key}": tensor
+                    for name in left
+                    for key, tensor in model.head(name).state_dict().items()
+                },
+            ),
+        )
+
+    @classmethod
     def of_checkpoint(cls, found: CheckpointContents) -> WarmStart:
         """Restore what a run took over from its own checkpoint alone."""
         config = make_config(found.config)
@@ -193,46 +219,16 @@ def load_warm_start(config: Config, report: Callable[[str], None]) -> tuple[Enco
         )
     trained = load_trained(path)
     _check(config, trained)
-    old, model = trained.config.tasks, trained.model
-    specs = {str(spec["name"]): spec for spec in task_specs(model)}
-    taken = [name for name in config.tasks if name in specs]
-    left = [name for name in specs if name not in config.tasks]
-    start = WarmStart(
-        model_name=trained.config.model_name,
-        max_length=trained.max_length,
-        tasks={name: old[name] for name in taken},
-        labels={name: model.head(name).labels for name in taken},
-        heads={name: model.head(name).state_dict() for name in taken},
-        head_layers=trained.config.head_layers,
-        layers={} if model.head_layers is None else model.head_layers.state_dict(),
-        carried=Carried(
-            {name: _carried(trained.config, name) for name in left},
-            tuple(specs[name] for name in left),
-            {
-                f"{name}.{key}": tensor
-                for name in left
-                for key, tensor in model.head(name).state_dict().items()
-            },
-        ),
-    )
-    for name, task in start.complete(config).tasks.items():
-        if task.frozen and name not in taken:
-            raise ConfigError(
-                f"`tasks.{name}.frozen` is true, but the model in `init_from` ({path}) has no "
-                f"task {name!r}{nearest(name, specs)}, and a new head has learned nothing yet",
-                expected=f"one of its tasks: {listing(specs)}",
-                fix="Correct the name, or train the head.",
-            )
-        if name in taken:
-            _check_task(name, task, old[name], path)
-    report(_described(config, path, taken, left))
+    start = WarmStart.of_model(trained, config)
+    _check_tasks(start.complete(config), trained, path)
+    report(_described(config, path, list(start.tasks), list(start.carried.tasks)))
     if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
         report(
             f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "
             "trained model: texts longer than one of the two are cut into other windows than "
             "before, so that the answers about them change."
         )
-    return model.encoder, start
+    return trained.model.encoder, start
 
 
 def _carried(config: Config, name: str) -> TaskConfig:
@@ -288,6 +284,25 @@ def _check(config: Config, trained: TrainedModel) -> None:
             f"{pooling}, which its heads and its embedding depend on",
             fix="Leave `pooling` out.",
         )
+
+
+def _check_tasks(config: Config, trained: TrainedModel, path: Path) -> None:
+    """Check that the trained model has the heads that a completed configuration takes over.
+
+    Raises:
+        ConfigError: it lacks a frozen one, or a head is another than the configuration describes.
+    """
+    known = [str(spec["name"]) for spec in task_specs(trained.model)]
+    for name, task in config.tasks.items():
+        if name in known:
+            _check_task(name, task, trained.config.tasks[name], path)
+        elif task.frozen:
+            raise ConfigError(
+                f"`tasks.{name}.frozen` is true, but the model in `init_from` ({path}) has no "
+                f"task {name!r}{nearest(name, known)}, and a new head has learned nothing yet",
+                expected=f"one of its tasks: {listing(known)}",
+                fix="Correct the name, or train the head.",
+            )
 
 
 def _check_task(name: str, task: TaskConfig, trained: TaskConfig, path: Path) -> None:

@@ -163,8 +163,8 @@ def _report_unread(check: FileCheck, findings: Findings) -> None:
         if name not in known and count:
             findings.add(
                 check.path, Kind.UNREAD, check.path,
-                f"no task reads the field {shorten(name)}, which {count:,} records "
-                f"have{nearest(name, known)}",
+                f"no task reads the field {shorten(name)}, found in "
+                f"{counted(count, 'record')}{nearest(name, known)}",
             )  # fmt: skip
 
 
@@ -201,8 +201,8 @@ def _judge_labels(
         if check is not mine[0] and counts.labelled and not counts.with_label:
             findings.add(
                 check.path, Kind.NO_ENTITY, check.path,
-                f"none of the {counts.labelled:,} records labelled for the task {name!r} has a "
-                "label that is not empty",
+                f"all labels of the task {name!r} are empty, in "
+                f"{counted(counts.labelled, 'record')}",
                 "A model cannot be chosen on it: add records that have some.",
             )  # fmt: skip
 
