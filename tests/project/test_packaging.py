@@ -24,6 +24,11 @@ else:
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = ("train", "evaluate", "predict")
 
+IMPORTED = (
+    "import sys, manyheads; from manyheads import load; import manyheads.config as c; "
+    "print(c.__name__.split('.')[-1], [n for n in sys.modules if n.endswith('manyheads')])"
+)
+
 # The extra that is made of the others.
 NOT_PINNED = ("all",)
 
@@ -34,7 +39,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "src", folder / "src", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("__init__.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     return folder
 
@@ -121,6 +126,21 @@ def test_an_editable_install_does_not_put_the_launchers_on_the_path(checkout: Pa
     mapping = next(line for text in finders for line in text.splitlines() if "MAPPING:" in line)
     assert "'manyheads'" in mapping
     assert not [name for name in LAUNCHERS if f"'{name}'" in mapping]
+
+
+@pytest.mark.parametrize("command", [["-c", IMPORTED], ["-m", "manyheads", "--version"]])
+def test_the_package_is_found_in_the_folder_that_contains_the_checkout(
+    command: list[str], checkout: Path, tmp_path: Path
+) -> None:
+    # An editable install is asked last: a folder of the package's name would come before it.
+    (tmp_path / "manyheads").symlink_to(checkout)
+    libraries = os.pathsep.join(p for p in sys.path if "site-packages" in p)
+    done = subprocess.run(
+        [sys.executable, "-S", *command],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": libraries}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("config ['manyheads']", "manyheads "))
 
 
 @pytest.mark.parametrize("verb", LAUNCHERS)
