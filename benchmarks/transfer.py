@@ -30,7 +30,6 @@ from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
 from manyheads.config import Config, load_config
 from manyheads.display import TrainingProgress
-from manyheads.inference import embed_texts
 from manyheads.inference.backends.pytorch import Embedder, source_embedder
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics.correlation import spearman
@@ -128,7 +127,7 @@ def run_part(arguments: argparse.Namespace, name: str, seed: int, work: Path) ->
     run = trained(config)
     best = work / "run" / "best"
     scores = test_scores(best, "snips", arguments.data, [INTENT, SLOTS])
-    scores["sts"] = sts(partial(embed_texts, load(best, threads=arguments.threads)), arguments.data)
+    scores["sts"] = sts(load(best, threads=arguments.threads).encode, arguments.data)
     return {
         "regime": name,
         "seed": seed,

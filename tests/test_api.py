@@ -12,7 +12,7 @@ import yaml
 
 import manyheads
 from manyheads.api import _as_config
-from manyheads.errors import ConfigError, ManyheadsError
+from manyheads.errors import ConfigError, ManyheadsError, RequestError
 from manyheads.tasks import ClassResult, TaggingResult
 from training_setup import config, sentences, settings, write_records
 
@@ -67,8 +67,8 @@ def test_a_configuration_without_settings_is_taken_as_it_is(tmp_path: Path) -> N
 def test_wrong_settings_and_wrong_kinds_of_configuration_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown key `batchsize`.*batch_size"):
         manyheads.train(config(tmp_path), batchsize=3)
-    with pytest.raises(ConfigError, match="the configuration is 7; expected a Config, a path"):
-        manyheads.train(7)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="records are of the type int; expected a list of dicts"):
+        manyheads.train(7)
 
 
 def test_every_public_name_is_there_and_others_are_not() -> None:

@@ -1,11 +1,19 @@
 """Manyheads: one sentence encoder, many heads.
 
-import manyheads
+    import manyheads
 
-manyheads.train("config.yaml")
-model = manyheads.load("saved_model")
-model.predict(["John lives in Paris"])
-manyheads.evaluate("saved_model")
+    model = manyheads.train(records, valid=others, num_epochs=3)
+    model.predict(["John lives in Paris"])
+
+train       train a model on records in memory or files, and return it
+load        load a trained model: predict, predict_proba, encode, evaluate, save
+evaluate    score a model on labelled records
+export      add graphs to a model that predict without PyTorch
+check       find what is wrong with data
+convert     write data for a labelling tool, or as JSON lines that train
+compare     compare joint training with training each task alone
+add_head    add a task to a trained model
+load_config read a configuration
 """
 
 from __future__ import annotations
@@ -15,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from manyheads.version import __version__
 
 if TYPE_CHECKING:
-    from manyheads.api import add_head, compare, convert, evaluate, load, train
+    from manyheads.api import add_head, check, compare, convert, evaluate, export, load, train
+    from manyheads.api.model import Model, TrainedModel
     from manyheads.config import Config, TaskConfig, load_config
     from manyheads.data.readers import Layout
     from manyheads.errors import ManyheadsError
@@ -27,13 +36,17 @@ __all__ = [
     "Config",
     "Layout",
     "ManyheadsError",
+    "Model",
     "Predictor",
     "TaskConfig",
+    "TrainedModel",
     "__version__",
     "add_head",
+    "check",
     "compare",
     "convert",
     "evaluate",
+    "export",
     "load",
     "load_config",
     "serve",
@@ -46,12 +59,16 @@ _HOMES = {
     "Config": "config",
     "Layout": "data.readers",
     "ManyheadsError": "errors",
+    "Model": "api.model",
     "Predictor": "inference.predictor",
     "TaskConfig": "config",
+    "TrainedModel": "api.model",
     "add_head": "api",
+    "check": "api",
     "compare": "api",
     "convert": "api",
     "evaluate": "api",
+    "export": "api",
     "load": "api",
     "load_config": "config",
     "serve": "server",

@@ -41,7 +41,7 @@ def test_the_python_example_runs_and_its_comments_are_true(
     values: dict[str, Any] = {}
     code = example.replace("src/data/valid.json", "valid.json")
     exec(compile(code, "README.md", "exec"), values)
-    shown = re.findall(r"^(prediction\..*?)  # (.*)$", example, flags=re.MULTILINE)
+    shown = re.findall(r"^(prediction\b.*?)  # (.*)$", example, flags=re.MULTILINE)
     assert len(shown) == 3
     for expression, comment in shown:
         assert eval(expression, values) == eval(comment)

@@ -3,51 +3,119 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from manyheads.config import Config, load_config
+from manyheads.api.model import Model, TrainedModel
+from manyheads.config import Config, load_config, make_config
+from manyheads.data.readers import are_records, are_splits, in_memory, is_data_file
 from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
+    from manyheads.api.progress import OnEpoch, OnStep
+    from manyheads.data.check import DataReport
     from manyheads.data.readers import Layout
     from manyheads.evaluation import EvaluationReport
-    from manyheads.inference import Predictor
+    from manyheads.export import ExportResult
     from manyheads.storage import Prefer, StrPath
-    from manyheads.training import Comparison, Reporter, TrainResult
+    from manyheads.training import Comparison, Reporter
 
 
 def train(
-    config: Config | StrPath | Sequence[StrPath] | Mapping[str, Any] | None = None,
+    data: Any = None,
     *,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    valid: Any = None,
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
     reporter: Reporter | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     **settings: Any,
-) -> TrainResult:
-    """Train a model; the command is `manyheads train`.
+) -> TrainedModel:
+    """Train a model and return it; the command is `manyheads train`.
 
     Args:
-        config: a configuration, its YAML file, or a mapping of its values; or a labelled data file
-            or several, whose tasks are worked out. Default: `settings` alone.
+        data: labelled records: dicts, a DataFrame, an Arrow table, a `datasets.Dataset`, or the
+            path of a file or several. Tasks that are not named are worked out. Or a configuration.
+        config: a configuration, its YAML file, or a mapping of its values.
+        valid: labelled records, or a file, on which the best model is chosen; default: a part of
+            the data is held out.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
-        reporter: shows progress.
-        **settings: configuration fields, which override `config`.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        reporter: shows progress in the place of that.
+        on_step: called with a `StepReport` for each loss of a step.
+        on_epoch: called at the end of an epoch with its losses, metrics and score.
+        **settings: configuration fields, such as `num_epochs`, which override `config`.
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is invalid.
     """
-    from manyheads.training import train as verb
+    with ExitStack() as named:
+        chosen = _train_config(data, config, valid, settings, named, resume)
+        return _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
+
+
+def _train_config(
+    data: Any, config: Any, valid: Any, settings: Mapping[str, Any], named: ExitStack, resume: bool
+) -> Config:
+    """Return the configuration that data and settings mean; records keep their names in `named`."""
     from manyheads.training.files import run_config
 
-    if isinstance(config, str | os.PathLike):
-        config = [config]
-    if isinstance(config, Sequence):
-        chosen = run_config([os.fspath(path) for path in config], settings, resume=resume).config
-    else:
-        chosen = _as_config(config, settings)
-    return verb(chosen, resume=resume, overwrite=overwrite, reporter=reporter)
+    if valid is not None:
+        settings = {**settings, "valid_file": _named(valid, "valid", named)}
+    if isinstance(data, Mapping | Config) and not are_splits(data):
+        config, data = _only(data, config), None
+    if data is None:
+        return _as_config(config, settings)
+    several = isinstance(data, list | tuple) and not are_records(data)
+    paths = [_named(one, "train", named) for one in (data if several else [data])]
+    if config is not None:
+        return _as_config(config, {**settings, "files": paths})
+    return run_config(paths, settings, resume=resume).config
+
+
+def _named(data: Any, name: str, named: ExitStack) -> str:
+    """Return the path of data, or a name for records in memory until the stack is closed."""
+    if isinstance(data, str | os.PathLike):
+        return os.fspath(data)
+    return named.enter_context(in_memory(data, name))
+
+
+def _only(first: Any, config: Any) -> Any:
+    """Return the first argument of a verb, a configuration, unless there is another one."""
+    if config is not None:
+        raise ConfigError(
+            "there are two configurations", expected="one", fix="Leave out one of the two."
+        )
+    return first
+
+
+def _run(
+    config: Config,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    reporter: Reporter | None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TrainedModel:
+    from manyheads.api.progress import Calling, progress_of
+    from manyheads.inference import load_model
+    from manyheads.training import Reporter
+    from manyheads.training import train as verb
+
+    shown = reporter or (progress_of(config) if progress else Reporter())
+    try:
+        calling = Calling(shown, on_step, on_epoch)
+        result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
+    finally:
+        shown.end()
+    return TrainedModel(result, lambda: load_model(result.best, threads=config.threads))
 
 
 def add_head(
@@ -55,15 +123,16 @@ def add_head(
     task: str,
     *,
     kind: str,
-    train_file: StrPath,
-    valid_file: StrPath,
+    train_file: Any,
+    valid_file: Any,
     save_dir: StrPath,
     task_settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
     reporter: Reporter | None = None,
     **settings: Any,
-) -> TrainResult:
+) -> TrainedModel:
     """Add a task to a trained model; its other outputs stay bit-identical.
 
     The encoder is frozen unless `freeze` says otherwise. The command is `manyheads add-head`.
@@ -72,26 +141,34 @@ def add_head(
         model: a model folder, a checkpoint or a run's folder; it is not changed.
         task: name of the new task.
         kind: kind of the task.
-        train_file: training records of the task.
+        train_file: training records of the task, in memory or a file.
         valid_file: validation records of the task.
         save_dir: folder of the new model, which has the old tasks and the new one.
         task_settings: other fields of the task, such as `field` and `decoder`.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
-        reporter: shows progress.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        reporter: shows progress in the place of that.
         **settings: configuration fields, such as `num_epochs`; `freeze` to train the encoder.
 
     Raises:
         ManyheadsError: the model, data, a setting or the folder is invalid.
     """
     from manyheads.training import add_head_config
-    from manyheads.training import train as verb
 
-    own = {"kind": kind, "train_file": os.fspath(train_file), "valid_file": os.fspath(valid_file)}
-    config = add_head_config(
-        model, task, {**(task_settings or {}), **own}, {**settings, "save_dir": os.fspath(save_dir)}
-    )
-    return verb(config, resume=resume, overwrite=overwrite, reporter=reporter)
+    with ExitStack() as named:
+        own = {
+            "kind": kind,
+            "train_file": _named(train_file, "train", named),
+            "valid_file": _named(valid_file, "valid", named),
+        }
+        config = add_head_config(
+            model,
+            task,
+            {**(task_settings or {}), **own},
+            {**settings, "save_dir": os.fspath(save_dir)},
+        )
+        return _run(config, resume, overwrite, progress, reporter)
 
 
 def load(
@@ -100,8 +177,8 @@ def load(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
-) -> Predictor:
-    """Load a model for prediction.
+) -> Model:
+    """Load a model.
 
     Args:
         model: a model folder, a checkpoint, or a run's folder (its best model).
@@ -113,14 +190,15 @@ def load(
         ModelError: there is no such model, or it is damaged.
         RequestError: the backend or device is unknown or not available.
     """
-    from manyheads.inference import load_predictor
+    from manyheads.inference import load_model
 
-    return load_predictor(model, backend=backend, device=device, threads=threads)
+    loaded = load_model(model, backend=backend, device=device, threads=threads)
+    return Model(lambda: loaded)
 
 
 def evaluate(
     model: StrPath | None = None,
-    data: StrPath | None = None,
+    data: Any = None,
     *,
     checkpoint: Prefer | None = None,
     tasks: Sequence[str] | None = None,
@@ -131,7 +209,8 @@ def evaluate(
 
     Args:
         model: a model folder, a checkpoint, or a run's folder; default: `saved_model`.
-        data: a labelled file of any format; default: the validation data of the run.
+        data: labelled records in memory or a file of any format; default: the validation data of
+            the run.
         checkpoint: which model of a run's folder is scored; default: the best one, or the latest
             where no model is named.
         tasks: the tasks to score; default: all that the data have labels for.
@@ -143,14 +222,89 @@ def evaluate(
     """
     from manyheads.evaluation import evaluate as verb
 
-    return verb(
-        model, data=data, checkpoint=checkpoint, tasks=tasks, backend=backend, device=device
-    )
+    with ExitStack() as named:
+        path = None if data is None else _named(data, "evaluation", named)
+        return verb(
+            model, data=path, checkpoint=checkpoint, tasks=tasks, backend=backend, device=device
+        )
+
+
+def export(
+    model: StrPath = "saved_model",
+    *,
+    formats: Sequence[str] | None = None,
+    data: Any = None,
+    limit: float = 0.3,
+    threads: int | None = None,
+    progress: bool = True,
+) -> ExportResult:
+    """Add fast graphs of a model to its folder; the command is `manyheads export`.
+
+    Each graph is compared with PyTorch first. `load` then runs the fastest one.
+
+    Args:
+        model: a model, its folder, or a run's folder.
+        formats: `float32`, `int8` (both ONNX) or `openvino`; default: the first two.
+        data: labelled records to compare on, or a file; default: the validation data of the run.
+        limit: hundredths of its main metric that a task may lose to int8, beyond chance.
+        threads: processor threads; default: all available cores.
+        progress: whether each step is written to standard error.
+
+    Raises:
+        ManyheadsError: the model, the data or a format cannot be used.
+    """
+    from manyheads.export import DEFAULT_FORMATS, export_model
+
+    def tell(text: str) -> None:
+        if progress:
+            print(f"export: {text}", file=sys.stderr, flush=True)
+
+    with ExitStack() as named:
+        path = None if data is None else _named(data, "comparison", named)
+        return export_model(
+            model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, threads=threads,
+            progress=tell,
+        )  # fmt: skip
+
+
+def check(
+    *data: Any,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    limit: int = 10,
+    layout: Layout | None = None,
+) -> DataReport:
+    """Find what is wrong with data before training; the command is `manyheads data check`.
+
+    Args:
+        *data: labelled records in memory or files, those for training first; default: the files
+            of the configuration.
+        config: a configuration: its tasks, encoder and files.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or what the
+            usual fields hold.
+        max_length: tokens of a record that training reads; default: that of `config`.
+        limit: findings of a kind that are listed for a file.
+        layout: how files are laid out, as far as you know it.
+
+    Raises:
+        DataError: a file is missing, blank, of no known format, or given twice.
+        RequestError: there are neither data nor a configuration.
+    """
+    from manyheads.api.checking import check_files
+
+    settings = None if config is None else _as_config(config, {})
+    wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
+    with ExitStack() as named:
+        paths = [_named(one, f"data {n}", named) for n, one in enumerate(data, 1)]
+        return check_files(paths, settings, wanted, max_length, limit=limit, layout=layout)
 
 
 def compare(
-    config: Config | StrPath | Mapping[str, Any],
+    data: Any,
     *,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    valid: Any = None,
     seeds: int = 3,
     out: StrPath = "comparison",
     test_files: Mapping[str, StrPath] | StrPath | None = None,
@@ -159,7 +313,9 @@ def compare(
     """Compare joint training with training each task alone; the command is `manyheads compare`.
 
     Args:
+        data: labelled records or a file, as for `train`, or a configuration.
         config: a configuration with two tasks or more, its file, or a mapping of its values.
+        valid: labelled records, or a file, on which the best models are chosen.
         seeds: number of runs of each option.
         out: folder of the runs and the result; an interrupted comparison is resumed there.
         test_files: labelled data to score on, one file or a file per task; default: the
@@ -171,7 +327,14 @@ def compare(
     """
     from manyheads.training import compare as verb
 
-    return verb(_as_config(config, settings), seeds=seeds, out=out, test_files=test_files)
+    with ExitStack() as named:
+        files = {} if valid is None else {"valid_file": _named(valid, "valid", named)}
+        if not _is_config(data):
+            files["train_file"] = _named(data, "train", named)
+        elif data is not None:
+            config = _only(data, config)
+        chosen = _as_config(config, {**settings, **files})
+        return verb(chosen, seeds=seeds, out=out, test_files=test_files)
 
 
 def convert(
@@ -191,6 +354,13 @@ def convert(
 
     predict = None if model is None else load(model).predict_stream
     return verb(source, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+
+
+def _is_config(data: Any) -> bool:
+    """Return whether an argument is a configuration, or none, rather than data."""
+    if isinstance(data, str | os.PathLike):
+        return not is_data_file(os.fspath(data))
+    return data is None or (isinstance(data, Config | Mapping) and not are_splits(data))
 
 
 def _as_config(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,12 +19,9 @@ from manyheads.cli.options import (
     layout_of,
     write_json_to,
 )
-from manyheads.config import Config, TaskConfig, load_config, make_config
-from manyheads.errors import CheckFailed, ModelError, RequestError, counted, listing, nearest
+from manyheads.config import TaskConfig, load_config, make_config
+from manyheads.errors import CheckFailed, RequestError, counted, listing, nearest
 from manyheads.tasks import known_kinds
-
-if TYPE_CHECKING:
-    from manyheads.text import TextTokenizer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -76,23 +72,19 @@ def check(
     json_file: JsonFile = None,
 ) -> None:
     """Counts, labels, lengths, duplicates, leaks and faults; status 1 if something is wrong."""
-    settings = None if config is None else load_config(config)
-    wanted = dict(task_of(text) for text in tasks or ()) or (settings.tasks if settings else None)
-    paths = files or (None if settings is None else _files_of(settings, wanted or {}))
-    if paths is None:
-        raise RequestError(
-            "no data is named", expected="files", fix="Name them, or --config CONFIG that does."
-        )
-
-    from manyheads.data.check import Severity, check_data
+    from manyheads.api.checking import check_files
+    from manyheads.data.check import Severity
     from manyheads.display import data_sections, show
 
-    settings = settings and _started_from(settings)
-    length = max_length or (settings or Config()).max_length
+    settings = None if config is None else load_config(config)
     layout = layout_of(
         format, text_field, text2_field, tokens_field, field_map, label_separator, settings
     )
-    report = check_data(paths, wanted, _tokenizer(settings), length, layout=layout, limit=limit)
+    wanted = dict(task_of(text) for text in tasks or ()) or None
+    report = check_files(
+        files or (), settings, wanted, max_length, limit=limit, layout=layout,
+        tell=lambda text: tell("note", text),
+    )  # fmt: skip
     write_json_to(json_file, report.to_json())
     if json_file != "-":
         show(data_sections(report))
@@ -169,49 +161,3 @@ def task_of(text: str) -> tuple[str, TaskConfig]:
         )
     values = {"kind": kind, **({"field": field} if field else {})}
     return name, make_config({"tasks": {name: values}}).tasks[name]
-
-
-def _files_of(settings: Config, wanted: Mapping[str, TaskConfig]) -> Mapping[str, Sequence[str]]:
-    """Return the configuration's files with the tasks they are for, training first."""
-    training, validation = settings.train_files(), settings.valid_files()
-    for path in validation:
-        if path in training:
-            raise RequestError(
-                f"{path} is both training and validation data",
-                expected="different files",
-                fix="Validate on records that training does not see.",
-            )
-    files = {**training, **validation}
-    return {
-        path: [n for n in names if n in wanted] or list(wanted) for path, names in files.items()
-    }
-
-
-def _started_from(settings: Config) -> Config:
-    """Fill in the encoder and the length of inputs of a trained model that training starts from."""
-    from manyheads.storage import is_model_folder, read_manifest, resolve_model
-
-    if settings.init_from is None:
-        return settings
-    path = resolve_model(settings.init_from)
-    update: dict[str, object] = {"model_name": str(path)}
-    if "max_length" not in settings.model_fields_set and is_model_folder(path):
-        update["max_length"] = read_manifest(path).max_length
-    return settings.model_copy(update=update)
-
-
-def _tokenizer(settings: Config | None) -> TextTokenizer | None:
-    """Return the encoder's tokenizer, or say why nothing will be said about truncation."""
-    from manyheads.modeling import TOKENIZER, find_encoder, packaged_encoder
-    from manyheads.text import TextTokenizer
-
-    try:
-        # Without a configuration, no encoder is fetched from anywhere.
-        if settings is None and packaged_encoder() is None:
-            raise ModelError("no encoder is named", fix="Name one in a --config CONFIG.")
-        settings = settings or Config()
-        source = find_encoder(settings.model_name, settings.pooling)
-        return TextTokenizer.from_json(source.files[TOKENIZER].decode(), where=str(source.folder))
-    except ModelError as error:
-        tell("note", f"truncation is not checked: {error}")
-        return None

@@ -19,7 +19,7 @@ from manyheads.storage import BEST, Prefer, StrPath
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """The results of an evaluation and the data it used."""
 
@@ -36,6 +36,14 @@ class EvaluationReport:
         """The kind of each task."""
         return {name: task.spec.kind for name, task in self.outcomes.tasks.items()}
 
+    def __repr__(self) -> str:
+        records = self.evaluation["records"]
+        lines = [f"EvaluationReport({self.model!r}, {records:,} records)"]
+        for name, metrics in self.evaluation["tasks"].items():
+            numbers = [f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float)]
+            lines.append(f"  {name}: {', '.join(numbers)}")
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as `evaluate --json` writes it."""
         found = {"model": self.model, "data": list(self.data), **self.evaluation}
@@ -43,7 +51,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    model: StrPath | None = None,
+    model: StrPath | LoadedModel | None = None,
     *,
     checkpoint: Prefer | None = None,
     data: StrPath | None = None,
@@ -59,7 +67,8 @@ def evaluate(
     """Score a model on labelled records.
 
     Args:
-        model: a model folder, a checkpoint, or a run's folder; default, `saved_model`.
+        model: a model folder, a checkpoint, or a run's folder; default, `saved_model`. Or a model
+            that is loaded, with its own backend, device and threads.
         checkpoint: which model of a run's folder is scored; default, the best one, or the latest
             if no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
@@ -77,14 +86,18 @@ def evaluate(
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
-    loaded = load_model(
-        "saved_model" if model is None else model,
-        prefer=checkpoint or ("latest" if model is None else "best"),
-        backend=backend,
-        device=device,
-        threads=threads,
-        batch_tokens=batch_tokens,
-        warn=warn,
+    loaded = (
+        model
+        if isinstance(model, LoadedModel)
+        else load_model(
+            "saved_model" if model is None else model,
+            prefer=checkpoint or ("latest" if model is None else "best"),
+            backend=backend,
+            device=device,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            warn=warn,
+        )
     )
     chosen = _chosen(loaded, tasks)
     files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)

@@ -62,7 +62,7 @@ UNLABELLED = 1000
 """Training sentences on which the gate counts changed answers, at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ExportResult:
     """The outcome of an export."""
 
@@ -73,6 +73,14 @@ class ExportResult:
     """Reports of the graphs and settings that did not pass."""
     missing: tuple[str, ...]
     """The backends for which no setting passed."""
+
+    def __repr__(self) -> str:
+        lines = [f"ExportResult({str(self.folder)!r})"]
+        lines += [f"  kept: {one.backend} ({one.setting})" for one in self.kept]
+        lines += [
+            f"  refused: {r.backend} ({r.setting}): {'; '.join(r.faults)}" for r in self.refused
+        ]
+        return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
 
 
 def export_model(

@@ -265,6 +265,40 @@ class Predictor:
         vars(twin).update(vars(self), backend=single_batch_backend(self.backend))
         return twin
 
+    def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
+        """Return the probability of every label of a task.
+
+        Args:
+            texts: N texts.
+            task: a task with one class or several classes a text; default: the only one.
+
+        Returns:
+            [N, L] float32 in the order of the task's labels; NaN for a text without words.
+
+        Raises:
+            RequestError: the task is unknown, has no such probabilities, or there are several; or
+                a text is invalid.
+        """
+        able = [spec for spec in self.specs if kind_of(spec.kind).has_probabilities]
+        [*chosen] = able if task is None else [s for s in self._chosen([task]) if s in able]
+        if len(chosen) != 1:
+            found = "there is no task" if task is None else f"task {shorten(task)}"
+            if len(chosen) > 1:
+                found = "the task is not named"
+            raise RequestError(
+                f"{found} with a probability for each label" if not chosen else found,
+                expected=f"one of: {listing(spec.name for spec in able)}" if able else "",
+                fix='Name the task: task="NAME".' if chosen else "",
+            )
+        twin = _Probabilities.of(self)
+        (spec,) = chosen
+        rows = [p.results.get(spec.name) for p in twin.predict(texts, tasks=[spec.name])]
+        result = np.full((len(rows), len(spec.labels)), np.nan, np.float32)
+        for number, row in enumerate(rows):
+            if isinstance(row, np.ndarray):
+                result[number] = row
+        return result
+
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
@@ -497,8 +531,7 @@ class Predictor:
                     for pair in whole
                 ]
             )
-            decoded = kind.decode(spec, outputs, None, self._learned.get(spec.name))
-            results = kind.results(spec, [chunk.items[i] for i, _ in whole], decoded)
+            results = self._answer(spec, [chunk.items[i] for i, _ in whole], outputs, None)
             for (i, _), result in zip(whole, results, strict=True):
                 chunk.results[i][spec.name] = result
 
@@ -519,8 +552,31 @@ class Predictor:
                     for item, values in zip(items, logits, strict=True)
                 ]
             )
+        return self._answer(spec, items, outputs, counts)
+
+    def _answer(
+        self, spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None
+    ) -> list[Result]:
+        """Turn a head's outputs for some texts into results."""
+        kind = kind_of(spec.kind)
         decoded = kind.decode(spec, outputs, counts, self._learned.get(spec.name))
         return kind.results(spec, items, decoded)
+
+
+class _Probabilities(Predictor):
+    """Answers with [L] probabilities in the place of results."""
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> _Probabilities:
+        """Make one that runs the same model."""
+        twin = object.__new__(cls)
+        vars(twin).update(vars(predictor))
+        return twin
+
+    def _answer(
+        self, spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None
+    ) -> list[Any]:
+        return list(kind_of(spec.kind).probabilities(outputs, self._learned.get(spec.name)))
 
 
 def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Floats:
@@ -562,7 +618,7 @@ def _check_texts(texts: object) -> None:
         )
     fix = ""
     if hasattr(texts, "columns"):
-        fix = 'Give its column of texts: frame["text"].'
+        fix = 'Give its column of texts, frame["text"], or use `manyheads.load(...).predict`.'
     elif isinstance(texts, Mapping):
         fix = "Give a list of its texts; records are for `evaluate`."
     elif isinstance(texts, Set):

@@ -21,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from manyheads.errors import RequestError
 from manyheads.storage import (
     FORMAT,
     FORMAT_VERSION,
@@ -33,12 +32,12 @@ from manyheads.storage import (
     atomic_folder,
     dense_folder,
     explained,
-    is_model_folder,
     json_bytes,
     model_card,
     not_tensors,
     read_encoder,
     read_manifest,
+    refuse_other_folder,
     seal,
     sha256_file,
 )
@@ -92,14 +91,7 @@ def save_model_folder(path: StrPath, contents: ModelContents) -> None:
         RequestError: a folder of this name holds something other than a model.
         StorageError: it could not be written; the old folder is unchanged.
     """
-    target = Path(path)
-    if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
-        raise RequestError(
-            "holds something else than a model",
-            expected="a model folder to replace, an empty folder, or none",
-            fix="Move it away, or choose another name.",
-            where=os.fspath(path),
-        )
+    refuse_other_folder(path)
     with atomic_folder(path) as folder:
         for name, data in _text_files(contents).items():
             file = folder / name

@@ -40,6 +40,7 @@ from manyheads.storage.manifest import (
     read_encoder,
     read_heads,
     read_manifest,
+    refuse_other_folder,
     seal,
 )
 from manyheads.storage.manifest_update import add_files
@@ -102,6 +103,7 @@ __all__ = [
     "read_json",
     "read_manifest",
     "refuse_code",
+    "refuse_other_folder",
     "resolve_model",
     "seal",
     "sha256",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from manyheads.errors import ModelError, counted, shorten
+from manyheads.errors import ModelError, RequestError, counted, shorten
 from manyheads.storage.atomic import StrPath, sha256, sha256_file
 from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
 from manyheads.storage.untrusted import (
@@ -220,6 +220,22 @@ class Manifest:
 def is_model_folder(path: StrPath) -> bool:
     """Return whether a path is a folder that has a model's manifest, intact or not."""
     return (Path(path) / LAYOUT.manifest).is_file()
+
+
+def refuse_other_folder(path: StrPath) -> None:
+    """Check that a folder that a model is written to holds nothing else.
+
+    Raises:
+        RequestError: it does.
+    """
+    target = Path(path)
+    if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
+        raise RequestError(
+            "holds something else than a model",
+            expected="a model folder to replace, an empty folder, or none",
+            fix="Move it away, or choose another name.",
+            where=os.fspath(path),
+        )
 
 
 def read_manifest(folder: StrPath) -> Manifest:

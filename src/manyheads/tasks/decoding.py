@@ -44,13 +44,24 @@ def decode_multilabel(logits: Floats, threshold: float = 0.5) -> list[Scored]:
     Returns:
         for each sentence the labels it has, in their order, with sigmoid probabilities.
     """
-    # Written with exp of a non-positive number only: no overflow, whatever the logits.
-    small = np.exp(-np.abs(logits))
-    scores = np.where(logits >= 0, 1.0, small) / (1.0 + small)
     return [
         Scored(np.flatnonzero(row >= threshold), row[row >= threshold].astype(np.float32))
-        for row in scores
+        for row in sigmoid(logits)
     ]
+
+
+def sigmoid(logits: Floats) -> NDArray[np.floating[Any]]:
+    """Return the probability of each label by itself, in the shape of the logits."""
+    # Written with exp of a non-positive number only: no overflow, whatever the logits.
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the probabilities of labels that exclude each other: [..., L]."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Floats = powers / powers.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def decode_tags(

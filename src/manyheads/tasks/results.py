@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from manyheads.errors import RequestError, listing, nearest, shorten
 
 _SCORE_DIGITS = 6
 _TITLES = {"classification": "Classification", "ner": "NER Tags"}
@@ -23,6 +25,18 @@ class Result(ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON object."""
+
+    def __str__(self) -> str:
+        scores = [f"{score:.2f}" for score in self.scores()]
+        return self.words() + (f" ({', '.join(scores)})" if scores else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values in full precision, as plain ones."""
+        return asdict(self) if is_dataclass(self) else self.to_json()
+
+    def cells(self) -> dict[str, Any]:
+        """Return the values of the result's columns in a table, by the ending of their names."""
+        return {"": self.to_json()}
 
     @abstractmethod
     def ids(self) -> str:
@@ -53,6 +67,10 @@ class ClassResult(Result):
         """Return the label as a JSON object."""
         return {"label": self.label, "id": self.id, "score": rounded(self.score)}
 
+    def cells(self) -> dict[str, Any]:
+        """Return the label and its probability."""
+        return {"": self.label, "_score": self.score}
+
     def ids(self) -> str:
         """Write the index of the label."""
         return str(self.id)
@@ -79,6 +97,13 @@ class MultilabelResult(Result):
     def to_json(self) -> dict[str, Any]:
         """Return the labels as a JSON object."""
         return {"labels": [label.to_json() for label in self.labels]}
+
+    def cells(self) -> dict[str, Any]:
+        """Return the labels and their probabilities."""
+        return {
+            "": [label.label for label in self.labels],
+            "_scores": [label.score for label in self.labels],
+        }
 
     def ids(self) -> str:
         """Write the indices of the labels."""
@@ -149,6 +174,17 @@ class TaggingResult(Result):
             "tokens": [token._asdict() for token in self.tokens],
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return entities and tokens with all values in full precision."""
+        return {
+            "entities": [asdict(entity) for entity in self.entities],
+            "tokens": [token._asdict() for token in self.tokens],
+        }
+
+    def cells(self) -> dict[str, Any]:
+        """Return the entities."""
+        return {"": [asdict(entity) for entity in self.entities]}
+
     def ids(self) -> str:
         """Write each token with the index of its tag."""
         pairs = (f"({json.dumps(t.text, ensure_ascii=False)}, {t.id})" for t in self.tokens)
@@ -178,6 +214,10 @@ class ValueResult(Result):
         """Return the number as a JSON object."""
         return {"value": rounded(self.value)}
 
+    def cells(self) -> dict[str, Any]:
+        """Return the number."""
+        return {"": self.value}
+
     def ids(self) -> str:
         """Write the number."""
         return self.words()
@@ -195,7 +235,7 @@ class ValueResult(Result):
         return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
     """A model's answers for one text, or for a pair of texts."""
 
@@ -213,10 +253,48 @@ class Prediction:
     embedding2: NDArray[np.float32] | None = None
     """[H] the second text's."""
 
+    def __getitem__(self, task: str) -> Any:
+        """Return a task's result.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        if task not in self.results:
+            raise RequestError(
+                f"the prediction has no task {shorten(task)}{nearest(str(task), self.results)}",
+                expected=f"one of: {listing(self.results)}" if self.results else "",
+            )
+        return self.results[task]
+
+    def __contains__(self, task: object) -> bool:
+        return task in self.results
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __repr__(self) -> str:
+        parts = [f"{name}: {result}" for name, result in self.results.items()]
+        if self.embedding is not None:
+            parts.append(f"embedding: {len(self.embedding)} numbers")
+        pair = "" if self.text2 is None else f" and {shorten(self.text2)}"
+        return f"Prediction({shorten(self.text)}{pair}; {'; '.join(parts) or 'no results'})"
+
     @property
     def empty(self) -> bool:
         """Whether the text has no words, so that there was nothing to predict from."""
         return self.windows == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as a dict: `to_json` in full precision, embeddings as arrays."""
+        record: dict[str, Any] = {"text": self.text}
+        if self.text2 is not None:
+            record["text2"] = self.text2
+        record.update((name, result.to_dict()) for name, result in self.results.items())
+        if self.embedding is not None:
+            record["embedding"] = self.embedding
+        if self.embedding2 is not None:
+            record["embedding2"] = self.embedding2
+        return record
 
     def to_json(self) -> dict[str, Any]:
         """Return the prediction as one JSON object.

@@ -57,7 +57,7 @@ ReporterOf = Callable[[str, Config], AbstractContextManager[Reporter]]
 """Returns the reporter of a run for its name and configuration."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison."""
 
@@ -74,6 +74,11 @@ class Comparison:
     """The files that the models were scored on."""
     tested: bool
     """Whether the scoring data were held out from model selection."""
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"Comparison({len(self.seeds)} seeds)", *map("  {}".format, self.words())]
+        )
 
     def words(self) -> list[str]:
         """Describe the result in one sentence for each task."""

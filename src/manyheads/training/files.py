@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config, write_config
-from manyheads.data.hold_out import parts_of, write_parts
+from manyheads.data.hold_out import parts_of, with_parts, write_parts
 from manyheads.data.infer_tasks import InferredTasks
+from manyheads.data.readers import is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
 from manyheads.errors import ManyheadsError, RequestError, at, listing
 from manyheads.training.run_folder import refuse_other_run
@@ -100,7 +101,8 @@ def read_files(
         )
     path = save_dir / CONFIG_FILE
     if not _holds(path, config):
-        write_config(config, path)
+        in_files = not any(map(is_in_memory, (*config.files, config.valid_file or "")))
+        write_config(config if in_files else with_parts(config), path)
         report(f"The configuration of this run, to repeat or change it: {path}")
 
 

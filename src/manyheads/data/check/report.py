@@ -159,7 +159,7 @@ class FileSummary:
     """Records whose text occurs in a file before this one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DataReport:
     """The result of a data check."""
 
@@ -170,6 +170,17 @@ class DataReport:
     """How many findings of each kind there are, those that are not listed included."""
     max_length: int | None
     """Sub-tokens that training would read of a record; None without a tokenizer."""
+
+    def __repr__(self) -> str:
+        numbers = (f"{self.count(one):,} {one.value}s" for one in Severity)
+        lines = [f"DataReport({', '.join(numbers)})"]
+        for file in self.files:
+            tasks = "; ".join(f"{n}: {t.labelled:,} labelled" for n, t in file.tasks.items())
+            lines.append(f"  {file.path}: {file.records:,} records" + (f"; {tasks}" * bool(tasks)))
+        for one in self.findings:
+            fix = f" {one.fix}" if one.fix else ""
+            lines.append(f"  {one.severity.value}: {one.where}: {one.message}.{fix}")
+        return "\n".join(lines)
 
     @property
     def ok(self) -> bool:

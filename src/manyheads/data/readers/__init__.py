@@ -13,6 +13,13 @@ from pathlib import Path
 
 from manyheads.data.readers.formats import FORMATS, Format, format_named, format_of
 from manyheads.data.readers.hub import is_dataset_name
+from manyheads.data.readers.memory import (
+    are_records,
+    are_splits,
+    in_memory,
+    is_in_memory,
+    read_memory,
+)
 from manyheads.data.readers.row import MAX_RECORD_BYTES, Layout, Row, Source
 from manyheads.data.readers.splits import without_split
 from manyheads.errors import DataError, at, listing
@@ -22,11 +29,17 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "Layout",
     "Row",
+    "are_records",
+    "are_splits",
+    "in_memory",
     "is_data_file",
     "is_dataset_name",
+    "is_in_memory",
     "read_rows",
     "without_split",
 ]
+
+_MEMORY = Format("records in memory", read_memory)
 
 
 def read_rows(
@@ -41,7 +54,7 @@ def read_rows(
 
     Args:
         path: a file or folder, `FILE@SPLIT` of a format that keeps several splits in one, or
-            `datasets:NAME[:CONFIG][@SPLIT]`.
+            `datasets:NAME[:CONFIG][@SPLIT]`, or the name of records in memory (`in_memory`).
         layout: the format and the names of fields, as far as the user states them.
         limit_bytes: the largest record that is read; memory is bounded accordingly.
         on_error: takes the errors of single records where the others can still be read;
@@ -57,11 +70,14 @@ def read_rows(
     name = given.encode(errors="backslashreplace").decode()
     layout = layout or Layout()
     counter = _Counter(on_error)
-    file, split = (given, None) if is_dataset_name(name) else without_split(given)
+    is_name = is_dataset_name(name) or is_in_memory(name)
+    file, split = (given, None) if is_name else without_split(given)
     source = Source(
         Path(file), name, limit_bytes, counter.note if on_error else None, layout, split
     )
-    if layout.format is not None:
+    if is_in_memory(name):
+        chosen = _MEMORY
+    elif layout.format is not None:
         chosen = format_named(layout.format)
     elif is_dataset_name(name):
         chosen = FORMATS["datasets"]

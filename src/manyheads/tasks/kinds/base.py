@@ -200,6 +200,8 @@ class Kind(ABC):
     split between processes."""
     decides: ClassVar[bool] = True
     """Whether an answer is right or wrong; a number is only near or far."""
+    has_probabilities: ClassVar[bool] = False
+    """Whether each label of a text has a probability (see `probabilities`)."""
     can_be_empty: ClassVar[bool] = False
     """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
@@ -353,6 +355,15 @@ class Kind(ABC):
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
         """Make the result of a text without words."""
         raise self._no_answer(spec)
+
+    def probabilities(self, logits: Floats, learned: Any) -> Floats:
+        """Return the probability of every label, [B, L], for kinds that have them.
+
+        Args:
+            logits: the head's outputs for some texts.
+            learned: see `learned`.
+        """
+        raise NotImplementedError
 
     def columns(self, spec: TaskSpec) -> Columns:
         """Return the type of a table's column of results."""

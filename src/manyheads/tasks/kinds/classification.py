@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.class_labels import Names, decide_classes
-from manyheads.tasks.decoding import Scored, decode_classes
+from manyheads.tasks.decoding import Scored, decode_classes, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
@@ -96,6 +96,7 @@ class Classification(NamedClasses):
     )
     main_metric = "accuracy"
     exclusive = True
+    has_probabilities = True
     sought_as: ClassVar[str | None] = "classification"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -127,6 +128,10 @@ class Classification(NamedClasses):
     ) -> Scored:
         """Choose the most probable class of each sentence."""
         return decode_classes(logits)
+
+    def probabilities(self, logits: Floats, learned: Any) -> Floats:
+        """Return the probability of each class; those of a text sum up to 1."""
+        return softmax(logits)
 
     def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Scored) -> list[Result]:
         """Name the classes."""

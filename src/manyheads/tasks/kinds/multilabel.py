@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from manyheads.errors import DataError
 from manyheads.tasks.class_labels import Names
-from manyheads.tasks.decoding import Scored, decode_multilabel
+from manyheads.tasks.decoding import Scored, decode_multilabel, sigmoid
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
@@ -66,6 +66,7 @@ class Multilabel(NamedClasses):
     spec_fields = ("threshold",)
     main_metric = "f1_micro"
     can_be_empty = True
+    has_probabilities = True
     sought_as = "multilabel"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -141,6 +142,10 @@ class Multilabel(NamedClasses):
     ) -> list[Scored]:
         """Choose every class whose probability reaches the threshold."""
         return decode_multilabel(logits, cast(float, spec.threshold))
+
+    def probabilities(self, logits: Floats, learned: Any) -> Floats:
+        """Return the probability of each class by itself."""
+        return sigmoid(logits).astype(np.float32)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]

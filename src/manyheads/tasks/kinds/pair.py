@@ -110,12 +110,22 @@ class PairClassification(Classification):
             lengths: not needed.
             learned: the last layer.
         """
-        u, v = logits[:, 0], logits[:, 1]
-        both = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
-        return decode_classes(both @ learned.weight.T + learned.bias)
+        return decode_classes(_class_logits(logits, learned))
+
+    def probabilities(self, logits: Floats, learned: PairClassifier) -> Floats:
+        """Return the probability of each class; those of a pair sum up to 1."""
+        return super().probabilities(_class_logits(logits, learned), None)
 
     def outcome(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: ClassResult
     ) -> tuple[int, int]:
         """Return the indices of both classes."""
         return super().outcome(spec, label.value, tokens, result)
+
+
+def _class_logits(vectors: Floats, learned: PairClassifier) -> Floats:
+    """Apply the last layer to the vectors of pairs: [B, 2, H] to [B, L]."""
+    u, v = vectors[:, 0], vectors[:, 1]
+    both = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+    logits: Floats = both @ learned.weight.T + learned.bias
+    return logits

@@ -1,0 +1,78 @@
+"""DataFrames of pandas and polars: texts out of them, predictions into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from manyheads.errors import RequestError, listing, nearest
+from manyheads.inference import Text, TextPair
+from manyheads.tasks import EMBEDDING, Prediction
+
+_SECOND = "text2"
+
+
+def is_frame(data: object) -> bool:
+    """Return whether an object is a DataFrame."""
+    return hasattr(data, "columns") and (hasattr(data, "assign") or hasattr(data, "with_columns"))
+
+
+def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
+    """Return a DataFrame's texts; a missing one is empty.
+
+    Args:
+        frame: the DataFrame.
+        column: its column of texts.
+        pairs: whether a column `text2` has second texts.
+
+    Raises:
+        RequestError: there is no such column.
+    """
+    names = list(frame.columns)
+    if column not in names:
+        raise RequestError(
+            f"the DataFrame has no column {column!r}{nearest(column, map(str, names))}",
+            expected=f"one of: {listing(names)}",
+            fix="Name the column of texts: text=NAME.",
+        )
+    texts = [_text(value) for value in frame[column]]
+    if not (pairs and _SECOND in names):
+        return list(texts)
+    return [TextPair(a, _text(b)) for a, b in zip(texts, frame[_SECOND], strict=True)]
+
+
+def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bool) -> Any:
+    """Return a DataFrame with further columns for predictions; it is not changed itself.
+
+    A column that is there already is kept, and the new one is called `predicted_NAME`.
+    """
+    columns: dict[str, list[Any]] = {}
+    for number, prediction in enumerate(predictions):
+        row = table_cells(prediction)
+        if embed:
+            row[EMBEDDING] = prediction.embedding
+        for name, value in row.items():
+            columns.setdefault(name, [None] * len(predictions))[number] = value
+    names = set(map(str, frame.columns))
+    renamed = {f"predicted_{n}" if n in names else n: values for n, values in columns.items()}
+    if hasattr(frame, "assign"):
+        return frame.assign(**renamed)
+    # polars makes columns of a frame of the same height.
+    new = type(frame)(renamed, strict=False)
+    return frame.hstack(new)
+
+
+def table_cells(prediction: Prediction) -> dict[str, Any]:
+    """Return the values of a prediction's columns by name."""
+    return {
+        f"{task}{ending}": value
+        for task, result in prediction.results.items()
+        for ending, value in result.cells().items()
+    }
+
+
+def _text(value: Any) -> Any:
+    # A missing value: None, or NaN and NA, which are not equal to themselves.
+    if value is None or type(value).__name__ == "NAType":
+        return ""
+    return "" if isinstance(value, float) and value != value else value

@@ -1,0 +1,281 @@
+"""Models for Python: predict, embed, evaluate and save, from one object."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from manyheads.api.frames import is_frame, texts_of, with_predictions
+from manyheads.data.readers import are_records, in_memory
+from manyheads.errors import listing
+from manyheads.inference import LoadedModel, Predictor, Text
+from manyheads.inference.predictor import WhenEmpty, embed_texts
+from manyheads.storage import StrPath
+from manyheads.tasks import Prediction, TaskSpec
+from manyheads.text import Floats
+
+if TYPE_CHECKING:
+    from manyheads.config import Config
+    from manyheads.evaluation import EvaluationReport
+    from manyheads.inference.backends.base import Backend
+    from manyheads.modeling import MultiTaskModel
+    from manyheads.training import TrainResult
+
+_LABELS_SHOWN = 8
+
+
+class Model:
+    """A trained model. Functions that take the path of a model take this object as well.
+
+    Args:
+        load: loads it, once something is asked of it.
+    """
+
+    def __init__(self, load: Callable[[], LoadedModel]) -> None:
+        self._load = load
+        self._module: MultiTaskModel | None = None
+
+    @cached_property
+    def _loaded(self) -> LoadedModel:
+        return self._load()
+
+    @property
+    def path(self) -> Path:
+        """The model folder or checkpoint."""
+        return Path(self._loaded.path)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the model was trained with."""
+        return self._loaded.config
+
+    @property
+    def predictor(self) -> Predictor:
+        """What computes the predictions."""
+        return self._loaded.predictor
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the model."""
+        return self.predictor.backend
+
+    @property
+    def specs(self) -> Sequence[TaskSpec]:
+        """The tasks in their order."""
+        return self.predictor.specs
+
+    @property
+    def tasks(self) -> Mapping[str, TaskSpec]:
+        """The tasks by name, each with its kind and labels."""
+        return {spec.name: spec for spec in self.specs}
+
+    @property
+    def module(self) -> MultiTaskModel:
+        """The model as a `torch.nn.Module`, for a training loop of your own.
+
+        With the backend `torch` it is what predicts. `save` then writes its present weights.
+        """
+        if self._module is None:
+            from manyheads.inference.backends.pytorch import TorchBackend, load_trained
+
+            backend = self.backend
+            if isinstance(backend, TorchBackend):
+                self._module = backend.model
+            else:
+                self._module = load_trained(self.path).model
+        return self._module
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._loaded.path)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}({os.fspath(self)!r})"]
+        for name, spec in self.tasks.items():
+            labels = listing(spec.labels, _LABELS_SHOWN)
+            lines.append(f"  {name}: {spec.kind}{f' ({labels})' if labels else ''}")
+        lines.append(f"  encoder: {self.config.model_name}, {self.predictor.max_length} tokens")
+        return "\n".join([*lines, f"  backend: {self.backend.name}"])
+
+    @overload
+    def predict(
+        self,
+        texts: Sequence[Text],
+        *,
+        embed: bool = ...,
+        tasks: Sequence[str] | None = ...,
+        when_empty: WhenEmpty = ...,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        texts: Any,
+        *,
+        text: str = ...,
+        embed: bool = ...,
+        tasks: Sequence[str] | None = ...,
+        when_empty: WhenEmpty = ...,
+    ) -> Any: ...
+
+    def predict(
+        self,
+        texts: Any,
+        *,
+        text: str = "text",
+        embed: bool = False,
+        tasks: Sequence[str] | None = None,
+        when_empty: WhenEmpty = "flag",
+    ) -> Any:
+        """Predict for texts: a list of predictions, or for a DataFrame a DataFrame.
+
+        The DataFrame has the columns and index of the one given, and for each task a column of its
+        name (`predicted_NAME` if there is one already) and for classes their probability
+        (`NAME_score`).
+
+        Args:
+            texts: strings, lists of tokens, pairs of strings, or a pandas or polars DataFrame.
+            text: the DataFrame's column of texts. A model with a task of pairs reads `text2` too.
+            embed: whether to return embeddings as well.
+            tasks: the tasks to answer; default: all.
+            when_empty: whether a text without words gets an empty prediction (`flag`) or is an
+                error (`refuse`).
+
+        Raises:
+            RequestError: a text, column or task is invalid.
+        """
+        frame = is_frame(texts)
+        given = texts_of(texts, text, self.predictor.pairs) if frame else texts
+        found = self.predictor.predict(given, embed=embed, tasks=tasks, when_empty=when_empty)
+        return with_predictions(texts, found, embed=embed) if frame else found
+
+    def predict_stream(
+        self,
+        texts: Iterable[Text],
+        *,
+        embed: bool = False,
+        tasks: Sequence[str] | None = None,
+        when_empty: WhenEmpty = "flag",
+        chunk: int = 2048,
+    ) -> Iterator[Prediction]:
+        """Predict for any number of texts in constant memory (see `Predictor.predict_stream`)."""
+        return self.predictor.predict_stream(
+            texts, embed=embed, tasks=tasks, when_empty=when_empty, chunk=chunk
+        )
+
+    def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
+        """Return the probability of every label of a task (see `Predictor.predict_proba`).
+
+        Args:
+            texts: N texts.
+            task: a task with one class or several classes a text; default: the only one.
+
+        Returns:
+            [N, L] float32 in the order of `tasks[task].labels`; NaN for a text without words.
+
+        Raises:
+            RequestError: the task is unknown, has no such probabilities, or there are several.
+        """
+        return self.predictor.predict_proba(texts, task)
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32."""
+        return embed_texts(self.predictor, texts)
+
+    def evaluate(self, data: Any = None, *, tasks: Sequence[str] | None = None) -> EvaluationReport:
+        """Score the model.
+
+        Args:
+            data: labelled records in memory or a file; default: the validation data of its run.
+            tasks: the tasks to score; default: all that the data have labels for.
+
+        Raises:
+            ManyheadsError: the data cannot be used.
+        """
+        from manyheads.evaluation import evaluate
+
+        if not are_records(data):
+            return evaluate(self._loaded, data=data, tasks=tasks)
+        with in_memory(data, "evaluation") as name:
+            return evaluate(self._loaded, data=name, tasks=tasks)
+
+    def save(self, path: StrPath) -> Path:
+        """Write the model to a folder: a copy, or if `module` was used its present weights.
+
+        Raises:
+            RequestError: the folder holds something else.
+            StorageError: it cannot be written.
+        """
+        if self._module is None and self.path.is_dir():
+            _copy(self.path, path)
+            return Path(path)
+        from manyheads.modeling import model_contents, save_model_folder
+
+        max_length = self.predictor.max_length
+        save_model_folder(path, model_contents(self.module, self.config, max_length, {}))
+        return Path(path)
+
+
+class TrainedModel(Model):
+    """The best model of a run, and what the run found. It is loaded when it is first used.
+
+    Args:
+        result: the run's outcome.
+        load: loads its best model.
+    """
+
+    def __init__(self, result: TrainResult, load: Callable[[], LoadedModel]) -> None:
+        super().__init__(load)
+        self.result = result
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.best)
+
+    @property
+    def save_dir(self) -> Path:
+        """The folder of the run."""
+        return self.result.save_dir
+
+    @property
+    def best(self) -> Path:
+        """The best model's folder."""
+        return self.result.best
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the best model."""
+        return self.result.best_epoch
+
+    @property
+    def best_score(self) -> float:
+        """The score by which it was chosen."""
+        return self.result.best_score
+
+    @property
+    def best_of(self) -> Mapping[str, Path]:
+        """By task the folder of its best model, with `keep_best_per_task`."""
+        return self.result.best_of
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """One entry an epoch: losses, metrics and score."""
+        return self.result.history
+
+    def __repr__(self) -> str:
+        epochs = len(self.history)
+        return (
+            f"{super().__repr__()}\n  trained: {epochs} epoch{'s' if epochs != 1 else ''}, "
+            f"best {self.best_epoch}, score {self.best_score:.4f}"
+        )
+
+
+def _copy(source: Path, target: StrPath) -> None:
+    from manyheads.storage import atomic_folder, read_manifest, refuse_other_folder
+
+    read_manifest(source).verify()
+    refuse_other_folder(target)
+    with atomic_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -1,0 +1,160 @@
+"""Records in memory: dicts, a DataFrame, an Arrow table or a data set, read as a file is.
+
+A collection of records is named for as long as it is needed; configurations and messages hold the
+name (`records:train`) in the place of a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from manyheads.data.readers.class_names import class_names, stored_names, with_names
+from manyheads.data.readers.row import Row, Source
+from manyheads.errors import DataError, RequestError, at, shorten
+
+_PREFIX = "records:"
+_ROWS = 256
+_named: dict[str, Any] = {}
+_lock = Lock()
+
+
+def is_in_memory(path: str) -> bool:
+    """Return whether a path is the name of records in memory."""
+    return path.startswith(_PREFIX)
+
+
+def are_records(data: object) -> bool:
+    """Return whether an object is a collection of records rather than paths or a configuration."""
+    if isinstance(data, str | bytes | Mapping) or data is None:
+        return False
+    if _is_frame(data) or _is_arrow(data) or hasattr(data, "features"):
+        return True
+    if isinstance(data, list | tuple):
+        return not data or isinstance(data[0], Mapping)
+    return isinstance(data, Iterator)
+
+
+def are_splits(data: object) -> bool:
+    """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
+    return isinstance(data, Mapping) and any(hasattr(one, "features") for one in data.values())
+
+
+@contextmanager
+def in_memory(records: Any, name: str) -> Iterator[str]:
+    """Name records, so that they can be read by `read_rows` within the block.
+
+    Args:
+        records: dicts, a pandas or polars DataFrame, an Arrow table, or a data set of the
+            `datasets` library. What can be iterated once only is kept as a list meanwhile.
+        name: what messages call them.
+
+    Raises:
+        RequestError: they are something else, such as several splits.
+    """
+    if not are_records(records):
+        raise RequestError(
+            f"the records are of the type {type(records).__name__}",
+            expected="a list of dicts, a DataFrame, an Arrow table, a Dataset, or a path",
+            fix="Choose a split, such as data['train']." if are_splits(records) else "",
+        )
+    kept = list(records) if isinstance(records, Iterator) else records
+    with _lock:
+        key = f"{_PREFIX}{name}"
+        number = 2
+        while key in _named:
+            key, number = f"{_PREFIX}{name}-{number}", number + 1
+        _named[key] = kept
+    try:
+        yield key
+    finally:
+        del _named[key]
+
+
+def read_memory(source: Source) -> Iterator[Row]:
+    """Yield the records of a collection, numbered from 1.
+
+    Arrays and numbers of numpy become lists and numbers of Python. In a DataFrame a missing value
+    (None, NaN, NA) is no value. Class names of a data set replace its indices.
+
+    Raises:
+        DataError: the records are gone, or one is not a mapping of fields.
+    """
+    if source.name not in _named:
+        raise DataError(
+            "the records were in memory, and are gone",
+            where=source.name,
+            expected="labelled data",
+            fix="Give the records, or a file, again.",
+        )
+    records = _named[source.name]
+    names = _class_names(records)
+    for number, fields in enumerate(_items(records), 1):
+        where = at(source.name, number, "record")
+        if not isinstance(fields, Mapping):
+            source.refuse(
+                DataError(f"{shorten(fields)} is no record", where=where, expected="a dict")
+            )
+            continue
+        plain = {str(key): _plain(value) for key, value in fields.items()}
+        try:
+            with_names(plain, names, where)
+        except DataError as error:
+            source.refuse(error)
+        else:
+            yield Row(source.name, number, "record", plain)
+
+
+def _is_arrow(data: object) -> bool:
+    return hasattr(data, "to_pylist") and hasattr(data, "schema")
+
+
+def _is_frame(data: object) -> bool:
+    return hasattr(data, "columns") and (hasattr(data, "itertuples") or hasattr(data, "iter_rows"))
+
+
+def _class_names(records: Any) -> Mapping[str, tuple[str, ...]]:
+    if _is_arrow(records):
+        return stored_names(records.schema.metadata)
+    features: Any = getattr(records, "features", None)
+    return class_names(features.to_dict()) if hasattr(features, "to_dict") else {}
+
+
+def _items(records: Any) -> Iterable[Any]:
+    if _is_arrow(records):
+        return (
+            row
+            for start in range(0, records.num_rows, _ROWS)
+            for row in records.slice(start, _ROWS).to_pylist()
+        )
+    if hasattr(records, "itertuples"):
+        columns = list(records.columns)
+        rows = records.itertuples(index=False, name=None)
+        return ({c: _present(v) for c, v in zip(columns, row, strict=True)} for row in rows)
+    if hasattr(records, "iter_rows"):
+        rows = records.iter_rows(named=True)
+        return ({column: _present(value) for column, value in row.items()} for row in rows)
+    items: Iterable[Any] = records
+    return items
+
+
+def _present(value: Any) -> Any:
+    """Return a cell of a DataFrame, or None where its value is missing."""
+    missing = type(value).__name__ in ("NAType", "NaTType")
+    # NaN is the one number that differs from itself.
+    return None if missing or (isinstance(value, float) and value != value) else value
+
+
+def _plain(value: Any) -> Any:
+    """Turn values of numpy, at any depth, into those that JSON has."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

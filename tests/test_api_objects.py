@@ -1,0 +1,290 @@
+"""Records in memory, models as objects, and everything else that Python users touch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+import manyheads
+from manyheads.data.readers import in_memory, read_rows
+from manyheads.errors import DataError, RequestError
+from training_setup import Spy, sentences, settings, write_records
+
+RECORDS = [
+    {"text": "will anna eat ?", "label": "question"},
+    {"text": "anna lives in rome", "label": "statement"},
+]
+TEXTS = ["will john eat ?", "john lives in paris"]
+
+
+def options(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The settings of a small run without files."""
+    values = settings(folder, train_file="", valid_file="", **changes)
+    return {k: v for k, v in values.items() if k not in ("train_file", "valid_file")}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> manyheads.TrainedModel:
+    folder = tmp_path_factory.mktemp("model")
+    return manyheads.train(
+        sentences(40, 1), valid=sentences(8, 2), progress=False, **options(folder, num_epochs=3)
+    )
+
+
+@pytest.mark.parametrize("form", ["dicts", "generator", "frame", "arrow", "dataset"])
+def test_records_in_memory_are_read_like_those_of_a_file(form: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(RECORDS)
+    forms: dict[str, Any] = {
+        "dicts": RECORDS,
+        "generator": (record for record in RECORDS),
+        "frame": frame,
+        "arrow": pa.Table.from_pylist(RECORDS),
+        "dataset": datasets.Dataset.from_list(RECORDS),
+    }
+    with in_memory(forms[form], "train") as name:
+        for _ in range(2):
+            rows = list(read_rows(name))
+            assert [dict(row.fields) for row in rows] == RECORDS
+            assert [row.where for row in rows] == [f"records:train record {n}" for n in (1, 2)]
+    with pytest.raises(DataError, match="the records were in memory, and are gone"):
+        list(read_rows(name))
+
+
+def test_values_of_numpy_and_missing_ones_are_plain() -> None:
+    frame = pd.DataFrame({"text": ["a b", "c"], "label": ["x", None], "n": [1.5, float("nan")]})
+    frame["tags"] = [np.array(["O", "O"]), np.array(["O"])]
+    with in_memory(frame, "train") as name:
+        first, second = [row.fields for row in read_rows(name)]
+    assert first == {"text": "a b", "label": "x", "n": 1.5, "tags": ["O", "O"]}
+    assert second == {"text": "c", "label": None, "n": None, "tags": ["O"]}
+    with in_memory([{"label": np.int64(3), "deep": [{"x": np.float32(0.5)}]}], "train") as name:
+        [row] = read_rows(name)
+    assert row.fields == {"label": 3, "deep": [{"x": 0.5}]}
+    assert type(row.fields["label"]) is int
+
+
+def test_class_names_of_a_data_set_replace_its_indices() -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    for form in (data, data.data.table):
+        with in_memory(form, "train") as name:
+            assert [row.fields["label"] for row in read_rows(name)] == ["yes", "no"]
+
+
+def test_what_is_no_collection_of_records_is_refused(tmp_path: Path) -> None:
+    splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
+    with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):
+        manyheads.train(splits)
+    with pytest.raises(DataError, match="records:train record 2: 7 is no record"):
+        manyheads.train([RECORDS[0], 7], valid=RECORDS, progress=False, **options(tmp_path))
+    with pytest.raises(DataError, match="records:train record 1: neither `text` nor `tokens`"):
+        manyheads.train([{"label": "a"}], valid=RECORDS, progress=False, **options(tmp_path))
+
+
+def test_training_on_records_equals_training_on_their_file(
+    tmp_path: Path, model: manyheads.TrainedModel
+) -> None:
+    files = {
+        "train_file": str(write_records(tmp_path / "train.jsonl", sentences(40, 1))),
+        "valid_file": str(write_records(tmp_path / "valid.jsonl", sentences(8, 2))),
+    }
+    joint = options(tmp_path, num_epochs=3, schedule="joint")
+    other = manyheads.train(progress=False, **joint, **files)
+    assert [e["loss"] for e in other.history] == [e["loss"] for e in model.history]
+    again = manyheads.train(
+        tmp_path / "train.jsonl",
+        valid=tmp_path / "valid.jsonl",
+        progress=False,
+        overwrite=True,
+        **options(tmp_path, num_epochs=3),
+    )
+    assert [e["loss"] for e in again.history] == [e["loss"] for e in model.history]
+
+
+def test_train_returns_a_model_that_predicts_embeds_and_scores(
+    model: manyheads.TrainedModel,
+) -> None:
+    assert isinstance(model, manyheads.Model)
+    first, _ = model.predict(TEXTS, embed=True)
+    assert first["classification"].label in ("question", "statement")
+    assert all(entity.label in ("PER", "LOC") for entity in first["ner"].entities)
+    assert "ner" in first
+    assert list(first) == ["classification", "ner"]
+    assert first.to_dict()["classification"]["score"] == first["classification"].score
+    assert first.to_dict()["ner"]["tokens"][0]["text"] == "will"
+    vectors = model.encode(TEXTS)
+    assert vectors.shape[0] == 2
+    np.testing.assert_allclose(vectors[0], first.embedding, rtol=1e-5)
+    report = model.evaluate(sentences(8, 3))
+    assert report.evaluation["records"] == 8
+    assert "8 records" in repr(report)
+    assert "classification: accuracy" in repr(report)
+    same = manyheads.evaluate(model, pd.DataFrame(sentences(8, 3)))
+    assert same.evaluation["tasks"] == report.evaluation["tasks"]
+    assert model.evaluate().evaluation["records"] == 8
+
+
+def test_tasks_of_records_are_worked_out_and_a_part_is_held_out(tmp_path: Path) -> None:
+    frame = pd.DataFrame(sentences(40, 1, fields=("label",)))
+    found = manyheads.train(frame, progress=False, **options(tmp_path, num_epochs=1))
+    assert list(found.tasks) == ["classification"]
+    assert 0 < found.evaluate().evaluation["records"] < 20
+    again = manyheads.train(frame, resume=True, progress=False, **options(tmp_path, num_epochs=2))
+    assert len(again.history) == 2
+
+
+def test_probabilities_are_those_of_the_predictions(model: manyheads.TrainedModel) -> None:
+    texts = [*TEXTS, ""]
+    shares = model.predict_proba(texts)
+    assert shares.shape == (3, 2)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares[:2].sum(axis=1), 1, rtol=1e-6)
+    assert np.isnan(shares[2]).all()
+    for row, prediction in zip(shares[:2], model.predict(TEXTS), strict=True):
+        assert row.argmax() == prediction["classification"].id
+        assert row.max() == pytest.approx(prediction["classification"].score)
+    assert (model.predict_proba(TEXTS, task="classification") == shares[:2]).all()
+    with pytest.raises(RequestError, match="task 'ner' with a probability for each label"):
+        model.predict_proba(TEXTS, task="ner")
+
+
+def test_a_saved_model_is_the_same_and_one_trained_further_has_its_weights(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    copy = manyheads.load(model.save(tmp_path / "copy"), threads=1)
+    assert (copy.predict_proba(TEXTS) == model.predict_proba(TEXTS)).all()
+    assert isinstance(copy.module, torch.nn.Module)
+    with torch.no_grad():
+        for parameter in copy.module.head("classification").parameters():
+            parameter.zero_()
+    assert copy.predict_proba(TEXTS) == pytest.approx(np.full((2, 2), 0.5))
+    changed = manyheads.load(copy.save(tmp_path / "changed"), threads=1)
+    assert changed.predict_proba(TEXTS) == pytest.approx(np.full((2, 2), 0.5))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(RequestError, match="holds something else than a model"):
+        model.save(tmp_path / "other")
+
+
+def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
+    model: manyheads.TrainedModel,
+) -> None:
+    frame = pd.DataFrame({"id": [7, 8, 9], "q": [*TEXTS, None], "ner": 1}, index=[3, 2, 1])
+    found = model.predict(frame, text="q", embed=True)
+    assert list(found.columns) == [
+        "id", "q", "ner", "classification", "classification_score", "predicted_ner", "embedding",
+    ]  # fmt: skip
+    assert list(found.index) == [3, 2, 1]
+    assert list(found["id"]) == [7, 8, 9]
+    [first, _] = model.predict(TEXTS)
+    assert found["classification"].iloc[0] == first["classification"].label
+    assert found["predicted_ner"].iloc[0] == first["ner"].to_dict()["entities"]
+    assert found["classification"].isna().tolist() == [False, False, True]
+    assert list(frame.columns) == ["id", "q", "ner"]
+    with pytest.raises(RequestError, match=r"no column 'text'; expected one of: id, q, ner"):
+        model.predict(frame)
+
+
+def test_objects_say_what_they_are(model: manyheads.TrainedModel) -> None:
+    shown = repr(model)
+    assert shown.startswith("TrainedModel(")
+    for part in (
+        "classification: classification (question, statement)",
+        "ner: tagging (O, ",
+        "encoder: ",
+        "backend: torch",
+        "trained: 3 epochs, best ",
+    ):
+        assert part in shown
+    assert repr(manyheads.load(model.best)).startswith("Model(")
+    [prediction] = model.predict(TEXTS[:1])
+    label = prediction["classification"]
+    assert repr(prediction).startswith(
+        f"Prediction('will john eat ?'; classification: {label.label} ({label.score:.2f}); ner: "
+    )
+    with pytest.raises(RequestError, match=r"no task 'nre' \(did you mean \"ner\"\?\)"):
+        prediction["nre"]
+
+
+def test_callbacks_see_every_step_and_epoch_and_progress_is_shown_unless_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[str] = []
+    epochs: list[int] = []
+    data: dict[str, Any] = {"valid": sentences(4, 2), "overwrite": True}
+    spy = Spy()
+    manyheads.train(
+        sentences(8, 1), **data, **options(tmp_path, num_epochs=2), reporter=spy,
+        on_step=lambda report: steps.append(report.task),
+        on_epoch=lambda entry: epochs.append(entry["epoch"]),
+    )  # fmt: skip
+    assert epochs == [1, 2]
+    assert steps == [task for task, _ in spy.losses]
+    assert capsys.readouterr() == ("", "")
+    manyheads.train(sentences(8, 1), **data, **options(tmp_path))
+    shown = capsys.readouterr()
+    assert "Epochs" in shown.out
+    assert "Evaluating epoch 1" in shown.err
+    manyheads.train(sentences(8, 1), **data, **options(tmp_path), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
+    def stop(report: object) -> None:
+        raise KeyError("enough")
+
+    spy = Spy()
+    with pytest.raises(KeyError, match="enough"):
+        manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), reporter=spy, on_step=stop, **options(tmp_path)
+        )
+    assert spy.ended
+
+
+def test_the_data_check_takes_records_and_says_what_it_found() -> None:
+    report = manyheads.check(RECORDS, [RECORDS[0]])
+    assert not report.ok
+    shown = repr(report)
+    assert "records:data 1: 2 records; classification: 2 labelled" in shown
+    assert "error: records:data 2 record 1: the text of records:data 1 record 1 again" in shown
+    tasks = {"mood": {"kind": "classification", "field": "label"}}
+    assert manyheads.check(RECORDS, tasks=tasks).files[0].tasks["mood"].labelled == 2
+    with pytest.raises(RequestError, match="no data is named"):
+        manyheads.check()
+
+
+def test_the_package_shows_its_verbs() -> None:
+    verbs = {"add_head", "check", "compare", "convert", "evaluate", "export", "load", "train"}
+    assert verbs <= set(dir(manyheads))
+    code = "import manyheads; help(manyheads)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    for verb in verbs:
+        assert f"\n    {verb} " in shown
+
+
+def test_a_head_is_added_from_records(model: manyheads.TrainedModel, tmp_path: Path) -> None:
+    def moods(seed: int) -> Iterator[dict[str, Any]]:
+        for record in sentences(8, seed, fields=("label",)):
+            yield {"tokens": record["tokens"], "mood": record["label"]}
+
+    both = manyheads.add_head(
+        model, "mood", kind="classification", task_settings={"field": "mood"},
+        train_file=moods(1), valid_file=moods(2), save_dir=tmp_path / "both", progress=False,
+        num_epochs=1, batch_size=4, threads=1,
+    )  # fmt: skip
+    assert list(both.tasks) == ["classification", "ner", "mood"]
+    assert both.predict(TEXTS)[0]["ner"] == model.predict(TEXTS)[0]["ner"]
