@@ -35,6 +35,7 @@ from manyheads.storage import (
     sha256_file,
     write_json,
 )
+from manyheads.text import TextTokenizer
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -65,6 +66,8 @@ _TOKENIZER_FILES = (
     _TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt",
 )  # fmt: skip
+_MAX_TOKEN_ID = 10_000_000
+"""The largest vocabularies have a million tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,6 +470,12 @@ def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
     """
     from transformers import AutoTokenizer
 
+    if TOKENIZER in files:
+        # Checked first where a panic of the library is an error: in transformers, which adds tokens
+        # one by one, it ends the process.
+        where = at(folder / TOKENIZER)
+        _check_token_ids(_object(parse_json(files[TOKENIZER], where), folder / TOKENIZER), where)
+        TextTokenizer.from_json(files[TOKENIZER].decode(errors="replace"), where=where)
     with tempfile.TemporaryDirectory() as copy:
         for name, data in files.items():
             (Path(copy) / name).write_bytes(data)
@@ -491,6 +500,22 @@ def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
             ) from None  # fmt: skip
     stored = files.get(TOKENIZER)
     return made.encode() if stored is None or _differ(made, stored) else stored
+
+
+def _check_token_ids(tokenizer: Mapping[str, Any], where: str) -> None:
+    """Refuse token ids so large that a table with a row for each would fill the memory."""
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, Mapping) else None
+    added = tokenizer.get("added_tokens")
+    ids = list(vocabulary.values()) if isinstance(vocabulary, Mapping) else []
+    ids += [token.get("id") for token in added or () if isinstance(token, Mapping)]
+    for one in ids:
+        if not isinstance(one, int) or not 0 <= one < _MAX_TOKEN_ID:
+            raise ModelError(
+                f"the tokenizer has the token id {shorten(one)}", where=where,
+                expected=f"ids from 0 to {_MAX_TOKEN_ID - 1:,}",
+                fix="Get the encoder again.",
+            )  # fmt: skip
 
 
 def _differ(made: str, stored: bytes) -> bool:
