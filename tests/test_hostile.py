@@ -170,7 +170,7 @@ def test_bombs_under_every_other_name_are_not_looked_at(
     for arguments in (
         ["info", "saved"],
         ["predict", "saved/best", "john lives in london"],
-        ["evaluate", "saved/best"],
+        ["evaluate", "saved/best", "--file", "valid.jsonl"],
         ["train", "config.yaml", "--resume"],
         [*TRAIN],
     ):

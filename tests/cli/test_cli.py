@@ -97,7 +97,7 @@ def test_the_version_is_told(run: Callable[..., SimpleNamespace]) -> None:
         (["train", "a.yaml", "b.yaml"], "error: got unexpected extra argument"),
         (
             ["predict", "--format", "xml", "text"],
-            "error: --format is 'xml'; expected one of 'text', 'jsonl'. See",
+            "error: --format is 'xml'; expected one of 'text', 'jsonl', 'csv'. See",
         ),
         (
             ["predict", "--threads", "0", "text"],
@@ -448,6 +448,7 @@ def test_options_of_prediction_reach_the_predictor(
     options = ["--backend", "onnx", "--device", "cpu", "--threads", "1", "--batch_tokens", "64"]
     result = run("predict", "--model", "m", *options, "--tasks", "classification, ner", "a")
     assert result.status == 0, result.err
+    assert callable(predictor.loaded.pop("warn"))
     assert predictor.loaded == {
         "model": "m",
         "backend": "onnx",
@@ -845,7 +846,7 @@ def test_output_that_cannot_be_written_is_told() -> None:
 
 
 def test_a_process_without_any_stream_can_predict(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
+    out = tmp_path / "out.txt"
     script = shlex.join([sys.executable, "-c", textwrap.dedent(FAKE), "a b", "--output", str(out)])
     done = subprocess.run(f"{script} <&- >&- 2>&-", shell=True, check=False)
     assert done.returncode == 0

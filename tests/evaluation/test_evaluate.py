@@ -156,4 +156,5 @@ def test_validation_files_that_are_gone_are_named_unless_nobody_asks_for_them(
 
 def test_a_folder_with_the_best_model_alone_is_scored(trained: TrainResult, tmp_path: Path) -> None:
     shutil.copytree(trained.best, tmp_path / "run" / "best")
-    assert scored(tmp_path / "run").model == str(tmp_path / "run" / "best")
+    data = trained.save_dir.parent / "intents.jsonl"
+    assert scored(tmp_path / "run", data=data).model == str(tmp_path / "run" / "best")

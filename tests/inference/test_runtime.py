@@ -268,7 +268,7 @@ os.environ.pop("TOKENIZERS_PARALLELISM", None)
 before = count()
 model = manyheads.load(sys.argv[1], backend="onnx", threads=3)
 loaded = count()
-model._tokenizer.encode_batch(["John lives in Paris"] * 100)
+model.tokenizer.encode_batch(["John lives in Paris"] * 100)
 print(loaded - before, count() - loaded, "RAYON_NUM_THREADS" in os.environ)
 """
     done = in_bare_environment(script, str(best))

@@ -32,6 +32,7 @@ from manyheads.storage import (
     read_bytes,
     read_json,
     refuse_code,
+    refuse_sizes,
     sha256_file,
     write_json,
 )
@@ -455,6 +456,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
         )  # fmt: skip
     binary = {name: read_bytes(inside(folder, name), MAX_JSON_BYTES) for name in models}
     config = _text(inside(folder, "config.json"))
+    refuse_sizes(parse_json(config, at(folder / "config.json")), at(folder / "config.json"))
     files[TOKENIZER] = _made_tokenizer({**files, **binary, "config.json": config}, folder)
     return files
 

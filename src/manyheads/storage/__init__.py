@@ -56,6 +56,7 @@ from manyheads.storage.untrusted import (
     read_bytes,
     read_json,
     refuse_code,
+    refuse_sizes,
 )
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "read_manifest",
     "refuse_code",
     "refuse_other_folder",
+    "refuse_sizes",
     "resolve_model",
     "seal",
     "sha256",
