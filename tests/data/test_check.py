@@ -310,6 +310,7 @@ def test_entities_have_to_end_where_words_do(
         entity("by London here", 4, 7),
         entity("from Rome to", 4, 10),
         entity("ends \u200b", 5, 6),
+        *(entity(f"in Rome {n}", 3, 7) for n in range(200)),
     )
     report = check_data([path], {"t": TAGS}, tokenizer if with_tokenizer else None)
     cuts = [(f.where, f.message, f.fix) for f in of_kind(report, Kind.CUT_WORD)]
@@ -334,6 +335,25 @@ def test_entities_have_to_end_where_words_do(
     assert only(report, Kind.WHITE_SPACE).severity is Severity.WARNING
     assert only(report, Kind.NO_WORD).where == f"{path}:6"
     assert not report.ok
+
+
+def test_many_entities_inside_words_are_a_note_since_tags_go_on_pieces(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", entity("take 5mg", 5, 6), entity("take 7ml", 5, 6))
+    report = check_data([path], {"t": TAGS})
+    assert not of_kind(report, Kind.CUT_WORD)
+    note = only(report, Kind.PIECES)
+    assert note.message.startswith("2 of 2 entities of the task 't' begin or end inside a word")
+    assert note.severity is Severity.NOTE
+
+
+def test_a_script_that_the_vocabulary_lacks_is_a_warning(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    path = write(tmp_path / "x.jsonl", *({"text": f"สวัสดี {n}", "label": "a"} for n in range(30)))
+    report = check_data([path], {"c": TaskConfig(kind="classification")}, tokenizer)
+    warning = only(report, Kind.UNKNOWN_SCRIPT)
+    assert "lacks 100% of Thai words" in warning.message
+    assert warning.severity is Severity.WARNING
 
 
 @given(st.text(st.sampled_from("ab .,é日\u0301\u200d😀"), min_size=1, max_size=12), st.data())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyheads.text.scripts import scripts_message, unknown_scripts
+from manyheads.text.scripts import SCRIPT_SAMPLE, scripts_message, unknown_scripts
 from manyheads.text.tokenization import Encoding, TextTokenizer, Units, limit_tokenizer_threads
 from manyheads.text.windows import (
     Batch,
@@ -19,6 +19,7 @@ from manyheads.text.windows import (
 from manyheads.text.words import Positions, code_points, segment, word_borders
 
 __all__ = [
+    "SCRIPT_SAMPLE",
     "Batch",
     "Encoding",
     "Floats",

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from manyheads.text.tokenization import TextTokenizer
 
-_SAMPLE = 2000
+SCRIPT_SAMPLE = 2000
+"""Texts that are looked at."""
 _LEAST_WORDS = 20
 _LEAST_SHARE = 0.1
 
@@ -24,7 +25,7 @@ def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str,
     unknown = _unknown_id(tokenizer)
     if unknown is None:
         return {}
-    some = texts[:: max(1, len(texts) // _SAMPLE)][:_SAMPLE]
+    some = texts[:: max(1, len(texts) // SCRIPT_SAMPLE)][:SCRIPT_SAMPLE]
     words: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):

@@ -28,12 +28,24 @@ from manyheads.data.records import (
 from manyheads.errors import DataError, counted, listing, shorten
 from manyheads.tasks import LabelSet, Span, kind_of
 from manyheads.tasks.labels import with_dashes
-from manyheads.tasks.tag_labels import index_order
-from manyheads.text import Encoding, Positions, TextTokenizer, code_points, truncate, word_borders
+from manyheads.tasks.tag_labels import FoundTags, index_order
+from manyheads.text import (
+    SCRIPT_SAMPLE,
+    Encoding,
+    Positions,
+    TextTokenizer,
+    Units,
+    code_points,
+    scripts_message,
+    truncate,
+    unknown_scripts,
+    word_borders,
+)
 
 # What is looked at at once: bounds the memory that very long texts need.
 _CHUNK_RECORDS = 512
 _MOST_FIELDS = 1000
+_MOST_CUTS = 10_000
 _CHUNK_CHARACTERS = 2**20
 
 
@@ -88,6 +100,10 @@ class FileCheck:
             name: index_order(tasks[name].labels, tasks[name].num_labels) for name in self._starts
         }
         self._unusual: dict[str, list[Any]] = {}
+        self._entities: Counter[str] = Counter()
+        self._cut_entities: Counter[str] = Counter()
+        self._cuts: dict[str, list[tuple[str, str, str]]] = {}
+        self._sample: list[str] = []
         self._parse = _lenient_parser(tasks)
         self.fields: Counter[str] = Counter()
         self.unread: dict[str, int] = {}
@@ -126,6 +142,7 @@ class FileCheck:
         if chunk:
             self._check_words(chunk)
         self._judge_tags()
+        self._judge_words()
 
     def _rows(self) -> Iterator[Row]:
         try:
@@ -208,6 +225,7 @@ class FileCheck:
     def _check_words(self, records: Sequence[Record]) -> None:
         """Hold a chunk's entities against the words that the model will see."""
         texts = [record.text for record in records]
+        self._sample += texts[: SCRIPT_SAMPLE - len(self._sample)]
         sizes = np.fromiter(map(len, texts), np.int64, len(texts))
         text_starts = np.cumsum(sizes + 1) - (sizes + 1)
         if self._tokenizer is None:
@@ -262,17 +280,41 @@ class FileCheck:
                     f"{_entity(task, span, record.text)} has no word that the model sees",
                     "Remove it: there are only characters in it that make no token.",
                 )  # fmt: skip
+            self._entities[task] += 1
+            self._cut_entities[task] += int(cuts_first[number] | cuts_last[number])
             for cuts, words in ((cuts_first, firsts), (cuts_last, lasts)):
                 if cuts[number]:
                     word = words[number]
                     start, end = starts[word] - bases[number], ends[word] - bases[number]
-                    self._add(
-                        Kind.CUT_WORD, record.where,
-                        f"{_entity(task, span, record.text)} cuts the word "
-                        f"{shorten(record.text[start:end], 40)}",
-                        f"Move its border to the word's, {start} or {end}: the model labels "
-                        "whole words.",
-                    )  # fmt: skip
+                    places = self._cuts.setdefault(task, [])
+                    if len(places) < _MOST_CUTS:
+                        places.append(
+                            (
+                                record.where,
+                                f"{_entity(task, span, record.text)} cuts the word "
+                                f"{shorten(record.text[start:end], 40)}",
+                                f"Move its border to the word's, {start} or {end}: the model "
+                                "labels whole words.",
+                            )
+                        )
+
+    def _judge_words(self) -> None:
+        """Report borders inside words, unless there are so many that tags go on pieces of words."""
+        for task, cuts in self._cuts.items():
+            entities, cut = self._entities[task], self._cut_entities[task]
+            if FoundTags(entities=entities, inside_words=cut).units is Units.PIECES:
+                self._add(
+                    Kind.PIECES, self.path,
+                    f"{cut} of {entities} entities of the task {task!r} begin or end inside a word; "
+                    "training puts tags on pieces of words", "",
+                )  # fmt: skip
+                continue
+            for where, message, fix in cuts:
+                self._add(Kind.CUT_WORD, where, message, fix)
+        if self._tokenizer is not None and (
+            message := scripts_message(unknown_scripts(self._sample, self._tokenizer))
+        ):
+            self._add(Kind.UNKNOWN_SCRIPT, self.path, message, "")
 
     def _check_length(self, record: Record, encoding: Encoding) -> None:
         kept, words_lost = truncate(encoding, self._max_length)

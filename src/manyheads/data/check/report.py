@@ -47,6 +47,8 @@ class Kind(str, Enum):
     SCHEME = "scheme"
     UNREAD = "unread"
     REPEATED = "repeated entity"
+    PIECES = "pieces of words"
+    UNKNOWN_SCRIPT = "unknown script"
 
     @property
     def severity(self) -> Severity:
@@ -66,9 +68,10 @@ _WARNINGS = frozenset(
         Kind.ALIKE,
         Kind.ONE_CLASS,
         Kind.NO_ENTITY,
+        Kind.UNKNOWN_SCRIPT,
     }
 )
-_NOTES = frozenset({Kind.SCHEME, Kind.UNREAD, Kind.REPEATED})
+_NOTES = frozenset({Kind.SCHEME, Kind.UNREAD, Kind.REPEATED, Kind.PIECES})
 
 
 @dataclass(frozen=True, slots=True)
