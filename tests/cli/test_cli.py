@@ -94,7 +94,10 @@ def test_the_version_is_told(run: Callable[..., SimpleNamespace]) -> None:
         (["train", "--bach_size=3"], "there is no option --bach-size (did you mean --batch-size?)"),
         (["--nonsense"], "error: there is no option --nonsense. See `manyheads --help`."),
         (["train", "--batch-size"], "error: option '--batch-size' requires an argument"),
-        (["train", "a.yaml", "b.yaml"], "error: got unexpected extra argument"),
+        (
+            ["train", "a.yaml", "b.yaml"],
+            "a.yaml is a configuration, and b.yaml stands beside it",
+        ),
         (
             ["predict", "--format", "xml", "text"],
             "error: --format is 'xml'; expected one of 'text', 'jsonl', 'csv'. See",
@@ -145,7 +148,9 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimpleNames
     def train(config: Config, *, resume: bool, overwrite: bool, reporter: Any) -> SimpleNamespace:
         calls.append(SimpleNamespace(config=config, resume=resume, overwrite=overwrite))
         best_of = {"ner": Path("out/best-ner")} if config.keep_best_per_task else {}
-        return SimpleNamespace(best=Path("out/best"), best_epoch=2, best_score=0.5, best_of=best_of)
+        return SimpleNamespace(
+            best=Path("out/best"), best_epoch=2, best_score=0.5, best_of=best_of, summary=()
+        )
 
     module = ModuleType("manyheads.training.loop")
     module.__dict__["train"] = train
@@ -197,11 +202,11 @@ def test_the_help_has_every_key_with_the_schema_s_meaning_and_default(
     text = "".join(run("train", "--help").out.split())
     for group in key_groups():
         for key in group.keys:
-            if key.name != "tasks":  # which is for the file, and has no flag
+            if key.name not in ("tasks", "files"):  # which are for the file, and have no flag
                 name = key.name if "." in key.name else f"--{key.name.replace('_', '-')}"
                 assert name in text
                 assert "".join(key.help.split()) in text
-    assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks"}
+    assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks", "files"}
 
 
 def test_the_help_groups_the_flags_and_begins_with_those_that_matter_first(
@@ -280,8 +285,9 @@ def test_without_any_configuration_the_message_says_how_to_name_one(
     result = run("train")
     assert result.status == 2
     assert result.err == (
-        "error: no configuration is named, and there is no config.yaml here; expected a YAML "
-        "file. Name one: manyheads train CONFIG\n"
+        "error: no configuration and no data are named, and there is no config.yaml here; expected "
+        "a YAML file, or labelled data. Name them: manyheads train CONFIG, or manyheads train FILE "
+        "...\n"
     )
 
 

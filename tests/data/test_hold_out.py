@@ -27,8 +27,8 @@ def record(text: str, **labels: Any) -> Record:
     return Record(text, None, labels, "line 1")
 
 
-def test_each_label_has_its_share_and_a_few_records_where_it_has_six() -> None:
-    names = ["a"] * 100 + ["b"] * 40 + ["c"] * 6 + ["d"] * 3 + ["e"]
+def test_each_label_has_its_share_and_a_few_records_where_it_has_ten() -> None:
+    names = ["a"] * 100 + ["b"] * 40 + ["c"] * 10 + ["d"] * 4 + ["e"] * 3
     held = hold_out([str(i) for i in range(len(names))], of_classes(*names), 0.15)
     assert Counter(names[i] for i in held) == {"a": 15, "b": 6, "c": 2, "d": 1}
 

@@ -113,9 +113,23 @@ def layout_of(
     return Layout.of(make_config({**kept, **values}))
 
 
+NamedTasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME=KIND[:FIELD]",
+        help="With FILE: a task and the field of its labels, such as topic=classification:label. "
+        "Repeatable; no other tasks are looked for.",
+    ),
+]
+
+
 DEFAULT_MODEL = "saved_model"
 
-FLAT_FIELDS = {name: info for name, info in Config.model_fields.items() if name != "tasks"}
+FLAT_FIELDS = {
+    name: info for name, info in Config.model_fields.items() if name not in ("tasks", "files")
+}
+"""The fields with an option; tasks are set by dotted keys, and files are arguments."""
 
 
 def write_json_to(target: str | None, value: object) -> None:

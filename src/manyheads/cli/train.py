@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from manyheads.cli.data import task_of
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
+from manyheads.cli.init import named_tasks
+from manyheads.cli.options import NamedTasks, Resume, Settings, overrides_of, takes_config_fields
 from manyheads.config import Config
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, counted
 from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(cls=SettingsCommand)
-@takes_config_fields(without=("files",))
+@takes_config_fields()
 def train(
     context: typer.Context,
     paths: Annotated[
@@ -30,15 +31,7 @@ def train(
         ),
     ] = None,
     *,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="NAME=KIND[:FIELD]",
-            help="With FILE: a task and the field of its labels, such as "
-            "topic=classification:label. Repeatable; no other tasks are looked for.",
-        ),
-    ] = None,
+    tasks: NamedTasks = None,
     resume: Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
@@ -53,10 +46,7 @@ def train(
     """
     from manyheads.training.files import run_config
 
-    overrides: dict[str, Any] = dict(overrides_of(fields, settings or ()))
-    if tasks:
-        named = dict(task_of(text) for text in tasks)
-        overrides["tasks"] = {n: task.model_dump(exclude_unset=True) for n, task in named.items()}
+    overrides = dict(overrides_of(fields, settings or ())) | named_tasks(tasks)
     chosen = run_config(paths or _default_config(context, resume), overrides, resume=resume)
     if chosen.found is not None:
         from manyheads.display import inferred_tables, show
@@ -68,6 +58,7 @@ def train(
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
     """Train, show the progress under a title, and tell where the best model is."""
     from manyheads.display import TrainingProgress
+    from manyheads.display.tables import printable
     from manyheads.modeling import keep_freed_memory
     from manyheads.training import is_first_process
     from manyheads.training import train as run
@@ -83,6 +74,24 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
     print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
     for task, folder in result.best_of.items():
         print(f"Best model for {task}: {folder}")
+    if result.summary:
+        records = result.history[result.best_epoch - 1]["metrics"]["records"]
+        print(f"\nOn the {counted(records, 'validation record')}:")
+        for sentence in result.summary:
+            print(f"  {printable(sentence)}")
+        print("\nNext:")
+        for command, purpose in next_steps(result.save_dir):
+            print(f"  {command:<48}  {purpose}")
+
+
+def next_steps(save_dir: Path) -> list[tuple[str, str]]:
+    """Return the commands that follow training, each with its purpose."""
+    model = shlex.quote(str(save_dir))
+    return [
+        (f'manyheads predict {model} "your own text"', "answers for texts, files or your input"),
+        (f"manyheads evaluate {model}", "all scores, and what is taken for what"),
+        (f"manyheads export {model}", "a model that needs no PyTorch"),
+    ]
 
 
 def _default_config(context: typer.Context, resume: bool) -> list[str]:

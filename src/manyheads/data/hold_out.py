@@ -34,8 +34,8 @@ FOLDER = "data"
 TRAIN, VALID = "train.jsonl", "valid.jsonl"
 
 LEAST = 2
-"""Records of a label that are held out at least, where it has `ENOUGH` records."""
-ENOUGH = 6
+"""Records of a label that are held out at least, where it has `ENOUGH` records; one of four."""
+ENOUGH = 10
 MOST = 2000
 """Records that are held out at most, beside those that rare labels need: more are slow to score."""
 
@@ -145,7 +145,7 @@ def hold_out(keys: Sequence[str], labels: Sequence[Labels], share: float) -> set
     chosen: set[str] = set()
     for label in sorted(holders, key=lambda one: (totals[one], one)):
         total = totals[label]
-        least = LEAST if total >= ENOUGH else 1 if total >= LEAST + 1 else 0
+        least = LEAST if total >= ENOUGH else int(total >= 4)
         wanted = max(least, round(share * total))
         for key in holders[label]:
             if taken[label] >= wanted:

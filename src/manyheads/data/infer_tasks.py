@@ -51,6 +51,13 @@ class InferredTasks:
         """Whether every record has a label of every task."""
         return all(task.values.records == self.records for task in self.tasks)
 
+    def notes(self) -> dict[str, str]:
+        """Return what was found of each task, in words."""
+        return {
+            task.name: f"field `{task.values.name}`: {task.values.describe()}"
+            for task in self.tasks
+        }
+
     def options(self) -> dict[str, dict[str, Any]]:
         """Return the tasks as a configuration has them."""
         return {task.name: dict(task.options) for task in self.tasks}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from manyheads.evaluation.drift import REFERENCE, Reference
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate
+from manyheads.evaluation.in_words import in_words
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score, text_of
 from manyheads.evaluation.statistics import (
     MeanInterval,
@@ -23,6 +24,7 @@ __all__ = [
     "Reference",
     "TaskOutcomes",
     "evaluate",
+    "in_words",
     "mean_interval",
     "paired_bootstrap",
     "score",

@@ -16,6 +16,7 @@ from typing import Any
 from manyheads.config import Config
 from manyheads.data.hold_out import with_parts
 from manyheads.errors import ManyheadsError, counted, listing
+from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
@@ -54,6 +55,8 @@ class TrainResult:
     the epochs so far (`front`)."""
     best_of: Mapping[str, Path] = field(default_factory=dict)
     """By task the folder of its best model, with `keep_best_per_task`."""
+    summary: Sequence[str] = ()
+    """The best model's scores on the validation data: a sentence for each task."""
 
 
 def train(
@@ -156,7 +159,15 @@ def _result(run: Run) -> TrainResult:
         best.score,
         run.state.history,
         {task: run.save_dir / best_of(task) for task in run.state.best_of},
+        _summary(run),
     )
+
+
+def _summary(run: Run) -> list[str]:
+    if not run.state.best.epoch:
+        return []
+    kinds = {name: task.kind for name, task in run.config.tasks.items()}
+    return in_words(run.state.history[run.state.best.epoch - 1]["metrics"]["tasks"], kinds)
 
 
 def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> None:

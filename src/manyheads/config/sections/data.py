@@ -37,7 +37,7 @@ class Data(Strict):
     of them is held out for validation; `save_dir` keeps both parts in its folder data."""
     hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
     """With `files`: the share of the records that is held out. Copies of a text stay together, and
-    of each label at least two records are held out where there are six."""
+    of each label at least two records are held out where there are ten."""
     format: Annotated[str | None, FREE] = None
     """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
     content and ending show."""

@@ -206,6 +206,8 @@ class Kind(ABC):
     """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
     """Whether every label is exactly one of the classes."""
+    in_words: ClassVar[str] = ""
+    """A sentence about the metrics, which it names in braces; empty for the main metric alone."""
     measured_in: ClassVar[str] = "numbers"
     """The unit in which metrics are counted, for tables."""
     table_columns: ClassVar[Mapping[str, str]] = {}

@@ -95,6 +95,7 @@ class Classification(NamedClasses):
         "label_smoothing",
     )
     main_metric = "accuracy"
+    in_words: ClassVar[str] = "{accuracy:.0%} of the texts get the right class"
     exclusive = True
     has_probabilities = True
     sought_as: ClassVar[str | None] = "classification"

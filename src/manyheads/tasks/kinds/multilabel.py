@@ -65,6 +65,10 @@ class Multilabel(NamedClasses):
     options = (*LABEL_OPTIONS, *HEAD_OPTIONS, *SENTENCE_OPTIONS, "threshold")
     spec_fields = ("threshold",)
     main_metric = "f1_micro"
+    in_words = (
+        "{recall:.0%} of the classes are found, and {precision:.0%} of those found are right "
+        "(means over the classes)"
+    )
     can_be_empty = True
     has_probabilities = True
     sought_as = "multilabel"

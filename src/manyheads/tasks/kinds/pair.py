@@ -56,6 +56,7 @@ class PairClassification(Classification):
     name = "pair"
     head = "manyheads.modeling.heads.pair:PairHead"
     options = (*LABEL_OPTIONS, *HEAD_OPTIONS, "pooling", "label_smoothing")
+    in_words = "{accuracy:.0%} of the pairs get the right class"
     pairs = True
     measured_in = "pairs of texts"
     sought_as = None

@@ -85,6 +85,7 @@ class Regression(Kind):
     spec_fields = ("mean", "deviation")
     metrics = ("spearman", "pearson")
     main_metric = "spearman"
+    in_words = "off by {mae:.4g} on average, with a rank correlation of {spearman:.2f}"
     decides = False
     table_columns: ClassVar[Mapping[str, str]] = {
         "spearman": "spearman",

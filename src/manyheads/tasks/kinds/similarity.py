@@ -46,6 +46,7 @@ class Similarity(Kind):
     answers = False
     pairs = True
     whole_batches = True
+    in_words = "similarities agree with the scores at a rank correlation of {spearman:.2f}"
     decides = False
     measured_in = "pairs"
     table_columns: ClassVar[Mapping[str, str]] = {"spearman": "spearman", "pearson": "pearson"}

@@ -81,6 +81,10 @@ class Tagging(Kind):
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"
     per_word = True
+    in_words = (
+        "{recall:.0%} of the entities are found, and {precision:.0%} of those found are right "
+        "(F1 {f1:.4f})"
+    )
     can_be_empty = True
     measured_in = "tags"
     table_columns: ClassVar[Mapping[str, str]] = {

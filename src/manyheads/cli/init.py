@@ -1,0 +1,54 @@
+"""`manyheads init`: a commented configuration for labelled files, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manyheads.cli.data import task_of
+from manyheads.cli.options import NamedTasks, Settings, overrides_of
+from manyheads.errors import RequestError, at
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE ...", help="Labelled data of any format.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(metavar="CONFIG", help="The configuration to write.")] = Path(
+        "config.yaml"
+    ),
+    tasks: NamedTasks = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it exists.")
+    ] = False,
+    settings: Settings = None,
+) -> None:
+    """Write a configuration for labelled data, to read and change before training."""
+    from manyheads.config import write_config
+    from manyheads.data.starting_config import starting_config
+    from manyheads.display import inferred_tables, show
+
+    if out.exists() and not overwrite:
+        raise RequestError(
+            "the file exists",
+            where=at(out),
+            fix="Replace it with --overwrite, or name another: --out.",
+        )
+    overrides: dict[str, Any] = dict(overrides_of({}, settings or ()))
+    config, found = starting_config(files, overrides | named_tasks(tasks))
+    show(inferred_tables(found, config))
+    write_config(config, out, found.notes())
+    print(f"The configuration: {out}\nTrain with it: manyheads train {out}")
+
+
+def named_tasks(tasks: list[str] | None) -> dict[str, Any]:
+    """Return the override that `--task NAME=KIND[:FIELD]` means; none without the option."""
+    named = dict(task_of(text) for text in tasks or ())
+    options = {name: task.model_dump(exclude_unset=True) for name, task in named.items()}
+    return {"tasks": options} if options else {}

@@ -1,0 +1,38 @@
+"""An evaluation in sentences: how good each task is, and which of its labels are the weakest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manyheads.tasks import kind_of
+
+GOOD = 0.9
+"""The F1 from which a label is not called weak."""
+_WEAKEST = 3
+
+
+def in_words(tasks: Mapping[str, Mapping[str, Any]], kinds: Mapping[str, str]) -> list[str]:
+    """Describe each task's metrics in a sentence, with its weakest labels.
+
+    Args:
+        tasks: the metrics of each task, as in `Evaluation`.
+        kinds: the kind of each task.
+    """
+    return [_task(name, metrics, kinds[name]) for name, metrics in tasks.items()]
+
+
+def _task(name: str, metrics: Mapping[str, Any], kind_name: str) -> str:
+    kind = kind_of(kind_name)
+    if kind.in_words:
+        sentence = kind.in_words.format(**metrics)
+    else:
+        sentence = f"{kind.main_metric} {metrics[kind.main_metric]:.4f}"
+    reports = metrics.get("per_class", metrics.get("per_type")) or {}
+    weak = sorted(
+        (report["f1"], label, report["support"])
+        for label, report in reports.items()
+        if report["support"] and report["f1"] < GOOD
+    )[:_WEAKEST]
+    shown = ", ".join(f"{label} (F1 {f1:.2f} of {support:,})" for f1, label, support in weak)
+    return f"{name}: {sentence}" + (f"; weakest: {shown}" if shown else "")

@@ -1,0 +1,142 @@
+"""Training from labelled files alone: what is written, repeated, resumed and evaluated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import manyheads
+from manyheads.errors import RequestError
+from manyheads.evaluation import in_words
+from manyheads.training import train
+from manyheads.training.epochs import budget, is_improving
+from manyheads.training.files import run_config
+from training_setup import Spy, encoder_folder, sentences, write_records
+
+
+def fast(folder: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "model_name": str(encoder_folder()), "save_dir": str(folder / "saved"), "threads": 1,
+        "precision": "float32", "num_epochs": 1, "max_length": 32, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data file and the run that was trained on it."""
+    folder = tmp_path_factory.mktemp("files")
+    path = write_records(folder / "data.jsonl", sentences(40, 3))
+    manyheads.train(path, **fast(folder))
+    return folder
+
+
+def test_a_file_is_enough_and_the_run_keeps_both_parts_and_the_configuration(trained: Path) -> None:
+    saved = trained / "saved"
+    assert sorted(path.name for path in (saved / "data").iterdir()) == [
+        "train.jsonl", "valid.jsonl",
+    ]  # fmt: skip
+    config = manyheads.load_config(saved / "config.yaml")
+    assert config.files == (str(trained / "data.jsonl"),)
+    assert {name: task.kind for name, task in config.tasks.items()} == {
+        "classification": "classification", "ner": "tagging",
+    }  # fmt: skip
+    assert (config.schedule, config.tasks["ner"].decoder) == ("joint", "crf")
+    assert [path.name for path in saved.glob("*.pt")] == ["mtl_epoch1.pt"]
+
+
+def test_evaluate_scores_the_part_that_was_held_out(trained: Path) -> None:
+    lines = (trained / "saved/data/valid.jsonl").read_text(encoding="utf-8").splitlines()
+    report = manyheads.evaluate(trained / "saved")
+    assert report.evaluation["records"] == len(lines)
+    assert report.data == (str(trained / "saved/data/valid.jsonl"),)
+
+
+def test_the_written_configuration_repeats_the_run(trained: Path, tmp_path: Path) -> None:
+    path = trained / "saved/config.yaml"
+    again = manyheads.train(path, save_dir=str(tmp_path / "again"))
+    first = json.loads((trained / "saved/best/manyheads.json").read_text(encoding="utf-8"))
+    second = json.loads((again.best / "manyheads.json").read_text(encoding="utf-8"))
+    assert first["metrics"] == second["metrics"]
+
+
+def test_a_resumed_run_keeps_its_parts_when_the_file_has_changed(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "data.jsonl", sentences(30, 4))
+    manyheads.train([path], **fast(tmp_path))
+    parts = tmp_path / "saved/data"
+    before = {one.name: one.read_bytes() for one in parts.iterdir()}
+    write_records(path, sentences(50, 5))
+    spy = Spy()
+    result = manyheads.train(
+        [path], resume=True, reporter=spy, save_dir=str(tmp_path / "saved"), num_epochs=2
+    )
+    assert len(result.history) == 2
+    assert spy.said("The data are those that the run began with")
+    assert {one.name: one.read_bytes() for one in parts.iterdir()} == before
+
+
+def test_another_run_in_the_folder_is_not_touched(trained: Path) -> None:
+    valid = trained / "saved/data/valid.jsonl"
+    before = valid.read_bytes()
+    with pytest.raises(RequestError, match="the folder holds another run"):
+        manyheads.train(trained / "data.jsonl", **fast(trained, hold_out=0.4))
+    assert valid.read_bytes() == before
+
+
+def test_a_changed_configuration_keeps_its_comments(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "data.jsonl", sentences(30, 6))
+    chosen = run_config([str(path)], fast(tmp_path), resume=False).config
+    train(chosen)
+    kept = tmp_path / "saved/config.yaml"
+    text = kept.read_text(encoding="utf-8").replace("num_epochs: 1", "num_epochs: 1  # mine")
+    kept.write_text(text, encoding="utf-8")
+    manyheads.train(kept, overwrite=True)
+    assert kept.read_text(encoding="utf-8") == text
+
+
+def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "data.jsonl", sentences(24, 7))
+    spy = Spy()
+    settings = fast(tmp_path, num_epochs="auto", early_stopping=1, head_learning_rate=0.0)
+    result = manyheads.train(path, reporter=spy, **settings, learning_rate=0.0)
+    assert spy.said("Training for 40 epochs at most")
+    assert len(result.history) == 2
+    again = Spy()
+    manyheads.train(path, resume=True, reporter=again, save_dir=str(tmp_path / "saved"))
+    assert again.said("is finished; nothing is left to do")
+
+
+def test_a_resume_without_a_run_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"there is no config\.yaml of a run to resume"):
+        run_config([], {"save_dir": str(tmp_path)}, resume=True)
+
+
+def test_a_configuration_and_data_together_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"a\.yaml is a configuration, and b\.jsonl stands"):
+        run_config(["a.yaml", "b.jsonl"], {}, resume=False)
+
+
+def test_the_budget_falls_with_the_number_of_records() -> None:
+    assert [budget([n]) for n in (1, 60, 600, 10_000, 1_000_000)] == [40, 40, 20, 5, 3]
+    assert budget([300, 900]) == budget([600])
+
+
+def test_a_run_that_still_improves_is_recognised() -> None:
+    def of(*scores: float) -> bool:
+        return is_improving([{"score": score} for score in scores])
+
+    assert of(0.5, 0.6, 0.7)
+    assert not of(0.5, 0.7, 0.702)
+    assert not of(0.5, 0.8, 0.7)
+    assert not of(0.5)
+
+
+def test_scores_in_words_name_the_weakest_labels() -> None:
+    report = {"precision": 0.5, "recall": 0.5, "support": 4}
+    reports = {"billing": report | {"f1": 0.5}, "other": report | {"f1": 0.95}}
+    metrics = {"topic": {"accuracy": 0.9, "per_class": reports}}
+    assert in_words(metrics, {"topic": "classification"}) == [
+        "topic: 90% of the texts get the right class; weakest: billing (F1 0.50 of 4)"
+    ]
