@@ -305,8 +305,8 @@ class FileCheck:
             if FoundTags(entities=entities, inside_words=cut).units is Units.PIECES:
                 self._add(
                     Kind.PIECES, self.path,
-                    f"{cut} of {entities} entities of the task {task!r} begin or end inside a word; "
-                    "training puts tags on pieces of words", "",
+                    f"{cut} of {entities} entities of the task {task!r} begin or end inside "
+                    "a word; training puts tags on pieces of words", "",
                 )  # fmt: skip
                 continue
             for where, message, fix in cuts:
