@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from manyheads.cli import main
-from training_setup import run
+from training_setup import run, write_records
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,64 @@ def test_a_table_has_the_same_columns_in_every_row(model: str, tmp_path: Path) -
     assert {len(row) for row in rows} == {5}
     assert rows[2][-1] == ""
     assert len(json.loads(rows[1][-1])) == 32
+
+
+RECORDS = [
+    {"id": 7, "text": "John lives in Paris", "ner": ["O", "O", "O", "O"], "more": {"a": 1}},
+    {"id": 8, "text": "where is Mary?", "lang": "en"},
+]
+
+
+def written(model: str, folder: Path, ending: str, *options: str) -> Path:
+    given = write_records(folder / "in.jsonl", RECORDS)
+    output = folder / f"out.{ending}"
+    command = ["predict", model, "--file", str(given), "--output", str(output)]
+    assert main([*command, *options]) == 0
+    return output
+
+
+def test_lines_of_json_keep_the_other_fields(model: str, tmp_path: Path) -> None:
+    text = written(model, tmp_path, "jsonl").read_text(encoding="utf-8")
+    first, second = map(json.loads, text.splitlines())
+    assert list(first) == ["text", "intent", "ner", "id", "input_ner", "more"]
+    assert first["input_ner"] == RECORDS[0]["ner"]
+    assert second["id"] == 8
+    assert second["lang"] == "en"
+
+
+def test_a_table_keeps_the_columns_of_all_records(model: str, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(written(model, tmp_path, "csv").read_text())))
+    assert list(rows[0]) == [
+        "text", "id", "ner", "more", "lang", "intent", "intent_score", "predicted_ner",
+    ]  # fmt: skip
+    assert [row["id"] for row in rows] == ["7", "8"]
+    assert json.loads(rows[0]["more"]) == {"a": 1}
+    assert (rows[0]["lang"], rows[1]["lang"]) == ("", "en")
+
+
+def test_parquet_keeps_the_columns_with_their_types(model: str, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(written(model, tmp_path, "parquet", "--embed"))
+    assert table.column_names == [
+        "text", "id", "ner", "more", "lang", "intent", "predicted_ner", "empty", "embedding",
+    ]  # fmt: skip
+    rows = table.to_pylist()
+    assert [row["id"] for row in rows] == [7, 8]
+    assert rows[0]["intent"].keys() == {"label", "id", "score"}
+    assert len(rows[1]["embedding"]) == 32
+
+
+def test_parquet_goes_to_a_file_in_one_go(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", model, "John", "--format", "parquet"]) == 2
+    assert "cannot be written to standard output" in capsys.readouterr().err
+
+
+def test_a_stream_whose_records_differ_is_no_table(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(monkeypatch, b'{"text": "John eats"}\n{"text": "Mary sleeps", "id": 2}\n')
+    options = ["--file", "-", "--input-format", "jsonl", "--format", "csv"]
+    assert main(["predict", model, *options]) == 2
+    assert "has the fields id, which the first record lacks" in capsys.readouterr().err

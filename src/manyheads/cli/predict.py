@@ -5,15 +5,16 @@ Nothing here needs a deep-learning framework; only the backend may import one.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from io import StringIO
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any, BinaryIO
@@ -21,6 +22,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from manyheads.cli.errors import tell
+from manyheads.cli.kept_fields import CsvRows, columns_of, json_line, write_parquet
 from manyheads.cli.options import (
     DEFAULT_MODEL,
     Backend,
@@ -43,10 +45,12 @@ from manyheads.cli.ray_engine import (
     refuse_ray_options,
 )
 from manyheads.cli.texts import (
+    GivenText,
     WhenEmpty,
     argument_texts,
     count_texts,
     file_texts,
+    has_lines,
     is_person,
     stdin_texts,
 )
@@ -77,9 +81,12 @@ class Form(str, Enum):
     TEXT = "text"
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
 
 
-_FORMS = {".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".csv": Form.CSV}
+_FORMS = {
+    ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".csv": Form.CSV, ".parquet": Form.PARQUET,
+}  # fmt: skip
 """By its ending, the form of an output file."""
 
 
@@ -135,7 +142,7 @@ def predict(
             "--format",
             show_default=False,
             help="Lines for people, a JSON object per text, or a table. Default: by the ending of "
-            "the output (.jsonl, .csv), or else text.",
+            "the output (.jsonl, .csv, .parquet), or else text.",
         ),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
@@ -164,7 +171,7 @@ def predict(
         )
     if engine is Engine.RAY:
         odd = ["--resume"] * resume
-        odd += [f"--format {one.value}" for one in (Form.JSONL, Form.CSV) if one is form_named]
+        odd += [f"--format {one.value}" for one in Form if one is form_named is not Form.TEXT]
         fields = {"text": text_field, "text2": text2_field, "tokens": tokens_field}
         odd += [f"--{name}-field" for name, value in fields.items() if value is not None]
         predict_with_ray(
@@ -182,6 +189,13 @@ def predict(
             "--resume has nothing to continue",
             expected="--file and --output, each an ordinary file",
         )
+    if form is Form.PARQUET and (output is None or resume):
+        raise RequestError(
+            "--format parquet cannot be written "
+            + ("with --resume" if resume else "to standard output"),
+            expected="--output FILE, written in one go",
+            fix="Use --format jsonl.",
+        )
     texts = argument_texts(given, when_empty)
 
     from manyheads.inference import load_predictor
@@ -197,7 +211,10 @@ def predict(
     elif file is not None:
         layout = layout_of(input_format, text_field, text2_field, tokens_field, None, None)
         texts_of_file = file_texts(file, layout, when_empty, pairs=predictor.pairs)
-        if output is not None and file != "-" and can_continue(output):
+        if form in (Form.CSV, Form.PARQUET) and file != "-":
+            lines = has_lines(file) or input_format == "text"
+            job = replace(job, fields={} if lines else columns_of(file, layout))
+        if form is not Form.PARQUET and output and file != "-" and can_continue(output):
             run = describe_run(
                 name,
                 file,
@@ -257,27 +274,44 @@ class _Job:
     embed: bool
     tasks: list[str] | None
     when_empty: WhenEmpty
+    fields: Mapping[str, set[type]] | None = None
+    """The other fields of the records, for a table; None: not known before the first record."""
+
+    @cached_property
+    def csv_rows(self) -> CsvRows:
+        return CsvRows(None if self.fields is None else list(self.fields), embed=self.embed)
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
         self.predictor.predict([], tasks=self.tasks)
 
-    def predictions(self, texts: Iterable[Text], chunk: int = 2048) -> Iterator[Prediction]:
+    def predictions(
+        self, texts: Iterable[Text | GivenText], chunk: int = 2048
+    ) -> Iterator[Prediction]:
+        waiting: deque[Mapping[str, Any]] = deque()
+
+        def noted() -> Iterator[Text]:
+            for text in texts:
+                given = text if isinstance(text, GivenText) else GivenText(text)
+                waiting.append(given.fields)
+                yield given.text
+
         predictions = self.predictor.predict_stream(
-            texts,
+            noted(),
             embed=self.embed,
             tasks=self.tasks,
             when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
             chunk=chunk,
         )
         for prediction in predictions:
+            fields = waiting.popleft()
             # Texts of invisible characters alone come to light only here.
             if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
-                yield prediction
+                yield replace(prediction, fields=fields) if fields else prediction
 
     def write(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | GivenText],
         output: Path | None,
         progress: bool = False,
         total: int | None = None,
@@ -290,13 +324,27 @@ class _Job:
             predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
         count = 0
         with _opened(output) as stream:
+            if self.form is Form.PARQUET:
+                return self.write_parquet(stream, predictions)
             for count, prediction in enumerate(predictions, 1):
                 stream.write(self.shown(prediction, first=count == 1))
         return count
 
+    def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
+        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
+        fields = self.fields
+        if fields is None:
+            first = list(islice(predictions, 1))
+            predictions = chain(first, predictions)
+            fields = {n: {type(v)} for one in first for n, v in one.fields.items()}
+        answering = [spec for spec in specs if spec.answers]
+        return write_parquet(
+            stream, predictions, answering, fields, embed=self.embed, pairs=self.predictor.pairs
+        )
+
     def write_file(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | GivenText],
         output: Path,
         run: Mapping[str, Any],
         resume: bool,
@@ -326,9 +374,9 @@ class _Job:
 
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
         if self.form is Form.JSONL:
-            return json.dumps(prediction.to_json(), ensure_ascii=False).encode() + b"\n"
+            return json_line(prediction)
         if self.form is Form.CSV:
-            return table_rows(prediction, embed=self.embed, header=first)
+            return self.csv_rows.row(prediction, header=first)
         text = two_lines(prediction).translate(_CONTROLS)
         if prediction.embedding is not None:
             text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
@@ -363,34 +411,7 @@ class _Job:
                 tell("error", str(error))
 
 
-def table_rows(prediction: Prediction, *, embed: bool, header: bool) -> bytes:
-    """Write a prediction as a row of CSV, under a header if it is the first.
-
-    A class has a column for its label and one for its score; all other results are JSON.
-    """
-    row: dict[str, object] = {"text": prediction.text}
-    for name, result in prediction.results.items():
-        values = result.to_json()
-        if "label" in values:
-            row |= {name: values["label"], f"{name}_score": values["score"]}
-        else:
-            row[name] = _compact(values)
-    if embed:
-        embedding = prediction.embedding
-        row["embedding"] = None if embedding is None else _compact(embedding.tolist())
-    stream = StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    if header:
-        writer.writerow(row)
-    writer.writerow(row.values())
-    return stream.getvalue().encode()
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def announced(texts: Iterable[Text]) -> Iterator[Text]:
+def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
     """Pass texts on; if the first one is late, report what the command waits for."""
     note = "reading sentences from standard input, one a line; Ctrl-C ends"
     timer = Timer(_PATIENCE, lambda: tell("note", note))

@@ -7,13 +7,16 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from manyheads.cli.kept_fields import other_fields
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
@@ -24,6 +27,14 @@ from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
 
 STDIN = "standard input"
+
+
+class GivenText(NamedTuple):
+    """A text to predict for, with the other fields of the record that it was read from."""
+
+    text: Text
+    fields: Mapping[str, Any] = MappingProxyType({})
+
 
 # By their endings, the formats whose texts are lines.
 _KINDS_OF_LINES = {
@@ -74,7 +85,7 @@ def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Itera
 
 def stdin_texts(
     when_empty: WhenEmpty, layout: Layout | None = None, *, pairs: bool = False
-) -> Iterator[Text]:
+) -> Iterator[GivenText]:
     """Yield the texts of standard input.
 
     Args:
@@ -109,7 +120,7 @@ def stdin_texts(
                         row = replace(row, fields=layout.renamed(row.fields))
                     yield from _row_texts(row, when_empty, pairs)
             return
-        yield from line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty)
+        yield from map(GivenText, line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty))
     except OSError as error:
         # Closed, or a folder.
         raise DataError(f"cannot be read ({error.strerror or error})", where=STDIN) from error
@@ -117,10 +128,10 @@ def stdin_texts(
 
 def file_texts(
     path: str, layout: Layout, when_empty: WhenEmpty, *, pairs: bool = False
-) -> Iterator[Text]:
+) -> Iterator[GivenText]:
     """Yield the texts of a file: of its records, or of its lines where it has no records.
 
-    The labels of the records are ignored.
+    The other fields of the records, their labels included, come with the texts.
 
     Args:
         path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
@@ -133,13 +144,13 @@ def file_texts(
     """
     if path == "-":
         yield from stdin_texts(when_empty, layout, pairs=pairs)
-    elif layout.format == "text" or (layout == Layout() and _has_lines(path)):
+    elif layout.format == "text" or (layout == Layout() and has_lines(path)):
         empty = True
         source = Source(Path(path), path)
         with opened(source.path, path) as file:
             for text in line_texts(lines_of(file, source), path, when_empty):
                 empty = False
-                yield text
+                yield GivenText(text)
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
@@ -170,7 +181,7 @@ def count_texts(path: str, format: str | None) -> int | None:
     return None
 
 
-def _has_lines(path: str) -> bool:
+def has_lines(path: str) -> bool:
     """Return whether a path is plain text: by its ending, or a pipe such as `<(command)` makes."""
     if is_dataset_name(path):
         return False
@@ -183,17 +194,19 @@ def _has_lines(path: str) -> bool:
     return Path(path).suffix.lower() == ".txt"
 
 
-def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[Text]:
+def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[GivenText]:
+    fields = other_fields(row.fields)
     text = row.fields.get("text")
     if isinstance(text, str) and (not text or text.isspace()):
-        yield from _kept(text, when_empty, row.where)
+        yield from (GivenText(t, fields) for t in _kept(text, when_empty, row.where))
         return
     text, tokens = read_text(row)
     if pairs and (other := row.fields.get(SECOND_TEXT)) is not None:
-        yield TextPair(text, check_text(other, SECOND_TEXT, row.where))
+        yield GivenText(TextPair(text, check_text(other, SECOND_TEXT, row.where)), fields)
         return
     # Tokens that stand beside their own text are found in it again; alone, they are the text.
-    yield text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
+    given = text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
+    yield GivenText(given, fields)
 
 
 def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:

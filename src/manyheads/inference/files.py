@@ -16,17 +16,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from manyheads.errors import DataError, RequestError
-from manyheads.inference.predictor import Text
 from manyheads.storage import BEST, LAYOUT, StrPath, explained, read_json, sha256_file, write_json
 from manyheads.tasks import Prediction
 
 SYNC_SECONDS = 5.0
 """Work of at most so long is lost when a run is killed."""
 
-Predict = Callable[[Iterable[Text]], Iterator[Prediction]]
+T = TypeVar("T")
+"""What is predicted for: a text, or a text with what belongs to it."""
+
+Predict = Callable[[Iterable[T]], Iterator[Prediction]]
 Show = Callable[[Prediction, bool], bytes]
 """Turns a prediction into bytes of the output; told whether it is the first of the file."""
 
@@ -74,8 +76,8 @@ def describe_run(model: StrPath, source: str, **options: Any) -> dict[str, Any]:
 
 def write_predictions(
     output: StrPath,
-    texts: Iterable[Text],
-    predict: Predict,
+    texts: Iterable[T],
+    predict: Predict[T],
     show: Show,
     *,
     run: Mapping[str, Any],

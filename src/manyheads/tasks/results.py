@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -252,6 +252,8 @@ class Prediction:
     """The second text, of a pair."""
     embedding2: NDArray[np.float32] | None = None
     """[H] the second text's."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of the record that the text was read from, where they are kept."""
 
     def __getitem__(self, task: str) -> Any:
         """Return a task's result.
