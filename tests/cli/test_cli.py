@@ -100,7 +100,7 @@ def test_the_version_is_told(run: Callable[..., SimpleNamespace]) -> None:
         ),
         (
             ["predict", "--format", "xml", "text"],
-            "error: --format is 'xml'; expected one of 'text', 'jsonl', 'csv'. See",
+            "error: --format is 'xml'; expected one of 'text', 'jsonl', 'csv', 'parquet'. See",
         ),
         (
             ["predict", "--threads", "0", "text"],
