@@ -32,7 +32,7 @@ from manyheads.config import Config, load_config
 from manyheads.display import TrainingProgress
 from manyheads.inference.backends.pytorch import Embedder, source_embedder
 from manyheads.modeling import keep_freed_memory
-from manyheads.tasks.metrics.correlation import spearman
+from manyheads.tasks.metrics import spearman
 from manyheads.training import METRICS_FILE, config_alone, train
 from shared_parts import do_part, spread, study_parser
 from snips import INTENT, SLOTS, first_records

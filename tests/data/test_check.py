@@ -18,8 +18,7 @@ from manyheads.data.readers import Layout
 from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.tasks import Span
-from manyheads.text import TextTokenizer
-from manyheads.text.words import segment
+from manyheads.text import TextTokenizer, segment
 from tiny import tiny_tokenizer
 
 CLASS = TaskConfig(kind="classification")

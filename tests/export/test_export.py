@@ -28,9 +28,8 @@ from manyheads.cli import main
 from manyheads.config import TaskConfig
 from manyheads.data.records import Record
 from manyheads.errors import DataError, ModelError, RequestError
-from manyheads.export import export_model
+from manyheads.export import Gate, GateReport, export_model
 from manyheads.export import graph as graph_module
-from manyheads.export.gate import Gate, GateReport
 from manyheads.export.graph import (
     count_fusions,
     expected_fusions,
@@ -40,8 +39,14 @@ from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.inference import GRAPHS, exported_backends, load_exported, report_name
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
-from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder, task_specs
-from manyheads.modeling.heads import make_head
+from manyheads.modeling import (
+    Encoder,
+    MultiTaskModel,
+    choose_compute,
+    find_encoder,
+    make_head,
+    task_specs,
+)
 from manyheads.storage import LAYOUT, add_files, read_manifest
 from manyheads.tasks import LabelSet, Scheme, TagSet, TaskSpec
 from manyheads.text import Batch
@@ -293,7 +298,7 @@ def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
     best: Path, tmp_path: Path
 ) -> None:
     from manyheads.config import make_config
-    from manyheads.export.calibration import calibration_batches
+    from manyheads.export import calibration_batches
     from manyheads.inference.backends import pytorch
 
     trained = pytorch.load_trained(best)
@@ -382,7 +387,7 @@ def gate_for(
     folder: Path, limit: float = 0.3, unlabelled: Sequence[str] = ()
 ) -> tuple[Gate, OnnxBackend]:
     from manyheads.config import make_config
-    from manyheads.export.validation import validation_sets
+    from manyheads.export import validation_sets
     from manyheads.inference import make_predictor
     from manyheads.inference.backends import pytorch
 

@@ -44,8 +44,7 @@ from manyheads.modeling import (
     plain,
 )
 from manyheads.modeling.checkpoint_values import digest_of_values, leaves, pointer
-from manyheads.storage import LAYOUT, json_bytes, seal, sha256
-from manyheads.storage.untrusted import parse_json
+from manyheads.storage import LAYOUT, json_bytes, parse_json, seal, sha256
 from manyheads.tasks import (
     LabelSet,
     Scheme,

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from manyheads.config import TaskConfig
-from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel, find_encoder
-from manyheads.modeling.heads import make_head
+from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel, find_encoder, make_head
 from manyheads.tasks import LabelSet, TagSet
 from training_setup import encoder_folder
 

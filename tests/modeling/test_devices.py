@@ -10,8 +10,8 @@ import torch
 
 from manyheads.config import available_cores
 from manyheads.errors import RequestError
-from manyheads.modeling import Compute, choose_compute, devices
-from manyheads.modeling.devices import BF16_GAIN, choose_device, product_rate
+from manyheads.modeling import Compute, choose_compute, choose_device, devices
+from manyheads.modeling.devices import BF16_GAIN, product_rate
 
 CPU = torch.device("cpu")
 

@@ -16,15 +16,8 @@ from torch import Tensor, nn
 
 from manyheads.config import TaskConfig
 from manyheads.errors import ConfigError, ModelError
-from manyheads.modeling.heads import (
-    IGNORE,
-    ClassificationHead,
-    EncoderShape,
-    Features,
-    Head,
-    TaggingHead,
-    make_head,
-)
+from manyheads.modeling import EncoderShape, Features, Head, make_head
+from manyheads.modeling.heads import IGNORE, ClassificationHead, TaggingHead
 from manyheads.modeling.heads.base import take_rows
 from manyheads.modeling.heads.layer_mix import ScalarMix
 from manyheads.modeling.heads.necks import BiLSTM, TransformerNeck

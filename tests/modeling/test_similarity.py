@@ -16,8 +16,7 @@ from manyheads.config import TaskConfig, load_config
 from manyheads.data.check import check_data
 from manyheads.data.records import discover_labels, read_records
 from manyheads.errors import ConfigError, DataError, ModelError, RequestError
-from manyheads.modeling import Encoder, find_encoder
-from manyheads.modeling.heads import EncoderShape, make_head
+from manyheads.modeling import Encoder, EncoderShape, find_encoder, make_head
 from manyheads.tasks import LabelSet, Pair, TaskSpec
 from manyheads.text import TextTokenizer
 from manyheads.training.data.training_data import load_training_data

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from manyheads.config import make_config
-from manyheads.inference import Predictor, embed_texts
+from manyheads.inference import Predictor, embed_texts, make_predictor
 from manyheads.inference import make_predictor as predictor_of_folder
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.backends.onnx import OnnxBackend
-from manyheads.inference.backends.pytorch import make_predictor
 from manyheads.modeling import (
     CheckpointContents,
     Encoder,
@@ -30,13 +29,13 @@ from manyheads.modeling import (
     encoder_files,
     find_encoder,
     load_checkpoint,
+    load_model_folder,
+    make_head,
     model_contents,
     model_of_folder,
     save_checkpoint,
     save_model_folder,
 )
-from manyheads.modeling.heads import make_head
-from manyheads.modeling.model_folder import load_model_folder
 from manyheads.storage import POOLING_MODES, read_manifest
 from manyheads.tasks import LabelSet
 from manyheads.text import TextTokenizer

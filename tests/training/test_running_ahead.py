@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from manyheads.modeling import Compute, epoch_path, load_checkpoint
-from manyheads.modeling.heads.classification import ClassificationHead
+from manyheads.modeling.heads import ClassificationHead
 from manyheads.training import STEPS_AHEAD, loop, prepare_run, train
 from manyheads.training.data.schedules import plan_epoch
 from manyheads.training.loop import TrainingError
