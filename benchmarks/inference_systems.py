@@ -25,8 +25,8 @@ import torch
 import manyheads.inference.predictor as predict_module
 from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
-from manyheads.inference import GRAPHS, Predictor, load_exported, make_predictor
-from manyheads.inference.backends.pytorch import TrainedModel, load_trained
+from manyheads.inference import GRAPHS, Predictor, load_exported
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
 from manyheads.modeling import Compute, choose_compute
 from manyheads.storage import read_manifest
 from manyheads.tasks import kind_of

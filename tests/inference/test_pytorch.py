@@ -14,7 +14,8 @@ pytest.importorskip("torch")
 import torch
 
 from manyheads.config import TaskConfig
-from manyheads.inference import Predictor, make_predictor
+from manyheads.inference import Predictor
+from manyheads.inference.backends.pytorch import make_predictor
 from manyheads.modeling import Compute, Encoder, MultiTaskModel, find_encoder, make_head
 from manyheads.tasks import ClassResult, LabelSet, TaggingResult, TagSet
 from manyheads.text import TextTokenizer
