@@ -5,20 +5,20 @@ Axes: B sentences, L labels.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import TaskConfig
-from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import IGNORE, Head
-from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.modeling.features import EncoderShape
+from manyheads.modeling.heads.base import IGNORE
+from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet
 
 
 @final
-class ClassificationHead(Head):
+class ClassificationHead(SentenceHead):
     """Predicts the one class of a sentence.
 
     Args:
@@ -32,14 +32,8 @@ class ClassificationHead(Head):
     def __init__(
         self, labels: LabelSet, scorer: SentenceScorer, *, label_smoothing: float = 0.0
     ) -> None:
-        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
-        self.scorer = scorer
+        super().__init__(labels, scorer)
         self.label_smoothing = label_smoothing
-
-    @property
-    def reads(self) -> Literal["sentence", "tokens"]:
-        """The parts of a sentence that are read (see `Head.reads`)."""
-        return self.scorer.reads
 
     @classmethod
     def from_config(
@@ -48,11 +42,6 @@ class ClassificationHead(Head):
         """Make a new head (see `Head.from_config`)."""
         scorer = SentenceScorer.for_labels(config, len(labels), encoder)
         return cls(labels, scorer, label_smoothing=config.label_smoothing)
-
-    def logits(self, features: Features) -> Tensor:
-        """Return [B, L] float32."""
-        scores: Tensor = self.scorer(features)
-        return scores
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the mean cross-entropy over the labelled sentences.

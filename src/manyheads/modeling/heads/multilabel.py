@@ -5,20 +5,20 @@ Axes: B sentences, L labels.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import TaskConfig
-from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import IGNORE, Head
-from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.modeling.features import EncoderShape
+from manyheads.modeling.heads.base import IGNORE
+from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet, TaskSpec
 
 
 @final
-class MultilabelHead(Head):
+class MultilabelHead(SentenceHead):
     """Predicts for each label, independently, whether a sentence has it.
 
     Args:
@@ -30,14 +30,8 @@ class MultilabelHead(Head):
     kind: ClassVar[str] = "multilabel"
 
     def __init__(self, labels: LabelSet, scorer: SentenceScorer, *, threshold: float) -> None:
-        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
-        self.scorer = scorer
+        super().__init__(labels, scorer)
         self.threshold = threshold
-
-    @property
-    def reads(self) -> Literal["sentence", "tokens"]:
-        """The parts of a sentence that are read (see `Head.reads`)."""
-        return self.scorer.reads
 
     @classmethod
     def from_config(
@@ -46,11 +40,6 @@ class MultilabelHead(Head):
         """Make a new head (see `Head.from_config`)."""
         scorer = SentenceScorer.for_labels(config, len(labels), encoder)
         return cls(labels, scorer, threshold=config.threshold)
-
-    def logits(self, features: Features) -> Tensor:
-        """Return [B, L] float32."""
-        scores: Tensor = self.scorer(features)
-        return scores
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the mean binary cross-entropy over the labels that are known.

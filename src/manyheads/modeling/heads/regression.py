@@ -5,20 +5,20 @@ Axes: B sentences.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from torch import Tensor
 
 from manyheads.config import TaskConfig
-from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import IGNORE, Head
-from manyheads.modeling.heads.sentence import SentenceScorer
+from manyheads.modeling.features import EncoderShape
+from manyheads.modeling.heads.base import IGNORE
+from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet, TaskSpec
 from manyheads.tasks.kinds.regression import Numbers
 
 
 @final
-class RegressionHead(Head):
+class RegressionHead(SentenceHead):
     """Predicts a number for a sentence, in standard deviations from the training data's mean.
 
     Args:
@@ -29,14 +29,8 @@ class RegressionHead(Head):
     kind: ClassVar[str] = "regression"
 
     def __init__(self, numbers: Numbers, scorer: SentenceScorer) -> None:
-        super().__init__(numbers, reads_all_layers=scorer.reader.mix is not None)
+        super().__init__(numbers, scorer)
         self.numbers = numbers
-        self.scorer = scorer
-
-    @property
-    def reads(self) -> Literal["sentence", "tokens"]:
-        """The parts of a sentence that are read (see `Head.reads`)."""
-        return self.scorer.reads
 
     @classmethod
     def from_config(
@@ -46,11 +40,6 @@ class RegressionHead(Head):
         if not isinstance(labels, Numbers):
             raise TypeError(f"a regression head needs Numbers, not a {type(labels).__name__}")
         return cls(labels, SentenceScorer.for_labels(config, 1, encoder))
-
-    def logits(self, features: Features) -> Tensor:
-        """Return [B, 1] float32."""
-        scores: Tensor = self.scorer(features)
-        return scores
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the mean squared error over the labelled sentences.

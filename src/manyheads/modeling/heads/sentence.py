@@ -15,9 +15,10 @@ from manyheads.config import TaskConfig
 from manyheads.errors import ConfigError
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import output_layer
+from manyheads.modeling.heads.base import Head, output_layer
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.pooling import pool
+from manyheads.tasks import LabelSet
 
 SENTENCE, ATTENTION = "sentence", "attention"
 """Poolings beyond those of `manyheads.modeling.pooling`: the encoder's own, and a learned one."""
@@ -160,4 +161,27 @@ class SentenceScorer(SentenceReader):
     def forward(self, features: Features) -> Tensor:
         """Return logits [B, L] float32."""
         scores: Tensor = self.layers(super().forward(features))
+        return scores
+
+
+class SentenceHead(Head):
+    """The base of heads that score a sentence.
+
+    Args:
+        labels: the labels.
+        scorer: computes the logits.
+    """
+
+    def __init__(self, labels: LabelSet, scorer: SentenceScorer) -> None:
+        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
+        self.scorer = scorer
+
+    @property
+    def reads(self) -> Literal["sentence", "tokens"]:
+        """The parts of a sentence that are read (see `Head.reads`)."""
+        return self.scorer.reads
+
+    def logits(self, features: Features) -> Tensor:
+        """Return [B, L] float32."""
+        scores: Tensor = self.scorer(features)
         return scores
