@@ -23,7 +23,17 @@ from typing import TYPE_CHECKING, Any
 from manyheads.version import __version__
 
 if TYPE_CHECKING:
-    from manyheads.api import add_head, check, compare, convert, evaluate, export, load, train
+    from manyheads.api import (
+        add_head,
+        check,
+        compare,
+        convert,
+        evaluate,
+        export,
+        load,
+        report,
+        train,
+    )
     from manyheads.api.model import Model, TrainedModel
     from manyheads.config import Config, TaskConfig, load_config
     from manyheads.data.readers import Layout
@@ -49,6 +59,7 @@ __all__ = [
     "export",
     "load",
     "load_config",
+    "report",
     "serve",
     "train",
 ]
@@ -71,6 +82,7 @@ _HOMES = {
     "export": "api",
     "load": "api",
     "load_config": "config",
+    "report": "api",
     "serve": "server",
     "train": "api",
 }

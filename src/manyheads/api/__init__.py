@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manyheads.data.check import DataReport
     from manyheads.data.readers import Layout
     from manyheads.evaluation import EvaluationReport
+    from manyheads.evaluation.report import Report
     from manyheads.export import ExportResult
     from manyheads.storage import Prefer, StrPath
     from manyheads.training import Comparison, Reporter
@@ -298,6 +299,54 @@ def check(
     with ExitStack() as named:
         paths = [_named(one, f"data {n}", named) for n, one in enumerate(data, 1)]
         return check_files(paths, settings, wanted, max_length, limit=limit, layout=layout)
+
+
+def report(
+    model: StrPath | None = None,
+    data: Any = None,
+    *,
+    out: StrPath | None = None,
+    checkpoint: Prefer | None = None,
+    layout: Layout | None = None,
+    tasks: Sequence[str] | None = None,
+    slices: Sequence[str] = (),
+    backend: str = "auto",
+    device: str = "auto",
+) -> Report:
+    """Report what a model gets wrong; the command is `manyheads report`.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder; default: `saved_model`.
+        data: labelled records in memory or a file of any format; default: the validation data of
+            the run.
+        out: where to write the report, as Markdown if it ends with `.md`, or else as an HTML page;
+            default: nowhere.
+        checkpoint: which model of a run's folder is scored; default: the best one.
+        layout: how `data` are laid out, where content and names do not show it.
+        tasks: the tasks to score; default: all that the data have labels for.
+        slices: fields of the records by whose values scores are compared.
+        backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or no record has a field of `slices`.
+    """
+    from manyheads.evaluation.report import report as verb
+
+    with ExitStack() as named:
+        path = None if data is None else _named(data, "report", named)
+        found = verb(
+            model, data=path, checkpoint=checkpoint, layout=layout, tasks=tasks, slices=slices,
+            backend=backend, device=device,
+        )  # fmt: skip
+    if out is not None:
+        from manyheads.display.report import html_page, markdown
+        from manyheads.storage import atomic_file
+
+        as_markdown = os.fspath(out).lower().endswith(".md")
+        with atomic_file(out) as stream:
+            stream.write((markdown if as_markdown else html_page)(found).encode())
+    return found
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from manyheads.cli.options import (
     write_json_to,
 )
 from manyheads.config import BATCH_TOKENS
-from manyheads.storage import Prefer, other_best
+from manyheads.storage import Prefer, atomic_file, other_best
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -61,6 +62,12 @@ def evaluate(
     field_map: FieldMap = None,
     label_separator: LabelSeparator = None,
     json_file: JsonFile = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write every record with an error as JSON lines: gold, predicted."
+        ),
+    ] = None,
     tasks: Tasks = None,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -81,6 +88,7 @@ def evaluate(
     """
     from manyheads.display import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
+    from manyheads.evaluation.report import error_lines
 
     report = run(
         model,
@@ -98,6 +106,9 @@ def evaluate(
     if model is None:
         tell_which(Path(report.model))
     write_json_to(json_file, report.to_json())
+    if errors is not None:
+        with atomic_file(errors) as stream:
+            stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(report))
     if json_file != "-":
         show(evaluation_tables(report.evaluation, report.kinds))
         if drift and report.no_drift:

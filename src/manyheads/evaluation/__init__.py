@@ -9,6 +9,7 @@ from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score, text_of
 from manyheads.evaluation.statistics import (
     MeanInterval,
     PairedDifference,
+    bootstrap_interval,
     mean_interval,
     paired_bootstrap,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Ratio",
     "Reference",
     "TaskOutcomes",
+    "bootstrap_interval",
     "evaluate",
     "in_words",
     "mean_interval",

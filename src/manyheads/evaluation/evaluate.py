@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.readers import Layout, is_dataset_name, without_split
-from manyheads.data.records import Reach, read_records, unseen_labels
+from manyheads.data.records import Reach, Record, read_records, unseen_labels
 from manyheads.errors import DataError, ModelError, RequestError, counted, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
@@ -30,6 +30,8 @@ class EvaluationReport:
     """Gold labels and predictions, sentence by sentence."""
     no_drift: str = ""
     """The reason why the drift from the original encoder is unknown."""
+    records: Sequence[Record] = field(default=(), repr=False)
+    """The records, in the order in which outcomes count them."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ def evaluate(
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     drift: bool = True,
+    keep: Sequence[str] = (),
     warn: Callable[[str], None] = lambda text: None,
 ) -> EvaluationReport:
     """Score a model on labelled records.
@@ -81,6 +84,7 @@ def evaluate(
         batch_tokens: sub-tokens of a batch, padding included.
         drift: whether to compare the embedding with the original encoder's on some of the
             records.
+        keep: fields of the data whose values the records keep (`Record.kept`).
         warn: called with messages that do not stop the evaluation.
 
     Raises:
@@ -106,7 +110,9 @@ def evaluate(
     sets = []
     for path, names in files.items():
         settings = {name: chosen[name] for name in names}
-        records = list(read_records(path, settings, label_sets, layout=layout, allow_unseen=True))
+        records = list(
+            read_records(path, settings, label_sets, layout=layout, allow_unseen=True, keep=keep)
+        )
         if not records:
             raise DataError("there is no record", where=path, expected="at least one")
         for name in names:
@@ -133,13 +139,13 @@ def evaluate(
             )  # fmt: skip
     evaluation = outcomes.evaluation()
     moved: DriftMetrics | str = "it was not asked for"
+    records = [record for some, _ in sets for record in some]
     if drift:
-        records = [record for some, _ in sets for record in some]
         moved = measure_drift(loaded.predictor, loaded.config, records, threads)
     if not isinstance(moved, str):
         evaluation["drift"] = moved
     reason = moved if isinstance(moved, str) else ""
-    return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason)
+    return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason, records)
 
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
@@ -153,7 +159,7 @@ def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, Ta
     return {name: task for name, task in known.items() if tasks is None or name in tasks}
 
 
-def _is_own(path: str, loaded: LoadedModel) -> bool:
+def is_own(path: str, loaded: LoadedModel) -> bool:
     """Return whether data named only by a model's configuration may be opened.
 
     They may if the model is in the folder in which its run saved it, or the data are in the parent
@@ -174,7 +180,7 @@ def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[st
         if any(name in chosen for name in names)
     }
     for path in files:
-        if not _is_own(path, loaded):
+        if not is_own(path, loaded):
             raise ModelError(
                 f"the model's configuration names {path} as its validation data",
                 where=loaded.path,

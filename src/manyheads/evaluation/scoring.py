@@ -25,21 +25,32 @@ class TaskOutcomes:
     spec: TaskSpec
     gold: list[Any] = field(default_factory=list)
     predicted: list[Any] = field(default_factory=list)
+    scores: list[tuple[float, ...]] = field(default_factory=list)
+    """The probabilities of each prediction; none of a kind that has none."""
+    rows: list[int] = field(default_factory=list)
+    """The number of each sentence among all scored records."""
 
     @property
     def kind(self) -> Kind:
         """The task's kind."""
         return kind_of(self.spec.kind)
 
-    def add(self, record: Record, result: Result | float) -> bool | None:
+    def add(self, record: Record, result: Result | float, row: int = 0) -> bool | None:
         """Add a labelled record; return whether the whole prediction is right.
 
         None if the kind's results are neither right nor wrong.
+
+        Args:
+            record: the record.
+            result: what was predicted for it.
+            row: its number among all scored records.
         """
         label = record.labels[self.spec.name]
         gold, predicted = self.kind.outcome(self.spec, label, record.tokens, result)
         self.gold.append(gold)
         self.predicted.append(predicted)
+        self.scores.append(tuple(result.scores()) if isinstance(result, Result) else ())
+        self.rows.append(row)
         return bool(gold == predicted) if self.kind.decides else None
 
     def metrics(self) -> TaskMetrics:
@@ -83,11 +94,11 @@ def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[
     outcomes = Outcomes({n: TaskOutcomes(specs[n]) for n in names}, {n: [] for n in names})
     for records, tasks in scored:
         for record, results in _predicted(predictor, records, tasks):
-            outcomes.records += 1
+            row, outcomes.records = outcomes.records, outcomes.records + 1
             for name in names:
                 labelled = name in tasks and name in record.labels
                 outcomes.correct[name].append(
-                    outcomes.tasks[name].add(record, results[name]) if labelled else None
+                    outcomes.tasks[name].add(record, results[name], row) if labelled else None
                 )
     return outcomes
 

@@ -103,26 +103,9 @@ def paired_bootstrap(
             below 1, or `level` is not between 0 and 1.
     """
     rows = [first.numerator, first.denominator, second.numerator, second.denominator]
-    sentences = len(first.numerator)
-    if any(len(row) != sentences for row in rows):
-        raise ValueError(f"rows of different lengths: {[len(row) for row in rows]}")
-    if not sentences:
-        raise ValueError("no sentences to resample")
-    if resamples < 1:
-        raise ValueError(f"{resamples} resamples; at least 1 is needed")
-    _check_level(level)
-
-    groups, sizes = np.unique(np.stack(rows, axis=1), axis=0, return_counts=True)
-    random = np.random.default_rng(seed)
-    differences = np.empty(resamples)
-    at_once = max(1, _DRAWN_AT_ONCE // len(groups))
-    for begin in range(0, resamples, at_once):
-        end = min(begin + at_once, resamples)
-        drawn = random.multinomial(sentences, sizes / sentences, size=end - begin)  # [R, G]
-        sums = drawn @ groups  # [R, 4]
-        differences[begin:end] = _divide(sums[:, 2], sums[:, 3]) - _divide(sums[:, 0], sums[:, 1])
-    tail = (1 - level) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
+    sums = _resampled(rows, resamples, seed)
+    differences = _divide(sums[:, 2], sums[:, 3]) - _divide(sums[:, 0], sums[:, 1])
+    low, high = _between(differences, level)
     return PairedDifference(
         first=first.value(),
         second=second.value(),
@@ -130,9 +113,51 @@ def paired_bootstrap(
         low=float(low),
         high=float(high),
         second_better=float((differences > 0).mean() + (differences == 0).mean() / 2),
-        sentences=sentences,
+        sentences=len(first.numerator),
         level=level,
     )
+
+
+def bootstrap_interval(
+    ratio: Ratio, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Return where a metric lies with probability `level`, by resampling the sentences.
+
+    The method is that of `paired_bootstrap`.
+
+    Raises:
+        ValueError: there is no sentence, `resamples` is below 1, or `level` is not between 0 and 1.
+    """
+    sums = _resampled([ratio.numerator, ratio.denominator], resamples, seed)
+    return _between(_divide(sums[:, 0], sums[:, 1]), level)
+
+
+def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """Draw as many sentences as there are, with replacement, and sum each row: [R, rows]."""
+    sentences = len(rows[0])
+    if any(len(row) != sentences for row in rows):
+        raise ValueError(f"rows of different lengths: {[len(row) for row in rows]}")
+    if not sentences:
+        raise ValueError("no sentences to resample")
+    if resamples < 1:
+        raise ValueError(f"{resamples} resamples; at least 1 is needed")
+    groups, sizes = np.unique(np.stack(rows, axis=1), axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    sums = np.empty((resamples, len(rows)))
+    at_once = max(1, _DRAWN_AT_ONCE // len(groups))
+    for begin in range(0, resamples, at_once):
+        end = min(begin + at_once, resamples)
+        drawn = random.multinomial(sentences, sizes / sentences, size=end - begin)  # [R, G]
+        sums[begin:end] = drawn @ groups
+    return sums
+
+
+def _between(values: Floats, level: float) -> tuple[float, float]:
+    """Return the percentiles between which values lie with probability `level`."""
+    _check_level(level)
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def t_quantile(probability: float, freedom: int) -> float:

@@ -23,7 +23,7 @@ from manyheads.storage.embedding import (
     known_pooling,
     vocabulary_size,
 )
-from manyheads.storage.locate import Prefer, other_best, resolve_model
+from manyheads.storage.locate import Prefer, logged_epochs, other_best, resolve_model
 from manyheads.storage.manifest import (
     BEST,
     FORMAT,
@@ -93,6 +93,7 @@ __all__ = [
     "is_model_folder",
     "json_bytes",
     "known_pooling",
+    "logged_epochs",
     "model_card",
     "not_tensors",
     "open_regular",

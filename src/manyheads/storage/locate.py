@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from manyheads.errors import ModelError, at, listing
 from manyheads.storage.atomic import StrPath, explained
@@ -102,11 +102,20 @@ def other_best(checkpoint: Path) -> Path | None:
     return None if same else best
 
 
-def _best_epoch(run: Path) -> int | None:
-    """Return the run's best epoch by its metrics log, or None where that is gone or damaged."""
+def logged_epochs(run: Path) -> list[dict[str, Any]]:
+    """Return the epochs in a run's metrics log; none where that is gone or damaged."""
     try:
         lines = (run / _METRICS).read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
+        return [one for one in entries if one["event"] == "epoch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _best_epoch(run: Path) -> int | None:
+    """Return the run's best epoch by its metrics log, or None where that is gone or damaged."""
+    try:
+        entries = logged_epochs(run)
         return max(int(one["epoch"]) for one in entries if one.get("best") is True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

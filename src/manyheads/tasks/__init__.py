@@ -7,6 +7,7 @@ its batch mates change the result.
 
 from __future__ import annotations
 
+from manyheads.tasks.decisions import Decision, entity_decisions
 from manyheads.tasks.decoding import (
     Scored,
     decode_classes,
@@ -60,6 +61,7 @@ __all__ = [
     "EMBEDDING",
     "OUTSIDE",
     "ClassResult",
+    "Decision",
     "Entity",
     "FieldValues",
     "Floats",
@@ -88,6 +90,7 @@ __all__ = [
     "decode_classes",
     "decode_multilabel",
     "decode_tags",
+    "entity_decisions",
     "entity_score",
     "find_kind",
     "inside_words",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyheads.text.scripts import SCRIPT_SAMPLE, scripts_message, unknown_scripts
+from manyheads.text.scripts import SCRIPT_SAMPLE, script_of, scripts_message, unknown_scripts
 from manyheads.text.tokenization import Encoding, TextTokenizer, Units, limit_tokenizer_threads
 from manyheads.text.windows import (
     Batch,
@@ -33,6 +33,7 @@ __all__ = [
     "mean_over_windows",
     "pad_batch",
     "plan_batches",
+    "script_of",
     "scripts_message",
     "segment",
     "stitch_words",

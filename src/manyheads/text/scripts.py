@@ -31,7 +31,7 @@ def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str,
     for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
         ids = encoding.ids[encoding.word_starts].tolist()
         for (start, end), token in zip(encoding.word_spans.tolist(), ids, strict=True):
-            script = _script(text[start:end])
+            script = script_of(text[start:end])
             words[script] += 1
             lost[script] += token == unknown
     return {
@@ -60,7 +60,7 @@ def _unknown_id(tokenizer: TextTokenizer) -> int | None:
     return vocabulary.get(token) if isinstance(vocabulary, dict) and token else None
 
 
-def _script(word: str) -> str:
+def script_of(word: str) -> str:
     """Return the script of a word's first letter, such as Thai; empty without a letter."""
     letter = next((c for c in word if c.isalpha()), "")
     return unicodedata.name(letter, "").split(" ")[0].capitalize() if letter else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Layout, Row, read_rows
@@ -21,6 +21,7 @@ def read_records(
     *,
     layout: Layout | None = None,
     allow_unseen: bool = False,
+    keep: Sequence[str] = (),
     on_error: Callable[[DataError], None] | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Iterator[Record]:
@@ -34,13 +35,14 @@ def read_records(
         allow_unseen: keep names that are not among the known labels, unless the configuration
             lists the labels itself: in validation data they are errors the model cannot avoid
             (see `unseen_labels`).
+        keep: fields whose values are kept beside the labels (`Record.kept`).
         on_error: takes the errors of single records; without it, the first one is raised.
         on_unread: takes, at the end, what records cannot hold of the file, counted by kind.
 
     Raises:
         DataError: a record cannot be read or does not fit its tasks.
     """
-    parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen)
+    parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen, keep=keep)
     for row in read_rows(path, layout=layout, on_error=on_error, on_unread=on_unread):
         try:
             record = parse(row)
@@ -80,7 +82,9 @@ class RecordParser:
         label_sets: Mapping[str, LabelSet],
         *,
         allow_unseen: bool = False,
+        keep: Sequence[str] = (),
     ) -> None:
+        self._keep = tuple(keep)
         self._tasks = [
             (name, task, _label_reader(name, task, label_sets.get(name), allow_unseen))
             for name, task in tasks.items()
@@ -108,7 +112,8 @@ class RecordParser:
                 expected=f"one text, or a task of a kind that reads two: {listing(_pair_kinds())}",
                 fix=f"Remove `{SECOND_TEXT}`, or give the labels to such a task.",
             )
-        return Record(text, tokens, labels, raw.where)
+        kept = tuple(row.fields.get(name) for name in self._keep)
+        return Record(text, tokens, labels, raw.where, kept)
 
     def _reads_pair(self, row: Row, used: Collection[str]) -> bool:
         """Return whether a task reads both texts of a row, or one that was left out would.

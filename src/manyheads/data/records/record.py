@@ -27,6 +27,8 @@ class Record:
     """By task; a task without a label learns nothing from this record."""
     where: str
     """The record's place, for messages."""
+    kept: tuple[Any, ...] = ()
+    """The values of the fields that the reader was asked to keep, None where there is none."""
 
     @property
     def texts(self) -> tuple[str, ...]:

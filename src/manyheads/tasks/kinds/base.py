@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, shorten
+from manyheads.tasks.decisions import WRONG_CLASS, Decision
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.labels import LabelSet, WordSpan
@@ -412,4 +413,36 @@ class Kind(ABC):
 
         None, by default: it is no such ratio, and such tests are impossible.
         """
+        return None
+
+    # ------------------------------------------------------------------------------- to reports
+
+    def shown(self, spec: TaskSpec, value: Any) -> Any:
+        """Return gold or prediction, as `outcome` made them, as a value of JSON that people read.
+
+        Entities are a list of objects with `start`, `end` and `label`. By default numbers and
+        strings are themselves, anything else its `str`.
+        """
+        return value if isinstance(value, str | int | float) else str(value)
+
+    def decisions(
+        self, spec: TaskSpec, gold: Any, predicted: Any, scores: Sequence[float]
+    ) -> tuple[Decision, ...]:
+        """Compare the labels of one record with the predictions one by one.
+
+        By default the answer is one decision, right or wrong; none if the kind does not decide.
+
+        Args:
+            spec: the task.
+            gold, predicted: of the record, as `outcome` made them.
+            scores: the probabilities of the answer (`Result.scores`).
+        """
+        if not self.decides:
+            return ()
+        right, found = (str(self.shown(spec, value)) for value in (gold, predicted))
+        error = "" if gold == predicted else WRONG_CLASS
+        return (Decision(right, found, error, scores[0] if len(scores) == 1 else None),)
+
+    def distance(self, spec: TaskSpec, gold: Any, predicted: Any) -> float | None:
+        """Return how far a number is from the right one. Default: None, it has no meaning."""
         return None

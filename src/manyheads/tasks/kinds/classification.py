@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.class_labels import Names, decide_classes
+from manyheads.tasks.decisions import MISSED, WRONG_CLASS, Decision
 from manyheads.tasks.decoding import Scored, decode_classes, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
@@ -165,6 +166,28 @@ class Classification(NamedClasses):
     def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
         """Write accuracy as right sentences over all sentences."""
         return Ratio.accuracy(classification_counts(gold, predicted).correct)
+
+    def shown(self, spec: TaskSpec, value: int) -> Any:
+        """Return the name of the class."""
+        return class_name(spec, value)
+
+    def decisions(
+        self, spec: TaskSpec, gold: int, predicted: int, scores: Sequence[float]
+    ) -> tuple[Decision, ...]:
+        """Compare the two classes; a text without words has no prediction."""
+        right, found = class_name(spec, gold), class_name(spec, predicted)
+        if found is None:
+            return (Decision(right, None, MISSED),)
+        return (
+            Decision(
+                right, found, "" if gold == predicted else WRONG_CLASS, next(iter(scores), None)
+            ),
+        )
+
+
+def class_name(spec: TaskSpec, index: int) -> str | None:
+    """Return the name of a class in outcomes; None for no answer."""
+    return None if index == NO_ANSWER else "<unknown>" if index == UNKNOWN else spec.labels[index]
 
 
 def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from manyheads.errors import DataError
 from manyheads.tasks.class_labels import Names
+from manyheads.tasks.decisions import INVENTED, MISSED, Decision
 from manyheads.tasks.decoding import Scored, decode_multilabel, sigmoid
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
@@ -33,6 +34,7 @@ from manyheads.tasks.kinds.classification import (
     NamedClasses,
     class_cell,
     class_index,
+    class_name,
     class_results,
 )
 from manyheads.tasks.kinds.registry import register_kind
@@ -189,3 +191,27 @@ class Multilabel(NamedClasses):
     def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio:
         """Write the micro F1 as twice the hits over predicted and gold classes."""
         return Ratio.f1(multilabel_counts(gold, predicted, spec.labels))
+
+    def shown(self, spec: TaskSpec, value: frozenset[int]) -> list[str | None]:
+        """Return the names of the classes."""
+        return [class_name(spec, index) for index in sorted(value)]
+
+    def decisions(
+        self,
+        spec: TaskSpec,
+        gold: frozenset[int],
+        predicted: frozenset[int],
+        scores: Sequence[float],
+    ) -> tuple[Decision, ...]:
+        """Compare the sets class by class."""
+        known = dict(zip(sorted(predicted), scores, strict=True))
+        decisions = []
+        for index in sorted(gold | predicted):
+            name, score = class_name(spec, index), known.get(index)
+            if index not in predicted:
+                decisions.append(Decision(name, None, MISSED))
+            elif index in gold:
+                decisions.append(Decision(name, name, "", score))
+            else:
+                decisions.append(Decision(None, name, INVENTED, score))
+        return tuple(decisions)

@@ -194,3 +194,7 @@ class Regression(Kind):
     ) -> Mapping[str, Any]:
         """Compute correlations and the mean absolute error."""
         return regression_metrics(gold, predicted)
+
+    def distance(self, spec: TaskSpec, gold: float, predicted: float) -> float:
+        """Return the absolute difference."""
+        return abs(gold - predicted)

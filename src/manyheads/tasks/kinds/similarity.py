@@ -112,3 +112,7 @@ class Similarity(Kind):
     ) -> Mapping[str, Any]:
         """Correlate scores and cosines."""
         return similarity_metrics(gold, predicted)
+
+    def distance(self, spec: TaskSpec, gold: float, predicted: float) -> float:
+        """Return the absolute difference."""
+        return abs(gold - predicted)

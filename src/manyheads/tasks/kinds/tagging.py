@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 
 from manyheads.errors import DataError, ModelError, counted, shorten
 from manyheads.tasks.class_labels import Names
+from manyheads.tasks.decisions import (
+    INVENTED,
+    MISSED,
+    WRONG_CLASS,
+    Decision,
+    entity_decisions,
+)
 from manyheads.tasks.decoding import Scored, decode_tags, entity_score
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
@@ -256,6 +263,30 @@ class Tagging(Kind):
         pairs = [(one.tags, other.tags) for one, other in zip(gold, predicted, strict=True)]
         right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
         return Ratio(np.array(right, np.float64), np.array([len(t) for t, _ in pairs], np.float64))
+
+    def shown(self, spec: TaskSpec, value: TaggedText) -> Any:
+        """Return the entities, or the tags that are plain classes."""
+        if value.entities is None:
+            return " ".join(value.tags)
+        return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
+
+    def decisions(
+        self, spec: TaskSpec, gold: TaggedText, predicted: TaggedText, scores: Sequence[float]
+    ) -> tuple[Decision, ...]:
+        """Compare the entities by characters, or the tokens by their classes."""
+        if gold.entities is not None and predicted.entities is not None:
+            return entity_decisions(gold.entities, predicted.entities, scores)
+        pairs = zip(gold.tags, predicted.tags, strict=True)
+        return tuple(_class_decision(*pair) for pair in pairs if pair != (OUTSIDE, OUTSIDE))
+
+
+def _class_decision(gold: str, predicted: str) -> Decision:
+    """Compare the classes of a token; `O` is none."""
+    if gold == OUTSIDE:
+        return Decision(None, predicted, INVENTED)
+    if predicted == OUTSIDE:
+        return Decision(gold, None, MISSED)
+    return Decision(gold, predicted, "" if gold == predicted else WRONG_CLASS)
 
 
 def word_tags(

@@ -1,0 +1,76 @@
+"""The report as Markdown, short enough for a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from manyheads.evaluation.report.data import Report, TaskReport
+
+_ROWS = 10
+
+
+def markdown(report: Report) -> str:
+    """Return verdict, scores, the labels in most errors, and what goes wrong."""
+    drift = report.evaluation.get("drift", {})
+    parts = [
+        "# What the model gets wrong",
+        f"{_text(report.model)} on {_text(', '.join(report.data))}, "
+        f"{report.evaluation['records']:,} records",
+        "\n".join(f"- {_text(sentence)}" for sentence in report.verdict),
+        "## Scores",
+        _table(
+            ("task", "metric", "score", "95 % interval", "records"),
+            [
+                (t.name, t.metric, f"{t.score:.4f}", _between(t.low, t.high), f"{t.records:,}")
+                for t in report.tasks
+            ],
+        ),
+        f"Frame accuracy: {report.evaluation['frame_accuracy']:.4f}"
+        + (f" ({_between(*report.frame_interval)})" if report.frame_interval else ""),
+    ]
+    if "cosine" in drift:
+        parts.append(
+            f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
+            f"{drift['similarity_correlation']:.4f}"
+        )
+    for task in report.tasks:
+        parts += _task(task)
+    parts += [f"- {_text(note)}" for note in report.notes]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _task(task: TaskReport) -> Iterable[str]:
+    if not task.labels:
+        return
+    yield f"## {_text(task.name)}"
+    yield _table(
+        ("label", "precision", "recall", "F1", "support", "errors"),
+        [
+            (x.label, *(f"{v:.4f}" for v in (x.precision, x.recall, x.f1)), x.support, x.errors)
+            for x in task.labels[:_ROWS]
+        ],
+    )
+    if len(task.labels) + task.hidden_labels > _ROWS:
+        yield f"{len(task.labels) + task.hidden_labels - _ROWS} more labels, with fewer errors."
+    if task.errors:
+        yield _table(("error", "count"), list(task.errors.items()))
+    wrong = [c for c in task.cells if c.gold != c.predicted and None not in (c.gold, c.predicted)]
+    if wrong:
+        rows = [(cell.gold, cell.predicted, cell.count) for cell in wrong[:_ROWS]]
+        yield _table(("gold", "predicted", "count"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_text(str(cell)) for cell in row)} |" for row in lines)
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def _text(text: str) -> str:
+    """Escape what Markdown and HTML would act on; keep the text in its line."""
+    plain = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", plain)

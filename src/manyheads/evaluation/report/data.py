@@ -1,0 +1,218 @@
+"""The report as data: plain values that JSON holds, all of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MAX_ERRORS = 5000
+"""Records with an error that are listed at most; of more, some spread evenly."""
+MAX_TEXT = 1000
+"""Characters of a text that are shown."""
+MAX_POINTS = 1500
+"""Sentences of the map."""
+MAX_LABELS = 300
+"""Labels of a task that are listed; of more, those in most errors."""
+MAX_SLICES = 20
+"""Values of a field of the user's own; the rarer ones are joined."""
+FAR = 100
+"""Of a task with numbers, the records listed as errors: those farthest from the right number."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label's scores, and how often it is in the training data."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    errors: int
+    """Decisions that are wrong and have it as gold label or prediction."""
+    training: int | None = None
+    """Training records with it; None where the training data are not at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of the confusion matrix; None stands for no label."""
+
+    gold: str | None
+    predicted: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The predictions whose score is in a range."""
+
+    low: float
+    high: float
+    right: int
+    wrong: int
+    score: float
+    """Their mean score; 0 without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What is left if only predictions with at least a score are used."""
+
+    score: float
+    coverage: float
+    """The share of the predictions."""
+    precision: float
+    """The share of those that are right."""
+    recall: float
+    """The share of the gold labels that they find."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Whether scores mean what they say."""
+
+    bins: tuple[Bin, ...]
+    thresholds: tuple[Threshold, ...]
+    mean_score: float
+    precision: float
+    calibration_error: float
+    """The mean distance of score and precision over the bins, weighted by their predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The main metric on the records with one value of a property."""
+
+    value: str
+    records: int
+    score: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A label to work on, and by what."""
+
+    label: str
+    f1: float
+    errors: int
+    cause: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What a task gets right and wrong."""
+
+    name: str
+    kind: str
+    measured_in: str
+    metric: str
+    """The name of the main metric."""
+    score: float
+    low: float | None
+    high: float | None
+    records: int
+    metrics: Mapping[str, float]
+    labels: tuple[LabelScore, ...] = ()
+    hidden_labels: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """How often each kind of error occurs."""
+    cells: tuple[Cell, ...] = ()
+    confidence: Confidence | None = None
+    slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    verdict: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A training sentence near a sentence, and its labels in words."""
+
+    text: str
+    labels: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """What a task was to answer for a record, and did."""
+
+    gold: Any
+    predicted: Any
+    scores: tuple[float, ...]
+    wrong: tuple[tuple[str | None, str | None, str, bool], ...]
+    """The wrong decisions: gold label, prediction, kind of error, and whether it belongs to the
+    error of the decision before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """A record that some task gets wrong."""
+
+    row: int
+    where: str
+    text: str
+    text2: str | None
+    is_cut: bool
+    """Whether a text is longer than what is shown of it."""
+    tasks: Mapping[str, TaskAnswer]
+    slices: Mapping[str, str]
+    near: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceMap:
+    """Sentences in the plane of the two directions in which their embeddings vary most."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    texts: tuple[str, ...]
+    labels: Mapping[str, tuple[str | None, ...]]
+    """By task the gold label of each sentence."""
+    wrong: Mapping[str, tuple[bool, ...]]
+    """By task whether its answer is wrong for each sentence."""
+    explained: float
+    """The share of the embeddings' variance that the plane shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What a training run measured at the end of an epoch."""
+
+    epoch: int
+    is_best: bool
+    losses: Mapping[str, float]
+    scores: Mapping[str, float]
+    """By task, the main metric on the validation data."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model does on labelled data, and what it gets wrong."""
+
+    model: str
+    data: tuple[str, ...]
+    evaluation: Mapping[str, Any]
+    """As `evaluate --json` writes it."""
+    frame_interval: tuple[float, float] | None
+    tasks: tuple[TaskReport, ...]
+    errors: tuple[ErrorRecord, ...] = field(repr=False)
+    wrong_records: int
+    """Records with an error; more than are listed in `errors` where there are many."""
+    sentences: SentenceMap | None = field(default=None, repr=False)
+    epochs: tuple[Epoch, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
+    """What is not shown, and why."""
+
+    @property
+    def verdict(self) -> Sequence[str]:
+        """What is good and what to work on first, a sentence each."""
+        return [sentence for task in self.tasks for sentence in task.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as values of JSON."""
+        return asdict(self)

@@ -1,0 +1,142 @@
+"""The verb: load a model, score it, and gather what the report shows beside the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import BATCH_TOKENS
+from manyheads.data.readers import Layout, without_split
+from manyheads.data.records import Record, read_records
+from manyheads.errors import DataError
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate, is_own
+from manyheads.evaluation.report.build import (
+    Surroundings,
+    decisions_of,
+    make_report,
+    wrong_answers,
+)
+from manyheads.evaluation.report.data import Epoch, Report
+from manyheads.inference import LoadedModel, embed_texts, load_model
+from manyheads.storage import Prefer, StrPath, logged_epochs
+from manyheads.tasks.kinds import find_kind
+
+
+def report(
+    model: StrPath | None = None,
+    *,
+    checkpoint: Prefer | None = None,
+    data: StrPath | None = None,
+    layout: Layout | None = None,
+    tasks: Sequence[str] | None = None,
+    slices: Sequence[str] = (),
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    drift: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Score a model on labelled records and report what it gets wrong.
+
+    Args:
+        model: a model folder, a checkpoint, or a run's folder; default, `saved_model`.
+        checkpoint: which model of a run's folder is scored; default, the best one.
+        data, layout, tasks, backend, device, threads, batch_tokens, drift, warn: see `evaluate`.
+        slices: fields of the records, such as `channel`, by whose values scores are compared.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or no record has a field of `slices`.
+    """
+    loaded = load_model(
+        "saved_model" if model is None else model,
+        prefer=checkpoint or "best",
+        backend=backend,
+        device=device,
+        threads=threads,
+        batch_tokens=batch_tokens,
+        warn=warn,
+    )
+    evaluated = evaluate(
+        loaded, data=data, layout=layout, tasks=tasks, threads=threads, drift=drift, keep=slices,
+        warn=warn,
+    )  # fmt: skip
+    training, reason = _training_records(loaded)
+    notes = [reason] if reason else []
+    if evaluated.no_drift:
+        notes.append(f"the drift of the embedding is not known: {evaluated.no_drift}")
+    return make_report(
+        evaluated,
+        slices,
+        Surroundings(
+            training,
+            lambda texts: embed_texts(loaded.predictor, texts),
+            _epochs(loaded),
+            tuple(notes),
+        ),
+    )
+
+
+def error_lines(evaluated: EvaluationReport) -> Iterator[dict[str, Any]]:
+    """Yield every record with an error as `evaluate --errors` writes it."""
+    tasks = evaluated.outcomes.tasks
+    decided = {name: decisions_of(task) for name, task in tasks.items() if task.gold}
+    for row, answers in sorted(wrong_answers(evaluated.outcomes, decided).items()):
+        record = evaluated.records[row]
+        first, *others = record.texts
+        line: dict[str, Any] = {"text": first, **({"text2": others[0]} if others else {})}
+        yield {
+            **line,
+            "where": record.where,
+            "tasks": {name: _answer(asdict(answer)) for name, answer in answers.items()},
+        }
+
+
+def _answer(answer: dict[str, Any]) -> dict[str, Any]:
+    wrong = [
+        {"error": error, "gold": gold, "predicted": predicted}
+        for gold, predicted, error, _ in answer.pop("wrong")
+    ]
+    return {**answer, "wrong": wrong}
+
+
+def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
+    """Return the training records where they may be opened unasked, or why there are none."""
+    files = loaded.config.train_files()
+    for path in files:
+        if not is_own(path, loaded) or not Path(without_split(path)[0]).exists():
+            return None, f"the training data are not at hand: {path}"
+    sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
+    layout = Layout.of(loaded.config)
+    try:
+        return [
+            record
+            for path, names in files.items()
+            for record in read_records(
+                path, {name: loaded.config.tasks[name] for name in names if name in sets}, sets,
+                layout=layout, allow_unseen=True,
+            )
+        ], ""  # fmt: skip
+    except DataError as error:
+        return None, f"the training data cannot be read: {error}"
+
+
+def _epochs(loaded: LoadedModel) -> tuple[Epoch, ...]:
+    """Return what the training run logged, where the model lies in the run's folder."""
+    epochs = []
+    for entry in logged_epochs(Path(loaded.path).parent):
+        try:
+            scores = {
+                name: float(metrics[kind.main_metric])
+                for name, metrics in entry["metrics"]["tasks"].items()
+                if name in loaded.config.tasks
+                and (kind := find_kind(loaded.config.tasks[name].kind)) is not None
+                and kind.main_metric in metrics
+            }
+            losses = {name: float(loss) for name, loss in entry["loss"].items()}
+            epochs.append(Epoch(int(entry["epoch"]), entry["best"] is True, losses, scores))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return ()
+    return tuple(epochs)

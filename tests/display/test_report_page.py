@@ -1,0 +1,142 @@
+"""The report opens offline, shows texts as texts, and leads from a number to its sentences."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browser import browser
+from manyheads.data.records import Record
+from manyheads.display.report import html_page, markdown
+from manyheads.evaluation.report import Report, Surroundings, make_report
+from manyheads.evaluation.report.data import Epoch
+from manyheads.tasks import ClassResult, Entity, Scheme, Span, TaggingResult, TaskSpec
+from outcomes import evaluation_of
+
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
+TEXT = f"\U0001f600 Rome {HOSTILE} <b>&amp; \u2028 \ud800"
+INTENT = TaskSpec("intent", "classification", ("ask", "buy", HOSTILE))
+NER = TaskSpec(
+    HOSTILE, "tagging", ("O", f"B-{HOSTILE}", f"I-{HOSTILE}"), scheme=Scheme.BIO, decoder="linear"
+)
+
+
+def hostile_report(count: int = 60) -> Report:
+    records, results = [], []
+    for i in range(count):
+        labels = {"intent": INTENT.labels[i % 3], HOSTILE: (Span(2, 6, HOSTILE),)}
+        records.append(Record(f"{TEXT} {i}", None, labels, HOSTILE, (f"{HOSTILE}{i % 2}",)))
+        found = (Entity("Rome", HOSTILE, 2, 6, 0.5),) if i % 2 else ()
+        intent = ClassResult("ask", 0, round(0.3 + i / 100, 2))
+        results.append({"intent": intent, HOSTILE: TaggingResult(found, ())})
+    epochs = tuple(Epoch(i, i == 2, {"intent": 1 / i}, {"intent": 0.5}) for i in (1, 2))
+    random = np.random.default_rng(0)
+    beside = Surroundings(
+        records[:3], lambda texts: random.random((len(texts), 4), np.float32), epochs, (HOSTILE,)
+    )
+    return make_report(evaluation_of([INTENT, NER], records, results), [HOSTILE], beside)
+
+
+def test_the_data_cannot_leave_their_element() -> None:
+    page = html_page(hostile_report())
+    page.encode()
+    assert page.count("</script>") == page.count("<script") == 2
+    [stored] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert not set("<>&\u2028\ud800") & set(stored)
+    read = json.loads(stored)
+    assert read["errors"][0]["text"] == f"{TEXT} 0"
+    assert len(read["errors"]) == read["wrong_records"]
+
+
+def test_the_policy_allows_the_page_s_own_script_and_style_alone() -> None:
+    page = html_page(hostile_report())
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    parts = dict(part.split(" ", 1) for part in policy.split("; "))
+    assert parts["default-src"] == parts["base-uri"] == parts["form-action"] == "'none'"
+    assert re.fullmatch(r"'sha256-[\w+/]{43}='", parts["script-src"])
+    assert re.fullmatch(r"'sha256-[\w+/]{43}='", parts["style-src"])
+    [stored] = re.findall(r'id="data">(.*?)</script>', page)
+    assert not re.findall(
+        r"\b(?:src|href)=|url\(|@import|innerHTML|\beval\(|\son\w+=", page.replace(stored, "")
+    )
+
+
+def test_markdown_shows_labels_as_text() -> None:
+    text = markdown(hostile_report())
+    assert "<img" not in text.replace(r"\<img", "")
+    assert "| task | metric | score | 95 % interval | records |" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 6, 7}
+    text.encode()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(chromium: Any, tmp_path: Path) -> Iterator[Any]:
+    """The report in a window as wide as a phone's; nothing is refused or fails in it."""
+    (tmp_path / "report.html").write_text(html_page(hostile_report()), encoding="utf-8")
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    opened, problems, requests = context.new_page(), [], []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto((tmp_path / "report.html").as_uri())
+    yield opened
+    assert problems == []
+    assert requests == [(tmp_path / "report.html").as_uri()]
+    context.close()
+
+
+def shown(page: Any) -> str:
+    return str(page.locator("#found").inner_text())
+
+
+def test_hostile_texts_and_labels_are_shown_as_they_are(page: Any) -> None:
+    assert page.title() == "Report: model"
+    assert page.locator("img").count() == 0
+    mark = page.locator("#list mark").first
+    assert mark.evaluate("(m) => m.firstChild.textContent") == "Rome"
+    assert mark.locator("b").inner_text().startswith(HOSTILE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_cell_of_the_matrix_leads_to_its_sentences(page: Any) -> None:
+    assert shown(page) == "50 of 50 records, page 1 of 3"
+    page.get_by_role("button", name="gold buy, predicted ask: 20").click()
+    assert shown(page) == "20 of 50 records, page 1 of 1"
+    assert page.locator("#chosen").inner_text() == "gold buy, predicted ask"
+    assert page.evaluate("document.activeElement.id") == "errors-title"
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="predicted (none): 30").click()
+    assert shown(page) == "30 of 50 records, page 1 of 2"
+
+
+def test_errors_are_found_by_kind_text_and_slice_with_the_keyboard_alone(page: Any) -> None:
+    page.locator("#task-1 button", has_text="missed").press("Enter")
+    assert shown(page) == "30 of 50 records, page 1 of 2"
+    page.locator("#after").press("Enter")
+    assert page.locator("#list article").count() == 10
+    page.keyboard.press("/")
+    page.keyboard.type("rome")
+    assert shown(page) == "30 of 50 records, page 1 of 2"
+    page.keyboard.type(" no such text")
+    assert shown(page) == "0 of 50 records, page 1 of 1"
+    page.locator("#task-0 button", has_text=f"{HOSTILE}1").first.press("Enter")
+    assert shown(page) == "20 of 50 records, page 1 of 1"
+
+
+def test_the_threshold_reads_off_coverage_and_precision(page: Any) -> None:
+    page.locator("#threshold-intent").press("Home")
+    text = page.locator("#task-0").inner_text()
+    assert "Score at least 0.890: 1.7 % of the predictions, 0.0 % of them right" in text

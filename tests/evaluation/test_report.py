@@ -1,0 +1,259 @@
+"""The report says what the evaluation says, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from manyheads.api import evaluate, report
+from manyheads.cli import main
+from manyheads.data.records import Record
+from manyheads.errors import RequestError
+from manyheads.evaluation import EvaluationReport, bootstrap_interval
+from manyheads.evaluation.report import Report, Surroundings, error_lines, make_report
+from manyheads.evaluation.report.confidence import confidence_of
+from manyheads.evaluation.report.data import MAX_ERRORS, MAX_POINTS, MAX_TEXT
+from manyheads.evaluation.report.geometry import nearest_rows, plane
+from manyheads.tasks import (
+    ClassResult,
+    Decision,
+    Entity,
+    Pair,
+    Scheme,
+    Span,
+    TaggingResult,
+    TaskSpec,
+    ValueResult,
+)
+from manyheads.tasks.metrics import Ratio
+from outcomes import evaluation_of
+from training_setup import run, sentences, write_records
+
+INTENT = TaskSpec("intent", "classification", ("ask", "buy", "tell"))
+NER = TaskSpec("ner", "tagging", ("O", "B-LOC", "I-LOC"), scheme=Scheme.BIO, decoder="linear")
+PRICE = TaskSpec("price", "regression", (), details={"mean": 0.0, "deviation": 1.0})
+SAME = TaskSpec("same", "pair", ("no", "yes"))
+
+
+def chosen(label: str, score: float) -> ClassResult:
+    return ClassResult(label, INTENT.labels.index(label), score)
+
+
+def mixed(count: int, wrong: int) -> EvaluationReport:
+    """Records of two tasks; `wrong` of them, spread evenly, are taken for `tell`."""
+    records, results = [], []
+    for i in range(count):
+        is_wrong = i % (count // wrong) == 0
+        text = f"is {'Rome' if i % 2 else 'Oslo'} far, {i}"
+        labels = {"intent": ("ask", "buy")[i % 2], "ner": (Span(3, 7, "LOC"),)}
+        records.append(Record(text, None, labels, f"data:{i}", (("mail", "chat")[i % 2],)))
+        found = () if is_wrong else (Entity(text[3:7], "LOC", 3, 7, 0.8),)
+        intent = chosen("tell" if is_wrong else labels["intent"], 0.9)  # type: ignore[arg-type]
+        results.append({"intent": intent, "ner": TaggingResult(found, ())})
+    return evaluation_of([INTENT, NER], records, results)
+
+
+def test_every_number_is_that_of_the_evaluation() -> None:
+    evaluated = mixed(60, 6)
+    made = make_report(evaluated)
+    assert made.evaluation == evaluated.to_json()
+    for task in made.tasks:
+        metrics: Any = evaluated.evaluation["tasks"][task.name]
+        assert task.metrics == {k: v for k, v in metrics.items() if isinstance(v, float)}
+        assert task.score == metrics[task.metric]
+        assert task.low is not None
+        assert task.high is not None
+        assert task.low <= task.score <= task.high
+        reports = metrics.get("per_class", metrics.get("per_type"))
+        for label in task.labels:
+            one = reports[label.label]
+            shown = (label.precision, label.recall, label.f1, label.support)
+            assert shown == (one["precision"], one["recall"], one["f1"], one["support"])
+            rows = [c for c in task.cells if c.gold == label.label]
+            assert sum(c.count for c in rows) == label.support
+            hits = sum(c.count for c in rows if c.predicted == label.label)
+            assert hits == pytest.approx(label.recall * label.support)
+        assert task.confidence is not None
+        precision = metrics["accuracy" if task.name == "intent" else "precision"]
+        assert task.confidence.precision == pytest.approx(precision)
+    frame = evaluated.evaluation["frame_accuracy"]
+    assert made.frame_interval is not None
+    assert made.frame_interval[0] <= frame <= made.frame_interval[1]
+    assert made.wrong_records == len(made.errors) == 6
+
+
+def test_slices_by_a_field_of_the_user_s_own_add_up() -> None:
+    evaluated = mixed(60, 6)
+    for task in make_report(evaluated, ["channel"]).tasks:
+        parts = task.slices["channel"]
+        assert [(s.value, s.records) for s in parts] == [("chat", 30), ("mail", 30)]
+        if task.metric == "accuracy":
+            assert sum(s.score * s.records for s in parts) / 60 == pytest.approx(task.score)
+    with pytest.raises(RequestError, match=r"no record has the field 'region'.*--slice"):
+        make_report(
+            evaluation_of([INTENT], [Record("a", None, {"intent": "ask"}, "", (None,))],
+                          [{"intent": chosen("ask", 1.0)}]),
+            ["region"],
+        )  # fmt: skip
+
+
+def test_the_label_in_most_errors_comes_first_with_its_cause() -> None:
+    golds = ["ask"] * 8 + ["buy"] * 4 + ["tell"] * 2
+    founds = ["buy"] * 6 + ["ask"] * 2 + ["buy"] * 4 + ["tell"] * 2
+    records = [Record(f"text {i}", None, {"intent": g}, "") for i, g in enumerate(golds)]
+    results = [{"intent": chosen(f, 0.6)} for f in founds]
+    training = [Record("a", None, {"intent": "ask"}, "")] * 40 + records[8:9]
+    beside = Surroundings(training)
+    [task] = make_report(evaluation_of([INTENT], records, results), (), beside).tasks
+    assert [f.label for f in task.findings] == ["ask", "buy"]
+    assert task.findings[0].cause == "confused buy"
+    assert "confused with buy 6 times" in task.findings[0].advice
+    assert "only 1 training records have it" in task.findings[1].advice
+    assert task.verdict[0].startswith("intent: accuracy 0.5714 (95 % interval 0.")
+    assert "1 of 3 labels have an F1 of 0.9 or more; the best: tell (1.00)." in task.verdict[1]
+    assert {x.label: x.training for x in task.labels} == {"ask": 40, "buy": 1, "tell": 0}
+    assert [s.value for s in task.slices["rarest label in training"]] == [
+        "never", "1 to 9 records", "10 to 49 records",
+    ]  # fmt: skip
+
+
+def test_numbers_and_pairs_have_their_place_in_the_report() -> None:
+    records = [
+        Record(f"text {i}", None, {"price": float(i), "same": Pair("other", "yes")}, f"d:{i}")
+        for i in range(5)
+    ]
+    results = [
+        {"price": ValueResult(i + i / 10), "same": ClassResult("no", 0, 0.7)} for i in range(5)
+    ]
+    made = make_report(evaluation_of([PRICE, SAME], records, results))
+    price, same = made.tasks
+    assert (price.metric, price.low, price.confidence, price.labels) == ("spearman", None, None, ())
+    assert same.errors == {"wrong class": 5}
+    answers = [error.tasks.get("price") for error in made.errors]
+    assert [a and a.wrong[0][2] for a in answers] == [None, *["far off"] * 4]
+    assert made.errors[0].text2 == "other"
+
+
+def test_what_the_page_holds_is_bounded() -> None:
+    count = MAX_ERRORS + 100
+    text = "x" * (MAX_TEXT + 50)
+    end = len(text)
+    records = [
+        Record(text, None, {"intent": "ask", "ner": (Span(0, 1, "LOC"), Span(5, end, "LOC"))}, "")
+    ] * count
+    result = {"intent": chosen("buy", 0.5), "ner": TaggingResult((), ())}
+    evaluated = evaluation_of([INTENT, NER], records, [result] * count)
+    beside = Surroundings(embed=lambda texts: np.eye(len(texts), 3, dtype=np.float32) + 1)
+    made = make_report(evaluated, (), beside)
+    assert (len(made.errors), made.wrong_records) == (MAX_ERRORS, count)
+    assert made.errors[0].is_cut
+    assert len(made.errors[0].text) == MAX_TEXT
+    assert made.errors[0].tasks["ner"].gold == [{"start": 0, "end": 1, "label": "LOC"}]
+    assert made.sentences is not None
+    assert len(made.sentences.x) == MAX_POINTS
+    assert "5,000 of the 5,100 records with an error are listed" in made.notes[0]
+    assert sum(1 for _ in error_lines(evaluated)) == count
+
+
+def test_the_nearest_training_sentences_are_shown_with_their_labels() -> None:
+    places = {"a": (1, 0), "b": (0.9, 0.1), "c": (0, 1), "d": (-1, 0), "Rome x": (0.5, 0.5)}
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([places[text] for text in texts], np.float32)
+
+    records = [Record("a", None, {"intent": "ask"}, "")]
+    training = [
+        Record("d", None, {"intent": "ask"}, ""),
+        Record("Rome x", None, {"ner": (Span(0, 4, "LOC"),)}, ""),
+        Record("b", None, {"intent": "buy", "ner": ()}, ""),
+    ]
+    evaluated = evaluation_of([INTENT], records, [{"intent": chosen("buy", 0.5)}])
+    [error] = make_report(evaluated, (), Surroundings(training, embed)).errors
+    assert [(n.text, n.labels) for n in error.near] == [
+        ("b", "intent: buy; ner: none"),
+        ("Rome x", "ner: Rome (LOC)"),
+        ("d", "intent: ask"),
+    ]
+
+
+def test_confidence_counts_scores_that_are_right() -> None:
+    decisions = [
+        Decision("a", "a", "", 0.95), Decision("a", "b", "wrong class", 0.95),
+        Decision("a", "a", "", 0.55), Decision("a", None, "missed"),
+    ]  # fmt: skip
+    found = confidence_of(decisions)
+    assert found is not None
+    assert [(b.right, b.wrong) for b in found.bins if b.right + b.wrong] == [(1, 0), (1, 1)]
+    assert [(t.score, t.coverage, t.precision, t.recall) for t in found.thresholds] == [
+        (0.95, pytest.approx(2 / 3), 0.5, 0.25), (0.55, 1.0, pytest.approx(2 / 3), 0.5),
+    ]  # fmt: skip
+    assert found.calibration_error == pytest.approx((0.9 + 0.45) / 3)
+    assert confidence_of([Decision("a", "b", "wrong class")]) is None
+
+
+def test_the_map_shows_the_directions_of_most_variance() -> None:
+    random = np.random.default_rng(0)
+    spread = random.normal(size=(50, 4)) * [5, 0.1, 2, 0.1]
+    points, share = plane(spread.astype(np.float32))
+    assert share > 0.99
+    assert np.abs(np.corrcoef(points[:, 0], spread[:, 0])[0, 1]) > 0.99
+    assert np.abs(np.corrcoef(points[:, 1], spread[:, 2])[0, 1]) > 0.99
+    rows, cosines = nearest_rows(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32) * 3, 5)
+    assert rows.tolist() == [[0, 1], [1, 0]]
+    assert cosines.tolist() == [[1, 0], [1, 0]]
+
+
+def test_an_interval_narrows_with_more_sentences() -> None:
+    few, many = (Ratio.accuracy([True, False, True, True] * n) for n in (5, 500))
+    wide, narrow = bootstrap_interval(few), bootstrap_interval(many)
+    assert wide[0] < narrow[0] < 0.75 < narrow[1] < wide[1]
+    assert bootstrap_interval(Ratio.accuracy([True] * 9)) == (1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its training data beside it."""
+    result, _ = run(tmp_path_factory.mktemp("reported"), num_epochs=2)
+    return result.save_dir
+
+
+def test_the_report_of_a_model_equals_its_evaluation(trained: Path, tmp_path: Path) -> None:
+    rows = [{**row, "channel": "mail"} for row in sentences(12, 5)]
+    path = write_records(tmp_path / "new.jsonl", [*rows, {**rows[0], "channel": "chat"}])
+    found: Report = report(trained, path, slices=["channel"], out=tmp_path / "r.html")
+    assert found.evaluation == evaluate(trained, path).to_json()
+    assert "<title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert [epoch.epoch for epoch in found.epochs] == [1, 2]
+    assert found.sentences is not None
+    assert found.errors[0].near
+    assert {s.value for s in found.tasks[0].slices["channel"]} == {"chat", "mail"}
+    assert json.loads(json.dumps(found.to_json()))["wrong_records"] == found.wrong_records
+
+
+def test_the_commands_write_the_report_and_the_errors(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(trained), "--no-drift"]) == 0
+    assert "Report: report.html (" in capsys.readouterr().out
+    assert main(["report", str(trained), "--no-drift", "--format", "md", "--out", "-"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# What the model gets wrong\n")
+    assert not Path("report.md").exists()
+    command = ["evaluate", str(trained), "--no-drift", "--errors", "e.jsonl", "--json", "s.json"]
+    assert main(command) == 0
+    lines = [json.loads(line) for line in Path("e.jsonl").read_text("utf-8").splitlines()]
+    scores = json.loads(Path("s.json").read_text("utf-8"))
+    frames = scores["records"] - len(lines)
+    assert frames / scores["records"] == pytest.approx(scores["frame_accuracy"])
+    assert lines[0].keys() == {"text", "where", "tasks"}
+    answers = [answer for line in lines for answer in line["tasks"].values()]
+    assert all(answer["wrong"] for answer in answers)
+    assert Counter(map(tuple, answers)) == {("gold", "predicted", "scores", "wrong"): len(answers)}

@@ -1,0 +1,28 @@
+"""Evaluations without a model: gold labels and predictions as a test states them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from manyheads.data.records import Record
+from manyheads.evaluation import EvaluationReport, Outcomes, TaskOutcomes
+from manyheads.tasks import Result, TaskSpec
+
+
+def evaluation_of(
+    specs: Sequence[TaskSpec],
+    records: Sequence[Record],
+    results: Sequence[Mapping[str, Result]],
+) -> EvaluationReport:
+    """Score results for records, as `evaluate` does a model's."""
+    outcomes = Outcomes(
+        {spec.name: TaskOutcomes(spec) for spec in specs}, {spec.name: [] for spec in specs}
+    )
+    for row, (record, answers) in enumerate(zip(records, results, strict=True)):
+        outcomes.records += 1
+        for name, task in outcomes.tasks.items():
+            answer: Any = answers.get(name)
+            labelled = name in record.labels
+            outcomes.correct[name].append(task.add(record, answer, row) if labelled else None)
+    return EvaluationReport("model", ("data.jsonl",), outcomes.evaluation(), outcomes, "", records)
