@@ -159,6 +159,11 @@ def test_a_file_is_read_and_asked(visit: Visit, tmp_path: Path) -> None:
     file.write_text('{"text": "one"}\n{"tokens": ["two", "words"]}\n')
     visit.page.get_by_label("Open a file of sentences").set_input_files(file)
     expect(visit.page.locator("#rows tr")).to_have_count(2)
+    file.write_text('{"text": "one"}\n{"label": 1}\n')
+    visit.page.get_by_label("Open a file of sentences").set_input_files(file)
+    expect(visit.page.get_by_role("alert")).to_have_text(
+        "Line 2 of the file has no text or tokens."
+    )
 
 
 def test_the_history_asks_again(visit: Visit) -> None:
