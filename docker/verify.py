@@ -4,7 +4,7 @@
 
 debootstrap creates an empty root: Debian 12, whose Python is 3.11, replaces the image that FROM
 names. Each line of the Dockerfile then runs in it by chroot, followed by the services of
-docker-compose.yml, which train a model and predict with it.
+docker-compose.yml, which train a model, predict with it and serve it.
 
 Needs root, debootstrap, unshare and network access. `--find-links` passes a folder with wheels,
 such as PyTorch's CPU build, to pip in PIP_OPTIONS.
@@ -18,9 +18,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ PYTHON = "/opt/python"  # replaces the base image's Python
 
 # The root has /proc and /dev only while a command runs, because its mounts are private.
 ENTER = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$@"'
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && '
 
 
 @dataclass
@@ -54,20 +57,32 @@ class Root:
         Raises:
             SystemExit: it failed.
         """
-        inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.workdir, *command]
-        home = "/root" if self.user == "root" else f"/home/{self.user}"
-        user = subprocess.run(
-            ["chroot", str(self.folder), "id", "-u", self.user], capture_output=True, text=True
-        ).stdout.strip()
+        arguments, env = self._inside(command, "")
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", ENTER, str(self.folder),
-             f"--userspec={user}:{user}", str(self.folder), *inside],
-            env={**self.env, "HOME": home}, text=True, stdin=subprocess.DEVNULL,
+            arguments, env=env, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if capture else None,
         )  # fmt: skip
         if done.returncode:
             sys.exit(f"failed with status {done.returncode}: {shlex.join(command)}")
         return done.stdout or ""
+
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a command inside, with files that it can read and not write."""
+        arguments, env = self._inside(command, READ_ONLY)
+        return subprocess.Popen(
+            arguments, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+
+    def _inside(self, command: list[str], prepare: str) -> tuple[list[str], dict[str, str]]:
+        """Return the arguments and environment that run a command inside."""
+        inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.workdir, *command]
+        home = "/root" if self.user == "root" else f"/home/{self.user}"
+        user = subprocess.run(
+            ["chroot", str(self.folder), "id", "-u", self.user], capture_output=True, text=True
+        ).stdout.strip()
+        enter = ["unshare", "--mount", "sh", "-c", prepare + ENTER, str(self.folder)]
+        chroot = [f"--userspec={user}:{user}", str(self.folder), *inside]
+        return [*enter, *chroot], {**self.env, "HOME": home}
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
@@ -152,6 +167,33 @@ def run_service(root: Root, service: dict[str, Any], arguments: list[str]) -> st
     return root.run([*entrypoint, *(arguments or service.get("command", []))], capture=True)
 
 
+def check_server(root: Root, service: dict[str, Any]) -> None:
+    """Start the service `serve`, ask it for a prediction, and stop it.
+
+    Raises:
+        SystemExit: it does not start, answer or stop as it should.
+    """
+    server = root.start([*service["entrypoint"], *service["command"]])
+    try:
+        assert server.stdout is not None
+        if "Serving" not in (line := server.stdout.readline()):
+            sys.exit(f"the server does not start: {line}")
+        request = urllib.request.Request(
+            "http://127.0.0.1:8000/v1/predict", b'{"texts": "John lives in Paris"}',
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = response.read().decode()
+        print(answer)
+        if '"text":"Paris"' not in answer:
+            sys.exit("the answer of the server is not what it should be")
+    finally:
+        server.terminate()
+        status = server.wait(60)
+    if status != 128 + signal.SIGTERM:
+        sys.exit(f"the server stopped with status {status}")
+
+
 def main() -> None:
     """Run the Dockerfile, then the services.
 
@@ -180,7 +222,9 @@ def main() -> None:
         print(answer)
         if 'NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]' not in answer:
             sys.exit("the prediction is not what it should be")
-        print("Every line of the Dockerfile and both services ran.")
+        print("==> docker compose up serve")
+        check_server(root, services["serve"])
+        print("Every line of the Dockerfile and all services ran.")
     finally:
         if not options.keep:
             shutil.rmtree(folder)
