@@ -14,6 +14,8 @@ convert     write data for a labelling tool, or as JSON lines that train
 compare     compare joint training with training each task alone
 add_head    add a task to a trained model
 load_config read a configuration
+
+SentenceClassifier is a scikit-learn classifier.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         report,
         train,
     )
+    from manyheads.api.estimator import SentenceClassifier
     from manyheads.api.model import Model, TrainedModel
     from manyheads.config import Config, TaskConfig, load_config
     from manyheads.data.readers import Layout
@@ -48,6 +51,7 @@ __all__ = [
     "ManyheadsError",
     "Model",
     "Predictor",
+    "SentenceClassifier",
     "TaskConfig",
     "TrainedModel",
     "__version__",
@@ -73,6 +77,7 @@ _HOMES = {
     "Model": "api.model",
     "Predictor": "inference.predictor",
     "TaskConfig": "config",
+    "SentenceClassifier": "api.estimator",
     "TrainedModel": "api.model",
     "add_head": "api",
     "check": "api",

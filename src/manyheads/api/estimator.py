@@ -1,0 +1,175 @@
+"""A scikit-learn classifier of texts, for pipelines, searches and cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.api import load, train
+from manyheads.api.model import Model
+from manyheads.errors import RequestError
+from manyheads.text import Floats
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped]
+    from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
+except ImportError as error:
+    raise RequestError(
+        f"SentenceClassifier needs scikit-learn, which cannot be imported ({error})",
+        fix="Run: pip install scikit-learn",
+    ) from error
+
+_TASK = "label"
+
+
+class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Trains an encoder with one classification head.
+
+    A part of the records given to `fit` is held out to choose the best epoch. The fitted model is
+    `model_`, which `save` writes to a folder; a pickled classifier has it inside.
+
+    Args:
+        model_name: the encoder.
+        num_epochs: the number of epochs, or `auto`.
+        learning_rate: the encoder's learning rate.
+        batch_size: sentences in a batch.
+        seed: of everything that is drawn.
+        settings: other fields of the configuration.
+        progress: whether training shows its progress.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_name: str = "sentence-transformers/all-MiniLM-L6-v2",
+        num_epochs: int | str = "auto",
+        learning_rate: float = 1e-4,
+        batch_size: int = 16,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.model_name = model_name
+        self.num_epochs = num_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.seed = seed
+        self.settings = settings
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any) -> SentenceClassifier:
+        """Train on texts and their classes.
+
+        Raises:
+            RequestError: X are no texts, or not as many as y.
+            ManyheadsError: a setting is invalid, or there are too few records.
+        """
+        texts, labels = _texts(X), np.asarray(y)
+        if len(texts) != len(labels):
+            raise RequestError(
+                f"{len(texts)} texts and {len(labels)} classes", expected="as many of both"
+            )
+        self.classes_: NDArray[Any]
+        self.classes_, indices = np.unique(labels, return_inverse=True)
+        names = [str(one) for one in self.classes_]
+        records = [{"text": text, _TASK: names[i]} for text, i in zip(texts, indices, strict=True)]
+        with TemporaryDirectory(prefix="manyheads-fit-") as folder:
+            trained = train(
+                records,
+                tasks={_TASK: {"kind": "classification", "labels": names}},
+                save_dir=folder,
+                progress=self.progress,
+                model_name=self.model_name,
+                num_epochs=self.num_epochs,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                **(self.settings or {}),
+            )
+            self._keep(_files_of(trained.best))
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each text."""
+        shares = self.predict_proba(X)
+        found: NDArray[Any] = self.classes_[shares.argmax(axis=1)]
+        return found
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of each class, [N, L] in the order of `classes_`.
+
+        A text without words has the same probability for all.
+        """
+        check_is_fitted(self)
+        shares = self.model_.predict_proba(_texts(X))
+        return np.where(np.isnan(shares), np.float32(1 / len(self.classes_)), shares)
+
+    def _keep(self, files: Mapping[str, bytes]) -> None:
+        """Take over a model folder, which goes when the classifier goes."""
+        folder = mkdtemp(prefix="manyheads-classifier-")
+        for name, data in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        threads = (self.settings or {}).get("threads")
+        self.model_: Model = load(folder, threads=threads)
+        finalize(self.model_, rmtree, folder, ignore_errors=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        model = state.pop("model_", None)
+        if model is not None:
+            state["_files"] = _files_of(model.path)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state.pop("_files", None)
+        super().__setstate__(state)
+        if files is not None:
+            self._keep(files)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.no_validation = True
+        tags.non_deterministic = False
+        return tags
+
+
+def _texts(X: Any) -> Sequence[str]:
+    """Return texts as a list, from a sequence, a column or a table of one column.
+
+    Raises:
+        RequestError: they are a single string, or a table of several columns.
+    """
+    if isinstance(X, str):
+        raise RequestError("X is one string", expected="a list of texts")
+    values = X if isinstance(X, list | tuple) else np.asarray(X, dtype=object)
+    if isinstance(values, np.ndarray):
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise RequestError(
+                f"X has the shape {values.shape}",
+                expected="texts, or one column of them",
+                fix="Choose the column, such as X['text'].",
+            )
+        values = values.tolist()
+    return list(values)
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
