@@ -56,6 +56,9 @@ def check_files(
 
 def _files_of(settings: Config, wanted: Mapping[str, TaskConfig]) -> Mapping[str, Sequence[str]]:
     """Return the configuration's files with the tasks they are for, training first."""
+    if settings.files is not None:
+        validation_file = [] if settings.valid_file is None else [settings.valid_file]
+        return {path: tuple(wanted) for path in (*settings.files, *validation_file)}
     training, validation = settings.train_files(), settings.valid_files()
     for path in validation:
         if path in training:

@@ -87,7 +87,8 @@ def _status_of(error: BaseException) -> int:
             tell(
                 "error",
                 f"this needs the package {error.name}, which is not installed. "
-                "Run: pip install 'manyheads[train]'",
+                "In a checkout, run: pip install -e '.[train]'; or install a wheel of manyheads "
+                "with the extra train",
             )
             return 2
         case OSError():

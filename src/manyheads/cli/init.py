@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.cli.data import task_of
-from manyheads.cli.options import NamedTasks, Settings, overrides_of
+from manyheads.cli.help import SettingsCommand
+from manyheads.cli.options import NamedTasks, Settings, overrides_of, takes_config_fields
 from manyheads.errors import RequestError, at
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(cls=SettingsCommand)
+@takes_config_fields()
 def init(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE ...", help="Labelled data of any format.")
@@ -28,6 +30,7 @@ def init(
         bool, typer.Option("--overwrite", help="Replace the file if it exists.")
     ] = False,
     settings: Settings = None,
+    **fields: str | None,
 ) -> None:
     """Write a configuration for labelled data, to read and change before training."""
     from manyheads.config import write_config
@@ -40,7 +43,7 @@ def init(
             where=at(out),
             fix="Replace it with --overwrite, or name another: --out.",
         )
-    overrides: dict[str, Any] = dict(overrides_of({}, settings or ()))
+    overrides: dict[str, Any] = dict(overrides_of(fields, settings or ()))
     config, found = starting_config(files, overrides | named_tasks(tasks))
     show(inferred_tables(found, config))
     write_config(config, out, found.notes())

@@ -89,9 +89,8 @@ def next_steps(save_dir: Path) -> list[tuple[str, str]]:
     model = shlex.quote(str(save_dir))
     return [
         (f'manyheads predict {model} "your own text"', "answers for texts, files or your input"),
-        (f"manyheads evaluate {model}", "all scores, and what is taken for what"),
         (f"manyheads report {model}", "every error, and what to work on first, as a page"),
-        (f"manyheads export {model}", "a model that needs no PyTorch"),
+        (f"manyheads serve {model}", "the same over HTTP, with a page to try it"),
     ]
 
 

@@ -98,7 +98,8 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
             if path is None:
                 raise ConfigError(
                     f"task {name!r} has no {key.replace('_', ' ')}",
-                    fix=f"Set `{key}` or `tasks.{name}.{key}`.",
+                    fix=f"Set `{key}` or `tasks.{name}.{key}`; or set `files` alone, of which a "
+                    "part is held out for validation.",
                 )
             files[path] = (*files.get(path, ()), name)
         return files

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, Strict, TaskConfig, fields_where, make_config
+from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, make_config
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
 from manyheads.errors import ModelError, RequestError, at, listing, nearest
@@ -132,6 +132,13 @@ def compare(
         Stopped: a signal stopped a run; the next call resumes it.
     """
     refuse_several("a comparison")
+    if config.files is not None or config.num_epochs == AUTO:
+        setting = "num_epochs: auto" if config.files is None else "files"
+        raise RequestError(
+            f"the configuration has `{setting}`, which would differ between the runs",
+            expected="a `train_file`, a `valid_file` and a number of epochs, the same for all runs",
+            fix="Name the files in the folder data of a trained run, and set `num_epochs`.",
+        )
     files = _test_files(config, test_files)
     _refuse_incomparable(config)
     if seeds < 1:
