@@ -70,6 +70,17 @@ def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
     }
 
 
+def assert_same_run(undisturbed: Path, saved: Path, epoch: int = 3) -> None:
+    """Assert that a continued run left the same files, bit by bit, as an undisturbed one."""
+    expected = load_checkpoint(epoch_path(undisturbed, epoch))
+    found = load_checkpoint(epoch_path(saved, epoch))
+    assert_equal(dict(expected.model), dict(found.model))
+    assert_equal(expected.training, found.training)
+    assert log_lines(saved) == log_lines(undisturbed)
+    for name in ("model.safetensors", "heads.safetensors"):
+        assert (saved / "best" / name).read_bytes() == (undisturbed / "best" / name).read_bytes()
+
+
 def assert_equal(one: Any, other: Any, place: str = "") -> None:
     if isinstance(one, Tensor):
         assert one.dtype == other.dtype, place

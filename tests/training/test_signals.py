@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from equal_runs import assert_equal
+from equal_runs import assert_same_run
 from manyheads.cli import main
 from manyheads.modeling import list_checkpoints, load_checkpoint
 from manyheads.training import train
-from training_setup import config, digest, log_lines, sentences, settings, write_records
+from training_setup import config, sentences, settings, write_records
 
 SRC = Path(__file__).parents[2] / "src"
 SIZES = {"num_epochs": 3, "checkpoint_every": 2}
@@ -103,19 +103,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "saved"
 
 
-def compare(undisturbed: Path, saved: Path) -> None:
-    """Assert that a continued run left the same files, bit by bit, as an undisturbed one."""
-    last = "mtl_epoch3.pt"
-    expected, found = load_checkpoint(undisturbed / last), load_checkpoint(saved / last)
-    assert_equal(dict(expected.model), dict(found.model))
-    assert_equal(expected.training, found.training)
-    assert log_lines(saved) == log_lines(undisturbed)
-    assert (
-        digest(saved / "best")["heads.safetensors"]
-        == digest(undisturbed / "best")["heads.safetensors"]
-    )
-
-
 @pytest.mark.parametrize(
     ("place", "call", "number", "status", "step"),
     [
@@ -140,7 +127,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert "Traceback" not in said
     load_checkpoint(saved)
     train(config(tmp_path, **SIZES), resume=True)
-    compare(undisturbed, tmp_path / "saved")
+    assert_same_run(undisturbed, tmp_path / "saved")
 
 
 def test_a_signal_before_anything_is_trained_stops_at_once(tmp_path: Path) -> None:
@@ -169,7 +156,7 @@ def test_a_second_signal_stops_at_once_and_breaks_nothing(
     for file in files:
         load_checkpoint(file.path)
     train(config(tmp_path, **SIZES), resume=True)
-    compare(undisturbed, tmp_path / "saved")
+    assert_same_run(undisturbed, tmp_path / "saved")
     assert not [p for p in (tmp_path / "saved").iterdir() if p.name.startswith(".")]
 
 
@@ -191,7 +178,7 @@ def test_the_launcher_stops_and_resumes_like_the_command(tmp_path: Path, undistu
     done = subprocess.run(command, capture_output=True, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert "Continuing from " in done.stderr
-    compare(undisturbed, tmp_path / "saved")
+    assert_same_run(undisturbed, tmp_path / "saved")
 
 
 def test_a_second_run_on_a_folder_is_refused_with_the_first_named_and_the_first_goes_on(
@@ -214,4 +201,4 @@ def test_a_second_run_on_a_folder_is_refused_with_the_first_named_and_the_first_
     assert (tmp_path / "killed" / "saved" / ".manyheads.lock").exists()
     for folder in (tmp_path, tmp_path / "killed"):
         assert main(["train", str(folder / "config.yaml"), "--resume"]) == 0
-        compare(undisturbed, folder / "saved")
+        assert_same_run(undisturbed, folder / "saved")
