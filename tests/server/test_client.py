@@ -1,0 +1,88 @@
+"""The Python client: results, parts of long lists, retries and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+
+import manyheads
+from manyheads.errors import RequestError
+from manyheads.inference import TextPair
+from serving import served_model, serving
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response], waits: list[float], **options: int):  # type: ignore[no-untyped-def]
+    return manyheads.Client(
+        transport=httpx.MockTransport(answer),
+        sleep=waits.append,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_long_lists_are_split_and_come_back_in_order() -> None:
+    texts = [*(f"{name} lives in Paris" for name in ("John", "Mary", "Peter", "Anna")), ""]
+    with (
+        serving(served_model(), max_texts=2) as server,
+        manyheads.Client(str(server.base_url), texts_per_request=2) as asking,
+    ):
+        answer = asking.predict(texts, embed=True, tasks=["intent"])
+        assert answer.model == "tiny"
+        assert [one.get("text") for one in answer.predictions] == [*texts[:4], None]
+        assert "is empty" in answer.predictions[4]["error"]["message"]
+        vectors = asking.encode(texts[:4])
+        assert vectors.dtype == np.float32
+        expected = [one["embedding"] for one in answer.predictions[:4]]
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+        assert [model["id"] for model in asking.models()] == ["tiny"]
+        assert asking.predict([]).predictions == []
+        with pytest.raises(RequestError, match="status 404: there is no model 'other'"):
+            asking.predict(["a"], model="other")
+
+
+def test_a_busy_server_is_asked_again_after_the_time_that_it_names() -> None:
+    replies = [
+        httpx.Response(429, headers={"Retry-After": "3"}),
+        httpx.Response(503),
+        httpx.Response(429, headers={"Retry-After": "86400"}),
+        httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}]}),
+    ]
+    waits: list[float] = []
+    with client(lambda request: replies.pop(0), waits) as asking:
+        assert asking.predict(["a"]).version == "v"
+    assert waits == [3, 2, 60]
+
+
+def test_a_server_that_stays_busy_is_an_error() -> None:
+    waits: list[float] = []
+    busy = httpx.Response(429, json={"error": {"message": "9 texts are queued already"}})
+    with (
+        client(lambda request: busy, waits, retries=2) as asking,
+        pytest.raises(RequestError, match="status 429: 9 texts are queued already"),
+    ):
+        asking.encode(["a"])
+    assert waits == [1, 2]
+
+
+def test_pairs_tokens_and_the_key_are_sent() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}, {}]})
+
+    with manyheads.Client(api_key="key", transport=httpx.MockTransport(answer)) as asking:
+        asking.predict([TextPair("a", "b"), ("c", "d")])
+    assert seen[0].headers["authorization"] == "Bearer key"
+    assert json.loads(seen[0].content)["texts"] == [{"text": "a", "text2": "b"}, ["c", "d"]]
+
+
+def test_one_text_instead_of_a_list_and_a_missing_server_are_errors() -> None:
+    with manyheads.Client("http://127.0.0.1:9", retries=0) as asking:
+        with pytest.raises(RequestError, match="one text, not a list"):
+            asking.predict("John")
+        with pytest.raises(RequestError, match=r"cannot be reached .* manyheads serve MODEL"):
+            asking.predict(["John"])
