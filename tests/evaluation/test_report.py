@@ -1,4 +1,4 @@
-"""The report says what the evaluation says, and what to do about it."""
+"""The report repeats the evaluation's numbers and adds causes and advice."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_every_number_is_that_of_the_evaluation() -> None:
     assert made.wrong_records == len(made.errors) == 6
 
 
-def test_slices_by_a_field_of_the_user_s_own_add_up() -> None:
+def test_slices_by_a_custom_field_add_up() -> None:
     evaluated = mixed(60, 6)
     for task in make_report(evaluated, ["channel"]).tasks:
         parts = task.slices["channel"]
@@ -122,6 +122,16 @@ def test_the_label_in_most_errors_comes_first_with_its_cause() -> None:
     assert [s.value for s in task.slices["rarest label in training"]] == [
         "never", "1 to 9 records", "10 to 49 records",
     ]  # fmt: skip
+
+
+def test_a_label_confused_with_many_others_is_not_blamed_on_one_of_them() -> None:
+    names = tuple(f"label {i}" for i in range(9))
+    spec = TaskSpec("intent", "classification", names)
+    records = [Record(f"{i}", None, {"intent": names[0]}, "") for i in range(8)]
+    results = [{"intent": ClassResult(names[i + 1], i + 1, 0.5)} for i in range(8)]
+    [task] = make_report(evaluation_of([spec], records, results)).tasks
+    advice = task.findings[0].advice
+    assert advice.startswith("confused with 8 other labels 8 times, most often label 1 (1): add")
 
 
 def test_numbers_and_pairs_have_their_place_in_the_report() -> None:
@@ -228,6 +238,8 @@ def test_the_report_of_a_model_equals_its_evaluation(trained: Path, tmp_path: Pa
     rows = [{**row, "channel": "mail"} for row in sentences(12, 5)]
     path = write_records(tmp_path / "new.jsonl", [*rows, {**rows[0], "channel": "chat"}])
     found: Report = report(trained, path, slices=["channel"], out=tmp_path / "r.html")
+    in_memory = report(trained, [*rows, {**rows[0], "channel": "chat"}])
+    assert in_memory.evaluation["tasks"] == found.evaluation["tasks"]
     assert found.evaluation == evaluate(trained, path).to_json()
     assert "<title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert [epoch.epoch for epoch in found.epochs] == [1, 2]

@@ -13,6 +13,8 @@ LABELS = 3
 _FEW = 30
 _GOOD = 0.9
 _OFF = 0.05
+_MAIN = 0.3
+"""The share of a label's confusions from which the label it is confused with is their cause."""
 _BORDERS = (WRONG_BORDER, SPLIT, MERGED)
 
 
@@ -40,11 +42,22 @@ def _cause(label: str, decision: Decision) -> tuple[str, str]:
 
 
 def _finding(label: LabelScore, causes: Counter[tuple[str, str]]) -> Finding:
-    (cause, other), count = causes.most_common(1)[0]
+    kinds: Counter[str] = Counter()
+    for (kind, _), number in causes.items():
+        kinds[kind] += number
+    [(cause, count)] = kinds.most_common(1)
+    others = Counter({name: n for (kind, name), n in causes.items() if kind == cause})
+    [(other, most)] = others.most_common(1)
     times = "once" if count == 1 else f"{count:,} times"
-    if cause == "borders":
+    if cause == "confused" and most < _MAIN * count:
+        text = (
+            f"confused with {len(others):,} other labels {times}, most often {other} ({most:,}): "
+            "add more and more varied examples"
+        )
+    elif cause == "borders":
         text = f"its borders are wrong {times}: check that training labels begin and end alike"
     elif cause == "confused":
+        times = "once" if most == 1 else f"{most:,} times"
         text = (
             f"confused with {other} {times}: add examples that tell the two apart, and look for "
             "contradicting labels"

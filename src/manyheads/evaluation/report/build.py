@@ -43,7 +43,7 @@ from manyheads.tasks import Decision
 from manyheads.tasks.metrics import Ratio, numbers
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Embeds texts: [N, E]; zeros for a text without words."""
+"""Embeds texts as [N, E]; a text without words becomes zeros."""
 
 MAX_EMBEDDED = 1000
 """Errors with neighbours."""
@@ -55,7 +55,7 @@ _SHORT = 160
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a report shows beside the outcomes, where it is at hand."""
+    """Optional material for a report: training data, embeddings and the training run."""
 
     training: Sequence[Record] | None = None
     embed: Embed | None = None
@@ -72,7 +72,7 @@ def make_report(
 
     Args:
         evaluated: the evaluation.
-        fields: fields of the user's own by which to slice; the records keep their values.
+        fields: custom fields to slice by; the records keep their values.
         surroundings: training data, embeddings and the training run, where they are at hand.
 
     Raises:

@@ -15,7 +15,7 @@ MAX_POINTS = 1500
 MAX_LABELS = 300
 """Labels of a task that are listed; of more, those in most errors."""
 MAX_SLICES = 20
-"""Values of a field of the user's own; the rarer ones are joined."""
+"""Values of a custom field; the rarer ones are merged."""
 FAR = 100
 """Of a task with numbers, the records listed as errors: those farthest from the right number."""
 
@@ -58,7 +58,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What is left if only predictions with at least a score are used."""
+    """The predictions that reach a score, and their precision."""
 
     score: float
     coverage: float
@@ -94,7 +94,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A label to work on, and by what."""
+    """A label to work on, with the cause of its errors."""
 
     label: str
     f1: float
@@ -139,7 +139,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """What a task was to answer for a record, and did."""
+    """A task's gold label and prediction for a record."""
 
     gold: Any
     predicted: Any

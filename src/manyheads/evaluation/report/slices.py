@@ -35,7 +35,7 @@ NO_VALUE = "(no value)"
 
 
 class TrainingWords:
-    """What slices need to know of the training data.
+    """The words and label counts of the training data.
 
     Args:
         records: all training records.
@@ -58,7 +58,7 @@ def record_slices(
 
     Args:
         records: the records, which keep the values of `fields`.
-        fields: of the user's own.
+        fields: the custom fields to slice by.
         training: the training data, if they are at hand.
 
     Raises:
@@ -86,7 +86,7 @@ def record_slices(
 
 
 def label_frequency(task: str, record: Record, training: TrainingWords | None) -> str | None:
-    """Return how often the rarest label of a record is in the training data; None if not known."""
+    """Return the frequency of a record's rarest label in the training data; None if unknown."""
     names = label_names(record.labels[task])
     if training is None or not names or task not in training.labels:
         return None
