@@ -266,7 +266,7 @@ def count():
     return len(os.listdir("/proc/self/task"))
 os.environ.pop("TOKENIZERS_PARALLELISM", None)
 before = count()
-model = manyheads.load(sys.argv[1], backend="onnx", threads=3)
+model = manyheads.load(sys.argv[1], backend="onnx", threads=3).predictor
 loaded = count()
 model.tokenizer.encode_batch(["John lives in Paris"] * 100)
 print(loaded - before, count() - loaded, "RAYON_NUM_THREADS" in os.environ)

@@ -63,6 +63,6 @@ def test_only_the_command_line_sets_it(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(allocator, "ctypes", SimpleNamespace(CDLL=library))
     run(tmp_path)
     assert asked == []
-    (tmp_path / "config.json").write_text(json.dumps(settings(tmp_path)))
-    assert main(["train", str(tmp_path / "config.json"), "--overwrite"]) == 0
+    (tmp_path / "config.yaml").write_text(json.dumps(settings(tmp_path)))
+    assert main(["train", str(tmp_path / "config.yaml"), "--overwrite"]) == 0
     assert asked == ["libc.so.6"]

@@ -332,7 +332,7 @@ def test_a_damaged_cut_or_missing_file_is_refused_by_name(best: Path, name: str)
     flipped[len(flipped) // 2] ^= 1
     for data, message in (
         (flipped, f"{path}: has the SHA-256 {sha256(flipped)}; expected {sha256(original)}"),
-        (original[:-1], f"{path}: has {len(original) - 1} bytes; expected the {len(original)}"),
+        (original[:-1], f"{path}: has {len(original) - 1:,} bytes; expected the {len(original)}"),
         (b"", f"{path}: has 0 bytes; expected the {len(original)}"),
         (None, f"{path}: is missing; expected the {len(original)} bytes"),
     ):

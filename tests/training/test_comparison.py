@@ -343,5 +343,5 @@ def test_python_users_compare_with_a_mapping(base: Path, compared: tuple[Compari
     values = settings(base, tasks=TASKS, seed=5, num_epochs=2)
     comparison = manyheads.compare(values, seeds=2, out=base / "out")
     assert reached(comparison) == reached(compared[0])
-    with pytest.raises(ManyheadsError, match="expected a Config, a path or a mapping"):
+    with pytest.raises(ManyheadsError, match="expected a list of dicts"):
         manyheads.compare(3)  # type: ignore[arg-type]
