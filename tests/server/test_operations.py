@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from manyheads.errors import RequestError
 from manyheads.export import export_model
 from manyheads.server import model_names
 from manyheads.server.protection import LogFormatter
+from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
 from serving import Gate, becomes, served_model, serving
 
@@ -314,3 +316,9 @@ def test_invalid_settings_are_named() -> None:
         make_settings(port=70000)
     with pytest.raises(RequestError, match=r"no setting 'prot' \(did you mean \"port\""):
         make_settings(prot=1)
+
+
+def test_answers_are_sent_without_delay() -> None:
+    # asyncio sets TCP_NODELAY on a connection only if its socket states the protocol.
+    with bind_socket(make_settings(port=0)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
