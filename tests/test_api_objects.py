@@ -256,7 +256,17 @@ def test_the_data_check_takes_records_and_says_what_it_found() -> None:
 
 
 def test_the_package_shows_its_verbs() -> None:
-    verbs = {"add_head", "check", "compare", "convert", "evaluate", "export", "load", "train"}
+    verbs = {
+        "add_head",
+        "check",
+        "compare",
+        "convert",
+        "evaluate",
+        "export",
+        "load",
+        "report",
+        "train",
+    }
     assert verbs <= set(dir(manyheads))
     code = "import manyheads; help(manyheads)"
     shown = subprocess.run(

@@ -8,6 +8,7 @@
 train       train a model on records in memory or files, and return it
 load        load a trained model: predict, predict_proba, encode, evaluate, save
 evaluate    score a model on labelled records
+report      report what a model gets wrong, as a page
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
 convert     write data for a labelling tool, or as JSON lines that train

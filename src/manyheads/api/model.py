@@ -21,6 +21,7 @@ from manyheads.text import Floats
 if TYPE_CHECKING:
     from manyheads.config import Config
     from manyheads.evaluation import EvaluationReport
+    from manyheads.evaluation.report import Report
     from manyheads.inference.backends.base import Backend
     from manyheads.modeling import MultiTaskModel
     from manyheads.training import TrainResult
@@ -201,6 +202,14 @@ class Model:
             return evaluate(self._loaded, data=data, tasks=tasks)
         with in_memory(data, "evaluation") as name:
             return evaluate(self._loaded, data=name, tasks=tasks)
+
+    def report(
+        self, data: Any = None, out: StrPath | None = None, *, tasks: Sequence[str] | None = None
+    ) -> Report:
+        """Report what the model gets wrong (see `manyheads.report`)."""
+        from manyheads.api import report
+
+        return report(self, data, out=out, tasks=tasks)
 
     def save(self, path: StrPath) -> Path:
         """Write the model to a folder: a copy, or if `module` was used its present weights.

@@ -1,0 +1,57 @@
+"""The spaCy component fills documents, in batches, and is saved with its pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyheads
+from training_setup import config
+
+spacy = pytest.importorskip("spacy")
+
+import manyheads.api.spacy_component  # noqa: E402 - registers the component
+
+TEXTS = ["will john eat in paris ?", "mary lives in rome", ""]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> manyheads.TrainedModel:
+    folder = tmp_path_factory.mktemp("spacy")
+    return manyheads.train(config(folder, num_epochs=8), progress=False)
+
+
+def pipeline(model: manyheads.Model) -> Any:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("manyheads", config={"model": str(model.path)})
+    return nlp
+
+
+def test_documents_have_entities_classes_and_the_vector(model: manyheads.TrainedModel) -> None:
+    predictions = model.predict(TEXTS, embed=True)
+    docs = list(pipeline(model).pipe(TEXTS, batch_size=2))
+    assert [doc.text for doc in docs] == TEXTS
+    for doc, prediction in zip(docs[:2], predictions[:2], strict=True):
+        found = [(ent.text, ent.label_) for ent in doc.ents]
+        assert found == [(e.text, e.label) for e in prediction["ner"].entities]
+        assert [span.text for span in doc.spans["ner"]] == [text for text, _ in found]
+        label = prediction["classification"]
+        assert doc.cats == {label.label: pytest.approx(label.score)}
+        np.testing.assert_allclose(doc.vector, prediction.embedding, rtol=1e-4, atol=1e-6)
+    assert any(doc.ents for doc in docs)
+    assert docs[2].cats == {}
+
+
+def test_a_pipeline_is_saved_with_its_model(model: manyheads.TrainedModel, tmp_path: Path) -> None:
+    nlp = pipeline(model)
+    before = nlp(TEXTS[0])
+    nlp.to_disk(tmp_path / "pipeline")
+    assert (tmp_path / "pipeline" / "manyheads" / "manyheads.json").exists()
+    again = spacy.load(tmp_path / "pipeline")
+    assert again.get_pipe("manyheads").model.path == tmp_path / "pipeline" / "manyheads"
+    after = again(TEXTS[0])
+    assert after.cats == pytest.approx(before.cats)
+    assert [ent.text for ent in after.ents] == [ent.text for ent in before.ents]
