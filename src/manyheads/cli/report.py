@@ -26,6 +26,7 @@ from manyheads.cli.options import (
     task_names,
 )
 from manyheads.config import BATCH_TOKENS
+from manyheads.errors import counted
 from manyheads.storage import Prefer, atomic_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -140,4 +141,6 @@ def report(
         stream.write(content)
     for sentence in found.verdict:
         print(sentence)
-    print(f"Report: {name} ({len(content) / 1024:,.0f} KiB, {found.wrong_records:,} errors)")
+    print(
+        f"Report: {name} ({len(content) / 1024:,.0f} KiB, {counted(found.wrong_records, 'error')})"
+    )

@@ -26,7 +26,7 @@ from manyheads.data.records import (
     label_fields,
     label_names,
 )
-from manyheads.errors import DataError, listing
+from manyheads.errors import DataError, counted, listing
 from manyheads.storage import atomic_file, explained
 
 FOLDER = "data"
@@ -99,7 +99,7 @@ def write_parts(config: Config) -> Parts:
         held = hold_out(keys, labels, config.hold_out)
         if not held or len(held) == len(keys):
             raise DataError(
-                f"{len(keys)} records, of which none can be held out for validation",
+                f"{counted(len(keys), 'record')}, of which none can be held out for validation",
                 where=listing(files),
                 expected="at least two different texts for each label",
                 fix="Add records, or name others for validation: --valid-file FILE.",

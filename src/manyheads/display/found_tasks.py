@@ -5,6 +5,7 @@ from __future__ import annotations
 from manyheads.config import Config
 from manyheads.data.infer_tasks import InferredTasks
 from manyheads.display.tables import Section, cell, make_table, printable
+from manyheads.errors import counted
 
 _LABELS_SHOWN = 4
 
@@ -28,4 +29,4 @@ def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
         for name, values in found.unused.items()
     ]
     notes += [f"not read: {count:,} {what}" for what, count in found.unread.items()]
-    return [Section(f"Tasks found in {found.records:,} records", table, "\n".join(notes))]
+    return [Section(f"Tasks found in {counted(found.records, 'record')}", table, "\n".join(notes))]

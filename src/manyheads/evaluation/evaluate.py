@@ -40,7 +40,7 @@ class EvaluationReport:
 
     def __repr__(self) -> str:
         records = self.evaluation["records"]
-        lines = [f"EvaluationReport({self.model!r}, {records:,} records)"]
+        lines = [f"EvaluationReport({self.model!r}, {counted(records, 'record')})"]
         for name, metrics in self.evaluation["tasks"].items():
             numbers = [f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float)]
             lines.append(f"  {name}: {', '.join(numbers)}")

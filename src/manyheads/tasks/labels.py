@@ -187,7 +187,7 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
         return Scheme.PLAIN
     if bare == ["-"] or bare == ["_"]:
         raise DataError(
-            f"the tag {bare[0]!r}, which marks words that nobody tagged, beside tags such as "
+            f"the tag {bare[0]!r}, which marks untagged words, beside tags such as "
             f"{min(distinct - set(bare))!r}",
             expected="a tag for each word",
             fix="Write O where a word has no entity, or remove the record.",
