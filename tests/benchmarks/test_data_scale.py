@@ -16,6 +16,8 @@ from benchmark_data import snips_folder
 from manyheads.training.data.ragged import zeros
 from training_setup import encoder_folder
 
+pytestmark = pytest.mark.soak
+
 pytestmark = pytest.mark.skipif(not benchmark.STATUS.exists(), reason="there is no /proc")
 
 

@@ -15,6 +15,8 @@ import manyheads.training.loop as training_module
 from benchmark_data import snips_folder
 from training_setup import encoder_folder
 
+pytestmark = pytest.mark.soak
+
 
 def test_both_runs_are_timed_and_end_at_the_same_weights(tmp_path: Path) -> None:
     finish = training_module.finish_epoch

@@ -15,6 +15,8 @@ import mixing
 from benchmark_data import data_sets, tiny_study
 from manyheads.storage import RunLock
 
+pytestmark = pytest.mark.soak
+
 
 def study(folder: Path, *more: str) -> None:
     mixing.main(tiny_study(folder, "--epochs", "1", "--records", "32", *more))

@@ -17,6 +17,8 @@ import training as benchmark
 from benchmark_data import snips_folder
 from training_setup import encoder_folder
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import transfer
 from benchmark_data import data_sets, tiny_study
 
+pytestmark = pytest.mark.soak
+
 
 def study(folder: Path, *more: str) -> None:
     transfer.main(tiny_study(folder, "--epochs", "2", "--records", "16", *more))

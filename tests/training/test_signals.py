@@ -184,7 +184,7 @@ def test_the_launcher_stops_and_resumes_like_the_command(tmp_path: Path, undistu
 def test_a_second_run_on_a_folder_is_refused_with_the_first_named_and_the_first_goes_on(
     tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with slow_run(tmp_path, "step", 3, 3) as process:
+    with slow_run(tmp_path, "step", 3, 1) as process:
         for options in (["--resume"], ["--overwrite"], []):
             assert main(["train", str(tmp_path / "config.yaml"), *options]) == 2
             said = capsys.readouterr().err
