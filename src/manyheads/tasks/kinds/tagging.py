@@ -101,7 +101,10 @@ class Tagging(Kind):
         "f1 macro": "f1_macro",
         "f1 micro": "f1",
     }
-    table_note = "strict entities, precision and recall micro; accuracy of tokens"
+    table_note = (
+        "strict entities, or tokens where tags are plain classes; precision and recall micro; "
+        "accuracy of tokens"
+    )
     sought_as = "ner"
     card_tag = "token-classification"
 
