@@ -16,9 +16,10 @@ from benchmark_data import snips_folder
 from manyheads.training.data.ragged import zeros
 from training_setup import encoder_folder
 
-pytestmark = pytest.mark.soak
-
-pytestmark = pytest.mark.skipif(not benchmark.STATUS.exists(), reason="there is no /proc")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(not benchmark.STATUS.exists(), reason="there is no /proc"),
+]
 
 
 def test_each_size_is_measured_by_itself(
