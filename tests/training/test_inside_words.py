@@ -123,7 +123,9 @@ def test_a_task_that_joins_a_trained_model_leaves_its_units_as_they_are(tmp_path
     assert [p.results["ner"] for p in before] == [p.results["ner"] for p in after]
 
 
-def test_reach_counts_nothing_in_records_with_tokens(tmp_path: Path) -> None:
+def test_records_with_tokens_are_all_in_reach_and_are_not_tokenised_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from manyheads.config import TaskConfig
     from manyheads.text import TextTokenizer
     from tiny import tiny_tokenizer
@@ -131,7 +133,9 @@ def test_reach_counts_nothing_in_records_with_tokens(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", sentences(5, 1))
     labels = TagSet.of_types(("LOC", "PER"))
     records = list(read_records(path, {"ner": TaskConfig(kind="tagging")}, {"ner": labels}))
-    reach = Reach.of({"ner": labels}).add_all(records, TextTokenizer(tiny_tokenizer()))
+    tokenizer = TextTokenizer(tiny_tokenizer())
+    monkeypatch.setattr(tokenizer, "encode_batch", lambda texts: pytest.fail("tokenised"))
+    reach = Reach.of({"ner": labels}).add_all(records, tokenizer)
     assert reach.entities["ner"] > 0
     assert reach.messages() == []
 

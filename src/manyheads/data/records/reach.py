@@ -37,15 +37,20 @@ class Reach:
             ]
         )
 
-    def add(self, record: Record, encoding: Encoding) -> None:
-        """Count the entities of a record, given its encoding."""
+    def add(self, record: Record, encoding: Encoding | None) -> None:
+        """Count the entities of a record.
+
+        Args:
+            record: the record.
+            encoding: of its text; not needed where the record has tokens, since its entities begin
+                and end with them, and they are whole words.
+        """
         labelled = {task: spans for task in self.tasks if (spans := record.labels.get(task))}
         if not labelled:
             return
         for task, spans in labelled.items():
             self.entities[task] = self.entities.get(task, 0) + len(spans)
-        if record.tokens is not None:
-            # Entities begin and end with the record's tokens, which are whole words.
+        if record.tokens is not None or encoding is None:
             return
         starts, ends = (set(column) for column in encoding.word_spans.T.tolist())
         for task, spans in labelled.items():
@@ -56,9 +61,10 @@ class Reach:
         """Count the entities of records; return this object."""
         labelled = (r for r in records if any(r.labels.get(task) for task in self.tasks))
         while some := list(islice(labelled, _CHUNK)):
-            encodings = tokenizer.encode_batch([record.text for record in some])
-            for record, encoding in zip(some, encodings, strict=True):
-                self.add(record, encoding)
+            texts = [record.text for record in some if record.tokens is None]
+            encodings = iter(tokenizer.encode_batch(texts) if texts else ())
+            for record in some:
+                self.add(record, next(encodings) if record.tokens is None else None)
         return self
 
     def messages(self) -> list[str]:
