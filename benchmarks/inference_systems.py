@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import manyheads.inference.predictor as predict_module
 from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
 from manyheads.inference import GRAPHS, Predictor, load_exported
@@ -168,11 +167,14 @@ class _Worker:
 
     def _watched_pass(self, predictor: Predictor) -> dict[str, float]:
         spent = {"tokenising": 0.0, "graph": 0.0, "decoding": 0.0}
-        with (
-            _watched(predictor.tokenizer, "encode_batch", spent, "tokenising"),
-            _watched(predictor.backend, "run", spent, "graph"),
-            _watched(predict_module, "decode", spent, "decoding"),
-        ):
+        watched = [
+            (predictor.tokenizer, "encode_batch", "tokenising"),
+            (predictor.backend, "run", "graph"),
+            *((kind, "decode", "decoding") for kind in {kind_of(s.kind) for s in predictor.specs}),
+        ]
+        with ExitStack() as stack:
+            for owner, name, stage in watched:
+                stack.enter_context(_watched(owner, name, spent, stage))
             total = timed(lambda: predictor.predict(self.texts, embed=True))
         return {**spent, "Python around": total - sum(spent.values()), "total": total}
 

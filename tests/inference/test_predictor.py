@@ -361,7 +361,7 @@ def test_a_stream_is_read_no_further_than_a_chunk_ahead() -> None:
 
 
 def test_huge_texts_make_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manyheads.inference.predictor._CHUNK_CHARACTERS", 50)
+    monkeypatch.setattr("manyheads.inference.texts._CHUNK_CHARACTERS", 50)
     read: list[int] = []
 
     def texts() -> Iterator[Text]:

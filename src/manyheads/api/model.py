@@ -13,7 +13,8 @@ from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.data.readers import are_records, in_memory
 from manyheads.errors import listing
 from manyheads.inference import LoadedModel, Predictor, Text
-from manyheads.inference.predictor import WhenEmpty, embed_texts
+from manyheads.inference.predictor import embed_texts
+from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, TaskSpec
 from manyheads.text import Floats

@@ -20,7 +20,8 @@ from manyheads.inference.graphs import (
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
-from manyheads.inference.predictor import Predictor, Text, TextPair, embed_texts
+from manyheads.inference.predictor import Predictor, embed_texts
+from manyheads.inference.texts import Text, TextPair, WhenEmpty
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -34,6 +35,7 @@ __all__ = [
     "Predictor",
     "Text",
     "TextPair",
+    "WhenEmpty",
     "can_continue",
     "describe_run",
     "earlier_files",

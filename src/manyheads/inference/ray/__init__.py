@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from manyheads.config import BATCH_TOKENS
 from manyheads.errors import RequestError, listing
 from manyheads.inference.loading import load_predictor
-from manyheads.inference.predictor import WhenEmpty
+from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath, resolve_model
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from ray.data import ActorPoolStrategy, Datasink
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, counted, listing
 from manyheads.inference.loading import load_predictor
-from manyheads.inference.predictor import Predictor, Text, TextPair, WhenEmpty
+from manyheads.inference.predictor import Predictor
 from manyheads.inference.ray.inputs import Input
 from manyheads.inference.ray.outputs import Place
 from manyheads.inference.ray.tables import conformed, result_columns
+from manyheads.inference.texts import Text, TextPair, WhenEmpty
 from manyheads.tasks.label_values import SECOND_TEXT
 
 

@@ -1,0 +1,109 @@
+"""What to predict for: texts, lists of tokens and pairs of texts, checked and cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Literal, NamedTuple
+
+from manyheads.errors import RequestError, shorten
+from manyheads.tasks import WordSpan
+
+
+class TextPair(NamedTuple):
+    """Two texts, for tasks that answer for both together."""
+
+    text: str
+    text2: str
+
+
+Text = str | Sequence[str] | TextPair
+WhenEmpty = Literal["flag", "refuse"]
+
+_CHUNK_CHARACTERS = 1 << 20
+
+
+class CheckedText(NamedTuple):
+    """A text that the user gave."""
+
+    number: int
+    """Its place among all, from 1."""
+    text: str
+    tokens: list[WordSpan] | None
+    """The characters of the user's tokens, if the text was given as such."""
+    second: str | None = None
+    """The second text of a pair."""
+
+
+def chunked(texts: Iterable[Text], size: int, pairs: bool) -> Iterator[list[CheckedText]]:
+    """Cut a stream of texts into lists of bounded size."""
+    characters = 0
+    chunk: list[CheckedText] = []
+    for number, text in enumerate(texts, start=1):
+        chunk.append(_checked(text, number, pairs))
+        characters += len(chunk[-1].text) + len(chunk[-1].second or "")
+        if len(chunk) >= size or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            characters, chunk = 0, []
+    if chunk:
+        yield chunk
+
+
+def check_texts(texts: object) -> None:
+    """Refuse what is no series of texts, with the way to make it one.
+
+    Raises:
+        RequestError: it is a single text, nothing, or has no order or no texts as its items.
+    """
+    if isinstance(texts, str | bytes):
+        raise RequestError(
+            f"one text, {shorten(texts)}, where texts were expected",
+            expected="a list of texts",
+            fix="Put the text into a list.",
+        )
+    fix = ""
+    if hasattr(texts, "columns"):
+        fix = 'Give its column of texts, frame["text"], or use `manyheads.load(...).predict`.'
+    elif isinstance(texts, Mapping):
+        fix = "Give a list of its texts; records are for `evaluate`."
+    elif isinstance(texts, Set):
+        fix = "A set has no order; make a list of it."
+    elif not isinstance(texts, Iterable):
+        fix = "Give a list, even for one text or none."
+    if fix:
+        kind = type(texts).__name__
+        raise RequestError(f"the texts are a {kind}", expected="a list of texts", fix=fix)
+
+
+def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
+    """Check a text and, if it is a list of tokens, join them.
+
+    Args:
+        text: as the user gave it.
+        number: its place among all.
+        pairs: whether any tuple of two strings is a pair.
+    """
+    if isinstance(text, str):
+        return CheckedText(number, text, None)
+    if isinstance(text, TextPair) or (pairs and isinstance(text, tuple) and len(text) == 2):
+        for one in text:
+            if not isinstance(one, str):
+                raise _not_a_text(one, number)
+        return CheckedText(number, text[0], None, text[1])
+    if not isinstance(text, Sequence) or isinstance(text, bytes):
+        raise _not_a_text(text, number)
+    spans, start = [], 0
+    for token in text:
+        if not isinstance(token, str):
+            raise _not_a_text(token, number)
+        spans.append((start, start + len(token)))
+        start += len(token) + 1
+    return CheckedText(number, " ".join(text), spans)
+
+
+def _not_a_text(found: object, number: int) -> RequestError:
+    return RequestError(
+        f"{shorten(found)} is a {type(found).__name__}",
+        expected="a text: a string, or a list of strings",
+        fix="Leave it out or turn it into a string.",
+        where=f"text {number}",
+    )
