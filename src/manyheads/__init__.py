@@ -12,6 +12,7 @@ report      report what a model gets wrong, as a page
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
 convert     write data for a labelling tool, or as JSON lines that train
+augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
 add_head    add a task to a trained model
 load_config read a configuration
@@ -28,6 +29,7 @@ from manyheads.version import __version__
 if TYPE_CHECKING:
     from manyheads.api import (
         add_head,
+        augment,
         check,
         compare,
         convert,
@@ -57,6 +59,7 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "add_head",
+    "augment",
     "check",
     "compare",
     "convert",
@@ -81,6 +84,7 @@ _HOMES = {
     "SentenceClassifier": "api.estimator",
     "TrainedModel": "api.model",
     "add_head": "api",
+    "augment": "api",
     "check": "api",
     "compare": "api",
     "convert": "api",

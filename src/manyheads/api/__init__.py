@@ -15,6 +15,7 @@ from manyheads.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
     from manyheads.api.progress import OnEpoch, OnStep
+    from manyheads.data.augment import Augmented
     from manyheads.data.check import DataReport
     from manyheads.data.readers import Layout
     from manyheads.evaluation import EvaluationReport
@@ -403,6 +404,33 @@ def convert(
 
     predict = None if model is None else load(model).predict_stream
     return verb(source, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+
+
+def augment(
+    source: Any,
+    target: StrPath,
+    *,
+    copies: int = 1,
+    seed: int = 42,
+    layout: Layout | None = None,
+) -> Augmented:
+    """Write records, and new ones with exchanged entities; see `manyheads.data.augment`.
+
+    Args:
+        source: labelled records in memory, or a file of any format.
+        target: the JSON lines to write.
+        copies: new records made from each record.
+        seed: determines the new records.
+        layout: how `source` is laid out, where content and names do not show it.
+
+    Raises:
+        DataError: the records cannot be read, or have no entity that can be exchanged.
+    """
+    from manyheads.data.augment import augment as verb
+
+    with ExitStack() as named:
+        path = _named(source, "augmented", named)
+        return verb(path, target, copies=copies, seed=seed, layout=layout)
 
 
 def _is_config(data: Any) -> bool:

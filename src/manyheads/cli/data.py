@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.callback()
 def data() -> None:
-    """Look at data before training: `manyheads data check FILE ...`."""
+    """Look at data before training, convert and augment them: `manyheads data check FILE ...`."""
 
 
 @app.command()
@@ -142,6 +142,37 @@ def convert(
     for what, number in unread.items():
         tell("note", f"not written: {number:,} {what}")
     print(f"{counted(count, 'record')}: {target}")
+
+
+@app.command()
+def augment(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Data of any format, with entities.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The JSON lines to write.")],
+    *,
+    copies: Annotated[
+        int, typer.Option(metavar="N", min=1, help="New records made from each record.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Determines the new records.")] = 42,
+    format: FileFormat = None,
+    text_field: TextField = None,
+    text2_field: Text2Field = None,
+    tokens_field: TokensField = None,
+    field_map: FieldMap = None,
+    label_separator: LabelSeparator = None,
+) -> None:
+    """Write the records, and new ones whose entities are exchanged for others of their type.
+
+    An entity comes from a record of the same class, if records have one.
+    """
+    from manyheads.api import augment as run
+
+    layout = layout_of(format, text_field, text2_field, tokens_field, field_map, label_separator)
+    done = run(source, target, copies=copies, seed=seed, layout=layout)
+    if done.fixed:
+        tell("note", f"without an entity to exchange: {counted(done.fixed, 'record')}")
+    if done.repeated:
+        tell("note", f"left out as repetitions: {counted(done.repeated, 'new record')}")
+    print(f"{counted(done.records, 'record')} and {done.new:,} new: {target}")
 
 
 def task_of(text: str) -> tuple[str, TaskConfig]:

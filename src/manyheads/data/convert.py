@@ -94,7 +94,7 @@ def _ours(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
 def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[dict[str, Any]]:
     write = _doccano if tool == "doccano" else _label_studio
     for row, answer in _answered(rows, predict):
-        text, spans, classes = _labels(row)
+        text, spans, classes = entities_and_classes(row)
         yield write(text, spans, classes, answer)
 
 
@@ -117,7 +117,7 @@ def _answered(
         yield waiting.pop(0), answer.to_json()
 
 
-def _labels(row: Row) -> tuple[str, tuple[Span, ...] | None, list[str] | None]:
+def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[str] | None]:
     """Return a row's text, its entities and its classes; None where it says nothing of them.
 
     Raises:

@@ -1,0 +1,202 @@
+"""New sentences from labelled ones: entities exchanged between sentences of the same class.
+
+"play [Yesterday]" and "put on [Thriller]" also make "play [Thriller]". An entity is exchanged for
+another one of its type, taken from a sentence of the same class where sentences have one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from manyheads.data.convert import entities_and_classes
+from manyheads.data.readers import Layout, read_rows
+from manyheads.errors import DataError, RequestError
+from manyheads.storage import atomic_file
+from manyheads.tasks import Span
+from manyheads.tasks.label_values import SECOND_TEXT
+
+_TRIES = 5
+
+Values = Mapping[tuple[Hashable, str], Sequence[str]]
+"""By class of the sentence and type of entity, the different texts of such entities."""
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What `augment` wrote."""
+
+    records: int
+    """Records read."""
+    new: int
+    """New records written."""
+    fixed: int
+    """Records without an entity that can be exchanged."""
+    repeated: int
+    """New sentences not written, because there is one with the same text already."""
+
+
+def is_exchangeable(text: str, spans: Sequence[Span]) -> bool:
+    """Return whether there are entities, and each stands alone: none overlaps another or touches a
+    letter or digit outside it."""
+    ordered = sorted(spans)
+    apart = all(one.end <= after.start for one, after in pairwise(ordered))
+    return bool(ordered) and apart and all(_is_whole(text, span) for span in ordered)
+
+
+def _is_whole(text: str, span: Span) -> bool:
+    # Beside a letter, another value would grow together with the word.
+    around = text[: span.start][-1:] + text[span.end :][:1]
+    is_blank = text[span.start : span.end].isspace() or span.start >= span.end
+    return not is_blank and not any(character.isalnum() for character in around)
+
+
+def entity_values(sentences: Iterable[tuple[str, Sequence[Span], Hashable]]) -> Values:
+    """Collect the different texts of entities.
+
+    Args:
+        sentences: each with its entities and its class, or None without one.
+    """
+    values: dict[tuple[Hashable, str], dict[str, None]] = {}
+    for text, spans, group in sentences:
+        if is_exchangeable(text, spans):
+            for span in spans:
+                found = values.setdefault((group, span.label), {})
+                found[text[span.start : span.end]] = None
+    return {key: tuple(found) for key, found in values.items()}
+
+
+def exchange(
+    text: str, spans: Sequence[Span], group: Hashable, values: Values, source: random.Random
+) -> tuple[str, tuple[Span, ...]]:
+    """Exchange every entity of a sentence for one that is drawn from those of its type.
+
+    Args:
+        text: the sentence.
+        spans: its entities, which are exchangeable (`is_exchangeable`).
+        group: its class, or None without one.
+        values: as `entity_values` collected them; an entity of another type stays.
+        source: the random numbers.
+
+    Returns:
+        The new sentence and its entities, in the order of the text.
+    """
+    parts: list[str] = []
+    found: list[Span] = []
+    read = length = 0
+    for span in sorted(spans):
+        own = text[span.start : span.end]
+        value = source.choice(values.get((group, span.label), (own,)))
+        parts += [text[read : span.start], value]
+        start = length + span.start - read
+        length, read = start + len(value), span.end
+        found.append(Span(start, length, span.label))
+    return "".join([*parts, text[read:]]), tuple(found)
+
+
+def augment(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    copies: int = 1,
+    seed: int = 42,
+    layout: Layout | None = None,
+) -> Augmented:
+    """Write the records of a file, and new ones made from them by exchanging their entities.
+
+    The new records follow the others and have the same class. They also serve as unlabelled text.
+    The file is read twice; memory holds its entities and a checksum of each text.
+
+    Args:
+        source: data of any format, with entities.
+        target: JSON lines, complete or not there.
+        copies: how many new records are made from each.
+        seed: determines them.
+        layout: how the source is laid out, where content and names do not show it.
+
+    Raises:
+        DataError: the source cannot be read, or has no entity that can be exchanged.
+        RequestError: the source is the target, or no copies are asked for.
+    """
+    if copies < 1:
+        raise RequestError(f"`copies` is {copies}", expected="1 or more")
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise RequestError(
+            f"{os.fspath(source)} would be written over itself", fix="Name another file to write."
+        )
+    values = entity_values((r.text, r.spans, r.group) for r in _sentences(source, layout))
+    if not values:
+        raise DataError(
+            "no record has entities that can be exchanged", where=os.fspath(source),
+            expected="`entities` or `ner` with whole words",
+            fix="Name their field: --map FIELD=ner.",
+        )  # fmt: skip
+    texts: set[int] = set()
+    records = new = fixed = repeated = 0
+    with atomic_file(Path(target)) as file:
+        for one in _sentences(source, layout):
+            file.write(_line(one.value))
+            records += 1
+            texts.add(hash(one.text))
+        for number, one in enumerate(_sentences(source, layout)):
+            if not is_exchangeable(one.text, one.spans) or one.is_pair:
+                fixed += 1
+                continue
+            for copy in range(copies):
+                numbers = random.Random(f"{seed} {number} {copy}")
+                for _ in range(_TRIES):
+                    text, spans = exchange(one.text, one.spans, one.group, values, numbers)
+                    if hash(text) not in texts:
+                        break
+                else:
+                    repeated += 1
+                    continue
+                texts.add(hash(text))
+                file.write(_line({**one.kept, "text": text, "entities": _as_json(spans)}))
+                new += 1
+    return Augmented(records, new, fixed, repeated)
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A record as far as it is needed to make new ones."""
+
+    text: str
+    spans: Sequence[Span]
+    group: tuple[str, ...] | None
+    """Its classes."""
+    value: Mapping[str, Any]
+    """All of its fields."""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether its label is about a second text too, so that it need not hold for a new one."""
+        return self.value.get(SECOND_TEXT) is not None
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The fields that new records take over."""
+        return {
+            k: v for k, v in self.value.items() if k not in ("text", "tokens", "ner", "entities")
+        }
+
+
+def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterator[_Sentence]:
+    for row in read_rows(source, layout=layout):
+        text, spans, classes = entities_and_classes(row)
+        value = {name: field for name, field in row.fields.items() if field is not None}
+        yield _Sentence(text, spans or (), None if classes is None else tuple(classes), value)
+
+
+def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"

@@ -1,0 +1,126 @@
+"""New records from exchanged entities: offsets, counts, and what is left alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import manyheads
+from manyheads.data.augment import augment, entity_values, exchange, is_exchangeable
+from manyheads.data.readers import read_rows
+from manyheads.errors import DataError, RequestError
+from manyheads.tasks import Span
+
+
+def write(path: Path, *records: Any) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def song(before: str, name: str, label: str = "play") -> dict[str, Any]:
+    start = len(before) + 1
+    entity = {"start": start, "end": start + len(name), "label": "SONG"}
+    return {"text": f"{before} {name} now", "label": label, "entities": [entity]}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [dict(row.fields) for row in read_rows(path)]
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> tuple[str, list[Span]]:
+    """A sentence of words, some of them runs that are entities."""
+    text, spans = "", []
+    for words in draw(st.lists(st.lists(st.text("aé中😀.", min_size=1), min_size=1), min_size=1)):
+        run = " ".join(words)
+        text += " " if text else ""
+        if label := draw(st.sampled_from(["", "A", "B"])):
+            spans.append(Span(len(text), len(text) + len(run), label))
+        text += run
+    return text, spans
+
+
+@given(st.lists(labelled(), min_size=1, max_size=4), st.integers())
+@settings(deadline=None, max_examples=30)
+def test_offsets_are_right_and_the_rest_of_the_text_stays(
+    sentences: list[tuple[str, list[Span]]], seed: int
+) -> None:
+    values = entity_values((text, spans, None) for text, spans in sentences)
+    for text, spans in sentences:
+        if not is_exchangeable(text, spans):
+            continue
+        new, found = exchange(text, spans, None, values, random.Random(seed))
+        assert [span.label for span in found] == [span.label for span in spans]
+        assert all(new[s.start : s.end] in values[None, s.label] for s in found)
+        assert outside(new, found) == outside(text, spans)
+
+
+def outside(text: str, spans: Any) -> list[str]:
+    ends = [0, *(span.end for span in spans)]
+    starts = [*(span.start for span in spans), len(text)]
+    return [text[a:b] for a, b in zip(ends, starts, strict=True)]
+
+
+def test_entities_are_exchanged_within_a_class_and_other_fields_stay(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "in.jsonl",
+        {**song("play", "Yesterday"), "id": 7},
+        song("put on", "Thriller"),
+        song("rate", "Dune", "rate"),
+        {"tokens": ["skip", "Help"], "ner": ["O", "B-SONG"], "label": "play"},
+        {"text": "stop", "label": "play"},
+    )
+    done = augment(source, tmp_path / "out.jsonl", copies=20, seed=1)
+    written = rows(tmp_path / "out.jsonl")
+    assert written[:5] == rows(source)
+    new = written[5:]
+    assert (done.records, done.new, done.fixed) == (5, len(new), 1)
+    assert done.new + done.repeated == 4 * 20
+    assert {r["text"] for r in new} == {
+        "play Thriller now", "play Help now", "put on Yesterday now", "put on Help now",
+        "skip Yesterday", "skip Thriller",
+    }  # fmt: skip
+    assert all(r["id"] == 7 for r in new if r["text"].startswith("play"))
+    for record in new:
+        [entity] = record["entities"]
+        assert record["text"][entity["start"] : entity["end"]] in ("Yesterday", "Thriller", "Help")
+
+
+def test_the_seed_determines_the_file(tmp_path: Path) -> None:
+    records = [song(f"{way} play", f"Song {way}") for way in "ABCDEFGHI"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        manyheads.augment(records, tmp_path / name, seed=seed)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("play it", []),
+        ("replay it", [Span(2, 6, "VERB")]),
+        ("in 25°C", [Span(3, 5, "N"), Span(5, 7, "UNIT")]),
+        ("Oslo Fjord", [Span(0, 4, "CITY"), Span(0, 10, "WATER")]),
+        ("a  b", [Span(1, 2, "X")]),
+    ],
+)
+def test_entities_that_do_not_stand_alone_are_left(text: str, spans: list[Span]) -> None:
+    assert not is_exchangeable(text, spans)
+
+
+def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
+    pair = {**song("play", "Help"), "text2": "play Help then"}
+    source = write(tmp_path / "pairs.jsonl", song("put on", "Yesterday"), pair)
+    done = augment(source, tmp_path / "out.jsonl")
+    assert (done.records, done.new, done.fixed) == (2, 1, 1)
+    plain = write(tmp_path / "plain.jsonl", {"text": "hello", "label": "greet"})
+    with pytest.raises(DataError, match=r"no record has entities .*--map FIELD=ner"):
+        augment(plain, tmp_path / "out.jsonl")
+    with pytest.raises(RequestError, match="written over itself"):
+        augment(plain, plain)
