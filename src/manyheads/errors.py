@@ -85,6 +85,14 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def install(extra: str) -> str:
+    """Return the sentence that tells how to install what an extra brings, for `fix`."""
+    return (
+        f'Run, in a checkout: pip install -e ".[{extra}]"; or with a wheel of manyheads: '
+        f'pip install "FILE.whl[{extra}]".'
+    )
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, `1 record` or `1,200 records`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

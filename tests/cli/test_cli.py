@@ -332,8 +332,8 @@ Fail = Callable[[BaseException], SimpleNamespace]
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),
             2,
-            "error: this needs the package torch, which is not installed. In a checkout, run: pip "
-            "install -e '.[train]'; or install a wheel of manyheads with the extra train",
+            "error: this needs the package torch, which is not installed. Run, in a checkout: pip "
+            'install -e ".[train]"; or with a wheel of manyheads: pip install "FILE.whl[train]".',
         ),
         (KeyError("tasks"), 70, "error: KeyError: 'tasks'\nThis is a bug of Manyheads, not of you"),
         (

@@ -70,7 +70,8 @@ def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "cache_memory",
         "log_gradients", "tensorboard", "format", "text_field", "text2_field", "tokens_field",
-        "map", "label_separator", "files", "hold_out", "num_epochs", "early_stopping",
+        "map", "label_separator", "files", "hold_out", "hold_out_seed",
+        "num_epochs", "early_stopping",
     }  # fmt: skip
     assert where(Config, resume="same name") == {"model_name", "init_from"}
     assert where(TaskConfig, resume="differ") == {"train_file", "valid_file", "scheme"}

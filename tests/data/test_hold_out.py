@@ -63,6 +63,14 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_the_records() -> None:
     assert {keys[i] for i in hold_out(keys, labels, 0.2)} == {keys[::-1][i] for i in backwards}
 
 
+def test_another_seed_holds_out_other_records_of_the_same_labels() -> None:
+    keys = [f"text {i}" for i in range(50)]
+    labels = of_classes(*("ab"[i % 2] for i in range(50)))
+    parts = [hold_out(keys, labels, 0.2, seed) for seed in (0, 0, 1)]
+    assert parts[0] == parts[1] != parts[2]
+    assert [sum(i % 2 for i in part) for part in parts] == [5, 5, 5]
+
+
 def test_near_copies_differ_in_case_punctuation_white_space_and_digits_alone() -> None:
     key = text_key(record("Order 12: where is  it?"))
     assert key == text_key(record("order 345 - Where is it"))

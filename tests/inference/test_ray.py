@@ -259,7 +259,7 @@ def test_missing_packages_are_named_with_the_command(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(RequestError, match=r'Run: pip install "manyheads\[ray\]"'):
+    with pytest.raises(RequestError, match=r'pip install -e "\.\[ray\]"'):
         predict_files("model", ["in.csv"], "out")
 
 

@@ -297,7 +297,7 @@ def test_without_peft_training_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manyheads.modeling.lora, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"package peft.*pip install \"manyheads\[lora\]\""):
+    with pytest.raises(RequestError, match=r"package peft.*pip install -e \"\.\[lora\]\""):
         run(tmp_path, lora=4)
 
 

@@ -289,7 +289,8 @@ def test_without_the_extra_the_error_names_the_installation(package: str) -> Non
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == (
-        f'error: the server needs the package {package}. Run: pip install "manyheads[serve]"\n'
+        f"error: the server needs the package {package}. Run, in a checkout: "
+        'pip install -e ".[serve]"; or with a wheel of manyheads: pip install "FILE.whl[serve]".\n'
     )
 
 

@@ -297,7 +297,7 @@ def test_without_matplotlib_a_picture_is_refused_before_anything_is_trained(
     path.write_text(yaml.safe_dump(settings(tmp_path, tasks=TASKS)), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert main(["compare", str(path), "--picture", "p.png"]) == 2
-    assert 'pip install "manyheads[plots]"' in capsys.readouterr().err
+    assert 'pip install -e ".[plots]"' in capsys.readouterr().err
     assert not (tmp_path / "comparison").exists()
 
 

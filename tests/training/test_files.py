@@ -54,6 +54,28 @@ def test_evaluate_scores_the_part_that_was_held_out(trained: Path) -> None:
     assert report.data == (str(trained / "saved/data/valid.jsonl"),)
 
 
+def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_records(tmp_path / "data.jsonl", sentences(30, 3))
+    manyheads.train(path, **fast(tmp_path) | {"save_dir": "saved"})
+    (tmp_path / "far").mkdir()
+    (tmp_path / "saved").rename(tmp_path / "far/away")
+    report = manyheads.evaluate("far/away")
+    assert report.data == (str(tmp_path / "far/away/data/valid.jsonl"),)
+
+
+def test_a_configuration_without_validation_data_holds_some_out(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "data.jsonl", sentences(30, 3))
+    config = tmp_path / "config.yaml"
+    config.write_text(f"train_file: {path.name}\ntasks: {{ner: {{kind: tagging}}}}\n")
+    spy = Spy()
+    run = manyheads.train(config, reporter=spy, **fast(tmp_path))
+    assert spy.said("Held out")
+    assert run.evaluate().data == (str(tmp_path / "saved/data/valid.jsonl"),)
+
+
 def test_the_written_configuration_repeats_the_run(trained: Path, tmp_path: Path) -> None:
     path = trained / "saved/config.yaml"
     again = manyheads.train(path, save_dir=str(tmp_path / "again"))

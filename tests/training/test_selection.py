@@ -64,7 +64,7 @@ def points(*pairs: tuple[float, float]) -> list[dict[str, float]]:
         (points((0.1, 0.2), (0.2, 0.3)), [1]),
         (points((0.1, 0.4), (0.2, 0.3)), [0, 1]),
         (points((0.1, 0.4), (0.1, 0.5), (0.2, 0.3), (0.1, 0.3)), [1, 2]),
-        (points((0.2, 0.3), (0.2, 0.3), (0.2, 0.3)), [0]),
+        (points((0.2, 0.3), (0.2, 0.3), (0.2, 0.3)), [2]),
     ],
 )
 def test_the_front_has_the_points_that_none_beats(

@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 from pydantic import ValidationError
 
-from manyheads.errors import ManyheadsError, shorten
+from manyheads.errors import ManyheadsError, install, shorten
 from manyheads.training import STOPPING, Stopped, is_ignored
 
 BUG = 70
@@ -86,9 +86,7 @@ def _status_of(error: BaseException) -> int:
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in _TRAIN_PACKAGES:
             tell(
                 "error",
-                f"this needs the package {error.name}, which is not installed. "
-                "In a checkout, run: pip install -e '.[train]'; or install a wheel of manyheads "
-                "with the extra train",
+                f"this needs the package {error.name}, which is not installed. {install('train')}",
             )
             return 2
         case OSError():

@@ -1,7 +1,7 @@
 """A part of the labelled records held out for validation, in files of the run.
 
-What is held out depends on the records' content alone. Copies and near copies of a text are on one
-side: texts that differ in case, punctuation, white space or digits alone.
+What is held out depends on the records' content and a seed alone. Copies and near copies of a text
+are on one side: texts that differ in case, punctuation, white space or digits alone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,18 @@ class Parts:
     held_out: int
 
 
+def holding_out(config: Config) -> Config:
+    """Return a configuration that holds out validation data where it names training data alone.
+
+    Its `train_file` then stands in `files`. Tasks with files of their own are left as they are.
+    """
+    own = (task.train_file or task.valid_file for task in config.tasks.values())
+    if config.train_file is None or config.valid_file is not None or any(own):
+        return config
+    values = config.model_dump(exclude_unset=True, exclude={"train_file"})
+    return make_config({**values, "files": [config.train_file]})
+
+
 def with_parts(config: Config) -> Config:
     """Return the configuration that reads the parts in place of `files`.
 
@@ -61,7 +73,8 @@ def with_parts(config: Config) -> Config:
     if config.files is None:
         return config
     train_file, valid_file = parts_of(config)
-    values = config.model_dump(exclude_unset=True, exclude={"files", "hold_out", *LAYOUT})
+    replaced = {"files", "hold_out", "hold_out_seed", *LAYOUT}
+    values = config.model_dump(exclude_unset=True, exclude=replaced)
     return make_config({**values, "train_file": str(train_file), "valid_file": str(valid_file)})
 
 
@@ -96,7 +109,7 @@ def write_parts(config: Config) -> Parts:
         labels.append(labels_of(record))
     held: set[int] = set()
     if config.valid_file is None:
-        held = hold_out(keys, labels, config.hold_out)
+        held = hold_out(keys, labels, config.hold_out, config.hold_out_seed)
         if not held or len(held) == len(keys):
             raise DataError(
                 f"{counted(len(keys), 'record')}, of which none can be held out for validation",
@@ -118,7 +131,9 @@ def write_parts(config: Config) -> Parts:
     return Parts(train_file, valid_file, len(keys) - len(held), count)
 
 
-def hold_out(keys: Sequence[str], labels: Sequence[Labels], share: float) -> set[int]:
+def hold_out(
+    keys: Sequence[str], labels: Sequence[Labels], share: float, seed: int = 0
+) -> set[int]:
     """Choose the records to hold out; all of the same key are on one side.
 
     Labels are served from the rarest to the most frequent, so that each has its share (the greedy
@@ -129,6 +144,7 @@ def hold_out(keys: Sequence[str], labels: Sequence[Labels], share: float) -> set
         keys: of each record, what copies of it share.
         labels: of each record.
         share: the share to hold out.
+        seed: which of the records are taken.
     """
     share = min(share, MOST / max(1, len(keys)))
     groups: dict[str, list[int]] = defaultdict(list)
@@ -138,7 +154,7 @@ def hold_out(keys: Sequence[str], labels: Sequence[Labels], share: float) -> set
     counts = {key: Counter(x for i in mine for x in labels[i]) for key, mine in groups.items()}
     holders: dict[tuple[str, str], list[str]] = defaultdict(list)
     # The order of a hash: as good as drawn, and the same however the records are ordered.
-    for key in sorted(groups, key=_order):
+    for key in sorted(groups, key=lambda key: _order(key, seed)):
         for label in counts[key]:
             holders[label].append(key)
     taken: Counter[tuple[str, str]] = Counter()
@@ -178,8 +194,9 @@ def labels_of(record: Record) -> Labels:
     )
 
 
-def _order(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+def _order(key: str, seed: int) -> bytes:
+    drawn = f"{seed}\n{key}" if seed else key
+    return hashlib.sha256(drawn.encode(errors="surrogatepass")).digest()
 
 
 def _rows(files: Sequence[str], layout: Layout | None) -> Iterator[Row]:

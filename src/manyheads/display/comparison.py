@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from manyheads.display.tables import Section, cell, make_table, printable, share
-from manyheads.errors import RequestError, counted
+from manyheads.errors import RequestError, counted, install
 from manyheads.storage import atomic_file
 from manyheads.training import Times, Verdict
 
@@ -85,7 +85,7 @@ def require_matplotlib() -> None:
     except ImportError as error:
         raise RequestError(
             f"a picture needs matplotlib, which cannot be imported ({error})",
-            fix='Run: pip install "manyheads[plots]"',
+            fix=install("plots"),
         ) from error
 
 

@@ -167,15 +167,29 @@ def is_own(path: str, loaded: LoadedModel) -> bool:
     """
     if is_dataset_name(path):
         return False
-    model = Path(loaded.path).resolve()
-    run = model if model.is_dir() and not model.name.startswith(BEST) else model.parent
+    run = _run_folder(loaded)
     saved = Path(loaded.config.save_dir).resolve()
     return run == saved or Path(path).resolve().is_relative_to(run.parent)
 
 
+def in_run(path: str, loaded: LoadedModel) -> str:
+    """Return where a run's data are now: in its folder, wherever that was moved, if they were."""
+    saved = Path(loaded.config.save_dir).absolute()
+    if is_dataset_name(path) or not Path(path).absolute().is_relative_to(saved):
+        return path
+    there = _run_folder(loaded) / Path(path).absolute().relative_to(saved)
+    moved = there != Path(path).resolve() and there.exists()
+    return os.fspath(there) if moved else path
+
+
+def _run_folder(loaded: LoadedModel) -> Path:
+    model = Path(loaded.path).resolve()
+    return model if model.is_dir() and not model.name.startswith(BEST) else model.parent
+
+
 def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
     files = {
-        path: tuple(name for name in names if name in chosen)
+        in_run(path, loaded): tuple(name for name in names if name in chosen)
         for path, names in loaded.config.valid_files().items()
         if any(name in chosen for name in names)
     }

@@ -20,7 +20,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, install
 from manyheads.export.graph import quiet
 from manyheads.export.quantization import (
     LAYERS,
@@ -86,7 +86,7 @@ def check_openvino(*names: str) -> None:
         if find_spec(name) is None:
             raise RequestError(
                 f"this format needs the package {name}, which is not installed",
-                fix='Run: pip install "manyheads[openvino]"',
+                fix=install("openvino"),
             )
 
 

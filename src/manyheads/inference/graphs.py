@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS, available_cores
-from manyheads.errors import ModelError, RequestError, at, counted, listing, shorten
+from manyheads.errors import ModelError, RequestError, at, counted, install, listing, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
@@ -247,7 +247,7 @@ def open_backend(
         if not _has_openvino():
             raise RequestError(
                 f"backend {backend!r} needs a package that is not installed",
-                fix='Run: pip install "manyheads[openvino]"',
+                fix=install("openvino"),
             )
         from manyheads.inference.backends.openvino import OpenVinoBackend
 

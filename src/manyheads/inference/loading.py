@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyheads.config import BATCH_TOKENS, Config, make_config
-from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.errors import ModelError, RequestError, at, install, listing, nearest, shorten
 from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
 from manyheads.storage import (
@@ -115,7 +115,7 @@ def load_model(
     except ImportError as error:
         raise ModelError(
             f"running this model needs PyTorch and transformers ({error})", where=at(path),
-            fix='Run: pip install "manyheads[train]"',
+            fix=install("train"),
         ) from error  # fmt: skip
     predictor, config = pytorch.load(
         path, device=device, threads=threads, batch_tokens=batch_tokens

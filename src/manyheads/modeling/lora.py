@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.config import Config, Lora
-from manyheads.errors import ConfigError, RequestError
+from manyheads.errors import ConfigError, RequestError, install
 from manyheads.modeling.cpu.dropout import replace_dropout
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.freezing import encoder_groups, frozen_depth
@@ -53,7 +53,7 @@ def check_adapters(encoder: Encoder, config: Config) -> None:
     if find_spec("peft") is None:
         raise RequestError(
             "`lora` needs the package peft, which is not installed",
-            fix='Run: pip install "manyheads[lora]"',
+            fix=install("lora"),
         )
     targets = _targets(encoder, config, settings)
     if not targets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, install
 from manyheads.server.scheduling import LaneLost, QueueFull, Scheduler, TextTimeout
 from manyheads.server.settings import ServerSettings
 
@@ -48,6 +48,5 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.startswith("manyheads"):
             raise
         raise RequestError(
-            f"the server needs the package {error.name}",
-            fix='Run: pip install "manyheads[serve]"',
+            f"the server needs the package {error.name}", fix=install("serve")
         ) from error

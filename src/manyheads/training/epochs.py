@@ -69,6 +69,16 @@ def check_resumed(config: Config, stored: int, done: int, report: Callable[[str]
     )
 
 
+def epochs_without_gain(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of epochs since the score last rose above all before.
+
+    Args:
+        history: an entry for each epoch, with its `score`.
+    """
+    scores = [float(entry["score"]) for entry in history]
+    return len(scores) - 1 - scores.index(max(scores))
+
+
 def is_improving(history: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the last epoch was the best one, and clearly better than those long before.
 

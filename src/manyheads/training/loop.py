@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
-from manyheads.data.hold_out import with_parts
+from manyheads.data.hold_out import holding_out, with_parts
 from manyheads.errors import ManyheadsError, counted, listing
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
@@ -23,7 +23,7 @@ from manyheads.training.balancing import GradientMeans
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost, joined
-from manyheads.training.epochs import is_improving
+from manyheads.training.epochs import epochs_without_gain, is_improving
 from manyheads.training.files import read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog
@@ -81,6 +81,7 @@ def train(
         ProcessLost: another process of the run is gone.
         Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
+    config = holding_out(config)
     with joined(config.device) as processes, ExitStack() as stack:
         if reporter is None or not processes.is_first:
             reporter = Reporter()
@@ -346,7 +347,8 @@ def _epoch_entry(
         "step": state.step,
         "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
         "score": score,
-        "best": score > state.best.score,
+        # Of equal epochs the last: the others have trained less.
+        "best": score >= state.best.score,
         "front": [i + 1 for i in pareto_front(points)],
         "metrics": evaluation,
     }
@@ -361,9 +363,9 @@ def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> 
         state.best = Best(state.epoch, entry["score"])
     better = []
     if config.keep_best_per_task:
-        better = [t for t, v in scores.items() if v > state.best_of.get(t, Best()).score]
+        better = [t for t, v in scores.items() if v >= state.best_of.get(t, Best()).score]
         state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
-    waited = state.epoch - state.best.epoch
+    waited = epochs_without_gain(state.history)
     state.finished = state.epoch >= config.epochs or waited >= (
         config.early_stopping or config.epochs
     )
@@ -376,7 +378,7 @@ def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Repor
     if text := trade_off(points):
         reporter.message(text)
     if state.epoch < run.config.epochs:
-        waited = counted(state.epoch - state.best.epoch, "epoch")
+        waited = counted(epochs_without_gain(state.history), "epoch")
         reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
     elif is_improving(state.history):
         reporter.message(

@@ -40,13 +40,13 @@ def pareto_front(points: Sequence[Scores]) -> list[int]:
     """Return the indices of the points that no other point dominates, in order.
 
     A point dominates another if it is at least as good in all tasks and better in one. Of equal
-    points only the first is returned.
+    points only the last is returned, as for the best model.
     """
     return [
         i
         for i, one in enumerate(points)
         if not any(
-            _at_least(other, one) and (other != one or j < i)
+            _at_least(other, one) and (other != one or j > i)
             for j, other in enumerate(points)
             if j != i
         )

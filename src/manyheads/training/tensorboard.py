@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, install
 from manyheads.storage import explained
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -28,7 +28,7 @@ def require_tensorboard() -> None:
     except ImportError as error:
         raise RequestError(
             f"`tensorboard: true` needs TensorBoard, which cannot be imported ({error})",
-            fix='Run: pip install "manyheads[tensorboard]", or leave `tensorboard` out',
+            fix=f"{install('tensorboard')} Or leave `tensorboard` out.",
         ) from error
 
 

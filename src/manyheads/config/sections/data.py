@@ -38,6 +38,8 @@ class Data(Strict):
     hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
     """With `files`: the share of the records that is held out. Copies of a text stay together, and
     of each label at least two records are held out where there are ten."""
+    hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
+    """Which records are held out: another number holds out others."""
     format: Annotated[str | None, FREE] = None
     """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
     content and ending show."""

@@ -11,7 +11,7 @@ from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
-from manyheads.evaluation.evaluate import EvaluationReport, evaluate, is_own
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate, in_run, is_own
 from manyheads.evaluation.report.build import (
     Surroundings,
     decisions_of,
@@ -104,7 +104,7 @@ def _answer(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
     """Return the training records where they may be opened unasked, or why there are none."""
-    files = loaded.config.train_files()
+    files = {in_run(path, loaded): names for path, names in loaded.config.train_files().items()}
     for path in files:
         if not is_own(path, loaded) or not Path(without_split(path)[0]).exists():
             return None, f"the training data are not at hand: {path}"

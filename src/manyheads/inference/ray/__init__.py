@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import RequestError, listing
+from manyheads.errors import RequestError, install, listing
 from manyheads.inference.loading import load_predictor
 from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath, resolve_model
@@ -143,7 +143,7 @@ def _require_ray() -> None:
     except ImportError as error:
         raise RequestError(
             f"the engine ray needs packages that cannot be imported ({error})",
-            fix='Run: pip install "manyheads[ray]"',
+            fix=install("ray"),
         ) from error
 
 
