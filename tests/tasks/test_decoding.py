@@ -24,6 +24,7 @@ from manyheads.tasks import (
     decode_tags,
     entity_score,
     marginals,
+    spans_of,
     tag_rules,
 )
 
@@ -150,9 +151,9 @@ def test_neither_padding_nor_batch_mates_change_a_sentence(
         np.testing.assert_array_equal(before.scores, after.scores)
 
 
-def test_a_linear_head_scores_a_tag_by_its_words_softmax() -> None:
+def test_a_linear_head_scores_a_plain_tag_by_its_words_softmax() -> None:
     emissions = np.log(np.array([[[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]]], np.float32))
-    (decoded,) = decode_tags(emissions, [2], ("O", "B-x", "I-x"), Scheme.BIO)
+    (decoded,) = decode_tags(emissions, [2], ("O", "noun", "verb"), Scheme.PLAIN)
     assert decoded.ids.tolist() == [1, 2]
     np.testing.assert_allclose(decoded.scores, [0.5, 0.7], rtol=1e-5)
 
@@ -217,8 +218,35 @@ def test_labels_are_those_that_reach_the_threshold() -> None:
     assert decode_multilabel(logits, 0.25)[1].ids.tolist() == [0]
 
 
-def test_an_entity_is_as_sure_as_its_least_sure_word() -> None:
-    assert entity_score(np.array([0.9, 0.4, 0.8], np.float32)) == pytest.approx(0.4)
+@given(tags=st.sampled_from(TAG_SETS[:2]), seed=seeds)
+@settings(deadline=None, max_examples=40)
+def test_with_a_crf_an_entitys_score_is_the_share_of_the_paths_that_have_exactly_this_entity(
+    tags: TagSet, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    emissions, lengths = random_batch(rng, len(tags))
+    transitions = random_transitions(rng, len(tags))
+    decoded = decode_tags(emissions, lengths, tags.names, tags.scheme, transitions)
+    for words, length, (ids, factors) in zip(emissions, lengths, decoded, strict=True):
+        paths, scores = all_paths(words[:length], tags, transitions)
+        shares = np.exp(scores - scores.max()) if paths else scores
+        places = [(i, i + 1) for i in range(length)]
+        for span in spans_of([tags.names[i] for i in ids], places, tags.scheme):
+            has = [
+                span in spans_of([tags.names[i] for i in path], places, tags.scheme)
+                for path in paths
+            ]
+            expected = shares[has].sum() / shares.sum()
+            assert entity_score(factors[span.start : span.end]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_linear_heads_entity_must_begin_go_on_and_end_there() -> None:
+    words = [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.9, 0.06, 0.04]]
+    emissions = np.log(np.array([words], np.float32))
+    (decoded,) = decode_tags(emissions, [3], ("O", "B-x", "I-x"), Scheme.BIO)
+    assert decoded.ids.tolist() == [1, 2, 0]
+    np.testing.assert_allclose(decoded.scores, [0.5, 0.7 * 0.96, 1.0], rtol=1e-5)
+    assert entity_score(decoded.scores[:2]) == pytest.approx(0.5 * 0.7 * 0.96)
 
 
 SPECS = (

@@ -6,13 +6,22 @@ Axes: B sentences, W words (right-padded), L labels. Logits are float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.labels import Scheme
-from manyheads.tasks.tag_sequences import Floats, Ints, Transitions, best_paths, marginals
+from manyheads.tasks.tag_sequences import (
+    Floats,
+    Ints,
+    TagRules,
+    Transitions,
+    best_paths,
+    forward_backward,
+    tag_rules,
+)
 
 
 class Scored(NamedTuple):
@@ -80,29 +89,107 @@ def decode_tags(
         transitions: a CRF's; without them the words are independent but for the scheme.
 
     Returns:
-        for each sentence the tags of its words and their probabilities: with a CRF the
-        marginal probability of the tag given the whole sentence, else the word's softmax.
+        for each sentence the tags of its words, and a probability for each word: the product of an
+        entity's is the probability that exactly this span has this type. Words outside entities
+        have 1. Where tags are plain classes, it is the probability of the word's tag.
     """
     counts = np.asarray(lengths, dtype=np.int64)
     _check_tag_shapes(emissions, counts, labels, transitions)
     ids = best_paths(emissions, counts, labels, scheme, transitions)
-    if transitions is None:
-        scores = _softmax_of(emissions, ids)
+    if scheme is Scheme.PLAIN:
+        scores = _plain_scores(emissions, counts, labels, ids, transitions)
     else:
-        probabilities = marginals(emissions, counts, labels, scheme, transitions)
-        chosen = np.take_along_axis(probabilities, ids[..., None], axis=-1)[..., 0]
-        scores = chosen.astype(np.float32)
+        scores = _entity_factors(emissions, counts, labels, ids, transitions)
     return [Scored(row[:n], score[:n]) for row, score, n in zip(ids, scores, counts, strict=True)]
 
 
 def entity_score(scores: Sequence[float]) -> float:
-    """Return the score of an entity from those of its words: the least of them.
+    """Return the probability of an entity from the factors of its words."""
+    return prod(scores)
 
-    An entity is right when all its words are, and the probability of that is at most the
-    least of theirs; where tags depend strongly on each other, as in a CRF, it is close to it. A
-    mean would hide one doubtful word, usually the one at the entity's border.
+
+def _plain_scores(
+    emissions: Floats, lengths: Ints, labels: tuple[str, ...], ids: Ints,
+    transitions: Transitions | None,
+) -> Floats:  # fmt: skip
+    """Return the probability of each word's tag, [B, W]."""
+    if transitions is None:
+        return _softmax_of(emissions, ids)
+    chain = forward_backward(emissions, lengths, labels, Scheme.PLAIN, transitions)
+    return _of_tags(chain.marginals, ids).astype(np.float32)
+
+
+def _entity_factors(
+    emissions: Floats, lengths: Ints, labels: tuple[str, ...], ids: Ints,
+    transitions: Transitions | None,
+) -> Floats:  # fmt: skip
+    """Factor the probability of each entity over its words, [B, W] float32.
+
+    The first word has the probability that the entity begins there, the others that it goes on,
+    and the last one also that it ends there. With a CRF these are exact, given the whole sentence;
+    without one, the words are independent.
     """
-    return min(scores)
+    factors = np.ones(ids.shape, np.float32)
+    rules = tag_rules(labels, Scheme.BIO)
+    rows = np.flatnonzero((rules.entity[ids] & _inside(lengths, ids.shape[1])).any(axis=1))
+    if not len(rows):
+        return factors
+    tags, counts = ids[rows], lengths[rows]
+    width = int(counts.max())
+    tags, logits = tags[:, :width], emissions[rows, :width]
+    onward = rules.onward[tags[:, :-1]]
+    going = onward >= 0
+    onward = np.where(going, onward, 0)
+    if transitions is None:
+        probabilities = softmax(logits).astype(np.float64)
+        here = _of_tags(probabilities, tags)
+        on = _of_tags(probabilities[:, 1:], onward)
+        goes_on = here[:, 1:]
+    else:
+        chain = forward_backward(logits, counts, labels, Scheme.BIO, transitions)
+        here = _of_tags(chain.marginals, tags)
+        on = chain.following(tags[:, :-1], onward)
+        goes_on = chain.following(tags[:, :-1], tags[:, 1:])
+    factors[rows, :width] = _factors(rules, tags, counts, here, goes_on, np.where(going, on, 0.0))
+    return factors
+
+
+def _factors(
+    rules: TagRules,
+    tags: Ints,
+    lengths: Ints,
+    here: NDArray[np.float64],
+    goes_on: NDArray[np.float64],
+    on: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Put the factors of `_entity_factors` together.
+
+    Args:
+        rules: the tags'.
+        tags: [B, W].
+        lengths: [B].
+        here: [B, W] the probability of each word's tag.
+        goes_on: [B, W - 1] the probability of the next word's tag, after a word's.
+        on: [B, W - 1] the probability that a word's entity goes on in the next word.
+    """
+    inside = _inside(lengths, tags.shape[1])
+    factors = np.where(rules.entity[tags] & inside, here, 1.0)
+    continues = (tags[:, 1:] == rules.onward[tags[:, :-1]]) & inside[:, 1:]
+    factors[:, 1:][continues] = goes_on[continues]
+    ends = ~continues & inside[:, 1:]
+    factors[:, :-1][ends] *= 1.0 - np.minimum(on[ends], 1.0)
+    return factors
+
+
+def _inside(lengths: Ints, words: int) -> NDArray[np.bool_]:
+    """Return [B, W], whether a word is one of the sentence's."""
+    return np.arange(words) < lengths[:, None]
+
+
+def _of_tags(values: NDArray[np.float64], tags: Ints) -> NDArray[np.float64]:
+    """Take the values of one tag a word: [B, W, L] and [B, W] -> [B, W]."""
+    chosen: NDArray[np.float64] = np.take_along_axis(values, tags[..., None], axis=-1)[..., 0]
+    return chosen
 
 
 def _softmax_of(logits: Floats, ids: Ints) -> Floats:

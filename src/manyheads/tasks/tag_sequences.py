@@ -54,6 +54,10 @@ class TagRules:
     """[N]: the others, F + N = L."""
     before: Ints
     """[N, 2]: the two tags that may precede each of `inside`, `B-x` and `I-x`."""
+    onward: Ints
+    """[L]: the tag that continues an entity, `I-x` after `B-x` and `I-x`; -1 for other tags."""
+    entity: NDArray[np.bool_]
+    """[L]: whether a tag belongs to an entity, as `B-x` and `I-x` do under BIO."""
 
 
 @lru_cache(maxsize=64)
@@ -67,14 +71,20 @@ def tag_rules(labels: tuple[str, ...], scheme: Scheme) -> TagRules:
     for to, predecessors in zip(inside, before, strict=True):
         pairwise[:, to] = False
         pairwise[predecessors, to] = True
+    onward = np.full(len(labels), -1, np.int64)
+    for to, predecessors in zip(inside, before, strict=True):
+        onward[predecessors] = to
+    entity = [scheme is Scheme.BIO and tag[:2] in ("B-", "I-") for tag in labels]
     rules = TagRules(
         start=start,
         pairwise=pairwise,
         free=np.flatnonzero(start),
         inside=np.array(inside, np.int64),
         before=np.array(before, np.int64).reshape(-1, 2),
+        onward=onward,
+        entity=np.array(entity, np.bool_),
     )
-    for array in (rules.start, rules.pairwise, rules.free, rules.inside, rules.before):
+    for array in (getattr(rules, name) for name in TagRules.__slots__):
         array.flags.writeable = False
     return rules
 
@@ -112,6 +122,38 @@ def best_paths(
     return paths
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """A CRF's distribution over tag sequences, from the forward-backward algorithm.
+
+    Given its sentence, such a sequence is a Markov chain. All arrays are float64.
+    """
+
+    marginals: NDArray[np.float64]
+    """[B, W, L]: every word's tag probabilities; rows beyond a sentence's length are zero."""
+    ahead: NDArray[np.float64]
+    """[B, W, L]: the likelihood of the words from here on, up to a factor for each word."""
+    leaving: NDArray[np.float64]
+    """[B, W, L]: the likelihood of the words after this one by its tag, up to the factor of
+    `ahead` of the next word."""
+    pairwise: NDArray[np.float64]
+    """[L, L] (from, to): the exponentials of the allowed transitions, zero for the others."""
+
+    def following(self, tags: Ints, next_tags: Ints) -> NDArray[np.float64]:
+        """Return the probability of the next word's tag given a word's tag, in their shape.
+
+        Args:
+            tags: [B, W - 1] of all words but the last.
+            next_tags: [B, W - 1] of all words but the first.
+        """
+        row, word = np.ogrid[: tags.shape[0], : tags.shape[1]]
+        towards = self.pairwise[tags, next_tags] * self.ahead[row, word + 1, next_tags]
+        every = self.leaving[row, word, tags]
+        share: NDArray[np.float64] = np.zeros(tags.shape)
+        np.divide(towards, every, out=share, where=every > 0)
+        return share
+
+
 def marginals(
     emissions: Floats,
     lengths: Ints,
@@ -121,27 +163,41 @@ def marginals(
 ) -> NDArray[np.float64]:
     """Compute every word's tag probabilities given its whole sentence, under a CRF.
 
-    The forward-backward algorithm (Rabiner, 1989, with its scaling), in float64: one matrix
-    product a word and direction. Scores more than 300 nats below a word's best count as
-    300 nats below, so that no sentence's probability can vanish.
-
     Args and shapes are those of `decode_tags`.
 
     Returns:
         [B, W, L] float64; rows sum to 1, those beyond a sentence's length are zero.
     """
+    return forward_backward(emissions, lengths, labels, scheme, transitions).marginals
+
+
+def forward_backward(
+    emissions: Floats,
+    lengths: Ints,
+    labels: tuple[str, ...],
+    scheme: Scheme,
+    transitions: Transitions,
+) -> Chain:
+    """Compute a CRF's distribution over the tag sequences of each sentence.
+
+    The forward-backward algorithm (Rabiner, 1989, with its scaling), in float64: one matrix
+    product a word and direction. Scores more than 300 nats below a word's best count as
+    300 nats below, so that no sentence's probability can vanish.
+
+    Args and shapes are those of `decode_tags`.
+    """
     rules = tag_rules(labels, scheme)
     batch, words, size = emissions.shape
-    result = np.zeros((batch, words, size))
+    result, ahead, left = (np.zeros((batch, words, size)) for _ in range(3))
+    start = np.where(rules.start, np.exp(transitions.start.astype(np.float64)), 0.0)
+    end = np.exp(transitions.end.astype(np.float64))
+    pairwise = np.where(rules.pairwise, np.exp(transitions.pairwise.astype(np.float64)), 0.0)
     if not words:
-        return result
+        return Chain(result, ahead, left, pairwise)
     order, active = _by_length(lengths, words)
     local = emissions[order].astype(np.float64)
     local -= local.max(axis=-1, keepdims=True)
     np.exp(np.maximum(local, -300.0, out=local), out=local)
-    start = np.where(rules.start, np.exp(transitions.start.astype(np.float64)), 0.0)
-    end = np.exp(transitions.end.astype(np.float64))
-    pairwise = np.where(rules.pairwise, np.exp(transitions.pairwise.astype(np.float64)), 0.0)
 
     forward = np.zeros((words, batch, size))
     for t, count in enumerate(active):
@@ -155,10 +211,12 @@ def marginals(
         leaving[: len(beta)] = beta @ pairwise.T
         leaving[len(beta) :] = end
         gamma = forward[t, : active[t]] * leaving
-        result[order[: active[t]], t] = gamma / gamma.sum(axis=-1, keepdims=True)
+        rows = order[: active[t]]
+        result[rows, t] = gamma / gamma.sum(axis=-1, keepdims=True)
         beta = leaving * local[: active[t], t]
         beta /= beta.sum(axis=-1, keepdims=True)
-    return result
+        left[rows, t], ahead[rows, t] = leaving, beta
+    return Chain(result, ahead, left, pairwise)
 
 
 def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Transitions) -> Ints:

@@ -1,0 +1,128 @@
+"""Calibration recovers what made the data, never turns the order round, and refuses nonsense."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manyheads.errors import ModelError
+from manyheads.tasks.calibration import (
+    Isotonic,
+    Platt,
+    Temperature,
+    fit_curve,
+    fit_isotonic,
+    fit_platt,
+    fit_platt_by_label,
+    fit_temperature,
+    log_odds,
+    pool_adjacent_violators,
+    read_calibration,
+)
+from manyheads.tasks.decoding import sigmoid, softmax
+
+values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_classes_is_found(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (4000, 4))
+    shares = softmax((logits / temperature).astype(np.float32))
+    gold = (shares.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    assert fit_temperature(logits, gold).temperature == pytest.approx(temperature, rel=0.06)
+
+
+def test_a_logistic_curve_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 3, 6000)
+    right = rng.random(6000) < sigmoid(0.5 * scores - 1.0)
+    curve = fit_platt(scores, right)
+    assert curve.slope[0] == pytest.approx(0.5, abs=0.05)
+    assert curve.bias[0] == pytest.approx(-1.0, abs=0.1)
+
+
+def test_each_label_has_its_curve_and_one_without_examples_the_common_one() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 2, (3000, 3))
+    right = rng.random((3000, 3)) < sigmoid(scores + np.array([2.0, -2.0, 0.0]))
+    right[:, 2] = False
+    curves = fit_platt_by_label(scores, right)
+    assert curves.bias[:2] == pytest.approx([2.0, -2.0], abs=0.3)
+    assert -2.0 < curves.bias[2] < 2.0
+    assert curves.probabilities(scores).shape == (3000, 3)
+
+
+@given(values=values)
+def test_pooling_gives_the_closest_sequence_that_never_falls(values: list[float]) -> None:
+    found = pool_adjacent_violators(np.array(values), np.ones(len(values)))
+    assert (np.diff(found) >= -1e-12).all()
+    assert found.mean() == pytest.approx(np.mean(values))
+    # No other sequence of a few levels that never falls is closer.
+    error = ((found - values) ** 2).sum()
+    for cut in range(len(values)):
+        first, rest = np.mean(values[: cut + 1]), np.mean(values[cut + 1 :] or [1.0])
+        if first <= rest:
+            other = np.where(np.arange(len(values)) <= cut, first, rest)
+            assert error <= ((other - values) ** 2).sum() + 1e-9
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
+@settings(deadline=None, max_examples=40)
+def test_curves_rise_and_stay_between_zero_and_one(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, right = rng.normal(0, 4, count).round(1), rng.random(count) < rng.random()
+    for curve in (fit_platt(scores, right), fit_isotonic(scores, right)):
+        found = curve.probabilities(np.linspace(-40, 40, 200))
+        assert (np.diff(found) >= -1e-12).all()
+        assert (found >= 0).all()
+        assert (found <= 1).all()
+        assert read_calibration(curve.to_json(), "model") == curve
+
+
+def test_the_better_of_both_curves_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    scores, folds = rng.normal(0, 3, 4000), rng.integers(0, 5, 4000)
+    logistic = rng.random(4000) < sigmoid(scores)
+    steps = rng.random(4000) < np.where(scores > 0, 0.6, 0.4)
+    assert isinstance(fit_curve(scores, logistic, folds), Platt)
+    assert isinstance(fit_curve(scores, steps, folds), Isotonic)
+
+
+def test_log_odds_of_certainty_are_finite() -> None:
+    found = log_odds(np.array([0.0, 0.5, 1.0]))
+    assert np.isfinite(found).all()
+    assert found[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        {"method": "magic"},
+        {"method": "temperature"},
+        {"method": "temperature", "temperature": 0.0},
+        {"method": "temperature", "temperature": math.nan},
+        {"method": "temperature", "temperature": True},
+        {"method": "temperature", "temperature": 1.0, "more": 1},
+        {"method": "platt", "slope": [], "bias": []},
+        {"method": "platt", "slope": [1.0, 2.0], "bias": [0.0]},
+        {"method": "platt", "slope": [math.inf], "bias": [0.0]},
+        {"method": "isotonic", "log_odds": [1.0, 0.0], "shares": [0.1, 0.9]},
+        {"method": "isotonic", "log_odds": [0.0, 1.0], "shares": [0.9, 0.1]},
+        {"method": "isotonic", "log_odds": [0.0, 1.0], "shares": [0.5, 1.5]},
+        {"method": "isotonic", "log_odds": list(range(99)), "shares": [0.5] * 99},
+    ],
+)
+def test_a_stored_calibration_that_is_none_is_refused(stored: Any) -> None:
+    with pytest.raises(ModelError, match="its calibration has"):
+        read_calibration(stored, "model")
+
+
+def test_a_temperature_is_read_back() -> None:
+    assert read_calibration(Temperature(1.5).to_json(), "model") == Temperature(1.5)
