@@ -9,14 +9,9 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    FieldMap,
-    FileFormat,
+    DataOptions,
     JsonFile,
-    LabelSeparator,
-    Text2Field,
-    TextField,
-    TokensField,
-    layout_of,
+    takes_groups,
     write_json_to,
 )
 from manyheads.config import TaskConfig, load_config, make_config
@@ -32,6 +27,7 @@ def data() -> None:
 
 
 @app.command()
+@takes_groups
 def check(
     files: Annotated[
         list[str] | None,
@@ -63,12 +59,7 @@ def check(
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Findings of a kind listed for a file.")
     ] = 10,
-    format: FileFormat = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
-    label_separator: LabelSeparator = None,
+    data: DataOptions,
     json_file: JsonFile = None,
 ) -> None:
     """Counts, labels, lengths, duplicates, leaks and faults; status 1 if something is wrong."""
@@ -77,9 +68,7 @@ def check(
     from manyheads.display import data_sections, show
 
     settings = None if config is None else load_config(config)
-    layout = layout_of(
-        format, text_field, text2_field, tokens_field, field_map, label_separator, settings
-    )
+    layout = data.layout(settings)
     wanted = dict(task_of(text) for text in tasks or ()) or None
     report = check_files(
         files or (), settings, wanted, max_length, limit=limit, layout=layout,
@@ -110,6 +99,7 @@ def formats() -> None:
 
 
 @app.command()
+@takes_groups
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="Data of any format.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
@@ -126,17 +116,12 @@ def convert(
             metavar="MODEL", help="Write this model's predictions, to be corrected in the tool."
         ),
     ] = None,
-    format: FileFormat = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
-    label_separator: LabelSeparator = None,
+    data: DataOptions,
 ) -> None:
     """Write data of any format as JSON lines that train, or for a labelling tool."""
     from manyheads.api import convert as run
 
-    layout = layout_of(format, text_field, text2_field, tokens_field, field_map, label_separator)
+    layout = data.layout()
     unread: dict[str, int] = {}
     count = run(source, target, to=to, layout=layout, model=model, on_unread=unread.update)
     for what, number in unread.items():
@@ -145,6 +130,7 @@ def convert(
 
 
 @app.command()
+@takes_groups
 def augment(
     source: Annotated[str, typer.Argument(metavar="IN", help="Data of any format, with entities.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The JSON lines to write.")],
@@ -153,12 +139,7 @@ def augment(
         int, typer.Option(metavar="N", min=1, help="New records made from each record.")
     ] = 1,
     seed: Annotated[int, typer.Option(metavar="N", help="Determines the new records.")] = 42,
-    format: FileFormat = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
-    label_separator: LabelSeparator = None,
+    data: DataOptions,
 ) -> None:
     """Write the records, and new ones whose entities are exchanged for others of their type.
 
@@ -166,7 +147,7 @@ def augment(
     """
     from manyheads.api import augment as run
 
-    layout = layout_of(format, text_field, text2_field, tokens_field, field_map, label_separator)
+    layout = data.layout()
     done = run(source, target, copies=copies, seed=seed, layout=layout)
     if done.fixed:
         tell("note", f"without an entity to exchange: {counted(done.fixed, 'record')}")

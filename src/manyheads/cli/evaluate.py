@@ -10,57 +10,30 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    DEFAULT_MODEL,
-    Backend,
-    BatchTokens,
-    Device,
-    FieldMap,
-    FileFormat,
+    Checkpoint,
+    ComputeOptions,
+    DataOptions,
     JsonFile,
-    LabelSeparator,
+    LabelledFile,
     Tasks,
-    Text2Field,
-    TextField,
-    Threads,
-    TokensField,
-    layout_of,
+    model_argument,
+    takes_groups,
     task_names,
     write_json_to,
 )
-from manyheads.config import BATCH_TOKENS
-from manyheads.storage import Prefer, atomic_file, other_best
+from manyheads.storage import atomic_file, other_best
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
+@takes_groups
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
-            f"Default: the latest checkpoint in {DEFAULT_MODEL}.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str | None, model_argument("the latest checkpoint")] = None,
     *,
-    checkpoint: Annotated[
-        Prefer | None,
-        typer.Option(help="Which model of a run's folder to score.", show_default=False),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Labelled data of any format. Default: the validation data."
-        ),
-    ] = None,
-    format: FileFormat = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
-    label_separator: LabelSeparator = None,
+    checkpoint: Checkpoint = None,
+    file: LabelledFile = None,
+    data: DataOptions,
     json_file: JsonFile = None,
     errors: Annotated[
         Path | None,
@@ -69,10 +42,7 @@ def evaluate(
         ),
     ] = None,
     tasks: Tasks = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
-    batch_tokens: BatchTokens = BATCH_TOKENS,
+    compute: ComputeOptions,
     drift: Annotated[
         bool,
         typer.Option(
@@ -94,12 +64,9 @@ def evaluate(
         model,
         checkpoint=checkpoint,
         data=file,
-        layout=layout_of(format, text_field, text2_field, tokens_field, field_map, label_separator),
+        layout=data.layout(),
         tasks=task_names(tasks),
-        backend=backend,
-        device=device,
-        threads=threads,
-        batch_tokens=batch_tokens,
+        **vars(compute),
         drift=drift,
         warn=lambda text: tell("warning", text),
     )

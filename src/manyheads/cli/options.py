@@ -5,15 +5,25 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
 
-from manyheads.config import ALIASES, Config, describe, literals, make_config, setting_of
+from manyheads.config import (
+    ALIASES,
+    BATCH_TOKENS,
+    Config,
+    describe,
+    literals,
+    make_config,
+    setting_of,
+)
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError
-from manyheads.storage import json_bytes, write_json
+from manyheads.storage import Prefer, json_bytes, write_json
 
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps, for PyTorch.")
@@ -53,15 +63,11 @@ Settings = Annotated[
         help="Set any field, of a task too: --set tasks.ner.decoder=crf. Repeatable.",
     ),
 ]
-FileFormat = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="The format of the data (`manyheads data formats`). Default: what content and ending "
-        "show.",
-    ),
-]
+_FORMAT = (
+    "The format of the data (`manyheads data formats`). Default: what content and ending show."
+)
+FileFormat = Annotated[str | None, typer.Option("--format", metavar="NAME", help=_FORMAT)]
+InputFormat = Annotated[str | None, typer.Option("--input-format", metavar="NAME", help=_FORMAT)]
 TextField = Annotated[
     str | None,
     typer.Option(
@@ -88,31 +94,86 @@ LabelSeparator = Annotated[
 ]
 
 
-def layout_of(
-    format: str | None,
-    text_field: str | None,
-    text2_field: str | None,
-    tokens_field: str | None,
-    field_map: Iterable[str] | None,
-    label_separator: str | None,
-    settings: Config | None = None,
-) -> Layout:
-    """Return how data are laid out: as the options say, or else as a configuration does."""
-    given = {
-        "format": format,
-        "text_field": text_field,
-        "text2_field": text2_field,
-        "tokens_field": tokens_field,
-        "map": ",".join(field_map or ()) or None,
-        "label_separator": label_separator,
-    }
-    values = {name: value for name, value in given.items() if value is not None}
-    if settings is None:
-        return Layout.of(make_config(values))
-    kept = {name: getattr(settings, name) for name in given if name not in values}
-    return Layout.of(make_config({**kept, **values}))
+@dataclass(frozen=True)
+class DataOptions:
+    """The options for how data are laid out, as one parameter of a command."""
+
+    format: FileFormat = None
+    text_field: TextField = None
+    text2_field: Text2Field = None
+    tokens_field: TokensField = None
+    field_map: FieldMap = None
+    label_separator: LabelSeparator = None
+
+    def layout(self, settings: Config | None = None) -> Layout:
+        """Return how data are laid out: by these options, or else by a configuration."""
+        given = {**vars(self), "map": ",".join(self.field_map or ()) or None}
+        del given["field_map"]
+        values = {name: value for name, value in given.items() if value is not None}
+        if settings is None:
+            return Layout.of(make_config(values))
+        return Layout.of(make_config({name: getattr(settings, name) for name in given} | values))
 
 
+@dataclass(frozen=True)
+class ComputeOptions:
+    """The options for what computes, as one parameter of a command."""
+
+    backend: Backend = "auto"
+    device: Device = "auto"
+    threads: Threads = None
+    batch_tokens: BatchTokens = BATCH_TOKENS
+
+
+def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, in place of each parameter that is a dataclass, an option for each field."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter)
+            continue
+        groups[parameter.name] = parameter.annotation
+        hints = get_type_hints(parameter.annotation, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )
+            for field in fields(parameter.annotation)
+        ]
+
+    @wraps(command)
+    def grouped(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    grouped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return grouped
+
+
+def model_argument(default: str) -> Any:
+    """Declare the model to score, where none need be named."""
+    return typer.Argument(
+        metavar="MODEL",
+        help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
+        f"Default: {default} in {DEFAULT_MODEL}.",
+        show_default=False,
+    )
+
+
+Checkpoint = Annotated[
+    Prefer | None,
+    typer.Option(help="Which model of a run's folder to score.", show_default=False),
+]
+LabelledFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Labelled data of any format. Default: the validation data."),
+]
 NamedTasks = Annotated[
     list[str] | None,
     typer.Option(

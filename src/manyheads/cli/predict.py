@@ -27,13 +27,13 @@ from manyheads.cli.options import (
     DEFAULT_MODEL,
     Backend,
     BatchTokens,
+    DataOptions,
     Device,
     Tasks,
     Text2Field,
     TextField,
     Threads,
     TokensField,
-    layout_of,
     task_names,
 )
 from manyheads.cli.ray_engine import (
@@ -209,7 +209,7 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        layout = layout_of(input_format, text_field, text2_field, tokens_field, None, None)
+        layout = DataOptions(input_format, text_field, text2_field, tokens_field).layout()
         texts_of_file = file_texts(file, layout, when_empty, pairs=predictor.pairs)
         if form in (Form.CSV, Form.PARQUET) and file != "-":
             lines = has_lines(file) or input_format == "text"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,23 +12,18 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    DEFAULT_MODEL,
-    Backend,
-    BatchTokens,
-    Device,
-    FieldMap,
-    LabelSeparator,
+    Checkpoint,
+    ComputeOptions,
+    DataOptions,
+    InputFormat,
+    LabelledFile,
     Tasks,
-    Text2Field,
-    TextField,
-    Threads,
-    TokensField,
-    layout_of,
+    model_argument,
+    takes_groups,
     task_names,
 )
-from manyheads.config import BATCH_TOKENS
 from manyheads.errors import counted
-from manyheads.storage import Prefer, atomic_file
+from manyheads.storage import atomic_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -39,28 +35,20 @@ class Form(str, Enum):
     MD = "md"
 
 
+@dataclass(frozen=True)
+class _DataOptions(DataOptions):
+    """The options for how data are laid out; `--format` is that of the report."""
+
+    format: InputFormat = None
+
+
 @app.command()
+@takes_groups
 def report(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
-            f"Default: the best model in {DEFAULT_MODEL}.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str | None, model_argument("the best model")] = None,
     *,
-    checkpoint: Annotated[
-        Prefer | None,
-        typer.Option(help="Which model of a run's folder to score.", show_default=False),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Labelled data of any format. Default: the validation data."
-        ),
-    ] = None,
+    checkpoint: Checkpoint = None,
+    file: LabelledFile = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -85,24 +73,9 @@ def report(
             help="Compare scores by the values of a field of the data. Repeatable.",
         ),
     ] = None,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The format of the data (`manyheads data formats`). Default: what content and "
-            "ending show.",
-        ),
-    ] = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
-    label_separator: LabelSeparator = None,
+    data: _DataOptions,
     tasks: Tasks = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
-    batch_tokens: BatchTokens = BATCH_TOKENS,
+    compute: ComputeOptions,
     drift: Annotated[
         bool,
         typer.Option(help="Compare the embedding with that of the encoder training began with."),
@@ -121,15 +94,10 @@ def report(
         model,
         checkpoint=checkpoint,
         data=file,
-        layout=layout_of(
-            input_format, text_field, text2_field, tokens_field, field_map, label_separator
-        ),
+        layout=data.layout(),
         tasks=task_names(tasks),
         slices=task_names(slices) or (),
-        backend=backend,
-        device=device,
-        threads=threads,
-        batch_tokens=batch_tokens,
+        **vars(compute),
         drift=drift,
         warn=lambda text: tell("warning", text),
     )
