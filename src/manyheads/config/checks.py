@@ -177,6 +177,15 @@ CHECKS: tuple[Check[Config], ...] = (
         ),
     ),
     Check(
+        "trained heads read all layers",
+        lambda c: c.student_layers is not None and c.init_from is not None,
+        lambda c: (
+            "`student_layers` and `init_from` are both set, but the heads of a trained model do "
+            "not fit an encoder of fewer layers; set `model_name` to the model's folder, whose "
+            "encoder the student is then made of, and `teacher` to learn its answers"
+        ),
+    ),
+    Check(
         "only the output of frozen layers is cached",
         lambda c: c.freeze in ("none", "embeddings") and bool(_changed(c, CACHE)),
         lambda c: (

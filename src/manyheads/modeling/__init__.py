@@ -41,6 +41,7 @@ from manyheads.modeling.model_folder import ModelContents, load_model_folder, sa
 from manyheads.modeling.pooling import pool
 from manyheads.modeling.pretrained import TOKENIZER, find_encoder, packaged_encoder
 from manyheads.modeling.state_dicts import fingerprint, load_state
+from manyheads.modeling.student import student_of
 from manyheads.modeling.upper_layers import UpperLayers
 from manyheads.storage.locate import epoch_path, list_checkpoints, step_path
 
@@ -95,6 +96,7 @@ __all__ = [
     "save_checkpoint",
     "save_model_folder",
     "step_path",
+    "student_of",
     "task_specs",
     "with_adapters",
 ]

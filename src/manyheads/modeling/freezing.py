@@ -99,7 +99,7 @@ def encoder_groups(encoder: Encoder) -> dict[str, int]:
 def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
     """Return the groups of parameters or modules, by their names in the encoder."""
     count = encoder.shape.num_layers
-    layer = re.compile(rf"{re.escape(_layers(encoder))}\.(\d+)(\..*)?")
+    layer = re.compile(rf"{re.escape(layers_path(encoder))}\.(\d+)(\..*)?")
     groups = {}
     for name in names:
         own = name.removeprefix(_BACKBONE)
@@ -110,7 +110,7 @@ def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
     return groups
 
 
-def _layers(encoder: Encoder) -> str:
+def layers_path(encoder: Encoder) -> str:
     """Find the list of an encoder's layers: BERT's `encoder.layer`, ModernBERT's `layers`."""
     modules: list[tuple[str, nn.Module]] = list(encoder.backbone.named_modules())
     for name, module in modules:

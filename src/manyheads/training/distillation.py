@@ -34,6 +34,9 @@ from manyheads.training.data.training_data import TrainingData
 ORIGINAL = "original_encoder"
 """The checkpoint's key of the original's parameters, with which it needs no other file."""
 
+ORIGINAL_CONFIG = "original_encoder_config"
+"""The key of the original's configuration, where the trained encoder has fewer layers."""
+
 _BATCH = 64
 _TEXTS = "keep_embeddings.texts"
 
@@ -48,6 +51,7 @@ class Distillation:
         settings: its weight, and the unlabelled sentences.
         data: the training sentences, and the unlabelled ones if there are any.
         original: the encoder as training found it; only read here, not kept.
+        is_larger: whether the trained encoder has fewer layers.
         seed: determines the order of the unlabelled sentences.
         batch_size: unlabelled sentences a step, unless the settings set it.
     """
@@ -61,6 +65,7 @@ class Distillation:
         data: TrainingData,
         original: Encoder,
         *,
+        is_larger: bool = False,
         seed: int,
         batch_size: int,
     ) -> None:
@@ -69,6 +74,7 @@ class Distillation:
             name: tensor.detach().cpu().clone()
             for name, tensor in original.backbone.state_dict().items()
         }
+        self._config = original.config if is_larger else None
         self._targets = [embeddings(original, dataset) for dataset in data.datasets]
         self._texts = data.texts
         self._seed = seed
@@ -86,8 +92,9 @@ class Distillation:
         if config.keep_embeddings is None:
             return None
         return cls(
-            config.keep_embeddings, data, original, seed=config.seed, batch_size=config.batch_size
-        )
+            config.keep_embeddings, data, original, is_larger=config.student_layers is not None,
+            seed=config.seed, batch_size=config.batch_size,
+        )  # fmt: skip
 
     def loss(self, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]) -> Tensor:
         """Compute the mean of 1 - cosine to the original's embeddings, a scalar from 0 to 2."""
@@ -114,8 +121,9 @@ class Distillation:
         return _distance(encoded.sentence, self._text_targets[rows]) * (len(rows) / len(drawn))
 
     def state(self) -> dict[str, Any]:
-        """Return the original's parameters."""
-        return {ORIGINAL: self._original}
+        """Return the original's parameters, and its configuration where it is needed."""
+        config = {} if self._config is None else {ORIGINAL_CONFIG: self._config}
+        return {ORIGINAL: self._original, **config}
 
     def _drawn(self, step: int) -> NDArray[np.int64]:
         """Return the sentences of a step; each is seen once before any is seen again."""

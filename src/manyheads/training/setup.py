@@ -29,6 +29,7 @@ from manyheads.modeling import (
     load_state,
     make_head_layers,
     prune,
+    student_of,
 )
 from manyheads.modeling.heads import make_head
 from manyheads.text import TextTokenizer
@@ -37,7 +38,7 @@ from manyheads.training.balancing import Balancer, learned_group, make_balancer
 from manyheads.training.batch_reader import BatchReader, FullReader
 from manyheads.training.data.schedules import Schedule, passes, steps_per_epoch
 from manyheads.training.data.training_data import TrainingData, load_training_data
-from manyheads.training.distillation import ORIGINAL, Distillation
+from manyheads.training.distillation import ORIGINAL, ORIGINAL_CONFIG, Distillation
 from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.distributed_checks import check_alike, check_possible, report_processes
 from manyheads.training.epochs import check_resumed, decide_epochs
@@ -64,6 +65,8 @@ class EncoderStage:
     config: Config
     """With the settings that a trained model determines filled in."""
     encoder: Encoder
+    original: Encoder
+    """The encoder that embeddings are held at: the same one, or the one a student is made of."""
     warm_start: WarmStart
     tokenizer: TextTokenizer
     max_length: int
@@ -162,6 +165,9 @@ def prepare_encoder(
     # Seeds parameters that the encoder's file lacks and nothing reads, such as BERT's pooler.
     torch.manual_seed(config.seed)
     encoder, warm_start = _load_encoder(config, found, report)
+    original = _original(encoder, found)
+    if config.student_layers is not None and not found:
+        encoder = student_of(encoder, config.student_layers)
     config = warm_start.complete(config)
     check_adapters(encoder, config)
     # A resumed run keeps its precision, whatever a measurement would choose today.
@@ -182,7 +188,7 @@ def prepare_encoder(
     )
     max_length = usable_length(config, encoder)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
-    return EncoderStage(config, encoder, warm_start, tokenizer, max_length, compute)
+    return EncoderStage(config, encoder, original, warm_start, tokenizer, max_length, compute)
 
 
 def _load_encoder(
@@ -198,6 +204,17 @@ def _load_encoder(
     return load_warm_start(config, report)
 
 
+def _original(encoder: Encoder, found: CheckpointContents | None) -> Encoder:
+    """Return the encoder as training found it, which a resumed run has in its checkpoint."""
+    if found is None or ORIGINAL not in found.training:
+        return encoder
+    state = found.training[ORIGINAL]
+    files = replace(found.encoder, config=found.training.get(ORIGINAL_CONFIG, encoder.config))
+    original = build_encoder(files, state, ORIGINAL)
+    load_state(original.backbone, state, ORIGINAL)
+    return original
+
+
 def prepare_data(
     start: EncoderStage, found: CheckpointContents | None, processes: Processes, report: Report
 ) -> DataStage:
@@ -207,12 +224,10 @@ def prepare_data(
         config, start.tokenizer, start.max_length, lambda text: report(f"warning: {text}"),
         start.warm_start.labels, start.warm_start.units,
     )  # fmt: skip
-    if found and ORIGINAL in found.training:
-        load_state(encoder.backbone, found.training[ORIGINAL], at(config.save_dir))
     encoder.to(start.compute.device)
     if config.keep_embeddings is not None:
         report("Embedding all sentences with the original encoder, to hold the embedding there.")
-    distillation = Distillation.of_run(config, data, encoder)
+    distillation = Distillation.of_run(config, data, start.original.to(start.compute.device))
     reference = None
     if not found and processes.is_first:
         reference = _reference(start, data)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from manyheads.config.fields import Int, Setting, Strict
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def layer_choice(value: object) -> int | tuple[int, ...] | None:
+    """Read a number of layers, or the ascending numbers of some."""
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = [n for n in several if isinstance(n, int) and not isinstance(n, bool) and n >= 1]
+    if value is None:
+        return None
+    if not numbers or len(numbers) < len(several) or sorted(set(numbers)) != numbers:
+        raise ValueError("not a number of layers")
+    return tuple(numbers) if isinstance(value, list | tuple) else numbers[0]
 
 
 class Encoder(Strict):
@@ -33,3 +46,11 @@ class Encoder(Strict):
     windows. Default: 128, or that of the model in `init_from`."""
     pooling: Literal["auto", "mean", "cls", "max"] = "auto"
     """How token vectors become the sentence embedding; `auto` follows the encoder's folder."""
+    student_layers: Annotated[
+        int | tuple[int, ...] | None,
+        BeforeValidator(layer_choice),
+        Setting(allowed="a number of layers, or a list of ascending numbers such as [1, 2, 6]"),
+    ] = None
+    """Train a smaller encoder, made of some of the encoder's layers: how many, spread evenly up to
+    the last one, or their numbers, from 1. `teacher` and `keep_embeddings` make up for the others.
+    Default: all layers."""
