@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
 from contextlib import contextmanager
 
 import pytest
 
 from manyheads.inference import Text
 from manyheads.server import LaneLost, QueueFull, Scheduler, TextTimeout
+from manyheads.server.scheduling import Answer
 from manyheads.tasks import Prediction
 from serving import becomes
 
@@ -52,6 +52,31 @@ def scheduling(predict: Callable[..., list[Prediction]], **options: object) -> I
         scheduler.close(60)
 
 
+class Asked:
+    """A text of a request."""
+
+    def __init__(self, answer: Answer, done: threading.Event) -> None:
+        self.answer, self.done = answer, done
+
+    def result(self, timeout: float = 60) -> Prediction:
+        assert self.done.wait(timeout)
+        assert self.answer.outcome is not None
+        if isinstance(self.answer.outcome, BaseException):
+            raise self.answer.outcome
+        return self.answer.outcome
+
+
+def submit(scheduler: Scheduler, texts: list[Text], *, embed: bool, deadline: float) -> list[Asked]:
+    done = threading.Event()
+    answers = scheduler.submit(texts, embed=embed, deadline=deadline, done=done.set)
+    return [Asked(answer, done) for answer in answers]
+
+
+def finish(asked: list[Asked]) -> None:
+    for one in asked:
+        assert one.done.wait(60)
+
+
 def later(seconds: float = 60) -> float:
     return time.monotonic() + seconds
 
@@ -60,10 +85,10 @@ def test_a_text_is_computed_at_once_and_those_that_queue_meanwhile_go_together()
     model = Model()
     with scheduling(model) as scheduler:
         model.gate.clear()
-        (first,) = scheduler.submit(["first"], embed=False, deadline=later())
+        (first,) = submit(scheduler, ["first"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
-        others = scheduler.submit(["a", "b"], embed=False, deadline=later())
-        others += scheduler.submit(["c"], embed=True, deadline=later())
+        others = submit(scheduler, ["a", "b"], embed=False, deadline=later())
+        others += submit(scheduler, ["c"], embed=True, deadline=later())
         assert scheduler.waiting == 3
         assert scheduler.computing == 1
         model.gate.set()
@@ -75,13 +100,13 @@ def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> No
     model = Model()
     with scheduling(model, budget=40) as scheduler:
         model.gate.clear()
-        first = scheduler.submit(["first"], embed=False, deadline=later())
+        first = submit(scheduler, ["first"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
         long, short = "x" * 200, "y" * 20
         texts = [short, long, short, short, long, short, short, short]
-        rest = scheduler.submit(texts, embed=False, deadline=later())
+        rest = submit(scheduler, texts, embed=False, deadline=later())
         model.gate.set()
-        wait([*first, *rest], 60)
+        finish(first + rest)
         sizes = [[len(text) for text in batch] for batch, _ in model.batches[1:]]
         assert sizes == [[20] * 5, [200], [200], [20]]
 
@@ -90,18 +115,18 @@ def test_two_lanes_share_what_waits() -> None:
     model = Model()
     with scheduling(model, lanes=2) as scheduler:
         model.gate.clear()
-        futures = scheduler.submit(["aaaa"] * 4, embed=False, deadline=later())
+        futures = submit(scheduler, ["aaaa"] * 4, embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
         assert model.entered.acquire(timeout=60)
         model.gate.set()
-        wait(futures, 60)
+        finish(futures)
         assert len(model.batches[0][0]) == 2
 
 
 def test_one_bad_text_of_a_batch_fails_alone() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        good, bad, other = scheduler.submit(["good", "bad", "fine"], embed=False, deadline=later())
+        good, bad, other = submit(scheduler, ["good", "bad", "fine"], embed=False, deadline=later())
         assert good.result(60).text == "good"
         assert other.result(60).text == "fine"
         with pytest.raises(ValueError, match="bad text"):
@@ -112,17 +137,17 @@ def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
     model = Model()
     with scheduling(model, max_waiting=3) as scheduler:
         model.gate.clear()
-        scheduler.submit(["first"], embed=False, deadline=later())
+        submit(scheduler, ["first"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
         # A list is taken whole as long as there is any room.
-        scheduler.submit(["a", "b"], embed=False, deadline=later())
-        many = scheduler.submit(["c", "d"], embed=False, deadline=later())
+        submit(scheduler, ["a", "b"], embed=False, deadline=later())
+        many = submit(scheduler, ["c", "d"], embed=False, deadline=later())
         with pytest.raises(QueueFull, match="4 texts are queued already") as caught:
-            scheduler.submit(["e"], embed=False, deadline=later())
+            submit(scheduler, ["e"], embed=False, deadline=later())
         assert caught.value.seconds >= 1
-        for future in many:
-            assert future.cancel()
-        (accepted,) = scheduler.submit(["e"], embed=False, deadline=later())
+        for asked in many:
+            asked.answer.cancelled = True
+        (accepted,) = submit(scheduler, ["e"], embed=False, deadline=later())
         model.gate.set()
         assert accepted.result(60).text == "e"
         assert not any("c" in batch for batch, _ in model.batches)
@@ -131,7 +156,7 @@ def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
 def test_a_text_past_its_deadline_is_not_computed() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        (late,) = scheduler.submit(["late"], embed=False, deadline=later(-1))
+        (late,) = submit(scheduler, ["late"], embed=False, deadline=later(-1))
         with pytest.raises(TextTimeout):
             late.result(60)
         assert model.batches == []
@@ -141,14 +166,14 @@ def test_closing_finishes_what_was_accepted() -> None:
     model = Model()
     with scheduling(model) as scheduler:
         model.gate.clear()
-        futures = scheduler.submit(["a"], embed=False, deadline=later())
+        futures = submit(scheduler, ["a"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
-        futures += scheduler.submit(["b"], embed=False, deadline=later())
+        futures += submit(scheduler, ["b"], embed=False, deadline=later())
         closing = threading.Thread(target=scheduler.close)
         closing.start()
         assert becomes(lambda: scheduler.trouble() == "the model is closed")
         with pytest.raises(QueueFull):
-            scheduler.submit(["c"], embed=False, deadline=later())
+            submit(scheduler, ["c"], embed=False, deadline=later())
         model.gate.set()
         closing.join(60)
         assert [future.result(0).text for future in futures] == ["a", "b"]
@@ -158,9 +183,9 @@ def test_closing_fails_what_is_not_finished_in_time() -> None:
     model = Model()
     with scheduling(model) as scheduler:
         model.gate.clear()
-        futures = scheduler.submit(["a"], embed=False, deadline=later())
+        futures = submit(scheduler, ["a"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
-        futures += scheduler.submit(["b"], embed=False, deadline=later())
+        futures += submit(scheduler, ["b"], embed=False, deadline=later())
         assert not scheduler.close(0)
         for future in futures:
             with pytest.raises(LaneLost, match="stopped"):
@@ -172,7 +197,7 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
     with scheduling(model, stall_seconds=0.0, hang_seconds=3600) as scheduler:
         assert scheduler.trouble() == ""
         model.gate.clear()
-        (stuck,) = scheduler.submit(["stuck"], embed=False, deadline=later())
+        (stuck,) = submit(scheduler, ["stuck"], embed=False, deadline=later())
         assert model.entered.acquire(timeout=60)
         assert scheduler.trouble() == "1 of 1 lanes do not answer"
         assert scheduler.replace_lost(time.monotonic()) == 0
@@ -183,7 +208,7 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
         assert scheduler.trouble() == ""
         assert scheduler.lanes_lost == 1
         model.gate.set()
-        (after,) = scheduler.submit(["after"], embed=False, deadline=later())
+        (after,) = submit(scheduler, ["after"], embed=False, deadline=later())
         assert after.result(60).text == "after"
 
 
@@ -191,10 +216,10 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
 def test_a_lane_that_dies_is_replaced_by_the_watch() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        (dead,) = scheduler.submit(["die"], embed=False, deadline=later())
+        (dead,) = submit(scheduler, ["die"], embed=False, deadline=later())
         with pytest.raises(LaneLost):
             dead.result(60)
-        (after,) = scheduler.submit(["after"], embed=False, deadline=later())
+        (after,) = submit(scheduler, ["after"], embed=False, deadline=later())
         assert after.result(60).text == "after"
         assert scheduler.lanes_lost == 1
 

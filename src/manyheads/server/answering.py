@@ -6,17 +6,18 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from manyheads.errors import RequestError
 from manyheads.inference import Text, TextPair
+from manyheads.server.monitoring import Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.protection import log_bug
 from manyheads.server.registry import Registry, ServedModel
-from manyheads.server.scheduling import QueueFull, TextTimeout
+from manyheads.server.scheduling import QueueFull, Scheduler, TextTimeout
 from manyheads.server.settings import ServerSettings
 from manyheads.tasks import Prediction
 
@@ -30,6 +31,7 @@ class Service:
 
     registry: Registry
     settings: ServerSettings
+    monitoring: Monitoring
 
     def model(self, name: str | None) -> ServedModel:
         """Return a model by name, by default the first.
@@ -78,24 +80,17 @@ class Service:
             for i, text in enumerate(texts)
         ]
         good = [i for i, problem in enumerate(found) if problem is None]
-        deadline = request.scope["state"]["deadline"]
-        try:
-            futures = model.scheduler.submit(
-                [texts[i] for i in good], embed=embed, deadline=deadline
-            )
-        except QueueFull as error:
-            raise problem_of(error) from None
-        await _finished(request, futures, deadline)
-        for i, future in zip(good, futures, strict=True):
-            fault = future.exception()
-            if isinstance(fault, TextTimeout):
-                raise problem_of(fault)
-            if fault is None:
-                found[i] = future.result()
+        outcomes = await _computed(request, model.scheduler, [texts[i] for i in good], embed=embed)
+        for i, outcome in zip(good, outcomes, strict=True):
+            if isinstance(outcome, Prediction):
+                found[i] = outcome
                 continue
-            found[i] = problem = problem_of(fault, param if len(texts) == 1 else f"{param}[{i}]")
+            if isinstance(outcome, TextTimeout):
+                raise problem_of(outcome)
+            found[i] = problem = problem_of(outcome, param if len(texts) == 1 else f"{param}[{i}]")
             if problem.status == 500:
-                log_bug(request.scope["state"]["id"], fault)
+                log_bug(request.scope["state"]["id"], outcome)
+        self.monitoring.texts(model.name, len(good))
         return [one for one in found if one is not None]
 
     def _problem_with(self, text: Text, param: str) -> Problem | None:
@@ -122,30 +117,52 @@ class Service:
         return None
 
 
-async def _finished(
-    request: Request, futures: Sequence[Future[Prediction]], deadline: float
-) -> None:
-    """Wait until all futures are done.
+async def _computed(
+    request: Request, scheduler: Scheduler, texts: list[Text], *, embed: bool
+) -> list[Prediction | BaseException]:
+    """Queue texts, and wait for their outcomes.
 
     Raises:
-        Problem: the time is over, or the client has disconnected.
+        Problem: the queue is full, the time is over, or the client has disconnected.
     """
-    waiting = {asyncio.wrap_future(future) for future in futures}
+    if not texts:
+        return []
+    loop = asyncio.get_running_loop()
+    deadline: float = request.scope["state"]["deadline"]
+    woken = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def done() -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(wake)
+
     try:
-        while waiting:
+        answers = scheduler.submit(texts, embed=embed, deadline=deadline, done=done)
+    except QueueFull as error:
+        raise problem_of(error) from None
+    try:
+        while True:
+            outcomes = [answer.outcome for answer in answers]
+            if None not in outcomes:
+                return [outcome for outcome in outcomes if outcome is not None]
             left = deadline - time.monotonic()
             if left <= 0:
                 raise problem_of(TextTimeout())
-            done, waiting = await asyncio.wait(waiting, timeout=min(left, _DISCONNECT_SECONDS))
-            for future in done:
-                # Otherwise asyncio warns that the exception was never retrieved.
-                future.exception()
-            if waiting and await request.is_disconnected():
+            timer = loop.call_later(min(left, _DISCONNECT_SECONDS), wake)
+            try:
+                await woken
+            finally:
+                timer.cancel()
+            woken = loop.create_future()
+            if answers[-1].outcome is None and await request.is_disconnected():
                 raise Problem(499, "the client has disconnected", code="client_closed_request")
-    finally:
-        # Results that are no longer needed free their places in the queue.
-        for future in waiting:
-            future.cancel()
+    except BaseException:
+        for answer in answers:
+            answer.cancelled = True
+        raise
 
 
 def only(answers: Sequence[Prediction | Problem]) -> list[Prediction]:

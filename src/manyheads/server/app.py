@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from manyheads.server.answering import Service
 from manyheads.server.monitoring import Monitoring
@@ -23,7 +25,7 @@ from manyheads.server.problems import (
 )
 from manyheads.server.protection import Protection
 from manyheads.server.registry import Load, Registry
-from manyheads.server.routes import router
+from manyheads.server.routes import direct_handlers, router
 from manyheads.server.settings import ServerSettings
 from manyheads.version import __version__
 
@@ -57,14 +59,16 @@ def create_app(
         yield
         await run_in_threadpool(registry.close, settings.timeout)
 
-    app = FastAPI(
+    # Routing and FastAPI's middleware cost as much as a short text. CORS needs them.
+    fast = {} if settings.cors_origins else direct_handlers(router)
+    app = _Application(
+        protect=lambda inner: Protection(inner, settings, monitoring, fast),
         title="Manyheads",
         version=__version__,
         summary="Classes, entities and the embedding of a sentence, from one pass of one model.",
         lifespan=lifespan,
     )
-    app.state.service = Service(registry, settings)
-    app.state.monitoring = monitoring
+    app.state.service = Service(registry, settings, monitoring)
     app.include_router(router)
     app.include_router(page_router)
     app.add_exception_handler(Problem, answer_problem)
@@ -75,5 +79,21 @@ def create_app(
             CORSMiddleware, allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"], allow_headers=["*"],
         )  # fmt: skip
-    app.add_middleware(Protection, settings=settings, monitoring=monitoring)
     return app
+
+
+class _Application(FastAPI):
+    """An application whose protection stands before all of FastAPI's own middleware.
+
+    Args:
+        protect: wraps the application that it protects.
+        options: those of FastAPI.
+    """
+
+    def __init__(self, *, protect: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._protect = protect
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the whole stack; Starlette calls this once."""
+        return self._protect(super().build_middleware_stack())

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from manyheads.errors import ManyheadsError, shorten
@@ -86,7 +87,7 @@ def problem_of(error: BaseException, param: str | None = None) -> Problem:
     return Problem(500, "the server failed; its log has the error", code="bug")
 
 
-def validation_problem(error: RequestValidationError) -> Problem:
+def validation_problem(error: RequestValidationError | ValidationError) -> Problem:
     """Name the first invalid field with its value and what is allowed."""
     # A value that fits no member of a union is reported once for each; the one that was read
     # furthest is the one that was meant.

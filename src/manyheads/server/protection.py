@@ -13,9 +13,13 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manyheads.server.monitoring import Monitoring
@@ -30,11 +34,33 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 logger = logging.getLogger("manyheads.server")
 
 
-class Protection:
-    """ASGI middleware that passes a request on, or refuses it."""
+@dataclass(frozen=True, slots=True)
+class DirectRoute:
+    """A route, and the function that answers its requests."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, monitoring: Monitoring) -> None:
+    route: BaseRoute
+    handle: Callable[[Request], Awaitable[Response]]
+
+
+class Protection:
+    """ASGI middleware that passes a request on, or refuses it.
+
+    Args:
+        app: the application.
+        settings: limits and keys.
+        monitoring: counts requests.
+        direct: by path, the routes whose POST requests need nothing else of the application.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        monitoring: Monitoring,
+        direct: Mapping[str, DirectRoute],
+    ) -> None:
         self._app = app
+        self._direct = direct
         self._settings = settings
         self._monitoring = monitoring
         self._keys = [key.encode() for key in settings.api_keys]
@@ -67,7 +93,14 @@ class Protection:
             try:
                 self._check(scope["path"], headers)
                 body = await self._body(headers, receive)
-                await self._app(scope, _replaying(body, receive), send_with_id)
+                receive = _replaying(body, receive)
+                direct = self._direct.get(scope["path"])
+                if direct is None or scope["method"] != "POST":
+                    await self._app(scope, receive, send_with_id)
+                else:
+                    scope["route"] = direct.route
+                    response = await direct.handle(Request(scope, receive))
+                    await response(scope, receive, send_with_id)
             except Exception as error:
                 if not isinstance(error, Problem):
                     log_bug(request_id, error)

@@ -6,25 +6,27 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from manyheads.errors import ManyheadsError, RequestError, listing, shorten
 from manyheads.inference import Text, TextPair
 from manyheads.server.answering import Service, only
-from manyheads.server.monitoring import Monitoring
-from manyheads.server.problems import Problem, statuses
+from manyheads.server.problems import Problem, statuses, validation_problem
+from manyheads.server.protection import DirectRoute
 from manyheads.server.registry import ServedModel
 from manyheads.server.schemas import (
     ClassifyRequest,
     ClassScore,
-    EmbeddingObject,
     EmbeddingsRequest,
     EmbeddingsResponse,
     EmbedRequest,
@@ -35,39 +37,36 @@ from manyheads.server.schemas import (
     PredictResponse,
     Status,
     TaskInfo,
-    Usage,
 )
 from manyheads.tasks import ClassResult, MultilabelResult, Prediction, TaggingResult
 
 
-class _StrictRequest(Request):
-    """A request whose JSON is UTF-8, without NaN, and of bounded depth."""
-
-    _value: Any = None
-
-    async def json(self) -> Any:
-        if self._value is None:
-            try:
-                self._value = from_json(await self.body(), allow_inf_nan=False)
-            except ValueError as error:
-                raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
-        return self._value
-
-
 class _Route(APIRoute):
-    """A route that reads its body as strict JSON."""
+    """A route that reads its body as strict JSON: UTF-8, without NaN, and of bounded depth.
+
+    A route with a body is called with the validated body and the request. FastAPI's own way, with
+    its dependencies and a second validation of the response, costs as much as a short text.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        if self.body_field is None:
+            return super().get_route_handler()
+        model: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
 
-        async def strictly(request: Request) -> Response:
-            strict = _StrictRequest(request.scope, request.receive)
-            if self.body_field is not None:
-                _check_content_type(request)
-                await strict.json()
-            return await handle(strict)
+        async def handle(request: Request) -> Response:
+            _check_content_type(request)
+            try:
+                given = from_json(await request.body(), allow_inf_nan=False)
+            except ValueError as error:
+                raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+            try:
+                body = model.model_validate(given)
+            except ValidationError as error:
+                raise validation_problem(error) from None
+            response: Response = await self.endpoint(body, request)
+            return response
 
-        return strictly
+        return handle
 
 
 def _check_content_type(request: Request) -> None:
@@ -80,7 +79,17 @@ def _check_content_type(request: Request) -> None:
         )  # fmt: skip
 
 
+_JSON = {"content-type": "application/json"}
 router = APIRouter(route_class=_Route)
+
+
+def direct_handlers(router: APIRouter) -> dict[str, DirectRoute]:
+    """Return the routes that read a body, by their path."""
+    return {
+        route.path: DirectRoute(route, route.get_route_handler())
+        for route in router.routes
+        if isinstance(route, _Route) and route.body_field is not None
+    }
 
 
 def _service(request: Request) -> Service:
@@ -88,21 +97,18 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _monitoring(request: Request) -> Monitoring:
-    monitoring: Monitoring = request.app.state.monitoring
-    return monitoring
+def _json(content: Any) -> Response:
+    """Return a response of plain values and of float32 arrays."""
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), 200, _JSON)
 
 
-Using = Annotated[Service, Depends(_service)]
-Counting = Annotated[Monitoring, Depends(_monitoring)]
-
-
-@router.post("/v1/predict", responses=statuses(404), tags=["predict"])
-async def predict(
-    body: PredictRequest, request: Request, service: Using, monitoring: Counting
-) -> PredictResponse:
+@router.post(
+    "/v1/predict", response_model=PredictResponse, responses=statuses(404), tags=["predict"]
+)
+async def predict(body: PredictRequest, request: Request) -> Response:
     """Predict all tasks, and the embedding if requested, with one pass of the encoder."""
     begun = time.perf_counter()
+    service = _service(request)
     model = service.model(body.model)
     tasks = _tasks(model, body.tasks)
     one = isinstance(body.texts, str)
@@ -112,86 +118,90 @@ async def predict(
     answers = await service.answer(request, model, texts, "texts", embed=body.embed)
     if one:
         only(answers)
-    monitoring.texts(model.name, len(texts))
-    return PredictResponse(
-        model=model.name,
-        version=model.version,
-        milliseconds=round(1000 * (time.perf_counter() - begun), 3),
-        predictions=[
+    return _json({
+        "model": model.name,
+        "version": model.version,
+        "milliseconds": round(1000 * (time.perf_counter() - begun), 3),
+        "predictions": [
             {"error": answer.body()}
             if isinstance(answer, Problem)
             else _prediction(answer, tasks, embed=body.embed, tokens=body.tokens)
             for answer in answers
         ],
-    )
+    })  # fmt: skip
 
 
-@router.post("/v1/embeddings", responses=statuses(404), tags=["embed"])
-async def embeddings(
-    body: EmbeddingsRequest, request: Request, service: Using, monitoring: Counting
-) -> EmbeddingsResponse:
+@router.post(
+    "/v1/embeddings", response_model=EmbeddingsResponse, responses=statuses(404), tags=["embed"]
+)
+async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     """Embed texts, in the form of OpenAI's API."""
+    service = _service(request)
     model = service.model(body.model)
     texts = _only_texts(body.input)
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "input", embed=True))
-    monitoring.texts(model.name, len(texts))
     vectors = _vectors(predictions, "input", body.dimensions, normalize=body.dimensions is not None)
     tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
-    return EmbeddingsResponse(
-        data=[
-            EmbeddingObject(index=i, embedding=_encoded(vector, body.encoding_format))
+    return _json({
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": i,
+                "embedding": _encoded(vector, body.encoding_format),
+            }
             for i, vector in enumerate(vectors)
         ],
-        model=model.name,
-        usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
-    )
+        "model": model.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    })  # fmt: skip
 
 
-@router.post("/embed", responses=statuses(), tags=["embed"])
-async def embed(
-    body: EmbedRequest, request: Request, service: Using, monitoring: Counting
-) -> list[list[float]]:
+@router.post("/embed", response_model=list[list[float]], responses=statuses(), tags=["embed"])
+async def embed(body: EmbedRequest, request: Request) -> Response:
     """Embed texts, in the form of text-embeddings-inference."""
+    service = _service(request)
     model = service.model(None)
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "inputs", embed=True))
-    monitoring.texts(model.name, len(texts))
     normalize = body.normalize is not False
     vectors = _vectors(predictions, "inputs", body.dimensions, normalize=normalize)
-    return [vector.tolist() for vector in vectors]
+    return _json([np.ascontiguousarray(vector) for vector in vectors])
 
 
-@router.post("/predict", responses=statuses(), tags=["predict"], response_model=None)
-async def classify(
-    body: ClassifyRequest, request: Request, service: Using, monitoring: Counting
-) -> list[ClassScore] | list[list[ClassScore]]:
+@router.post(
+    "/predict", response_model=list[ClassScore] | list[list[ClassScore]], responses=statuses(),
+    tags=["predict"],
+)  # fmt: skip
+async def classify(body: ClassifyRequest, request: Request) -> Response:
     """Classify texts with the first classification task, in the form of
     text-embeddings-inference."""
+    service = _service(request)
     model = service.model(None)
     texts = _classified_texts(body.inputs)
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "inputs", embed=False))
-    monitoring.texts(model.name, len(texts))
     scores = [_class_scores(prediction) for prediction in predictions]
     several = isinstance(body.inputs, list) and not all(isinstance(x, str) for x in body.inputs)
-    return scores if several or not scores else scores[0]
+    return _json(scores if several or not scores else scores[0])
 
 
 @router.get("/v1/models", tags=["operations"], responses=statuses())
-async def models(service: Using) -> ModelList:
+async def models(request: Request) -> ModelList:
     """List the models of the server."""
-    return ModelList(data=[_info(model) for model in service.registry.all()])
+    return ModelList(data=[_info(model) for model in _service(request).registry.all()])
 
 
 @router.post("/v1/models/{name}:reload", responses=statuses(404, 409), tags=["operations"])
 async def reload(
     name: str,
-    service: Using,
+    request: Request,
     allow_new_embedding: Annotated[bool, Query(description="Accept another embedding.")] = False,
 ) -> ModelInfo:
     """Load a model's files again and replace the old version; no request is lost."""
+    service = _service(request)
     old = service.model(name)
     try:
         new = await run_in_threadpool(
@@ -210,9 +220,9 @@ async def livez() -> Status:
 
 
 @router.get("/readyz", tags=["operations"], responses={503: {"model": Status}})
-async def readyz(service: Using) -> Response:
+async def readyz(request: Request) -> Response:
     """Return whether every model is ready; if not, with status 503 and the reason."""
-    for model in service.registry.all():
+    for model in _service(request).registry.all():
         if reason := model.scheduler.trouble():
             told = Status(status="not ready", reason=f"{model.name}: {reason}")
             return JSONResponse(told.model_dump(), 503, {"Retry-After": "1"})
@@ -220,9 +230,10 @@ async def readyz(service: Using) -> Response:
 
 
 @router.get("/metrics", tags=["operations"], response_class=Response)
-async def metrics(monitoring: Counting) -> Response:
+async def metrics(request: Request) -> Response:
     """Return the metrics in the Prometheus text format."""
-    return Response(monitoring.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    page = _service(request).monitoring.page()
+    return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _tasks(model: ServedModel, asked: list[str] | None) -> list[str]:
@@ -257,15 +268,17 @@ def _only_texts(given: str | list[str] | list[int] | list[list[int]]) -> list[st
 def _prediction(
     prediction: Prediction, tasks: list[str], *, embed: bool, tokens: bool
 ) -> dict[str, Any]:
-    record = prediction.to_json()
+    record = replace(
+        prediction, embedding=None, embedding2=None,
+        results={name: prediction.results[name] for name in prediction.results if name in tasks},
+    ).to_json()  # fmt: skip
     for name, result in prediction.results.items():
-        if name not in tasks:
-            del record[name]
-        elif isinstance(result, TaggingResult) and result.entities and not tokens:
+        if isinstance(result, TaggingResult) and result.entities and not tokens and name in tasks:
             del record[name]["tokens"]
-    if not embed:
-        record.pop("embedding", None)
-        record.pop("embedding2", None)
+    if embed and prediction.embedding is not None:
+        record["embedding"] = prediction.embedding
+    if embed and prediction.embedding2 is not None:
+        record["embedding2"] = prediction.embedding2
     record["windows"] = prediction.windows
     return record
 
@@ -316,12 +329,12 @@ def _classified_texts(given: str | list[str] | list[list[str]]) -> list[str]:
     return texts
 
 
-def _class_scores(prediction: Prediction) -> list[ClassScore]:
+def _class_scores(prediction: Prediction) -> list[dict[str, Any]]:
     for result in prediction.results.values():
         if isinstance(result, ClassResult):
-            return [ClassScore(label=str(result.label), score=result.score or 0.0)]
+            return [{"label": str(result.label), "score": result.score or 0.0}]
         if isinstance(result, MultilabelResult):
-            return [ClassScore(label=str(r.label), score=r.score or 0.0) for r in result.labels]
+            return [{"label": str(r.label), "score": r.score or 0.0} for r in result.labels]
     raise Problem(422, "the model has no task of classification", code="no_classification")
 
 

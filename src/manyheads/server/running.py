@@ -43,7 +43,8 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     app = create_app(named, chosen)
     registry: Registry = app.state.service.registry
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        timeout_keep_alive=30,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=int(chosen.timeout) + 1, lifespan="on",
     )  # fmt: skip
@@ -53,6 +54,7 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     listening.listen(_BACKLOG)
     host, port = listening.getsockname()[:2]
     report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
+    sys.setswitchinterval(0.0005)
     uvicorn.Server(config).run([listening])
 
 

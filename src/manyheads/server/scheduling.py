@@ -16,8 +16,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,6 +27,9 @@ CHARACTERS_PER_TOKEN = 4
 
 Predict: TypeAlias = Callable[[Sequence[Text], bool], Sequence[Prediction]]
 """Predicts for texts; the second argument is whether to include embeddings."""
+
+_NEAR = 512
+"""Queued texts among which a lane looks for those of similar length."""
 
 _STALL_SECONDS = 5.0
 """A batch that takes longer than this makes the server not ready."""
@@ -53,16 +54,32 @@ class LaneLost(Exception):
     """The thread that computed a text hung or died."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A queued text."""
+@dataclass(slots=True)
+class _Request:
+    """The texts that were submitted together."""
+
+    left: int
+    """Texts without an outcome."""
+    done: Callable[[], object]
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """A text on its way to its prediction.
+
+    Not a future: hundreds of these are made for a list, and a future is ten times as expensive.
+    """
 
     text: Text
     embed: bool
     tokens: int
     """Estimated from the characters."""
     deadline: float
-    future: Future[Prediction]
+    request: _Request
+    outcome: Prediction | BaseException | None = None
+    """None until it is computed."""
+    cancelled: bool = False
+    """Set it when the outcome is no longer needed: the place in the queue becomes free."""
 
 
 @dataclass(slots=True)
@@ -71,7 +88,7 @@ class _Lane:
 
     number: int
     thread: threading.Thread
-    batch: list[_Waiting] = field(default_factory=list)
+    batch: list[Answer] = field(default_factory=list)
     busy_since: float | None = None
     lost: bool = False
     ready: bool = False
@@ -108,8 +125,12 @@ class Scheduler:
         self._hang_seconds = hang_seconds
         self._stall_seconds = stall_seconds
         self._warm_text = warm_text
-        self._changed = threading.Condition()
-        self._queue: list[_Waiting] = []
+        lock = threading.RLock()
+        self._arrived = threading.Condition(lock)
+        """Texts were queued, or the scheduler was closed: for lanes."""
+        self._changed = threading.Condition(lock)
+        """A lane changed: for those who wait for all lanes."""
+        self._queue: list[Answer] = []
         self._closed = False
         self._numbers = itertools.count()
         self._rate = 100.0
@@ -121,33 +142,42 @@ class Scheduler:
     # ------------------------------------------------------------------------------ for requests
 
     def submit(
-        self, texts: Sequence[Text], *, embed: bool, deadline: float
-    ) -> list[Future[Prediction]]:
+        self,
+        texts: Sequence[Text],
+        *,
+        embed: bool,
+        deadline: float,
+        done: Callable[[], object] = lambda: None,
+    ) -> list[Answer]:
         """Queue the texts of a request.
 
         Args:
-            texts: the texts.
+            texts: the texts, at least one.
             embed: whether to include embeddings.
             deadline: the time (`time.monotonic`) after which the results are not needed.
+            done: called once, on another thread, when all texts have an outcome.
 
         Returns:
-            a future for each text. It raises `TextTimeout`, `LaneLost` or the text's own error.
-            Cancelling it frees its place in the queue.
+            an answer for each text. Its outcome is a prediction, `TextTimeout`, `LaneLost` or the
+            text's own error.
 
         Raises:
             QueueFull: too many texts are queued, or the scheduler is closed.
         """
-        items = [_Waiting(t, embed, _estimate(t), deadline, Future()) for t in texts]
+        request = _Request(len(texts), done)
+        answers = [Answer(text, embed, _estimate(text), deadline, request) for text in texts]
         with self._changed:
             if len(self._queue) >= self._max_waiting:
-                self._queue = [item for item in self._queue if not item.future.cancelled()]
+                self._queue = [answer for answer in self._queue if not answer.cancelled]
             waiting = len(self._queue)
             if self._closed or waiting >= self._max_waiting:
                 seconds = waiting / (self._rate * len(self._lanes))
                 raise QueueFull(waiting, max(1.0, seconds))
-            self._queue += items
-            self._changed.notify_all()
-        return [item.future for item in items]
+            self._queue += answers
+            # One text needs one lane; a second that wakes up would only compete for the
+            # interpreter.
+            self._arrived.notify(len(answers))
+        return answers
 
     @property
     def waiting(self) -> int:
@@ -198,16 +228,18 @@ class Scheduler:
         end = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._arrived.notify_all()
             while self._queue or any(lane.batch for lane in self._lanes):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
-                    for item in [*self._queue, *(i for lane in self._lanes for i in lane.batch)]:
-                        _fail(item.future, LaneLost("the server stopped"))
+                    rest = [*self._queue, *(x for lane in self._lanes for x in lane.batch)]
                     self._queue.clear()
-                    return False
+                    break
                 self._changed.wait(0.1 if left is None else min(left, 0.1))
-        return True
+            else:
+                return True
+        self._finish([(answer, LaneLost("the server stopped")) for answer in rest])
+        return False
 
     # --------------------------------------------------------------------------------- the lanes
 
@@ -234,7 +266,7 @@ class Scheduler:
         while True:
             with self._changed:
                 while not self._queue and not self._closed and not lane.lost:
-                    self._changed.wait()
+                    self._arrived.wait()
                 if lane.lost or not self._queue:
                     return
                 lane.batch = self._take()
@@ -247,57 +279,65 @@ class Scheduler:
                 lane.batch, lane.busy_since = [], None
                 self._changed.notify_all()
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Answer]:
         """Take the oldest text and those nearest in length, within the budget and a fair share."""
         oldest = self._queue[0]
         free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
-        share = -(-sum(item.tokens for item in self._queue) // max(1, free))
+        share = -(-sum(answer.tokens for answer in self._queue) // max(1, free))
         room = min(self._budget, max(share, oldest.tokens))
-        near = sorted(self._queue, key=lambda item: abs(item.tokens - oldest.tokens))
-        batch: list[_Waiting] = []
+        near = sorted(self._queue[:_NEAR], key=lambda answer: abs(answer.tokens - oldest.tokens))
+        batch: list[Answer] = []
         longest = 0
-        for item in near:
-            longest = max(longest, item.tokens)
+        for answer in near:
+            longest = max(longest, answer.tokens)
             if batch and longest * (len(batch) + 1) > room:
                 break
-            batch.append(item)
+            batch.append(answer)
         taken = set(map(id, batch))
-        self._queue = [item for item in self._queue if id(item) not in taken]
+        self._queue = [answer for answer in self._queue if id(answer) not in taken]
         return batch
 
     def _compute(self, lane: _Lane) -> None:
         now = time.monotonic()
-        wanted = []
-        for item in lane.batch:
-            if not item.future.set_running_or_notify_cancel():
-                continue
-            if item.deadline < now:
-                _fail(item.future, TextTimeout())
-            else:
-                wanted.append(item)
+        wanted = [x for x in lane.batch if not x.cancelled and x.deadline >= now]
+        self._finish([(x, TextTimeout()) for x in lane.batch if x.deadline < now])
         if not wanted:
             return
-        embed = any(item.embed for item in wanted)
+        embed = any(answer.embed for answer in wanted)
         try:
-            predictions = self._predict([item.text for item in wanted], embed)
+            predictions = self._predict([answer.text for answer in wanted], embed)
         except Exception as error:
             self._compute_alone(wanted, error)
             return
-        for item, prediction in zip(wanted, predictions, strict=True):
-            _finish(item.future, prediction)
+        self._finish(list(zip(wanted, predictions, strict=True)))
 
-    def _compute_alone(self, items: Sequence[_Waiting], error: Exception) -> None:
+    def _compute_alone(self, answers: Sequence[Answer], error: Exception) -> None:
         """Compute the texts of a failed batch one by one, so that only the faulty ones fail."""
-        if len(items) == 1:
-            _fail(items[0].future, error)
+        if len(answers) == 1:
+            self._finish([(answers[0], error)])
             return
-        for item in items:
+        for answer in answers:
             try:
-                [prediction] = self._predict([item.text], item.embed)
+                [prediction] = self._predict([answer.text], answer.embed)
             except Exception as fault:
-                _fail(item.future, fault)
+                self._finish([(answer, fault)])
             else:
-                _finish(item.future, prediction)
+                self._finish([(answer, prediction)])
+
+    def _finish(self, outcomes: Sequence[tuple[Answer, Prediction | BaseException]]) -> None:
+        """Set outcomes, and call `done` of the requests that are complete."""
+        complete = []
+        with self._changed:
+            for answer, outcome in outcomes:
+                # A lost lane may still finish after its texts have failed.
+                if answer.outcome is not None:
+                    continue
+                answer.outcome = outcome
+                answer.request.left -= 1
+                if not answer.request.left:
+                    complete.append(answer.request)
+        for request in complete:
+            request.done()
 
     # ------------------------------------------------------------------------------- the watch
 
@@ -308,6 +348,7 @@ class Scheduler:
 
     def replace_lost(self, now: float) -> int:
         """Replace the lanes that have hung or died by `now`; returns their number."""
+        failed: list[Answer] = []
         replaced = 0
         with self._changed:
             for i, lane in enumerate(self._lanes):
@@ -315,25 +356,14 @@ class Scheduler:
                 if self._closed or (lane.thread.is_alive() and not hangs):
                     continue
                 lane.lost = True
-                for item in lane.batch:
-                    _fail(item.future, LaneLost("the computation of the text hung or died"))
+                failed += lane.batch
                 self._lanes[i] = self._new_lane()
                 replaced += 1
             self._lost += replaced
+        self._finish([(x, LaneLost("the computation of the text hung or died")) for x in failed])
         return replaced
 
 
 def _estimate(text: Text) -> int:
     characters = len(text) if isinstance(text, str) else sum(map(len, text))
     return 2 + characters // CHARACTERS_PER_TOKEN
-
-
-def _finish(future: Future[Prediction], prediction: Prediction) -> None:
-    # A lost lane may still finish after its texts have failed.
-    with suppress(InvalidStateError):
-        future.set_result(prediction)
-
-
-def _fail(future: Future[Prediction], error: BaseException) -> None:
-    with suppress(InvalidStateError):
-        future.set_exception(error)
