@@ -440,10 +440,10 @@ def test_texts_among_the_arguments_are_answered_in_two_lines_and_in_words(
     result = run("predict", "John lives", "in Paris")
     assert result.status == 0
     assert result.out == (
-        'Classification: 10\nNER Tags: [("John", 0), ("lives", 0)]\n'
-        "In words: classification: 10; ner: John (PER)\n\n"
+        "In words: classification: 10 25 %; ner: John (PER 50 %)\n"
+        'Classification: 10\nNER Tags: [("John", 0), ("lives", 0)]\n\n'
+        "In words: classification: 8 25 %; ner: in (PER 50 %)\n"
         'Classification: 8\nNER Tags: [("in", 0), ("Paris", 0)]\n'
-        "In words: classification: 8; ner: in (PER)\n"
     )
     assert predictor.loaded["model"] == "saved_model"
 
@@ -693,7 +693,7 @@ def test_lines_of_standard_input_are_texts() -> None:
     done = process("--format", "jsonl", python=FAKE, text="one two\nZoë\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one two", "Zoë"]
-    assert process("--file", "-", python=FAKE, text="one").stdout.startswith("Classification: 3\n")
+    assert process("--file", "-", python=FAKE, text="one").stdout.startswith("In words: ")
 
 
 def test_a_line_of_standard_input_that_is_no_text_is_named() -> None:
@@ -707,7 +707,8 @@ def test_without_any_text_a_few_examples_are_shown(text: str | None) -> None:
     done = process(python=FAKE, text=text)
     assert (done.returncode, done.stderr) == (0, "")
     for example in EXAMPLES:
-        assert f"> {example}\nClassification: {len(example)}\n" in done.stdout
+        words = f"In words: classification: {len(example)} 25 %; "
+        assert f"> {example}\n{words}" in done.stdout
     assert done.stdout.replace("\n", "").isprintable()
 
 
@@ -832,7 +833,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
     ) as writer:
         assert writer.stdout is not None
         assert writer.stderr is not None
-        assert writer.stdout.readline() == "Classification: 4\n"
+        assert writer.stdout.readline().startswith("In words: classification: 4 ")
         writer.stdout.close()
         err = writer.stderr.read()
         assert writer.wait(timeout=300) == 141
@@ -857,7 +858,7 @@ def test_a_process_without_any_stream_can_predict(tmp_path: Path) -> None:
     script = shlex.join([sys.executable, "-c", textwrap.dedent(FAKE), "a b", "--output", str(out)])
     done = subprocess.run(f"{script} <&- >&- 2>&-", shell=True, check=False)
     assert done.returncode == 0
-    assert out.read_text(encoding="utf-8").startswith("Classification: 3\n")
+    assert out.read_text(encoding="utf-8").startswith("In words: classification: 3 ")
 
 
 # ----------------------------------------------------------------------------------- data check

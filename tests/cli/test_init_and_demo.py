@@ -62,5 +62,5 @@ def test_the_demonstration_comes_with_the_package(
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["demo", *given]) == 0
     out = capsys.readouterr().out
-    assert all(f"{text}\nClassification: " in out for text in TEXTS)
+    assert all(f"{text}\nIn words: classification: " in out for text in TEXTS)
     assert (tmp_path / "saved_model_demo/best").is_dir()

@@ -490,9 +490,9 @@ def test_predictions_are_shown_as_lines() -> None:
         ),
     }
     assert two_lines(Prediction("John lives in Paris", results)) == (
+        "In words: classification: statement 90 %; ner: John (PER 80 %), Paris (LOC 70 %)\n"
         "Classification: 1\n"
-        'NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]\n'
-        "In words: classification: statement; ner: John (PER), Paris (LOC)"
+        'NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]'
     )
 
 
@@ -504,12 +504,12 @@ def test_other_tasks_are_shown_by_their_names() -> None:
         "slots": TaggingResult((), (TokenTag('"', "O", 0, 0, 1),)),
     }
     assert two_lines(Prediction('"', results, windows=3)) == (
+        "In words: intent_of_user: book 90 %; topics: a 90 %, c 60 %; none: none; slots: none; "
+        "a long text, read in 3 windows\n"
         "Intent of user: 4\n"
         "Topics: [0, 2]\n"
         "None: []\n"
-        'Slots: [("\\"", 0)]\n'
-        "In words: intent_of_user: book; topics: a, c; none: none; slots: none; "
-        "a long text, read in 3 windows"
+        'Slots: [("\\"", 0)]'
     )
 
 
@@ -519,7 +519,7 @@ def test_a_text_cannot_break_its_lines() -> None:
     shown = Prediction(
         text, {"ner": TaggingResult((Entity(text, "LOC\n", 0, len(text), 1.0),), ())}
     )
-    assert two_lines(shown).splitlines()[1:] == ["In words: ner: New [31mYork (LOC)"]
+    assert two_lines(shown).splitlines()[:1] == ["In words: ner: New [31mYork (LOC over 99 %)"]
     assert len(two_lines(prediction).splitlines()) == 2
     assert "\x1b" not in two_lines(prediction)
 
@@ -527,7 +527,7 @@ def test_a_text_cannot_break_its_lines() -> None:
 def test_a_text_without_words_is_shown_as_such() -> None:
     (prediction,) = make_predictor().predict([" "])
     assert two_lines(prediction) == (
-        "Classification: None\nNER Tags: []\nIn words: the text has no words"
+        "In words: the text has no words\nClassification: None\nNER Tags: []"
     )
 
 

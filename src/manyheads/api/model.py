@@ -110,6 +110,9 @@ class Model:
         embed: bool = ...,
         tasks: Sequence[str] | None = ...,
         when_empty: WhenEmpty = ...,
+        top_k: int = ...,
+        thresholds: bool | Mapping[str, float] = ...,
+        logits: bool = ...,
     ) -> list[Prediction]: ...
 
     @overload
@@ -121,6 +124,9 @@ class Model:
         embed: bool = ...,
         tasks: Sequence[str] | None = ...,
         when_empty: WhenEmpty = ...,
+        top_k: int = ...,
+        thresholds: bool | Mapping[str, float] = ...,
+        logits: bool = ...,
     ) -> Any: ...
 
     def predict(
@@ -131,6 +137,9 @@ class Model:
         embed: bool = False,
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
     ) -> Any:
         """Predict for texts: a list of predictions, or for a DataFrame a DataFrame.
 
@@ -145,13 +154,20 @@ class Model:
             tasks: the tasks to answer; default: all.
             when_empty: whether a text without words gets an empty prediction (`flag`) or is an
                 error (`refuse`).
+            top_k: how many of the most probable labels are listed with each result.
+            thresholds: whether results that do not reach the model's thresholds are undecided; or
+                by task the score that they have to reach.
+            logits: whether results have the head's own output as well.
 
         Raises:
-            RequestError: a text, column or task is invalid.
+            RequestError: a text, column, task or option is invalid.
         """
         frame = is_frame(texts)
         given = texts_of(texts, text, self.predictor.pairs) if frame else texts
-        found = self.predictor.predict(given, embed=embed, tasks=tasks, when_empty=when_empty)
+        found = self.predictor.predict(
+            given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
+            thresholds=thresholds, logits=logits,
+        )  # fmt: skip
         return with_predictions(texts, found, embed=embed) if frame else found
 
     def predict_stream(
@@ -162,11 +178,15 @@ class Model:
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
     ) -> Iterator[Prediction]:
         """Predict for any number of texts in constant memory (see `Predictor.predict_stream`)."""
         return self.predictor.predict_stream(
-            texts, embed=embed, tasks=tasks, when_empty=when_empty, chunk=chunk
-        )
+            texts, embed=embed, tasks=tasks, when_empty=when_empty, chunk=chunk, top_k=top_k,
+            thresholds=thresholds, logits=logits,
+        )  # fmt: skip
 
     def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
         """Return the probability of every label of a task (see `Predictor.predict_proba`).

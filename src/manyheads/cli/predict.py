@@ -146,6 +146,25 @@ def predict(
         ),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
+    top_k: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=0,
+            show_default=False,
+            help="List the K most probable labels with each answer (jsonl).",
+        ),
+    ] = 0,
+    thresholds: Annotated[
+        bool,
+        typer.Option(
+            help="Leave undecided what does not reach the model's thresholds, if it has any "
+            "(manyheads thresholds)."
+        ),
+    ] = True,
+    logits: Annotated[
+        bool, typer.Option("--logits", help="Also the heads' own outputs (jsonl).")
+    ] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
         WhenEmpty, typer.Option(help="A text without words ends the command, is answered, or left.")
@@ -170,7 +189,8 @@ def predict(
             fix="Give one of the two.",
         )
     if engine is Engine.RAY:
-        odd = ["--resume"] * resume
+        odd = ["--resume"] * resume + ["--top-k"] * bool(top_k) + ["--logits"] * logits
+        odd += ["--no-thresholds"] * (not thresholds)
         odd += [f"--format {one.value}" for one in Form if one is form_named is not Form.TEXT]
         fields = {"text": text_field, "text2": text2_field, "tokens": tokens_field}
         odd += [f"--{name}-field" for name, value in fields.items() if value is not None]
@@ -204,7 +224,8 @@ def predict(
         name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
         alone=bool(given), warn=lambda text: tell("warning", text),
     )  # fmt: skip
-    job = _Job(predictor, form, embed, task_names(tasks), when_empty)
+    scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
+    job = _Job(predictor, form, embed, task_names(tasks), when_empty, scoring)
     job.check_tasks()
     if given:
         job.write(texts, output)
@@ -225,6 +246,7 @@ def predict(
                 embed=embed,
                 tasks=job.tasks,
                 when_empty=when_empty.value,
+                **scoring,
             )
             job.write_file(texts_of_file, output, run, resume, count_texts(file, input_format))
         else:
@@ -274,6 +296,8 @@ class _Job:
     embed: bool
     tasks: list[str] | None
     when_empty: WhenEmpty
+    scoring: Mapping[str, Any]
+    """The options of `Predictor.predict` about scores."""
     fields: Mapping[str, set[type]] | None = None
     """The other fields of the records, for a table; None: not known before the first record."""
 
@@ -302,6 +326,7 @@ class _Job:
             tasks=self.tasks,
             when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
             chunk=chunk,
+            **self.scoring,
         )
         for prediction in predictions:
             fields = waiting.popleft()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from manyheads.errors import ModelError, listing
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Item, Job
-from manyheads.tasks import EMBEDDING, Prediction, TaskSpec, kind_of
+from manyheads.tasks import EMBEDDING, Prediction, Scoring, TaskSpec, kind_of
 from manyheads.text import Batch, Floats, mean_over_windows, plan_batches, stitch_words
 
 Answer = Callable[[TaskSpec, Sequence[Item], Floats, list[int] | None, Any], list[Any]]
@@ -29,11 +29,71 @@ def results(
     return kind.results(spec, items, kind.decode(spec, outputs, counts, learned))
 
 
-def probabilities(
-    spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None, learned: Any
-) -> list[Any]:
-    """Answer with [L] probabilities in the place of results."""
-    return list(kind_of(spec.kind).probabilities(outputs, learned))
+@dataclass(frozen=True, slots=True)
+class ScoredResults:
+    """Answers with results whose scores are calibrated, or otherwise as asked for."""
+
+    scorings: Mapping[str, Scoring]
+    """By task."""
+
+    def __call__(
+        self, spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None,
+        learned: Any,
+    ) -> list[Any]:  # fmt: skip
+        """Decode and score some texts."""
+        return self.scored(spec, results(spec, items, outputs, counts, learned), outputs, learned)
+
+    def scored(
+        self, spec: TaskSpec, found: list[Any], outputs: Floats, learned: Any
+    ) -> list[Any]:  # fmt: skip
+        """Score results that were decoded."""
+        scoring = self.scorings.get(spec.name, Scoring())
+        if scoring.is_plain:
+            return found
+        return kind_of(spec.kind).scored(spec, found, outputs, learned, scoring)
+
+
+class Recorded(NamedTuple):
+    """A result, and what calibration learns from."""
+
+    result: Any
+    """With calibrated scores."""
+    plain: Any
+    """As it was decoded."""
+    logits: Floats
+    """[L] of a task with one output a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResults:
+    """Answers with `Recorded` results."""
+
+    scored: ScoredResults
+
+    def __call__(
+        self, spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None,
+        learned: Any,
+    ) -> list[Any]:  # fmt: skip
+        """Decode and score some texts, and keep their logits."""
+        plain = results(spec, items, outputs, counts, learned)
+        scored = self.scored.scored(spec, plain, outputs, learned)
+        logits = kind_of(spec.kind).class_logits(outputs, learned)
+        return [Recorded(*row) for row in zip(scored, plain, logits, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """Answers with [L] calibrated probabilities in the place of results."""
+
+    scorings: Mapping[str, Scoring]
+
+    def __call__(
+        self, spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None,
+        learned: Any,
+    ) -> list[Any]:  # fmt: skip
+        """Compute the probabilities of some texts."""
+        calibration = self.scorings.get(spec.name, Scoring()).calibration
+        return list(kind_of(spec.kind).calibrated(outputs, learned, calibration))
 
 
 def check_outputs(
@@ -94,7 +154,7 @@ class Postprocessor:
     learned: Mapping[str, Any]
     """By task, the parameters that its decoding needs."""
     limits: BatchLimits
-    answer: Answer = results
+    answer: Answer
 
     def take(self, job: Job, outputs: Mapping[str, Floats]) -> Iterator[Prediction]:
         """Take a batch's outputs; the last batch of a chunk yields the chunk's predictions."""

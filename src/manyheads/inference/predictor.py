@@ -11,6 +11,7 @@ while those before are decoded here, and the next chunk is tokenised meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -22,14 +23,23 @@ from manyheads.inference.parallel import parallel_batches, run_in_order, single_
 from manyheads.inference.postprocessing import (
     Answer,
     Postprocessor,
+    Probabilities,
+    RecordedResults,
+    ScoredResults,
     check_outputs,
-    probabilities,
-    results,
 )
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Job, Preprocessor
 from manyheads.inference.processor import sample_outputs
 from manyheads.inference.texts import Text, WhenEmpty, check_texts
-from manyheads.tasks import EMBEDDING, Prediction, TaskSpec, kind_of, units_of
+from manyheads.tasks import (
+    EMBEDDING,
+    Prediction,
+    Scoring,
+    TaskSpec,
+    Thresholds,
+    kind_of,
+    units_of,
+)
 from manyheads.text import Floats, TextTokenizer
 
 
@@ -51,6 +61,7 @@ class Predictor:
         token_budget: tokens of a batch, padding included.
         max_sentences: sentences of a batch.
         embedding_size: length of the embedding, if the backend's is to be checked.
+        scorings: by task, its calibration and thresholds, if it has them.
     """
 
     reload: Callable[[], Predictor] | None = None
@@ -71,8 +82,11 @@ class Predictor:
         token_budget: int = BATCH_TOKENS,
         max_sentences: int = 256,
         embedding_size: int | None = None,
+        scorings: Mapping[str, Scoring] | None = None,
     ) -> None:
         self.backend = backend
+        self.scorings = dict(scorings or {})
+        """By task, its calibration and thresholds, if it has them."""
         self.specs = tuple(specs)
         self.max_length = max_length
         self.tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
@@ -108,6 +122,9 @@ class Predictor:
         embed: bool = False,
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
     ) -> list[Prediction]:
         """Predict for some texts, each a string or a list of tokens, or a pair of strings.
 
@@ -121,12 +138,21 @@ class Predictor:
                 single text: it is in the embedding.
             when_empty: a text without words (empty, or only white space and the like) either
                 gets a prediction that says so, without labels, or is refused.
+            top_k: how many of the most probable labels are listed with each result.
+            thresholds: whether results that do not reach the model's thresholds are undecided; or
+                by task the score that they have to reach.
+            logits: whether results have the head's own output as well.
 
         Raises:
             RequestError: a text is not a string or list of strings, or is refused as empty; or a
-                task is unknown or of scored pairs.
+                task is unknown or of scored pairs; or an option is impossible.
         """
-        return list(self.predict_stream(texts, embed=embed, tasks=tasks, when_empty=when_empty))
+        return list(
+            self.predict_stream(
+                texts, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
+                thresholds=thresholds, logits=logits,
+            )
+        )  # fmt: skip
 
     def predict_stream(
         self,
@@ -136,6 +162,9 @@ class Predictor:
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
     ) -> Iterator[Prediction]:
         """Predict for any number of texts, in their order and in constant memory.
 
@@ -150,9 +179,17 @@ class Predictor:
                 expected=f"one of: {listing(get_args(WhenEmpty))}",
                 fix='Use "flag" and leave out the predictions that are `empty`.',
             )
+        answer = ScoredResults(self._scorings(top_k, thresholds, logits))
         yield from self._answered(
-            texts, self._chosen(tasks), embed=embed, when_empty=when_empty, chunk=chunk
+            texts, self._chosen(tasks), answer, embed=embed, when_empty=when_empty, chunk=chunk
         )
+
+    def record(
+        self, texts: Iterable[Text], tasks: Sequence[str], *, embed: bool = False
+    ) -> list[Prediction]:
+        """Predict for some texts without thresholds, with `Recorded` results for calibration."""
+        answer = RecordedResults(ScoredResults(self._scorings(thresholds=False)))
+        return list(self._answered(texts, self._chosen(tasks), answer, embed=embed))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""
@@ -193,7 +230,7 @@ class Predictor:
             )
         check_texts(texts)
         (spec,) = chosen
-        answered = self._answered(texts, chosen, answer=probabilities)
+        answered = self._answered(texts, chosen, Probabilities(self.scorings))
         rows = [prediction.results.get(spec.name) for prediction in answered]
         result = np.full((len(rows), len(spec.labels)), np.nan, np.float32)
         for number, row in enumerate(rows):
@@ -205,11 +242,11 @@ class Predictor:
         self,
         texts: Iterable[Text],
         specs: Sequence[TaskSpec],
+        answer: Answer,
         *,
         embed: bool = False,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
-        answer: Answer = results,
     ) -> Iterator[Prediction]:
         """Predict for a stream of texts, with answers of some form."""
         names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
@@ -232,6 +269,35 @@ class Predictor:
         names, size = list(job.chunk.outputs), self._embedding_size
         check_outputs(self.backend.name, outputs, batch, names, self.specs, size)
         return outputs
+
+    def _scorings(
+        self,
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
+    ) -> dict[str, Scoring]:
+        """Return how each task's results are scored.
+
+        Raises:
+            RequestError: `top_k` is negative, or a threshold is not a probability or of no task.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+            raise RequestError(f"top_k is {shorten(top_k)}", expected="a whole number from 0")
+        given = thresholds if isinstance(thresholds, Mapping) else {}
+        self._chosen(list(given))
+        for task, score in given.items():
+            able = isinstance(score, int | float) and not isinstance(score, bool)
+            if not able or not 0 <= score <= 1:
+                found = f"the threshold of task {shorten(task)} is {shorten(score)}"
+                raise RequestError(found, expected="a number from 0 to 1")
+        scorings = {}
+        for spec in self.specs:
+            known = self.scorings.get(spec.name, Scoring())
+            limits = known.thresholds if thresholds else None
+            if spec.name in given:
+                limits = Thresholds(0.0, 0.0, float(given[spec.name]))
+            scorings[spec.name] = replace(known, thresholds=limits, top_k=top_k, logits=logits)
+        return scorings
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskSpec]:
         answering = [spec for spec in self.specs if spec.answers]

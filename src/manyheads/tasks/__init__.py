@@ -7,6 +7,7 @@ its batch mates change the result.
 
 from __future__ import annotations
 
+from manyheads.tasks.calibration import Calibration
 from manyheads.tasks.decisions import Decision, entity_decisions
 from manyheads.tasks.decoding import (
     Scored,
@@ -46,6 +47,7 @@ from manyheads.tasks.results import (
     ValueResult,
     two_lines,
 )
+from manyheads.tasks.scoring import Evidence, Judged, Scoring, Thresholds
 from manyheads.tasks.spec import EMBEDDING, TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
     Floats,
@@ -60,13 +62,16 @@ from manyheads.tasks.tag_sequences import (
 __all__ = [
     "EMBEDDING",
     "OUTSIDE",
+    "Calibration",
     "ClassResult",
     "Decision",
     "Entity",
+    "Evidence",
     "FieldValues",
     "Floats",
     "Found",
     "Ints",
+    "Judged",
     "Kind",
     "LabelSet",
     "MultilabelResult",
@@ -75,11 +80,13 @@ __all__ = [
     "Result",
     "Scheme",
     "Scored",
+    "Scoring",
     "Span",
     "TagRules",
     "TagSet",
     "TaggingResult",
     "TaskSpec",
+    "Thresholds",
     "TokenTag",
     "Transitions",
     "ValueResult",

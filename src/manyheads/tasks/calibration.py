@@ -26,6 +26,9 @@ MOST_KNOTS = 64
 """The most points of a stored isotonic curve."""
 MOST_LABELS = 1 << 20
 
+FEWEST_RECORDS = 20
+"""Records, or entities, below which nothing is calibrated."""
+
 _EDGE = 1e-7
 _FEWEST_EACH = 5
 """Right and wrong examples that a label needs for a slope and bias of its own."""
@@ -183,7 +186,8 @@ def log_odds(probabilities: NDArray[np.floating[Any]]) -> Values:
 def fit_temperature(logits: NDArray[np.floating[Any]], gold: NDArray[np.int64]) -> Temperature:
     """Find the temperature under which the right classes are the most probable.
 
-    By golden section over its logarithm: the negative log-likelihood has one minimum in 1 / T.
+    By golden section over its logarithm: the negative log-likelihood has one minimum in 1 / T. A
+    pull towards 1, of a few records' weight, keeps it sensible where a few records are all right.
 
     Args:
         logits: [N, L].
@@ -195,7 +199,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], gold: NDArray[np.int64]) 
 
     def loss(inverse: float) -> float:
         sums = np.log(np.exp(values * inverse).sum(axis=1))
-        return float((sums - right * inverse).mean())
+        return float((sums - right * inverse).sum()) + 2.0 * math.log(inverse) ** 2
 
     log_inverse = golden_section(lambda x: loss(math.exp(x)), -5.0, 5.0)
     return Temperature(math.exp(-log_inverse))

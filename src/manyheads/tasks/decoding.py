@@ -59,11 +59,12 @@ def decode_multilabel(logits: Floats, threshold: float = 0.5) -> list[Scored]:
     ]
 
 
-def sigmoid(logits: Floats) -> NDArray[np.floating[Any]]:
+def sigmoid(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the probability of each label by itself, in the shape of the logits."""
     # Written with exp of a non-positive number only: no overflow, whatever the logits.
     small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    shares: NDArray[np.floating[Any]] = np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return shares
 
 
 def softmax(logits: Floats) -> Floats:

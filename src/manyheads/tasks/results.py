@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from manyheads.errors import RequestError, listing, nearest, shorten
 
 _SCORE_DIGITS = 6
+_ON_REQUEST = frozenset(("logit", "candidates", "undecided"))
 _TITLES = {"classification": "Classification", "ner": "NER Tags"}
 
 
@@ -27,12 +28,11 @@ class Result(ABC):
         """Return the result as a JSON object."""
 
     def __str__(self) -> str:
-        scores = [f"{score:.2f}" for score in self.scores()]
-        return self.words() + (f" ({', '.join(scores)})" if scores else "")
+        return self.words()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values in full precision, as plain ones."""
-        return asdict(self) if is_dataclass(self) else self.to_json()
+        return _present(asdict(self)) if is_dataclass(self) else self.to_json()
 
     def cells(self) -> dict[str, Any]:
         """Return the values of the result's columns in a table, by the ending of their names."""
@@ -57,15 +57,37 @@ class Result(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ClassResult(Result):
-    """One label of a text, and its probability. All None for a text without words."""
+    """One label of a text, and its probability. All None for a text without words.
+
+    Where the score does not reach its threshold, label and id are None, the score is that of the
+    most probable label, and the candidates are listed.
+    """
 
     label: str | None
     id: int | None
     score: float | None
+    logit: float | None = None
+    """The head's own output, if it was asked for."""
+    candidates: tuple[ClassResult, ...] = ()
+    """The most probable labels, if they were asked for or none is decided."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the score does not reach its threshold."""
+        return self.label is None and bool(self.candidates)
 
     def to_json(self) -> dict[str, Any]:
         """Return the label as a JSON object."""
-        return {"label": self.label, "id": self.id, "score": rounded(self.score)}
+        found: dict[str, Any] = {
+            "label": self.label,
+            "id": self.id,
+            "score": rounded(self.score),
+        }
+        if self.logit is not None:
+            found["logit"] = rounded(self.logit)
+        if self.candidates:
+            found["candidates"] = [one.to_json() for one in self.candidates]
+        return found
 
     def cells(self) -> dict[str, Any]:
         """Return the label and its probability."""
@@ -76,8 +98,11 @@ class ClassResult(Result):
         return str(self.id)
 
     def words(self) -> str:
-        """Write the label."""
-        return printable(str(self.label))
+        """Write the label with its probability, or the candidates."""
+        if self.undecided:
+            return f"undecided between {', '.join(one.words() for one in self.candidates)}"
+        shown = printable(str(self.label))
+        return shown if self.score is None else f"{shown} {percent(self.score)}"
 
     def decision(self) -> object:
         """Return the index of the label."""
@@ -93,10 +118,15 @@ class MultilabelResult(Result):
     """All labels that apply to a text, in the order of the task's labels."""
 
     labels: tuple[ClassResult, ...]
+    candidates: tuple[ClassResult, ...] = ()
+    """The most probable labels, if they were asked for, and those below their thresholds."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the labels as a JSON object."""
-        return {"labels": [label.to_json() for label in self.labels]}
+        found = {"labels": [label.to_json() for label in self.labels]}
+        if self.candidates:
+            found["candidates"] = [one.to_json() for one in self.candidates]
+        return found
 
     def cells(self) -> dict[str, Any]:
         """Return the labels and their probabilities."""
@@ -131,16 +161,24 @@ class Entity:
     start: int
     end: int
     score: float
+    logit: float | None = None
+    """The log-odds of its probability before calibration, if they were asked for."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the entity as a JSON object."""
-        return {
+    def to_json(self, *, undecided: bool = False) -> dict[str, Any]:
+        """Return the entity as a JSON object; if it is undecided, its label as a candidate."""
+        score = rounded(self.score)
+        found: dict[str, Any] = {
             "text": self.text,
-            "label": self.label,
+            "label": None if undecided else self.label,
             "start": self.start,
             "end": self.end,
-            "score": rounded(self.score),
+            "score": score,
         }
+        if self.logit is not None:
+            found["logit"] = rounded(self.logit)
+        if undecided:
+            found["candidates"] = [{"label": self.label, "score": score}]
+        return found
 
 
 class TokenTag(NamedTuple):
@@ -166,24 +204,32 @@ class TaggingResult(Result):
 
     entities: tuple[Entity, ...]
     tokens: tuple[TokenTag, ...]
+    undecided: tuple[Entity, ...] = ()
+    """Entities whose scores do not reach their thresholds. Tokens have their tags all the same."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return entities and tokens as a JSON object."""
+        """Return entities, undecided ones too, and tokens as a JSON object."""
         return {
-            "entities": [entity.to_json() for entity in self.entities],
+            "entities": [entity.to_json(undecided=is_open) for entity, is_open in self._every()],
             "tokens": [token._asdict() for token in self.tokens],
         }
+
+    def _every(self) -> list[tuple[Entity, bool]]:
+        """Return all entities in the order of the text, and whether each is undecided."""
+        every = [(e, False) for e in self.entities] + [(e, True) for e in self.undecided]
+        return sorted(every, key=lambda pair: pair[0].start)
 
     def to_dict(self) -> dict[str, Any]:
         """Return entities and tokens with all values in full precision."""
         return {
-            "entities": [asdict(entity) for entity in self.entities],
+            "entities": [_present(asdict(entity)) for entity in self.entities],
             "tokens": [token._asdict() for token in self.tokens],
+            **_present({"undecided": [_present(asdict(entity)) for entity in self.undecided]}),
         }
 
     def cells(self) -> dict[str, Any]:
         """Return the entities."""
-        return {"": [asdict(entity) for entity in self.entities]}
+        return {"": [_present(asdict(entity)) for entity in self.entities]}
 
     def ids(self) -> str:
         """Write each token with the index of its tag."""
@@ -191,9 +237,15 @@ class TaggingResult(Result):
         return f"[{', '.join(pairs)}]"
 
     def words(self) -> str:
-        """Write the entities with their types."""
-        shown = [f"{printable(e.text)} ({printable(e.label)})" for e in self.entities]
-        return ", ".join(shown) or "none"
+        """Write the entities with their types and probabilities."""
+        return (
+            ", ".join(
+                f"{printable(entity.text)} ({'perhaps ' * is_open}{printable(entity.label)} "
+                f"{percent(entity.score)})"
+                for entity, is_open in self._every()
+            )
+            or "none"
+        )
 
     def decision(self) -> object:
         """Return the indices of the tags."""
@@ -252,6 +304,9 @@ class Prediction:
     """The second text, of a pair."""
     embedding2: NDArray[np.float32] | None = None
     """[H] the second text's."""
+    in_scope: float | None = None
+    """The probability that the text is of the kind that the model was trained on; None if the model
+    does not know."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of the record that the text was read from, where they are kept."""
 
@@ -292,6 +347,8 @@ class Prediction:
         if self.text2 is not None:
             record["text2"] = self.text2
         record.update((name, result.to_dict()) for name, result in self.results.items())
+        if self.in_scope is not None:
+            record["in_scope"] = self.in_scope
         if self.embedding is not None:
             record["embedding"] = self.embedding
         if self.embedding2 is not None:
@@ -308,6 +365,8 @@ class Prediction:
         if self.text2 is not None:
             record["text2"] = self.text2
         record.update((name, result.to_json()) for name, result in self.results.items())
+        if self.in_scope is not None:
+            record["in_scope"] = rounded(self.in_scope)
         if self.embedding is not None:
             record["embedding"] = self.embedding.tolist()
         if self.embedding2 is not None:
@@ -320,29 +379,50 @@ class Prediction:
 
 
 def two_lines(prediction: Prediction) -> str:
-    """Show a prediction to people: a line of label indices for each task, then one in words.
+    """Show a prediction to people: in words with probabilities, then label indices by task.
 
+    In words: classification: statement 98 %; ner: John (PER 97 %), Paris (LOC over 99 %)
     Classification: 1
     NER Tags: [("John", 1), ("lives", 0), ("in", 0), ("Paris", 3)]
-    In words: classification: statement; ner: John (PER), Paris (LOC)
     """
     lines = [
         f"{_TITLES.get(name, name.replace('_', ' ').capitalize())}: {result.ids()}"
         for name, result in prediction.results.items()
     ]
     if prediction.empty:
-        return "\n".join([*lines, "In words: the text has no words"])
+        return "\n".join(["In words: the text has no words", *lines])
     words = [f"{name}: {result.words()}" for name, result in prediction.results.items()]
     if not words:
         words.append("the model has an embedding for it, and no labels")
+    if prediction.in_scope is not None:
+        unlike = "perhaps none of these, " if prediction.in_scope < 0.5 else ""
+        words.append(f"{unlike}in scope {percent(prediction.in_scope)}")
     if prediction.windows > 1:
         words.append(f"a long text, read in {prediction.windows} windows")
-    return "\n".join([*lines, f"In words: {'; '.join(words)}"])
+    return "\n".join([f"In words: {'; '.join(words)}", *lines])
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what was not asked for, at every depth."""
+    found = {}
+    for name, value in values.items():
+        if name in _ON_REQUEST and not value and value != 0.0:
+            continue
+        inner = isinstance(value, list | tuple) and value and isinstance(value[0], dict)
+        found[name] = [_present(one) for one in value] if inner else value
+    return found
 
 
 def printable(text: str) -> str:
     """Keep line breaks and terminal control sequences of a text out of the line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def percent(share: float) -> str:
+    """Write a probability for people; never as certain as 0 % or 100 %."""
+    if share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if share >= 0.995 else f"{100 * share:.0f} %"
 
 
 def rounded(score: float | None) -> float | None:

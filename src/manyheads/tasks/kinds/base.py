@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, shorten
+from manyheads.tasks.calibration import Calibration
 from manyheads.tasks.decisions import WRONG_CLASS, Decision
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import Result
+from manyheads.tasks.scoring import Evidence, Judged, Scoring
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -201,6 +203,8 @@ class Kind(ABC):
     split between processes."""
     decides: ClassVar[bool] = True
     """Whether an answer is right or wrong; a number is only near or far."""
+    calibrates: ClassVar[bool] = False
+    """Whether scores are calibrated after training (see `fit_calibration`)."""
     has_probabilities: ClassVar[bool] = False
     """Whether each label of a text has a probability (see `probabilities`)."""
     can_be_empty: ClassVar[bool] = False
@@ -368,6 +372,35 @@ class Kind(ABC):
         """
         raise NotImplementedError
 
+    def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
+        """Return the calibrated probability of every label, [B, L], for kinds that have them."""
+        return self.probabilities(logits, learned)
+
+    def class_logits(self, logits: Floats, learned: Any) -> Floats:
+        """Return the logit of every label, [B, L], from the head's outputs.
+
+        Args:
+            logits: the head's outputs for some texts.
+            learned: see `learned`.
+        """
+        return logits
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Return results with calibrated scores, held to thresholds, and with candidates.
+
+        By default they stay as they are.
+
+        Args:
+            spec: the task.
+            results: as `results` made them, a result a text.
+            logits: the head's outputs for these texts.
+            learned: see `learned`.
+            scoring: what is asked for; never plain.
+        """
+        return results
+
     def columns(self, spec: TaskSpec) -> Columns:
         """Return the type of a table's column of results."""
         raise self._no_answer(spec)
@@ -381,6 +414,45 @@ class Kind(ABC):
             f"task {shorten(spec.name)} is of kind {shorten(self.name)}, which has no results",
             expected="a kind of task that answers for a text",
         )
+
+    # --------------------------------------------------------- to calibration: of kinds that do
+
+    def evidence(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
+        logits: Floats,
+    ) -> Evidence | None:  # fmt: skip
+        """Return what calibration learns from a record; None if it learns nothing.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            tokens: the characters of the record's tokens, if it has any.
+            result: of a prediction for it, without calibration.
+            logits: [L] of a kind with an output a text, as `class_logits` returned them.
+        """
+        return None
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a calibration; None where there is too little evidence.
+
+        Args:
+            spec: the task.
+            evidence: of N records.
+            folds: [N] the fold of each record, for choices by cross-validation.
+        """
+        return None
+
+    def judge(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
+    ) -> Judged:
+        """Return the score of each answer, and whether it is right."""
+        raise NotImplementedError
+
+    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
+        """Return whether a stored calibration is one of this kind and size."""
+        return False
 
     # -------------------------------------------------------------------------------- to scores
 

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.tasks.calibration import (
+    FEWEST_RECORDS,
+    Calibration,
+    Temperature,
+    fit_temperature,
+)
 from manyheads.tasks.class_labels import Names, decide_classes
 from manyheads.tasks.decisions import MISSED, WRONG_CLASS, Decision
 from manyheads.tasks.decoding import Scored, decode_classes, softmax
@@ -34,6 +40,7 @@ from manyheads.tasks.metrics.classes import classification_counts, classificatio
 from manyheads.tasks.metrics.counts import NO_ANSWER, UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, Result
+from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -98,6 +105,7 @@ class Classification(NamedClasses):
     main_metric = "accuracy"
     in_words: ClassVar[str] = "{accuracy:.0%} of the texts get the right class"
     exclusive = True
+    calibrates = True
     has_probabilities = True
     sought_as: ClassVar[str | None] = "classification"
 
@@ -133,7 +141,66 @@ class Classification(NamedClasses):
 
     def probabilities(self, logits: Floats, learned: Any) -> Floats:
         """Return the probability of each class; those of a text sum up to 1."""
-        return softmax(logits)
+        return softmax(self.class_logits(logits, learned))
+
+    def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
+        """Return the calibrated probability of each class."""
+        if not isinstance(calibration, Temperature):
+            return self.probabilities(logits, learned)
+        return softmax(calibration.logits(self.class_logits(logits, learned)))
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Calibrate the class's probability, and list the most probable (see `Kind.scored`)."""
+        shares = self.calibrated(logits, learned, scoring.calibration)
+        own = self.class_logits(logits, learned) if scoring.logits else None
+        return [
+            _scored(spec, result, shares[i], None if own is None else own[i], scoring)
+            if isinstance(result, ClassResult)
+            else result
+            for i, result in enumerate(results)
+        ]
+
+    def evidence(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
+        logits: Floats,
+    ) -> Evidence | None:  # fmt: skip
+        """Return the logits and the right class."""
+        right, _ = self.outcome(spec, label, tokens, result)
+        if right == UNKNOWN:
+            return None
+        return Evidence(logits.astype(np.float64), np.array([right]))
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a temperature."""
+        if len(evidence) < FEWEST_RECORDS:
+            return None
+        scores = np.stack([one.scores for one in evidence])
+        return fit_temperature(scores, np.array([one.gold[0] for one in evidence]))
+
+    def judge(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
+    ) -> Judged:
+        """Return the probability of each text's class."""
+        if not evidence:
+            return judged(())
+        logits = np.stack([one.scores for one in evidence]).astype(np.float32)
+        ids = logits.argmax(axis=1)
+        scaled = calibration.logits(logits) if isinstance(calibration, Temperature) else logits
+        scores = softmax(scaled)[np.arange(len(ids)), ids]
+        return judged(
+            [
+                ([score], [i == one.gold[0]], [spec.labels[i]])
+                for score, i, one in zip(scores, ids, evidence, strict=True)
+            ]
+        )
+
+    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
+        """Return whether it is a temperature."""
+        return isinstance(calibration, Temperature)
 
     def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Scored) -> list[Result]:
         """Name the classes."""
@@ -194,6 +261,45 @@ def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
     """Name the classes that indices stand for."""
     for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
         yield ClassResult(spec.labels[i], i, score)
+
+
+def _scored(
+    spec: TaskSpec, result: ClassResult, shares: Floats, logits: Floats | None, scoring: Scoring
+) -> ClassResult:
+    """Score one text's class; below its threshold it is undecided, and its candidates are listed.
+
+    Args:
+        spec: the task.
+        result: the class.
+        shares: [L] the calibrated probabilities.
+        logits: [L] if they are asked for.
+        scoring: what is asked for.
+    """
+    if result.id is None:
+        return result
+    score = float(shares[result.id])
+    limits = scoring.thresholds
+    decided = limits is None or score >= limits.of(result.label)
+    logit = None if logits is None else float(logits[result.id])
+    count = scoring.top_k if decided else scoring.candidates
+    listed = candidates(spec, shares, logits, count)
+    if decided:
+        return ClassResult(result.label, result.id, score, logit, listed)
+    return ClassResult(None, None, score, logit, listed)
+
+
+def candidates(
+    spec: TaskSpec, shares: Floats, logits: Floats | None, count: int
+) -> tuple[ClassResult, ...]:
+    """Return the most probable labels of a text, at most `count`."""
+    if not count:
+        return ()
+    return tuple(
+        ClassResult(
+            spec.labels[i], i, float(shares[i]), None if logits is None else float(logits[i])
+        )
+        for i in np.argsort(-shares, kind="stable")[:count].tolist()
+    )
 
 
 def class_cell(result: ClassResult) -> dict[str, Any]:

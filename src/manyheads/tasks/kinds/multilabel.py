@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError
+from manyheads.tasks.calibration import FEWEST_RECORDS, Calibration, Platt, fit_platt_by_label
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decisions import INVENTED, MISSED, Decision
 from manyheads.tasks.decoding import Scored, decode_multilabel, sigmoid
@@ -32,6 +33,7 @@ from manyheads.tasks.kinds.base import (
 from manyheads.tasks.kinds.classification import (
     CLASS_COLUMNS,
     NamedClasses,
+    candidates,
     class_cell,
     class_index,
     class_name,
@@ -41,8 +43,10 @@ from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import NameOrIndex, read_classes
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.classes import multilabel_counts, multilabel_metrics
+from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
-from manyheads.tasks.results import MultilabelResult, Result
+from manyheads.tasks.results import ClassResult, MultilabelResult, Result
+from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -72,6 +76,7 @@ class Multilabel(NamedClasses):
         "(means over the classes)"
     )
     can_be_empty = True
+    calibrates = True
     has_probabilities = True
     sought_as = "multilabel"
 
@@ -153,6 +158,58 @@ class Multilabel(NamedClasses):
         """Return the probability of each class by itself."""
         return sigmoid(logits).astype(np.float32)
 
+    def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
+        """Return the calibrated probability of each class."""
+        if not isinstance(calibration, Platt):
+            return self.probabilities(logits, learned)
+        return calibration.probabilities(logits).astype(np.float32)
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Calibrate the classes' probabilities; those below their thresholds become candidates."""
+        shares = self.calibrated(logits, learned, scoring.calibration)
+        return [
+            _scored(spec, result, shares[i], logits[i] if scoring.logits else None, scoring)
+            if isinstance(result, MultilabelResult)
+            else result
+            for i, result in enumerate(results)
+        ]
+
+    def evidence(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
+        logits: Floats,
+    ) -> Evidence | None:  # fmt: skip
+        """Return the logits, and a flag for each class that applies."""
+        flags = np.zeros(len(spec.labels), np.int64)
+        flags[[i for i in (class_index(spec, name) for name in label) if i != UNKNOWN]] = 1
+        return Evidence(logits.astype(np.float64), flags)
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a logistic curve for each class."""
+        if len(evidence) < FEWEST_RECORDS:
+            return None
+        scores = np.stack([one.scores for one in evidence])
+        return fit_platt_by_label(scores, np.stack([one.gold for one in evidence]) > 0)
+
+    def judge(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
+    ) -> Judged:
+        """Return the probabilities of the classes that were predicted."""
+        answers = []
+        for one in evidence:
+            raw = self.probabilities(one.scores.astype(np.float32), None)
+            chosen = np.flatnonzero(raw >= cast(float, spec.threshold))
+            shares = self.calibrated(one.scores.astype(np.float32), None, calibration)
+            answers.append((shares[chosen], one.gold[chosen], [spec.labels[i] for i in chosen]))
+        return judged(answers)
+
+    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
+        """Return whether it is a logistic curve for each class."""
+        return isinstance(calibration, Platt) and len(calibration.slope) == len(spec.labels)
+
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
     ) -> list[Result]:
@@ -215,3 +272,27 @@ class Multilabel(NamedClasses):
             else:
                 decisions.append(Decision(None, name, INVENTED, score))
         return tuple(decisions)
+
+
+def _scored(
+    spec: TaskSpec,
+    result: MultilabelResult,
+    shares: Floats,
+    logits: Floats | None,
+    scoring: Scoring,
+) -> MultilabelResult:
+    """Score one text's classes. Those that do not reach their thresholds are candidates only."""
+    limits = scoring.thresholds
+    decided: list[ClassResult] = []
+    undecided: list[ClassResult] = []
+    for one in result.labels:
+        index = cast(int, one.id)
+        score = float(shares[index])
+        logit = None if logits is None else float(logits[index])
+        new = ClassResult(one.label, index, score, logit)
+        reached = limits is None or score >= limits.of(one.label)
+        (decided if reached else undecided).append(new)
+    listed = candidates(spec, shares, logits, scoring.top_k)
+    known = {one.id for one in listed}
+    listed += tuple(one for one in undecided if one.id not in known)
+    return MultilabelResult(tuple(decided), listed)

@@ -111,22 +111,17 @@ class PairClassification(Classification):
             lengths: not needed.
             learned: the last layer.
         """
-        return decode_classes(_class_logits(logits, learned))
+        return decode_classes(self.class_logits(logits, learned))
 
-    def probabilities(self, logits: Floats, learned: PairClassifier) -> Floats:
-        """Return the probability of each class; those of a pair sum up to 1."""
-        return super().probabilities(_class_logits(logits, learned), None)
+    def class_logits(self, logits: Floats, learned: PairClassifier) -> Floats:
+        """Apply the last layer to the vectors of pairs: [B, 2, H] to [B, L]."""
+        u, v = logits[:, 0], logits[:, 1]
+        both = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+        values: Floats = both @ learned.weight.T + learned.bias
+        return values
 
     def outcome(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: ClassResult
     ) -> tuple[int, int]:
         """Return the indices of both classes."""
         return super().outcome(spec, label.value, tokens, result)
-
-
-def _class_logits(vectors: Floats, learned: PairClassifier) -> Floats:
-    """Apply the last layer to the vectors of pairs: [B, 2, H] to [B, L]."""
-    u, v = vectors[:, 0], vectors[:, 1]
-    both = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
-    logits: Floats = both @ learned.weight.T + learned.bias
-    return logits

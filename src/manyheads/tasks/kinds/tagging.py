@@ -11,6 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, ModelError, counted, shorten
+from manyheads.tasks.calibration import (
+    FEWEST_RECORDS,
+    Calibration,
+    Curve,
+    Platt,
+    fit_curve,
+    log_odds,
+)
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decisions import (
     INVENTED,
@@ -19,7 +27,7 @@ from manyheads.tasks.decisions import (
     Decision,
     entity_decisions,
 )
-from manyheads.tasks.decoding import Scored, decode_tags, entity_score
+from manyheads.tasks.decoding import Scored, decode_tags, entity_score, sigmoid
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
@@ -53,6 +61,7 @@ from manyheads.tasks.labels import (
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
+from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
 from manyheads.tasks.tag_sequences import Floats, Transitions
 from manyheads.text import Units, segment
@@ -93,6 +102,7 @@ class Tagging(Kind):
         "(F1 {f1:.4f})"
     )
     can_be_empty = True
+    calibrates = True
     measured_in = "tags"
     table_columns: ClassVar[Mapping[str, str]] = {
         "accuracy": "token_accuracy",
@@ -210,6 +220,46 @@ class Tagging(Kind):
     ) -> list[Result]:
         """Turn the tags of words into entities and into the tags of the user's tokens."""
         return [_result(spec, *pair) for pair in zip(texts, decoded, strict=True)]
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Calibrate the entities' probabilities; those below their thresholds are set apart."""
+        return [_scored(r, scoring) if isinstance(r, TaggingResult) else r for r in results]
+
+    def evidence(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
+        logits: Floats,
+    ) -> Evidence | None:  # fmt: skip
+        """Return the log-odds of each predicted entity, and whether it is right."""
+        if spec.scheme is Scheme.PLAIN:
+            return None
+        found: Sequence[Entity] = result.entities
+        right = [Span(e.start, e.end, e.label) in label for e in found]
+        scores = log_odds(np.array([e.score for e in found], np.float64))
+        return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a logistic or isotonic curve, whichever is better by cross-validation."""
+        counts = [len(one.scores) for one in evidence]
+        if sum(counts) < FEWEST_RECORDS:
+            return None
+        scores = np.concatenate([one.scores for one in evidence])
+        right = np.concatenate([one.gold for one in evidence]) > 0
+        return fit_curve(scores, right, np.repeat(folds, counts))
+
+    def judge(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
+    ) -> Judged:
+        """Return the probability of each predicted entity."""
+        return judged([(_shares(e.scores, calibration), e.gold, e.labels) for e in evidence])
+
+    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
+        """Return whether it is one curve for all entities."""
+        many = isinstance(calibration, Platt) and len(calibration.slope) > 1
+        return isinstance(calibration, Curve) and not many and spec.scheme is not Scheme.PLAIN
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
         """Return that no token has an entity."""
@@ -352,6 +402,29 @@ def _result(spec: TaskSpec, item: ReadText, scored: Scored) -> TaggingResult:
             Entity(text[span.start : span.end], span.label, span.start, span.end, score)
         )
     return TaggingResult(tuple(entities), tuple(tokens))
+
+
+def _shares(scores: NDArray[np.float64], calibration: Calibration | None) -> NDArray[np.float64]:
+    """Return the probabilities of entities from their log-odds."""
+    if isinstance(calibration, Curve):
+        return calibration.probabilities(scores)
+    return np.asarray(sigmoid(scores), np.float64)
+
+
+def _scored(result: TaggingResult, scoring: Scoring) -> TaggingResult:
+    """Score one text's entities."""
+    if not result.entities:
+        return result
+    scores = log_odds(np.array([entity.score for entity in result.entities]))
+    limits = scoring.thresholds
+    decided: list[Entity] = []
+    undecided: list[Entity] = []
+    known = _shares(scores, scoring.calibration).tolist()
+    for entity, score, logit in zip(result.entities, known, scores.tolist(), strict=True):
+        new = replace(entity, score=score, logit=logit if scoring.logits else None)
+        reached = limits is None or score >= limits.of(entity.label)
+        (decided if reached else undecided).append(new)
+    return TaggingResult(tuple(decided), result.tokens, tuple(undecided))
 
 
 def _joined(text: str, pieces: Sequence[TokenTag]) -> list[TokenTag]:

@@ -1,0 +1,135 @@
+"""How a task's results are scored: calibrated, held to thresholds, and with candidates.
+
+Axes: N records, L labels, D decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import ModelError, shorten
+from manyheads.tasks.calibration import Calibration
+
+CANDIDATES = 3
+"""Candidates shown in place of a label that is undecided, unless `top_k` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The scores from which at least a share of a task's answers is right."""
+
+    precision: float
+    """The share asked for."""
+    confidence: float
+    """The probability with which it holds on further data of the same kind."""
+    score: float
+    """The score from which an answer counts, of labels without one of their own."""
+    labels: Mapping[str, float] = field(default_factory=dict)
+    """By label, where there was evidence enough."""
+
+    def of(self, label: str | None) -> float:
+        """Return the score from which a label counts."""
+        return self.score if label is None else self.labels.get(label, self.score)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the thresholds as a JSON object."""
+        return {
+            "precision": self.precision,
+            "confidence": self.confidence,
+            "score": self.score,
+            "labels": dict(self.labels),
+        }
+
+
+def read_thresholds(stored: object, where: str) -> Thresholds:
+    """Read thresholds back, strictly.
+
+    Raises:
+        ModelError: they are not what `Thresholds.to_json` returns.
+    """
+    values = stored if isinstance(stored, Mapping) else {}
+    numbers = [values.get(name) for name in ("precision", "confidence", "score")]
+    labels = values.get("labels")
+    if isinstance(labels, Mapping):
+        numbers += labels.values()
+    able = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+    if len(values) != 4 or not isinstance(labels, Mapping) or not able:
+        able = False
+    if not able or not all(0 <= float(number) <= 1 for number in numbers if number is not None):
+        raise ModelError(
+            f"its thresholds are {shorten(stored)}",
+            expected="a precision, a confidence, a score and scores by label, from 0 to 1",
+            fix="The model's files are damaged or were edited. Run: manyheads thresholds MODEL",
+            where=where,
+        )
+    precision, confidence, score = (
+        float(values[name]) for name in ("precision", "confidence", "score")
+    )
+    by_label = {str(name): float(value) for name, value in (labels or {}).items()}
+    return Thresholds(precision, confidence, score, by_label)
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How the results of one task are scored."""
+
+    calibration: Calibration | None = None
+    thresholds: Thresholds | None = None
+    top_k: int = 0
+    """How many of the most probable labels are listed with each result."""
+    logits: bool = False
+    """Whether results have the head's own output as well."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether results stay as they are decoded."""
+        return self == _PLAIN
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates stand in place of an undecided label."""
+        return self.top_k or CANDIDATES
+
+
+_PLAIN = Scoring()
+
+
+class Evidence(NamedTuple):
+    """What calibration learns from one record, as the kind of the task made it."""
+
+    scores: NDArray[np.float64]
+    """Logits [L] of classes; log-odds of each predicted entity."""
+    gold: NDArray[np.int64]
+    """Of classes the right one, or L flags; of entities a flag each, whether it is right."""
+    labels: tuple[str, ...] = ()
+    """The type of each predicted entity."""
+
+
+class Judged(NamedTuple):
+    """The answers given for some records, and whether they are right."""
+
+    scores: NDArray[np.float64]
+    """[D]."""
+    right: NDArray[np.bool_]
+    """[D]."""
+    labels: NDArray[Any]
+    """[D] the label of each answer."""
+    records: NDArray[np.int64]
+    """[D] the number of each answer's record, from 0 to N - 1."""
+
+
+def judged(answers: Sequence[tuple[Any, Any, Sequence[str]]]) -> Judged:
+    """Put together the scores, flags and labels of each record's answers."""
+    counts = [len(labels) for _, _, labels in answers]
+    none = np.zeros(0)
+    return Judged(
+        np.concatenate([none, *(scores for scores, _, _ in answers)]).astype(np.float64),
+        np.concatenate([none, *(right for _, right, _ in answers)]).astype(np.bool_),
+        np.array([label for _, _, labels in answers for label in labels], np.object_),
+        np.repeat(np.arange(len(answers)), counts),
+    )
