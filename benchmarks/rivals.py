@@ -194,7 +194,10 @@ class SpacyPipeline:
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Score the test records with our metrics."""
         names = sorted({str(record.labels[self._intent]) for record in records})
-        gold_classes, classes, gold_tags, tags = [], [], [], []
+        gold_classes: list[int] = []
+        classes: list[int] = []
+        gold_tagged: list[TaggedText] = []
+        tagged: list[TaggedText] = []
         for record, doc in zip(records, self._docs(records), strict=True):
             best = max(doc.cats, key=doc.cats.__getitem__)
             gold_classes.append(names.index(str(record.labels[self._intent])))
@@ -202,14 +205,12 @@ class SpacyPipeline:
             words = [(token.idx, token.idx + len(token)) for token in doc]
             spans = record.spans(self._slots)
             found = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
-            gold_tags.append(tags_of(spans, words, Scheme.BIO))
-            tags.append(tags_of(found, words, Scheme.BIO))
+            for side, entities in ((gold_tagged, spans), (tagged, found)):
+                tags = tuple(tags_of(entities, words, Scheme.BIO))
+                side.append(TaggedText(tags, frozenset(entities)))
         return {
             "accuracy": classification_metrics(gold_classes, classes, names)["accuracy"],
-            "f1": tagging_metrics(
-                [TaggedText.of_tags(one) for one in gold_tags],
-                [TaggedText.of_tags(one) for one in tags],
-            )["f1"],
+            "f1": tagging_metrics(gold_tagged, tagged)["f1"],
         }
 
     def _docs(self, records: Sequence[Record]) -> Iterator[Any]:

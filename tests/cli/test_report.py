@@ -27,13 +27,13 @@ from manyheads.display import (
 from manyheads.display.live import duration, rate
 from manyheads.tasks.metrics import (
     Evaluation,
-    TaggedText,
     classification_metrics,
     multilabel_metrics,
     similarity_metrics,
     tagging_metrics,
 )
 from manyheads.training import StepReport
+from outcomes import tagged_text
 
 KINDS = {
     "intent": "classification",
@@ -85,8 +85,8 @@ def evaluation(labels: tuple[str, ...] = ("book", "play")) -> Evaluation:
             "intent": classification_metrics([0, 1, 1, -1], [0, 1, 0, 0], labels),
             "topics": multilabel_metrics([frozenset({0})], [frozenset({0, 1})], labels),
             "ner": tagging_metrics(
-                [TaggedText.of_tags(["B-PER", "O", "B-LOC"])],
-                [TaggedText.of_tags(["B-PER", "O", "B-PER"])],
+                [tagged_text(["B-PER", "O", "B-LOC"])],
+                [tagged_text(["B-PER", "O", "B-PER"])],
             ),
             "likeness": similarity_metrics([0.0, 0.5, 1.0], [0.1, 0.7, 0.6]),
         },

@@ -15,8 +15,8 @@ from manyheads.config import TaskConfig
 from manyheads.data.readers import Row
 from manyheads.data.records import (
     Record,
+    RecordParser,
     discover_labels,
-    parse_row,
     read_records,
     unseen_labels,
 )
@@ -44,7 +44,7 @@ def parse(
 ) -> Record:
     tasks = {} if task is None else {"t": task}
     sets = {} if known is None else {"t": known}
-    return parse_row(row(**fields), tasks, sets, allow_unseen=allow_unseen)
+    return RecordParser(tasks, sets, allow_unseen=allow_unseen)(row(**fields))
 
 
 def label(task: TaskConfig, known: LabelSet | None = None, **fields: Any) -> Any:
@@ -359,7 +359,7 @@ def test_whatever_a_record_says_nothing_but_a_data_error_comes_out(
     names = LabelSet(("a", "b"))
     sets = {"c": names, "m": names, "t": TagSet.of_types("x"), "n": TagSet.of_types("12")}
     try:
-        record = parse_row(row(**fields), tasks, sets if known else {})
+        record = RecordParser(tasks, sets if known else {})(row(**fields))
     except DataError as error:
         record = None
         str(error).encode()

@@ -21,6 +21,7 @@ from graph_outputs import (
     TEXTS,
     assert_equal_outputs,
     batch_of,
+    export_graph,
     float_products_of_openvino,
     openvino_model,
 )
@@ -33,7 +34,6 @@ from manyheads.export import graph as graph_module
 from manyheads.export.graph import (
     count_fusions,
     expected_fusions,
-    export_graph,
 )
 from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.inference import GRAPHS, exported_backends, load_exported, report_name

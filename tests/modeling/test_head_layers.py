@@ -20,13 +20,13 @@ from graph_outputs import (
     TEXTS,
     assert_equal_outputs,
     batch_of,
+    export_graph,
     float_products_of_openvino,
     openvino_model,
 )
 from manyheads.api import load
 from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, ModelError
-from manyheads.export.graph import export_graph
 from manyheads.export.openvino import StaticSetting, quantize_static
 from manyheads.export.quantization import SETTINGS, Setting, quantize
 from manyheads.modeling import (

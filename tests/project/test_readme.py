@@ -12,7 +12,7 @@ import pytest
 import manyheads
 from manyheads.config import load_config
 from manyheads.data.readers import Row
-from manyheads.data.records import parse_row
+from manyheads.data.records import RecordParser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_example_records_can_be_read() -> None:
     (example,) = blocks("json")
     tasks = load_config(None).tasks
     for number, line in enumerate(example.splitlines(), 1):
-        record = parse_row(Row("README.md", number, "line", json.loads(line)), tasks, {})
+        record = RecordParser(tasks, {})(Row("README.md", number, "line", json.loads(line)))
         assert set(record.labels) == {"classification", "ner"}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from manyheads.tasks import Decision, Scheme, Span, TaskSpec, entity_decisions, kind_of
 from manyheads.tasks.metrics import NO_ANSWER, UNKNOWN, TaggedText, tagging_metrics
+from outcomes import tagged_text
 
 
 def spans(*places: tuple[int, int, str]) -> list[Span]:
@@ -99,7 +100,7 @@ def test_sets_of_classes_are_compared_class_by_class() -> None:
 
 def test_tags_that_are_plain_classes_are_compared_token_by_token() -> None:
     spec = TaskSpec("t", "tagging", ("O", "N", "V"), scheme=Scheme.PLAIN, decoder="linear")
-    gold, predicted = (TaggedText.of_tags(t, Scheme.PLAIN) for t in (["O", "N", "V"], "ONN"))
+    gold, predicted = (tagged_text(t, Scheme.PLAIN) for t in (["O", "N", "V"], "ONN"))
     assert kind_of("tagging").decisions(spec, gold, predicted, ()) == (
         Decision("N", "N"),
         Decision("V", "N", "wrong class"),

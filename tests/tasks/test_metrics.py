@@ -30,6 +30,7 @@ from manyheads.tasks.metrics import (
     spearman,
     tagging_metrics,
 )
+from outcomes import tagged_text
 
 LABELS = ("book", "play", "rate", "search")
 
@@ -233,12 +234,12 @@ def metrics_of(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], scheme: Scheme = Scheme.BIO
 ) -> Any:
     """The metrics of tags, whose entities are counted in tokens."""
-    sides = ([TaggedText.of_tags(one, scheme) for one in side] for side in (gold, predicted))
+    sides = ([tagged_text(one, scheme) for one in side] for side in (gold, predicted))
     return tagging_metrics(*sides, scheme)
 
 
 def counted(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> SentenceCounts:
-    return entity_counts(*([TaggedText.of_tags(one) for one in side] for side in (gold, predicted)))
+    return entity_counts(*([tagged_text(one) for one in side] for side in (gold, predicted)))
 
 
 @settings(deadline=None, max_examples=300)

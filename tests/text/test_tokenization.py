@@ -43,7 +43,7 @@ def _metaspace_alone() -> Tokenizer:
 
 
 TOKENIZERS = {
-    "minilm": TextTokenizer.from_file(MINILM),
+    "minilm": TextTokenizer.from_json(MINILM.read_text("utf-8")),
     "wordpiece": TextTokenizer(tiny_tokenizer()),
     "cased wordpiece": TextTokenizer(tiny_tokenizer(lowercase=False)),
     "byte bpe": TextTokenizer(tiny_byte_bpe()),
@@ -379,17 +379,10 @@ def test_a_tokenizer_survives_json_and_pickle() -> None:
         assert copy.encode(text).ids.tolist() == tokenizer.encode(text).ids.tolist()
 
 
-def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"tokenizer\.json: the tokenizer cannot be read: No such"):
-        TextTokenizer.from_file(tmp_path / "tokenizer.json")
-
-
-@pytest.mark.parametrize("content", [b"{}", b'{"model": ', b"\xff\xfe"])
-def test_a_broken_tokenizer_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(not a tokenizer|not UTF-8)"):
-        TextTokenizer.from_file(path)
+@pytest.mark.parametrize("content", ["{}", '{"model": '])
+def test_a_broken_tokenizer_is_named(content: str) -> None:
+    with pytest.raises(ModelError, match=r"tokenizer\.json: .*not a tokenizer"):
+        TextTokenizer.from_json(content, where="tokenizer.json")
 
 
 def test_a_tokenizer_that_reads_no_letters_is_refused() -> None:

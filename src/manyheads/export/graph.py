@@ -58,19 +58,6 @@ class Fusions:
     gelu: int
 
 
-def export_graph(model: MultiTaskModel, *, opset: int = OPSET) -> tuple[onnx.ModelProto, Fusions]:
-    """Export a model to one optimised float32 graph.
-
-    Args:
-        model: on the CPU, in evaluation mode.
-        opset: the version of ONNX's operators.
-
-    Raises:
-        ModelError: as `trace_graph` and `fuse_graph` do.
-    """
-    return fuse_graph(trace_graph(model, opset=opset), model)
-
-
 def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto:
     """Export a model to a graph of ONNX's own operators.
 

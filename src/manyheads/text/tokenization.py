@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import tokenizers
@@ -97,25 +96,6 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self.units = units
         self.prefix, self.suffix = _special_tokens_around(tokenizer)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> TextTokenizer:
-        """Read a `tokenizer.json`.
-
-        Raises:
-            ModelError: the file cannot be read or is not a tokenizer.
-        """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ModelError(
-                f"the tokenizer cannot be read: {reason}",
-                expected="the tokenizer.json that belongs to the encoder",
-                fix="Save the encoder again with a fast tokenizer, or copy its tokenizer.json.",
-                where=str(path),
-            ) from error
-        return cls.from_json(text, where=str(path))
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "", units: Units = Units.WORDS) -> TextTokenizer:

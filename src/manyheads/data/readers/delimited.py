@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.table import table_fields, table_header
+from manyheads.data.readers.table import table_rows
 from manyheads.data.readers.text_lines import Line, read_lines
 from manyheads.errors import DataError, at
 
@@ -31,19 +31,7 @@ def read_tsv(source: Source) -> Iterator[Row]:
 
 def read_cells(source: Source, delimiter: str) -> Iterator[Row]:
     """Yield the rows of a delimited file, its columns named by the header or the layout."""
-    header: list[str] | None = None
-    for line, cells in read_records(source, delimiter):
-        where = at(source.name, line)
-        try:
-            if header is None:
-                header, is_record = table_header(cells, source, line)
-                if not is_record:
-                    continue
-            yield Row(source.name, line, "line", table_fields(header, cells, source.layout, where))
-        except DataError as problem:
-            if header is None:
-                raise
-            source.refuse(problem)
+    return table_rows(source, read_records(source, delimiter), "line")
 
 
 def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.table import table_fields, table_header
-from manyheads.errors import DataError, at, shorten
+from manyheads.data.readers.table import table_rows
+from manyheads.errors import DataError, shorten
 
 _MOST = 2**29
 """Bytes that a workbook may unpack to; its texts are held in memory."""
@@ -24,19 +24,7 @@ def read_excel(source: Source) -> Iterator[Row]:
         DataError: openpyxl is not installed, or cannot read the file.
     """
     openpyxl = optional_module("openpyxl", "reading Excel", source.name)
-    header: list[str] | None = None
-    for number, cells in _cells(source, openpyxl):
-        where = at(source.name, number, "row")
-        try:
-            if header is None:
-                header, is_record = table_header(cells, source, number)
-                if not is_record:
-                    continue
-            yield Row(source.name, number, "row", table_fields(header, cells, source.layout, where))
-        except DataError as error:
-            if header is None:
-                raise
-            source.refuse(error)
+    return table_rows(source, _cells(source, openpyxl), "row")
 
 
 def _cells(source: Source, openpyxl: Any) -> Iterator[tuple[int, list[str]]]:

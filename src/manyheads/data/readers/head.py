@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from manyheads.data.readers.json_values import DECODER, SPACE
+from manyheads.data.readers.json_lines import DECODER, SPACE
 from manyheads.data.readers.row import Layout
 from manyheads.data.readers.text_lines import UTF8_BOM
 

@@ -1,13 +1,31 @@
-"""JSON lines: one object a line."""
+"""JSON lines, one object a line, and JSON values from text; every failure is one clear error."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
-from manyheads.data.readers.json_values import SPACE, parse_object
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at
+from manyheads.errors import DataError, at, shorten
+
+SPACE = " \t\r\n"
+
+
+class _RepeatedKeyError(ValueError):
+    """An object that has a key twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for i, key in enumerate(keys) if key in keys[:i]))
+    return values
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_json_lines(source: Source) -> Iterator[Row]:
@@ -20,8 +38,61 @@ def read_json_lines(source: Source) -> Iterator[Row]:
         if not line.strip(SPACE):
             continue
         try:
-            fields = parse_object(line, at(name, number))
+            fields = _parse_object(line, at(name, number))
         except DataError as error:
             source.refuse(error)
             continue
         yield Row(name, number, "line", fields)
+
+
+def _parse_object(text: str, where: str) -> dict[str, Any]:
+    """Parse a text that is one JSON object.
+
+    Raises:
+        DataError: it is broken, nested too deeply, or another kind of value.
+    """
+    try:
+        value = DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise broken(error, where) from None
+    return expect_object(value, where)
+
+
+def expect_object(value: object, where: str) -> dict[str, Any]:
+    """Return the value if it is an object.
+
+    Raises:
+        DataError: it is another kind of value.
+    """
+    if type(value) is dict:
+        return value
+    raise DataError(
+        f"the record is {shorten(value)}",
+        where=where,
+        expected='an object such as {"text": "...", "label": "..."}',
+    )
+
+
+def broken(error: ValueError | RecursionError, where: str, column: int | None = None) -> DataError:
+    """Make the error for text that is not JSON, at a column where that is known."""
+    if isinstance(error, RecursionError):
+        return DataError(
+            "the JSON is nested too deeply to be a record",
+            where=where,
+            expected="an object of texts, numbers and short lists",
+        )
+    if isinstance(error, json.JSONDecodeError):
+        place = f"column {error.colno if column is None else column}"
+        message = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at").removesuffix(":")
+        return DataError(
+            f"broken JSON at {place}: {message}", where=where, fix="Correct the file there."
+        )
+    if isinstance(error, _RepeatedKeyError):
+        return DataError(
+            f"the key {shorten(str(error))} twice in one object",
+            where=where,
+            expected="each key once",
+            fix="Keep one of the two.",
+        )
+    # The one other failure: integers beyond sys.get_int_max_str_digits().
+    return DataError("the JSON has a number of thousands of digits", where=where)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from manyheads.data.readers.json_lines import read_json_lines
-from manyheads.data.readers.json_values import DECODER, broken, expect_object
+from manyheads.data.readers.json_lines import DECODER, broken, expect_object, read_json_lines
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import not_utf8, nul_byte, opened
 from manyheads.errors import DataError, at

@@ -6,10 +6,10 @@ import ast
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from manyheads.data.readers.row import Layout, Source
+from manyheads.data.readers.row import Layout, Row, Source
 from manyheads.errors import DataError, at, listing, nearest, shorten
 
 TEXT_COLUMNS = ("text", "tokens")
@@ -24,7 +24,35 @@ _ITEM = re.compile(
 _LONGEST_LITERAL = 100_000
 
 
-def table_header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str], bool]:
+def table_rows(
+    source: Source, records: Iterable[tuple[int, list[str]]], unit: str
+) -> Iterator[Row]:
+    """Yield the rows of a table, its columns named by the first record or the layout.
+
+    Args:
+        source: the file; the errors of rows go to it.
+        records: the cells of each record, with its number.
+        unit: what the number counts, `line` or `row`.
+
+    Raises:
+        DataError: the first record cannot be a header.
+    """
+    header: list[str] | None = None
+    for number, cells in records:
+        where = at(source.name, number, unit)
+        try:
+            if header is None:
+                header, is_record = _header(cells, source, number)
+                if not is_record:
+                    continue
+            yield Row(source.name, number, unit, _fields(header, cells, source.layout, where))
+        except DataError as error:
+            if header is None:
+                raise
+            source.refuse(error)
+
+
+def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str], bool]:
     """Return the columns' names, and whether the first line is a record rather than the header.
 
     Raises:
@@ -47,7 +75,7 @@ def table_header(cells: Sequence[str], source: Source, line: int) -> tuple[list[
     return _with_text(renamed, names, where), False
 
 
-def table_fields(
+def _fields(
     header: Sequence[str], cells: Sequence[str], layout: Layout, where: str
 ) -> dict[str, Any]:
     """Return a row's cells by the header's names.

@@ -10,7 +10,7 @@ from manyheads.data.records.discovery import (
     label_names,
     unseen_labels,
 )
-from manyheads.data.records.parsing import RecordParser, parse_row, read_records
+from manyheads.data.records.parsing import RecordParser, read_records
 from manyheads.data.records.reach import Reach
 from manyheads.data.records.record import (
     TEXT_FIELDS,
@@ -37,7 +37,6 @@ __all__ = [
     "label_fields",
     "label_names",
     "labelled_field",
-    "parse_row",
     "read_records",
     "read_text",
     "unseen_labels",

@@ -54,21 +54,6 @@ def read_records(
             yield record
 
 
-def parse_row(
-    row: Row,
-    tasks: Mapping[str, TaskConfig],
-    label_sets: Mapping[str, LabelSet],
-    *,
-    allow_unseen: bool = False,
-) -> Record:
-    """Make a record of one row; for many rows, make one `RecordParser`.
-
-    Raises:
-        DataError: the row is not a record of these tasks.
-    """
-    return RecordParser(tasks, label_sets, allow_unseen=allow_unseen)(row)
-
-
 class RecordParser:
     """Makes records of rows.
 

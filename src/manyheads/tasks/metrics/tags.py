@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from manyheads.tasks.labels import OUTSIDE, Scheme, Span, spans_of
+from manyheads.tasks.labels import OUTSIDE, Scheme, Span
 from manyheads.tasks.metrics.counts import (
     Confusion,
     Ints,
@@ -42,14 +42,6 @@ class TaggedText:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_compared", self.tags if self.entities is None else ())
-
-    @classmethod
-    def of_tags(cls, tags: Sequence[str], scheme: Scheme = Scheme.BIO) -> TaggedText:
-        """Read the entities off tags; their borders are counted in tokens."""
-        if scheme is Scheme.PLAIN:
-            return cls(tuple(tags))
-        places = [(i, i + 1) for i in range(len(tags))]
-        return cls(tuple(tags), frozenset(spans_of(tags, places, scheme)))
 
 
 class TaggingMetrics(TypedDict):
