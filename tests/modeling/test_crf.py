@@ -13,6 +13,7 @@ from torch import Tensor
 
 from manyheads.modeling.heads.crf import CRF
 from manyheads.tasks import Scheme, TagSet, Transitions, marginals, tag_rules
+from manyheads.tasks.kinds import UNKNOWN
 
 TAG_SETS = (
     TagSet(("O", "B-x", "I-x", "B-y", "I-y")),
@@ -68,14 +69,22 @@ def brute_force(crf: CRF, tags: TagSet, emissions: Tensor, gold: Tensor, mask: T
         if not length:
             results.append(words.sum() * 0)
             continue
-        scores = [
-            score(words, candidate)
+        scores = {
+            candidate: score(words, candidate)
             for candidate in itertools.product(range(len(tags)), repeat=length)
             if rules.start[candidate[0]]
             and all(rules.pairwise[a, b] for a, b in itertools.pairwise(candidate))
+        }
+        known = [
+            value
+            for candidate, value in scores.items()
+            if all(
+                tag in (UNKNOWN, other)
+                for tag, other in zip(path[:length].tolist(), candidate, strict=True)
+            )
         ]
-        partition = torch.logsumexp(torch.stack(scores), dim=0)
-        results.append(score(words, tuple(path[:length].tolist())) - partition)
+        partition = torch.logsumexp(torch.stack([*scores.values()]), dim=0)
+        results.append(torch.logsumexp(torch.stack(known), dim=0) - partition)
     return torch.stack(results)
 
 
@@ -99,11 +108,15 @@ def exact(crf: CRF, tags: TagSet, emissions: Tensor, gold: Tensor, mask: Tensor)
     return torch.stack(results)
 
 
-@given(tags=tag_sets, seed=seeds)
+@given(tags=tag_sets, seed=seeds, unknown=st.sampled_from([0.0, 0.4, 1.0]))
 @settings(deadline=None, max_examples=15)
-def test_likelihood_and_all_gradients_equal_brute_force(tags: TagSet, seed: int) -> None:
+def test_likelihood_and_all_gradients_equal_brute_force(
+    tags: TagSet, seed: int, unknown: float
+) -> None:
     crf = make_crf(tags, seed)
     emissions, gold, mask = make_batch(tags, seed)
+    hidden = torch.tensor(np.random.default_rng(seed).random(gold.shape) < unknown)
+    gold = gold.masked_fill(hidden & mask, UNKNOWN)
     emissions.requires_grad_()
     inputs = (emissions, *crf.parameters())
     found = crf.log_likelihood(emissions, gold, mask)

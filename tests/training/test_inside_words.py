@@ -10,6 +10,7 @@ import pytest
 
 import manyheads
 from manyheads.data.records import Reach, read_records
+from manyheads.evaluation import evaluate
 from manyheads.storage import read_manifest
 from manyheads.tasks import TagSet, TaskSpec
 from manyheads.text import Units
@@ -138,6 +139,33 @@ def test_records_with_tokens_are_all_in_reach_and_are_not_tokenised_for_it(
     reach = Reach.of({"ner": labels}).add_all(records, tokenizer)
     assert reach.entities["ner"] > 0
     assert reach.messages() == []
+
+
+@pytest.mark.parametrize("decoder", ["linear", "crf"])
+def test_words_without_a_tag_are_reported_and_neither_learned_nor_scored(
+    decoder: str, tmp_path: Path
+) -> None:
+    records = []
+    for i in range(40):
+        name, last = ("John", "Mary")[i % 2], "B-LOC" if i % 4 else ("-", None)[i % 8 // 4]
+        tags = ["B-PER", "O", "O", last]
+        records.append({"tokens": [name, "lives", "in", "Paris"], "ner": tags, "entites": []})
+    spy = Spy()
+    values = files(tmp_path, records, records[:8])
+    tasks = {"ner": {"kind": "tagging", "decoder": decoder}}
+    result = manyheads.train({**values, "tasks": tasks, "num_epochs": 12}, reporter=spy)
+    said = "\n".join(spy.messages)
+    assert "train.jsonl: 10 words without a tag of the task 'ner'" in said
+    assert said.count("""no task reads the field 'entites', found in""") == 2
+    assert """(did you mean "entities"?)""" in said
+    # Half of the validation records have no tag for Paris, which is found in all of them.
+    heard: list[str] = []
+    report = evaluate(result.best, warn=heard.append)
+    assert report.evaluation["tasks"]["ner"]["f1"] == 1.0
+    assert report.evaluation["tasks"]["ner"]["per_type"]["LOC"]["support"] == 6
+    assert any("valid.jsonl: 2 words without a tag" in message for message in heard)
+    found = manyheads.load(result.best).predict(["John lives in Paris"])[0]["ner"]
+    assert [entity.label for entity in found.entities] == ["PER", "LOC"]
 
 
 def test_a_vocabulary_without_the_script_of_the_data_is_reported(tmp_path: Path) -> None:

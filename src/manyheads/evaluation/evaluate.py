@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,12 @@ def evaluate(
     for path, names in files.items():
         settings = {name: chosen[name] for name in names}
         records = list(
-            read_records(path, settings, label_sets, layout=layout, allow_unseen=True, keep=keep)
-        )
+            read_records(
+                path, settings, label_sets, layout=layout, allow_unseen=True, keep=keep,
+                read_elsewhere=loaded.config.tasks,
+                on_unread=partial(_warn_of, warn, path),
+            )
+        )  # fmt: skip
         if not records:
             raise DataError("there is no record", where=path, expected="at least one")
         for name in names:
@@ -146,6 +151,10 @@ def evaluate(
         evaluation["drift"] = moved
     reason = moved if isinstance(moved, str) else ""
     return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason, records)
+
+
+def _warn_of(warn: Callable[[str], None], path: str, message: str) -> None:
+    warn(f"{path}: {message}")
 
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:

@@ -81,8 +81,9 @@ class FieldValues:
             self.has_outside |= OUTSIDE in parts and len(parts) > 1
 
     def _add_list(self, value: list[Any], words: int) -> None:
-        kinds = set(map(type, value))
-        if kinds == {dict}:
+        # A word of a sentence may have no tag.
+        kinds = {type(item) for item in value if item is not None}
+        if kinds == {dict} and None not in value:
             self.spans += all(item.keys() >= _SPAN for item in value)
             self._count([item.get("label") for item in value])
         elif kinds <= {str, int}:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from manyheads.errors import DataError, counted, listing, nearest, shorten
-from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, with_dashes
+from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, is_prefixed, with_dashes
 
 MAX_LABEL_LENGTH = 256
 """The longest label name in characters: a longer one is a text in the wrong field, or an attack."""
@@ -17,25 +17,31 @@ MAX_LABEL_LENGTH = 256
 SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
 
-_IGNORED = -100
+_NO_TAG, _DASHES = (None, -100), ("-", "_")
+"""What stands in files for the tag of a word that has none; the dashes among tags of entities."""
 
 NameOrIndex = str | int
+Word = TypeVar("Word")
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTags:
-    """A tag for each word."""
+    """A tag for each word that has one."""
 
     tags: Sequence[str]
     words: tuple[WordSpan, ...]
+    unlabelled: tuple[WordSpan, ...] = ()
+    """The other words."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedTags:
-    """The index of a tag for each word."""
+    """The index of a tag for each word that has one."""
 
     tags: Sequence[int]
     words: tuple[WordSpan, ...]
+    unlabelled: tuple[WordSpan, ...] = ()
+    """The other words."""
 
 
 RawTags = NamedTags | IndexedTags | tuple[Span, ...]
@@ -105,7 +111,7 @@ def read_tags(
 
     Under the scheme `io`, tags are types; under `auto`, they may also be `B_PER`, or `B` and `I`
     alone. Tags of a record that is a `text` are for its words between white space, if there are as
-    many.
+    many. A word whose tag is null or -100, or `-` or `_` beside tags of entities, has no label.
 
     Raises:
         DataError: it is neither, or does not fit the text.
@@ -119,6 +125,11 @@ def read_tags(
     words = tokens if tokens is not None else _words_between_spaces(text)
     if len(value) != len(words):
         raise _unequal(len(value), len(words), field, tokens is not None, where)
+    unlabelled: tuple[WordSpan, ...] = ()
+    if any(mark in value for mark in (*_NO_TAG, *_DASHES)):
+        value, words, unlabelled = without_unlabelled(value, words, scheme)
+        if not value:
+            return NamedTags((), (), unlabelled)
     kinds = set(map(type, value))
     if kinds == {str}:
         for tag in set(value):
@@ -126,16 +137,9 @@ def read_tags(
         tags = (
             with_dashes(value) if scheme == "auto" else from_io(value) if scheme == "io" else value
         )
-        return NamedTags(tags, words)
+        return NamedTags(tags, words, unlabelled)
     if kinds == {int} and min(value) >= 0:
-        return IndexedTags(value, words)
-    if kinds == {int} and min(value) == _IGNORED:
-        raise DataError(
-            f"`{field}[{value.index(_IGNORED)}]` is {_IGNORED}, which marks words without a tag",
-            where=where,
-            expected="a tag for each word",
-            fix="Name the words whole, one tag each, or remove the record.",
-        )
+        return IndexedTags(value, words, unlabelled)
     i, odd = next(
         (i, v) for i, v in enumerate(value) if type(v) is not type(value[0]) or not _is_tag(v)
     )
@@ -143,6 +147,26 @@ def read_tags(
         f"`{field}[{i}]` is {shorten(odd)}",
         where=where,
         expected="tags such as B-PER and O, or only indices counted from 0",
+    )
+
+
+def without_unlabelled(
+    value: Sequence[Any], words: Sequence[Word], scheme: str = "auto"
+) -> tuple[list[Any], tuple[Word, ...], tuple[Word, ...]]:
+    """Split off the words without a label; return the tags, their words, and the other words.
+
+    `-` and `_` may be classes of words; beside tags of entities they are none.
+    """
+    names = {tag for tag in value if type(tag) is str and tag not in _DASHES}
+    of_entities = scheme == "io" or (
+        scheme == "auto" and all(n == OUTSIDE or is_prefixed(n) for n in with_dashes([*names]))
+    )
+    marks = (*_NO_TAG, *_DASHES) if names and of_entities else _NO_TAG
+    known = [(tag, word) for tag, word in zip(value, words, strict=True) if tag not in marks]
+    return (
+        [tag for tag, _ in known],
+        tuple(word for _, word in known),
+        tuple(word for tag, word in zip(value, words, strict=True) if tag in marks),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 from manyheads.errors import DataError, listing, nearest, shorten
 from manyheads.text import Units
@@ -32,6 +33,35 @@ class Span:
     start: int
     end: int
     label: str
+
+
+class PartlyLabelled(tuple[Span, ...]):
+    """The spans of a text in which some words have no tag; these are neither learned nor scored."""
+
+    unlabelled: tuple[WordSpan, ...]
+    """The characters of these words, none of which is in a span."""
+
+    def __new__(cls, spans: Iterable[Span], unlabelled: Iterable[WordSpan]) -> PartlyLabelled:
+        """Leave out the words that a span covers: their tags follow from their neighbours'."""
+        label = super().__new__(cls, spans)
+        label.unlabelled = tuple(
+            (start, end)
+            for start, end in unlabelled
+            if not any(span.start < end and start < span.end for span in label)
+        )
+        return label
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Return the arguments with which the label is unpickled."""
+        return tuple(self), self.unlabelled
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} without {self.unlabelled}"
+
+
+def unlabelled_words(label: object) -> tuple[WordSpan, ...]:
+    """Return the characters of the words for which a label has no tag."""
+    return label.unlabelled if isinstance(label, PartlyLabelled) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
+    PartlyLabelled,
     Scheme,
     Span,
     TagSet,
@@ -90,13 +91,14 @@ class TagReader:
         if self._scheme is not None and not self._tags.issuperset(tags):
             self._check(tags, field, where)
         if self._scheme is not Scheme.PLAIN and tags.count(OUTSIDE) == len(tags):
-            return ()
+            return PartlyLabelled((), raw.unlabelled) if raw.unlabelled else ()
         try:
-            return spans_of(tags, raw.words, self._scheme or scheme_of(tags))
+            spans = spans_of(tags, raw.words, self._scheme or scheme_of(tags))
         except DataError as error:
             raise DataError(
                 error.found, where=where, expected=error.expected, fix=error.fix
             ) from None
+        return PartlyLabelled(spans, raw.unlabelled) if raw.unlabelled else spans
 
     def _named(self, indices: Sequence[int], field: str, where: str) -> Sequence[str]:
         if not self._order:

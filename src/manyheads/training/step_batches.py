@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from manyheads.tasks import kind_of
-from manyheads.tasks.kinds import UNLABELLED
+from manyheads.tasks.kinds import UNKNOWN, UNLABELLED
 from manyheads.training.batch_reader import Forward
 from manyheads.training.data.batching import Rows, Step
 from manyheads.training.data.dataset import Dataset
@@ -102,4 +102,7 @@ def _targets(dataset: Dataset, tasks: Sequence[str], rows: Rows) -> dict[str, Te
 
 def _label_counts(targets: Mapping[str, Tensor]) -> dict[str, int]:
     """Count the labels by task."""
-    return {task: int((target != UNLABELLED).sum()) for task, target in targets.items()}
+    return {
+        task: int(((target != UNLABELLED) & (target != UNKNOWN)).sum())
+        for task, target in targets.items()
+    }

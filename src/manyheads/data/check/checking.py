@@ -19,10 +19,9 @@ from manyheads.data.check.report import (
     TaskSummary,
 )
 from manyheads.data.readers import Layout, is_dataset_name
-from manyheads.data.records import TEXT_FIELDS, LabelCollector, Paths
-from manyheads.errors import DataError, at, counted, listing, nearest, shorten
+from manyheads.data.records import LabelCollector, Paths
+from manyheads.errors import DataError, at, counted, listing, shorten
 from manyheads.tasks import kind_of, known_kinds
-from manyheads.tasks.label_values import SECOND_TEXT
 from manyheads.text import TextTokenizer
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
@@ -156,16 +155,8 @@ def _report_no_labels(checks: Sequence[FileCheck], findings: Findings) -> None:
 
 def _report_unread(check: FileCheck, findings: Findings) -> None:
     """Report the fields that no task reads, and what the format holds that records cannot."""
-    for what, count in check.unread.items():
-        findings.add(check.path, Kind.UNREAD, check.path, f"not read: {count:,} {what}")
-    known = {*TEXT_FIELDS, SECOND_TEXT, *(f for fields in check.wanted.values() for f in fields)}
-    for name, count in check.fields.items():
-        if name not in known and count:
-            findings.add(
-                check.path, Kind.UNREAD, check.path,
-                f"no task reads the field {shorten(name)}, found in "
-                f"{counted(count, 'record')}{nearest(name, known)}",
-            )  # fmt: skip
+    for message in (*check.unread.counts(), *check.unread.fields()):
+        findings.add(check.path, Kind.UNREAD, check.path, message)
 
 
 def _judge_labels(

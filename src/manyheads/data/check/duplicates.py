@@ -10,8 +10,11 @@ import numpy as np
 
 from manyheads.data.records import Label, Record
 from manyheads.tasks import Span
+from manyheads.tasks.labels import unlabelled_words
 
 _NONE = -1
+_PARTLY = 1
+"""Stands for a label that says nothing about some words: it contradicts no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ class CopyFinder:
                 if leak == _NONE:
                     leak = _elsewhere(answered[task], file)
                 answered[task].setdefault(file, number)
+                if column[number] == _PARTLY:
+                    continue
                 before = answers.setdefault(task, number)
                 if contradicted == _NONE and column[before] != column[number]:
                     contradicted, other = task, before
@@ -125,6 +130,8 @@ def _elsewhere(first_in: Mapping[int, int], file: int) -> int:
 
 def _hash(label: Label, text: str) -> int:
     """Hash a label, entities by their text: white space elsewhere moves their offsets."""
+    if unlabelled_words(label):
+        return _PARTLY
     if not isinstance(label, tuple):
         value = hash(label)
     elif label and isinstance(label[0], Span):
@@ -132,4 +139,4 @@ def _hash(label: Label, text: str) -> int:
         value = hash(tuple((" ".join(text[s.start : s.end].split()), s.label) for s in spans))
     else:
         value = hash(frozenset(label))
-    return value or 1
+    return value or 2

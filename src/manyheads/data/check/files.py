@@ -21,12 +21,13 @@ from manyheads.data.records import (
     LabelCollector,
     Record,
     RecordParser,
-    label_fields,
+    Unread,
     label_names,
     labelled_field,
 )
 from manyheads.errors import DataError, counted, listing, shorten
 from manyheads.tasks import LabelSet, Span, kind_of
+from manyheads.tasks.label_values import without_unlabelled
 from manyheads.tasks.labels import with_dashes
 from manyheads.tasks.tag_labels import FoundTags, index_order
 from manyheads.text import (
@@ -106,10 +107,9 @@ class FileCheck:
         self._sample: list[str] = []
         self._parse = _lenient_parser(tasks)
         self.fields: Counter[str] = Counter()
-        self.unread: dict[str, int] = {}
-        self.wanted = {name: label_fields(name, task) for name, task in tasks.items()}
+        self.unread = Unread(tasks)
         self._input = read_rows(
-            path, layout=layout, on_error=self._broken_record, on_unread=self.unread.update
+            path, layout=layout, on_error=self._broken_record, on_unread=self.unread.passed_over
         )
 
     def records(self, collectors: Mapping[str, LabelCollector]) -> Iterator[tuple[Row, Record]]:
@@ -131,6 +131,7 @@ class FileCheck:
             self.unit = row.unit
             if len(self.fields) < _MOST_FIELDS:
                 self.fields.update(k for k, value in row.fields.items() if value is not None)
+            self.unread.add(row, record)
             self._count_labels(record)
             self._watch_tags(row, record.where)
             chunk.append(record)
@@ -183,7 +184,8 @@ class FileCheck:
             if not tags or isinstance(tags[0], dict):
                 self._watch_spans(name, tags, where)
                 continue
-            if isinstance(tags[0], int):
+            tags, _, _ = without_unlabelled(tags, tags, self.tasks[name].scheme)
+            if tags and isinstance(tags[0], int):
                 tags = [self._orders[name][index] for index in tags]
             marked = with_dashes(tags)
             if marked is not tags and marked != tags:

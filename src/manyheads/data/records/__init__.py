@@ -19,6 +19,7 @@ from manyheads.data.records.record import (
     labelled_field,
     read_text,
 )
+from manyheads.data.records.unread import Unread
 from manyheads.tasks.kinds import Label
 from manyheads.tasks.label_values import SECOND_TEXT, check_text
 
@@ -32,6 +33,7 @@ __all__ = [
     "Record",
     "RecordParser",
     "Row",
+    "Unread",
     "check_text",
     "discover_labels",
     "label_fields",

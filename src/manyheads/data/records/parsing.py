@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import Record, labelled_field, read_text
+from manyheads.data.records.unread import Unread
 from manyheads.errors import DataError, listing
 from manyheads.tasks import LabelSet, kind_of, known_kinds
 from manyheads.tasks.kinds import Label, RawRecord, ReadLabel
@@ -23,7 +24,8 @@ def read_records(
     allow_unseen: bool = False,
     keep: Sequence[str] = (),
     on_error: Callable[[DataError], None] | None = None,
-    on_unread: Callable[[Mapping[str, int]], None] | None = None,
+    read_elsewhere: Mapping[str, TaskConfig] | None = None,
+    on_unread: Callable[[str], None] | None = None,
 ) -> Iterator[Record]:
     """Stream the records of a file, a folder or a named data set (see `read_rows`).
 
@@ -37,13 +39,16 @@ def read_records(
             (see `unseen_labels`).
         keep: fields whose values are kept beside the labels (`Record.kept`).
         on_error: takes the errors of single records; without it, the first one is raised.
-        on_unread: takes, at the end, what records cannot hold of the file, counted by kind.
+        read_elsewhere: more tasks, whose fields are not reported as unread.
+        on_unread: takes, at the end, messages about what is not read of the file.
 
     Raises:
         DataError: a record cannot be read or does not fit its tasks.
     """
     parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen, keep=keep)
-    for row in read_rows(path, layout=layout, on_error=on_error, on_unread=on_unread):
+    unread = Unread({**(read_elsewhere or {}), **tasks}, keep)
+    rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.passed_over)
+    for row in rows:
         try:
             record = parse(row)
         except DataError as error:
@@ -51,7 +56,12 @@ def read_records(
                 raise
             on_error(error)
         else:
+            if on_unread is not None:
+                unread.add(row, record)
             yield record
+    if on_unread is not None:
+        for message in unread.messages():
+            on_unread(message)
 
 
 class RecordParser:

@@ -46,9 +46,14 @@ class CRF(nn.Module):
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Compute each sentence's log-probability of its tags.
 
+        Words without a tag may have any: the probability is that of all sequences with the tags
+        that are known (Tsuboi et al., 2008, "Training conditional random fields using incomplete
+        annotations").
+
         Args:
             emissions: [B, W, L] float, any precision.
-            tags: [B, W] int64, allowed sequences; anything where the mask is false.
+            tags: [B, W] int64, allowed sequences, negative for words without a tag; anything
+                where the mask is false.
             mask: [B, W] bool, true for a sentence's first words, false for padding.
 
         Returns:
@@ -57,7 +62,18 @@ class CRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = emissions.float().masked_fill(~mask.unsqueeze(2), 0.0)
             tags = tags.masked_fill(~mask, 0)
+            # On other devices, to look whether there are such words would wait for the device.
+            if not tags.is_cpu or bool((tags < 0).any()):
+                return self._log_share(emissions, tags, mask)
             return self._path_score(emissions, tags, mask) - self._log_partition(emissions, mask)
+
+    def _log_share(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """Compute the log-probability of all paths through the known tags: [B]."""
+        numbers = torch.arange(emissions.shape[2], device=tags.device)
+        excluded = (tags >= 0).unsqueeze(2) & (tags.unsqueeze(2) != numbers)
+        both = torch.cat([emissions.masked_fill(excluded, _NEVER), emissions])
+        known, all_paths = self._log_partition(both, torch.cat([mask, mask])).chunk(2)
+        return known - all_paths
 
     def _path_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Sum the scores along the given paths: [B]."""

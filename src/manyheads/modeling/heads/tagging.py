@@ -91,20 +91,20 @@ class TaggingHead(Head):
 
         Args:
             logits: [B, W, L].
-            targets: [B, W] int64, -100 where padded and all through a sentence without labels.
-                With a CRF, labelled words come first in their sentence and make an allowed
-                sequence.
+            targets: [B, W] int64, -100 where padded and all through a sentence without labels,
+                `UNKNOWN` for a word without a label in one that has some. With a CRF, words come
+                before padding and make an allowed sequence.
         """
-        labelled = targets != IGNORE
+        labelled = targets >= 0
         if self.crf is None:
             total = functional.cross_entropy(
                 logits.float().flatten(0, 1),
-                targets.flatten(),
+                targets.flatten().clamp(min=IGNORE),
                 ignore_index=IGNORE,
                 reduction="sum",
             )
         else:
-            total = -self.crf.log_likelihood(logits, targets, labelled).sum()
+            total = -self.crf.log_likelihood(logits, targets, targets != IGNORE).sum()
         return total / labelled.sum().clamp(min=1)
 
     def spec(self, name: str) -> TaskSpec:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 UNLABELLED = -100
 """The target of padding and of records without a label of the task; it never counts."""
+UNKNOWN = -101
+"""The target of a word without a tag in a sentence whose other words have some."""
 
 HEAD_OPTIONS = ("reads", "dropout", "frozen")
 """Options of every kind whose head has parameters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -33,6 +33,7 @@ from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
+    UNKNOWN,
     UNLABELLED,
     Columns,
     Kind,
@@ -57,6 +58,7 @@ from manyheads.tasks.labels import (
     inside_words,
     spans_of,
     tags_of,
+    unlabelled_words,
 )
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
@@ -287,13 +289,25 @@ class Tagging(Kind):
         Their tags are on the record's own tokens, or else on those of the result.
         """
         scheme = _scheme(spec)
+        gaps = unlabelled_words(label)
         places = [(token.start, token.end) for token in result.tokens]
         if scheme is Scheme.PLAIN:
-            gold = tuple(tags_of(label, tokens or places, scheme))
-            tags = tuple(token.tag for token in result.tokens)
-            return TaggedText(gold), TaggedText(tags)
+            gold = tags_of(label, tokens or places, scheme)
+            pairs = [
+                (tag, token.tag)
+                for tag, token in zip(gold, result.tokens, strict=True)
+                if not _touches(gaps, token.start, token.end)
+            ]
+            return TaggedText(tuple(g for g, _ in pairs)), TaggedText(tuple(p for _, p in pairs))
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
         places = list(tokens or places)
+        if gaps:
+            # An entity that reaches into unlabelled words may be right or wrong, and so does not
+            # show that one of the record's under it is missed.
+            unsure = [(s.start, s.end) for s in found if _touches(gaps, s.start, s.end)]
+            found = tuple(s for s in found if (s.start, s.end) not in unsure)
+            label = tuple(s for s in label if not _touches(unsure, s.start, s.end))
+            places = [place for place in places if not _touches((*gaps, *unsure), *place)]
         return (
             TaggedText(tuple(tags_of(label, places, scheme)), frozenset(label)),
             TaggedText(tuple(tags_of(found, places, scheme)), frozenset(found)),
@@ -333,6 +347,11 @@ class Tagging(Kind):
         return tuple(_class_decision(*pair) for pair in pairs if pair != (OUTSIDE, OUTSIDE))
 
 
+def _touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:
+    """Return whether some characters are in one of the stretches."""
+    return any(start < last and first < end for first, last in stretches)
+
+
 def _class_decision(gold: str, predicted: str) -> Decision:
     """Compare the classes of a token; `O` is none."""
     if gold == OUTSIDE:
@@ -347,8 +366,8 @@ def word_tags(
 ) -> list[int]:
     """Derive a tag's index for each word from labelled spans.
 
-    Words that no span labels get `O`; where the tag set has none (plain classes that cover every
-    token), they get -100.
+    Words in no span get `O`, or `UNKNOWN` where the tag set has no `O` (plain classes). Words
+    without a label get `UNKNOWN`.
 
     Args:
         spans: a record's label.
@@ -356,12 +375,17 @@ def word_tags(
         labels: the tags.
     """
     scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
-    outside = labels.index(OUTSIDE) if OUTSIDE in labels else UNLABELLED
-    if not spans:
+    outside = labels.index(OUTSIDE) if OUTSIDE in labels else UNKNOWN
+    gaps = unlabelled_words(spans)
+    if not spans and not gaps:
         return [outside] * len(words)
     places = [(int(s), int(e)) for s, e in words]
     tags = tags_of(spans, places, scheme)
-    return [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+    found = [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+    for i, place in enumerate(places if gaps else ()):
+        if tags[i] == OUTSIDE and _touches(gaps, *place):
+            found[i] = UNKNOWN
+    return found
 
 
 def _units(spec: TaskSpec) -> Units:

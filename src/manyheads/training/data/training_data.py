@@ -123,11 +123,14 @@ def load_training_data(
     datasets = []
     for path, names in train_files.items():
         tasks = {name: config.tasks[name] for name in names}
-        unread: dict[str, int] = {}
-        records = read_records(path, tasks, read_as, layout=layout, on_unread=unread.update)
+        unread: list[str] = []
+        records = read_records(
+            path, tasks, read_as, layout=layout, read_elsewhere=config.tasks,
+            on_unread=unread.append,
+        )  # fmt: skip
         dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
-        for what, count in unread.items():
-            warn(f"{path}: not read: {count:,} {what}")
+        for message in unread:
+            warn(f"{path}: {message}")
         if dataset.truncated:
             warn(
                 f"{path}: longer than {max_length} sub-tokens: {dataset.truncated:,} of "
@@ -202,7 +205,12 @@ def _read_validation(
     warn: Callable[[str], None],
 ) -> ValidationSet:
     tasks = {name: config.tasks[name] for name in names}
-    records = tuple(read_records(path, tasks, read_as, layout=Layout.of(config), allow_unseen=True))
+    records = tuple(
+        read_records(
+            path, tasks, read_as, layout=Layout.of(config), allow_unseen=True,
+            read_elsewhere=config.tasks, on_unread=lambda message: warn(f"{path}: {message}"),
+        )
+    )  # fmt: skip
     for name in names:
         if not any(name in record.labels for record in records):
             raise DataError(

@@ -1,0 +1,74 @@
+"""Count what is not read of a file: fields, words without a tag, what records cannot hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from manyheads.config import TaskConfig
+from manyheads.data.readers import Row
+from manyheads.data.records.record import TEXT_FIELDS, Record, label_fields
+from manyheads.errors import counted, listing, nearest, shorten
+from manyheads.tasks.label_values import SECOND_TEXT
+from manyheads.tasks.labels import unlabelled_words
+
+_MOST_FIELDS = 1000
+
+
+class Unread:
+    """What is not read of a file's records.
+
+    Args:
+        tasks: the tasks that read them.
+        keep: further fields that are read.
+    """
+
+    def __init__(self, tasks: Mapping[str, TaskConfig], keep: Iterable[str] = ()) -> None:
+        labels = (field for name, task in tasks.items() for field in label_fields(name, task))
+        self._known = {*TEXT_FIELDS, SECOND_TEXT, *labels, *keep}
+        self._fields: Counter[str] = Counter()
+        self._untagged: Counter[str] = Counter()
+        self._passed_over: dict[str, int] = {}
+
+    def add(self, row: Row, record: Record) -> None:
+        """Count what a record leaves out of its row."""
+        if not self._known.issuperset(row.fields) and len(self._fields) < _MOST_FIELDS:
+            self._fields.update(
+                name
+                for name, value in row.fields.items()
+                if name not in self._known and value is not None
+            )
+        for task, label in record.labels.items():
+            if words := unlabelled_words(label):
+                self._untagged[task] += len(words)
+
+    def passed_over(self, counts: Mapping[str, int]) -> None:
+        """Take note of what the format has and records cannot hold, counted by kind."""
+        self._passed_over.update(counts)
+
+    def counts(self) -> list[str]:
+        """Return a message for each kind of content that is not read."""
+        return [
+            *(f"not read: {count:,} {what}" for what, count in self._passed_over.items()),
+            *(
+                f"{counted(count, 'word')} without a tag of the task {task!r}; no loss and no "
+                "score counts them"
+                for task, count in self._untagged.items()
+            ),
+        ]
+
+    def fields(self) -> list[str]:
+        """Return a message for each field that no task reads."""
+        return [
+            f"no task reads the field {shorten(name)}, found in "
+            f"{counted(count, 'record')}{nearest(name, self._known)}"
+            for name, count in self._fields.items()
+        ]
+
+    def messages(self) -> list[str]:
+        """Return all messages, with one for all fields."""
+        fields = self.fields()
+        if len(fields) > 1:
+            names = (f"{shorten(name)}{nearest(name, self._known)}" for name in self._fields)
+            fields = [f"no task reads the fields {listing(names)}"]
+        return [*self.counts(), *fields]
