@@ -164,6 +164,7 @@ def test_words_without_a_tag_are_reported_and_neither_learned_nor_scored(
     assert report.evaluation["tasks"]["ner"]["f1"] == 1.0
     assert report.evaluation["tasks"]["ner"]["per_type"]["LOC"]["support"] == 6
     assert any("valid.jsonl: 2 words without a tag" in message for message in heard)
+    assert heard[0] in repr(report)
     found = manyheads.load(result.best).predict(["John lives in Paris"])[0]["ner"]
     assert [entity.label for entity in found.entities] == ["PER", "LOC"]
 

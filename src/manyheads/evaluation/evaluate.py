@@ -33,6 +33,8 @@ class EvaluationReport:
     """The reason why the drift from the original encoder is unknown."""
     records: Sequence[Record] = field(default=(), repr=False)
     """The records, in the order in which outcomes count them."""
+    notes: tuple[str, ...] = ()
+    """What is not read of the data, or not scored as one might think."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -45,6 +47,7 @@ class EvaluationReport:
         for name, metrics in self.evaluation["tasks"].items():
             numbers = [f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float)]
             lines.append(f"  {name}: {', '.join(numbers)}")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +108,12 @@ def evaluate(
         )
     )
     chosen = _chosen(loaded, tasks)
+    notes: list[str] = []
+
+    def note(message: str) -> None:
+        notes.append(message)
+        warn(message)
+
     files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
     label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
     layout = Layout.of(loaded.config) if data is None else layout
@@ -115,7 +124,7 @@ def evaluate(
             read_records(
                 path, settings, label_sets, layout=layout, allow_unseen=True, keep=keep,
                 read_elsewhere=loaded.config.tasks,
-                on_unread=partial(_warn_of, warn, path),
+                on_unread=partial(_note_of, note, path),
             )
         )  # fmt: skip
         if not records:
@@ -124,7 +133,7 @@ def evaluate(
             unseen = unseen_labels(records, name, label_sets[name])
             if unseen:
                 labels = counted(sum(unseen.values()), "label")
-                warn(
+                note(
                     f"{path}: unknown to the model and counted as errors: {labels} of task "
                     f"{name!r}: {listing(f'{label} ({n})' for label, n in unseen.items())}"
                 )
@@ -132,7 +141,7 @@ def evaluate(
     for some, names in sets:
         reach = Reach.of({name: label_sets[name] for name in names})
         for message in reach.add_all(some, loaded.predictor.tokenizer).messages():
-            warn(message)
+            note(message)
     outcomes = score(loaded.predictor, sets)
     labelled = [name for name, task in outcomes.tasks.items() if task.gold]
     for name in chosen if tasks is not None or not labelled else ():
@@ -150,11 +159,13 @@ def evaluate(
     if not isinstance(moved, str):
         evaluation["drift"] = moved
     reason = moved if isinstance(moved, str) else ""
-    return EvaluationReport(loaded.path, tuple(files), evaluation, outcomes, reason, records)
+    return EvaluationReport(
+        loaded.path, tuple(files), evaluation, outcomes, reason, records, tuple(notes)
+    )
 
 
-def _warn_of(warn: Callable[[str], None], path: str, message: str) -> None:
-    warn(f"{path}: {message}")
+def _note_of(note: Callable[[str], None], path: str, message: str) -> None:
+    note(f"{path}: {message}")
 
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
