@@ -20,6 +20,9 @@ from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
 _BACKLOG = 2048
+_SWITCH_SECONDS = 0.0005
+"""The event loop waits this long for the interpreter after each call to the system while a lane
+has it. Python's 5 ms would be most of an answer's time."""
 
 
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
@@ -54,7 +57,7 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     listening.listen(_BACKLOG)
     host, port = listening.getsockname()[:2]
     report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     uvicorn.Server(config).run([listening])
 
 
