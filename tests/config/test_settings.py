@@ -101,7 +101,7 @@ def test_a_trained_head_keeps_its_form() -> None:
     }  # fmt: skip
     assert where(TaskConfig, warm_start="inherited") == {"threshold", "score_range"}
     assert where(TaskConfig, warm_start="training") == {
-        "train_file", "weight", "batch_size", "ratio", "max_records", "frozen",
+        "train_file", "weight", "batch_size", "ratio", "max_records", "frozen", "start",
     }  # fmt: skip
 
 

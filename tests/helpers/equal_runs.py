@@ -34,7 +34,10 @@ def hard_config(folder: Path, **changes: Any) -> Config:
         write_records(folder / "tags.jsonl", sentences(11, 4, fields=["ner"]))
     values: dict[str, Any] = {
         "tasks": {
-            "intent": {"kind": "classification", "train_file": str(folder / "classes.jsonl")},
+            "intent": {
+                "kind": "classification", "train_file": str(folder / "classes.jsonl"),
+                "start": "fitted",
+            },
             "ner": {
                 "kind": "tagging", "train_file": str(folder / "tags.jsonl"), "dropout": 0.3,
                 "decoder": "crf", "neck": "bilstm", "neck_size": 8,

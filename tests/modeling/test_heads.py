@@ -33,7 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rich classification": {
         "kind": "classification",
         "reads": "mix",
-        "pooling": ("sentence", "cls", "mean", "max", "attention"),
+        "pooling": ("sentence", "embedding", "cls", "mean", "max", "attention"),
         "hidden": 7,
     },
     "multilabel": {"kind": "multilabel"},
@@ -314,6 +314,29 @@ def test_sentence_losses_are_the_textbook_ones(name: str) -> None:
         shares = (p[0, 0], 1 - p[0, 1], p[0, 2], 1 - p[1, 0], p[1, 2])
         expected = -torch.stack(shares).log().mean()
     torch.testing.assert_close(head.loss(logits, targets), expected)
+
+
+def test_a_fitted_head_separates_what_it_was_fitted_to_and_forgets_its_random_start() -> None:
+    torch.manual_seed(0)
+    vectors, targets = torch.randn(30, 16), torch.arange(30) % 3
+    vectors[:, :3] += 3 * nn.functional.one_hot(targets, 3)
+    weights = []
+    for _ in range(2):
+        head = make("classification", pooling=("embedding",))
+        assert isinstance(head, ClassificationHead)
+        head.fit(vectors, targets)
+        output = head.scorer.layers[-1]
+        assert torch.equal(output(vectors).argmax(dim=1), targets)
+        assert all(parameter.grad is None for parameter in head.parameters())
+        weights.append(output.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+def test_the_embedding_is_the_sentence_vector_at_length_one() -> None:
+    head, features = make("classification", pooling=("embedding",)).eval(), random_features()
+    longer = dataclasses.replace(features, sentence=3 * features.sentence)
+    torch.testing.assert_close(head(features), head(longer))
+    assert head.reads == "sentence"
 
 
 def test_crf_loss_is_comparable_to_a_cross_entropy_a_word() -> None:

@@ -370,6 +370,14 @@ TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
         lambda t: f"`{_foreign(t)[0]}` is for {' and '.join(_takers(_foreign(t)[0]))} tasks only",
     ),
     Check(
+        "only an output layer is fitted",
+        lambda t: t.start == "fitted" and t.hidden is not None,
+        lambda t: (
+            f"`hidden` is {t.hidden}, and `start: fitted` is for heads without a hidden layer; "
+            "leave out one of them"
+        ),
+    ),
+    Check(
         "options of a neck need one",
         lambda t: t.neck == "none" and bool(_changed(t, NECK)),
         lambda t: f"`{_changed(t, NECK)[0]}` needs a `neck`",

@@ -86,15 +86,19 @@ class TaskConfig(Strict):
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"
     """What the head reads: the encoder's last layer, or a learned mix of all its layers."""
-    pooling: tuple[Literal["sentence", "cls", "mean", "max", "attention"], ...] = Field(
-        default=("sentence",), min_length=1
+    pooling: tuple[Literal["sentence", "embedding", "cls", "mean", "max", "attention"], ...] = (
+        Field(default=("sentence",), min_length=1)
     )
     """Sentence heads: the vectors joined to describe the sentence; `sentence` is the encoder's
-    own embedding before normalisation."""
+    own embedding before normalisation, `embedding` the same scaled to length one."""
     hidden: Int | None = Field(default=None, ge=1)
     """Sentence heads: units of a hidden layer. Default: none."""
     label_smoothing: Annotated[Float, OWN] = Field(default=0.0, ge=0, lt=1)
     """Classification: the share of the target spread over all classes."""
+    start: Annotated[Literal["random", "fitted"], TRAINING] = "random"
+    """Classification: how the head begins. With small random weights; or fitted to the encoder's
+    vectors of the training data by logistic regression, with the classes' names as further
+    sentences where they are words (fitted), which is better with few records a class."""
     threshold: Annotated[Float, KEPT] = Field(default=0.5, gt=0, lt=1)
     """Multilabel: the probability from which a label counts as predicted."""
     score_range: Annotated[tuple[Float, Float], KEPT] = (0.0, 1.0)

@@ -42,6 +42,7 @@ from manyheads.training.distillation import ORIGINAL, ORIGINAL_CONFIG, Distillat
 from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.distributed_checks import check_alike, check_possible, report_processes
 from manyheads.training.epochs import check_resumed, decide_epochs
+from manyheads.training.head_start import fit_heads
 from manyheads.training.optimizer import AdamW, parameter_groups
 from manyheads.training.run import Run
 from manyheads.training.run_folder import (
@@ -137,6 +138,8 @@ def prepare_run(
             f"{config.early_stopping} without a better model (`early_stopping`)."
         )
     parts = prepare_model(start, inputs.data, report)
+    if found is None:
+        start_heads(start, inputs.data, parts.model, processes)
     learning = prepare_optimizer(start, parts.model)
     run = Run(
         config=start.config, save_dir=save_dir, data=inputs.data, model=parts.model,
@@ -260,6 +263,20 @@ def prepare_model(start: EncoderStage, data: TrainingData, report: Report) -> Mo
     report(freezing.describe())
     cache = ActivationCache.of_run(config, data, model, freezing.depth_at(0), start.compute)
     return ModelStage(model, freezing, cache or FullReader(model, data.datasets, start.compute))
+
+
+def start_heads(
+    start: EncoderStage, data: TrainingData, model: MultiTaskModel, processes: Processes
+) -> None:
+    """Fit the new heads that are configured so; all processes take the first one's result."""
+    fresh = [name for name in start.config.tasks if name not in start.warm_start.heads]
+    for head in fit_heads(
+        model, start.config, data, start.tokenizer, start.max_length, start.compute, fresh
+    ):
+        if processes.count > 1:
+            state = {name: tensor.tolist() for name, tensor in head.state_dict().items()}
+            state = processes.exchange(state)[0]
+            head.load_state_dict({name: torch.tensor(values) for name, values in state.items()})
 
 
 def prepare_optimizer(start: EncoderStage, model: MultiTaskModel) -> OptimizerStage:

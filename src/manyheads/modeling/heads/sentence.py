@@ -10,18 +10,27 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from manyheads.config import TaskConfig
 from manyheads.errors import ConfigError
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import Head, output_layer
+from manyheads.modeling.heads.base import IGNORE, Head, output_layer
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.pooling import pool
 from manyheads.tasks import LabelSet
 
-SENTENCE, ATTENTION = "sentence", "attention"
-"""Poolings beyond those of `manyheads.modeling.pooling`: the encoder's own, and a learned one."""
+SENTENCE, EMBEDDING, ATTENTION = "sentence", "embedding", "attention"
+"""Poolings beyond those of `manyheads.modeling.pooling`: the encoder's own, the same scaled to
+length one, and a learned one."""
+
+_ENCODERS_OWN = frozenset({SENTENCE, EMBEDDING})
+
+_STRENGTH = 30.0
+"""The inverse strength of the L2 penalty of fitted heads, per labelled sentence (the C of
+scikit-learn). On normalised embeddings of banking77 and CLINC150, 10 is as good."""
+_FIT_STEPS = 100
 
 
 class AttentionPooling(nn.Module):
@@ -57,7 +66,8 @@ class SentenceReader(nn.Module):
         self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
         self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
         self.size = sum(
-            encoder.sentence_size if mode == SENTENCE else encoder.hidden_size for mode in pooling
+            encoder.sentence_size if mode in _ENCODERS_OWN else encoder.hidden_size
+            for mode in pooling
         )
         """Numbers of the joined vector."""
 
@@ -73,21 +83,29 @@ class SentenceReader(nn.Module):
     @property
     def reads(self) -> Literal["sentence", "tokens"]:
         """The features of a sentence that the head reads (see `Head.reads`)."""
-        return "sentence" if set(self.pooling) == {SENTENCE} else "tokens"
+        return "sentence" if set(self.pooling) <= _ENCODERS_OWN else "tokens"
 
     def forward(self, features: Features) -> Tensor:
         """Return [B, `size`] float32."""
+        return self.read(features)
+
+    def read(self, features: Features) -> Tensor:
+        """Return the joined vectors [B, `size`] float32, which a scorer's layers take."""
         return torch.cat(self._vectors(features), dim=1)
 
     def _vectors(self, features: Features) -> list[Tensor]:
         """Return the vectors that describe the sentence, each [B, H] float32."""
+        sentence = features.sentence.float()
+        own = {SENTENCE: sentence}
+        if EMBEDDING in self.pooling:
+            own[EMBEDDING] = functional.normalize(sentence, dim=1)
         if self.reads == "sentence":
-            return [features.sentence.float()] * len(self.pooling)
+            return [own[mode] for mode in self.pooling]
         tokens = self.reader(features)
         vectors = []
         for mode in self.pooling:
-            if mode == SENTENCE:
-                vectors.append(features.sentence.float())
+            if mode in own:
+                vectors.append(own[mode])
             elif mode == ATTENTION and self.attention is not None:
                 vectors.append(self.attention(tokens, features.attention_mask))
             else:
@@ -102,9 +120,10 @@ def mixes(config: TaskConfig) -> bool:
         ConfigError: it is to, and none of its poolings would read the mix.
     """
     mix = config.reads == "mix"
-    if mix and set(config.pooling) == {SENTENCE}:
+    if mix and set(config.pooling) <= _ENCODERS_OWN:
         raise ConfigError(
-            "`reads: mix` with `pooling: [sentence]` mixes layers that nothing reads",
+            f"`reads: mix` with `pooling: [{', '.join(config.pooling)}]` mixes layers that nothing "
+            "reads",
             expected="cls, mean, max or attention among the poolings",
             fix="Add one of them to `pooling`, or leave out `reads`.",
         )
@@ -160,7 +179,7 @@ class SentenceScorer(SentenceReader):
 
     def forward(self, features: Features) -> Tensor:
         """Return logits [B, L] float32."""
-        scores: Tensor = self.layers(super().forward(features))
+        scores: Tensor = self.layers(self.read(features))
         return scores
 
 
@@ -185,3 +204,31 @@ class SentenceHead(Head):
         """Return [B, L] float32."""
         scores: Tensor = self.scorer(features)
         return scores
+
+    def fit(self, vectors: Tensor, targets: Tensor) -> None:
+        """Fit the output layer to given vectors, by regularised logistic regression.
+
+        The problem is convex, so the result does not depend on the weights before.
+
+        Args:
+            vectors: [B, H] float32 of all sentences to fit, as `SentenceReader.read` returns them.
+            targets: of these, as `loss` takes them.
+        """
+        output = self.scorer.layers[-1]
+        assert isinstance(output, nn.Linear)
+        labels = int((targets != IGNORE).sum())
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
+        solver = torch.optim.LBFGS(
+            output.parameters(), max_iter=_FIT_STEPS, line_search_fn="strong_wolfe"
+        )
+
+        def objective() -> Tensor:
+            solver.zero_grad()
+            penalty = output.weight.square().sum() / (2 * _STRENGTH * max(1, labels))
+            value = self.loss(output(vectors), targets) + penalty
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        solver.step(objective)  # type: ignore[no-untyped-call]
+        solver.zero_grad()

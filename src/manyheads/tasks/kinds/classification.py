@@ -101,6 +101,7 @@ class Classification(NamedClasses):
         *HEAD_OPTIONS,
         *SENTENCE_OPTIONS,
         "label_smoothing",
+        "start",
     )
     main_metric = "accuracy"
     in_words: ClassVar[str] = "{accuracy:.0%} of the texts get the right class"

@@ -1,0 +1,119 @@
+"""The start of heads with `start: fitted`: fitted to the untrained encoder's vectors of the data.
+
+A sentence encoder separates most classes before any training. A head that begins as the best
+linear classifier of its vectors spares the encoder the gradients of random weights, which few
+records do not make good.
+
+Axes: N sentences, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manyheads.config import Config
+from manyheads.data.records import Record
+from manyheads.modeling import Compute, MultiTaskModel
+from manyheads.modeling.heads.sentence import SentenceHead
+from manyheads.text import TextTokenizer
+from manyheads.training.data.batching import Rows
+from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.training.data.training_data import TrainingData
+
+MOST_RECORDS = 10_000
+"""The most records that a head is fitted to, spread evenly over the data."""
+
+_BATCH = 64
+
+
+def fit_heads(
+    model: MultiTaskModel,
+    config: Config,
+    data: TrainingData,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    compute: Compute,
+    fresh: Iterable[str],
+) -> Iterator[SentenceHead]:
+    """Fit the heads that are configured so, and yield each.
+
+    Args:
+        model: its encoder is read only; it is left in evaluation mode.
+        config: the run.
+        data: its training data.
+        tokenizer: reads the classes' names.
+        max_length: the length in sub-tokens to which they are cut.
+        compute: where the model runs.
+        fresh: the tasks whose heads are not trained yet.
+    """
+    for task in fresh:
+        settings = config.tasks[task]
+        if settings.start != "fitted":
+            continue
+        labels = data.label_sets[task]
+        sets = [(one, _labelled(one, task)) for one in data.datasets if task in one.targets]
+        if names := name_texts(labels.names):
+            pairs = zip(names, labels.names, strict=True)
+            records = [Record(text, None, {task: name}, "") for text, name in pairs]
+            named = build_dataset(
+                records, task, {task: settings}, {task: labels}, tokenizer, max_length
+            )
+            sets.append((named, np.arange(len(named))))
+        head = model.head(task)
+        assert isinstance(head, SentenceHead)
+        parts = [
+            part for one, rows in sets for part in _vectors(model, head, task, one, rows, compute)
+        ]
+        vectors, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        head.fit(vectors, targets)
+        yield head
+
+
+def name_texts(labels: Sequence[str]) -> list[str]:
+    """Return classes' names as texts, such as `card arrival` for card_arrival or CardArrival.
+
+    The list is empty if one of them is not made of words, as in `B2` or `label_0`.
+    """
+    texts = []
+    for label in labels:
+        words = re.sub(r"(?<=[^\W\d_])(?=[A-Z][^\W\d_A-Z])|[\W_]+", " ", label).strip()
+        if any(letter.isdigit() for letter in words) or sum(map(str.isalpha, words)) < 3:
+            return []
+        texts.append(words.lower())
+    return texts
+
+
+def _labelled(dataset: Dataset, task: str) -> Rows:
+    rows = np.flatnonzero(dataset.targets[task].labelled)
+    places = np.linspace(0, len(rows) - 1, min(len(rows), MOST_RECORDS)).round().astype(np.int64)
+    chosen: Rows = rows[places]
+    order = np.argsort(dataset.tokens.lengths_of(chosen), kind="stable")
+    return np.asarray(chosen[order])
+
+
+def _vectors(
+    model: MultiTaskModel,
+    head: SentenceHead,
+    task: str,
+    dataset: Dataset,
+    rows: Rows,
+    compute: Compute,
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the vectors that a head reads, [N, H] float32, with its targets, in batches."""
+    model.eval()
+    parts = []
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        inputs = dataset.inputs(batch, model.encoder.pad_id).to(compute.device)
+        with torch.no_grad():
+            with compute.autocast():
+                features = model.features(inputs, [task])
+            vectors = head.scorer.read(features)
+        targets = dataset.targets[task].collate(batch, inputs.word_mask.shape[1])
+        parts.append((vectors, targets.to(compute.device)))
+    return parts

@@ -1,0 +1,38 @@
+"""Heads that begin fitted know the classes before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manyheads.errors import ConfigError
+from manyheads.training import train
+from manyheads.training.head_start import name_texts
+from training_setup import Spy, config
+
+
+def first_loss(folder: Path, **task: Any) -> float:
+    tasks = {"intent": {"kind": "classification", "field": "label", "dropout": 0.0, **task}}
+    spy = Spy()
+    train(config(folder, tasks=tasks, batch_size=14, learning_rate=0.0), reporter=spy)
+    return spy.losses[0][1]
+
+
+def test_a_fitted_head_knows_the_classes_before_the_first_step(tmp_path: Path) -> None:
+    random = first_loss(tmp_path / "random")
+    assert first_loss(tmp_path / "fitted", start="fitted") < 0.8 * random
+
+
+def test_names_of_classes_are_read_where_all_are_words() -> None:
+    assert name_texts(["card_arrival", "AddToPlaylist", "lost or stolen?"]) == [
+        "card arrival", "add to playlist", "lost or stolen",
+    ]  # fmt: skip
+    assert name_texts(["card_arrival", "label_2"]) == []
+    assert name_texts(["a", "b"]) == []
+
+
+def test_a_head_with_a_hidden_layer_is_not_fitted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`start: fitted` is for heads without a hidden layer"):
+        first_loss(tmp_path, start="fitted", hidden=4)
