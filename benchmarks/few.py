@@ -1,0 +1,327 @@
+"""Accuracy after few labelled sentences: our defaults against what else one would take.
+
+    python benchmarks/few.py --data DIR [--only SET ...] [--systems NAME ...] [--draws N]
+
+DIR holds `snips`, `banking77`, `clinc150` and `wnut17`. Each draw takes some training sentences by
+its seed; up to 300 others validate. `ours` is `manyheads train FILE --valid-file FILE` without any
+setting; `trainer` is transformers' Trainer with linear heads at the best of its epochs; `setfit` is
+SetFit with the same encoder; `spacy` is spaCy's CNN. Test sentences are scored once. Every result
+is a line of few.jsonl in `--out`, and is not computed again; few.md and few.svg show what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from accuracy import machine
+from manyheads.api import train
+from manyheads.evaluation import mean_interval
+from manyheads.modeling import find_encoder
+from manyheads.tasks import Scheme, spans_of, tags_of
+from manyheads.tasks.metrics import TaggedText, tagging_metrics
+
+Record = dict[str, Any]
+Answers = list[Record]
+"""For each sentence its predicted `label` and `ner`, where the system has one."""
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+VALIDATION = 300
+TITLES = {"ours": "Manyheads", "trainer": "Trainer", "setfit": "SetFit", "spacy": "spaCy's CNN"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The sentences of one draw."""
+
+    train: list[Record]
+    valid: list[Record]
+    test: list[Record]
+
+
+def snips(folder: Path, part: str) -> list[Record]:
+    """Read sentences with an intent and slots."""
+    names = ("seq.in", "seq.out", "label")
+    lines = [(folder / "snips" / part / n).read_text(encoding="utf-8").splitlines() for n in names]
+    return [
+        {"tokens": text.split(), "ner": tags.split(), "label": label.strip()}
+        for text, tags, label in zip(*lines, strict=True)
+    ]
+
+
+def banking77(folder: Path, part: str) -> list[Record]:
+    """Read sentences with an intent; there is no `dev`."""
+    if part == "dev":
+        return []
+    with (folder / "banking77" / f"{part}.csv").open(newline="", encoding="utf-8") as file:
+        return [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
+
+
+def clinc150(folder: Path, part: str) -> list[Record]:
+    """Read the in-scope sentences with an intent."""
+    whole = json.loads((folder / "clinc150" / "data_full.json").read_text(encoding="utf-8"))
+    return [{"text": t, "label": i} for t, i in whole["val" if part == "dev" else part]]
+
+
+def wnut17(folder: Path, part: str) -> list[Record]:
+    """Read sentences with entities."""
+    names = {"train": "wnut17train.conll", "dev": "emerging.dev.conll"}
+    text = (folder / "wnut17" / names.get(part, "emerging.test.annotated")).read_text("utf-8")
+    found: list[Record] = []
+    fresh = True
+    for line in text.splitlines():
+        if not line.strip():
+            fresh = True
+            continue
+        if fresh:
+            found.append({"tokens": [], "ner": []})
+            fresh = False
+        token, tag = line.split("\t")[:2]
+        found[-1]["tokens"].append(token)
+        found[-1]["ner"].append(tag)
+    return found
+
+
+READERS: Mapping[str, Callable[[Path, str], list[Record]]] = {
+    "snips": snips, "banking77": banking77, "clinc150": clinc150, "wnut17": wnut17
+}  # fmt: skip
+SETS = ("snips-600", "banking77-5", "banking77-10", "clinc150-5", "clinc150-10", "wnut17-300")
+
+
+def draw(folder: Path, name: str, seed: int) -> Split:
+    """Draw sentences of a set: so many in all, or of each class where there is nothing else."""
+    base, count = name.split("-")
+    read, most = READERS[base], int(count)
+    records = read(folder, "train")
+    random.Random(seed).shuffle(records)
+    if base in ("snips", "wnut17"):
+        chosen, others = records[:most], records[most:]
+    else:
+        seen: Counter[str] = Counter()
+        chosen, others = [], []
+        for record in records:
+            (chosen if seen[record["label"]] < most else others).append(record)
+            seen[record["label"]] += 1
+    valid = read(folder, "dev") or others
+    random.Random(seed).shuffle(valid)
+    return Split(chosen, valid[:VALIDATION], read(folder, "test"))
+
+
+def words_of(record: Record) -> list[str]:
+    """Return a sentence's words."""
+    return list(record.get("tokens") or record["text"].split())
+
+
+def text_of(record: Record) -> str:
+    """Return a sentence's text."""
+    return str(record.get("text") or " ".join(record["tokens"]))
+
+
+def ours(split: Split, seed: int) -> Answers:
+    """Train with our defaults."""
+    with tempfile.TemporaryDirectory(prefix="few-") as folder:
+        files = []
+        for name, records in (("train", split.train), ("valid", split.valid)):
+            files.append(Path(folder) / f"{name}.jsonl")
+            files[-1].write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        model = train(
+            str(files[0]), valid=str(files[1]), save_dir=f"{folder}/run", seed=seed, threads=1,
+            progress=False,
+        )  # fmt: skip
+        results = model.predict([r.get("tokens") or r["text"] for r in split.test])
+    answers: Answers = []
+    for result in results:
+        answer: Record = {}
+        for one in result.tasks.values():
+            if hasattr(one, "tokens"):
+                answer["ner"] = [token.tag for token in one.tokens]
+            else:
+                answer["label"] = one.label
+        answers.append(answer)
+    return answers
+
+
+def trainer(split: Split, seed: int) -> Answers:
+    """Train a linear layer on each word and sentence vector with transformers' Trainer."""
+    from few_rivals import train_plainly
+
+    return train_plainly(find_encoder(MODEL).folder, split.train, split.valid, split.test, seed)
+
+
+def setfit(split: Split, seed: int) -> Answers:
+    """Train SetFit: contrastive pairs, then logistic regression."""
+    from few_rivals import train_setfit
+
+    return train_setfit(find_encoder(MODEL).root, split.train, split.test, seed)
+
+
+def spacy(split: Split, seed: int) -> Answers:
+    """Train spaCy's CNN for entities."""
+    from few_rivals import train_spacy
+
+    return train_spacy(split.train, split.valid, split.test, seed)
+
+
+SYSTEMS: Mapping[str, Callable[[Split, int], Answers]] = {
+    "ours": ours, "trainer": trainer, "setfit": setfit, "spacy": spacy
+}  # fmt: skip
+
+
+def fits(system: str, name: str) -> bool:
+    """Return whether a system has an answer for a set's labels."""
+    base = name.split("-")[0]
+    return {"setfit": base in ("banking77", "clinc150"), "spacy": base == "wnut17"}.get(
+        system, True
+    )
+
+
+def scores(gold: Sequence[Record], answers: Answers) -> dict[str, float]:
+    """Score answers: classes by accuracy, entities by strict F1, sentences with both as a whole."""
+    found: dict[str, float] = {}
+    pairs = list(zip(gold, answers, strict=True))
+    if "label" in gold[0]:
+        found["accuracy"] = sum(g["label"] == a["label"] for g, a in pairs) / len(pairs)
+    if "ner" in gold[0]:
+        theirs, found_tags = ([tagged_text(r["ner"]) for r in side] for side in (gold, answers))
+        found["f1"] = tagging_metrics(theirs, found_tags, Scheme.BIO)["f1"]
+        if "label" in gold[0]:
+            both = zip(pairs, theirs, found_tags, strict=True)
+            right = [g["label"] == a["label"] and one == other for (g, a), one, other in both]
+            found["frame"] = sum(right) / len(right)
+    return found
+
+
+def tagged_text(tags: Sequence[str]) -> TaggedText:
+    """Return the entities of BIO tags, each word as one character."""
+    places = [(i, i + 1) for i in range(len(tags))]
+    spans = spans_of(list(tags), places, Scheme.BIO)
+    return TaggedText(tuple(tags_of(spans, places, Scheme.BIO)), frozenset(spans))
+
+
+def run(arguments: argparse.Namespace, path: Path) -> None:
+    """Run what is missing among the results, draw by draw."""
+    wanted = [
+        (name, system, seed)
+        for seed in range(1, arguments.draws + 1)
+        for name in arguments.only
+        for system in arguments.systems
+        if fits(system, name)
+    ]
+    done = {(r["set"], r["system"], r["draw"]) for r in results(path)}
+    for name, system, seed in wanted:
+        if (name, system, seed) in done:
+            continue
+        split = draw(arguments.data, name, seed)
+        began, clock = time.process_time(), time.perf_counter()
+        answers = SYSTEMS[system](split, seed)
+        line = {
+            "set": name, "system": system, "draw": seed, "machine": machine(),
+            "processor_seconds": round(time.process_time() - began, 1),
+            "seconds": round(time.perf_counter() - clock, 1),
+            "scores": scores(split.test, answers),
+        }  # fmt: skip
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    """Read the results so far."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Write a Markdown table: means with 95 % intervals over the draws."""
+    rows = ["| data | system | draws | accuracy | F1 | frame | processor-seconds |"]
+    rows.append("|---|---|---:|---:|---:|---:|---:|")
+    for name in dict.fromkeys(r["set"] for r in found):
+        for system in SYSTEMS:
+            runs = [r for r in found if (r["set"], r["system"]) == (name, system)]
+            if not runs:
+                continue
+            cells = [shown([r["scores"].get(m) for r in runs]) for m in ("accuracy", "f1", "frame")]
+            seconds = sum(r["processor_seconds"] for r in runs) / len(runs)
+            rows.append(
+                f"| {name} | {TITLES[system]} | {len(runs)} | {' | '.join(cells)} | {seconds:.0f} |"
+            )
+    return "\n".join(rows)
+
+
+def shown(values: Sequence[float | None]) -> str:
+    """Return the mean in per cent, with the half width of its interval."""
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = mean_interval(known)
+    spread = "" if mean.high is None else f" ± {mean.high - mean.mean:.1f}"
+    return f"{mean.mean:.1f}{spread}"
+
+
+def picture(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw accuracy by sentences a class, a line for each set and system."""
+    try:
+        matplotlib: Any = import_module("matplotlib.figure")
+    except ImportError:
+        print("matplotlib is not installed: no picture")
+        return
+    points: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for r in found:
+        base, count = r["set"].split("-")
+        metric = "accuracy" if base in ("banking77", "clinc150") else "f1"
+        line = points.setdefault((base, r["system"]), {})
+        line.setdefault(int(count), []).append(100 * r["scores"][metric])
+    figure = matplotlib.Figure(figsize=(7, 4.2), layout="constrained")
+    for place, (bases, unit) in enumerate(
+        ((("banking77", "clinc150"), "sentences a class"), (("snips", "wnut17"), "sentences"))
+    ):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for (base, system), line in sorted(points.items()):
+            if base in bases:
+                xs = sorted(line)
+                ys = [sum(line[x]) / len(line[x]) for x in xs]
+                axes.plot(
+                    xs, ys, "o-" if system == "ours" else "s--", label=f"{base}, {TITLES[system]}"
+                )
+        axes.set_xscale("log")
+        ticks = sorted({x for (base, _), line in points.items() if base in bases for x in line})
+        axes.set_xticks(ticks, [str(x) for x in ticks], minor=False)
+        axes.minorticks_off()
+        axes.set_xlabel(unit)
+        axes.set_ylabel("accuracy, %" if not place else "F1, %")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, and write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--only", nargs="+", default=list(SETS), metavar="SET",
+                        help="such as snips-600 or banking77-10")  # fmt: skip
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--draws", type=int, default=5)
+    chosen = parser.parse_args(arguments)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path = chosen.out / "few.jsonl"
+    run(chosen, path)
+    found = results(path)
+    (chosen.out / "few.md").write_text(table(found) + "\n", encoding="utf-8")
+    picture(found, chosen.out / "few.svg")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
