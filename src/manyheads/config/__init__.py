@@ -6,7 +6,15 @@ from manyheads.config.checks import first_problem
 from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config
 from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora
-from manyheads.config.reference import Group, Key, describe, key_groups, literals, setting_at
+from manyheads.config.reference import (
+    Group,
+    Key,
+    default_at,
+    describe,
+    key_groups,
+    literals,
+    setting_at,
+)
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.task import TaskConfig
@@ -33,6 +41,7 @@ __all__ = [
     "WarmStart",
     "available_cores",
     "config_text",
+    "default_at",
     "describe",
     "fields_where",
     "first_problem",

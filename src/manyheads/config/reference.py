@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from pydantic_core import to_jsonable_python
+
 from manyheads.config.fields import Setting, Strict, fields_where, setting_of
 from manyheads.config.options import NESTED
 from manyheads.config.run import ALIASES, Config
@@ -100,6 +102,17 @@ def setting_at(key: str) -> Setting:
     section = section_of(parts)
     name = parts[-1] if section is not Config else parts[0]
     return setting_of(section, name) if name in section.model_fields else Setting()
+
+
+def default_at(key: str) -> object:
+    """Return the default of the field at a dotted key as a JSON value; None if it has none."""
+    parts = tuple(key.split("."))
+    section = section_of(parts)
+    name = parts[-1] if section is not Config else parts[0]
+    info = section.model_fields.get(name)
+    if info is None or info.is_required():
+        return None
+    return to_jsonable_python(info.get_default(call_default_factory=True))
 
 
 def allowed_values(section: type[Strict], name: str, *, inner: bool = False) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, May, Setting, setting_at
+from manyheads.config import Config, May, Setting, default_at, setting_at
 from manyheads.errors import RequestError, shorten
 from manyheads.training.balancing import GradientMeans
 
@@ -132,10 +132,15 @@ def differing_keys(
     """
     present = flatten(config.model_dump(mode="json"))
     stored = flatten(stored_config)
+
+    def was(key: str) -> Any:
+        # An earlier version did not have every setting, and did what the default does now.
+        return stored[key] if key in stored else default_at(key)
+
     return [
-        f"{key} is {shorten(present.get(key))} and was {shorten(stored.get(key))}"
+        f"{key} is {shorten(present.get(key))} and was {shorten(was(key))}"
         for key in sorted(present.keys() | stored.keys())
-        if not _agree(present.get(key), stored.get(key), may(setting_at(key)))
+        if not _agree(present.get(key), was(key), may(setting_at(key)))
     ]
 
 
