@@ -11,6 +11,7 @@ evaluate    score a model on labelled records
 report      report what a model gets wrong, as a page
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
+suspects    rank the labels that are likely wrong
 convert     write data for a labelling tool, or as JSON lines that train
 augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         export,
         load,
         report,
+        suspects,
         train,
     )
     from manyheads.api.estimator import SentenceClassifier
@@ -69,6 +71,7 @@ __all__ = [
     "load_config",
     "report",
     "serve",
+    "suspects",
     "train",
 ]
 
@@ -94,6 +97,7 @@ _HOMES = {
     "load_config": "config",
     "report": "api",
     "serve": "server",
+    "suspects": "api",
     "train": "api",
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manyheads.data.augment import Augmented
     from manyheads.data.check import DataReport
     from manyheads.data.readers import Layout
+    from manyheads.data.suspects import Suspects
     from manyheads.evaluation import EvaluationReport
     from manyheads.evaluation.report import Report
     from manyheads.export import ExportResult
@@ -300,6 +301,52 @@ def check(
     with ExitStack() as named:
         paths = [_named(one, f"data {n}", named) for n, one in enumerate(data, 1)]
         return check_files(paths, settings, wanted, max_length, limit=limit, layout=layout)
+
+
+def suspects(
+    data: Any,
+    *,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] | None = None,
+    count: int | None = None,
+    out: StrPath | None = None,
+    label_studio: StrPath | None = None,
+    fix: StrPath | None = None,
+    layout: Layout | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Suspects:
+    """Rank the labels that are likely wrong; the command is `manyheads data suspects`.
+
+    Args:
+        data: labelled records in memory or a file of any format; it is not changed.
+        config: a configuration: its tasks and encoder.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or what is
+            found in the data.
+        count: how many to return, the likeliest first; default: all that are likely wrong.
+        out: where to write them as JSON lines.
+        label_studio: where to write their records for Label Studio.
+        fix: where to write the data with the proposals in place of the labels.
+        layout: how a file is laid out, as far as you know it.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        **settings: configuration fields, such as `model_name`, `threads` and `seed`.
+
+    Raises:
+        ManyheadsError: the data, a setting or the encoder cannot be used.
+    """
+    from manyheads.api.suspect_search import search
+    from manyheads.display import Counter
+
+    wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
+    given = None if config is None else _as_config(config, {})
+    with ExitStack() as named:
+        return search(
+            _named(data, "data", named), given, wanted, layout, settings, count=count, out=out,
+            label_studio=label_studio, fix=fix,
+            progress=lambda total: Counter(
+                "Looking for wrong labels", total, "records", enabled=progress
+            ),
+        )  # fmt: skip
 
 
 def report(

@@ -1,4 +1,4 @@
-"""`manyheads data check`: what is wrong with data, before anyone trains on it."""
+"""`manyheads data`: what is wrong with data, before anyone trains on it, and other formats."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from manyheads.cli.errors import tell
 from manyheads.cli.options import (
     DataOptions,
     JsonFile,
+    Threads,
     takes_groups,
     write_json_to,
 )
@@ -82,6 +83,96 @@ def check(
             f"the data have {counted(report.count(Severity.ERROR), 'error')}",
             fix="Mend them, or training will fail, learn something wrong or be measured wrongly.",
         )
+
+
+@app.command()
+@takes_groups
+def suspects(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Labelled data of any format.")],
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="A configuration: its tasks and encoder."),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME=KIND[:FIELD]",
+            help="A task and the field of its labels. Repeatable. Default: those of CONFIG, or "
+            "what is found in the data.",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="How many, the likeliest first. Default: all likely ones."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write them as JSON lines, to review and give to --reviewed."
+        ),
+    ] = None,
+    label_studio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write their records for Label Studio, proposals as predictions."
+        ),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the data with the proposals to this new file."),
+    ] = None,
+    reviewed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --fix: take the proposals from these lines of --out, which you have edited; "
+            "remove a line to keep the label.",
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option(metavar="ENCODER", help="The encoder. Default: that of CONFIG."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = None,
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="How the records are split.")] = 0,
+    data: DataOptions,
+    json_file: JsonFile = None,
+) -> None:
+    """Rank the labels that are likely wrong, each with a proposal.
+
+    Heads are trained on the frozen encoder, each without the records that it judges. FILE is never
+    changed.
+    """
+    from manyheads.api.suspect_search import fix_labels, search
+    from manyheads.display import Counter, show, suspect_sections
+
+    given = None if config is None else load_config(config)
+    layout = data.layout(given)
+    wanted = dict(task_of(text) for text in tasks or ()) or None
+    settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}
+    if reviewed is not None:
+        if fix is None:
+            raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
+        changed = fix_labels(file, fix, reviewed, given, wanted, layout)
+        print(f"{counted(changed, 'record')} changed: {fix}")
+        return
+    found = search(
+        file, given, wanted, layout, settings, count=count, out=out, label_studio=label_studio,
+        fix=fix, progress=lambda total: Counter("Looking for wrong labels", total, "records"),
+    )  # fmt: skip
+    write_json_to(json_file, found.to_json())
+    if json_file != "-":
+        show(suspect_sections(found))
+        for path, what in ((out, "lines to review"), (label_studio, "tasks"), (fix, "new data")):
+            if path is not None:
+                print(f"{what}: {path}")
 
 
 @app.command()

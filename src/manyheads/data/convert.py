@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -208,6 +208,34 @@ def _label_studio(
             }
         ]
     return task
+
+
+def label_studio_task(
+    text: str,
+    labels: tuple[Sequence[Span], Sequence[str]],
+    proposed: tuple[Sequence[Span], Sequence[str]],
+    score: float,
+) -> dict[str, Any]:
+    """Return a task with its labels as annotation and proposed ones as prediction.
+
+    Args:
+        text: the text.
+        labels: the entities and the classes.
+        proposed: those that are proposed.
+        score: of the proposal; Label Studio sorts by it.
+    """
+
+    def result(part: tuple[Sequence[Span], Sequence[str]]) -> list[dict[str, Any]]:
+        found = [_labels_result(text, s.start, s.end, s.label) for s in part[0]]
+        return found + _choices_result(list(part[1]))
+
+    return {
+        "data": {"text": text},
+        "annotations": [{"result": result(labels)}],
+        "predictions": [
+            {"model_version": "manyheads", "score": round(score, 4), "result": result(proposed)}
+        ],
+    }
 
 
 def _labels_result(text: str, start: int, end: int, label: str) -> dict[str, Any]:

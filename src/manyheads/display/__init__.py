@@ -6,6 +6,7 @@ from manyheads.display.data import data_sections
 from manyheads.display.epochs import EpochTable
 from manyheads.display.found_tasks import inferred_tables
 from manyheads.display.progress import Counter, track
+from manyheads.display.suspects import suspect_sections
 from manyheads.display.tables import (
     Section,
     confusion_table,
@@ -26,5 +27,6 @@ __all__ = [
     "inferred_tables",
     "plain",
     "show",
+    "suspect_sections",
     "track",
 ]

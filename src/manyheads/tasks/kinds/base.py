@@ -21,6 +21,7 @@ from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring
+from manyheads.tasks.suspicion import Suspicion
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -209,6 +210,8 @@ class Kind(ABC):
     """Whether scores are calibrated after training (see `fit_calibration`)."""
     has_probabilities: ClassVar[bool] = False
     """Whether each label of a text has a probability (see `probabilities`)."""
+    checks_labels: ClassVar[bool] = False
+    """Whether likely wrong labels can be found (see `suspicions`)."""
     can_be_empty: ClassVar[bool] = False
     """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
@@ -520,3 +523,42 @@ class Kind(ABC):
     def distance(self, spec: TaskSpec, gold: Any, predicted: Any) -> float | None:
         """Return how far a number is from the right one. Default: None, it has no meaning."""
         return None
+
+    # -------------------------------------------------------------------- to likely wrong labels
+
+    def log_probabilities(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Any
+    ) -> list[Floats]:
+        """Return the log probability of every label of each text: [L], or [W, L] of its words.
+
+        Args and shapes are those of `decode`.
+        """
+        return list(np.log(np.maximum(self.probabilities(logits, learned), 1e-9)))
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare a record's label with others, for kinds that `checks_labels`.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            text: its text.
+            logs: the log probabilities of a model that has not seen the record.
+
+        Returns:
+            For each part of the label the most probable other one, likelier or not.
+        """
+        raise NotImplementedError
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
+        """Return a label with one part replaced (see `Suspicion`).
+
+        Raises:
+            DataError: the label has no such part.
+        """
+        raise NotImplementedError
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return a label as the value of a record's field, in values of JSON."""
+        raise NotImplementedError

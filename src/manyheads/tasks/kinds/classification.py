@@ -41,6 +41,7 @@ from manyheads.tasks.metrics.counts import NO_ANSWER, UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.suspicion import Suspicion, class_suspicion, no_part
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Classification(NamedClasses):
     exclusive = True
     calibrates = True
     has_probabilities = True
+    checks_labels = True
     sought_as: ClassVar[str | None] = "classification"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -251,6 +253,23 @@ class Classification(NamedClasses):
                 right, found, "" if gold == predicted else WRONG_CLASS, next(iter(scores), None)
             ),
         )
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare the class with the most probable other one."""
+        found = class_suspicion(spec.labels, str(label), logs)
+        return [] if found is None else [found]
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
+        """Return the proposed class."""
+        if label != given or not isinstance(proposed, str):
+            raise no_part(label, given, proposed)
+        return proposed
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return the class."""
+        return label
 
 
 def class_name(spec: TaskSpec, index: int) -> str | None:

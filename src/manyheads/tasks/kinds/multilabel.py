@@ -47,6 +47,7 @@ from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, MultilabelResult, Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.suspicion import Suspicion, classes_suspicions, no_part
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Multilabel(NamedClasses):
     can_be_empty = True
     calibrates = True
     has_probabilities = True
+    checks_labels = True
     sought_as = "multilabel"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -272,6 +274,23 @@ class Multilabel(NamedClasses):
             else:
                 decisions.append(Decision(None, name, INVENTED, score))
         return tuple(decisions)
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare each class, and the lack of each other one, with its opposite."""
+        return classes_suspicions(spec.labels, label, logs)
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
+        """Return the classes with one added, removed or replaced."""
+        if (given is not None and given not in label) or proposed in label:
+            raise no_part(label, given, proposed)
+        kept = tuple(name for name in label if name != given)
+        return kept if proposed is None else (*kept, str(proposed))
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return the list of classes."""
+        return list(label)
 
 
 def _scored(

@@ -25,6 +25,7 @@ from manyheads.tasks.kinds.base import (
     RawRecord,
     ReadLabel,
     ReadParameter,
+    ReadText,
     Settings,
     Targets,
     paired,
@@ -34,6 +35,7 @@ from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import read_second_text
 from manyheads.tasks.labels import LabelSet, Pair, WordSpan
 from manyheads.tasks.results import ClassResult
+from manyheads.tasks.suspicion import Suspicion
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -125,3 +127,17 @@ class PairClassification(Classification):
     ) -> tuple[int, int]:
         """Return the indices of both classes."""
         return super().outcome(spec, label.value, tokens, result)
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare the class with the most probable other one."""
+        return super().suspicions(spec, label.value, text, logs)
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Pair:
+        """Return the pair with the proposed class."""
+        return Pair(label.text, super().corrected(label.value, given, proposed))
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return the class."""
+        return label.value

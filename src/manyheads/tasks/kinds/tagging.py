@@ -27,7 +27,7 @@ from manyheads.tasks.decisions import (
     Decision,
     entity_decisions,
 )
-from manyheads.tasks.decoding import Scored, decode_tags, entity_score, sigmoid
+from manyheads.tasks.decoding import Scored, decode_tags, entity_score, sigmoid, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import (
@@ -64,8 +64,9 @@ from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.suspicion import Suspicion, no_part, span_of_json, span_suspicions
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
-from manyheads.tasks.tag_sequences import Floats, Transitions
+from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
 from manyheads.text import Units, segment
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Tagging(Kind):
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"
     per_word = True
+    checks_labels = True
     in_words = (
         "{recall:.0%} of the entities are found, and {precision:.0%} of those found are right "
         "(F1 {f1:.4f})"
@@ -345,6 +347,44 @@ class Tagging(Kind):
             return entity_decisions(gold.entities, predicted.entities, scores)
         pairs = zip(gold.tags, predicted.tags, strict=True)
         return tuple(_class_decision(*pair) for pair in pairs if pair != (OUTSIDE, OUTSIDE))
+
+    def log_probabilities(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Transitions | None
+    ) -> list[Floats]:
+        """Return the log probability of every tag of each word, with a CRF given its sentence."""
+        counts = np.asarray(lengths, np.int64)
+        probabilities: NDArray[Any] = softmax(logits)
+        if learned is not None:
+            probabilities = marginals(logits, counts, spec.labels, _scheme(spec), learned)
+        logs = np.log(np.maximum(probabilities, 1e-9)).astype(np.float32)
+        return [row[:count] for row, count in zip(logs, counts.tolist(), strict=True)]
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare each entity with others in its place, and look for missing ones.
+
+        Classes of words are not compared.
+        """
+        if spec.scheme is Scheme.PLAIN:
+            return []
+        units = text.words if text.tokens is None else text.tokens
+        return span_suspicions(self.label_set(spec), label, text.words, units, logs)
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
+        """Return the entities with one added, removed or replaced."""
+        old, new = span_of_json(given), span_of_json(proposed)
+        kept = [span for span in label if span != old]
+        others = any(new and s.start < new.end and new.start < s.end for s in kept)
+        if (old and old not in label) or others:
+            raise no_part(label, given, proposed)
+        return tuple(sorted([*kept, *([new] if new else [])]))
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return the tags of the record's tokens, or the entities by characters."""
+        if tokens is not None:
+            return tags_of(label, tokens)
+        return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(label)]
 
 
 def _touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:

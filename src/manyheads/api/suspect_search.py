@@ -1,0 +1,119 @@
+"""The search for suspect labels with what a user may leave out filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from manyheads.config import Config, TaskConfig, load_config
+from manyheads.data.hold_out import LAYOUT
+from manyheads.data.readers import Layout
+from manyheads.data.starting_config import starting_config
+from manyheads.data.suspects import (
+    Suspects,
+    read_suspects,
+    write_fixed,
+    write_label_studio,
+    write_suspects,
+)
+from manyheads.errors import RequestError
+from manyheads.storage import StrPath
+
+if TYPE_CHECKING:
+    from manyheads.training.suspects.search import Progress
+
+
+def search(
+    path: str,
+    config: Config | None,
+    tasks: Mapping[str, TaskConfig] | None,
+    layout: Layout | None,
+    settings: Mapping[str, Any],
+    *,
+    count: int | None = None,
+    out: StrPath | None = None,
+    label_studio: StrPath | None = None,
+    fix: StrPath | None = None,
+    progress: Progress | None = None,
+) -> Suspects:
+    """Find the suspect labels of a file, and write what is asked for.
+
+    Args:
+        path: the file, or the name of records in memory.
+        config: names tasks and encoder.
+        tasks: the tasks; default, those of the configuration, or what the data show.
+        layout: how the file is laid out.
+        settings: configuration fields, None where not given.
+        count: suspects to return at most.
+        out: where to write lines to review.
+        label_studio: where to write tasks for Label Studio.
+        fix: where to write the data with the proposals in place.
+        progress: shows the progress.
+
+    Raises:
+        ManyheadsError: the data, a setting or the encoder cannot be used.
+    """
+    from manyheads.training.suspects import find_suspects
+
+    for target in (out, label_studio, fix):
+        _refuse_source(path, target)
+    chosen = _config(path, config, tasks, layout, settings)
+    found = find_suspects(path, chosen, count=count, progress=progress)
+    used = Layout.of(chosen)
+    if out is not None:
+        write_suspects(found, out)
+    if label_studio is not None:
+        write_label_studio(path, label_studio, found.suspects, chosen.tasks, used)
+    if fix is not None:
+        write_fixed(path, fix, found.suspects, chosen.tasks, used)
+    return found
+
+
+def fix_labels(
+    path: str,
+    target: StrPath,
+    reviewed: StrPath,
+    config: Config | None,
+    tasks: Mapping[str, TaskConfig] | None,
+    layout: Layout | None,
+) -> int:
+    """Write a file's records with reviewed proposals in place; return how many changed."""
+    _refuse_source(path, target)
+    chosen = _config(path, config, tasks, layout, {})
+    return write_fixed(path, target, read_suspects(reviewed), chosen.tasks, Layout.of(chosen))
+
+
+def _config(
+    path: str,
+    config: Config | None,
+    tasks: Mapping[str, TaskConfig] | None,
+    layout: Layout | None,
+    settings: Mapping[str, Any],
+) -> Config:
+    given: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
+    if layout is not None:
+        stated = {
+            "format": layout.format, "map": dict(layout.names), "label_separator": layout.separator
+        }  # fmt: skip
+        given.update({name: value for name, value in stated.items() if value})
+    if tasks is not None:
+        given["tasks"] = {n: task.model_dump(exclude_unset=True) for n, task in tasks.items()}
+    if config is None:
+        return starting_config([path], given)[0]
+    fields = config.model_dump(exclude_unset=True)
+    if layout is not None:
+        fields = {name: value for name, value in fields.items() if name not in LAYOUT}
+    return load_config(None, {**fields, **given})
+
+
+def _refuse_source(path: str, target: StrPath | None) -> None:
+    """Refuse to write over the data.
+
+    Raises:
+        RequestError: a file would be written over itself.
+    """
+    if target is not None and os.path.realpath(path) == os.path.realpath(target):
+        raise RequestError(
+            f"{path} would be written over itself", expected="a new file", fix="Name another one."
+        )

@@ -1,0 +1,249 @@
+"""Labels that are likely wrong: lines to review, tasks for a labelling tool, corrected records."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import TaskConfig
+from manyheads.data.convert import label_studio_task
+from manyheads.data.readers import Layout, Row, read_rows
+from manyheads.data.records import Record, RecordParser, labelled_field
+from manyheads.errors import DataError, counted, shorten
+from manyheads.storage import atomic_file
+from manyheads.tasks import Span, kind_of
+
+_KEYS = {"record": int, "task": str, "text": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A label that is likely wrong, and what it should probably be."""
+
+    record: int
+    """The record's number in its file, from 1."""
+    where: str
+    """The record's file and line."""
+    text: str
+    task: str
+    error: str
+    """`wrong class`; for entities `wrong type`, `wrong border`, `wrong type and border`; for
+    entities and multilabel classes `missing` and `superfluous`."""
+    score: float
+    """How much likelier the proposal is than the label: the difference of log probabilities."""
+    given: Any
+    """The class, or the entity as `{"start", "end", "label"}`; None where one is missing."""
+    proposed: Any
+    """What it should probably be; None where it is superfluous."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as values of JSON."""
+        return asdict(self)
+
+    def in_words(self, value: Any) -> str:
+        """Return `given` or `proposed` as people read it."""
+        if isinstance(value, Mapping):
+            return f"{self.text[value['start'] : value['end']]} ({value['label']})"
+        return "(none)" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The labels of a file that are likely wrong, the likeliest first."""
+
+    data: str
+    records: int
+    tasks: Mapping[str, str]
+    """The kind of each task that was checked."""
+    suspects: tuple[Suspect, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What was not checked, and why."""
+    seconds: float = 0.0
+    """How long it took to find them."""
+
+    def __len__(self) -> int:
+        return len(self.suspects)
+
+    def __iter__(self) -> Iterator[Suspect]:
+        return iter(self.suspects)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as values of JSON."""
+        return {
+            "data": self.data,
+            "records": self.records,
+            "tasks": dict(self.tasks),
+            "notes": list(self.notes),
+            "suspects": [suspect.to_json() for suspect in self.suspects],
+        }
+
+
+def write_suspects(suspects: Iterable[Suspect], path: str | os.PathLike[str]) -> None:
+    """Write suspects as JSON lines, which `read_suspects` reads after a person has edited them."""
+    with atomic_file(Path(path)) as stream:
+        for suspect in suspects:
+            line = json.dumps(suspect.to_json(), ensure_ascii=False)
+            stream.write(line.encode(errors="surrogatepass") + b"\n")
+
+
+def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
+    """Read reviewed lines: those that were removed stay as they are in the data.
+
+    Raises:
+        DataError: a line is not a suspect.
+    """
+    found = []
+    for row in read_rows(path, layout=Layout(format="jsonl")):
+        values = row.fields
+        wrong = [name for name, kind in _KEYS.items() if type(values.get(name)) is not kind]
+        if wrong or values["record"] < 1:
+            raise DataError(
+                f"`{(wrong or ['record'])[0]}` is {shorten(values.get((wrong or ['record'])[0]))}",
+                where=row.where,
+                expected="a line of `manyheads data suspects`: `record`, `text`, `task`, `given` "
+                "and `proposed`",
+                fix="Keep all fields of a line; change `proposed` alone.",
+            )
+        found.append(
+            Suspect(
+                values["record"], row.where, values["text"], values["task"],
+                str(values.get("error", "")), float(values.get("score") or 0.0),
+                values.get("given"), values.get("proposed"),
+            )
+        )  # fmt: skip
+    return found
+
+
+def write_fixed(
+    source: str,
+    target: str | os.PathLike[str],
+    suspects: Sequence[Suspect],
+    tasks: Mapping[str, TaskConfig],
+    layout: Layout | None = None,
+) -> int:
+    """Write a file's records with the proposals in place of the labels, as JSON lines.
+
+    Args:
+        source: the file, which is not changed.
+        target: the new file, which appears when it is complete.
+        suspects: the proposals.
+        tasks: the tasks of the file.
+        layout: how the file is laid out.
+
+    Returns:
+        The number of records that changed.
+
+    Raises:
+        DataError: a proposal does not fit the file.
+    """
+    by_record: dict[int, list[Suspect]] = {}
+    for suspect in suspects:
+        by_record.setdefault(suspect.record, []).append(suspect)
+    parse = RecordParser(tasks, {})
+    number = changed = 0
+    with atomic_file(Path(target)) as stream:
+        for number, row in enumerate(read_rows(source, layout=layout), 1):
+            fields = {name: value for name, value in row.fields.items() if value is not None}
+            here = by_record.pop(number, ())
+            if here:
+                fields.update(_corrected(row, parse(row), here, tasks))
+                changed += 1
+            stream.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+        for left in by_record.values():
+            raise DataError(
+                f"record {left[0].record:,} is to be changed, and {source} has "
+                f"{counted(number, 'record')}",
+                where=left[0].where,
+                expected="suspects of this file",
+                fix="Name the file that they were found in.",
+            )
+    return changed
+
+
+def _corrected(
+    row: Row, record: Record, suspects: Iterable[Suspect], tasks: Mapping[str, TaskConfig]
+) -> dict[str, Any]:
+    """Return the fields of a row whose labels change."""
+    labels = dict(record.labels)
+    for suspect in suspects:
+        if suspect.text != record.text or suspect.task not in labels:
+            found = "another text" if suspect.text != record.text else f"no {suspect.task!r} label"
+            raise DataError(
+                f"record {suspect.record:,} of {row.source} has {found}",
+                where=suspect.where,
+                expected="the record as it was when the suspects were found",
+                fix="Find the suspects of this file again.",
+            )
+        kind = kind_of(tasks[suspect.task].kind)
+        try:
+            label = kind.corrected(labels[suspect.task], suspect.given, suspect.proposed)
+        except DataError as error:
+            raise DataError(
+                error.found, expected=error.expected, fix=error.fix, where=suspect.where
+            ) from None
+        labels[suspect.task] = label
+    fields = {}
+    for name in {suspect.task for suspect in suspects}:
+        field_name = labelled_field(row, name, tasks[name])
+        assert field_name is not None
+        kind = kind_of(tasks[name].kind)
+        fields[field_name] = kind.field_value(labels[name], record.tokens)
+    return fields
+
+
+def write_label_studio(
+    source: str,
+    target: str | os.PathLike[str],
+    suspects: Sequence[Suspect],
+    tasks: Mapping[str, TaskConfig],
+    layout: Layout | None = None,
+) -> int:
+    """Write the records with suspects for Label Studio, the most suspect first.
+
+    The labels are annotations; the labels with the proposals in place are predictions.
+
+    Returns:
+        The number of records.
+    """
+    by_record: dict[int, list[Suspect]] = {}
+    for suspect in suspects:
+        by_record.setdefault(suspect.record, []).append(suspect)
+    parse = RecordParser(tasks, {})
+    written: dict[int, dict[str, Any]] = {}
+    for number, row in enumerate(read_rows(source, layout=layout), 1):
+        if number in by_record:
+            record = parse(row)
+            here = by_record[number]
+            labels = dict(record.labels)
+            for one in here:
+                kind = kind_of(tasks[one.task].kind)
+                labels[one.task] = kind.corrected(labels[one.task], one.given, one.proposed)
+            score = max(one.score for one in here)
+            written[number] = label_studio_task(
+                record.text, _parts(record.labels, tasks), _parts(labels, tasks), score
+            )
+    with atomic_file(Path(target)) as stream:
+        values = [written[number] for number in by_record]
+        stream.write(json.dumps(values, ensure_ascii=False, indent=0).encode() + b"\n")
+    return len(written)
+
+
+def _parts(
+    labels: Mapping[str, Any], tasks: Mapping[str, TaskConfig]
+) -> tuple[list[Span], list[str]]:
+    """Return the entities and the classes of all tasks of a record."""
+    spans: list[Span] = []
+    classes: list[str] = []
+    for name, label in labels.items():
+        value = kind_of(tasks[name].kind).field_value(label, None)
+        items = value if isinstance(value, list) else [value]
+        for item in items:
+            if isinstance(item, dict):
+                spans.append(Span(item["start"], item["end"], item["label"]))
+            else:
+                classes.append(str(item))
+    return spans, classes

@@ -1,0 +1,203 @@
+"""The search for suspect labels: encoder, heads by fold, neighbours, and the ranking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from manyheads.config import Config, TaskConfig
+from manyheads.data.hold_out import text_key
+from manyheads.data.readers import Layout
+from manyheads.data.records import Record, discover_labels, read_records
+from manyheads.data.suspects import Suspect, Suspects
+from manyheads.errors import DataError, RequestError, counted, listing
+from manyheads.modeling import Encoder, choose_compute, find_encoder
+from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of
+from manyheads.text import TextTokenizer, truncate
+from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.training.suspects.folds import Folding, OutOfFold
+from manyheads.training.suspects.neighbours import neighbour_shares
+
+MOST = 1000
+"""Suspects that are returned at most, unless the caller asks for more."""
+_NEIGHBOURS = 0.5
+"""The weight of the neighbours' labels beside the probabilities of the heads."""
+_LEAST_RECORDS = 20
+
+
+class Counter(Protocol):
+    """Shows how far the work is."""
+
+    def advance(self, count: int = 1) -> None:
+        """Count some records as read."""
+
+
+Progress = Callable[[int], AbstractContextManager[Counter]]
+"""Begins to show work of a number of records."""
+
+
+class _Silent:
+    def advance(self, count: int = 1) -> None:
+        """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    text: str
+    tokens: tuple[WordSpan, ...] | None
+    words: Sequence[WordSpan]
+
+
+def find_suspects(
+    path: str,
+    config: Config,
+    *,
+    count: int | None = None,
+    folding: Folding | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Suspects:
+    """Find the labels of a file that are likely wrong.
+
+    Every label is compared with the probabilities of heads that have not seen its record. The heads
+    stand on the frozen encoder, which reads each record once. Of tasks with classes the labels of
+    the nearest other sentences have as much weight as the heads.
+
+    Args:
+        path: labelled records.
+        config: tasks, encoder and machine settings.
+        count: suspects to return at most; default, all whose proposal is likelier than the label,
+            `MOST` at most.
+        folding: how often heads are trained.
+        progress: shows the progress.
+        tell: receives messages for the user.
+
+    Raises:
+        DataError: a record cannot be read, or there are too few.
+        RequestError: no task has labels that can be checked.
+        ModelError: the encoder cannot be used.
+    """
+    began = time.monotonic()
+    tasks = {n: t for n, t in config.tasks.items() if kind_of(t.kind).checks_labels}
+    skipped = [n for n in config.tasks if n not in tasks]
+    if not tasks:
+        raise RequestError(
+            f"the labels of {listing(skipped)} are numbers, which cannot be checked",
+            expected="a task with classes or entities",
+        )
+    layout = Layout.of(config)
+    label_sets = discover_labels(tasks, [path], layout)
+    records = list(read_records(path, tasks, label_sets, layout=layout))
+    if len(records) < _LEAST_RECORDS:
+        raise DataError(
+            counted(len(records), "record"),
+            where=path,
+            expected=f"at least {_LEAST_RECORDS} records, most of them with right labels",
+        )
+    found = suspects_among(
+        records, tasks, label_sets, config, folding=folding, progress=progress, tell=tell
+    )
+    likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
+    notes = []
+    if skipped:
+        notes.append(f"not checked: {listing(skipped)} (numbers are neither right nor wrong)")
+    seconds = time.monotonic() - began
+    kinds = {name: task.kind for name, task in tasks.items()}
+    return Suspects(path, len(records), kinds, tuple(likely), tuple(notes), seconds)
+
+
+def suspects_among(
+    records: Sequence[Record],
+    tasks: Mapping[str, TaskConfig],
+    label_sets: Mapping[str, LabelSet],
+    config: Config,
+    *,
+    folding: Folding | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[Suspect]:
+    """Rank the labels of records: for each part of a label its best replacement, likelier or not.
+
+    Args:
+        records: the records, labels by name.
+        tasks: their tasks, of kinds whose labels can be checked.
+        label_sets: each task's labels.
+        config: encoder and machine settings.
+        folding: how often heads are trained.
+        progress: shows the progress.
+        tell: receives messages for the user.
+    """
+    folding = folding or Folding(seed=config.seed)
+    torch.manual_seed(config.seed)
+    encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling)).eval()
+    compute = choose_compute(
+        config.device, config.precision, config.threads, encoder.shape.hidden_size
+    )
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    length = min(config.max_length, encoder.max_positions)
+    dataset = build_dataset(records, "the records", tasks, label_sets, tokenizer, length)
+    keys = [text_key(record) for record in records]
+    memory = config.cache_memory << 20
+    heads = OutOfFold(tasks, label_sets, dataset, keys, encoder, compute, memory)
+    with progress(folding.passes(len(records))) if progress else nullcontext(_Silent()) as shown:
+        logs = heads.log_probabilities(folding, shown.advance)
+    specs = heads.specs()
+    found: list[Suspect] = []
+    vectors = heads.sentences()
+    for name in tasks:
+        kind = kind_of(tasks[name].kind)
+        mixed = logs[name]
+        if not kind.per_word and not kind.pairs:
+            mixed = _with_neighbours(mixed, vectors, dataset, name)
+        found += _of_task(name, specs[name], records, mixed, tokenizer, length)
+    return sorted(found, key=lambda one: -one.score)
+
+
+def _with_neighbours(
+    logs: Sequence[Floats], vectors: Floats, dataset: Dataset, task: str
+) -> list[Floats]:
+    """Mix the labels of the nearest sentences into the probabilities of a task."""
+    targets = dataset.targets[task]
+    labels = np.zeros((len(logs), targets.num_labels), np.float32)
+    for i in np.flatnonzero(targets.labelled[: len(logs)]):
+        labels[i, targets.values.row(int(i))] = 1.0
+    shares = neighbour_shares(vectors, labels, targets.labelled[: len(logs)])
+    mixed: NDArray[np.float32] = np.log(
+        (1 - _NEIGHBOURS) * np.exp(np.stack(logs)) + _NEIGHBOURS * shares
+    )
+    return list(mixed)
+
+
+def _of_task(
+    task: str,
+    spec: TaskSpec,
+    records: Sequence[Record],
+    logs: Sequence[Floats],
+    tokenizer: TextTokenizer,
+    length: int,
+) -> list[Suspect]:
+    kind = kind_of(spec.kind)
+    found = []
+    for start in range(0, len(records), 1024):
+        some = records[start : start + 1024]
+        encodings = tokenizer.encode_batch([record.text for record in some])
+        for i, (record, encoding) in enumerate(zip(some, encodings, strict=True), start):
+            if task not in record.labels:
+                continue
+            words = truncate(encoding, length)[0].word_spans.tolist()
+            text = _Text(record.text, record.tokens, [(s, e) for s, e in words])
+            for one in kind.suspicions(spec, record.labels[task], text, logs[i]):
+                found.append(
+                    Suspect(
+                        i + 1, record.where, record.text, task, one.error, round(one.score, 4),
+                        one.given, one.proposed,
+                    )
+                )  # fmt: skip
+    return found

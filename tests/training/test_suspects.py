@@ -1,0 +1,245 @@
+"""Labels that are likely wrong are found, shown, written for review and corrected in a new file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyheads
+from manyheads.cli import main
+from manyheads.config import make_config
+from manyheads.data.readers import read_rows
+from manyheads.data.suspects import (
+    Suspect,
+    read_suspects,
+    write_fixed,
+    write_label_studio,
+    write_suspects,
+)
+from manyheads.errors import DataError
+from manyheads.tasks import Span, TagSet, TaskSpec, kind_of
+from manyheads.tasks.suspicion import span_suspicions
+from manyheads.training.suspects import find_suspects
+from manyheads.training.suspects.folds import Folding, fold_of
+from manyheads.training.suspects.neighbours import neighbour_shares
+from training_setup import encoder_folder, sentences, write_records
+
+QUICK = Folding(folds=3, epochs=6, steps=250)
+TASKS = {
+    "classification": {"kind": "classification", "hidden": 32},
+    "ner": {"kind": "tagging", "reads": "mix", "dropout": 0.0},
+}
+WORDS = [(0, 4), (5, 10), (11, 13), (14, 19), (20, 23)]
+TEXT = "anna lives in paris now"
+
+
+def planted(folder: Path) -> tuple[Path, dict[int, str]]:
+    """Records with four wrong labels, and what is wrong in which."""
+    records = sentences(200, 3)
+    records[4]["label"] = "question" if records[4]["label"] == "statement" else "statement"
+    wrong: dict[int, str] = {5: "wrong class"}
+    for place, tag, error in ((10, "B-X", "wrong type"), (20, "O", "missing")):
+        at = next(i for i, one in enumerate(records[place]["ner"]) if one != "O")
+        other = "B-LOC" if records[place]["ner"][at] == "B-PER" else "B-PER"
+        records[place]["ner"][at] = other if tag == "B-X" else tag
+        wrong[place + 1] = error
+    at = records[30]["ner"].index("O")
+    records[30]["ner"][at] = "B-PER"
+    wrong[31] = "superfluous"
+    return write_records(folder / "data.jsonl", records), wrong
+
+
+def config(**changes: Any) -> Any:
+    values = {"model_name": str(encoder_folder()), "threads": 1, "precision": "float32"}
+    return make_config({**values, "tasks": TASKS, **changes})
+
+
+def test_planted_labels_are_found_with_their_proposals_and_corrected(tmp_path: Path) -> None:
+    path, wrong = planted(tmp_path)
+    found = find_suspects(str(path), config(), folding=QUICK)
+    classes = [one for one in found if one.task == "classification"][:1]
+    entities = [one for one in found if one.task == "ner"][:3]
+    first = [*classes, *entities]
+    assert {one.record: one.error for one in first} == wrong
+    assert found.records == 200
+    before = path.read_bytes()
+    fixed = tmp_path / "fixed.jsonl"
+    assert write_fixed(str(path), fixed, first, config().tasks) == 4
+    assert path.read_bytes() == before
+    assert [dict(row.fields) for row in read_rows(fixed)] == sentences(200, 3)
+
+
+def test_the_order_of_the_records_does_not_matter_for_the_folds() -> None:
+    keys = [f"text {i % 40}" for i in range(60)]
+    folds = fold_of(keys, 5, 0)
+    backwards = fold_of(keys[::-1], 5, 0)[::-1]
+    assert np.array_equal(folds, backwards)
+    assert np.array_equal(folds[:20], folds[40:])  # copies of a text are together
+    assert np.bincount(fold_of(keys[:40], 5, 0)).tolist() == [8] * 5
+    assert not np.array_equal(folds, fold_of(keys, 5, 1))
+
+
+def test_neighbours_vote_without_the_record_itself() -> None:
+    vectors = np.array([[1, 0.1], [1, 0.2], [1, 0.3], [1, 0.15]], np.float32)
+    targets = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    shares = neighbour_shares(vectors, targets, np.array([True, True, True, False]))
+    assert shares[2, 0] > 0.9  # its own label does not count
+    assert shares[0].tolist() == pytest.approx([0.5, 0.5], abs=0.1)  # one neighbour of each
+    assert shares[3, 0] > 0.6  # a record without a label has neighbours, and is none
+
+
+def logs(*tags: str, surely: float = 0.97) -> Any:
+    """Log probabilities of a model that is sure of these tags for the words of `TEXT`."""
+    labels = TagSet.of_types(["LOC", "PER"])
+    rest = (1 - surely) / (len(labels) - 1)
+    table = np.full((len(tags), len(labels)), np.log(rest), np.float32)
+    for i, tag in enumerate(tags):
+        table[i, labels.index(tag)] = np.log(surely)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "proposed"),
+    [
+        ([Span(0, 4, "LOC"), Span(14, 19, "LOC")], "wrong type", (0, 4, "PER")),
+        ([Span(0, 10, "PER"), Span(14, 19, "LOC")], "wrong border", (0, 4, "PER")),
+        ([Span(0, 10, "LOC"), Span(14, 19, "LOC")], "wrong type and border", (0, 4, "PER")),
+        ([Span(14, 19, "LOC")], "missing", (0, 4, "PER")),
+        ([Span(0, 4, "PER"), Span(14, 19, "LOC"), Span(20, 23, "LOC")], "superfluous", None),
+    ],
+)
+def test_each_kind_of_wrong_entity_gets_its_name_and_proposal(
+    given: list[Span], error: str, proposed: tuple[int, int, str] | None
+) -> None:
+    labels = TagSet.of_types(["LOC", "PER"])
+    found = span_suspicions(labels, given, WORDS, WORDS, logs("B-PER", "O", "O", "B-LOC", "O"))
+    likely = [one for one in found if one.score > 0]
+    assert [one.error for one in likely] == [error]
+    expected = (
+        None if proposed is None else dict(zip(("start", "end", "label"), proposed, strict=True))
+    )
+    assert likely[0].proposed == expected
+
+
+def test_borders_are_those_of_the_users_tokens() -> None:
+    """A proposal never splits a token, such as `@anna`, that the model reads as two words."""
+    words, tokens = [(0, 1), (1, 5), (6, 11)], [(0, 5), (6, 11)]
+    labels = TagSet.of_types(["LOC", "PER"])
+    [one] = span_suspicions(
+        labels, [Span(0, 11, "PER")], words, tokens, logs("B-PER", "I-PER", "O")
+    )
+    assert (one.error, one.proposed) == ("wrong border", {"start": 0, "end": 5, "label": "PER"})
+    [same] = span_suspicions(labels, [Span(0, 5, "PER")], words, tokens, logs("O", "B-PER", "O"))
+    assert same.error != "wrong border"
+
+
+def test_multilabel_classes_are_missing_or_superfluous() -> None:
+    kind = kind_of("multilabel")
+    spec = TaskSpec("topics", "multilabel", ("a", "b"), threshold=0.5)
+    text: Any = None
+    found = kind.suspicions(spec, ("a",), text, np.log(np.array([0.1, 0.9], np.float32)))
+    assert [(one.error, one.given, one.proposed) for one in found] == [
+        ("superfluous", "a", None),
+        ("missing", None, "b"),
+    ]
+    assert all(one.score == pytest.approx(np.log(9), abs=1e-3) for one in found)
+    assert kind.corrected(("a",), "a", None) == ()
+    assert kind.corrected(("a",), None, "b") == ("a", "b")
+
+
+def suspect(**changes: Any) -> Suspect:
+    values = {
+        "record": 1, "where": "", "text": TEXT, "task": "ner", "error": "wrong type", "score": 1.0,
+        "given": {"start": 0, "end": 4, "label": "LOC"},
+        "proposed": {"start": 0, "end": 4, "label": "PER"},
+    }  # fmt: skip
+    return Suspect(**{**values, **changes})
+
+
+@pytest.fixture
+def one_record(tmp_path: Path) -> Path:
+    entities = [{"start": 0, "end": 4, "label": "LOC"}, {"start": 14, "end": 19, "label": "LOC"}]
+    return write_records(
+        tmp_path / "one.jsonl", [{"text": TEXT, "entities": entities, "label": "x", "id": 7}]
+    )
+
+
+def test_lines_are_reviewed_and_fed_back(one_record: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    write_suspects([suspect(), suspect(task="classification", given="x", proposed="y")], lines)
+    edited = lines.read_text().replace('"PER"', '"ORG"').splitlines()
+    lines.write_text(edited[0] + "\n")  # the second label is right
+    fixed = tmp_path / "fixed.jsonl"
+    options = ["--reviewed", str(lines), "--fix", str(fixed), "--task", "ner=tagging"]
+    assert main(["data", "suspects", str(one_record), *options]) == 0
+    record = json.loads(fixed.read_text())
+    assert [e["label"] for e in record["entities"]] == ["ORG", "LOC"]
+    assert (record["label"], record["id"]) == ("x", 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "another"}, r"lines\.jsonl:1: record 1 of .*one\.jsonl has another text"),
+        ({"given": {"start": 0, "end": 4, "label": "ORG"}}, r"lines\.jsonl:1: .* cannot become"),
+        ({"proposed": {"start": 0, "end": 19, "label": "PER"}}, "cannot become"),
+        ({"proposed": {"start": 4}}, r"lines\.jsonl:1: an entity is .*expected .*or null"),
+        ({"record": 2}, r"lines\.jsonl:1: record 2 is to be changed, and .* has 1 record"),
+        ({"task": "other"}, "has no 'other' label"),
+        ({"record": "one"}, r"lines\.jsonl:1: `record` is 'one'"),
+    ],
+)
+def test_lines_that_do_not_fit_the_data_are_refused(
+    one_record: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    lines = tmp_path / "lines.jsonl"
+    write_suspects([suspect(**changes)], lines)
+    tasks = make_config({"tasks": {"ner": {"kind": "tagging"}}}).tasks
+    target = tmp_path / "fixed.jsonl"
+    with pytest.raises(DataError, match=message):
+        write_fixed(str(one_record), target, read_suspects(lines), tasks)
+    assert not target.exists()
+
+
+def test_label_studio_gets_labels_as_annotations_and_proposals_as_predictions(
+    one_record: Path, tmp_path: Path
+) -> None:
+    tasks = make_config({"tasks": {"ner": {"kind": "tagging"}}}).tasks
+    target = tmp_path / "tasks.json"
+    assert write_label_studio(str(one_record), target, [suspect()], tasks) == 1
+    [task] = json.loads(target.read_text())
+    for part, label in (("annotations", "LOC"), ("predictions", "PER")):
+        first = task[part][0]["result"][0]["value"]
+        assert (first["text"], first["labels"]) == ("anna", [label])
+    [row] = read_rows(target)
+    assert [e["label"] for e in row.fields["entities"]] == ["LOC", "LOC"]
+
+
+def test_the_command_shows_a_table_and_never_writes_over_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyheads.training.suspects.search.Folding", lambda seed: QUICK)
+    path, _ = planted(tmp_path)
+    options = ["--model-name", str(encoder_folder()), "--threads", "1"]
+    options += ["--task", "classification=classification"]
+    lines = tmp_path / "lines.jsonl"
+    assert main(["data", "suspects", str(path), *options, "--count", "1", "--out", str(lines)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 label likely wrong in 200 records" in shown
+    assert "wrong class" in shown
+    [line] = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert (line["record"], line["error"]) == (5, "wrong class")
+    assert main(["data", "suspects", str(path), *options, "--fix", str(path)]) == 2
+    assert "would be written over itself" in capsys.readouterr().err
+
+
+def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:
+    records = [{"text": f"text {i}", "value": float(i), "label": "ab"[i % 2]} for i in range(6)]
+    with pytest.raises(manyheads.ManyheadsError, match="numbers, which cannot be checked"):
+        manyheads.suspects(records, tasks={"value": {"kind": "regression"}}, progress=False)
+    with pytest.raises(DataError, match="6 records; expected at least 20"):
+        manyheads.suspects(records, tasks={"t": {"kind": "classification"}}, progress=False)
