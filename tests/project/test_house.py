@@ -22,7 +22,10 @@ import house  # noqa: E402
 FLOOR_OF = {room: number for number, rooms in enumerate(reversed(house.FLOORS)) for room in rooms}
 
 # What `pip install manyheads` brings, by the names under which it is imported.
-BASE = {"numpy", "onnxruntime", "pydantic", "rich", "safetensors", "tokenizers", "typer", "yaml"}
+BASE = {
+    "numpy", "onnxruntime", "pydantic", "pydantic_core", "rich", "safetensors", "tokenizers",
+    "typer", "yaml",
+}  # fmt: skip
 
 # Besides `house.WITHOUT_TORCH`, what runs without torch: predicting with an exported model from
 # Python and from the command line.
