@@ -258,6 +258,7 @@ def test_the_data_check_takes_records_and_says_what_it_found() -> None:
 def test_the_package_shows_its_verbs() -> None:
     verbs = {
         "add_head",
+        "add_label",
         "augment",
         "check",
         "compare",

@@ -16,6 +16,7 @@ convert     write data for a labelling tool, or as JSON lines that train
 augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
 add_head    add a task to a trained model
+add_label   add classes or entity types to a trained task
 load_config read a configuration
 
 SentenceClassifier is a scikit-learn classifier.
@@ -30,6 +31,7 @@ from manyheads.version import __version__
 if TYPE_CHECKING:
     from manyheads.api import (
         add_head,
+        add_label,
         augment,
         check,
         compare,
@@ -61,6 +63,7 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "add_head",
+    "add_label",
     "augment",
     "check",
     "compare",
@@ -87,6 +90,7 @@ _HOMES = {
     "SentenceClassifier": "api.estimator",
     "TrainedModel": "api.model",
     "add_head": "api",
+    "add_label": "api",
     "augment": "api",
     "check": "api",
     "compare": "api",

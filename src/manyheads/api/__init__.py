@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from manyheads.api.model import Model, TrainedModel
+from manyheads.api.model import ExtendedModel, Model, TrainedModel
 from manyheads.config import Config, load_config, make_config
 from manyheads.data.readers import are_records, are_splits, in_memory, is_data_file
 from manyheads.errors import ConfigError, shorten
@@ -174,6 +174,53 @@ def add_head(
         return _run(config, resume, overwrite, progress, reporter)
 
 
+def add_label(
+    model: StrPath,
+    task: str,
+    *,
+    train_file: Any,
+    kept: Any = None,
+    save_dir: StrPath = "extended_model",
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: bool = True,
+) -> ExtendedModel:
+    """Add classes or entity types to a trained task from a few examples.
+
+    The weights of the old labels, the other tasks and the embedding stay as they are. The command
+    is `manyheads add-label`.
+
+    Args:
+        model: a model folder, a checkpoint or a run's folder; it is not changed.
+        task: the task.
+        train_file: examples of the new labels, in memory or a file.
+        kept: labelled records of the old labels, by which the new ones are kept apart from them and
+            changed answers are counted; default: the validation data of the run.
+        save_dir: folder of the new model.
+        overwrite: replace the model in `save_dir`.
+        threads: processor threads; default: all available cores.
+        progress: whether each step is written to standard error.
+
+    Raises:
+        ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
+    """
+    from manyheads.inference import load_model
+    from manyheads.training import add_label as verb
+
+    with ExitStack() as named:
+        result = verb(
+            model,
+            task,
+            train_file=_named(train_file, "new", named),
+            kept=None if kept is None else _named(kept, "kept", named),
+            save_dir=save_dir,
+            overwrite=overwrite,
+            threads=threads,
+            report=_tell("add-label", progress),
+        )
+    return ExtendedModel(result, lambda: load_model(result.path, threads=threads))
+
+
 def load(
     model: StrPath = "saved_model",
     *,
@@ -258,16 +305,22 @@ def export(
     """
     from manyheads.export import DEFAULT_FORMATS, export_model
 
-    def tell(text: str) -> None:
-        if progress:
-            print(f"export: {text}", file=sys.stderr, flush=True)
-
     with ExitStack() as named:
         path = None if data is None else _named(data, "comparison", named)
         return export_model(
             model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, threads=threads,
-            progress=tell,
+            progress=_tell("export", progress),
         )  # fmt: skip
+
+
+def _tell(verb: str, progress: bool) -> Callable[[str], None]:
+    """Return what writes a verb's messages to standard error, if progress is shown."""
+
+    def tell(text: str) -> None:
+        if progress:
+            print(f"{verb}: {text}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def check(

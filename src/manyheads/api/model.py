@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from manyheads.evaluation.report import Report
     from manyheads.inference.backends.base import Backend
     from manyheads.modeling import MultiTaskModel
-    from manyheads.training import TrainResult
+    from manyheads.training import AddedLabels, TrainResult
 
 _LABELS_SHOWN = 8
 
@@ -300,6 +300,22 @@ class TrainedModel(Model):
             f"{super().__repr__()}\n  trained: {epochs} epoch{'s' if epochs != 1 else ''}, "
             f"best {self.best_epoch}, score {self.best_score:.4f}"
         )
+
+
+class ExtendedModel(Model):
+    """A model with labels that were added to a task, and what they changed.
+
+    Args:
+        result: what was added and changed.
+        load: loads the model.
+    """
+
+    def __init__(self, result: AddedLabels, load: Callable[[], LoadedModel]) -> None:
+        super().__init__(load)
+        self.result = result
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n  extended: {self.result}"
 
 
 def _copy(source: Path, target: StrPath) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyheads.evaluation.drift import REFERENCE, Reference
-from manyheads.evaluation.evaluate import EvaluationReport, evaluate
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate, own_validation_files
 from manyheads.evaluation.in_words import in_words
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score, text_of
 from manyheads.evaluation.statistics import (
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "in_words",
     "mean_interval",
+    "own_validation_files",
     "paired_bootstrap",
     "score",
     "text_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,11 @@ def evaluate(
         notes.append(message)
         warn(message)
 
-    files = {os.fspath(data): tuple(chosen)} if data is not None else _own_files(loaded, chosen)
+    files = (
+        {os.fspath(data): tuple(chosen)}
+        if data is not None
+        else own_validation_files(loaded, chosen)
+    )
     label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
     layout = Layout.of(loaded.config) if data is None else layout
     sets = []
@@ -207,7 +211,15 @@ def _run_folder(loaded: LoadedModel) -> Path:
     return model if model.is_dir() and not model.name.startswith(BEST) else model.parent
 
 
-def _own_files(loaded: LoadedModel, chosen: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
+def own_validation_files(
+    loaded: LoadedModel, chosen: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the files on which a model was chosen, each with those of the chosen tasks it is for.
+
+    Raises:
+        ModelError: one is missing, or may not be opened without being named (see `is_own`).
+        ConfigError: a task has none.
+    """
     files = {
         in_run(path, loaded): tuple(name for name in names if name in chosen)
         for path, names in loaded.config.valid_files().items()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.loop import TrainResult, train
     from manyheads.training.metrics_log import METRICS_FILE
+    from manyheads.training.new_labels import AddedLabels, add_label
     from manyheads.training.reporter import Reporter, StepReport
     from manyheads.training.run import Run
     from manyheads.training.setup import prepare_run
@@ -22,6 +23,7 @@ __all__ = [
     "METRICS_FILE",
     "STEPS_AHEAD",
     "STOPPING",
+    "AddedLabels",
     "Comparison",
     "InFlightStep",
     "Reporter",
@@ -33,6 +35,7 @@ __all__ = [
     "TrainResult",
     "Verdict",
     "add_head_config",
+    "add_label",
     "compare",
     "config_alone",
     "fetch",
@@ -47,6 +50,7 @@ __all__ = [
 # Each name's module, imported on first use: the command line shows training results without
 # PyTorch.
 _HOMES = {
+    "AddedLabels": "new_labels",
     "Comparison": "comparison",
     "InFlightStep": "in_flight",
     "METRICS_FILE": "metrics_log",
@@ -61,6 +65,7 @@ _HOMES = {
     "TrainResult": "loop",
     "Verdict": "verdicts",
     "add_head_config": "add_head",
+    "add_label": "new_labels",
     "compare": "comparison",
     "config_alone": "comparison",
     "fetch": "in_flight",

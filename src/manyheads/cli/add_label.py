@@ -1,0 +1,65 @@
+"""`manyheads add-label`: adds classes or entity types to a trained task from a few examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyheads.cli.errors import tell
+from manyheads.cli.options import Threads
+from manyheads.display.tables import printable
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(name="add-label")
+def add_label(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, a .pt checkpoint, or the folder of a run: its best.",
+        ),
+    ],
+    *,
+    task: Annotated[str, typer.Option(metavar="NAME", help="The task that has new labels.")],
+    train_file: Annotated[
+        str,
+        typer.Option(
+            "--train",
+            "--train-file",
+            metavar="FILE",
+            help="Examples of the new labels: about ten of each.",
+        ),
+    ],
+    kept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled records of the old labels. Default: the validation data of the run.",
+        ),
+    ] = None,
+    save_dir: Annotated[
+        Path,
+        typer.Option("--output", "--save-dir", metavar="DIR", help="The folder of the new model."),
+    ] = Path("extended_model"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model that is in DIR.")
+    ] = False,
+    threads: Threads = None,
+) -> None:
+    """Add classes or entity types to a trained task, from a few examples.
+
+    The weights of the old labels, the other tasks and the embedding stay as they are, so that an
+    answer can only change to a new label. How often it does is counted on the kept records. MODEL
+    itself is not modified.
+    """
+    from manyheads.training import add_label as verb
+
+    result = verb(
+        model, task, train_file=train_file, kept=kept, save_dir=save_dir, overwrite=overwrite,
+        threads=threads, report=lambda text: tell("add-label", text),
+    )  # fmt: skip
+    print(f"{printable(str(result))}\nThe new model: {result.path}")

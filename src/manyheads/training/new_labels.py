@@ -1,0 +1,444 @@
+"""Adding labels to a trained head: new rows of its parameters, fitted to a few examples.
+
+Everything else keeps its values. The old labels' scores therefore stay what they were, and a
+decision changes only where a new label scores higher. Records of the old labels ("kept records")
+teach the new rows where not to: two in three of them are fitted to, the others are scored before
+and after.
+
+Axes: B sentences, W words, N inputs of a head's last layer, D their size, L labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manyheads.config import Config, TaskConfig
+from manyheads.data.readers import Layout
+from manyheads.data.records import Record, label_names, read_records
+from manyheads.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    RequestError,
+    at,
+    counted,
+    listing,
+    nearest,
+)
+from manyheads.evaluation import own_validation_files, score
+from manyheads.inference import LoadedModel
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.modeling import (
+    Head,
+    MultiTaskModel,
+    choose_compute,
+    make_head,
+    model_contents,
+    save_model_folder,
+)
+from manyheads.modeling.heads import IGNORE
+from manyheads.storage import StrPath, explained, read_manifest, refuse_other_folder, resolve_model
+from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
+from manyheads.tasks.found import natural_order
+from manyheads.tasks.metrics import numbers
+from manyheads.training.data.dataset import Dataset, build_dataset
+
+STEPS = 150
+LEARNING_RATE = 0.02
+NEW_SHARE = 0.2
+"""The weight of the new examples in the loss; that of kept records is the rest. Labels of which a
+text may have several do not compete with the old ones: there both weigh the same."""
+SHRINKAGE = 0.03
+"""How far the covariance of the inputs is drawn towards a multiple of the identity."""
+MOST_KEPT = 6000
+"""Kept records that are read at most."""
+_ROWS = 64
+_WORD_ROWS = 128
+
+
+@dataclass(frozen=True)
+class AddedLabels:
+    """A model with new labels, and what they changed for the old ones."""
+
+    path: Path
+    """The new model's folder."""
+    task: str
+    examples: Mapping[str, int]
+    """By new label, the records that have it."""
+    kept: int
+    """Kept records that were scored."""
+    changed: int
+    """Those of them with another answer than before."""
+    before: float
+    """The task's main metric on them before."""
+    after: float
+
+    def __str__(self) -> str:
+        labels = listing(f"{name} ({n})" for name, n in self.examples.items())
+        return (
+            f"New labels of {self.task} (examples): {labels}. Of {counted(self.kept, 'record')} "
+            f"with old labels, {self.changed} {'has' if self.changed == 1 else 'have'} another "
+            f"answer; {self.before:.4f} was the score, {self.after:.4f} is it."
+        )
+
+
+def add_label(
+    model: StrPath,
+    task: str,
+    *,
+    train_file: str,
+    kept: str | None = None,
+    save_dir: StrPath,
+    overwrite: bool = False,
+    threads: int | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> AddedLabels:
+    """Add the labels to a trained model's task that a file has and the task has not.
+
+    Args:
+        model: a model folder, a checkpoint or a run's folder; it is not changed.
+        task: the task.
+        train_file: examples of the new labels; old ones may be among them.
+        kept: records with old labels; default: the validation data of the run.
+        save_dir: folder of the new model.
+        overwrite: whether a model in that folder is replaced.
+        threads: processor threads; default: all available cores.
+        report: receives messages for the user.
+
+    Raises:
+        ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
+    """
+    path = resolve_model(model)
+    _check_target(Path(save_dir), path, overwrite)
+    trained = load_trained(path)
+    compute = choose_compute("cpu", "float32", threads)
+    head = _extensible(trained, task, path)
+    examples, labels = _examples(trained.config.tasks[task], task, head.labels, train_file)
+    new = labels.names[len(head.labels) :]
+    report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
+    predictor = make_predictor(trained.model, compute, trained.tokenizer, trained.max_length)
+    old = LoadedModel(os.fspath(path), predictor, trained.config)
+    fitted, scored = _kept_records(old, task, head.labels, kept)
+    config = _extended_config(trained.config, task, labels)
+    grown = make_head(config.tasks[task], labels, trained.model.encoder.shape).eval()
+    masks = _grow(grown, head)
+    layer = _last_layer(grown, masks, head.kind)
+    heads = {name: trained.model.head(name) for name in trained.model.heads}
+    after = MultiTaskModel(trained.model.encoder, {**heads, task: grown}, trained.model.head_layers)
+
+    def batches(records: Sequence[Record], source: str) -> list[_Batch]:
+        settings = {task: config.tasks[task]}
+        tokenizer = predictor.tokenizer
+        data = build_dataset(
+            records, source, settings, {task: labels}, tokenizer, trained.max_length
+        )
+        return list(_batches(after, task, layer, data))
+
+    report(f"Fitting {counted(len(new), 'row')} of the head ...")
+    _fit(grown, layer, masks, batches(examples, train_file), batches(fitted, "the kept records"))
+    outcomes = [
+        score(one, [(scored, (task,))]).tasks[task]
+        for one in (
+            predictor,
+            make_predictor(after, compute, trained.tokenizer, trained.max_length),
+        )
+    ]
+    shown = [[kind_of(o.spec.kind).shown(o.spec, p) for p in o.predicted] for o in outcomes]
+    with explained(save_dir):
+        Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
+    contents = model_contents(after.eval(), config, trained.max_length, _metrics(path, task))
+    save_model_folder(save_dir, contents)
+    scores = [numbers(one.metrics())[one.spec.main_metric] for one in outcomes]
+    return AddedLabels(
+        Path(save_dir), task, _counts(examples, task, _kinds(labels, new)), len(scored),
+        sum(a != b for a, b in zip(*shown, strict=True)), *scores,
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------- what is new
+
+
+def _check_target(target: Path, model: Path, overwrite: bool) -> None:
+    if target.resolve() in (model.resolve(), *model.resolve().parents):
+        raise RequestError(
+            "is the model that is extended", where=at(target), expected="another folder",
+            fix="Name one: --output DIR.",
+        )  # fmt: skip
+    refuse_other_folder(target)
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise RequestError(
+            "holds a model", where=at(target),
+            fix="Replace it with --overwrite, or name another folder: --output DIR.",
+        )  # fmt: skip
+
+
+def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
+    """Return the head of a task that can have more labels.
+
+    Raises:
+        RequestError: there is no such task, or its labels have no names.
+    """
+    if task not in trained.model.heads:
+        raise RequestError(
+            f"the model has no task {task!r}{nearest(task, trained.model.heads)}", where=at(path),
+            expected=f"one of: {listing(trained.model.heads)}",
+            fix="For a new task, use `manyheads add-head`.",
+        )  # fmt: skip
+    head = trained.model.head(task)
+    kind = kind_of(head.kind)
+    if not kind.named_labels or kind.pairs:
+        raise RequestError(
+            f"the task {task!r} is of kind {head.kind}", where=at(path),
+            expected="a task whose labels have names, for single texts",
+        )  # fmt: skip
+    return head
+
+
+def _examples(
+    settings: TaskConfig, task: str, old: LabelSet, file: str
+) -> tuple[list[Record], LabelSet]:
+    """Read the examples; return them with the old labels and the new ones after them.
+
+    Raises:
+        DataError: a record is not one of the task, or none has a new label.
+    """
+    free = settings.model_copy(update={"labels": None, "num_labels": None})
+    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    records = [one for one in read_records(file, {task: free}, {}) if task in one.labels]
+    found = [name for record in records for name in label_names(record.labels[task])]
+    new = natural_order(dict.fromkeys(name for name in found if name not in known))
+    if not new:
+        raise DataError(
+            f"no record has a new label of the task {task!r}", where=file,
+            expected=f"others than: {listing(sorted(known))}",
+            fix="To train on with the same labels, use `manyheads train` with `init_from`.",
+        )  # fmt: skip
+    numeral = next((name for name in new if name.isdecimal()), None)
+    if numeral is not None and not any(name.isdecimal() for name in known):
+        raise DataError(
+            f"the label {numeral} of the task {task!r} looks like an index", where=file,
+            expected=f"names, as the model has: {listing(sorted(known))}",
+        )  # fmt: skip
+    if isinstance(old, TagSet):
+        tags = [f"{prefix}-{name}" for name in new for prefix in "BI"]
+        return records, replace(
+            old, names=(*old.names, *(tags if old.scheme is Scheme.BIO else new))
+        )
+    return records, LabelSet((*old.names, *new))
+
+
+def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
+    """Return new labels as records name them: tags by entity type."""
+    is_bio = isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
+    return list(dict.fromkeys(name[2:] if is_bio else name for name in new))
+
+
+def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:
+    counts = Counter(n for one in records for n in {*label_names(one.labels[task])})
+    return {name: counts[name] for name in new}
+
+
+def _kept_records(
+    model: LoadedModel, task: str, old: LabelSet, file: str | None
+) -> tuple[list[Record], list[Record]]:
+    """Read records with old labels: those to fit to, and those to score.
+
+    Raises:
+        RequestError: none are named, and the run's own are not at hand.
+        DataError: they have no label of the task.
+    """
+    layout = None
+    if file is None:
+        try:
+            file = next(iter(own_validation_files(model, [task])))
+        except (ConfigError, ModelError) as error:
+            raise RequestError(
+                f"adding labels needs records with the old ones: {error.found}",
+                where=error.where, fix="Name labelled records: --kept FILE.",
+            ) from None  # fmt: skip
+        layout = Layout.of(model.config)
+    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    records = []
+    for record in read_records(
+        file, {task: model.config.tasks[task]}, {task: old}, layout=layout, allow_unseen=True
+    ):
+        if task in record.labels and known.issuperset(label_names(record.labels[task])):
+            records.append(record)
+        if len(records) == MOST_KEPT:
+            break
+    if len(records) < 3:
+        raise DataError(
+            f"{counted(len(records), 'record')} with old labels of the task {task!r}", where=file,
+            expected="at least 3, from which the new labels are told apart",
+            fix="Name labelled records: --kept FILE.",
+        )  # fmt: skip
+    return [r for i, r in enumerate(records) if i % 3], records[::3]
+
+
+def _extended_config(config: Config, task: str, labels: LabelSet) -> Config:
+    """Return a configuration whose settings of the task allow all labels."""
+    settings = config.tasks[task]
+    update: dict[str, Any] = {}
+    if settings.labels is not None:
+        update["labels"] = labels.names
+    if settings.num_labels is not None:
+        update["num_labels"] = len(labels)
+    tasks = {**config.tasks, task: settings.model_copy(update=update)}
+    return config.model_copy(update={"tasks": tasks})
+
+
+def _metrics(path: Path, task: str) -> dict[str, Any]:
+    """Return a model's stored scores without those of a task."""
+    metrics = dict(read_manifest(path).metrics) if path.is_dir() else {}
+    if metrics:
+        metrics["tasks"] = {n: scores for n, scores in metrics["tasks"].items() if n != task}
+        metrics.pop("frame_accuracy", None)
+    return metrics
+
+
+# ---------------------------------------------------------------------------------------- new rows
+
+
+def _grow(head: Head, old: Head) -> dict[str, Tensor]:
+    """Copy a head's parameters into one for more labels, whose other values become 0.
+
+    Returns:
+        By parameter with new values, 1 at those and 0 elsewhere.
+    """
+    masks = {}
+    before = old.state_dict()
+    with torch.no_grad():
+        for name, tensor in head.state_dict().items():
+            block = tuple(map(slice, before[name].shape))
+            if tensor.shape != before[name].shape:
+                masks[name] = torch.ones_like(tensor)
+                masks[name][block] = 0.0
+                tensor.zero_()
+            tensor[block] = before[name]
+    return masks
+
+
+def _last_layer(head: Head, masks: Mapping[str, Tensor], kind: str) -> nn.Linear:
+    """Return the layer that computes a head's logits.
+
+    Raises:
+        RequestError: there is no such layer, as may be in a kind of the user's own.
+    """
+    layers = [
+        module
+        for name, module in head.named_modules()
+        if isinstance(module, nn.Linear) and f"{name}.weight" in masks
+    ]
+    if len(layers) != 1:
+        raise RequestError(
+            f"the heads of the kind {kind!r} have {counted(len(layers), 'layer')} whose size is "
+            "the number of labels",
+            expected="one linear layer that computes the logits",
+        )
+    return layers[0]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    inputs: Tensor
+    """[B, D] or [B, W, D] of the head's last layer."""
+    targets: Tensor
+    """As the head's loss takes them."""
+
+
+def _batches(model: MultiTaskModel, task: str, layer: nn.Linear, data: Dataset) -> Iterator[_Batch]:
+    """Run the frozen part of a model on records; of sentences all make one batch."""
+    caught: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    model.eval()
+    found = []
+    size = _WORD_ROWS if kind_of(model.head(task).kind).per_word else _ROWS
+    lengths = data.tokens.lengths_of(np.arange(len(data)))
+    order = np.argsort(lengths, kind="stable")
+    try:
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            inputs = data.inputs(rows, model.encoder.pad_id)
+            with torch.no_grad():
+                model.head(task)(model.features(inputs, [task]))
+            targets = data.targets[task].collate(rows, inputs.word_mask.shape[1])
+            found.append(_Batch(caught.pop(), targets))
+    finally:
+        hook.remove()
+    if size == _WORD_ROWS:
+        yield from found
+    else:
+        parts = zip(*((batch.inputs, batch.targets) for batch in found), strict=True)
+        yield _Batch(*(torch.cat(part) for part in parts))
+
+
+def _fit(
+    head: Head,
+    layer: nn.Linear,
+    masks: Mapping[str, Tensor],
+    new: Sequence[_Batch],
+    kept: Sequence[_Batch],
+) -> None:
+    """Fit a grown head's new values.
+
+    The rows of the last layer are learned in coordinates in which the inputs of a label spread
+    alike in all directions, so that a few examples tell the label from others by where it is, and
+    not by the directions in which all labels vary.
+    """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in head.named_parameters()}
+    old = int((masks[names[layer.weight]][:, 0] == 0).sum())
+    whitening = _whitening(layer, old, [*new, *kept])
+    rows = torch.zeros(layer.out_features - old, layer.in_features, requires_grad=True)
+    others = [p for name, p in head.named_parameters() if name in masks and p is not layer.weight]
+    for parameter in others:
+        mask = masks[names[parameter]]
+        parameter.register_hook(lambda gradient, mask=mask: gradient * mask)  # type: ignore[no-untyped-call]
+    optimizer = torch.optim.Adam([rows, *others], lr=LEARNING_RATE)
+    trained = layer.weight.detach()[:old]
+
+    def loss(batch: _Batch) -> Tensor:
+        weight = torch.cat([trained, rows @ whitening])
+        return head.loss(nn.functional.linear(batch.inputs, weight, layer.bias), batch.targets)
+
+    share = 0.5 if new[0].targets.is_floating_point() else NEW_SHARE
+    for _, one, other in zip(range(STEPS), cycle(new), cycle(kept), strict=False):
+        optimizer.zero_grad()
+        torch.autograd.backward(share * loss(one) + (1 - share) * loss(other))
+        optimizer.step()
+    with torch.no_grad():
+        layer.weight[old:] = rows @ whitening
+
+
+def _whitening(layer: nn.Linear, old: int, batches: Sequence[_Batch]) -> Tensor:
+    """Return the matrix [D, D] after which inputs of one label vary alike in all directions."""
+    inputs, labels = [], []
+    for batch in batches:
+        flat = batch.inputs.flatten(0, -2)
+        if batch.targets.is_floating_point():  # any number of labels: the nearest one
+            with torch.no_grad():
+                found = layer(flat)[:, :old].argmax(dim=1)
+        else:
+            found = batch.targets.flatten()
+        inputs.append(flat[found != IGNORE])
+        labels.append(found[found != IGNORE])
+    vectors, groups = torch.cat(inputs), torch.cat(labels)
+    counts = torch.bincount(groups, minlength=layer.out_features).clamp(min=1)
+    sums = torch.zeros(layer.out_features, layer.in_features).index_add_(0, groups, vectors)
+    rest = vectors - (sums / counts[:, None])[groups]
+    covariance = rest.T @ rest / len(rest)
+    mean = covariance.trace() / len(covariance)
+    covariance = torch.lerp(covariance, mean * torch.eye(len(covariance)), SHRINKAGE)
+    values, axes = torch.linalg.eigh(covariance.double())
+    matrix = (axes * values.clamp(min=1e-12).rsqrt()) @ axes.T
+    scaled: Tensor = matrix / matrix.trace() * len(matrix)
+    return scaled.float()

@@ -1,0 +1,162 @@
+"""Labels added to a trained head: what stays as it was, what is learned, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import manyheads
+from manyheads.cli import main
+from manyheads.errors import DataError, ManyheadsError, RequestError
+from training_setup import sentences, settings
+
+TASKS = {
+    "classification": {"kind": "classification"},
+    "ner": {"kind": "tagging", "decoder": "crf", "labels": ["PER", "LOC"]},
+    "topics": {"kind": "multilabel"},
+}
+NEW = [
+    {
+        "tokens": ["very", "bad", "weather", "yesterday"],
+        "label": "complaint",
+        "ner": ["O", "O", "B-SKY", "B-DAY"],
+        "topics": ["sky"],
+    }
+] * 4
+TEXTS = ["john lives in paris", "the weather in rome was very bad yesterday", "where is anna ?"]
+
+
+def records(count: int, seed: int) -> list[Any]:
+    """Sentences with a label of every task."""
+    return [
+        {**one, "topics": ["place"] if "B-LOC" in one["ner"] else []}
+        for one in sentences(count, seed)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> manyheads.TrainedModel:
+    folder = tmp_path_factory.mktemp("labels")
+    values = settings(folder, tasks=TASKS, schedule="joint", num_epochs=3)
+    values = {k: v for k, v in values.items() if k not in ("train_file", "valid_file")}
+    return manyheads.train(records(24, 1), valid=records(12, 2), progress=False, **values)
+
+
+def extended(
+    model: manyheads.TrainedModel, task: str, folder: Path, new: Any = NEW
+) -> manyheads.Model:
+    return manyheads.add_label(
+        model, task, train_file=new, save_dir=folder, threads=1, progress=False
+    )
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_old_weights_other_tasks_and_the_embedding_stay_and_new_labels_are_found(
+    model: manyheads.TrainedModel, task: str, tmp_path: Path
+) -> None:
+    both = extended(model, task, tmp_path / "new")
+    before, after = model.module.state_dict(), both.module.state_dict()
+    grown = [name for name in after if after[name].shape != before[name].shape]
+    assert grown
+    assert all(name.startswith(f"heads.{task}.") for name in grown)
+    for name, tensor in before.items():
+        block = tuple(map(slice, tensor.shape))
+        assert torch.equal(after[name][block], tensor), name
+        assert name not in grown or after[name].count_nonzero() > tensor.count_nonzero()
+    assert np.array_equal(both.encode(TEXTS), model.encode(TEXTS))
+    others = [name for name in TASKS if name != task]
+    assert [p.results for p in both.predict(TEXTS, tasks=others)] == [
+        p.results for p in model.predict(TEXTS, tasks=others)
+    ]
+    found = both.predict([NEW[0]["tokens"]])[0]
+    shown = {
+        "classification": lambda: found["classification"].label == "complaint",
+        "ner": lambda: {e.label for e in found["ner"].entities} == {"SKY", "DAY"},
+        "topics": lambda: "sky" in [label.label for label in found["topics"].labels],
+    }
+    assert shown[task]()
+
+
+def test_an_answer_changes_to_a_new_label_alone_and_changes_are_counted(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    new = [{"text": text, "label": "mine"} for text in TEXTS]
+    both = extended(model, "classification", tmp_path / "new", new)
+    texts = [" ".join(record["tokens"]) for record in records(12, 2)]
+    pairs = [
+        (p["classification"].label, q["classification"].label)
+        for p, q in zip(model.predict(texts), both.predict(texts), strict=True)
+    ]
+    assert all(old == now or now == "mine" for old, now in pairs)
+    result = both.result
+    assert (result.examples, result.kept) == ({"mine": 3}, 4)
+    assert result.changed == sum(old != now for old, now in pairs[::3])
+    assert "extended: New labels of classification (examples): mine (3)" in repr(both)
+
+
+def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labels(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    once = extended(model, "ner", tmp_path / "once")
+    new = [{"text": "john was bad", "entities": [{"start": 9, "end": 12, "label": "MOOD"}]}]
+    twice = manyheads.add_label(
+        once, "ner", train_file=new * 2, kept=records(9, 3), save_dir=tmp_path / "twice",
+        threads=1, progress=False,
+    )  # fmt: skip
+    types = [name for name in twice.tasks["ner"].labels if name.startswith("B-")]
+    assert types == ["B-PER", "B-LOC", "B-DAY", "B-SKY", "B-MOOD"]
+    assert twice.config.tasks["ner"].labels == twice.tasks["ner"].labels
+    card = (tmp_path / "twice/README.md").read_text(encoding="utf-8")
+    assert "| classification | accuracy |" in card
+    assert "| ner | f1 |" not in card
+
+
+@pytest.mark.parametrize(
+    ("task", "new", "error", "message"),
+    [
+        ("mood", NEW, RequestError, "the model has no task 'mood'.*`manyheads add-head`"),
+        ("classification", records(3, 1), DataError, "no record has a new label of the task"),
+        ("classification", [{"text": "a", "label": 7}], DataError, "label 7 .* like an index"),
+    ],
+)
+def test_what_cannot_be_added_is_refused(
+    model: manyheads.TrainedModel, task: str, new: Any, error: type[ManyheadsError],
+    message: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    with pytest.raises(error, match=message):
+        extended(model, task, tmp_path / "new", new)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_model_itself_and_another_one_are_not_overwritten(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match="is the model that is extended"):
+        extended(model, "ner", model.best)
+    model.save(tmp_path / "other")
+    with pytest.raises(RequestError, match=r"holds a model\. Replace it with --overwrite"):
+        extended(model, "ner", tmp_path / "other")
+
+
+def test_without_records_of_the_old_labels_the_command_asks_for_them(
+    model: manyheads.TrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = model.save(tmp_path / "alone")
+    files = {"new": NEW, "kept": records(9, 3)}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = [
+        "add-label", str(alone), "--task", "classification", "--threads", "1",
+        "--train", str(tmp_path / "new.jsonl"), "--output", str(tmp_path / "far/out"),
+    ]  # fmt: skip
+    assert main(command) == 2
+    assert "Name labelled records: --kept FILE." in capsys.readouterr().err
+    assert main([*command, "--kept", str(tmp_path / "kept.jsonl")]) == 0
+    said = capsys.readouterr().out
+    assert "New labels of classification (examples): complaint (4). Of 3 records with old" in said
+    assert f"The new model: {tmp_path / 'far/out'}" in said
