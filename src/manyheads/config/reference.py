@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
 from manyheads.config.fields import Setting, Strict, fields_where, setting_of
 from manyheads.config.options import NESTED
@@ -112,7 +112,8 @@ def default_at(key: str) -> object:
     info = section.model_fields.get(name)
     if info is None or info.is_required():
         return None
-    return to_jsonable_python(info.get_default(call_default_factory=True))
+    default = info.get_default(call_default_factory=True)
+    return TypeAdapter(Any).dump_python(default, mode="json")
 
 
 def allowed_values(section: type[Strict], name: str, *, inner: bool = False) -> str:
