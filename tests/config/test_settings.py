@@ -16,6 +16,7 @@ from manyheads.config import (
     Setting,
     Strict,
     TaskConfig,
+    Teacher,
     fields_where,
     setting_at,
     setting_of,
@@ -76,6 +77,7 @@ def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -
     assert where(Config, resume="same name") == {"model_name", "init_from"}
     assert where(TaskConfig, resume="differ") == {"train_file", "valid_file", "scheme"}
     assert where(KeepEmbeddings, resume="differ") == {"texts"}
+    assert where(Teacher, resume="differ") == where(Teacher, path="input") == {"sources", "texts"}
     assert where(Balancing, resume="same") == set(Balancing.model_fields)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from manyheads.config.checks import first_problem
 from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config
-from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora
+from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora, Teacher, is_soft_file
 from manyheads.config.reference import (
     Group,
     Key,
@@ -38,6 +38,7 @@ __all__ = [
     "Setting",
     "Strict",
     "TaskConfig",
+    "Teacher",
     "WarmStart",
     "available_cores",
     "config_text",
@@ -45,6 +46,7 @@ __all__ = [
     "describe",
     "fields_where",
     "first_problem",
+    "is_soft_file",
     "key_groups",
     "literals",
     "load_config",

@@ -149,6 +149,24 @@ CHECKS: tuple[Check[Config], ...] = (
         ),
     ),
     Check(
+        "only an embedding that changes is learned from a teacher",
+        lambda c: c.encoder_is_frozen and c.teacher is not None and c.teacher.embedding > 0,
+        lambda c: (
+            f"`teacher.embedding` is {c.teacher.embedding if c.teacher else 0:g}, but with "
+            "`freeze: encoder` the embedding stays what it is; leave one of them out"
+        ),
+    ),
+    Check(
+        "an embedding has one target",
+        lambda c: (
+            c.keep_embeddings is not None and c.teacher is not None and c.teacher.embedding > 0
+        ),
+        lambda c: (
+            "`keep_embeddings` and `teacher.embedding` are both set, which pull the embedding to "
+            "different places; leave one of them out"
+        ),
+    ),
+    Check(
         "pairs need an embedding that changes",
         lambda c: c.encoder_is_frozen and bool(c.pair_tasks),
         lambda c: (

@@ -92,8 +92,9 @@ def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
         tasks = values["tasks"].values()
         holders += [(TaskConfig, task) for task in tasks if isinstance(task, dict)]
     for name, section in NESTED.items():
-        if isinstance(values.get(name), dict):
-            values[name] = dict(values[name])
+        unfolded = UNFOLD[name](values.get(name))
+        if isinstance(unfolded, dict):
+            values[name] = dict(unfolded)
             holders.append((section, values[name]))
     for section, holder in holders:
         for key in fields_where(section, lambda setting: setting.path in ("input", "model")):

@@ -28,6 +28,37 @@ class KeepEmbeddings(Strict):
     """Unlabelled sentences in a step. Default: the common `batch_size`."""
 
 
+class Teacher(Strict):
+    """Keys of teacher: trained models, or soft labels, from which the heads learn."""
+
+    sources: Annotated[tuple[str, ...], INPUT_FILE] = Field(min_length=1)
+    """The models whose answers are learned, or JSON lines with soft labels. The mean of several is
+    the target."""
+    texts: Annotated[str | None, INPUT_FILE] = None
+    """Unlabelled sentences on which the heads learn too: plain lines (.txt), or records of any
+    format whose labels are ignored. Default: those of a file with soft labels."""
+    weight: Float = Field(default=1.0, gt=0)
+    """The factor on the loss, where a task's own weight is the factor on its labels' loss."""
+    temperature: Float = Field(default=2.0, gt=0)
+    """Above 1, the classes that the teacher holds for unlikely count for more. Sequences of tags
+    (`decoder: crf`) are compared without it."""
+    embedding: Float = Field(default=0.0, ge=0)
+    """The factor on the distance of the sentence embeddings, by their cosine, or where teacher and
+    student have vectors of different lengths by the cosines between the sentences of a batch."""
+    batch_size: Int | None = Field(default=None, ge=1)
+    """Unlabelled sentences in a step. Default: the common `batch_size`."""
+
+    @property
+    def unlabelled(self) -> str | None:
+        """The file of unlabelled sentences, if there is one."""
+        return self.texts or next(filter(is_soft_file, self.sources), None)
+
+
+def is_soft_file(source: str) -> bool:
+    """Return whether a teacher's path is a file with soft labels rather than a model."""
+    return source.lower().endswith((".json", ".jsonl", ".jsonl.gz"))
+
+
 class Lora(Strict):
     """Keys of lora: low-rank adapters of the encoder, which learn in place of its weights."""
 
@@ -88,14 +119,23 @@ def unfold_balancing(value: object) -> object:
     return value
 
 
+def unfold_teacher(value: object) -> object:
+    """Read a path, or several, as the sources."""
+    if isinstance(value, str):
+        parsed = parse_scalar(value)
+        value = parsed if isinstance(parsed, list | dict) else [value]
+    return {"sources": list(value)} if isinstance(value, list | tuple) else value
+
+
 NESTED: Mapping[str, type[Strict]] = {
-    "keep_embeddings": KeepEmbeddings, "lora": Lora, "balancing": Balancing,
+    "keep_embeddings": KeepEmbeddings, "teacher": Teacher, "lora": Lora, "balancing": Balancing,
 }  # fmt: skip
 """Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
 
 
 UNFOLD: Mapping[str, Callable[[object], object]] = {
     "keep_embeddings": partial(_bare_number, "weight"),
+    "teacher": unfold_teacher,
     "lora": partial(_bare_number, "rank"),
     "balancing": unfold_balancing,
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, listing
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Item, Job
@@ -94,6 +95,28 @@ class Probabilities:
         """Compute the probabilities of some texts."""
         calibration = self.scorings.get(spec.name, Scoring()).calibration
         return list(kind_of(spec.kind).calibrated(outputs, learned, calibration))
+
+
+class SoftAnswer(NamedTuple):
+    """What another model can learn of a task's outputs for a text (see `Kind.soft`)."""
+
+    values: Floats
+    """[S] or [W, S]."""
+    words: NDArray[np.integer[Any]]
+    """[W, 2] the characters of the words that the model read."""
+
+
+def soft_answers(
+    spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None, learned: Any
+) -> list[Any]:
+    """Answer with what another model can learn."""
+    values = kind_of(spec.kind).soft(spec, outputs, counts, learned)
+    return [
+        SoftAnswer(
+            values[i] if counts is None else values[i, : counts[i]], item.encoding.word_spans
+        )
+        for i, item in enumerate(items)
+    ]
 
 
 def check_outputs(

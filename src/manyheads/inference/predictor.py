@@ -27,6 +27,7 @@ from manyheads.inference.postprocessing import (
     RecordedResults,
     ScoredResults,
     check_outputs,
+    soft_answers,
 )
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Job, Preprocessor
 from manyheads.inference.processor import sample_outputs
@@ -237,6 +238,17 @@ class Predictor:
             if isinstance(row, np.ndarray):
                 result[number] = row
         return result
+
+    def soft_stream(self, texts: Iterable[Text], tasks: Sequence[str]) -> Iterator[Prediction]:
+        """Yield what another model can learn of each text: the embedding, and by task a
+        `SoftAnswer`, or a result without words where there is nothing to read.
+
+        Args:
+            texts: as for `predict_stream`.
+            tasks: those to answer, whose kinds teach.
+        """
+        chosen = [spec for spec in self.specs if spec.name in tasks]
+        yield from self._answered(texts, chosen, embed=True, answer=soft_answers)
 
     def _answered(
         self,

@@ -96,7 +96,13 @@ class Distillation:
             seed=config.seed, batch_size=config.batch_size,
         )  # fmt: skip
 
-    def loss(self, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]) -> Tensor:
+    def tasks(self, dataset: int) -> tuple[str, ...]:
+        """Return none: the loss reads the embedding."""
+        return ()
+
+    def loss(
+        self, model: MultiTaskModel, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]
+    ) -> Tensor:
         """Compute the mean of 1 - cosine to the original's embeddings, a scalar from 0 to 2."""
         return _distance(outputs[EMBEDDING], self._targets[dataset][rows])
 

@@ -51,6 +51,7 @@ from manyheads.training.run_folder import (
     remove_run,
     restore_best,
 )
+from manyheads.training.teaching import TEACHERS, Teaching
 from manyheads.training.terms import LossTerm
 from manyheads.training.threads import choose_threads
 from manyheads.training.warm_start import WarmStart, load_warm_start, refuse_carried
@@ -231,10 +232,33 @@ def prepare_data(
     if config.keep_embeddings is not None:
         report("Embedding all sentences with the original encoder, to hold the embedding there.")
     distillation = Distillation.of_run(config, data, start.original.to(start.compute.device))
+    teaching = _teaching(start, data, found, processes, report)
     reference = None
     if not found and processes.is_first:
         reference = _reference(start, data)
-    return DataStage(data, () if distillation is None else (distillation,), reference)
+    terms = tuple(term for term in (distillation, teaching) if term is not None)
+    return DataStage(data, terms, reference)
+
+
+def _teaching(
+    start: EncoderStage,
+    data: TrainingData,
+    found: CheckpointContents | None,
+    processes: Processes,
+    report: Report,
+) -> Teaching | None:
+    """Ask the teachers in the first process; the others then read the answers that it cached."""
+    if start.config.teacher is None:
+        return None
+    if not processes.is_first:
+        processes.exchange(None)
+    stored = None if found is None else found.training.get(TEACHERS)
+    teaching = Teaching.of_run(
+        start.config, data, start.tokenizer, start.max_length, stored, report
+    )
+    if processes.is_first:
+        processes.exchange(None)
+    return teaching
 
 
 def _reference(start: EncoderStage, data: TrainingData) -> Reference:

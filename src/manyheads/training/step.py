@@ -31,10 +31,14 @@ def forward_backward(run: Run, step: Step) -> StepResult:
     losses = {task: torch.zeros((), device=run.compute.device) for task in loaded.totals}
     losses |= unlabelled
     for batch in loaded.batches:
+        read = [task for term in run.terms for task in term.tasks(batch.dataset)]
         with run.compute.autocast():
-            outputs = batch.forward(tuple(batch.targets))
+            outputs = batch.forward(tuple(dict.fromkeys((*batch.targets, *read))))
         tasks = _task_losses(run, batch, outputs)
-        terms = {term.name: term.loss(batch.dataset, batch.rows, outputs) for term in run.terms}
+        terms = {
+            term.name: term.loss(run.model, batch.dataset, batch.rows, outputs)
+            for term in run.terms
+        }
         for name, loss in (tasks | terms).items():
             losses[name] = losses[name] + loaded.share(name, batch) * loss.detach()
         backward.add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -22,10 +22,19 @@ class LossTerm(Protocol):
     def weight(self) -> float:
         """The factor on both of its losses."""
 
-    def loss(self, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]) -> Tensor:
+    def tasks(self, dataset: int) -> Sequence[str]:
+        """Return the tasks whose outputs `loss` reads for batches of a data set.
+
+        The embedding is always there.
+        """
+
+    def loss(
+        self, model: MultiTaskModel, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]
+    ) -> Tensor:
         """Compute the mean loss over the sentences of a training batch.
 
         Args:
+            model: the model.
             dataset: the index of the batch's data set.
             rows: [B] the sentences' indices in it.
             outputs: the model's outputs for them (see `MultiTaskModel.forward`).

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from manyheads.config.fields import FREE, Float, Int, Setting, Strict, interval
-from manyheads.config.options import UNFOLD, KeepEmbeddings, Lora
+from manyheads.config.options import UNFOLD, KeepEmbeddings, Lora, Teacher
 
 
 class Transfer(Strict):
@@ -48,6 +48,17 @@ class Transfer(Strict):
     """Hold the sentence embedding near the one that training began with, so that vectors made
     before stay usable: a weight, or `weight`, `texts` and `batch_size`. Default: the embedding
     changes with the tasks."""
+    teacher: Annotated[
+        Teacher | None,
+        BeforeValidator(UNFOLD["teacher"]),
+        Setting(
+            allowed="a path, or a list of them; or a mapping with: "
+            + ", ".join(Teacher.model_fields)
+        ),
+    ] = None
+    """Learn the answers of trained models of the same tasks, or soft labels of a file, beside the
+    labels: paths, or `sources`, `texts`, `weight`, `temperature`, `embedding` and `batch_size`.
+    Default: labels alone."""
     cache_activations: Literal["auto", "off"] = "auto"
     """Whether the output of the encoder's frozen layers is computed once a sentence and kept, so
     that later epochs cost only what is trained (auto), or computed anew each time (off)."""

@@ -66,6 +66,21 @@ class Head(nn.Module, ABC):
             A float32 scalar; zero, with zero gradients, without any label.
         """
 
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean distance from a teacher's answers, over those that are known.
+
+        Args:
+            logits: as `forward` returned them.
+            targets: float32, NaN where nothing is known: [B, S] or [B, W, S] (see `Kind.adopted`);
+                of a kind of pairs, [R, S + 1] with the row of the second text last.
+            temperature: probabilities are compared after division of their logarithms by it, and
+                the loss is multiplied by its square (Hinton et al., 2015).
+
+        Returns:
+            A float32 scalar; zero, with zero gradients, where nothing is known.
+        """
+        raise NotImplementedError(f"a {self.kind} head learns from labels alone")
+
     def spec(self, name: str) -> TaskSpec:
         """Describe the task, under its name, for decoding."""
         return TaskSpec(name, self.kind, self.labels.names)
@@ -101,6 +116,22 @@ class Head(nn.Module, ABC):
         lengths = None if word_mask is None else word_mask.sum(dim=1).cpu().numpy()
         values = logits.detach().float().cpu().numpy()
         return decode(self.spec(self.kind), values, lengths, self.learned())
+
+
+def divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Compute the mean Kullback-Leibler divergence from the targets to the softmax of the logits.
+
+    Args:
+        logits: [..., L].
+        targets: [..., L] probabilities; NaN in a row that does not count.
+        temperature: see `Head.soft_loss`.
+    """
+    known = ~targets[..., 0].isnan()
+    tiny = torch.finfo(torch.float32).tiny
+    wanted = targets[known].clamp(min=tiny).log().div(temperature).log_softmax(dim=-1)
+    found = logits[known].float().div(temperature).log_softmax(dim=-1)
+    total = (wanted.exp() * (wanted - found)).sum()
+    return total * temperature**2 / known.sum().clamp(min=1)
 
 
 def pairs_of(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from manyheads.config import TaskConfig
 from manyheads.modeling.features import EncoderShape
-from manyheads.modeling.heads.base import IGNORE
+from manyheads.modeling.heads.base import IGNORE, divergence
 from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet
 
@@ -58,3 +58,7 @@ class ClassificationHead(SentenceHead):
             label_smoothing=self.label_smoothing,
         )
         return total / (targets != IGNORE).sum().clamp(min=1)
+
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean divergence from distributions [B, L] (see `Head.soft_loss`)."""
+        return divergence(logits, targets, temperature)

@@ -28,6 +28,10 @@ class CRF(nn.Module):
 
     order: Tensor
     before: Tensor
+    follows: Tensor
+    """[L, L] float32: 1 where a tag (column) may follow another one (row)."""
+    begins: Tensor
+    """[L] float32: 1 where a tag may begin a sentence."""
 
     def __init__(self, tags: TagSet) -> None:
         super().__init__()
@@ -37,11 +41,16 @@ class CRF(nn.Module):
         self.pairwise = nn.Parameter(torch.empty(len(tags), len(tags)))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
-        # Free tags first. Both buffers follow from the tags, so the saved state is without them.
+        # Free tags first. The buffers follow from the tags, so the saved state is without them.
         order = np.concatenate([rules.free, rules.inside])
         before = np.argsort(order)[rules.before]
         self.register_buffer("order", torch.tensor(order), persistent=False)
         self.register_buffer("before", torch.tensor(before.T), persistent=False)
+        follows, begins = (
+            torch.tensor(r, dtype=torch.float32) for r in (rules.pairwise, rules.start)
+        )
+        self.register_buffer("follows", follows, persistent=False)
+        self.register_buffer("begins", begins, persistent=False)
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Compute each sentence's log-probability of its tags.
@@ -74,6 +83,44 @@ class CRF(nn.Module):
         both = torch.cat([emissions.masked_fill(excluded, _NEVER), emissions])
         known, all_paths = self._log_partition(both, torch.cat([mask, mask])).chunk(2)
         return known - all_paths
+
+    def divergence(self, emissions: Tensor, probabilities: Tensor, mask: Tensor) -> Tensor:
+        """Compute each sentence's divergence from sequences whose words are drawn independently.
+
+        Its gradient in a word's emission is the tag's marginal probability minus the one given.
+        What the scheme forbids is left out of the given sequences, two words at a time, so that
+        the divergence is approximate (and exact where each word is sure).
+
+        Args:
+            emissions: [B, W, L] float, any precision.
+            probabilities: [B, W, L] each word's, which sum up to 1.
+            mask: [B, W] bool, true for a sentence's first words, false for padding.
+
+        Returns:
+            [B] float32; 0 for a sentence of no words.
+        """
+        with torch.autocast(emissions.device.type, enabled=False):
+            inside = mask.unsqueeze(2)
+            emissions = emissions.float().masked_fill(~inside, 0.0)
+            given = probabilities.float().masked_fill(~inside, 0.0)
+            given = given / given.sum(dim=2, keepdim=True).clamp(min=_TINY)
+            uncertainty = -torch.xlogy(given, given).sum(dim=(1, 2))
+            score = self._expected_score(emissions, given, mask)
+            return self._log_partition(emissions, mask) - score - uncertainty
+
+    def _expected_score(self, emissions: Tensor, given: Tensor, mask: Tensor) -> Tensor:
+        """Compute the mean score of sequences whose words are drawn independently: [B]."""
+        score = (emissions * given).sum(dim=(1, 2))
+        before, after = given[:, :-1], given[:, 1:]
+        steps = ((before @ (self.pairwise * self.follows)) * after).sum(dim=2)
+        allowed = ((before @ self.follows) * after).sum(dim=2)
+        score = score + torch.where(mask[:, 1:], steps / allowed.clamp(min=_TINY), 0.0).sum(dim=1)
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        ending = given[torch.arange(len(given), device=given.device), last]
+        beginning = given[:, 0] * self.begins
+        beginning = beginning / beginning.sum(dim=1, keepdim=True).clamp(min=_TINY)
+        ends: Tensor = beginning @ self.start + ending @ self.end
+        return score + ends
 
     def _path_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Sum the scores along the given paths: [B]."""

@@ -16,6 +16,9 @@ from manyheads.modeling.heads.base import IGNORE
 from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet, TaskSpec
 
+# Probabilities nearer to 0 or 1 count as this near.
+_EPSILON = 1e-6
+
 
 @final
 class MultilabelHead(SentenceHead):
@@ -57,6 +60,21 @@ class MultilabelHead(SentenceHead):
             reduction="sum",
         )
         return total / known.sum().clamp(min=1)
+
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean divergence from each label's probability (see `Head.soft_loss`).
+
+        Args:
+            logits: [B, L].
+            targets: [B, L], NaN in a row that does not count.
+            temperature: divides the logits of both.
+        """
+        known = ~targets.isnan()
+        wanted = (targets[known].logit(eps=_EPSILON) / temperature).sigmoid()
+        found = logits[known].float() / temperature
+        distance = functional.binary_cross_entropy_with_logits(found, wanted, reduction="sum")
+        least = functional.binary_cross_entropy(wanted, wanted, reduction="sum")
+        return (distance - least) * temperature**2 / known.sum().clamp(min=1)
 
     def spec(self, name: str) -> TaskSpec:
         """Describe the task for decoding."""

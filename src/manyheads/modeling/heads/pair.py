@@ -14,7 +14,7 @@ from torch.nn import functional
 from manyheads.config import TaskConfig
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import Head, output_layer, pairs_of
+from manyheads.modeling.heads.base import Head, divergence, output_layer, pairs_of
 from manyheads.modeling.heads.sentence import SentenceReader
 from manyheads.tasks import LabelSet
 
@@ -83,11 +83,31 @@ class PairHead(Head):
                 its second text, -100 elsewhere.
         """
         first, second, classes = pairs_of(self.dropout(logits), targets)
-        both = torch.cat([first, second, (first - second).abs(), first * second], dim=1)
         total = functional.cross_entropy(
-            self.classifier(both),
+            self._scores(first, second),
             classes,
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
         return total / max(1, len(classes))
+
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean divergence from distributions over the classes of pairs.
+
+        Args:
+            logits: [R, H].
+            targets: [R, L + 1]: at the first text of a pair its distribution and the row of its
+                second text, NaN elsewhere.
+            temperature: see `Head.soft_loss`.
+        """
+        known = ~targets[:, 0].isnan()
+        vectors = self.dropout(logits)
+        second = vectors.index_select(0, targets[known, -1].long())
+        scores = self._scores(vectors[known], second)
+        return divergence(scores, targets[known, :-1], temperature)
+
+    def _scores(self, first: Tensor, second: Tensor) -> Tensor:
+        """Compute the logits of pairs, [P, L], from their vectors, [P, H] each."""
+        both = torch.cat([first, second, (first - second).abs(), first * second], dim=1)
+        scores: Tensor = self.classifier(both)
+        return scores

@@ -52,6 +52,10 @@ class RegressionHead(SentenceHead):
         errors = (logits[:, 0].float() - targets).masked_fill(~known, 0.0)
         return errors.square().sum() / known.sum().clamp(min=1)
 
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean squared distance from numbers [B, 1], NaN where none is known."""
+        return self.loss(logits, targets[:, 0].nan_to_num(nan=IGNORE))
+
     def spec(self, name: str) -> TaskSpec:
         """Describe the task for decoding."""
         moments = {"mean": self.numbers.mean, "deviation": self.numbers.deviation}

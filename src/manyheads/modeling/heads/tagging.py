@@ -13,7 +13,7 @@ from torch.nn import functional
 from manyheads.config import TaskConfig
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.features import EncoderShape, Features
-from manyheads.modeling.heads.base import IGNORE, Head, output_layer, take_rows
+from manyheads.modeling.heads.base import IGNORE, Head, divergence, output_layer, take_rows
 from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
@@ -106,6 +106,24 @@ class TaggingHead(Head):
         else:
             total = -self.crf.log_likelihood(logits, targets, targets != IGNORE).sum()
         return total / labelled.sum().clamp(min=1)
+
+    def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+        """Compute the mean divergence from each word's distribution over the tags.
+
+        With a CRF, the teacher's sequences are those whose words are drawn independently, and the
+        temperature does not count.
+
+        Args:
+            logits: [B, W, L].
+            targets: [B, W, L]; NaN where padded, and all through a sentence of which nothing is
+                known.
+            temperature: see `Head.soft_loss`.
+        """
+        if self.crf is None:
+            return divergence(logits, targets, temperature)
+        known = ~targets[..., 0].isnan()
+        total = self.crf.divergence(logits, targets.nan_to_num(), known).sum()
+        return total / known.sum().clamp(min=1)
 
     def spec(self, name: str) -> TaskSpec:
         """Describe the task for decoding."""

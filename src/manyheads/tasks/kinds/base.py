@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import DataError, ModelError, shorten
 from manyheads.tasks.calibration import Calibration
 from manyheads.tasks.decisions import WRONG_CLASS, Decision
 from manyheads.tasks.field_values import FieldValues
@@ -21,6 +21,7 @@ from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring
+from manyheads.tasks.soft_targets import Spans, columns_of
 from manyheads.tasks.suspicion import Suspicion
 from manyheads.tasks.tag_sequences import Floats
 
@@ -212,6 +213,8 @@ class Kind(ABC):
     """Whether each label of a text has a probability (see `probabilities`)."""
     checks_labels: ClassVar[bool] = False
     """Whether likely wrong labels can be found (see `suspicions`)."""
+    teaches: ClassVar[bool] = False
+    """Whether another model can learn its answers (see `soft`)."""
     can_be_empty: ClassVar[bool] = False
     """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
@@ -405,6 +408,66 @@ class Kind(ABC):
             scoring: what is asked for; never plain.
         """
         return results
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return what another model can learn of the outputs, for kinds that teach.
+
+        Args:
+            spec, lengths, learned: see `decode`.
+            outputs: as `decode` takes them.
+
+        Returns:
+            [B, S], or [B, W, S] of a kind with outputs per word: the probability of each label, or
+            the number.
+        """
+        raise NotImplementedError
+
+    def adopted(
+        self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
+    ) -> Floats:
+        """Turn what a teacher knows of a text into targets of its student.
+
+        Default: probabilities of the same labels, in the student's order.
+
+        Args:
+            teacher: the teacher's task.
+            soft: [S] or [V, S], as `soft` made them.
+            labels: the student's labels.
+            read: [V, 2] the characters of the words that the teacher read.
+            words: [W, 2] the characters of the student's words.
+
+        Returns:
+            [S] or [W, S] float32, as the head's `soft_loss` takes them; NaN where nothing is known.
+
+        Raises:
+            DataError: the teacher has other labels.
+        """
+        found: Floats = soft[..., columns_of(teacher.labels, labels)]
+        return found
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read soft labels from a file.
+
+        Args:
+            value: the field of the task's name.
+            labels: the task's.
+            text: the text.
+            words: [W, 2] the characters of its words.
+            where: its place, for messages.
+
+        Returns:
+            as `adopted`.
+
+        Raises:
+            DataError: it is not of this kind.
+        """
+        raise DataError(
+            f"tasks of kind {self.name} learn nothing from a file of soft labels", where=where
+        )
 
     def columns(self, spec: TaskSpec) -> Columns:
         """Return the type of a table's column of results."""

@@ -41,6 +41,7 @@ from manyheads.tasks.metrics.counts import NO_ANSWER, UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.soft_targets import Spans, read_distribution
 from manyheads.tasks.suspicion import Suspicion, class_suspicion, no_part
 from manyheads.tasks.tag_sequences import Floats
 
@@ -110,6 +111,7 @@ class Classification(NamedClasses):
     calibrates = True
     has_probabilities = True
     checks_labels = True
+    teaches = True
     sought_as: ClassVar[str | None] = "classification"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -204,6 +206,18 @@ class Classification(NamedClasses):
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
         """Return whether it is a temperature."""
         return isinstance(calibration, Temperature)
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return the probability of each class."""
+        return self.probabilities(outputs, learned)
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read the probabilities of classes (see `read_distribution`)."""
+        return read_distribution(value, labels, where, exclusive=True)
 
     def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Scored) -> list[Result]:
         """Name the classes."""

@@ -47,6 +47,7 @@ from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, MultilabelResult, Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.soft_targets import Spans, read_distribution
 from manyheads.tasks.suspicion import Suspicion, classes_suspicions, no_part
 from manyheads.tasks.tag_sequences import Floats
 
@@ -80,6 +81,7 @@ class Multilabel(NamedClasses):
     calibrates = True
     has_probabilities = True
     checks_labels = True
+    teaches = True
     sought_as = "multilabel"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -211,6 +213,18 @@ class Multilabel(NamedClasses):
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
         """Return whether it is a logistic curve for each class."""
         return isinstance(calibration, Platt) and len(calibration.slope) == len(spec.labels)
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return the probability of each class by itself."""
+        return self.probabilities(outputs, learned)
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read the probabilities of classes (see `read_distribution`)."""
+        return read_distribution(value, labels, where, exclusive=False)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]

@@ -31,6 +31,7 @@ from manyheads.tasks.label_values import read_number
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.correlation import regression_metrics
 from manyheads.tasks.results import Result, ValueResult
+from manyheads.tasks.soft_targets import Spans
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Regression(Kind):
     main_metric = "spearman"
     in_words = "off by {mae:.4g} on average, with a rank correlation of {spearman:.2f}"
     decides = False
+    teaches = True
     table_columns: ClassVar[Mapping[str, str]] = {
         "spearman": "spearman",
         "pearson": "pearson",
@@ -164,6 +166,29 @@ class Regression(Kind):
         """Return [B], the numbers in their own unit."""
         known = self.label_set(spec)
         return logits[:, 0].astype(np.float64) * known.deviation + known.mean
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return the numbers, in their own unit."""
+        return self.decode(spec, outputs, lengths, learned).reshape(-1, 1).astype(np.float32)
+
+    def adopted(
+        self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
+    ) -> Floats:
+        """Return the number in deviations from the mean of the student's own data."""
+        assert isinstance(labels, Numbers)
+        return ((soft - labels.mean) / labels.deviation).astype(np.float32)
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read a number, or a prediction's {"value": x}."""
+        assert isinstance(labels, Numbers)
+        number = read_number(value.get("value") if isinstance(value, Mapping) else value)
+        if not math.isfinite(number):
+            raise DataError(f"a soft label is {shorten(value)}", where=where, expected="a number")
+        return np.array([(number - labels.mean) / labels.deviation], np.float32)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: NDArray[np.float64]

@@ -47,7 +47,7 @@ from manyheads.tasks.kinds.base import (
     Targets,
 )
 from manyheads.tasks.kinds.registry import register_kind
-from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_spans, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
@@ -64,6 +64,7 @@ from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.soft_targets import Spans, columns_of, read_probability, word_of_each
 from manyheads.tasks.suspicion import Suspicion, no_part, span_of_json, span_suspicions
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
 from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
@@ -101,6 +102,7 @@ class Tagging(Kind):
     main_metric = "f1"
     per_word = True
     checks_labels = True
+    teaches = True
     in_words = (
         "{recall:.0%} of the entities are found, and {precision:.0%} of those found are right "
         "(F1 {f1:.4f})"
@@ -218,6 +220,59 @@ class Tagging(Kind):
         if lengths is None:
             raise ValueError("tagging logits cannot be decoded without the sentences' lengths")
         return decode_tags(logits, lengths, spec.labels, _scheme(spec), learned)
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return each word's probability of every tag; with a CRF, given the whole sentence."""
+        if learned is None:
+            return softmax(outputs)
+        counts = np.asarray(lengths, np.int64)
+        found = marginals(outputs, counts, spec.labels, _scheme(spec), learned)
+        return np.asarray(found, np.float32)
+
+    def adopted(
+        self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
+    ) -> Floats:
+        """Return the tags' probabilities for the student's words, wherever these begin and end.
+
+        A word that begins inside one of the teacher's continues its entities. If the teacher does
+        not read one of the words, nothing is known of the sentence.
+        """
+        numbers, continues = word_of_each(words, read)
+        if (numbers < 0).any():
+            return np.full((len(words), len(labels)), np.nan, np.float32)
+        found: Floats = soft[numbers][:, columns_of(teacher.labels, labels)]
+        if continues.any() and _scheme(teacher) is not Scheme.PLAIN:
+            found[continues] = _continued(found[continues], labels.names)
+        return found
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read entities, each with a probability (`score`), or a prediction's `entities`.
+
+        All words outside them are outside for sure.
+        """
+        entities = value.get("entities") if isinstance(value, Mapping) else value
+        if not isinstance(entities, list):
+            raise DataError(
+                f"soft labels are {shorten(value)}", where=where,
+                expected="a list of entities with start, end, label and score",
+            )  # fmt: skip
+        outside = labels.index(OUTSIDE) if OUTSIDE in labels else 0
+        result = np.zeros((len(words), len(labels)), np.float32)
+        result[:, outside] = 1.0
+        spans = read_spans(entities, "entities", text, where)
+        scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
+        for word, tag in enumerate(word_tags(spans, words, labels)):
+            if tag in (outside, UNLABELLED):
+                continue
+            span = next(s for s in spans if s.end > words[word, 0] and s.start < words[word, 1])
+            score = read_probability(scores[span.start, span.end], span.label, where)
+            result[word, outside] = 1 - score
+            result[word, tag] = score
+        return result
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
@@ -390,6 +445,16 @@ class Tagging(Kind):
 def _touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:
     """Return whether some characters are in one of the stretches."""
     return any(start < last and first < end for first, last in stretches)
+
+
+def _continued(soft: Floats, names: Sequence[str]) -> Floats:
+    """Return what tags' probabilities become where an entity cannot begin: `B-x` is `I-x`."""
+    result: Floats = soft.copy()
+    for place, name in enumerate(names):
+        if name.startswith("B-"):
+            result[:, names.index(f"I-{name[2:]}")] += result[:, place]
+            result[:, place] = 0.0
+    return result
 
 
 def _class_decision(gold: str, predicted: str) -> Decision:

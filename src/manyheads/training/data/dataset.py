@@ -74,8 +74,16 @@ class Dataset:
     reach: Reach = field(default_factory=lambda: Reach(()))
     """Which entities no tag can express."""
 
+    texts: Ragged | None = None
+    """Each record's text as UTF-8, where it is needed after tokenisation."""
+
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def text(self, row: int) -> str:
+        """Return the text of a record."""
+        assert self.texts is not None
+        return self.texts.row(row).tobytes().decode()
 
     def where(self, row: int) -> str:
         """Name the file and line of a record."""
@@ -147,6 +155,7 @@ def build_dataset(
     tokenizer: TextTokenizer,
     max_length: int,
     *,
+    keep_texts: bool = False,
     limit: int = SPILL_BYTES,
 ) -> Dataset:
     """Tokenise records into flat arrays, streaming.
@@ -158,13 +167,14 @@ def build_dataset(
         label_sets: each task's labels.
         tokenizer: the encoder's tokenizer.
         max_length: sub-tokens that are kept of a record.
+        keep_texts: whether the data set has the texts too.
         limit: bytes of an array that stay in memory; what is beyond is mapped from disk.
 
     Raises:
         DataError: there is no record, or a label is not known.
     """
     tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
-    places = RaggedBuilder(np.int8, limit)
+    places, texts = RaggedBuilder(np.int8, limit), RaggedBuilder(np.int8, limit)
     targets = {name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()}
     truncated = words_lost = count = 0
     reach = Reach.of({name: label_sets[name] for name in tasks})
@@ -192,7 +202,9 @@ def build_dataset(
             encodings.append(kept)
         tokens.extend([encoding.ids for encoding in encodings])
         words.extend([encoding.word_starts.astype(np.int16) for encoding in encodings])
-        places.extend([_place(record) for record in chunk])
+        places.extend([_bytes(record.where) for record in chunk])
+        if keep_texts:
+            texts.extend([_bytes(record.text) for record in chunk])
         for name, builder in targets.items():
             builder.extend(name, chunk, encodings)
     rows = partners.finish()
@@ -207,6 +219,7 @@ def build_dataset(
         words_lost,
         second_rows,
         reach,
+        texts.finish() if keep_texts else None,
     )
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")
@@ -224,8 +237,8 @@ def _partner(record: Record) -> Record:
     return Record(text, None, {}, record.where)
 
 
-def _place(record: Record) -> NDArray[np.int8]:
-    return np.frombuffer(record.where.encode(), np.int8)
+def _bytes(text: str) -> NDArray[np.int8]:
+    return np.frombuffer(text.encode(), np.int8)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
@@ -45,7 +45,7 @@ class Ragged:
         """Return one row, without a copy."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
-    def padded(self, rows: Integers, fill: int, width: int | None = None) -> NDArray[Any]:
+    def padded(self, rows: Integers, fill: float, width: int | None = None) -> NDArray[Any]:
         """Gather rows into a rectangle, padded at the right: int64, or the rows' type if floats.
 
         Args:
@@ -103,7 +103,7 @@ class FlatBuilder:
         self._count = 0
         self._file: IO[bytes] | None = None
 
-    def extend(self, values: Iterable[int] | Integers) -> None:
+    def extend(self, values: Iterable[int] | NDArray[Any]) -> None:
         """Append values."""
         chunk = np.asarray(values, self._dtype)
         self._chunks.append(chunk)
@@ -138,7 +138,7 @@ class RaggedBuilder:
         self._offsets.extend([0])
         self._end = 0
 
-    def extend(self, rows: list[Integers]) -> None:
+    def extend(self, rows: Sequence[NDArray[Any]]) -> None:
         """Append rows."""
         if rows:
             self._values.extend(np.concatenate(rows))

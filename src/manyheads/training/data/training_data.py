@@ -41,6 +41,8 @@ class TrainingData:
     """One for each validation file."""
     texts: Dataset | None = None
     """Unlabelled sentences for distillation (`keep_embeddings.texts`)."""
+    teacher_texts: Dataset | None = None
+    """Unlabelled sentences for which the teacher is asked (`teacher.texts`)."""
 
     @cached_property
     def fingerprint(self) -> list[str]:
@@ -53,7 +55,11 @@ class TrainingData:
             sha256(repr(sorted(names.items())).encode()),
             *(dataset.fingerprint() for dataset in self.datasets),
             *(part.fingerprint() for part in self.validation),
-            *([self.texts.fingerprint()] if self.texts is not None else []),
+            *(
+                texts.fingerprint()
+                for texts in (self.texts, self.teacher_texts)
+                if texts is not None
+            ),
         ]
 
 
@@ -128,7 +134,10 @@ def load_training_data(
             path, tasks, read_as, layout=layout, read_elsewhere=config.tasks,
             on_unread=unread.append,
         )  # fmt: skip
-        dataset = build_dataset(records, path, tasks, label_sets, tokenizer, max_length)
+        dataset = build_dataset(
+            records, path, tasks, label_sets, tokenizer, max_length,
+            keep_texts=config.teacher is not None,
+        )  # fmt: skip
         for message in unread:
             warn(f"{path}: {message}")
         if dataset.truncated:
@@ -145,7 +154,10 @@ def load_training_data(
     texts = None
     if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
         texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length)
-    return TrainingData(label_sets, tuple(datasets), sources, validation, texts)
+    taught = None
+    if config.teacher is not None and (unlabelled := config.teacher.unlabelled) is not None:
+        taught = read_texts(unlabelled, tokenizer, max_length, keep_texts=True)
+    return TrainingData(label_sets, tuple(datasets), sources, validation, texts, taught)
 
 
 def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool) -> None:
@@ -176,7 +188,9 @@ def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool)
     )
 
 
-def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
+def read_texts(
+    path: str, tokenizer: TextTokenizer, max_length: int, *, keep_texts: bool = False
+) -> Dataset:
     """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
 
     Raises:
@@ -184,7 +198,7 @@ def read_texts(path: str, tokenizer: TextTokenizer, max_length: int) -> Dataset:
     """
     has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
     rows = read_rows(path, layout=Layout(format="text" if has_lines else None))
-    return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length)
+    return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length, keep_texts=keep_texts)
 
 
 def _texts(rows: Iterable[Row]) -> Iterator[Record]:

@@ -1,0 +1,112 @@
+"""Soft targets: what a model can learn of another one's answers, beside or without labels.
+
+Axes: W words, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import DataError, listing, shorten
+from manyheads.tasks.labels import LabelSet
+from manyheads.tasks.tag_sequences import Floats
+
+Spans = NDArray[np.integer[Any]]
+"""[W, 2] the characters of words."""
+
+
+def columns_of(theirs: Sequence[str], labels: LabelSet) -> NDArray[np.int64]:
+    """Return for each label its place among a teacher's labels.
+
+    Raises:
+        DataError: the labels differ in more than their order.
+    """
+    places = {name: i for i, name in enumerate(theirs)}
+    missing = [name for name in labels.names if name not in places]
+    strange = [name for name in theirs if name not in labels]
+    if missing or strange:
+        raise DataError(
+            f"its labels lack {listing(missing)}" if missing else f"it has {listing(strange)} too",
+            expected=f"the labels of the data: {listing(labels.names)}",
+            fix="Train the teacher on data with the same labels, or list them in `labels`.",
+        )
+    return np.array([places[name] for name in labels.names], np.int64)
+
+
+def word_of_each(words: Spans, theirs: Spans) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Find for each word the one of a teacher's words that shares characters with it.
+
+    Args:
+        words: [W, 2], in order.
+        theirs: [V, 2] of the same text, in order.
+
+    Returns:
+        [W] the number of the teacher's word, -1 where it has none; and [W] whether the word
+        begins inside the teacher's.
+    """
+    if not len(theirs):
+        return np.full(len(words), -1), np.zeros(len(words), np.bool_)
+    places = np.searchsorted(theirs[:, 1], words[:, 0], side="right")
+    inside = np.minimum(places, len(theirs) - 1)
+    shares = (places < len(theirs)) & (theirs[inside, 0] < words[:, 1])
+    return np.where(shares, inside, -1), shares & (theirs[inside, 0] < words[:, 0])
+
+
+def read_probability(value: Any, name: str, where: str) -> float:
+    """Read a probability.
+
+    Raises:
+        DataError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise DataError(
+            f"the probability of {shorten(name)} is {shorten(value)}",
+            where=where,
+            expected="a number from 0 to 1",
+        )
+    return float(value)
+
+
+def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bool) -> Floats:
+    """Read the probabilities of labels: {NAME: p}, or a prediction's {"label": NAME, "score": p}.
+
+    Of classes that exclude each other, those that are not named share what is left to 1; of others,
+    they have probability 0.
+
+    Raises:
+        DataError: it has another form, or an unknown label.
+    """
+    given = value
+    if isinstance(value, str):
+        given = {value: 1.0}
+    elif isinstance(value, Mapping) and isinstance(value.get("labels"), list):
+        given = {one["label"]: one["score"] for one in value["labels"] if "label" in one}
+    elif isinstance(value, Mapping) and isinstance(value.get("label"), str):
+        given = {value["label"]: value.get("score", 1.0)}
+    if not isinstance(given, Mapping) or (exclusive and not given):
+        raise DataError(
+            f"soft labels are {shorten(value)}",
+            where=where,
+            expected='an object such as {"NAME": 0.9}, or {"label": "NAME", "score": 0.9}',
+        )
+    result = np.full(len(labels), np.nan, np.float32)
+    for name, probability in given.items():
+        if name not in labels:
+            raise DataError(
+                f"there is no label {shorten(name)}", where=where,
+                expected=f"one of: {listing(labels.names)}",
+            )  # fmt: skip
+        result[labels.index(name)] = read_probability(probability, name, where)
+    unnamed = np.isnan(result)
+    named = float(result[~unnamed].sum())
+    if exclusive and not 0 < named <= 1.001:
+        raise DataError(
+            f"the probabilities of classes sum up to {named:g}", where=where, expected="1 at most"
+        )
+    rest = max(0.0, 1 - named) / unnamed.sum() if exclusive and unnamed.any() else 0.0
+    result[unnamed] = rest
+    return result / result.sum() if exclusive else result

@@ -1,0 +1,344 @@
+"""What can teach: a trained model, whose answers are cached, or a file with soft labels.
+
+Answers live on characters, so that the teacher may have another tokenizer and encoder than its
+student. The cache of a model's answers is in the run's folder, in files of a few thousand
+sentences, named by their content and written whole or not at all: an interrupted pass goes on where
+it was, and a resumed run needs the teacher no more.
+
+Axes: N sentences, W words of the student, V words of the teacher, S numbers of an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from manyheads.config import TaskConfig
+from manyheads.data.readers import read_rows
+from manyheads.data.records import read_text
+from manyheads.errors import ConfigError, DataError, listing
+from manyheads.inference import Predictor, TextPair, load_predictor
+from manyheads.inference.postprocessing import SoftAnswer
+from manyheads.storage import (
+    LAYOUT,
+    atomic_file,
+    explained,
+    read_manifest,
+    resolve_model,
+    sha256,
+    sha256_file,
+    write_json,
+)
+from manyheads.tasks import EMBEDDING, LabelSet, TaskSpec, kind_of
+from manyheads.tasks.kinds import Kind
+from manyheads.tasks.soft_targets import Spans
+from manyheads.text import Floats
+
+CHUNK = 2048
+"""Sentences of a file of the cache."""
+
+_TASKS = "tasks.json"
+_TASK = "task."
+_WORDS, _COUNTS = "words", "counts"
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences that a teacher is asked about."""
+
+    texts: Sequence[str]
+    """[N]."""
+    seconds: Sequence[str | None]
+    """[N] the second text of a pair."""
+    words: Sequence[Spans]
+    """[N] each [W, 2]: the characters of the words that the student reads."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A teacher's answers, as targets of the student."""
+
+    tasks: Mapping[str, Sequence[Floats | None]]
+    """By task [N]: [S] or [W, S], None or NaN where nothing is known."""
+    embedding: Floats | None = None
+    """[N, E], NaN where there is none."""
+
+
+class Source(Protocol):
+    """A teacher."""
+
+    @property
+    def digest(self) -> str:
+        """A checksum of all that its answers depend on beside the texts."""
+
+    def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
+        """Return the tasks of the student that it teaches.
+
+        Raises:
+            ConfigError: one is of another kind, or has other labels.
+        """
+
+    def answers(
+        self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> Answers:
+        """Answer for some sentences.
+
+        Args:
+            sentences: at most `CHUNK`.
+            labels: of the tasks to answer.
+            embed: whether to answer with embeddings too.
+        """
+
+
+class TrainedTeacher:
+    """A trained model as a teacher, which runs in float32 with PyTorch.
+
+    Args:
+        path: a model folder, a checkpoint or a run's folder.
+        cache: the folder for its answers.
+        known: its digest, in a resumed run.
+        device, threads: where it runs.
+        report: receives messages for the user.
+
+    Raises:
+        ModelError: there is no such model, and its answers are not cached.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        cache: Path,
+        known: str | None,
+        *,
+        device: str,
+        threads: int | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self._path, self._device, self._threads, self._report = path, device, threads, report
+        self._known = None if Path(path).exists() else known
+        self.digest = self._known or model_digest(path)
+        self._cache = cache / self.digest[:16]
+
+    @cached_property
+    def specs(self) -> Mapping[str, TaskSpec]:
+        """Its tasks by name."""
+        file = self._cache / _TASKS
+        if self._known is not None and file.exists():
+            found = json.loads(file.read_bytes())
+        else:
+            found = [spec.to_json() for spec in self._predictor.specs]
+            with explained(self._cache):
+                self._cache.mkdir(parents=True, exist_ok=True)
+            write_json(file, found)
+        specs = [TaskSpec.from_json(one) for one in found]
+        return {spec.name: spec for spec in specs}
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return load_predictor(
+            self._path, backend="torch", device=self._device, threads=self._threads
+        )
+
+    def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
+        """Return the tasks that it teaches (see `Source.tasks`)."""
+        shared = [name for name in tasks if name in self.specs]
+        if not shared:
+            raise ConfigError(
+                f"`teacher`: {self._path} has none of the tasks {listing(tasks)}",
+                expected=f"a task of the same name; it has {listing(self.specs)}",
+                fix="Rename the tasks of the configuration.",
+            )
+        empty = np.zeros((0, 2), np.int64)
+        for name in shared:
+            spec, kind = self.specs[name], kind_of(tasks[name].kind)
+            if spec.kind == kind.name and not kind.teaches:
+                continue
+            if spec.kind != kind.name:
+                raise ConfigError(
+                    f"`teacher`: the task {name!r} of {self._path} is of kind {spec.kind}",
+                    expected=f"{kind.name}, as configured",
+                )
+            shape = (0, len(spec.labels)) if kind.per_word else (max(1, len(spec.labels)),)
+            try:
+                kind.adopted(spec, np.zeros(shape, np.float32), labels[name], empty, empty)
+            except DataError as error:
+                raise ConfigError(
+                    f"`teacher`: the task {name!r} of {self._path}: {error.found}",
+                    expected=error.expected, fix=error.fix,
+                ) from None  # fmt: skip
+        return [name for name in shared if kind_of(tasks[name].kind).teaches]
+
+    def answers(
+        self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> Answers:
+        """Answer from the cache, or compute the answers and cache them."""
+        asked = {name: self.specs[name] for name in labels}
+        key = json.dumps([sentences.texts, sentences.seconds, sorted(asked), embed])
+        file = self._cache / f"{sha256(key.encode())[:32]}.safetensors"
+        arrays = _read(file, len(sentences.texts))
+        if arrays is None:
+            arrays = self._computed(sentences, asked, embed)
+            with atomic_file(file) as stream:
+                stream.write(_packed(arrays))
+        return _adopted(arrays, sentences, asked, labels)
+
+    def _computed(
+        self, sentences: Sentences, asked: Mapping[str, TaskSpec], embed: bool
+    ) -> dict[str, Any]:
+        """Run the model; returns the arrays of a file of the cache."""
+        pairs = self._predictor.pairs
+        texts = [
+            text if second is None or not pairs else TextPair(text, second)
+            for text, second in zip(sentences.texts, sentences.seconds, strict=True)
+        ]
+        found = list(self._predictor.soft_stream(texts, list(asked)))
+        arrays: dict[str, Any] = {}
+        counts = np.zeros(len(texts), np.int32)
+        for name, spec in asked.items():
+            answers: list[Any] = [one.results.get(name) for one in found]
+            known = [one if isinstance(one, SoftAnswer) else None for one in answers]
+            if kind_of(spec.kind).per_word:
+                counts[:] = [0 if one is None else len(one.words) for one in known]
+                words = [one.words for one in known if one is not None]
+                values = [one.values for one in known if one is not None]
+                size = len(spec.labels)
+                arrays[_WORDS] = np.concatenate([np.zeros((0, 2)), *words]).astype(np.int32)
+                arrays[_TASK + name] = np.concatenate([np.zeros((0, size)), *values]).astype(
+                    np.float16
+                )
+            else:
+                nothing = np.full(max(1, len(spec.labels)), np.nan, np.float32)
+                arrays[_TASK + name] = np.stack(
+                    [nothing if one is None else one.values for one in known]
+                ).astype(np.float32)
+        arrays[_COUNTS] = counts
+        if embed:
+            vectors = [one.embedding for one in found]
+            size = next((len(vector) for vector in vectors if vector is not None), 1)
+            nothing = np.full(size, np.nan, np.float32)
+            arrays[EMBEDDING] = np.stack([nothing if v is None else v for v in vectors])
+        return arrays
+
+
+def model_digest(path: str) -> str:
+    """Return a checksum of what a model computes; exporting it does not change it.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    found = resolve_model(path)
+    if not found.is_dir():
+        return sha256_file(found)
+    manifest = read_manifest(found)
+    names = (LAYOUT.weights, LAYOUT.heads, *manifest.tokenizer_files)
+    sums = {name: manifest.files[name].sha256 for name in names if name in manifest.files}
+    content = [sums, list(manifest.tasks), manifest.max_length, manifest.pooling]
+    return sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def _packed(arrays: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save
+
+    packed: bytes = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    digest = hashlib.sha256(packed).digest()
+    return digest + packed
+
+
+def _read(file: Path, count: int) -> dict[str, Any] | None:
+    """Read a file of the cache; None if there is none, or it is damaged."""
+    from safetensors.numpy import load
+
+    if not file.exists():
+        return None
+    with explained(file, "read"):
+        data = file.read_bytes()
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    arrays: dict[str, Any] = load(data[32:])
+    return arrays if len(arrays.get(_COUNTS, ())) == count else None
+
+
+def _adopted(
+    arrays: Mapping[str, Any],
+    sentences: Sentences,
+    asked: Mapping[str, TaskSpec],
+    labels: Mapping[str, LabelSet],
+) -> Answers:
+    """Turn a teacher's answers into targets of the student."""
+    found: dict[str, list[Floats | None]] = {}
+    none = np.zeros((0, 2), np.int32)
+    ends = np.cumsum(arrays[_COUNTS])
+    for name, spec in asked.items():
+        kind, values = kind_of(spec.kind), arrays[_TASK + name]
+        if not kind.per_word:
+            found[name] = [kind.adopted(spec, v, labels[name], none, none) for v in values]
+            continue
+        found[name] = []
+        for end, count, words in zip(ends, arrays[_COUNTS], sentences.words, strict=True):
+            part = slice(end - count, end)
+            soft, read = values[part].astype(np.float32), arrays[_WORDS][part]
+            found[name].append(
+                kind.adopted(spec, soft, labels[name], read, words) if count else None
+            )
+    return Answers(found, arrays.get(EMBEDDING))
+
+
+class SoftLabels:
+    """Soft labels of a file: JSON lines of texts with a field for each task, as kinds read them.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: it cannot be read, or has a text twice.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._values: dict[str, tuple[Mapping[str, Any], str]] = {}
+        digest = hashlib.sha256()
+        for row in read_rows(path):
+            text, _ = read_text(row)
+            if text in self._values:
+                raise DataError(
+                    "the text has soft labels twice", where=row.where,
+                    expected="each text once", fix="Remove one of the two records.",
+                )  # fmt: skip
+            self._values[text] = (row.fields, row.where)
+            digest.update(repr((text, sorted(row.fields.items(), key=str))).encode())
+        self.digest = digest.hexdigest()
+        self._kinds: dict[str, Kind] = {}
+
+    def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
+        """Return the tasks that any record has a field for."""
+        fields = {name for values, _ in self._values.values() for name in values}
+        shared = [name for name in tasks if name in fields]
+        if not shared:
+            raise ConfigError(
+                f"`teacher`: {self._path} has no field of a task's name",
+                expected=f"soft labels in one of: {listing(tasks)}",
+                fix=f"It has {listing(sorted(fields))}; rename the fields.",
+            )
+        self._kinds = {name: kind_of(tasks[name].kind) for name in shared}
+        return shared
+
+    def answers(
+        self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> Answers:
+        """Look the sentences up by their text."""
+        found: dict[str, list[Floats | None]] = {name: [] for name in labels}
+        for text, words in zip(sentences.texts, sentences.words, strict=True):
+            values, where = self._values.get(text, ({}, ""))
+            for name, known in labels.items():
+                value, kind = values.get(name), self._kinds[name]
+                found[name].append(
+                    None if value is None else kind.read_soft(value, known, text, words, where)
+                )
+        return Answers(found)

@@ -1,0 +1,184 @@
+"""The targets that teachers make of a data set: the mean of their answers, as flat arrays.
+
+Axes: N sentences, B sentences of a batch, W words, S numbers of an answer, E embedding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyheads.config import TaskConfig
+from manyheads.errors import ConfigError, counted, listing
+from manyheads.tasks import LabelSet, kind_of
+from manyheads.text import Floats, TextTokenizer, truncate
+from manyheads.training.data.batching import Rows
+from manyheads.training.data.dataset import Dataset
+from manyheads.training.data.ragged import Ragged, RaggedBuilder
+from manyheads.training.teaching.sources import CHUNK, Answers, Sentences, Source
+
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """A data set's targets by task."""
+
+    values: Mapping[str, Ragged]
+    """By task [N] rows of S or W x S numbers; empty or NaN where nothing is known."""
+    sizes: Mapping[str, int]
+    """By task, S."""
+    per_word: frozenset[str]
+    """The tasks that answer by word."""
+    embedding: Ragged | None
+    """[N] rows of E numbers, empty where there are none."""
+
+    def batch(self, task: str, rows: Rows, width: int) -> Floats:
+        """Gather targets: [B, S], or [B, W, S] of a task that answers by word; NaN if unknown.
+
+        Args:
+            task: its name.
+            rows: [B] the sentences.
+            width: W of the batch.
+        """
+        size = self.sizes[task]
+        columns = width * size if task in self.per_word else size
+        found = self.values[task].padded(rows, np.nan, columns).astype(np.float32)
+        return found.reshape(len(rows), width, size) if task in self.per_word else found
+
+    def embeddings(self, rows: Rows) -> Floats:
+        """Gather embeddings: [B, E], NaN where there is none."""
+        assert self.embedding is not None
+        return self.embedding.padded(rows, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is asked of teachers."""
+
+    sources: Sequence[Source]
+    taught: Sequence[Sequence[str]]
+    """The tasks that each of them teaches."""
+    kinds: Mapping[str, str]
+    """The kind of each task."""
+    labels: Mapping[str, LabelSet]
+    """The labels of each task."""
+    embed: bool
+    """Whether the embedding is taught."""
+
+    @classmethod
+    def of(
+        cls,
+        sources: Sequence[Source],
+        tasks: Mapping[str, TaskConfig],
+        labels: Mapping[str, LabelSet],
+        embed: bool,
+    ) -> Lesson:
+        """Determine what teachers teach.
+
+        Raises:
+            ConfigError: nothing, or they do not fit the student's tasks.
+        """
+        taught = [source.tasks(tasks, labels) for source in sources]
+        names = [name for name in tasks if any(name in some for some in taught)]
+        if not names and not embed:
+            raise ConfigError(
+                f"`teacher`: the tasks {listing(tasks)} train the embedding alone",
+                expected="a task that answers, or `teacher.embedding` above 0",
+            )
+        kinds = {name: tasks[name].kind for name in names}
+        return cls(sources, taught, kinds, {name: labels[name] for name in names}, embed)
+
+    def targets(
+        self, dataset: Dataset, tokenizer: TextTokenizer, max_length: int,
+        report: Callable[[str], None],
+    ) -> SoftTargets:  # fmt: skip
+        """Ask the teachers about a data set's sentences.
+
+        Args:
+            dataset: with its texts.
+            tokenizer: the student's.
+            max_length: sub-tokens that the student reads.
+            report: receives messages about progress.
+
+        Raises:
+            ConfigError: the teachers' embeddings have different lengths.
+        """
+        builders = {name: RaggedBuilder(np.float16) for name in self.kinds}
+        vectors = RaggedBuilder(np.float32)
+        sizes = dict.fromkeys(self.kinds, 1)
+        told = time.monotonic()
+        for start in range(0, len(dataset), CHUNK):
+            rows = np.arange(start, min(len(dataset), start + CHUNK))
+            sentences = _sentences(dataset, rows, tokenizer, max_length)
+            answers = [
+                source.answers(
+                    sentences, {name: self.labels[name] for name in taught}, embed=self.embed
+                )
+                for source, taught in zip(self.sources, self.taught, strict=True)
+            ]
+            for name, builder in builders.items():
+                means = [_mean(answers, name, number) for number in range(len(rows))]
+                sizes[name] = max(
+                    [sizes[name], *(one.shape[-1] for one in means if one is not None)]
+                )
+                builder.extend([_EMPTY if mean is None else mean.ravel() for mean in means])
+            if self.embed:
+                vectors.extend(_mean_embeddings(answers, len(rows)))
+            if time.monotonic() - told > _SECONDS:
+                told = time.monotonic()
+                report(f"The teacher has answered for {rows[-1] + 1:,} of {len(dataset):,}.")
+        return SoftTargets(
+            {name: builder.finish() for name, builder in builders.items()},
+            sizes,
+            frozenset(name for name, kind in self.kinds.items() if kind_of(kind).per_word),
+            vectors.finish() if self.embed else None,
+        )
+
+
+_EMPTY = np.zeros(0, np.float32)
+
+
+def _sentences(
+    dataset: Dataset, rows: Rows, tokenizer: TextTokenizer, max_length: int
+) -> Sentences:
+    texts = [dataset.text(int(row)) for row in rows]
+    partners = None if dataset.partners is None else dataset.partners[rows]
+    seconds = [
+        None if partners is None or partners[i] < 0 else dataset.text(int(partners[i]))
+        for i in range(len(rows))
+    ]
+    words = [
+        truncate(encoding, max_length)[0].word_spans for encoding in tokenizer.encode_batch(texts)
+    ]
+    return Sentences(texts, seconds, words)
+
+
+def _mean(answers: Sequence[Answers], task: str, number: int) -> Floats | None:
+    """Return the mean of what teachers answer for a sentence; None if none knows anything."""
+    given = [answer.tasks[task][number] for answer in answers if task in answer.tasks]
+    known = [one for one in given if one is not None and not np.isnan(one).any()]
+    if len(known) < 2:
+        return known[0] if known else None
+    mean: Floats = np.mean(known, axis=0, dtype=np.float32)
+    return mean
+
+
+def _mean_embeddings(answers: Sequence[Answers], count: int) -> list[Floats]:
+    """Return the mean of the teachers' embeddings of each sentence, empty if there is none."""
+    given = [answer.embedding for answer in answers if answer.embedding is not None]
+    if len({one.shape[1] for one in given}) > 1:
+        sizes = listing(str(one.shape[1]) for one in given)
+        raise ConfigError(
+            f"`teacher`: the embeddings have different lengths: {sizes}", expected="one length",
+            fix=f"Name one teacher of {counted(len(given), 'teacher')}, or leave out "
+            "`teacher.embedding`.",
+        )  # fmt: skip
+    result = []
+    for number in range(count):
+        known = [one[number] for one in given if not np.isnan(one[number]).any()]
+        result.append(np.mean(known, axis=0) if known else np.zeros(0, np.float32))
+    return result

@@ -1,0 +1,250 @@
+"""The loss term of a teacher: distillation of every head at once (Hinton et al., 2015).
+
+The teacher is asked once, before training. Its answers are learned with every batch of training
+sentences, for all tasks, whichever of them have labels there; unlabelled sentences get a pass of
+their own, without dropout.
+
+Axes: B sentences, W words, L labels, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from manyheads.config import Config, Teacher, is_soft_file
+from manyheads.errors import RequestError, listing
+from manyheads.modeling import MultiTaskModel, moved
+from manyheads.tasks import EMBEDDING, kind_of, units_of
+from manyheads.text import TextTokenizer
+from manyheads.training.data.batching import Rows, draw_batches
+from manyheads.training.data.batching import Source as Batches
+from manyheads.training.data.dataset import Dataset
+from manyheads.training.data.training_data import TrainingData
+from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
+from manyheads.training.teaching.targets import Lesson, SoftTargets
+
+TEACHERS = "teachers"
+"""The checkpoint's key of the teachers' checksums."""
+FOLDER = "teacher"
+"""The folder in `save_dir` for the teachers' answers."""
+
+_TEXTS = "teacher.texts"
+
+
+@final
+class Teaching:
+    """The loss term that pulls all heads towards the teachers' answers.
+
+    Args:
+        settings: weight, temperature and the like.
+        config: the run.
+        data: the training sentences, and the unlabelled ones if there are any.
+        digests: the teachers' checksums.
+        targets: of each data set.
+        text_targets: of the unlabelled sentences.
+    """
+
+    name = "from teacher"
+    """No task can have this name."""
+
+    def __init__(
+        self,
+        settings: Teacher,
+        config: Config,
+        data: TrainingData,
+        digests: Sequence[str],
+        targets: Sequence[SoftTargets],
+        text_targets: SoftTargets | None,
+    ) -> None:
+        self.weight = settings.weight
+        self._settings, self._seed = settings, config.seed
+        self._weights = {name: task.weight for name, task in config.tasks.items()}
+        self._pairs = {n for n, task in config.tasks.items() if kind_of(task.kind).pairs}
+        self._datasets, self._digests = data.datasets, list(digests)
+        self._targets, self._text_targets = targets, text_targets
+        self._texts = data.teacher_texts
+        self._round = -1
+        self._drawn_round: Sequence[NDArray[np.int64]] = ()
+        if self._texts is not None:
+            rows = np.arange(len(self._texts))
+            size = settings.batch_size or config.batch_size
+            self._source = Batches(_TEXTS, (), 0, rows, self._texts.tokens.lengths, size)
+
+    @classmethod
+    def of_run(
+        cls,
+        config: Config,
+        data: TrainingData,
+        tokenizer: TextTokenizer,
+        max_length: int,
+        stored: Sequence[str] | None,
+        report: Callable[[str], None],
+    ) -> Teaching | None:
+        """Ask the configured teachers; None without any.
+
+        Args:
+            config: the run.
+            data: its sentences.
+            tokenizer: the student's.
+            max_length: sub-tokens that the student reads.
+            stored: the teachers' checksums in the checkpoint of a resumed run.
+            report: receives messages for the user.
+
+        Raises:
+            ConfigError: a teacher does not fit the tasks.
+            RequestError: the run began with other teachers.
+        """
+        settings = config.teacher
+        if settings is None:
+            return None
+        sources = _open(config, settings, stored, report)
+        digests = [source.digest for source in sources]
+        if stored is not None and digests != list(stored):
+            raise RequestError(
+                f"the run cannot be resumed, because the teacher has changed "
+                f"({listing(settings.sources)})",
+                expected="the models and files that it was started with",
+                fix="Restore them, or start anew with --overwrite or another `save_dir`.",
+            )
+        tasks = {name: task for name, task in config.tasks.items() if name in data.label_sets}
+        lesson = Lesson.of(sources, tasks, data.label_sets, settings.embedding > 0)
+        units = units_of(data.label_sets.values())
+        tokenizer = tokenizer.with_units(units)
+        every = [*data.datasets, *([data.teacher_texts] if data.teacher_texts else [])]
+        report(
+            f"Asking {listing(settings.sources)} about {sum(map(len, every)):,} sentences, for "
+            f"{listing([*lesson.kinds, *(['the embedding'] if lesson.embed else [])])}."
+        )
+        targets = [lesson.targets(one, tokenizer, max_length, report) for one in every]
+        texts = targets.pop() if data.teacher_texts else None
+        return cls(settings, config, data, digests, targets, texts)
+
+    def tasks(self, dataset: int) -> tuple[str, ...]:
+        """Return the tasks whose outputs the loss reads (see `LossTerm.tasks`)."""
+        has_pairs = self._datasets[dataset].partners is not None
+        return tuple(
+            name for name in self._targets[dataset].values if has_pairs or name not in self._pairs
+        )
+
+    def loss(
+        self, model: MultiTaskModel, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Compute the sum of the tasks' distances from the teacher's answers, by their weights."""
+        tasks = self.tasks(dataset)
+        return self._distance(
+            model, self._targets[dataset], self._datasets[dataset], rows, outputs, tasks
+        )
+
+    def unlabelled_loss(
+        self,
+        model: MultiTaskModel,
+        step: int,
+        share: Callable[[Rows], Rows] = lambda rows: rows,
+    ) -> Tensor | None:
+        """Compute the same for this process's part of the step's unlabelled sentences."""
+        if self._texts is None or self._text_targets is None:
+            return None
+        drawn = self._drawn(step)
+        rows = share(drawn)
+        if not len(rows):
+            return None
+        model.eval()
+        encoder = model.encoder
+        inputs = self._texts.inputs(rows, encoder.pad_id).to(next(encoder.parameters()).device)
+        tasks = tuple(name for name in self._text_targets.values if name not in self._pairs)
+        # cuDNN's recurrent layers have no backward pass in evaluation mode.
+        with torch.backends.cudnn.flags(enabled=False):
+            outputs = model(inputs, tasks)
+        loss = self._distance(model, self._text_targets, self._texts, rows, outputs, tasks)
+        return loss * (len(rows) / len(drawn))
+
+    def state(self) -> dict[str, Any]:
+        """Return the teachers' checksums."""
+        return {TEACHERS: self._digests}
+
+    def _distance(
+        self,
+        model: MultiTaskModel,
+        targets: SoftTargets,
+        dataset: Dataset,
+        rows: Rows,
+        outputs: Mapping[str, Tensor],
+        tasks: Sequence[str],
+    ) -> Tensor:
+        width = max(1, int(dataset.words.lengths_of(rows).max(initial=0)))
+        device = outputs[EMBEDDING].device
+        total = torch.zeros((), device=device)
+        for task in tasks:
+            wanted = torch.from_numpy(targets.batch(task, rows, width))
+            if task in self._pairs:
+                wanted = torch.cat([wanted, _second_rows(dataset, rows)], dim=1)
+            distance = model.head(task).soft_loss(
+                outputs[task], moved(wanted, device), self._settings.temperature
+            )
+            total = total + self._weights[task] * distance
+        if targets.embedding is not None:
+            vectors = moved(torch.from_numpy(targets.embeddings(rows)), device)
+            distance = embedding_distance(outputs[EMBEDDING], vectors)
+            total = total + self._settings.embedding * distance
+        return total
+
+    def _drawn(self, step: int) -> NDArray[np.int64]:
+        """Return the sentences of a step; each is seen once before any is seen again."""
+        round_, number = divmod(step, self._source.batches)
+        if round_ != self._round:
+            self._round = round_
+            self._drawn_round = draw_batches(self._source, self._seed, round_)
+        return self._drawn_round[number]
+
+
+def _open(
+    config: Config,
+    settings: Teacher,
+    stored: Sequence[str] | None,
+    report: Callable[[str], None],
+) -> list[Source]:
+    known = [None] * len(settings.sources) if stored is None else stored
+    return [
+        SoftLabels(path)
+        if is_soft_file(path)
+        else TrainedTeacher(
+            path, Path(config.save_dir) / FOLDER, digest, device=config.device,
+            threads=config.threads, report=report,
+        )
+        for path, digest in zip(settings.sources, known, strict=True)
+    ]  # fmt: skip
+
+
+def _second_rows(dataset: Dataset, rows: Rows) -> Tensor:
+    """Return for each text of a batch the row of its pair's second text, [B, 1], 0 without one."""
+    assert dataset.partners is not None
+    is_pair = dataset.partners[rows] >= 0
+    places = len(rows) - is_pair.sum() + np.cumsum(is_pair) - 1
+    return torch.from_numpy(np.where(is_pair, places, 0).astype(np.float32))[:, None]
+
+
+def embedding_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Compute the mean distance of embeddings from a teacher's, over those that are known.
+
+    1 - cosine; of vectors of other lengths the mean squared difference of the cosines between all
+    pairs of sentences of the batch.
+
+    Args:
+        found: [B, E] float.
+        wanted: [B, F] float32, NaN in a row that does not count.
+    """
+    known = ~wanted[:, :1].isnan().any(dim=1)
+    found, wanted = found[known].float(), wanted[known]
+    count = max(1, len(found))
+    if found.shape[1] == wanted.shape[1]:
+        return (1.0 - functional.cosine_similarity(found, wanted, dim=1)).sum() / count
+    one, other = (functional.normalize(v, dim=1) for v in (found, wanted))
+    return (one @ one.T - other @ other.T).square().sum() / count**2

@@ -1,0 +1,358 @@
+"""Distillation: students learn what their teachers answer, for every kind of head."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import manyheads
+from manyheads.config import TaskConfig, load_config
+from manyheads.errors import ConfigError, DataError, RequestError
+from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.modeling.heads.base import divergence
+from manyheads.modeling.heads.crf import CRF
+from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of
+from manyheads.tasks.soft_targets import word_of_each
+from manyheads.tasks.tag_sequences import marginals
+from manyheads.training import TrainResult, train
+from manyheads.training.teaching import sources
+from manyheads.training.teaching.term import embedding_distance
+from training_setup import (
+    Killed,
+    Spy,
+    config,
+    encoder_folder,
+    log_lines,
+    run,
+    sentences,
+    write_records,
+)
+
+TAGS = TagSet.of_types(("LOC", "PER"))
+CRF_TASKS = {
+    "classification": {"kind": "classification"},
+    "ner": {"kind": "tagging", "decoder": "crf"},
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A teacher with a CRF, of an encoder of another family."""
+    folder = tmp_path_factory.mktemp("teacher")
+    model = str(encoder_folder("roberta"))
+    return run(folder, model_name=model, tasks=CRF_TASKS, schedule="joint", num_epochs=3)[0]
+
+
+def texts_file(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "texts.txt"
+    path.write_text("mary lives in rome\nwhere is paul ?\nit was bad\n", encoding="utf-8")
+    return str(path)
+
+
+def spread(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_divergence_is_none_at_the_teacher_and_more_elsewhere() -> None:
+    logits = spread(3, 4)
+    wanted = logits.softmax(dim=1)
+    for temperature in (1.0, 2.0):
+        assert float(divergence(logits, wanted, temperature)) == pytest.approx(0, abs=1e-6)
+        assert float(divergence(logits + spread(3, 4, seed=1), wanted, temperature)) > 0.05
+    wanted[1] = torch.nan
+    assert float(divergence(logits.index_fill(0, torch.tensor(1), 9.0), wanted, 2)) < 1e-6
+    assert float(divergence(logits, torch.full((3, 4), torch.nan), 2)) == 0
+
+
+def test_a_crf_learns_sure_tags_as_labels_and_its_gradient_is_that_of_marginals() -> None:
+    torch.manual_seed(0)
+    crf = CRF(TAGS)
+    emissions = spread(2, 3, len(TAGS)).requires_grad_()
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    tags = torch.tensor([[1, 2, 0], [0, 3, 0]])
+    sure = torch.nn.functional.one_hot(tags, len(TAGS)).float()
+    likelihood = crf.log_likelihood(emissions, tags, mask)
+    torch.testing.assert_close(crf.divergence(emissions, sure, mask), -likelihood)
+    unsure = spread(2, 3, len(TAGS), seed=1).softmax(dim=2)
+    crf.divergence(emissions, unsure, mask).sum().backward()  # type: ignore[no-untyped-call]
+    transitions = Transitions(*(p.detach().numpy() for p in (crf.start, crf.end, crf.pairwise)))
+    own = marginals(
+        emissions.detach().numpy(), np.array([3, 2]), TAGS.names, Scheme.BIO, transitions
+    )
+    assert emissions.grad is not None
+    wanted = torch.from_numpy(own).float() - unsure * mask[..., None]
+    torch.testing.assert_close(emissions.grad, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_answers_live_on_characters() -> None:
+    # The text "new york-based": theirs are "new", "york-based".
+    theirs = np.array([[0, 3], [4, 14]])
+    words = np.array([[0, 3], [4, 8], [8, 9], [9, 14]])
+    numbers, inside = word_of_each(words, theirs)
+    assert numbers.tolist() == [0, 1, 1, 1]
+    assert inside.tolist() == [False, False, True, True]
+    kind = kind_of("tagging")
+    other = TagSet.of_types(("PER", "LOC"))
+    spec = make_spec(other)
+    soft = np.zeros((2, len(other)), np.float32)
+    soft[0, other.index("O")] = 1
+    soft[1, other.index("B-LOC")] = 1
+    adopted = kind.adopted(spec, soft, TAGS, theirs, words)
+    assert [TAGS.names[i] for i in adopted.argmax(axis=1)] == ["O", "B-LOC", "I-LOC", "I-LOC"]
+    # Where a word is not read, nothing is known of the sentence.
+    assert np.isnan(kind.adopted(spec, soft, TAGS, theirs, np.array([[0, 3], [20, 22]]))).all()
+
+
+def make_spec(tags: TagSet) -> Any:
+    from manyheads.modeling.features import EncoderShape
+    from manyheads.modeling.heads import make_head
+
+    return make_head(TaskConfig(kind="tagging"), tags, EncoderShape(4, 2, 4)).spec("ner")
+
+
+def test_a_student_agrees_with_its_teacher_more_than_with_its_labels(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    """All labels are the same here; what differs can only come from the teacher."""
+    records = [{**record, "label": "question"} for record in sentences(14, 1)]
+    records[0]["label"] = "statement"
+    files = {
+        "train_file": str(write_records(tmp_path / "train.jsonl", records)),
+        "tasks": CRF_TASKS, "schedule": "joint", "num_epochs": 4,
+    }  # fmt: skip
+    wanted = manyheads.load(teacher.best).predict_proba([" ".join(r["tokens"]) for r in records])
+
+    def distance(**changes: Any) -> float:
+        result, _ = run(tmp_path / str(len(changes)), **files, **changes)
+        texts = [" ".join(record["tokens"]) for record in records]
+        found = manyheads.load(result.best).predict_proba(texts)
+        return float(np.abs(found - wanted).mean())
+
+    assert distance(teacher={"sources": [str(teacher.best)], "weight": 20}) < distance() - 0.1
+
+
+def test_every_task_learns_in_every_step_and_the_loss_falls(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    result, spy = run(
+        tmp_path, schedule="alternate", num_epochs=3, teacher={
+            "sources": [str(teacher.best), str(teacher.best)], "texts": texts_file(tmp_path),
+            "weight": 3, "embedding": 1, "batch_size": 2,
+        },
+    )  # fmt: skip
+    steps = [line for line in log_lines(result.save_dir) if line["event"] == "step"]
+    losses = [line["loss"]["from teacher"] for line in steps]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert spy.said("about 17 sentences, for classification, ner, the embedding.")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"freeze": "encoder"},
+        {"keep_embeddings": 1, "head_layers": 1},
+        {"student_layers": 1, "lora": 2},
+        {"schedule": "joint", "balancing": "pcgrad"},
+    ],
+    ids=str,
+)
+def test_a_teacher_goes_with_other_settings(
+    changes: dict[str, Any], teacher: TrainResult, tmp_path: Path
+) -> None:
+    result, _ = run(tmp_path, teacher=str(teacher.best), **changes)
+    assert all("from teacher" in e["loss"] for e in result.history)
+
+
+def test_a_stopped_run_goes_on_to_the_bit_without_its_teacher(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    model = tmp_path / "teacher"
+    shutil.copytree(teacher.best, model)
+
+    def settings(name: str) -> Any:
+        taught = {"sources": [str(model)], "texts": texts_file(tmp_path), "batch_size": 2}
+        return config(tmp_path / name, num_epochs=2, checkpoint_every=1, teacher=taught)
+
+    def kill(step: int) -> None:
+        if step == 5:
+            raise Killed
+
+    whole, stopped = settings("whole"), settings("stopped")
+    train(whole)
+    with pytest.raises(Killed):
+        train(stopped, reporter=Spy(kill))
+    shutil.rmtree(model)
+    train(stopped, resume=True)
+    one, other = (load_checkpoint(epoch_path(s.save_dir, 2)) for s in (whole, stopped))
+    assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
+    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
+
+
+def test_the_teacher_runs_once_and_damaged_answers_are_computed_again(
+    teacher: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    computed = sources.TrainedTeacher._computed
+
+    def counted(self: Any, sentences: Any, *rest: Any) -> Any:
+        calls.append(len(sentences.texts))
+        return computed(self, sentences, *rest)
+
+    monkeypatch.setattr(sources.TrainedTeacher, "_computed", counted)
+    monkeypatch.setattr(sources, "CHUNK", 10)
+    monkeypatch.setattr("manyheads.training.teaching.targets.CHUNK", 10)
+    taught = {"teacher": str(teacher.best), "save_dir": str(tmp_path / "saved")}
+    run(tmp_path, **taught)
+    assert calls == [10, 4]
+    train(config(tmp_path, **taught), overwrite=True)
+    assert calls == [10, 4]
+    [first, _] = sorted((tmp_path / "saved" / "teacher").glob("*/*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-1])
+    train(config(tmp_path, **taught), overwrite=True)
+    assert len(calls) == 3
+
+
+def test_another_teacher_is_not_resumed_with(teacher: TrainResult, tmp_path: Path) -> None:
+    model = tmp_path / "other"
+    shutil.copytree(teacher.best, model)
+    run(tmp_path, teacher=str(model))
+    other, _ = run(tmp_path / "another", tasks=CRF_TASKS, schedule="joint")
+    shutil.rmtree(model)
+    shutil.copytree(other.best, model)
+    with pytest.raises(RequestError, match="because the teacher has changed"):
+        train(config(tmp_path, teacher=str(model)), resume=True)
+
+
+def test_teachers_that_do_not_fit_are_refused(teacher: TrainResult, tmp_path: Path) -> None:
+    best = str(teacher.best)
+    other = write_records(
+        tmp_path / "other.jsonl",
+        [{"text": f"text {i}", "label": "ab"[i % 2], "topic": "cd"[i % 2]} for i in range(8)],
+    )
+    files = {"train_file": str(other), "valid_file": str(other)}
+    with pytest.raises(ConfigError, match=r"'classification' of .*lack a, b; expected.* a, b"):
+        run(tmp_path, teacher=best, tasks={"classification": {"kind": "classification"}}, **files)
+    with pytest.raises(ConfigError, match=r"none of the tasks topic; .*it has classification"):
+        run(tmp_path, teacher=best, tasks={"topic": {"kind": "classification"}}, **files)
+    task = {"ner": {"kind": "classification", "field": "label"}}
+    with pytest.raises(ConfigError, match=r"task 'ner' of .* is of kind tagging; expected class"):
+        run(tmp_path, teacher=best, tasks=task, **files)
+    with pytest.raises(manyheads.ManyheadsError, match="no such model"):
+        run(tmp_path, teacher=str(tmp_path / "none"))
+
+
+def test_soft_labels_of_a_file_are_learned_and_its_texts_are_unlabelled_ones(
+    tmp_path: Path,
+) -> None:
+    lines: list[dict[str, Any]] = [
+        {"text": "john eats", "classification": {"question": 0.9}, "ner": []},
+        {
+            "text": "mary lives in rome",
+            "classification": {"label": "statement", "id": 1, "score": 0.8},
+            "ner": {"entities": [{"start": 0, "end": 4, "label": "PER", "score": 0.7}]},
+        },
+    ]
+    soft = write_records(tmp_path / "soft.jsonl", lines)
+    result, spy = run(tmp_path, teacher=str(soft))
+    assert spy.said("about 16 sentences, for classification, ner.")
+    assert all(e["loss"]["from teacher"] > 0 for e in result.history)
+    for value, message in (
+        ({"classification": {"answer": 0.9}}, r"soft.jsonl:1: there is no label .*answer"),
+        ({"classification": {"question": 2}}, r"probability of .*question.* is 2; .*from 0 to 1"),
+        ({"classification": 3}, r"soft labels are 3; expected an object such as"),
+        ({"ner": {"PER": 0.5}}, r"soft labels are .*; expected a list of entities"),
+        ({"ner": [{"start": 0, "end": 99, "label": "PER"}]}, r"soft.jsonl:1: .*99"),
+        ({"topic": 1}, r"no field of a task's name; .*classification, ner.*topic"),
+    ):
+        write_records(soft, [{"text": "john eats", **value}])
+        with pytest.raises((DataError, ConfigError), match=message):
+            run(tmp_path / "bad", teacher=str(soft))
+
+
+def test_soft_labels_of_each_kind_become_targets() -> None:
+    words = np.array([[0, 4], [5, 9]])
+    labels = LabelSet(("a", "b", "c"))
+
+    def read(kind: str, value: Any, known: LabelSet) -> list[Any]:
+        found = kind_of(kind).read_soft(value, known, "john eats", words, "here")
+        return [round(x, 4) for x in found.ravel().tolist()]
+
+    assert read("classification", {"b": 0.5}, labels) == [0.25, 0.5, 0.25]
+    assert read("classification", "b", labels) == [0, 1, 0]
+    assert read("multilabel", {"b": 0.5}, labels) == [0, 0.5, 0]
+    entity = {"start": 0, "end": 4, "label": "PER", "score": 0.75}
+    found = read("tagging", [entity], TAGS)
+    wanted = np.zeros((2, len(TAGS)))
+    wanted[0, TAGS.index("B-PER")], wanted[0, TAGS.index("O")] = 0.75, 0.25
+    wanted[1, TAGS.index("O")] = 1
+    assert found == wanted.ravel().tolist()
+
+
+def test_embeddings_of_other_lengths_are_compared_by_their_cosines() -> None:
+    wanted = spread(4, 6)
+    turned = torch.linalg.qr(spread(8, 8))[0]
+    found = torch.nn.functional.pad(wanted, (0, 2)) @ turned
+    assert float(embedding_distance(found, wanted)) == pytest.approx(0, abs=1e-6)
+    assert float(embedding_distance(spread(4, 8, seed=3), wanted)) > 0.05
+    assert float(embedding_distance(2 * wanted, wanted)) == pytest.approx(0, abs=1e-6)
+    wanted[2] = torch.nan
+    assert float(embedding_distance(wanted.nan_to_num(), wanted)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_is_configured_by_its_path_or_by_keys(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("teacher: [a, b]\n", encoding="utf-8")
+    several = load_config(path).teacher
+    assert several is not None
+    assert several.sources == (str(tmp_path / "a"), str(tmp_path / "b"))
+    more = load_config(path, {"teacher.texts": "t.txt", "teacher.weight": "2"}).teacher
+    assert more is not None
+    assert (more.sources, more.texts, more.weight) == (several.sources, "t.txt", 2)
+    flag = load_config(None, {"teacher": "2024"}).teacher
+    assert flag is not None
+    assert flag.sources == ("2024",)
+    for values, message in (
+        ({"teacher": []}, r"`teacher\.sources` is"),
+        ({"teacher": 3}, r"`teacher` is 3.*a path, or a list"),
+        ({"teacher.texts": "a"}, r"`teacher\.sources` is missing"),
+        (
+            {"teacher": {"sources": ["a"], "embedding": 1}, "keep_embeddings": 1},
+            "`keep_embeddings` and `teacher.embedding` are both set",
+        ),
+        (
+            {"teacher": {"sources": ["a"], "embedding": 1}, "freeze": "encoder"},
+            r"`teacher\.embedding` is 1, but with `freeze: encoder`",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(None, values)
+
+
+def test_answers_of_pairs_and_numbers_are_learned(tmp_path: Path) -> None:
+    pairs = [
+        {"text": f"{r['tokens'][0]} is here", "text2": "who is here ?", "label": "yn"[i % 2]}
+        for i, r in enumerate(sentences(8, 3))
+    ]
+    numbers = [{"text": " ".join(r["tokens"]), "value": i} for i, r in enumerate(sentences(8, 4))]
+    files = {
+        name: str(write_records(tmp_path / f"{name}.jsonl", records))
+        for name, records in (("same", pairs), ("price", numbers))
+    }
+    kinds = {"same": "pair", "price": "regression"}
+    tasks = {
+        name: {"kind": kind, "train_file": files[name], "valid_file": files[name]}
+        for name, kind in kinds.items()
+    }
+    first, _ = run(tmp_path / "teacher", tasks=tasks)
+    result, spy = run(tmp_path / "student", tasks=tasks, teacher=str(first.best))
+    assert spy.said("for same, price.")
+    assert json.dumps(result.history[-1]["loss"])
+    assert all(np.isfinite(e["loss"]["from teacher"]) for e in result.history)
