@@ -174,7 +174,8 @@ def build_dataset(
         DataError: there is no record, or a label is not known.
     """
     tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
-    places, texts = RaggedBuilder(np.int8, limit), RaggedBuilder(np.int8, limit)
+    places = RaggedBuilder(np.int8, limit)
+    texts = RaggedBuilder(np.int8, limit) if keep_texts else None
     targets = {name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()}
     truncated = words_lost = count = 0
     reach = Reach.of({name: label_sets[name] for name in tasks})
@@ -203,7 +204,7 @@ def build_dataset(
         tokens.extend([encoding.ids for encoding in encodings])
         words.extend([encoding.word_starts.astype(np.int16) for encoding in encodings])
         places.extend([_bytes(record.where) for record in chunk])
-        if keep_texts:
+        if texts is not None:
             texts.extend([_bytes(record.text) for record in chunk])
         for name, builder in targets.items():
             builder.extend(name, chunk, encodings)
@@ -219,7 +220,7 @@ def build_dataset(
         words_lost,
         second_rows,
         reach,
-        texts.finish() if keep_texts else None,
+        None if texts is None else texts.finish(),
     )
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")
