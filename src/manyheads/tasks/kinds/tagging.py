@@ -266,7 +266,7 @@ class Tagging(Kind):
         spans = read_spans(entities, "entities", text, where)
         scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
         for word, tag in enumerate(word_tags(spans, words, labels)):
-            if tag in (outside, UNLABELLED):
+            if tag < 0 or tag == outside:
                 continue
             span = next(s for s in spans if s.end > words[word, 0] and s.start < words[word, 1])
             score = read_probability(scores[span.start, span.end], span.label, where)
