@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.data.readers import FORMATS, Layout, read_rows
+from manyheads.data.readers.parquet_footer import ColumnSize, column_sizes
 from manyheads.errors import DataError
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -753,6 +756,65 @@ def test_an_arrow_file_that_is_none_says_so(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
     (tmp_path / "dataset_info.json").write_text("{}")
     assert "expected names of files in the folder" in message(tmp_path)
+
+
+# A generated case: a footer with statistics that do not fit its column's type.
+_DAMAGED_PARQUET = (
+    "c-n1}%}&BV5XWarZP0K4;x@ZU4?RfZ0Y5N-7{kFqQB+V$VvNVqG^jyAK*hv^2ag^+_)tEEPvP0w7WoLyVP^WDncq"
+    "&cTgOI@>s)ZFN&(UUiEIo2JiEy#_#Aken^~$Qxxo#q0ISRwF)F80RA00;@;YNNjartu_@gYXsPUn4&;K!=1sl#2W"
+    "HArI==)c}t;coX@r)+)K`<O-plVSYPmr+C_L@O^q?o$2WYz(TCuAOsq>TExX6oh}GvArB>%?cbmTD8=8jwp;D4KC"
+    ";NC$MnO@pFyLedMdoG<2lvgzgLLHZbEzS5i%H$OCxmPlZuadxp2{h0V>8_Ei(%*Dt~5TCHr!UMz>?zKX#R6?w&WD"
+    "oHu6eba)G|EDMdPC4{O3DZ2Pz)hu9NW1P`<EBT?WX#yh5as;T*W^`^l^U#8xOhX;eM5wRY&Jl8ttIs;$&n}2Vr-;"
+    "-u*)`So6ExHLus}JlT&yuYcXSv$qQCo9j85rR!5S_(N}`POtD6MyPj("
+)
+
+
+def test_a_footer_at_which_pyarrow_ends_the_process_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "x.parquet"
+    path.write_bytes(zlib.decompress(base64.b85decode(_DAMAGED_PARQUET)))
+    assert "not a sound Parquet file after 0 rows" in message(path)
+
+
+def test_the_sizes_in_a_footer_are_those_that_pyarrow_reads(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "x.parquet"
+    nested = {"text": ["a b"] * 50, "n": range(50), "l": [[1, 2]] * 50, "s": [{"a": 1.5}] * 50}
+    pq.write_table(pa.table(nested), path, row_group_size=20)
+    metadata = pq.ParquetFile(path).metadata
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    columns = [(group, group.column(i)) for group in groups for i in range(group.num_columns)]
+    assert list(column_sizes(path)) == [
+        ColumnSize(
+            column.path_in_schema, group.num_rows, column.num_values,
+            column.total_uncompressed_size, column.total_compressed_size,
+        )
+        for group, column in columns
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
+@pytest.mark.parametrize("form", ["new_file", "new_stream"])
+def test_a_small_arrow_file_does_not_fill_the_memory(
+    form: str, codec: str | None, tmp_path: Path
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    ipc = pytest.importorskip("pyarrow.ipc")
+    path = tmp_path / "x.arrow"
+
+    def save(texts: list[str]) -> None:
+        table = pa.table({"text": pa.array(texts).dictionary_encode()})
+        options = ipc.IpcWriteOptions(compression=codec)
+        with getattr(ipc, form)(path, table.schema, options=options) as writer:
+            writer.write_table(table)
+
+    save(["a b", "c"])
+    assert read(path) == [{"text": "a b"}, {"text": "c"}]
+    save(["a" * 2**27])
+    if codec == "zstd":
+        assert "a batch unpacks from " in message(path)
 
 
 def test_a_small_parquet_file_does_not_fill_the_memory(tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.evaluation import MeanInterval, Ratio, mean_interval, paired_bootstrap
+from manyheads.evaluation import (
+    MeanInterval,
+    Ratio,
+    mean_interval,
+    paired_bootstrap,
+    share_interval,
+)
 from manyheads.evaluation.statistics import t_quantile
 from manyheads.tasks.metrics import SentenceCounts
 
@@ -164,3 +170,9 @@ def test_comparisons_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(shares(first), shares(second), resamples=resamples)
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    assert share_interval(3, 1000) == pytest.approx((0.0010208, 0.0087830), abs=1e-6)
+    assert share_interval(20, 20) == pytest.approx((0.8388748, 1.0), abs=1e-6)
+    assert share_interval(0, 20) == pytest.approx((0.0, 0.1611252), abs=1e-6)

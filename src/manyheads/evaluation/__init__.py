@@ -12,6 +12,7 @@ from manyheads.evaluation.statistics import (
     bootstrap_interval,
     mean_interval,
     paired_bootstrap,
+    share_interval,
 )
 from manyheads.tasks.metrics import Ratio
 
@@ -31,5 +32,6 @@ __all__ = [
     "own_validation_files",
     "paired_bootstrap",
     "score",
+    "share_interval",
     "text_of",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,24 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
     deviation = stdev(values)
     margin = t_quantile((1 + level) / 2, count - 1) * deviation / math.sqrt(count)
     return MeanInterval(mean, deviation, mean - margin, mean + margin, count, level)
+
+
+def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Return where a share lies with probability `level`, of which a sample is known.
+
+    The interval is Wilson's score interval (1927), which holds for small samples and rare events.
+
+    Args:
+        count: the members of the sample that have the property.
+        total: all members, at least 1.
+        level: the confidence level.
+    """
+    _check_level(level)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, spread = count / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    margin = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
+    return max(0.0, middle - margin), min(1.0, middle + margin)
 
 
 def paired_bootstrap(

@@ -5,8 +5,8 @@ PyTorch model in float32 on labelled validation records. Both run in the same pr
 they see the same batches and differ in nothing but the graph.
 
 A head may lose a little. With few records, a loss over the limit may be chance: then the graph is
-refused only if the 95 % interval over the changed answers lies above the limit, or if many answers
-change, counting also sentences without labels.
+refused only if the 95 % interval over the changed answers lies above the limit, or if so many
+answers change, counting also sentences without labels, that far more may be lost.
 
 Axes: B sentences, W words, L labels, H hidden.
 """
@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 
 from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
-from manyheads.evaluation import Outcomes, paired_bootstrap, score, text_of
+from manyheads.evaluation import (
+    Outcomes,
+    paired_bootstrap,
+    score,
+    share_interval,
+    text_of,
+)
 from manyheads.inference import Predictor, single_batch_backend
 from manyheads.inference.backends.base import Backend
 from manyheads.tasks import EMBEDDING, Prediction, kind_of
@@ -33,8 +39,9 @@ from manyheads.text import Batch
 LIMIT = 0.3
 """Points (hundredths) of its main metric that a head may lose, if nothing else is asked for."""
 
-MAX_CHANGED = 0.02
-"""Share of answers that may change where the loss is over the limit, but within chance."""
+POSSIBLE = 10
+"""Times the limit that a loss, if it may be chance, could at most be with the share of answers that
+change (the upper end of its 95 % interval)."""
 
 MIN_COSINE = 0.95
 """The least mean cosine of the embeddings with the reference."""
@@ -71,6 +78,8 @@ class HeadComparison:
     """Between them lie the points that the head loses on other sentences, with 95 %."""
     changed_share: float
     """Share of all sentences, unlabelled ones too, that are answered differently."""
+    lost_at_most: float
+    """Points lost if as many answers change as the 95 % interval of that share allows."""
     max_logit_difference: float
     mean_logit_difference: float
 
@@ -90,6 +99,7 @@ class HeadComparison:
             "changed": self.changed,
             "interval_of_points_lost": [self.lost_low, self.lost_high],
             "changed_share": self.changed_share,
+            "points_lost_at_most": self.lost_at_most,
             "max_logit_difference": self.max_logit_difference,
             "mean_logit_difference": self.mean_logit_difference,
         }
@@ -304,15 +314,20 @@ class Gate:
             if changed and ratios[0] is not None and ratios[1] is not None:
                 found = paired_bootstrap(ratios[0], ratios[1], resamples=2000)
                 low, high = -100.0 * found.high, -100.0 * found.low
+        decisions = len(reference.predicted)
+        everything = max(1, decisions + len(answers))
+        # What a changed answer costs is known of the labelled ones; how many change, of all.
+        _, often = share_interval(changed + more, everything)
         return HeadComparison(
             metric=metric,
             reference=before,
             exported=after,
-            decisions=len(reference.predicted),
+            decisions=decisions,
             changed=changed,
             lost_low=low,
             lost_high=high,
-            changed_share=(changed + more) / max(1, len(reference.predicted) + len(answers)),
+            changed_share=(changed + more) / everything,
+            lost_at_most=lost * often * decisions / changed if changed else lost,
             max_logit_difference=differences.largest,
             mean_logit_difference=differences.total / max(1, differences.count),
         )
@@ -367,10 +382,12 @@ def _faults(report: GateReport, exact: bool, independent: bool) -> Iterable[str]
     for name, head in report.heads.items():
         # On few records one changed answer is more than the limit, and may be chance.
         certain = head.lost_low > report.limit
-        if head.lost > report.limit and (certain or head.changed_share > MAX_CHANGED):
+        possible = head.lost_at_most > POSSIBLE * report.limit
+        if head.lost > report.limit and (certain or possible):
             reason = (
                 f"{head.lost_low:.2f} to {head.lost_high:.2f} with 95 %" if certain
-                else f"and {head.changed_share:.1%} of all answers change"
+                else f"{head.lost_at_most:.2f} are possible, as {head.changed_share:.1%} of all "
+                "answers change"
             )  # fmt: skip
             yield (
                 f"head {name!r} loses {head.lost:.2f} points of {head.metric} "

@@ -41,9 +41,8 @@ class Setting:
     """Whether the embedding table is int8; it then takes a quarter of the memory."""
     reduce_range: bool = False
     """Weights of 7 bits: without VNNI instructions, pairs of products of 8 bits are added up in
-    16 bits and can overflow. `OnnxBackend` has onnxruntime use unsigned weights there, whose sums
-    are exact, so that the settings before this one are right on both kinds of processors; this
-    one is faster where VNNI is missing."""
+    16 bits and can overflow, which those of 7 bits cannot. For graphs with weights of 8 bits
+    `OnnxBackend` has onnxruntime use unsigned ones there, whose sums are exact but slower."""
     feed_forward_outputs: bool = True
     """Whether the second product of each feed-forward block is int8; its inputs have the widest
     range in a transformer (Bondarenko et al., 2021, "Understanding and overcoming the challenges
@@ -78,9 +77,10 @@ class LayerCount:
 
 
 SETTINGS = (
+    Setting("everything but the classifiers, 7-bit weights", necks=True, reduce_range=True),
     Setting("everything but the classifiers", necks=True),
+    Setting("everything but the heads, 7-bit weights", reduce_range=True),
     Setting("everything but the heads"),
-    Setting("7-bit weights", reduce_range=True),
     Setting("all but the embedding table", embeddings=False),
     Setting("all but the embedding table and the last layer", embeddings=False, float_layers=1e-9),
     Setting(
@@ -95,7 +95,8 @@ SETTINGS = (
         float_layers=0.5,
     ),
 )
-"""From the fastest to the mildest."""
+"""From the fastest to the mildest. The first is right on processors with and without VNNI alike: as
+fast as weights of 8 bits with it, a sixth faster without (see docs/benchmarks.md)."""
 
 
 def settings_for(graph: onnx.ModelProto) -> tuple[Setting, ...]:

@@ -22,7 +22,13 @@ from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.predictor import Predictor
-from manyheads.inference.processor import agrees, processor_kind, wants_comparison
+from manyheads.inference.processor import (
+    agrees,
+    exported_on,
+    processor_kind,
+    sums_overflow,
+    wants_comparison,
+)
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
 from manyheads.tasks.kinds import Shape, fits
@@ -52,6 +58,9 @@ MAX_GRAPH_BYTES = 2 << 30
 """One protobuf message, and so one ONNX file, cannot be larger."""
 
 _OF_OPENVINO = (OPENVINO, OPENVINO_INT8)
+
+_WITHOUT_VNNI = {ONNX: 0.61, ONNX_INT8: 0.44, OPENVINO: 0.57, OPENVINO_INT8: 0.24}
+"""The speed on a processor with AVX2 alone over that with AVX-512 and VNNI (docs/benchmarks.md)."""
 
 
 def report_name(backend: str) -> str:
@@ -97,8 +106,19 @@ def exported_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, 
             report = manifest.read_json(_report_beside(name))
             found = report if isinstance(report, dict) else {}
             rate, wait = map(_speed, map(found.get, ("sentences_per_second", "milliseconds_alone")))
+            here = _speed_here(backend, found)
+            rate, wait = rate * here, wait / here
             speeds[backend] = (1.0 / wait if wait else 0.0, rate) if alone else (rate, 0.0)
     return tuple(sorted(speeds, key=speeds.__getitem__, reverse=True))
+
+
+def _speed_here(backend: str, report: Mapping[str, Any]) -> float:
+    """Return the speed on this processor over that on the one of a report, as far as is known."""
+    there = exported_on(report)
+    if there is None or sums_overflow(there) == sums_overflow():
+        return 1.0
+    left = _WITHOUT_VNNI[backend]
+    return left if sums_overflow() else 1.0 / left
 
 
 def _speed(value: object) -> float:

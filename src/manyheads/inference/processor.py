@@ -49,12 +49,15 @@ def processor_kind() -> str:
     return " ".join([platform.machine(), *(name for name in _FEATURES if name in found)])
 
 
-def sums_overflow() -> bool:
-    """Return whether products of signed 8-bit weights are added up in 16 bits on this processor.
+def sums_overflow(kind: str | None = None) -> bool:
+    """Return whether products of signed 8-bit weights are added up in 16 bits on a processor.
 
     So it is on x86 without VNNI; where the instructions are not known, it is assumed.
+
+    Args:
+        kind: the kind of processor; default, that of this one.
     """
-    machine, *features = processor_kind().split()
+    machine, *features = (kind or processor_kind()).split()
     return machine.lower() in ("x86_64", "amd64") and not {"avx512_vnni", "avx_vnni"} & {*features}
 
 
@@ -78,10 +81,17 @@ def samples_to_json(outputs: Mapping[str, Floats]) -> dict[str, Any]:
     return {"processor": processor_kind(), "outputs": rounded}
 
 
+def exported_on(report: Any) -> str | None:
+    """Return the kind of processor that a report is of, None where it is not known."""
+    samples = report.get("samples") if isinstance(report, Mapping) else None
+    kind = samples.get("processor") if isinstance(samples, Mapping) else None
+    return kind if isinstance(kind, str) and kind else None
+
+
 def wants_comparison(report: Any) -> bool:
     """Return whether a report is of another kind of processor than this one."""
-    samples = report.get("samples") if isinstance(report, dict) else None
-    return isinstance(samples, dict) and samples.get("processor") != processor_kind()
+    samples = report.get("samples") if isinstance(report, Mapping) else None
+    return isinstance(samples, Mapping) and samples.get("processor") != processor_kind()
 
 
 def agrees(report: Any, outputs: Mapping[str, Floats]) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from manyheads.data.readers.arrow_messages import MAGIC, unpacked_sizes
 from manyheads.data.readers.class_names import Names, class_names, stored_names, with_names
 from manyheads.data.readers.optional import optional_module
+from manyheads.data.readers.parquet import unpacks_too_far
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.splits import chosen_splits
 from manyheads.errors import DataError, at, counted, shorten
@@ -36,7 +38,7 @@ def read_arrow(source: Source) -> Iterator[Row]:
     number = 0
     for path, names in _files(source):
         try:
-            for table, known in _tables(arrow, path):
+            for table, known in _tables(arrow, path, source.limit):
                 columns = {**names, **known}
                 for start in range(0, table.num_rows, _ROWS):
                     for fields in table.slice(start, _ROWS).to_pylist():
@@ -57,18 +59,29 @@ def read_arrow(source: Source) -> Iterator[Row]:
             ) from error
 
 
-def _tables(arrow: Any, path: Path) -> Iterator[tuple[Any, dict[str, Names]]]:
-    """Yield the batches of a stream or a file of Arrow."""
+def _tables(arrow: Any, path: Path, limit: int) -> Iterator[tuple[Any, dict[str, Names]]]:
+    """Yield the batches of a stream or a file of Arrow.
+
+    A file is read as the stream that it contains: its footer may place batches elsewhere than
+    where their sizes were checked.
+
+    Raises:
+        DataError: a batch unpacks to more than texts can.
+    """
     with arrow.memory_map(str(path)) as file:
-        try:
-            reader = arrow.ipc.open_stream(file)
-            batches: Iterator[Any] = iter(reader)
-        except arrow.ArrowInvalid:
-            file.seek(0)
-            reader = arrow.ipc.open_file(file)
-            batches = map(reader.get_batch, range(reader.num_record_batches))
+        contents = file.read_buffer()
+        start = len(MAGIC) if contents[: len(MAGIC)].to_pybytes() == MAGIC else 0
+        for packed, unpacked in unpacked_sizes(memoryview(contents), start):
+            if unpacked > max(limit, packed) and unpacks_too_far(packed, unpacked):
+                raise DataError(
+                    f"a batch unpacks from {packed:,} to {unpacked:,} bytes",
+                    where=str(path),
+                    expected=f"batches of at most {limit:,} bytes",
+                    fix="Write the data set again without compression, or as JSON lines.",
+                )
+        reader = arrow.ipc.open_stream(contents[start:])
         names = stored_names(reader.schema.metadata)
-        for batch in batches:
+        for batch in reader:
             yield batch, names
 
 

@@ -7,12 +7,17 @@ from typing import Any
 
 from manyheads.data.readers.class_names import stored_names, with_names
 from manyheads.data.readers.optional import optional_module
+from manyheads.data.readers.parquet_footer import column_sizes
 from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, at, counted, shorten
 
 _BATCH_ROWS = 256
 _RATIO, _SMALL = 1000, 2**26
-"""A column that unpacks to more than `_SMALL` bytes and `_RATIO` times its size is no text."""
+
+
+def unpacks_too_far(packed: int, unpacked: int) -> bool:
+    """Return whether compressed data become so large, in bytes, that they cannot be texts."""
+    return unpacked > _SMALL and unpacked > _RATIO * packed
 
 
 def read_parquet(source: Source) -> Iterator[Row]:
@@ -39,7 +44,7 @@ def _rows(
     try:
         with parquet.ParquetFile(source.path) as file:
             names = stored_names(file.schema_arrow.metadata)
-            rows = _rows_at_once(file.metadata, source)
+            rows = _rows_at_once(source)
             texts = _text_columns(file.schema)
         with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=rows):
@@ -66,26 +71,25 @@ def _text_columns(schema: Any) -> list[str]:
     return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
 
 
-def _rows_at_once(metadata: Any, source: Source) -> int:
+def _rows_at_once(source: Source) -> int:
     """Return how many rows are decoded at once, by the size that the file states.
 
     Raises:
         DataError: rows are larger than a record may be, or the file unpacks to far more than it is.
+        ValueError: its footer is damaged.
     """
     largest = 1
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            size, packed = column.total_uncompressed_size, column.total_compressed_size
-            share = (size + 8 * column.num_values) // max(group.num_rows, 1)
-            if share > source.limit or (size > _SMALL and size > _RATIO * packed):
-                raise DataError(
-                    f"the column {shorten(column.path_in_schema)} unpacks from {packed:,} to "
-                    f"{size:,} bytes in {counted(group.num_rows, 'row')}",
-                    where=source.name,
-                    expected=f"rows of at most {source.limit:,} bytes",
-                    fix="Split the records, or write them as JSON lines.",
-                )
-            largest = max(largest, share)
+    for column in column_sizes(source.path):
+        share = (column.unpacked + 8 * column.values) // max(column.rows, 1)
+        if share > source.limit or unpacks_too_far(column.packed, column.unpacked):
+            raise DataError(
+                f"the column {shorten(column.name)} unpacks from {column.packed:,} to "
+                f"{column.unpacked:,} bytes in {counted(column.rows, 'row')}",
+                where=source.name,
+                expected=f"rows of at most {source.limit:,} bytes",
+                fix="Split the records, or write them as JSON lines.",
+            )
+        largest = max(largest, share)
     return max(1, min(_BATCH_ROWS, source.limit // largest))
 
 
