@@ -263,6 +263,7 @@ def test_the_package_shows_its_verbs() -> None:
         "check",
         "compare",
         "convert",
+        "distill",
         "evaluate",
         "export",
         "load",

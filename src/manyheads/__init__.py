@@ -17,6 +17,7 @@ augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
 add_head    add a task to a trained model
 add_label   add classes or entity types to a trained task
+distill     train a smaller or better model on the answers of trained ones
 load_config read a configuration
 
 SentenceClassifier is a scikit-learn classifier.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         check,
         compare,
         convert,
+        distill,
         evaluate,
         export,
         load,
@@ -68,6 +70,7 @@ __all__ = [
     "check",
     "compare",
     "convert",
+    "distill",
     "evaluate",
     "export",
     "load",
@@ -95,6 +98,7 @@ _HOMES = {
     "check": "api",
     "compare": "api",
     "convert": "api",
+    "distill": "api",
     "evaluate": "api",
     "export": "api",
     "load": "api",

@@ -174,6 +174,57 @@ def add_head(
         return _run(config, resume, overwrite, progress, reporter)
 
 
+def distill(
+    teachers: StrPath | Sequence[StrPath],
+    texts: Any = None,
+    *,
+    save_dir: StrPath = "distilled",
+    train_file: Any = None,
+    valid_file: Any = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a student on the answers of trained models; the command is `manyheads distill`.
+
+    Args:
+        teachers: a trained model or several, whose mean is learned; or files of soft labels beside
+            a model. Tasks, data and settings are those of the first model.
+        texts: unlabelled sentences: strings, records in memory, or a file.
+        save_dir: folder of the student.
+        train_file: labelled records in memory, or a file; default: the teacher's.
+        valid_file: the same, to choose the best epoch by; default: the teacher's.
+        resume: continue the run in `save_dir`.
+        overwrite: replace the run in `save_dir`.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        reporter: shows progress in the place of that.
+        **settings: configuration fields, such as `student_layers`.
+
+    Raises:
+        ManyheadsError: a teacher, the data, a setting or the folder is invalid.
+    """
+    from manyheads.training import distill_config
+
+    sources = [teachers] if isinstance(teachers, str | os.PathLike) else list(teachers)
+    with ExitStack() as named:
+        files = {
+            key: _named(data, name, named)
+            for key, data, name in (
+                ("train_file", train_file, "train"),
+                ("valid_file", valid_file, "valid"),
+            )
+            if data is not None
+        }
+        if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+            texts = [{"text": text} for text in texts]
+        path = None if texts is None else _named(texts, "texts", named)
+        chosen = {**settings, **files, "save_dir": os.fspath(save_dir)}
+        config = distill_config(sources, path, chosen)
+        return _run(config, resume, overwrite, progress, reporter)
+
+
 def add_label(
     model: StrPath,
     task: str,

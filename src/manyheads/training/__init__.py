@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manyheads.training.add_head import add_head_config
     from manyheads.training.comparison import Comparison, compare, config_alone
+    from manyheads.training.distill import distill_config
     from manyheads.training.distributed import is_first_process
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.loop import TrainResult, train
@@ -38,6 +39,7 @@ __all__ = [
     "add_label",
     "compare",
     "config_alone",
+    "distill_config",
     "fetch",
     "forward_backward",
     "is_first_process",
@@ -68,6 +70,7 @@ _HOMES = {
     "add_label": "new_labels",
     "compare": "comparison",
     "config_alone": "comparison",
+    "distill_config": "distill",
     "fetch": "in_flight",
     "forward_backward": "step",
     "is_first_process": "distributed",

@@ -1,0 +1,69 @@
+"""Distilling a trained model: the configuration of a student, made from its teacher's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import Config, is_soft_file, load_config
+from manyheads.errors import RequestError, listing, shorten
+from manyheads.modeling import load_checkpoint
+from manyheads.storage import StrPath, read_manifest, resolve_model
+
+SAVE_DIR = "distilled"
+"""The student's folder, unless another one is named."""
+
+# A student is a run of its own.
+_OWN = ("save_dir", "init_from", "teacher", "student_layers", "files", "lora")
+
+
+def distill_config(
+    teachers: Sequence[StrPath], texts: StrPath | None, settings: Mapping[str, Any]
+) -> Config:
+    """Return the configuration of a run whose student learns from trained models.
+
+    Tasks, data and all settings are those of the first trained model among the teachers.
+
+    Args:
+        teachers: model folders, checkpoints, runs' folders, or files of soft labels.
+        texts: unlabelled sentences, or None.
+        settings: fields of the configuration, and dotted keys, which take precedence.
+
+    Raises:
+        RequestError: no teacher is a trained model, or a setting is set by this verb.
+        ModelError: a teacher is damaged or missing.
+        ConfigError: a setting is not allowed.
+    """
+    for key in ("init_from", "teacher", "teacher.sources", "teacher.texts"):
+        if key in settings:
+            raise RequestError(
+                f"`{key}` is set to {shorten(settings[key])}",
+                expected="a value taken from the arguments",
+                fix="Leave it out, or use `manyheads train`.",
+            )
+    sources = [os.fspath(path) for path in teachers]
+    models = [path for path in sources if not is_soft_file(path)]
+    if not models:
+        raise RequestError(
+            f"no teacher is a trained model ({listing(teachers) or 'there is none'})",
+            expected="a model whose tasks and data the student has too",
+            fix="Name one, or use `manyheads train CONFIG --teacher FILE`.",
+        )
+    values = trained_values(resolve_model(models[0]))
+    kept = {
+        name: value for name, value in values.items() if name not in _OWN and value is not None
+    }
+    kept["tasks"] = {
+        name: {key: value for key, value in task.items() if value is not None and key != "frozen"}
+        for name, task in values["tasks"].items()
+        if not task.get("carried")
+    }
+    learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
+    return load_config(None, {"save_dir": SAVE_DIR, **kept, **settings, "teacher": learned})
+
+
+def trained_values(path: Path) -> Mapping[str, Any]:
+    """Return the configuration that a model folder or checkpoint was trained with."""
+    return read_manifest(path).config if path.is_dir() else load_checkpoint(path).config
