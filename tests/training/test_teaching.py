@@ -21,7 +21,7 @@ from manyheads.modeling.heads.crf import CRF
 from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of
 from manyheads.tasks.soft_targets import word_of_each
 from manyheads.tasks.tag_sequences import marginals
-from manyheads.training import TrainResult, train
+from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
@@ -356,3 +356,26 @@ def test_answers_of_pairs_and_numbers_are_learned(tmp_path: Path) -> None:
     assert spy.said("for same, price.")
     assert json.dumps(result.history[-1]["loss"])
     assert all(np.isfinite(e["loss"]["from teacher"]) for e in result.history)
+
+
+def test_a_student_is_distilled_from_its_teacher_s_folder_alone(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    best = str(teacher.best)
+    student = manyheads.distill(
+        best, ["mary is in rome", "where is paul ?"], save_dir=tmp_path / "student",
+        student_layers=1, num_epochs=1, progress=False,
+    )  # fmt: skip
+    assert student.module.encoder.shape.num_layers == 1
+    assert student.config.tasks == load_config(None, {"tasks": CRF_TASKS}).tasks
+    assert student.config.teacher is not None
+    made = distill_config([best, "soft.jsonl"], "t.txt", {"teacher.weight": "3"})
+    assert made.teacher is not None
+    assert (made.teacher.sources, made.teacher.texts) == ((best, "soft.jsonl"), "t.txt")
+    assert (made.teacher.weight, made.save_dir, made.epochs) == (3, "distilled", 3)
+    with pytest.raises(RequestError, match=r"no teacher is a trained model \(soft.jsonl\)"):
+        distill_config(["soft.jsonl"], None, {})
+    with pytest.raises(RequestError, match="`init_from` is set to 'a'"):
+        distill_config([best], None, {"init_from": "a"})
+    with pytest.raises(manyheads.ManyheadsError, match="no such model"):
+        distill_config([str(tmp_path / "none")], None, {})

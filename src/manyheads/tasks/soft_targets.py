@@ -81,6 +81,8 @@ def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bo
         DataError: it has another form, or an unknown label.
     """
     given = value
+    if isinstance(value, Mapping) and "label" in value and value["label"] is None:
+        return np.full(len(labels), np.nan, np.float32)  # a prediction for a text without words
     if isinstance(value, str):
         given = {value: 1.0}
     elif isinstance(value, Mapping) and isinstance(value.get("labels"), list):
