@@ -52,9 +52,7 @@ def distill_config(
             fix="Name one, or use `manyheads train CONFIG --teacher FILE`.",
         )
     values = trained_values(resolve_model(models[0]))
-    kept = {
-        name: value for name, value in values.items() if name not in _OWN and value is not None
-    }
+    kept = {name: value for name, value in values.items() if name not in _OWN and value is not None}
     kept["tasks"] = {
         name: {key: value for key, value in task.items() if value is not None and key != "frozen"}
         for name, task in values["tasks"].items()
