@@ -316,6 +316,7 @@ GIANT = [
     {"hidden_act": "evil"},
     {"model_type": "modernbert", "hidden_size": 1 << 20},
     {"model_type": "t5"},
+    {"model_type": "wav2vec2"},
     {"chunk_size_feed_forward": {}},
     {"chunk_size_feed_forward": "x"},
 ]
@@ -353,6 +354,13 @@ def test_a_length_that_the_encoder_cannot_read_is_refused(folder: Path, refused:
     for length in (0, 65, 10**12):
         rewrite_manifest(best, lambda v: v["encoder"].update(max_length=length))  # noqa: B023
         assert f"reads {length} sub-tokens at once" in refused("predict", best, "john")
+    rewrite_manifest(best, lambda v: v["encoder"].update(max_length=32))
+    for length in (65, 10**12):
+        rewrite_manifest(
+            best,
+            lambda v: v["encoder"]["reading"].update(max_length=length),  # noqa: B023
+        )
+        assert f"{length}" in refused("predict", best, "john", "--embed")
 
 
 @pytest.mark.parametrize(

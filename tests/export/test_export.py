@@ -185,7 +185,7 @@ def test_int8_settings_convert_what_they_say(setting: Setting, tmp_path: Path) -
 
 def test_weights_are_quantised_by_channel(tmp_path: Path) -> None:
     model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
-    small = quantize(export_graph(model)[0], SETTINGS[1])
+    small = quantize(export_graph(model)[0], SETTINGS[3])
     scales = [t for t in small.graph.initializer if "query" in t.name or t.name.endswith("_scale")]
     assert max(int(np.prod(t.dims)) for t in scales) >= 32
 
@@ -593,7 +593,7 @@ def test_where_nothing_passes_an_earlier_graph_goes(
 def test_the_command_shows_the_report_and_fails_where_nothing_passes(
     best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("manyheads.export.quantization.SETTINGS", SETTINGS[1:2])
+    monkeypatch.setattr("manyheads.export.quantization.SETTINGS", SETTINGS[2:3])
     command = ["export", str(best), "--format", "int8", "--threads", "1", "--limit", "100"]
     assert main(command) == 0
     shown = capsys.readouterr().out

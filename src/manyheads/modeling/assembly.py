@@ -61,9 +61,12 @@ def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) 
     """
     pooling = PoolingSpec(files.pooling, files.normalize, files.dense)
     encoder = Encoder.from_config(files.config, pooling, files.files, state, where, files.reading)
-    if not 0 < files.max_length <= encoder.max_positions:
+    lengths = (files.max_length, files.reading.max_length or files.max_length)
+    for length in lengths:
+        if 0 < length <= encoder.max_positions:
+            continue
         raise ModelError(
-            f"the model reads {files.max_length} sub-tokens at once", where=where,
+            f"the model reads {length} sub-tokens at once", where=where,
             expected=f"at most the {encoder.max_positions} that its encoder can",
             fix="It is damaged or was edited; copy or train it again.",
         )  # fmt: skip

@@ -20,7 +20,12 @@ from manyheads.modeling.cpu.attention import use_attention
 from manyheads.modeling.cpu.dropout import replace_dropout
 from manyheads.modeling.heads import EncoderShape
 from manyheads.modeling.pooling import PoolingSpec, SentencePooling
-from manyheads.modeling.pretrained import TOKENIZER, EncoderSource, stored_parameters
+from manyheads.modeling.pretrained import (
+    TOKENIZER,
+    EncoderSource,
+    refuse_other_types,
+    stored_parameters,
+)
 from manyheads.modeling.state_dicts import check_state
 from manyheads.storage import Reading, embedding_size, vocabulary_size
 
@@ -231,10 +236,12 @@ def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedCon
     """Read a configuration; it may not have many more layers than there are stored tensors.
 
     Raises:
-        ModelError: `transformers` itself does not know it, or it has too many layers.
+        ModelError: it is not of an encoder of text that `transformers` itself knows, or it has too
+            many layers.
     """
     from transformers import AutoConfig
 
+    refuse_other_types(config.get("model_type"), where)
     values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
     try:
         shape = AutoConfig.for_model(str(config.get("model_type")), **values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from manyheads.storage.untrusted import Fields, parse_json
+from manyheads.storage.untrusted import MAX_SIZE, Fields, parse_json
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """In the order in which sentence-transformers concatenates them, if the order is not given."""
@@ -50,7 +50,7 @@ class Reading:
             ModelError: one of them is missing or of another type.
         """
         length, name = fields.values.get("max_length"), fields.values.get("default_prompt_name")
-        if length is not None and (type(length) is not int or length < 1):
+        if length is not None and (type(length) is not int or not 0 < length <= MAX_SIZE):
             fields.refuse("max_length", length)
         prompts = fields.inner("prompts")
         texts = {key: prompts.get(key, str) for key in prompts.values}

@@ -20,9 +20,11 @@ from manyheads.storage.atomic import StorageError, StrPath, explain, explained
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 100
-# The largest whole numbers in an encoder's configuration: of any kind, of layers, and by name.
+# The largest whole numbers in an encoder's configuration: of any kind, of what is built one by one,
+# and by name.
 MAX_SIZE = 10_000_000
 MAX_LAYERS = 500
+_BUILT_ONE_BY_ONE = ("layer", "block", "group", "depth", "stage")
 MAX_SIZES = {"num_labels": 100_000}
 
 # Keys by which a configuration names Python code to download or import, and run.
@@ -178,8 +180,9 @@ def refuse_sizes(value: Any, where: str) -> None:
         ModelError: a whole number in it is too large.
     """
     for key, item, _ in walk(value):
-        limit = MAX_LAYERS if "layers" in str(key) else MAX_SIZES.get(str(key), MAX_SIZE)
-        if isinstance(item, int) and item > limit:
+        is_many = any(part in str(key) for part in _BUILT_ONE_BY_ONE)
+        limit = MAX_LAYERS if is_many else MAX_SIZES.get(str(key), MAX_SIZE)
+        if isinstance(item, int) and not -MAX_SIZE <= item <= limit:
             raise ModelError(
                 f'has {shorten(item)} as "{shorten(key)[1:-1]}"',
                 expected=f"at most {limit}",

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from manyheads.modeling.pretrained.families import refuse_other_types
 from manyheads.modeling.pretrained.finding import packaged_encoder
 from manyheads.modeling.pretrained.source import EncoderSource, find_encoder, stored_parameters
 from manyheads.modeling.pretrained.tokenizer import TOKENIZER
 
-__all__ = ["TOKENIZER", "EncoderSource", "find_encoder", "packaged_encoder", "stored_parameters"]
+__all__ = [
+    "TOKENIZER",
+    "EncoderSource",
+    "find_encoder",
+    "packaged_encoder",
+    "refuse_other_types",
+    "stored_parameters",
+]
