@@ -142,7 +142,7 @@ def ours(split: Split, seed: int) -> Answers:
     answers: Answers = []
     for result in results:
         answer: Record = {}
-        for one in result.tasks.values():
+        for one in result.results.values():
             if hasattr(one, "tokens"):
                 answer["ner"] = [token.tag for token in one.tokens]
             else:

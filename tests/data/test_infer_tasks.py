@@ -30,15 +30,18 @@ def records(count: int = 12, **fields: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 SPAN = [{"start": 0, "end": 8, "label": "THING"}]
+CLASSES = {
+    "kind": "classification", "start": "fitted", "pooling": ["embedding"], "label_smoothing": 0.1
+}  # fmt: skip
 PAIR = {"text2": ["another sentence"]}
 
 
 @pytest.mark.parametrize(
     ("fields", "options"),
     [
-        ({"topic": ["a", "b"]}, {"topic": {"kind": "classification"}}),
-        ({"label": [0, 1, 2]}, {"classification": {"kind": "classification"}}),
-        ({"urgent": [True, False]}, {"urgent": {"kind": "classification"}}),
+        ({"topic": ["a", "b"]}, {"topic": CLASSES}),
+        ({"label": [0, 1, 2]}, {"classification": CLASSES}),
+        ({"urgent": [True, False]}, {"urgent": CLASSES}),
         ({"tones": [["a"], ["a", "b"], []]}, {"tones": {"kind": "multilabel"}}),
         ({"labels": [["a"], ["b", "c"]]}, {"multilabel": {"kind": "multilabel"}}),
         ({"price": [1.5, 2.25, 9]}, {"price": {"kind": "regression"}}),
@@ -109,8 +112,14 @@ def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: 
 def test_named_tasks_are_the_only_ones(tmp_path: Path) -> None:
     tasks = {"rating": TaskConfig(kind="classification", field="stars")}
     found = inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]), tasks=tasks)
-    assert found.options() == {"rating": {"kind": "classification", "field": "stars"}}
+    assert found.options() == {"rating": {**CLASSES, "field": "stars"}}
     assert list(found.unused) == ["topic"]
+
+
+def test_a_head_of_the_users_own_form_begins_as_usual(tmp_path: Path) -> None:
+    given = {"kind": "classification", "hidden": 8}
+    found = inferred(tmp_path, records(stars=["a", "b"]), tasks={"stars": TaskConfig(**given)})
+    assert found.options() == {"stars": given}
 
 
 def test_a_named_task_without_labels_is_refused(tmp_path: Path) -> None:
@@ -122,6 +131,6 @@ def test_a_named_task_without_labels_is_refused(tmp_path: Path) -> None:
 def test_task_names_follow_the_rules_of_the_configuration(tmp_path: Path) -> None:
     found = inferred(tmp_path, records(**{"2nd topic": ["a", "b"], "mean": ["c", "d"]}))
     assert found.options() == {
-        "nd_topic": {"kind": "classification", "field": "2nd topic"},
-        "task_2": {"kind": "classification", "field": "mean"},
+        "nd_topic": {**CLASSES, "field": "2nd topic"},
+        "task_2": {**CLASSES, "field": "mean"},
     }

@@ -38,7 +38,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model_name: the encoder.
         num_epochs: the number of epochs, or `auto`.
-        learning_rate: the encoder's learning rate.
+        learning_rate: the encoder's learning rate; None chooses it by the records a class.
         batch_size: sentences in a batch.
         seed: of everything that is drawn.
         settings: other fields of the configuration.
@@ -50,7 +50,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         model_name: str = "sentence-transformers/all-MiniLM-L6-v2",
         num_epochs: int | str = "auto",
-        learning_rate: float = 1e-4,
+        learning_rate: float | None = None,
         batch_size: int = 16,
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
@@ -80,6 +80,9 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, indices = np.unique(labels, return_inverse=True)
         names = [str(one) for one in self.classes_]
         records = [{"text": text, _TASK: names[i]} for text, i in zip(texts, indices, strict=True)]
+        rate: dict[str, Any] = {}
+        if self.learning_rate is not None:
+            rate["learning_rate"] = self.learning_rate
         with TemporaryDirectory(prefix="manyheads-fit-") as folder:
             trained = train(
                 records,
@@ -88,9 +91,9 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 progress=self.progress,
                 model_name=self.model_name,
                 num_epochs=self.num_epochs,
-                learning_rate=self.learning_rate,
                 batch_size=self.batch_size,
                 seed=self.seed,
+                **rate,
                 **(self.settings or {}),
             )
             self._keep(_files_of(trained.best))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,7 +144,8 @@ def _named(
                 expected=f"one of the fields: {_described(columns)}",
                 fix=f"Name the field: {_TASK_OPTION}.",
             )
-        options = {**_starting(kind_of(task.kind), labelled), **task.model_dump(exclude_unset=True)}
+        given = task.model_dump(exclude_unset=True)
+        options = {**_starting(kind_of(task.kind), labelled, given), **given}
         found.append(InferredTask(name, options, labelled))
     used = {task.values.name for task in found}
     return found, {name: values for name, values in columns.items() if name not in used}
@@ -163,8 +164,8 @@ def _task(values: FieldValues, kind: Kind, taken: Sequence[str]) -> InferredTask
     return InferredTask(name, options if known else {**options, "field": values.name}, values)
 
 
-def _starting(kind: Kind, values: FieldValues) -> dict[str, Any]:
-    return {"kind": kind.name, **kind.starting_options(values)}
+def _starting(kind: Kind, values: FieldValues, given: Collection[str] = ()) -> dict[str, Any]:
+    return {"kind": kind.name, **kind.starting_options(values, given)}
 
 
 def _ambiguous(

@@ -11,15 +11,15 @@ from manyheads.data.hold_out import LAYOUT
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
 from manyheads.data.readers import Layout, is_data_file
 from manyheads.errors import RequestError, listing
+from manyheads.tasks import kind_of
 
 SETTINGS: Mapping[str, Any] = {
     "num_epochs": AUTO,
     "batch_size": 16,
-    "learning_rate": 1e-4,
     "keep_checkpoints": 1,
 }
-"""What is set where a run begins without a configuration. Measured with all-MiniLM-L6-v2 on 600
-sentences with a class and slots each."""
+"""What is set where a run begins without a configuration, beside the learning rates, which depend
+on its tasks. Measured with all-MiniLM-L6-v2 (see docs/benchmarks.md)."""
 
 
 def starting_config(
@@ -45,7 +45,15 @@ def starting_config(
     tasks = make_config({"tasks": given.pop("tasks")}).tasks if "tasks" in given else None
     found = infer_tasks(files, layout, tasks)
     joint = {"schedule": "joint"} if found.complete and len(found.tasks) > 1 else {}
-    values = {"files": list(files), **SETTINGS, **joint, "tasks": found.options()}
+    rates = [kind_of(task.kind).starting_rates(task.values) for task in found.tasks]
+    values = {
+        "files": list(files),
+        **SETTINGS,
+        "learning_rate": max(rate.encoder for rate in rates),
+        "head_learning_rate": max(rate.heads for rate in rates),
+        **joint,
+        "tasks": found.options(),
+    }
     return load_config(None, {**values, **given}), found
 
 

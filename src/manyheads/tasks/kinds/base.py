@@ -6,7 +6,7 @@ Axes: N records, B sentences, W words, L labels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -171,6 +171,13 @@ def paired(
     return np.stack([values, places.astype(values.dtype)], axis=1)
 
 
+class Rates(NamedTuple):
+    """Peak learning rates."""
+
+    encoder: float = 1e-4
+    heads: float = 1e-3
+
+
 class Kind(ABC):
     """A kind of task. Make a new one by subclassing this, or a built-in kind, and registering it.
 
@@ -244,9 +251,18 @@ class Kind(ABC):
         """
         return False
 
-    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
-        """Return the options of a task that is found so, where they are not the defaults."""
+    def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
+        """Return the options of a task that is found so, where they are not the defaults.
+
+        Args:
+            values: those of its field.
+            given: the options that the user sets, which lie over these.
+        """
         return {}
+
+    def starting_rates(self, values: FieldValues) -> Rates:
+        """Return the learning rates that suit such a task alone; the highest of a run count."""
+        return Rates()
 
     # ------------------------------------------------------------------------------ from records
 

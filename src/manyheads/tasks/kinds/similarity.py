@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -57,7 +57,7 @@ class Similarity(Kind):
         """Return whether they are numbers of pairs of texts."""
         return values.numbers == values.records and values.all_paired and len(values.distinct) > 1
 
-    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
+    def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Return the range of the scores, unless it is the default."""
         low, high = min(0.0, math.floor(values.low)), max(1.0, math.ceil(values.high))
         return {} if (low, high) == (0.0, 1.0) else {"score_range": (low, high)}

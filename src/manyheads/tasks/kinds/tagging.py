@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -39,6 +39,7 @@ from manyheads.tasks.kinds.base import (
     Kind,
     Label,
     Lengths,
+    Rates,
     RawRecord,
     ReadLabel,
     ReadParameter,
@@ -76,6 +77,9 @@ if TYPE_CHECKING:
 _FIELDS: dict[str, Columns] = {
     "text": str, "label": str, "start": int, "end": int, "score": float
 }  # fmt: skip
+_MANY = 3000
+"""Records from which the usual rates are enough. At 600 sentences of SNIPS, nine epochs with the
+higher ones are better than twenty with the usual."""
 _TOKEN: Columns = {"text": str, "tag": str, "id": int, "start": int, "end": int}
 
 
@@ -132,9 +136,13 @@ class Tagging(Kind):
         empty = values.lists - values.filled
         return tags or bool(values.spans and values.spans + empty == values.records)
 
-    def starting_options(self, values: FieldValues) -> Mapping[str, Any]:
+    def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Return the head that tags best after few records."""
         return {"decoder": "crf", "neck": "bilstm"}
+
+    def starting_rates(self, values: FieldValues) -> Rates:
+        """Return higher rates where records are few: a CRF and a BiLSTM begin at random."""
+        return Rates(2e-4, 5e-3) if values.records < _MANY else Rates()
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
