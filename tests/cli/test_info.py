@@ -186,6 +186,7 @@ def test_a_model_tells_what_it_is(run: Run) -> None:
         "saved_model/best (model folder)",
         "ner: O, B-LOC, I-LOC",
         "asked, told",
+        "embedding_max_length",
         "torch",
     ):
         assert words in result.out

@@ -137,6 +137,31 @@ def test_pairs_and_other_labels_of_the_same_records_train_at_once(tmp_path: Path
     assert result.history[0]["metrics"]["records"] == 15
 
 
+def test_pairs_and_unlabelled_texts_are_read_behind_the_encoders_prompt(tmp_path: Path) -> None:
+    """As the embedding is read; heads read texts as they are."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("john eats\n", encoding="utf-8")
+    settings = pair_settings(tmp_path)
+    made = config(tmp_path, **settings, keep_embeddings={"texts": str(texts)})
+    encoder = Encoder.from_source(find_encoder(str(encoder_folder()), "auto"))
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    heard: list[str] = []
+    data = load_training_data(made, tokenizer, 32, heard.append, prompt="mary lives: ")
+    start = list(tokenizer.encode_batch(["mary lives:"])[0].ids)[:-1]
+    assert data.texts is not None
+    for dataset in (*data.datasets, data.texts):
+        behind = dataset.tokens.row(0).tolist()[: len(start)] == start
+        assert behind == (set(dataset.targets) <= {"likeness"})
+    assert not any("prompt" in message for message in heard)
+    records = [{**pair, "label": "ab"[i % 2]} for i, pair in enumerate(pairs(8, 3))]
+    path = str(write_records(tmp_path / "both.jsonl", records))
+    both = pair_settings(tmp_path, train_file=path, valid_file=path)
+    for key in ("train_file", "valid_file"):
+        del both["tasks"]["likeness"][key]
+    load_training_data(config(tmp_path, **both), tokenizer, 32, heard.append, prompt="a: ")
+    assert any("'likeness' is trained without the encoder's default" in one for one in heard)
+
+
 def test_the_loss_is_that_of_every_two_pairs_in_the_wrong_order() -> None:
     head = make_head(TaskConfig(kind="similarity"), LabelSet(()), EncoderShape(4, 1))
     torch.manual_seed(0)

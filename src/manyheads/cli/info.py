@@ -12,7 +12,7 @@ import typer
 
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
 from manyheads.errors import counted
-from manyheads.storage import Manifest, read_manifest, resolve_model
+from manyheads.storage import Manifest, Reading, embedding_size, read_manifest, resolve_model
 from manyheads.tasks import TaskSpec
 from manyheads.tasks.metrics import numbers
 
@@ -85,6 +85,7 @@ def _of_manifest(manifest: Manifest) -> Description:
             "normalize": manifest.normalize,
             "max_length": manifest.max_length,
             "hidden_size": manifest.hidden_size,
+            **_embedding(manifest.reading, manifest.embedding_size),
         },
         metrics=manifest.metrics,
         versions=manifest.versions,
@@ -106,12 +107,29 @@ def _of_checkpoint(path: Path) -> Description:
             "normalize": contents.encoder.normalize,
             "max_length": contents.encoder.max_length,
             "hidden_size": contents.encoder.hidden_size,
+            **_embedding(
+                contents.encoder.reading,
+                embedding_size(
+                    contents.encoder.hidden_size, contents.encoder.pooling, contents.encoder.dense
+                ),
+            ),
         },
         metrics={},
         versions={"manyheads": contents.manyheads_version},
         files={path.name: path.stat().st_size},
         config=contents.config,
     )
+
+
+def _embedding(reading: Reading, size: int) -> dict[str, Any]:
+    """Return the size of the embedding, what it reads of a text, and how embeddings compare."""
+    return {
+        "embedding_size": size,
+        "embedding_max_length": reading.max_length,
+        "prompts": dict(reading.prompts),
+        "default_prompt": reading.default_prompt_name,
+        "similarity": reading.similarity,
+    }
 
 
 def _show(description: Description) -> None:
@@ -127,7 +145,10 @@ def _show(description: Description) -> None:
         **description.encoder,
         "from": description.config.get("model_name"),
     }.items():
-        encoder.add_row(cell(name), cell(value))
+        if value not in (None, {}):
+            pairs = value.items() if isinstance(value, Mapping) else ()
+            shown = ", ".join(f"{key}: {text!r}" for key, text in pairs)
+            encoder.add_row(cell(name), cell(shown or value))
     metrics = make_table(["task", "metric"], ["on validation"])
     for task, name, value in _metric_rows(description.metrics):
         metrics.add_row(cell(task), cell(name), f"{value:.4f}")

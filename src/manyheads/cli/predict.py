@@ -29,6 +29,7 @@ from manyheads.cli.options import (
     BatchTokens,
     DataOptions,
     Device,
+    FieldMap,
     Tasks,
     Text2Field,
     TextField,
@@ -124,6 +125,7 @@ def predict(
     text_field: TextField = None,
     text2_field: Text2Field = None,
     tokens_field: TokensField = None,
+    field_map: FieldMap = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +196,7 @@ def predict(
         odd += [f"--format {one.value}" for one in Form if one is form_named is not Form.TEXT]
         fields = {"text": text_field, "text2": text2_field, "tokens": tokens_field}
         odd += [f"--{name}-field" for name, value in fields.items() if value is not None]
+        odd += ["--map"] * bool(field_map)
         predict_with_ray(
             name, [file] if file is not None else given, to, unsupported=odd,
             input_format=input_format, embed=embed, tasks=task_names(tasks),
@@ -230,7 +233,9 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        layout = DataOptions(input_format, text_field, text2_field, tokens_field).layout()
+        layout = DataOptions(
+            input_format, text_field, text2_field, tokens_field, field_map
+        ).layout()
         texts_of_file = file_texts(file, layout, when_empty, pairs=predictor.pairs)
         if form in (Form.CSV, Form.PARQUET) and file != "-":
             lines = has_lines(file) or input_format == "text"

@@ -226,7 +226,7 @@ def prepare_data(
     config, encoder = start.config, start.encoder
     data = load_training_data(
         config, start.tokenizer, start.max_length, lambda text: report(f"warning: {text}"),
-        start.warm_start.labels, start.warm_start.units,
+        start.warm_start.labels, start.warm_start.units, encoder.reading.prompt,
     )  # fmt: skip
     encoder.to(start.compute.device)
     if config.keep_embeddings is not None:

@@ -156,6 +156,7 @@ def build_dataset(
     max_length: int,
     *,
     keep_texts: bool = False,
+    prompt: str = "",
     limit: int = SPILL_BYTES,
 ) -> Dataset:
     """Tokenise records into flat arrays, streaming.
@@ -168,6 +169,7 @@ def build_dataset(
         tokenizer: the encoder's tokenizer.
         max_length: sub-tokens that are kept of a record.
         keep_texts: whether the data set has the texts too.
+        prompt: what is put before each text, where only its embedding is trained.
         limit: bytes of an array that stay in memory; what is beyond is mapped from disk.
 
     Raises:
@@ -194,7 +196,7 @@ def build_dataset(
         count += len(chunk)
         encodings = []
         for record, encoding in zip(
-            chunk, tokenizer.encode_batch([record.text for record in chunk]), strict=True
+            chunk, tokenizer.encode_batch([prompt + record.text for record in chunk]), strict=True
         ):
             reach.add(record, encoding)
             kept, lost = truncate(encoding, max_length)

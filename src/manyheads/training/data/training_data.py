@@ -19,7 +19,7 @@ from manyheads.data.records import (
     read_records,
     unseen_labels,
 )
-from manyheads.errors import ConfigError, DataError, counted, listing
+from manyheads.errors import ConfigError, DataError, counted, listing, shorten
 from manyheads.storage import sha256
 from manyheads.tasks import LabelSet, kind_of, units_of, with_units
 from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
@@ -87,6 +87,7 @@ def load_training_data(
     warn: Callable[[str], None],
     trained: Mapping[str, LabelSet] | None = None,
     units: Units | None = None,
+    prompt: str = "",
 ) -> TrainingData:
     """Read, check and tokenise all files of a configuration.
 
@@ -98,6 +99,7 @@ def load_training_data(
         trained: the labels of tasks whose heads are already trained; their order is preserved.
         units: what carries tags, if trained heads determine it. Default: words, or pieces of words
             where entities of the training data begin or end inside one.
+        prompt: what the encoder's embedding reads before each text.
 
     Raises:
         DataError: a record is invalid, or a task has no labels.
@@ -134,9 +136,17 @@ def load_training_data(
             path, tasks, read_as, layout=layout, read_elsewhere=config.tasks,
             on_unread=unread.append,
         )  # fmt: skip
+        embed_only = [n for n, task in tasks.items() if not kind_of(task.kind).answers]
+        if prompt and 0 < len(embed_only) < len(tasks):
+            warn(
+                f"{path}: the embedding of task {embed_only[0]!r} is trained without the encoder's "
+                f"default prompt {shorten(prompt)}, as other tasks read the same texts; a "
+                f"`tasks.{embed_only[0]}.train_file` of its own trains it with the prompt"
+            )
         dataset = build_dataset(
             records, path, tasks, label_sets, tokenizer, max_length,
             keep_texts=config.teacher is not None,
+            prompt=prompt if len(embed_only) == len(tasks) else "",
         )  # fmt: skip
         for message in unread:
             warn(f"{path}: {message}")
@@ -153,7 +163,12 @@ def load_training_data(
     sources = _sources(config, list(train_files.values()), datasets)
     texts = None
     if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
-        texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length)
+        texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length, prompt=prompt)
+    elif config.keep_embeddings is not None and prompt:
+        warn(
+            "`keep_embeddings` holds the embedding of the training sentences without the encoder's "
+            f"default prompt {shorten(prompt)}; sentences of `keep_embeddings.texts` get it"
+        )
     taught = None
     if config.teacher is not None and (unlabelled := config.teacher.unlabelled) is not None:
         taught = read_texts(unlabelled, tokenizer, max_length, keep_texts=True)
@@ -189,16 +204,25 @@ def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool)
 
 
 def read_texts(
-    path: str, tokenizer: TextTokenizer, max_length: int, *, keep_texts: bool = False
+    path: str,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    *,
+    keep_texts: bool = False,
+    prompt: str = "",
 ) -> Dataset:
     """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
+
+    The prompt is put before each of them.
 
     Raises:
         DataError: they cannot be read.
     """
     has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
     rows = read_rows(path, layout=Layout(format="text" if has_lines else None))
-    return build_dataset(_texts(rows), path, {}, {}, tokenizer, max_length, keep_texts=keep_texts)
+    return build_dataset(
+        _texts(rows), path, {}, {}, tokenizer, max_length, keep_texts=keep_texts, prompt=prompt
+    )
 
 
 def _texts(rows: Iterable[Row]) -> Iterator[Record]:
