@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +156,51 @@ def test_many_lines_make_a_table_to_sort_and_download(visit: Visit, tmp_path: Pa
         assert "John lives in Paris" in (tmp_path / name).read_text()
 
 
+def test_cells_that_a_spreadsheet_would_compute_are_downloaded_as_text(
+    visit: Visit, tmp_path: Path
+) -> None:
+    visit.ask('=HYPERLINK("http://x") lives\n+1 word\n-1 word\n@SUM word\nplain = word')
+    expect(visit.page.locator("#rows tr")).to_have_count(5)
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download CSV").click()
+    download.value.save_as(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    assert texts == [
+        '\'=HYPERLINK("http://x") lives', "'+1 word", "'-1 word", "'@SUM word", "plain = word",
+    ]  # fmt: skip
+
+
+def test_every_example_of_the_documentation_runs(server: httpx.Client, browser: Browser) -> None:
+    visit = Visit(browser, f"{server.base_url}/docs")
+    page = visit.page
+    sections = page.locator("section")
+    expect(sections).to_have_count(9)
+    for i in range(9):
+        sections.nth(i).get_by_role("button").click()
+        expect(sections.nth(i).locator("pre")).to_have_text(re.compile("^200 OK\\s.+"))
+    assert visit.problems == []
+    assert visit.hosts == {server.base_url.netloc.decode()}
+    visit.context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1200)])
+def test_the_documentation_is_accessible_and_fits(
+    server: httpx.Client, browser: Browser, scheme: str, width: int, tmp_path: Path
+) -> None:
+    visit = Visit(
+        browser, f"{server.base_url}/docs", color_scheme=scheme, bypass_csp=True,
+        viewport={"width": width, "height": 800},
+    )  # fmt: skip
+    expect(visit.page.locator("section")).to_have_count(9)
+    found = Axe().run(visit.page)["violations"]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    folder = Path(os.environ.get("MANYHEADS_SCREENSHOTS", tmp_path))
+    visit.page.screenshot(path=folder / f"docs-{scheme}-{width}.png", full_page=True)
+    visit.context.close()
+
+
 def test_a_file_is_read_and_asked(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "one"}\n{"tokens": ["two", "words"]}\n')
@@ -233,7 +280,8 @@ def test_the_page_is_accessible_and_fits(
 
 
 def test_the_policy_allows_nothing_but_the_page_itself(server: httpx.Client) -> None:
-    policy = server.get("/").headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "unsafe" not in policy
-    assert "http" not in policy
+    for path in ("/", "/docs"):
+        policy = server.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'sha256-")
+        assert "unsafe" not in policy
+        assert "http" not in policy

@@ -67,6 +67,9 @@ def create_app(
         version=__version__,
         summary="Classes, entities and the embedding of a sentence, from one pass of one model.",
         lifespan=lifespan,
+        # FastAPI's own pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = Service(registry, settings, monitoring)
     app.include_router(router)

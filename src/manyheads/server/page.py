@@ -1,4 +1,5 @@
-"""The page at `/`: one file that loads nothing, under a strict Content-Security-Policy."""
+"""The pages at `/` and `/docs`: one file each that loads nothing from other hosts, under a strict
+Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -16,8 +17,18 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def page() -> Response:
-    """Return the page."""
-    text, policy = _page()
+    """Return the page to try the models."""
+    return _response("page.html")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Return the page that describes the API, with examples that run."""
+    return _response("docs.html")
+
+
+def _response(name: str) -> Response:
+    text, policy = _page(name)
     return HTMLResponse(
         text,
         headers={
@@ -29,9 +40,9 @@ async def page() -> Response:
 
 
 @cache
-def _page() -> tuple[str, str]:
-    """Return the page, and the policy that allows only its own script and style."""
-    text = files("manyheads.server").joinpath("page.html").read_text(encoding="utf-8")
+def _page(name: str) -> tuple[str, str]:
+    """Return a page, and the policy that allows only its own script and style."""
+    text = files("manyheads.server").joinpath(name).read_text(encoding="utf-8")
     allowed = []
     for tag, directive in (("script", "script-src"), ("style", "style-src")):
         [inner] = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)

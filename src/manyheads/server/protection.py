@@ -26,7 +26,7 @@ from manyheads.server.monitoring import Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.settings import ServerSettings
 
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz"})
 """The paths that need no key and do not count as connections."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
