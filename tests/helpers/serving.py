@@ -72,12 +72,15 @@ class _Gated:
 
 @contextmanager
 def serving(
-    models: Mapping[str, Path] | Path, gate: Gate | None = None, **settings: Any
+    models: Mapping[str, Path] | Path,
+    gate: Gate | None = None,
+    tracer_provider: Any = None,
+    **settings: Any,
 ) -> Iterator[httpx.Client]:
     """Serve models; yields a client whose `app` is the application."""
     named = {"tiny": models} if isinstance(models, Path) else models
     chosen = ServerSettings.model_validate({"threads": 1, "port": 0, **settings})
-    app = create_app(named, chosen, gate.load if gate else None)
+    app = create_app(named, chosen, gate.load if gate else None, tracer_provider)
     for model in app.state.service.registry.all():
         assert model.scheduler.wait_ready(60)
     socket = bind_socket(chosen)

@@ -21,6 +21,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from safetensors.numpy import load_file, save
 
 from documents import replace_file
@@ -171,7 +174,7 @@ def test_a_bug_is_a_500_whose_log_entry_has_the_place_but_no_text() -> None:
     with serving(served_model(), gate) as client, logged("json") as lines:
         scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
 
-        def fail(texts: Any, embed: bool) -> Any:
+        def fail(texts: Any, wanted: Any) -> Any:
             raise KeyError(f"unexpected {texts}")
 
         scheduler._predict = fail
@@ -192,6 +195,33 @@ def test_a_path_cannot_forge_a_line_of_the_log() -> None:
         assert becomes(lambda: "404" in lines.getvalue())
     (line,) = lines.getvalue().splitlines()
     assert r'path="/\n2026' in line
+
+
+# --------------------------------------------------------------------------------------- tracing
+
+
+def test_requests_and_batches_have_spans_that_are_linked() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with serving(served_model(), tracer_provider=provider) as client:
+        headers = {"traceparent": parent, "x-request-id": "mine"}
+        client.post("/v1/predict", json={"texts": [TEXT, "Paris"]}, headers=headers)
+        client.post("/v1/predict", json={"texts": ""})
+        assert becomes(lambda: len(exporter.get_finished_spans()) == 3)
+    batch, request, refused = exporter.get_finished_spans()
+    assert (batch.name, request.name) == ("batch", "POST")
+    assert request.parent is not None
+    assert f"{request.context.trace_id:032x}" == parent.split("-")[1]
+    assert [link.context.span_id for link in batch.links] == [request.context.span_id]
+    assert dict(batch.attributes or {}) == {"manyheads.texts": 2}
+    assert dict(request.attributes or {}) == {
+        "http.request.method": "POST", "http.route": "/v1/predict",
+        "http.response.status_code": 200, "manyheads.id": "mine", "manyheads.model": "tiny",
+        "manyheads.texts": 2,
+    }  # fmt: skip
+    assert (refused.attributes or {})["http.response.status_code"] == 422
 
 
 # ------------------------------------------------------------------------------------- readiness

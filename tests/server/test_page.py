@@ -96,6 +96,36 @@ def test_a_sentence_gets_classes_entities_and_timing(visit: Visit) -> None:
     expect(page.locator(".marked")).to_contain_text("John")
 
 
+def test_what_is_undecided_or_out_of_scope_is_shown_as_such(visit: Visit) -> None:
+    page = visit.page
+    classes = [{"label": "question", "id": 0, "score": 0.5}]
+    entity = {"text": "Paris", "label": None, "start": 14, "end": 19, "score": 0.4}
+    answer = {
+        "text": SENTENCE, "windows": 1, "in_scope": 0.25,
+        "intent": {"label": None, "id": None, "score": 0.5, "candidates": classes},
+        "ner": {"entities": [{**entity, "candidates": [{"label": "LOC", "score": 0.4}]}]},
+    }  # fmt: skip
+    body = {"model": "tiny", "version": "1", "milliseconds": 1.0, "predictions": [answer]}
+    page.route("**/v1/predict", lambda route: route.fulfill(json=body))
+    visit.ask()
+    expect(page.locator("#scope")).to_have_text("Perhaps none of these: in scope 25.0 %")
+    expect(page.locator("#tasks")).to_contain_text("Undecided: no class is certain enough.")
+    expect(page.locator("#tasks button[aria-pressed=true]")).to_have_count(0)
+    expect(page.locator("mark.undecided")).to_have_text("ParisLOC? 40.0 %")
+
+
+def test_the_nearest_examples_are_shown(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "examples.jsonl"
+    file.write_text('{"text": "Mary lives in Rome", "intent": "statement"}\n')
+    with serving(served_model(), examples=file) as client:
+        visit = Visit(browser, str(client.base_url))
+        visit.ask()
+        expect(visit.page.locator("#neighbours tr")).to_contain_text("Mary lives in Rome")
+        expect(visit.page.locator("#neighbours tr")).to_contain_text("intent: statement")
+        assert visit.problems == []
+        visit.context.close()
+
+
 def test_a_text_stays_text(visit: Visit) -> None:
     visit.ask("<img src=x onerror=alert(1)> <b>Paris</b>")
     expect(visit.page.locator(".marked")).to_contain_text("<img src=")

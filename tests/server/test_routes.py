@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +12,9 @@ import numpy as np
 import openai
 import pytest
 
+from manyheads.errors import DataError
 from manyheads.inference import load_predictor
+from manyheads.server.examples import read_examples
 from serving import served_model, serving
 
 
@@ -55,6 +59,51 @@ def test_tasks_tokens_and_embedding_are_returned_only_on_request(client: httpx.C
     assert post(client, "/v1/predict", {"texts": []})["predictions"] == []
 
 
+def test_candidates_and_thresholds_are_those_of_the_request(client: httpx.Client) -> None:
+    texts = ["John lives in Paris"] * 2
+    answers = post(client, "/v1/predict", {"texts": texts, "top_k": 2})["predictions"]
+    for one in answers:
+        found = one["intent"]["candidates"]
+        assert found[0] == {key: one["intent"][key] for key in ("label", "id", "score")}
+        assert found[1]["score"] == pytest.approx(1 - found[0]["score"], abs=1e-5)
+    body = {"texts": texts[0], "thresholds": {"intent": 1.0, "ner": 1.0}}
+    (one,) = post(client, "/v1/predict", body)["predictions"]
+    assert one["intent"]["label"] is None
+    assert len(one["intent"]["candidates"]) == 2
+    assert all(entity["label"] is None for entity in one["ner"]["entities"])
+    (one,) = post(client, "/v1/predict", {**body, "thresholds": False})["predictions"]
+    assert one["intent"]["label"]
+
+
+def test_the_nearest_examples_are_returned_on_request(client: httpx.Client, tmp_path: Path) -> None:
+    refused = client.post("/v1/predict", json={"texts": "a", "neighbours": 1})
+    assert refused.status_code == 422
+    assert "the server has no examples; start it with --examples" in refused.text
+    file = tmp_path / "examples.jsonl"
+    lines = [
+        {"text": "Mary lives in Paris", "intent": "statement"},
+        {"tokens": ["where", "is", "Mary", "?"], "intent": "question"},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with serving(served_model(), examples=file) as asked:
+        body = {"texts": ["where is Mary ?", "  "], "neighbours": 5}
+        found, empty = post(asked, "/v1/predict", body)["predictions"]
+        assert found["neighbours"][0]["text"] == "where is Mary ?"
+        assert found["neighbours"][0]["intent"] == "question"
+        assert found["neighbours"][0]["score"] == pytest.approx(1, abs=1e-4)
+        assert len(found["neighbours"]) == 2
+        assert "embedding" not in found
+        assert "is empty" in empty["error"]["message"]
+        assert asked.get("/v1/models").json()["data"][0]["examples"] == 2
+
+
+def test_a_file_of_examples_without_texts_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "examples.jsonl"
+    file.write_text('{"label": "a"}\n')
+    with pytest.raises(DataError, match="examples.jsonl:1: the example has no text"):
+        read_examples(file)
+
+
 def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
     (one,) = post(client, "/v1/predict", {"texts": "very " * 200})["predictions"]
     assert one["windows"] > 1
@@ -92,7 +141,8 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
     assert single[0].keys() == {"label", "score"}
     assert post(client, "/predict", {"inputs": ["John lives in Paris"]}) == single
     two = post(client, "/predict", {"inputs": [["John lives in Paris"], ["where"]]})
-    assert [len(one) for one in two] == [1, 1]
+    assert [len(one) for one in two] == [2, 2]
+    assert single[0]["score"] > single[1]["score"]
     refused = client.post("/predict", json={"inputs": ["a", "b"]})
     assert refused.status_code == 422
     assert "stands for a pair" in refused.json()["error"]["message"]
@@ -125,6 +175,13 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
         (b'{"texts": "a", "embed": 1}', 422, "`embed` is 1; expected a valid boolean"),
         (b'{"texts": "a", "top_q": 1}', 422, "unknown field `top_q`"),
         (b'{"texts": "a", "tasks": ["x"]}', 422, r"`tasks\[0\]` is 'x', .* its tasks are: intent"),
+        (b'{"texts": "a", "top_k": -1}', 422, "`top_k` is -1; expected greater than or equal to 0"),
+        (
+            b'{"texts": "a", "thresholds": {"x": 0.5}}',
+            422,
+            "`thresholds` has 'x', .* its tasks are: intent",
+        ),
+        (b'{"texts": "a", "thresholds": {"ner": 2}}', 422, "`thresholds.ner` is 2; expected less"),
         (b'{"texts": "a", "model": "x"}', 404, "there is no model 'x'"),
         (b'{"texts": ""}', 422, "`texts` is empty"),
         (b'{"texts": " \\n "}', 422, "`texts` is empty"),

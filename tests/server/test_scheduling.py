@@ -11,7 +11,7 @@ import pytest
 
 from manyheads.inference import Text
 from manyheads.server import LaneLost, QueueFull, Scheduler, TextTimeout
-from manyheads.server.scheduling import Answer
+from manyheads.server.scheduling import Answer, Wanted
 from manyheads.tasks import Prediction
 from serving import becomes
 
@@ -27,10 +27,10 @@ class Model:
         self.gate.set()
         self.entered = threading.Semaphore(0)
 
-    def __call__(self, texts: Sequence[Text], embed: bool) -> list[Prediction]:
+    def __call__(self, texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
         if list(texts) == [WARM]:
             return [Prediction(WARM, {})]
-        self.batches.append((list(texts), embed))
+        self.batches.append((list(texts), wanted.embed))
         self.entered.release()
         assert self.gate.wait(60)
         if "bad" in texts:
@@ -66,9 +66,11 @@ class Asked:
         return self.answer.outcome
 
 
-def submit(scheduler: Scheduler, texts: list[Text], *, embed: bool, deadline: float) -> list[Asked]:
+def submit(
+    scheduler: Scheduler, texts: list[Text], *, embed: bool, deadline: float, top_k: int = 0
+) -> list[Asked]:
     done = threading.Event()
-    answers = scheduler.submit(texts, embed=embed, deadline=deadline, done=done.set)
+    answers = scheduler.submit(texts, Wanted(embed, top_k), deadline=deadline, done=done.set)
     return [Asked(answer, done) for answer in answers]
 
 
@@ -109,6 +111,20 @@ def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> No
         finish(first + rest)
         sizes = [[len(text) for text in batch] for batch, _ in model.batches[1:]]
         assert sizes == [[20] * 5, [200], [200], [20]]
+
+
+def test_texts_that_ask_for_different_things_are_not_computed_together() -> None:
+    model = Model()
+    with scheduling(model) as scheduler:
+        model.gate.clear()
+        asked = submit(scheduler, ["first"], embed=False, deadline=later())
+        assert model.entered.acquire(timeout=60)
+        asked += submit(scheduler, ["a"], embed=False, deadline=later())
+        asked += submit(scheduler, ["b"], embed=False, deadline=later(), top_k=3)
+        asked += submit(scheduler, ["c"], embed=False, deadline=later())
+        model.gate.set()
+        finish(asked)
+        assert [batch for batch, _ in model.batches] == [["first"], ["a", "c"], ["b"]]
 
 
 def test_two_lanes_share_what_waits() -> None:
@@ -230,7 +246,7 @@ def test_a_lane_that_cannot_start_keeps_the_server_not_ready(
     broken = threading.Event()
     broken.set()
 
-    def predict(texts: Sequence[Text], embed: bool) -> list[Prediction]:
+    def predict(texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
         if broken.is_set():
             raise RuntimeError("no memory")
         return [Prediction(str(text), {}) for text in texts]

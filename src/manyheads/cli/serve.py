@@ -25,6 +25,7 @@ def serve(
     host: Annotated[str, typer.Option(help=_help("host"))] = "127.0.0.1",
     port: Annotated[int, typer.Option(help=_help("port"))] = 8000,
     threads: Annotated[int | None, typer.Option(help=_help("threads"))] = None,
+    examples: Annotated[Path | None, typer.Option(metavar="FILE", help=_help("examples"))] = None,
     max_body: Annotated[int, typer.Option(help=_help("max_body"))] = 4 << 20,
     max_texts: Annotated[int, typer.Option(help=_help("max_texts"))] = 1024,
     max_characters: Annotated[int, typer.Option(help=_help("max_characters"))] = 50_000,
@@ -53,6 +54,7 @@ def serve(
             raise RequestError(f"{api_keys} has no key", expected="one key per line")
     run(
         *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
+        examples=examples,
         max_body=max_body, max_texts=max_texts, max_characters=max_characters,
         max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
         cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,

@@ -17,7 +17,7 @@ from manyheads.server.monitoring import Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.protection import log_bug
 from manyheads.server.registry import Registry, ServedModel
-from manyheads.server.scheduling import QueueFull, Scheduler, TextTimeout
+from manyheads.server.scheduling import QueueFull, Scheduler, TextTimeout, Wanted
 from manyheads.server.settings import ServerSettings
 from manyheads.tasks import Prediction
 
@@ -50,8 +50,7 @@ class Service:
         model: ServedModel,
         texts: Sequence[Text],
         param: str,
-        *,
-        embed: bool,
+        wanted: Wanted,
     ) -> list[Prediction | Problem]:
         """Predict for the texts of a request.
 
@@ -60,7 +59,7 @@ class Service:
             model: the model to predict with.
             texts: the texts.
             param: the request's field that holds them, for messages.
-            embed: whether to include embeddings.
+            wanted: what to compute.
 
         Returns:
             for each text its prediction or its error.
@@ -80,7 +79,7 @@ class Service:
             for i, text in enumerate(texts)
         ]
         good = [i for i, problem in enumerate(found) if problem is None]
-        outcomes = await _computed(request, model.scheduler, [texts[i] for i in good], embed=embed)
+        outcomes = await _computed(request, model.scheduler, [texts[i] for i in good], wanted)
         for i, outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, Prediction):
                 found[i] = outcome
@@ -118,7 +117,7 @@ class Service:
 
 
 async def _computed(
-    request: Request, scheduler: Scheduler, texts: list[Text], *, embed: bool
+    request: Request, scheduler: Scheduler, texts: list[Text], wanted: Wanted
 ) -> list[Prediction | BaseException]:
     """Queue texts, and wait for their outcomes.
 
@@ -140,7 +139,7 @@ async def _computed(
             loop.call_soon_threadsafe(wake)
 
     try:
-        answers = scheduler.submit(texts, embed=embed, deadline=deadline, done=done)
+        answers = scheduler.submit(texts, wanted, deadline=deadline, done=done)
     except QueueFull as error:
         raise problem_of(error) from None
     try:

@@ -27,11 +27,15 @@ from manyheads.server.protection import Protection
 from manyheads.server.registry import Load, Registry
 from manyheads.server.routes import direct_handlers, router
 from manyheads.server.settings import ServerSettings
+from manyheads.server.tracing import Tracing
 from manyheads.version import __version__
 
 
 def create_app(
-    models: Mapping[str, Path], settings: ServerSettings, load: Load | None = None
+    models: Mapping[str, Path],
+    settings: ServerSettings,
+    load: Load | None = None,
+    tracer_provider: Any = None,
 ) -> FastAPI:
     """Load models and return the application that serves them.
 
@@ -39,11 +43,14 @@ def create_app(
         models: each model's folder by name; the first is the default.
         settings: limits, keys and logs.
         load: loads a predictor from a path with a number of threads. Default: `load_predictor`.
+        tracer_provider: OpenTelemetry's. Default: the one of the process.
 
     Raises:
         ModelError: a model cannot be loaded.
+        DataError: the file of examples cannot be read.
     """
-    registry = Registry(models, settings, load)
+    tracing = Tracing(tracer_provider)
+    registry = Registry(models, settings, load, tracing)
     monitoring = Monitoring()
     for name in registry.names:
         monitoring.watch(
@@ -62,7 +69,7 @@ def create_app(
     # Routing and FastAPI's middleware cost as much as a short text. CORS needs them.
     fast = {} if settings.cors_origins else direct_handlers(router)
     app = _Application(
-        protect=lambda inner: Protection(inner, settings, monitoring, fast),
+        protect=lambda inner: Protection(inner, settings, monitoring, fast, tracing),
         title="Manyheads",
         version=__version__,
         summary="Classes, entities and the embedding of a sentence, from one pass of one model.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,9 @@ class Client:
         tasks: Sequence[str] | None = None,
         embed: bool = False,
         tokens: bool = False,
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        neighbours: int = 0,
     ) -> ServerAnswer:
         """Predict for texts.
 
@@ -91,11 +94,21 @@ class Client:
             tasks: the tasks to predict. Default: all.
             embed: whether to return embeddings.
             tokens: whether tagging results include every token.
+            top_k: how many of the most probable labels are listed with each result.
+            thresholds: whether results that do not reach the model's thresholds are undecided; or
+                by task the score that they have to reach.
+            neighbours: how many of the nearest records of the server's examples are listed.
 
         Raises:
             RequestError: the server cannot be reached, refused the request, or stayed busy.
         """
-        options: dict[str, Any] = {"embed": embed, "tokens": tokens}
+        options: dict[str, Any] = {
+            "embed": embed,
+            "tokens": tokens,
+            "top_k": top_k,
+            "neighbours": neighbours,
+            "thresholds": thresholds if isinstance(thresholds, bool) else dict(thresholds),
+        }
         if model is not None:
             options["model"] = model
         if tasks is not None:

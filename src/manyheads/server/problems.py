@@ -23,7 +23,7 @@ _TYPES = {
 
 
 # Where FastAPI found a value, and what pydantic calls the members of the unions in `schemas`.
-_NOT_FIELDS = frozenset({"body", "query", "path", "str", "int"})
+_NOT_FIELDS = frozenset({"body", "query", "path", "str", "int", "bool"})
 
 
 class Problem(Exception):
@@ -91,7 +91,7 @@ def validation_problem(error: RequestValidationError | ValidationError) -> Probl
     """Name the first invalid field with its value and what is allowed."""
     # A value that fits no member of a union is reported once for each; the one that was read
     # furthest is the one that was meant.
-    problems = sorted(error.errors(), key=lambda p: _place(p["loc"]).count("["), reverse=True)
+    problems = sorted(error.errors(), key=lambda p: _depth(_place(p["loc"])), reverse=True)
     first = problems[0]
     place = _place(first["loc"])
     expected = dict.fromkeys(_words(p) for p in problems if _place(p["loc"]) == place)
@@ -114,6 +114,10 @@ def _place(loc: Sequence[int | str]) -> str:
         elif part not in _NOT_FIELDS and re.fullmatch(r"[a-z_0-9]+", part):
             place += f".{part}" if place else part
     return place
+
+
+def _depth(place: str) -> int:
+    return place.count("[") + place.count(".")
 
 
 def _words(problem: Mapping[str, Any]) -> str:

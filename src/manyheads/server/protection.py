@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from manyheads.server.monitoring import Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.settings import ServerSettings
+from manyheads.server.tracing import Span, Tracing
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz"})
 """The paths that need no key and do not count as connections."""
@@ -50,6 +51,7 @@ class Protection:
         settings: limits and keys.
         monitoring: counts requests.
         direct: by path, the routes whose POST requests need nothing else of the application.
+        tracing: spans requests.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Protection:
         settings: ServerSettings,
         monitoring: Monitoring,
         direct: Mapping[str, DirectRoute],
+        tracing: Tracing,
     ) -> None:
+        self._tracing = tracing
         self._app = app
         self._direct = direct
         self._settings = settings
@@ -89,26 +93,28 @@ class Protection:
             await send(message)
 
         self._under_way += 1
-        try:
+        with self._tracing.request(scope["method"], headers) as span:
             try:
                 self._check(scope["path"], headers)
                 body = await self._body(headers, receive)
-                receive = _replaying(body, receive)
-                direct = self._direct.get(scope["path"])
-                if direct is None or scope["method"] != "POST":
-                    await self._app(scope, receive, send_with_id)
-                else:
-                    scope["route"] = direct.route
-                    response = await direct.handle(Request(scope, receive))
-                    await response(scope, receive, send_with_id)
+                await self._answer(scope, _replaying(body, receive), send_with_id)
             except Exception as error:
                 if not isinstance(error, Problem):
                     log_bug(request_id, error)
                 if not status:
                     await problem_of(error).response()(scope, receive, send_with_id)
-        finally:
-            self._under_way -= 1
-            self._note(scope, status, time.monotonic() - begun)
+            finally:
+                self._under_way -= 1
+                self._note(scope, status, time.monotonic() - begun, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        direct = self._direct.get(scope["path"])
+        if direct is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = direct.route
+        response = await direct.handle(Request(scope, receive))
+        await response(scope, receive, send)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._keys and path not in OPEN_PATHS:
@@ -140,7 +146,7 @@ class Protection:
                 code="body_timeout",
             ) from None  # fmt: skip
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
         route = getattr(scope.get("route"), "path", "other")
         state = scope["state"]
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -153,6 +159,12 @@ class Protection:
             "milliseconds": round(1000 * seconds, 2),
             **{key: state[key] for key in ("model", "texts", "given") if key in state},
         }
+        if span is not None:
+            span.set_attribute("http.route", fields["path"])
+            span.set_attribute("http.response.status_code", status)
+            for name in ("id", "model", "texts"):
+                if name in fields:
+                    span.set_attribute(f"manyheads.{name}", fields[name])
         logger.info("request", extra={"fields": fields})
 
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from manyheads.errors import RequestError, at, listing, nearest, shorten
 from manyheads.inference import Predictor, Text, load_predictor
 from manyheads.inference.parallel import parallel_batches
-from manyheads.server.scheduling import Scheduler
+from manyheads.server.examples import Examples, embed_examples, read_examples
+from manyheads.server.scheduling import Predict, Scheduler, Wanted
 from manyheads.server.settings import ServerSettings
+from manyheads.server.tracing import Tracing
 from manyheads.storage import StrPath, is_model_folder, read_manifest, resolve_model
 from manyheads.tasks import Prediction
 
@@ -42,6 +44,8 @@ class ServedModel:
     """[3, H] the embeddings of three fixed sentences."""
     predictor: Predictor
     scheduler: Scheduler
+    examples: Examples | None = None
+    """The examples among which the nearest are searched."""
 
     @property
     def embedding(self) -> str:
@@ -64,11 +68,18 @@ class Registry:
         paths: each model's folder by name; the first is the default of requests.
         settings: the server's settings.
         load: loads a predictor from a path with a number of threads.
+        tracing: spans batches.
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], settings: ServerSettings, load: Load | None = None
+        self,
+        paths: Mapping[str, Path],
+        settings: ServerSettings,
+        load: Load | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
+        self._examples = None if settings.examples is None else read_examples(settings.examples)
         self._settings = settings
         self._load = load or _load
         self._paths = dict(paths)
@@ -154,8 +165,11 @@ class Registry:
             lanes=parallel_batches(predictor.backend),
             max_waiting=self._settings.max_queue,
             hang_seconds=self._settings.timeout,
+            tracing=self._tracing,
         )
-        return ServedModel(name, path, _version(path), _probes(predictor), predictor, scheduler)
+        examples = None if self._examples is None else embed_examples(predictor, self._examples)
+        probes = _probes(predictor)
+        return ServedModel(name, path, _version(path), probes, predictor, scheduler, examples)
 
 
 def _drain(model: ServedModel) -> None:
@@ -167,12 +181,18 @@ def _load(path: Path, threads: int | None) -> Predictor:
     return load_predictor(path, threads=threads)
 
 
-def _predict_with(
-    predictor: Predictor,
-) -> Callable[[Sequence[Text], bool], Sequence[Prediction]]:
+def _predict_with(predictor: Predictor) -> Predict:
     """Return a function that predicts on the thread that calls it."""
     single = predictor.on_calling_thread()
-    return lambda texts, embed: single.predict(texts, embed=embed)
+
+    def predict(texts: Sequence[Text], wanted: Wanted) -> Sequence[Prediction]:
+        limits = wanted.thresholds
+        return single.predict(
+            texts, embed=wanted.embed, top_k=wanted.top_k,
+            thresholds=limits if isinstance(limits, bool) else dict(limits),
+        )  # fmt: skip
+
+    return predict
 
 
 def _probes(predictor: Predictor) -> NDArray[np.float32]:

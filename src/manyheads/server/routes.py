@@ -24,6 +24,7 @@ from manyheads.server.answering import Service, only
 from manyheads.server.problems import Problem, statuses, validation_problem
 from manyheads.server.protection import DirectRoute
 from manyheads.server.registry import ServedModel
+from manyheads.server.scheduling import Wanted
 from manyheads.server.schemas import (
     ClassifyRequest,
     ClassScore,
@@ -79,6 +80,8 @@ def _check_content_type(request: Request) -> None:
         )  # fmt: skip
 
 
+_VECTORS = Wanted(embed=True)
+_CLASSES = Wanted(top_k=1000, thresholds=False)
 _JSON = {"content-type": "application/json"}
 router = APIRouter(route_class=_Route)
 
@@ -115,9 +118,20 @@ async def predict(body: PredictRequest, request: Request) -> Response:
     given = [body.texts] if isinstance(body.texts, str) else body.texts
     texts = [TextPair(x.text, x.text2) if isinstance(x, PairOfTexts) else x for x in given]
     _note_texts(request, service, texts)
-    answers = await service.answer(request, model, texts, "texts", embed=body.embed)
+    if body.neighbours and model.examples is None:
+        raise Problem(
+            422, f"`neighbours` is {body.neighbours}, but the server has no examples; start it "
+            "with --examples FILE", param="neighbours", code="no_examples",
+        )  # fmt: skip
+    wanted = Wanted(
+        body.embed or body.neighbours > 0, body.top_k, _thresholds(model, body.thresholds)
+    )
+    answers = await service.answer(request, model, texts, "texts", wanted)
     if one:
         only(answers)
+    near: list[list[dict[str, Any]] | None] = [None] * len(answers)
+    if body.neighbours:
+        near = await run_in_threadpool(_neighbours, model, answers, body.neighbours)
     return _json({
         "model": model.name,
         "version": model.version,
@@ -125,8 +139,8 @@ async def predict(body: PredictRequest, request: Request) -> Response:
         "predictions": [
             {"error": answer.body()}
             if isinstance(answer, Problem)
-            else _prediction(answer, tasks, embed=body.embed, tokens=body.tokens)
-            for answer in answers
+            else _prediction(answer, tasks, neighbours, embed=body.embed, tokens=body.tokens)
+            for answer, neighbours in zip(answers, near, strict=True)
         ],
     })  # fmt: skip
 
@@ -140,7 +154,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     model = service.model(body.model)
     texts = _only_texts(body.input)
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "input", embed=True))
+    predictions = only(await service.answer(request, model, texts, "input", _VECTORS))
     vectors = _vectors(predictions, "input", body.dimensions, normalize=body.dimensions is not None)
     tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
     return _json({
@@ -165,7 +179,7 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     model = service.model(None)
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "inputs", embed=True))
+    predictions = only(await service.answer(request, model, texts, "inputs", _VECTORS))
     normalize = body.normalize is not False
     vectors = _vectors(predictions, "inputs", body.dimensions, normalize=normalize)
     return _json([np.ascontiguousarray(vector) for vector in vectors])
@@ -182,7 +196,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     model = service.model(None)
     texts = _classified_texts(body.inputs)
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "inputs", embed=False))
+    predictions = only(await service.answer(request, model, texts, "inputs", _CLASSES))
     scores = [_class_scores(prediction) for prediction in predictions]
     several = isinstance(body.inputs, list) and not all(isinstance(x, str) for x in body.inputs)
     return _json(scores if several or not scores else scores[0])
@@ -248,6 +262,22 @@ def _tasks(model: ServedModel, asked: list[str] | None) -> list[str]:
     return known if asked is None else asked
 
 
+def _thresholds(
+    model: ServedModel, given: bool | dict[str, float]
+) -> bool | tuple[tuple[str, float], ...]:
+    if isinstance(given, bool):
+        return given
+    known = _tasks(model, None)
+    for task in given:
+        if task not in known:
+            raise Problem(
+                422, f"`thresholds` has {shorten(task)}, which is not a task of model "
+                f"{model.name!r}; its tasks are: {listing(known) or 'none'}",
+                param="thresholds", code="unknown_task",
+            )  # fmt: skip
+    return tuple(sorted(given.items()))
+
+
 def _note_texts(request: Request, service: Service, texts: Sequence[Text]) -> None:
     if service.settings.log_texts:
         request.scope["state"]["given"] = texts
@@ -265,21 +295,44 @@ def _only_texts(given: str | list[str] | list[int] | list[list[int]]) -> list[st
     return texts
 
 
+def _neighbours(
+    model: ServedModel, answers: Sequence[Prediction | Problem], count: int
+) -> list[list[dict[str, Any]] | None]:
+    """Return the nearest examples of each text that has an embedding."""
+    assert model.examples is not None
+    return [
+        None
+        if isinstance(answer, Problem) or answer.embedding is None
+        else model.examples.nearest(answer.embedding, count)
+        for answer in answers
+    ]
+
+
 def _prediction(
-    prediction: Prediction, tasks: list[str], *, embed: bool, tokens: bool
+    prediction: Prediction,
+    tasks: list[str],
+    neighbours: list[dict[str, Any]] | None,
+    *,
+    embed: bool,
+    tokens: bool,
 ) -> dict[str, Any]:
     record = replace(
         prediction, embedding=None, embedding2=None,
         results={name: prediction.results[name] for name in prediction.results if name in tasks},
     ).to_json()  # fmt: skip
     for name, result in prediction.results.items():
-        if isinstance(result, TaggingResult) and result.entities and not tokens and name in tasks:
+        if tokens or name not in tasks or not isinstance(result, TaggingResult):
+            continue
+        # Plain tags, which make no entities, are the result themselves.
+        if result.entities or result.undecided:
             del record[name]["tokens"]
     if embed and prediction.embedding is not None:
         record["embedding"] = prediction.embedding
     if embed and prediction.embedding2 is not None:
         record["embedding2"] = prediction.embedding2
     record["windows"] = prediction.windows
+    if neighbours is not None:
+        record["neighbours"] = neighbours
     return record
 
 
@@ -331,10 +384,8 @@ def _classified_texts(given: str | list[str] | list[list[str]]) -> list[str]:
 
 def _class_scores(prediction: Prediction) -> list[dict[str, Any]]:
     for result in prediction.results.values():
-        if isinstance(result, ClassResult):
-            return [{"label": str(result.label), "score": result.score or 0.0}]
-        if isinstance(result, MultilabelResult):
-            return [{"label": str(r.label), "score": r.score or 0.0} for r in result.labels]
+        if isinstance(result, ClassResult | MultilabelResult):
+            return [{"label": one.label, "score": one.score} for one in result.candidates]
     raise Problem(422, "the model has no task of classification", code="no_classification")
 
 
@@ -344,6 +395,7 @@ def _info(model: ServedModel) -> ModelInfo:
         version=model.version,
         embedding=model.embedding,
         backend=model.predictor.backend.name,
+        examples=0 if model.examples is None else len(model.examples.records),
         tasks=[
             TaskInfo(name=spec.name, kind=spec.kind, labels=list(spec.labels))
             for spec in model.predictor.specs

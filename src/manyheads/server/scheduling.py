@@ -16,17 +16,35 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from manyheads.inference import Text
+from manyheads.server.tracing import Tracing
 from manyheads.tasks import Prediction
 
 CHARACTERS_PER_TOKEN = 4
 """A rough average for planning batches before the texts are tokenised."""
 
-Predict: TypeAlias = Callable[[Sequence[Text], bool], Sequence[Prediction]]
-"""Predicts for texts; the second argument is whether to include embeddings."""
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for; texts of one batch ask for the same, except for embeddings."""
+
+    embed: bool = False
+    """Whether to include embeddings."""
+    top_k: int = 0
+    """Labels listed with each result, the most probable first."""
+    thresholds: bool | tuple[tuple[str, float], ...] = True
+    """Whether the model's thresholds hold; or by task the score that a result has to reach."""
+
+    def fits(self, other: Wanted) -> bool:
+        """Return whether texts of both may be in one batch."""
+        return self.top_k == other.top_k and self.thresholds == other.thresholds
+
+
+Predict: TypeAlias = Callable[[Sequence[Text], Wanted], Sequence[Prediction]]
+"""Predicts for texts."""
 
 _NEAR = 512
 """Queued texts among which a lane looks for those of similar length."""
@@ -61,6 +79,8 @@ class _Request:
     left: int
     """Texts without an outcome."""
     done: Callable[[], object]
+    span: Any
+    """The identity of the request's span, if it is traced."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +91,7 @@ class Answer:
     """
 
     text: Text
-    embed: bool
+    wanted: Wanted
     tokens: int
     """Estimated from the characters."""
     deadline: float
@@ -106,6 +126,7 @@ class Scheduler:
         hang_seconds: seconds after which a busy lane is lost.
         stall_seconds: seconds after which a busy lane makes the scheduler not ready.
         warm_text: the text that a new lane computes first.
+        tracing: spans batches.
     """
 
     def __init__(
@@ -118,7 +139,9 @@ class Scheduler:
         hang_seconds: float = 30.0,
         stall_seconds: float = _STALL_SECONDS,
         warm_text: str = "Is everything ready?",
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or Tracing()
         self._predict = predict
         self._budget = budget
         self._max_waiting = max_waiting
@@ -144,8 +167,8 @@ class Scheduler:
     def submit(
         self,
         texts: Sequence[Text],
+        wanted: Wanted,
         *,
-        embed: bool,
         deadline: float,
         done: Callable[[], object] = lambda: None,
     ) -> list[Answer]:
@@ -153,7 +176,7 @@ class Scheduler:
 
         Args:
             texts: the texts, at least one.
-            embed: whether to include embeddings.
+            wanted: what to compute.
             deadline: the time (`time.monotonic`) after which the results are not needed.
             done: called once, on another thread, when all texts have an outcome.
 
@@ -164,8 +187,8 @@ class Scheduler:
         Raises:
             QueueFull: too many texts are queued, or the scheduler is closed.
         """
-        request = _Request(len(texts), done)
-        answers = [Answer(text, embed, _estimate(text), deadline, request) for text in texts]
+        request = _Request(len(texts), done, self._tracing.context())
+        answers = [Answer(text, wanted, _estimate(text), deadline, request) for text in texts]
         with self._changed:
             if len(self._queue) >= self._max_waiting:
                 self._queue = [answer for answer in self._queue if not answer.cancelled]
@@ -255,7 +278,7 @@ class Scheduler:
 
     def _work(self, lane: _Lane) -> None:
         try:
-            self._predict([self._warm_text], True)
+            self._predict([self._warm_text], Wanted(embed=True))
         except Exception:
             # The watch replaces the lane.
             _logger.exception("lane failed to start")
@@ -285,7 +308,8 @@ class Scheduler:
         free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
         share = -(-sum(answer.tokens for answer in self._queue) // max(1, free))
         room = min(self._budget, max(share, oldest.tokens))
-        near = sorted(self._queue[:_NEAR], key=lambda answer: abs(answer.tokens - oldest.tokens))
+        like = [answer for answer in self._queue[:_NEAR] if answer.wanted.fits(oldest.wanted)]
+        near = sorted(like, key=lambda answer: abs(answer.tokens - oldest.tokens))
         batch: list[Answer] = []
         longest = 0
         for answer in near:
@@ -303,9 +327,11 @@ class Scheduler:
         self._finish([(x, TextTimeout()) for x in lane.batch if x.deadline < now])
         if not wanted:
             return
-        embed = any(answer.embed for answer in wanted)
+        embed = any(answer.wanted.embed for answer in wanted)
+        asked = replace(wanted[0].wanted, embed=embed)
         try:
-            predictions = self._predict([answer.text for answer in wanted], embed)
+            with self._tracing.batch(len(wanted), (answer.request.span for answer in wanted)):
+                predictions = self._predict([answer.text for answer in wanted], asked)
         except Exception as error:
             self._compute_alone(wanted, error)
             return
@@ -318,7 +344,7 @@ class Scheduler:
             return
         for answer in answers:
             try:
-                [prediction] = self._predict([answer.text], answer.embed)
+                [prediction] = self._predict([answer.text], answer.wanted)
             except Exception as fault:
                 self._finish([(answer, fault)])
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ class PredictRequest(_Strict):
     """Texts to predict for."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"texts": ["John lives in Paris"], "embed": False}]}
+        json_schema_extra={"examples": [{"texts": ["John lives in Paris"], "top_k": 3}]}
     )
 
     texts: str | list[str | list[str] | PairOfTexts]
@@ -35,6 +35,13 @@ class PredictRequest(_Strict):
     """Whether to return the sentence embedding."""
     tokens: bool = False
     """Whether tagging results include every token with its tag, besides the entities."""
+    top_k: int = Field(default=0, ge=0, le=10_000)
+    """How many of the most probable labels to list with each result, as `candidates`."""
+    thresholds: bool | dict[str, Annotated[float, Field(ge=0, le=1)]] = True
+    """Whether results that do not reach the model's thresholds are undecided: without a label, with
+    candidates. Or the score to reach by task."""
+    neighbours: int = Field(default=0, ge=0, le=100)
+    """How many of the nearest records to list, if the server has a file of examples."""
 
 
 class ErrorBody(BaseModel):
@@ -62,8 +69,9 @@ class PredictResponse(BaseModel):
     version: str
     milliseconds: float
     predictions: list[dict[str, Any]]
-    """For each text an object with `text`, the result of each task, `windows`, and `embedding` if
-    requested; or an object with `error` if this text was refused."""
+    """For each text an object with `text`, the result of each task, `windows`, `in_scope` if the
+    model knows its scope, and `embedding` or `neighbours` if requested; or an object with `error`
+    if this text was refused."""
 
 
 class EmbeddingsRequest(_Strict):
@@ -168,6 +176,8 @@ class ModelInfo(BaseModel):
     embedding: str
     """A fingerprint of the embedding. Vectors of models with the same one can be compared."""
     backend: str
+    examples: int
+    """The number of examples among which the nearest are searched."""
     tasks: list[TaskInfo]
 
 

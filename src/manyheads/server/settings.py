@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +21,8 @@ class ServerSettings(BaseModel):
     """Port to listen on; 0 selects a free one, which is printed."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """Processor threads. Default: all cores."""
+    examples: Path | None = None
+    """Data file whose nearest records are shown with an answer (`neighbours` of a request)."""
     max_body: int = Field(default=4 << 20, ge=1024, le=1 << 30)
     """Maximum bytes of a request body; a larger one gets status 413."""
     max_texts: int = Field(default=1024, ge=1, le=1_000_000)

@@ -1,0 +1,81 @@
+"""The examples that lie nearest to a text: records of a file, embedded by the model.
+
+Axes: N examples, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.data.readers import read_rows
+from manyheads.errors import DataError, at
+from manyheads.inference import Predictor, embed_texts
+
+MAX_EXAMPLES = 100_000
+"""Examples that are read. A search computes a product with all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Records with a text, and their embeddings."""
+
+    records: list[dict[str, Any]]
+    """Each with its text and its labels."""
+    vectors: NDArray[np.float32]
+    """[N, H], of length 1."""
+
+    def nearest(self, embedding: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
+        """Return the nearest records, each with its cosine similarity as `score`.
+
+        Args:
+            embedding: [H] of a text.
+            count: how many.
+        """
+        norm = float(np.linalg.norm(embedding)) or 1.0
+        scores = self.vectors @ (embedding / norm)
+        count = min(count, len(scores))
+        best = np.argpartition(-scores, count - 1)[:count]
+        best = best[np.argsort(-scores[best])]
+        return [{"score": round(float(scores[i]), 6), **self.records[i]} for i in best]
+
+
+def read_examples(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a data file of any format.
+
+    Raises:
+        DataError: the file cannot be read, is too long, or a record has no text.
+    """
+    records = []
+    for row in read_rows(path):
+        records.append(_record(row.fields, row.where))
+        if len(records) > MAX_EXAMPLES:
+            raise DataError(
+                f"there are more than {MAX_EXAMPLES:,} examples",
+                fix="Serve a sample of them.",
+                where=at(path),
+            )
+    return records
+
+
+def embed_examples(predictor: Predictor, records: list[dict[str, Any]]) -> Examples:
+    """Embed examples with the model that searches them."""
+    vectors = embed_texts(predictor, [record["text"] for record in records])
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Examples(records, (vectors / np.where(norms, norms, 1)).astype(np.float32))
+
+
+def _record(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    text, tokens = fields.get("text"), fields.get("tokens")
+    if not isinstance(text, str) and isinstance(tokens, list):
+        text = " ".join(map(str, tokens))
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(
+            "the example has no text", expected="a field `text` or `tokens`", where=where
+        )
+    return {"text": text, **{k: v for k, v in fields.items() if k not in ("text", "tokens")}}

@@ -1,0 +1,75 @@
+"""Spans for OpenTelemetry, where it is installed: one a request, and one a batch.
+
+A batch has texts of several requests, so its span links to theirs instead of having one parent.
+Which exporter receives the spans is configured as for any other program, such as by
+`opentelemetry-instrument`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Span(Protocol):
+    """What is used of a span."""
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Record a value."""
+
+    def get_span_context(self) -> Any:
+        """Return the span's identity, for links."""
+
+
+class Tracing:
+    """Starts spans; does nothing where OpenTelemetry is not installed.
+
+    Args:
+        provider: an OpenTelemetry tracer provider. Default: the one of the process.
+    """
+
+    def __init__(self, provider: Any = None) -> None:
+        self._tracer: Any = None
+        try:
+            from opentelemetry import propagate, trace
+        except ImportError:
+            return
+        self._trace, self._propagate = trace, propagate
+        self._tracer = trace.get_tracer("manyheads", tracer_provider=provider)
+
+    @contextmanager
+    def request(self, method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span | None]:
+        """Span a request, as a child of the span that the client's `traceparent` names."""
+        if self._tracer is None:
+            yield None
+            return
+        carrier = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers.items()}
+        with self._tracer.start_as_current_span(
+            method,
+            context=self._propagate.extract(carrier),
+            kind=self._trace.SpanKind.SERVER,
+            attributes={"http.request.method": method},
+        ) as span:
+            yield span
+
+    def context(self) -> Any:
+        """Return the identity of the current request's span, or None if it is not recorded."""
+        if self._tracer is None:
+            return None
+        span = self._trace.get_current_span()
+        return span.get_span_context() if span.is_recording() else None
+
+    @contextmanager
+    def batch(self, texts: int, contexts: Iterable[Any]) -> Iterator[None]:
+        """Span a batch, with links to its requests."""
+        links = {one.span_id: one for one in contexts if one is not None}
+        if self._tracer is None or not links:
+            yield
+            return
+        with self._tracer.start_as_current_span(
+            "batch",
+            links=[self._trace.Link(one) for one in links.values()],
+            attributes={"manyheads.texts": texts},
+        ):
+            yield
