@@ -100,7 +100,7 @@ def test_the_nearest_examples_are_returned_on_request(client: httpx.Client, tmp_
 def test_a_file_of_examples_without_texts_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "examples.jsonl"
     file.write_text('{"label": "a"}\n')
-    with pytest.raises(DataError, match="examples.jsonl:1: the example has no text"):
+    with pytest.raises(DataError, match=r"examples\.jsonl:1: the example has no text"):
         read_examples(file)
 
 
