@@ -306,8 +306,10 @@ class Scheduler:
         """Take the oldest text and those nearest in length, within the budget and a fair share."""
         oldest = self._queue[0]
         free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
-        share = -(-sum(answer.tokens for answer in self._queue) // max(1, free))
-        room = min(self._budget, max(share, oldest.tokens))
+        room = self._budget
+        if free > 1:
+            share = -(-sum(answer.tokens for answer in self._queue) // free)
+            room = min(room, max(share, oldest.tokens))
         like = [answer for answer in self._queue[:_NEAR] if answer.wanted.fits(oldest.wanted)]
         near = sorted(like, key=lambda answer: abs(answer.tokens - oldest.tokens))
         batch: list[Answer] = []
