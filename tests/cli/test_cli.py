@@ -974,7 +974,7 @@ def test_data_are_converted_and_what_is_not_written_is_told(
     )
     result = run("data", "convert", "nlu.yml", "out.jsonl")
     assert result.out == "1 record: out.jsonl\n"
-    assert result.err == "note: not written: 1 sections `regex`\n"
+    assert result.err == "note: not written: sections `regex` (1)\n"
     assert json.loads(Path("out.jsonl").read_text(encoding="utf-8")) == {
         "text": "hi Ada", "label": "greet", "entities": [{"start": 3, "end": 6, "label": "name"}],
     }  # fmt: skip

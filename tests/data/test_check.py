@@ -538,8 +538,8 @@ def test_records_that_a_format_passes_over_are_counted(tmp_path: Path) -> None:
     )
     messages = [finding.message for finding in of_kind(check_data([path]), Kind.UNREAD)]
     assert messages == [
-        "not read: 1 records whose answer is 'reject'",
-        "not read: 1 records whose answer is 'ignore'",
+        "not read: records whose answer is 'reject' (1)",
+        "not read: records whose answer is 'ignore' (1)",
     ]
 
 

@@ -532,7 +532,7 @@ def test_rejected_answers_about_several_labels_are_passed_over(tmp_path: Path) -
     assert read(path) == [{"text": "a", "label": "X"}, {"text": "c", "label": "Y"}]
     assert unread(path) == {"records whose answer is 'reject'": 1}
     path.write_text(lines([{"text": "a", "label": None, "answer": "reject"}]))
-    assert "no record in it, only 1 records whose answer is 'reject'" in message(path)
+    assert "no record in it, only records whose answer is 'reject' (1)" in message(path)
 
 
 def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def convert(
     unread: dict[str, int] = {}
     count = run(source, target, to=to, layout=layout, model=model, on_unread=unread.update)
     for what, number in unread.items():
-        tell("note", f"not written: {number:,} {what}")
+        tell("note", f"not written: {what} ({number:,})")
     print(f"{counted(count, 'record')}: {target}")
 
 

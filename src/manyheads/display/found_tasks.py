@@ -28,5 +28,5 @@ def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
         "uses it)"
         for name, values in found.unused.items()
     ]
-    notes += [f"not read: {count:,} {what}" for what, count in found.unread.items()]
+    notes += [f"not read: {what} ({count:,})" for what, count in found.unread.items()]
     return [Section(f"Tasks found in {counted(found.records, 'record')}", table, "\n".join(notes))]

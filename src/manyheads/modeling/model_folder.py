@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from manyheads.storage import (
@@ -118,7 +118,9 @@ def load_model_folder(path: StrPath) -> ModelContents:
         StorageError: it cannot be read.
     """
     manifest = read_manifest(path)
-    manifest.verify()
+    # Tensors are read once, into memory: the bytes that are verified are those that are used.
+    tensors = (LAYOUT.weights, LAYOUT.heads)
+    manifest.verify(*(name for name in manifest.files if name not in tensors))
     return ModelContents(
         tasks=manifest.tasks,
         encoder=read_encoder(manifest),
@@ -299,11 +301,11 @@ def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dic
 
 
 def _load_tensors(manifest: Manifest, name: str) -> dict[str, Tensor]:
-    path = manifest.path(name)
+    stored = manifest.files.get(name)
+    data = manifest.read(name, stored.size if stored else 0)
     try:
-        with explained(path, "read"), safe_open(path, framework="pt", device="cpu") as file:
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors: dict[str, Tensor] = load(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise not_tensors(error, path) from None
+        raise not_tensors(error, manifest.path(name)) from None
     shared = manifest.shared_tensors.get(name, {})
     return tensors | {alias: tensors[key] for alias, key in shared.items() if key in tensors}

@@ -155,7 +155,7 @@ class _Counter:
             self._found = True
             yield row
         if not self._found:
-            passed = "; ".join(f"{count:,} {what}" for what, count in source.unread.items())
+            passed = "; ".join(f"{what} ({count:,})" for what, count in source.unread.items())
             raise DataError(
                 "there is no record in it" + (f", only {passed}" if passed else ""),
                 where=source.name,

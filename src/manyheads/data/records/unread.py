@@ -49,10 +49,10 @@ class Unread:
     def counts(self) -> list[str]:
         """Return a message for each kind of content that is not read."""
         return [
-            *(f"not read: {count:,} {what}" for what, count in self._passed_over.items()),
+            *(f"not read: {what} ({count:,})" for what, count in self._passed_over.items()),
             *(
-                f"{counted(count, 'word')} without a tag of the task {task!r}; no loss and no "
-                "score counts them"
+                f"{counted(count, 'word')} without a tag of the task {task!r}, skipped by loss and "
+                "scores"
                 for task, count in self._untagged.items()
             ),
         ]
