@@ -267,6 +267,7 @@ def test_the_package_shows_its_verbs() -> None:
         "evaluate",
         "export",
         "load",
+        "push",
         "report",
         "train",
     }

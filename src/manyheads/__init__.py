@@ -18,6 +18,7 @@ compare     compare joint training with training each task alone
 add_head    add a task to a trained model
 add_label   add classes or entity types to a trained task
 distill     train a smaller or better model on the answers of trained ones
+push        push a model to the Hugging Face hub
 load_config read a configuration
 
 SentenceClassifier is a scikit-learn classifier.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         load,
+        push,
         report,
         suspects,
         train,
@@ -75,6 +77,7 @@ __all__ = [
     "export",
     "load",
     "load_config",
+    "push",
     "report",
     "serve",
     "suspects",
@@ -103,6 +106,7 @@ _HOMES = {
     "export": "api",
     "load": "api",
     "load_config": "config",
+    "push": "api",
     "report": "api",
     "serve": "server",
     "suspects": "api",

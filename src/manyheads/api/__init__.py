@@ -282,7 +282,8 @@ def load(
     """Load a model.
 
     Args:
-        model: a model folder, a checkpoint, or a run's folder (its best model).
+        model: a model folder, a checkpoint, a run's folder (its best model), or the name of a model
+            on the hub: `user/name`, or `user/name@revision`.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
         threads: processor threads; default: all available cores.
@@ -295,6 +296,27 @@ def load(
 
     loaded = load_model(model, backend=backend, device=device, threads=threads)
     return Model(lambda: loaded)
+
+
+def push(model: StrPath, name: str, *, private: bool = False) -> str:
+    """Push a model to the Hugging Face hub, for `load(name)`; the command is `manyheads push`.
+
+    Safetensors, JSON and the model card are sent, and nothing else.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        name: `user/name`; the repository is made if it does not exist.
+        private: whether a new repository can be seen by its owner alone.
+
+    Returns:
+        the name with the commit, which loads this state of the model at any later time.
+
+    Raises:
+        ManyheadsError: the model or the name is invalid, or the hub refuses or cannot be reached.
+    """
+    from manyheads.storage import push_model, resolve_model
+
+    return push_model(resolve_model(model), name, private=private)
 
 
 def evaluate(

@@ -28,7 +28,7 @@ from manyheads.version import __version__
 
 COMMANDS = (
     "train", "init", "demo", "add-head", "add-label", "distill", "evaluate", "report", "compare",
-    "predict", "export", "serve", "data", "info",
+    "predict", "export", "push", "serve", "data", "info",
 )  # fmt: skip
 """The commands in the order of the help; each is the module of its name, hyphens as underscores."""
 

@@ -16,6 +16,8 @@ from manyheads.storage import (
     Manifest,
     Prefer,
     StrPath,
+    fetch_model,
+    is_hub_name,
     is_model_folder,
     read_manifest,
     resolve_model,
@@ -79,7 +81,7 @@ def load_model(
     """Load a model with the configuration it was trained with.
 
     Args:
-        model: a model folder, a checkpoint, or a run's folder.
+        model: a model folder, a checkpoint, a run's folder, or a model's name on the hub.
         prefer: what of a run's folder is taken, its best model or its latest checkpoint.
         backend: one of `BACKENDS`.
         device: see `manyheads.modeling.devices.choose_device`.
@@ -103,7 +105,7 @@ def load_model(
                 expected="a whole number of at least 1",
                 fix="Leave it out for all cores." if name == "threads" else "",
             )
-    path = resolve_model(model, prefer)
+    path = resolve_model(fetch_model(os.fspath(model)) if is_hub_name(model) else model, prefer)
     limit_tokenizer_threads(threads)
     if (manifest := _exported(path, backend, device)) is not None:
         predictor = load_exported(

@@ -23,6 +23,7 @@ from manyheads.storage.embedding import (
     known_pooling,
     vocabulary_size,
 )
+from manyheads.storage.hub import fetch_model, is_hub_name, push_model
 from manyheads.storage.locate import Prefer, logged_epochs, other_best, resolve_model
 from manyheads.storage.manifest import (
     BEST,
@@ -88,8 +89,10 @@ __all__ = [
     "embedding_size",
     "explain",
     "explained",
+    "fetch_model",
     "hostile",
     "inside",
+    "is_hub_name",
     "is_model_folder",
     "json_bytes",
     "known_pooling",
@@ -99,6 +102,7 @@ __all__ = [
     "open_regular",
     "other_best",
     "parse_json",
+    "push_model",
     "read_bytes",
     "read_encoder",
     "read_heads",

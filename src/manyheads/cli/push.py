@@ -1,0 +1,31 @@
+"""`manyheads push`: pushes a model to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def push(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run.")
+    ],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The name on the hub.")],
+    *,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository visible to its owner alone.")
+    ] = False,
+) -> None:
+    """Push a model to the Hugging Face hub: safetensors, JSON and the model card alone.
+
+    Log in first: hf auth login. Exported graphs stay here. Whoever has the name can then run
+    `manyheads predict USER/NAME "a text"`.
+    """
+    from manyheads.storage import push_model, resolve_model
+
+    pushed = push_model(resolve_model(model), name, private=private)
+    print(f'Pushed: {pushed}\nUse it: manyheads predict {name} "your own text"')
