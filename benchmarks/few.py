@@ -281,24 +281,29 @@ def picture(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         metric = "accuracy" if base in ("banking77", "clinc150") else "f1"
         line = points.setdefault((base, r["system"]), {})
         line.setdefault(int(count), []).append(100 * r["scores"][metric])
-    figure = matplotlib.Figure(figsize=(7, 4.2), layout="constrained")
-    for place, (bases, unit) in enumerate(
-        ((("banking77", "clinc150"), "sentences a class"), (("snips", "wnut17"), "sentences"))
-    ):
-        axes = figure.add_subplot(1, 2, place + 1)
-        for (base, system), line in sorted(points.items()):
-            if base in bases:
-                xs = sorted(line)
-                ys = [sum(line[x]) / len(line[x]) for x in xs]
-                axes.plot(
-                    xs, ys, "o-" if system == "ours" else "s--", label=f"{base}, {TITLES[system]}"
-                )
+    panels = [
+        (bases, unit, metric)
+        for bases, unit, metric in (
+            (("banking77", "clinc150"), "sentences a class", "accuracy, %"),
+            (("snips", "wnut17"), "sentences", "F1, %"),
+        )
+        if any(base in bases for base, _ in points)
+    ]
+    figure = matplotlib.Figure(figsize=(7, 4), layout="constrained")
+    for place, (bases, unit, metric) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        lines = {key: line for key, line in sorted(points.items()) if key[0] in bases}
+        for (base, system), line in lines.items():
+            xs = sorted(line)
+            means = [sum(line[x]) / len(line[x]) for x in xs]
+            form = "o-" if system == "ours" else "s--"
+            axes.plot(xs, means, form, label=f"{base}, {TITLES[system]}")
         axes.set_xscale("log")
-        ticks = sorted({x for (base, _), line in points.items() if base in bases for x in line})
-        axes.set_xticks(ticks, [str(x) for x in ticks], minor=False)
+        ticks = sorted({x for line in lines.values() for x in line})
+        axes.set_xticks(ticks, [str(x) for x in ticks])
         axes.minorticks_off()
         axes.set_xlabel(unit)
-        axes.set_ylabel("accuracy, %" if not place else "F1, %")
+        axes.set_ylabel(metric)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, metadata={"Date": None})
