@@ -24,7 +24,8 @@ from manyheads.cli import COMMANDS, main
 from manyheads.cli.evaluate import tell_which
 from manyheads.cli.help import MOST_USED
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
-from manyheads.cli.predict import EXAMPLES, announced, split_arguments
+from manyheads.cli.predict import announced, split_arguments
+from manyheads.cli.prediction_job import EXAMPLES
 from manyheads.cli.texts import WhenEmpty, argument_texts, count_texts, file_texts
 from manyheads.config import Config, key_groups
 from manyheads.data.readers import Layout

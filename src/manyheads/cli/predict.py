@@ -5,24 +5,19 @@ Nothing here needs a deep-learning framework; only the backend may import one.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from enum import Enum
-from functools import cached_property
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated
 
 import typer
 
 from manyheads.cli.errors import tell
-from manyheads.cli.kept_fields import CsvRows, columns_of, json_line, write_parquet
+from manyheads.cli.kept_fields import columns_of
 from manyheads.cli.options import (
     DEFAULT_MODEL,
     Backend,
@@ -37,6 +32,7 @@ from manyheads.cli.options import (
     TokensField,
     task_names,
 )
+from manyheads.cli.prediction_job import FORMS, Form, PredictionJob
 from manyheads.cli.ray_engine import (
     Engine,
     EngineOption,
@@ -56,39 +52,13 @@ from manyheads.cli.texts import (
     stdin_texts,
 )
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import ManyheadsError, RequestError, counted
-from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
-from manyheads.tasks import Prediction, two_lines
-
-EXAMPLES = (
-    "John lives in Paris.",
-    "Where does Mary Jane Watson work?",
-    "I wonder whether Ravi ever went back to Nova Scotia.",
-    "is it far from Marseille to Lyon",
-)
-
-# The control characters that JSON leaves as they are; a terminal acts on some of them.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x00, 0x0A), *range(0x7F, 0xA0))}
+from manyheads.errors import RequestError, counted
+from manyheads.inference import can_continue, describe_run
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Form(str, Enum):
-    """The form in which predictions are written."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
-_FORMS = {
-    ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".csv": Form.CSV, ".parquet": Form.PARQUET,
-}  # fmt: skip
-"""By its ending, the form of an output file."""
 
 
 @app.command()
@@ -206,7 +176,34 @@ def predict(
         return
     refuse_ray_options(workers, ray_address)
     output = None if to is None else Path(to)
-    form = form_named or (_FORMS.get(output.suffix.lower(), Form.TEXT) if output else Form.TEXT)
+    form = _form(form_named, output)
+    _check_output(form, file, output, resume)
+    texts = argument_texts(given, when_empty)
+
+    from manyheads.inference import load_predictor
+
+    predictor = load_predictor(
+        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
+        alone=bool(given), warn=lambda text: tell("warning", text),
+    )  # fmt: skip
+    scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
+    job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
+    job.check_tasks()
+    if given:
+        job.write(texts, output)
+    elif file is not None:
+        data = DataOptions(input_format, text_field, text2_field, tokens_field, field_map)
+        _answer_file(job, name, file, data, output, resume)
+    else:
+        _answer_input(job, output)
+
+
+def _form(named: Form | None, output: Path | None) -> Form:
+    return named or (FORMS.get(output.suffix.lower(), Form.TEXT) if output else Form.TEXT)
+
+
+def _check_output(form: Form, file: str | None, output: Path | None, resume: bool) -> None:
+    """Refuse a run that cannot be resumed, and a form that cannot be written there."""
     if resume and (file in (None, "-") or output is None or not can_continue(output)):
         raise RequestError(
             "--resume has nothing to continue",
@@ -219,52 +216,47 @@ def predict(
             expected="--output FILE, written in one go",
             fix="Use --format jsonl.",
         )
-    texts = argument_texts(given, when_empty)
 
-    from manyheads.inference import load_predictor
 
-    predictor = load_predictor(
-        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        alone=bool(given), warn=lambda text: tell("warning", text),
-    )  # fmt: skip
-    scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
-    job = _Job(predictor, form, embed, task_names(tasks), when_empty, scoring)
-    job.check_tasks()
-    if given:
-        job.write(texts, output)
-    elif file is not None:
-        layout = DataOptions(
-            input_format, text_field, text2_field, tokens_field, field_map
-        ).layout()
-        texts_of_file = file_texts(file, layout, when_empty, pairs=predictor.pairs)
-        if form in (Form.CSV, Form.PARQUET) and file != "-":
-            lines = has_lines(file) or input_format == "text"
-            job = replace(job, fields={} if lines else columns_of(file, layout))
-        if form is not Form.PARQUET and output and file != "-" and can_continue(output):
-            run = describe_run(
-                name,
-                file,
-                backend=predictor.backend.name,
-                input_format=input_format,
-                fields=dict(layout.names),
-                format=form.value,
-                embed=embed,
-                tasks=job.tasks,
-                when_empty=when_empty.value,
-                **scoring,
-            )
-            job.write_file(texts_of_file, output, run, resume, count_texts(file, input_format))
-        else:
-            total = count_texts(file, input_format)
-            job.write(texts_of_file, output, progress=True, total=total)
-    elif output is None and form is Form.TEXT and _stdin_is_silent():
+def _answer_file(
+    job: PredictionJob, model: str, file: str, data: DataOptions, output: Path | None, resume: bool
+) -> None:
+    """Predict for the texts of a file, resumably where the output can be continued."""
+    layout = data.layout()
+    texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
+    if job.form in (Form.CSV, Form.PARQUET) and file != "-":
+        lines = has_lines(file) or data.format == "text"
+        job = replace(job, fields={} if lines else columns_of(file, layout))
+    total = count_texts(file, data.format)
+    if job.form is Form.PARQUET or not output or file == "-" or not can_continue(output):
+        job.write(texts, output, progress=True, total=total)
+        return
+    run = describe_run(
+        model,
+        file,
+        backend=job.predictor.backend.name,
+        input_format=data.format,
+        fields=dict(layout.names),
+        format=job.form.value,
+        embed=job.embed,
+        tasks=job.tasks,
+        when_empty=job.when_empty.value,
+        **job.scoring,
+    )
+    job.write_file(texts, output, run, resume, total)
+
+
+def _answer_input(job: PredictionJob, output: Path | None) -> None:
+    """Predict for standard input; without any, show examples, and talk to a person."""
+    shows = output is None and job.form is Form.TEXT
+    if shows and _stdin_is_silent():
         job.show_examples()
         if is_person(sys.stdin) and is_person(sys.stdout):
             job.converse()
-    else:
-        count = job.write(announced(stdin_texts(when_empty)), output, progress=True)
-        if not count and output is None and form is Form.TEXT:
-            job.show_examples()
+        return
+    count = job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
+    if not count and shows:
+        job.show_examples()
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -292,155 +284,6 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return (first, rest) if looks_like_a_path else (DEFAULT_MODEL, [first, *rest])
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A predictor and the form of its output."""
-
-    predictor: Predictor
-    form: Form
-    embed: bool
-    tasks: list[str] | None
-    when_empty: WhenEmpty
-    scoring: Mapping[str, Any]
-    """The options of `Predictor.predict` about scores."""
-    fields: Mapping[str, set[type]] | None = None
-    """The other fields of the records, for a table; None: not known before the first record."""
-
-    @cached_property
-    def csv_rows(self) -> CsvRows:
-        return CsvRows(None if self.fields is None else list(self.fields), embed=self.embed)
-
-    def check_tasks(self) -> None:
-        """Refuse unknown tasks before any text is read."""
-        self.predictor.predict([], tasks=self.tasks)
-
-    def predictions(
-        self, texts: Iterable[Text | GivenText], chunk: int = 2048
-    ) -> Iterator[Prediction]:
-        waiting: deque[Mapping[str, Any]] = deque()
-
-        def noted() -> Iterator[Text]:
-            for text in texts:
-                given = text if isinstance(text, GivenText) else GivenText(text)
-                waiting.append(given.fields)
-                yield given.text
-
-        predictions = self.predictor.predict_stream(
-            noted(),
-            embed=self.embed,
-            tasks=self.tasks,
-            when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
-            chunk=chunk,
-            **self.scoring,
-        )
-        for prediction in predictions:
-            fields = waiting.popleft()
-            # Texts of invisible characters alone come to light only here.
-            if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
-                yield replace(prediction, fields=fields) if fields else prediction
-
-    def write(
-        self,
-        texts: Iterable[Text | GivenText],
-        output: Path | None,
-        progress: bool = False,
-        total: int | None = None,
-    ) -> int:
-        """Predict for texts and write the results; return how many there were."""
-        predictions = self.predictions(texts)
-        if progress and (output is not None or not is_person(sys.stdout)):
-            from manyheads.display import track
-
-            predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
-        count = 0
-        with _opened(output) as stream:
-            if self.form is Form.PARQUET:
-                return self.write_parquet(stream, predictions)
-            for count, prediction in enumerate(predictions, 1):
-                stream.write(self.shown(prediction, first=count == 1))
-        return count
-
-    def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
-        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
-        fields = self.fields
-        if fields is None:
-            first = list(islice(predictions, 1))
-            predictions = chain(first, predictions)
-            fields = {n: {type(v)} for one in first for n, v in one.fields.items()}
-        answering = [spec for spec in specs if spec.answers]
-        return write_parquet(
-            stream, predictions, answering, fields, embed=self.embed, pairs=self.predictor.pairs
-        )
-
-    def write_file(
-        self,
-        texts: Iterable[Text | GivenText],
-        output: Path,
-        run: Mapping[str, Any],
-        resume: bool,
-        total: int | None,
-    ) -> int:
-        """Predict for a file's texts, resumably; return how many there are."""
-        from manyheads.display import track
-
-        left = total
-
-        def started(done: int) -> None:
-            nonlocal left
-            left = None if total is None else max(0, total - done)
-            if resume:
-                tell("note", f"{counted(done, 'text')} already done; continuing after that")
-
-        description = f"Predicting ({self.predictor.backend.name})"
-        return write_predictions(
-            output,
-            texts,
-            lambda some: track(self.predictions(some), description, left),
-            self.shown,
-            run=run,
-            resume=resume,
-            started=started,
-        )
-
-    def shown(self, prediction: Prediction, first: bool = True) -> bytes:
-        if self.form is Form.JSONL:
-            return json_line(prediction)
-        if self.form is Form.CSV:
-            return self.csv_rows.row(prediction, header=first)
-        text = two_lines(prediction).translate(_CONTROLS)
-        if prediction.embedding is not None:
-            text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
-        return f"{text}\n".encode() if first else f"\n{text}\n".encode()
-
-    def show_examples(self) -> None:
-        """Predict for a few sentences and show each above its results."""
-        with _opened(None) as stream:
-            for prediction in self.predictions(EXAMPLES):
-                stream.write(f"> {prediction.text}\n".encode() + self.shown(prediction) + b"\n")
-
-    def converse(self) -> None:
-        """Predict for the sentences that a person types, until the end of input."""
-        with suppress(ImportError):
-            import readline  # noqa: F401 - gives `input` its line editing
-
-        print("Your own sentences (Ctrl-D ends):")
-        while True:
-            try:
-                line = input("> ")
-            except EOFError:
-                print()
-                return
-            except UnicodeDecodeError as error:
-                tell("error", f"byte {error.object[error.start]:#04x} is not UTF-8")
-                continue
-            try:
-                for text in argument_texts([line], WhenEmpty.SKIP):
-                    for prediction in self.predictions([text], chunk=1):
-                        print(self.shown(prediction).decode())
-            except ManyheadsError as error:
-                tell("error", str(error))
-
-
 def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
     """Pass texts on; if the first one is late, report what the command waits for."""
     note = "reading sentences from standard input, one a line; Ctrl-C ends"
@@ -463,17 +306,3 @@ def _stdin_is_silent() -> bool:
         return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
     except (OSError, ValueError):
         return False
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[BinaryIO]:
-    """Open the destination of results: a file that appears when complete, or standard output."""
-    if output is not None:
-        from manyheads.storage import atomic_file
-
-        with atomic_file(output) as file:
-            yield file
-        return
-    sys.stdout.flush()
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()

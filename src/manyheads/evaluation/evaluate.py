@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
 from manyheads.storage import BEST, Prefer, StrPath
+from manyheads.tasks import LabelSet
 from manyheads.tasks.metrics import DriftMetrics, Evaluation
 
 
@@ -119,42 +119,10 @@ def evaluate(
         if data is not None
         else own_validation_files(loaded, chosen)
     )
-    label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
     layout = Layout.of(loaded.config) if data is None else layout
-    sets = []
-    for path, names in files.items():
-        settings = {name: chosen[name] for name in names}
-        records = list(
-            read_records(
-                path, settings, label_sets, layout=layout, allow_unseen=True, keep=keep,
-                read_elsewhere=loaded.config.tasks,
-                on_unread=partial(_note_of, note, path),
-            )
-        )  # fmt: skip
-        if not records:
-            raise DataError("there is no record", where=path, expected="at least one")
-        for name in names:
-            unseen = unseen_labels(records, name, label_sets[name])
-            if unseen:
-                labels = counted(sum(unseen.values()), "label")
-                note(
-                    f"{path}: unknown to the model and counted as errors: {labels} of task "
-                    f"{name!r}: {listing(f'{label} ({n})' for label, n in unseen.items())}"
-                )
-        sets.append((records, names))
-    for some, names in sets:
-        reach = Reach.of({name: label_sets[name] for name in names})
-        for message in reach.add_all(some, loaded.predictor.tokenizer).messages():
-            note(message)
+    sets = _read_sets(loaded, chosen, files, layout, keep, note)
     outcomes = score(loaded.predictor, sets)
-    labelled = [name for name, task in outcomes.tasks.items() if task.gold]
-    for name in chosen if tasks is not None or not labelled else ():
-        if name not in labelled:
-            raise DataError(
-                f"no record has a label for task {name!r}", where=", ".join(files),
-                expected=f"labels in the field {' or '.join(chosen[name].fields)}",
-                fix="Evaluate another file, or only the tasks that it has labels for (--task).",
-            )  # fmt: skip
+    _check_labelled(outcomes, chosen, files, all_wanted=tasks is not None)
     evaluation = outcomes.evaluation()
     moved: DriftMetrics | str = "it was not asked for"
     records = [record for some, _ in sets for record in some]
@@ -168,8 +136,72 @@ def evaluate(
     )
 
 
-def _note_of(note: Callable[[str], None], path: str, message: str) -> None:
-    note(f"{path}: {message}")
+def _read_sets(
+    loaded: LoadedModel,
+    chosen: Mapping[str, TaskConfig],
+    files: Mapping[str, tuple[str, ...]],
+    layout: Layout | None,
+    keep: Sequence[str],
+    note: Callable[[str], None],
+) -> list[tuple[list[Record], tuple[str, ...]]]:
+    """Read the records of each file with the tasks to score on them, and note lost labels."""
+    label_sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
+    sets = []
+    for path, names in files.items():
+        tasks = {name: chosen[name] for name in names}
+        sets.append((_read_file(loaded, path, tasks, label_sets, layout, keep, note), names))
+    for records, names in sets:
+        reach = Reach.of({name: label_sets[name] for name in names})
+        for message in reach.add_all(records, loaded.predictor.tokenizer).messages():
+            note(message)
+    return sets
+
+
+def _read_file(
+    loaded: LoadedModel,
+    path: str,
+    tasks: Mapping[str, TaskConfig],
+    label_sets: Mapping[str, LabelSet],
+    layout: Layout | None,
+    keep: Sequence[str],
+    note: Callable[[str], None],
+) -> list[Record]:
+    records = list(
+        read_records(
+            path, tasks, label_sets, layout=layout, allow_unseen=True, keep=keep,
+            read_elsewhere=loaded.config.tasks,
+            on_unread=lambda message: note(f"{path}: {message}"),
+        )
+    )  # fmt: skip
+    if not records:
+        raise DataError("there is no record", where=path, expected="at least one")
+    for name in tasks:
+        unseen = unseen_labels(records, name, label_sets[name])
+        if unseen:
+            labels = counted(sum(unseen.values()), "label")
+            note(
+                f"{path}: unknown to the model and counted as errors: {labels} of task "
+                f"{name!r}: {listing(f'{label} ({n})' for label, n in unseen.items())}"
+            )
+    return records
+
+
+def _check_labelled(
+    outcomes: Outcomes,
+    chosen: Mapping[str, TaskConfig],
+    files: Mapping[str, tuple[str, ...]],
+    *,
+    all_wanted: bool,
+) -> None:
+    """Refuse data without a label for any task, or for one of those that the user named."""
+    labelled = [name for name, task in outcomes.tasks.items() if task.gold]
+    for name in chosen if all_wanted or not labelled else ():
+        if name not in labelled:
+            raise DataError(
+                f"no record has a label for task {name!r}", where=", ".join(files),
+                expected=f"labels in the field {' or '.join(chosen[name].fields)}",
+                fix="Evaluate another file, or only the tasks that it has labels for (--task).",
+            )  # fmt: skip
 
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:

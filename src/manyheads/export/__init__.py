@@ -121,6 +121,39 @@ def export_model(
             expected="a model folder, into which the graphs go",
             fix="Export the run's best model: manyheads export RUN_FOLDER",
         )  # fmt: skip
+    exporter = _exporter(folder, data, limit, opset, threads, progress)
+    kept: list[GateReport] = []
+    refused: list[GateReport] = []
+    missing: list[str] = []
+    for backend in (one for form in FORMATS if form in formats for one in BACKENDS_OF[form]):
+        passed = None
+        for candidate in exporter.candidates(backend):
+            report(candidate.report)
+            if candidate.report.passed:
+                passed = candidate
+                break
+            refused.append(candidate.report)
+        if passed is None:
+            # A graph of an earlier export was made by other rules.
+            stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
+            add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
+            missing.append(backend)
+        else:
+            progress(f"writing {GRAPHS[backend]}")
+            add_files(folder, exporter.files(backend, passed), remove=earlier_files(backend))
+            kept.append(passed.report)
+    return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
+
+
+def _exporter(
+    folder: Path,
+    data: StrPath | None,
+    limit: float,
+    opset: int,
+    threads: int | None,
+    progress: Callable[[str], None],
+) -> _Exporter:
+    """Load a model folder, and predict with PyTorch what its graphs are compared with."""
     from manyheads.inference.backends import pytorch
     from manyheads.modeling import choose_compute
 
@@ -139,34 +172,12 @@ def export_model(
         unlabelled=training_texts(trained.config, specs, UNLABELLED),
         threads=compute.threads,
     )
-    exporter = _Exporter(
+    return _Exporter(
         trained.model, gate, manifest, opset, compute.threads, progress,
         lambda: calibration_batches(
             trained.config, specs, sets, trained.tokenizer, trained.max_length
         ),
     )  # fmt: skip
-    kept: list[GateReport] = []
-    refused: list[GateReport] = []
-    missing: list[str] = []
-    for backend in (one for form in FORMATS if form in formats for one in BACKENDS_OF[form]):
-        for candidate in exporter.candidates(backend):
-            report(candidate.report)
-            if candidate.report.passed:
-                progress(f"writing {GRAPHS[backend]}")
-                found = json_bytes(candidate.report.to_json())
-                files = {**candidate.files, report_name(backend): found}
-                if backend == ONNX:
-                    files[ENCODER_GRAPH] = exporter.encoder_graph()
-                add_files(folder, files, remove=earlier_files(backend))
-                kept.append(candidate.report)
-                break
-            refused.append(candidate.report)
-        else:
-            # A graph of an earlier export was made by other rules.
-            stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
-            add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
-            missing.append(backend)
-    return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,17 +213,19 @@ class _Exporter:
         self._fusions = asdict(fusions)
         self._details: dict[str, Any] = {"opset": opset, "versions": _versions()}
 
-    def encoder_graph(self) -> bytes:
-        """Return the encoder's own graph, for other runtimes.
-
-        Raises:
-            ModelError: an encoder of its type cannot be exported.
-        """
+    def _encoder_graph(self) -> bytes:
+        """Return the encoder's own graph, for other runtimes."""
         from manyheads.export.graph import trace_encoder
 
         self._progress(f"writing {ENCODER_GRAPH}")
         contents: bytes = trace_encoder(self._model, opset=self._opset).SerializeToString()
         return contents
+
+    def files(self, backend: str, candidate: _Candidate) -> dict[str, bytes]:
+        """Return what goes into the model folder for a graph that passed."""
+        found = json_bytes(candidate.report.to_json())
+        files = {**candidate.files, report_name(backend): found}
+        return files | ({ENCODER_GRAPH: self._encoder_graph()} if backend == ONNX else {})
 
     def candidates(self, backend: str) -> Iterator[_Candidate]:
         """Yield the graphs for a backend, each examined when it is asked for."""

@@ -5,13 +5,40 @@ Axes: B windows or sentences of a batch, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from manyheads.errors import ModelError, shorten
 from manyheads.text import Batch, Floats
 
 INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
 """The inputs that a graph may have, as `Batch` names them."""
+
+
+def check_inputs(names: Sequence[str], where: str) -> None:
+    """Refuse a graph with inputs that a batch does not have.
+
+    Raises:
+        ModelError: it has one.
+    """
+    unknown = [name for name in names if name not in INPUTS]
+    if unknown:
+        raise ModelError(
+            f"the graph has an input {shorten(unknown[0])}",
+            expected=f"none but {', '.join(INPUTS)}",
+            fix="Export the model again.",
+            where=where,
+        )
+
+
+def cannot_run(library: str, error: Exception, where: str) -> ModelError:
+    """Make the error for a graph that its library cannot run."""
+    return ModelError(
+        f"{library} cannot run the graph ({shorten(str(error), 200)})",
+        expected="a graph that belongs to the model's tokenizer and tasks",
+        fix="Export the model again.",
+        where=where,
+    )
 
 
 class Backend(Protocol):

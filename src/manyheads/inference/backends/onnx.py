@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.config import available_cores
 from manyheads.errors import ModelError, shorten
-from manyheads.inference.backends.base import INPUTS
+from manyheads.inference.backends.base import cannot_run, check_inputs
 from manyheads.inference.processor import sums_overflow
 from manyheads.text import Batch
 
@@ -69,14 +69,7 @@ class OnnxBackend:
         self._outputs = [value.name for value in self._session.get_outputs()]
         self.shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
         """By output, its dimensions: numbers, or names where they depend on the batch."""
-        unknown = [one for one in self._inputs if one not in INPUTS]
-        if unknown:
-            raise ModelError(
-                f"the graph has an input {shorten(unknown[0])}",
-                expected=f"none but {', '.join(INPUTS)}",
-                fix="Export the model again.",
-                where=name,
-            )
+        check_inputs(self._inputs, name)
 
     @property
     def name(self) -> str:
@@ -90,10 +83,5 @@ class OnnxBackend:
         try:
             values = self._session.run(self._outputs, feeds)
         except Exception as error:  # as above
-            raise ModelError(
-                f"onnxruntime cannot run the graph ({shorten(str(error), 200)})",
-                expected="a graph that belongs to the model's tokenizer and tasks",
-                fix="Export the model again.",
-                where=self._name,
-            ) from error
+            raise cannot_run("onnxruntime", error, self._name) from error
         return dict(zip(self._outputs, values, strict=True))

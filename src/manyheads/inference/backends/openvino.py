@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, RequestError, shorten
-from manyheads.inference.backends.base import INPUTS
+from manyheads.inference.backends.base import cannot_run, check_inputs
 from manyheads.text import Batch
 
 
@@ -112,14 +112,7 @@ class OpenVinoBackend:
                 fix="Export the model again.",
                 where=self._name,
             ) from error
-        unknown = [one for one in self._inputs if one not in INPUTS]
-        if unknown:
-            raise ModelError(
-                f"the graph has an input {shorten(unknown[0])}",
-                expected=f"none but {', '.join(INPUTS)}",
-                fix="Export the model again.",
-                where=name,
-            )
+        check_inputs(self._inputs, name)
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
     @property
@@ -144,12 +137,7 @@ class OpenVinoBackend:
             try:
                 request.infer(batch.feeds(self._inputs))
             except Exception as error:  # as above
-                raise ModelError(
-                    f"OpenVINO cannot run the graph ({shorten(str(error), 200)})",
-                    expected="a graph that belongs to the model's tokenizer and tasks",
-                    fix="Export the model again.",
-                    where=self._name,
-                ) from error
+                raise cannot_run("OpenVINO", error, self._name) from error
             # Copies, since the request's own memory is used again for the next batch.
             return {
                 name: request.get_output_tensor(i).data.copy()

@@ -175,58 +175,85 @@ def build_dataset(
     Raises:
         DataError: there is no record, or a label is not known.
     """
-    tokens, words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
-    places = RaggedBuilder(np.int8, limit)
-    texts = RaggedBuilder(np.int8, limit) if keep_texts else None
-    targets = {name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()}
-    truncated = words_lost = count = 0
-    reach = Reach.of({name: label_sets[name] for name in tasks})
-    partners = FlatBuilder(np.int64, limit)
-    paired = False
-    # The second text of a pair is a row of its own, after its chunk's records.
+    builder = _Builder(tasks, label_sets, tokenizer, max_length, limit, keep_texts, prompt)
     for chunk in _chunks(records):
-        others = [_partner(record) for record in chunk if len(record.texts) > 1]
-        numbers = np.cumsum([len(record.texts) > 1 for record in chunk]) + count + len(chunk) - 1
-        partners.extend(
-            [n if len(r.texts) > 1 else -1 for r, n in zip(chunk, numbers, strict=True)]
-        )
-        partners.extend([-1] * len(others))
-        paired |= bool(others)
-        chunk = [*chunk, *others]
-        count += len(chunk)
-        encodings = []
-        for record, encoding in zip(
-            chunk, tokenizer.encode_batch([prompt + record.text for record in chunk]), strict=True
-        ):
-            reach.add(record, encoding)
-            kept, lost = truncate(encoding, max_length)
-            truncated += len(kept.ids) < len(encoding.ids)
-            words_lost += lost
-            encodings.append(kept)
-        tokens.extend([encoding.ids for encoding in encodings])
-        words.extend([encoding.word_starts.astype(np.int16) for encoding in encodings])
-        places.extend([_bytes(record.where) for record in chunk])
-        if texts is not None:
-            texts.extend([_bytes(record.text) for record in chunk])
-        for name, builder in targets.items():
-            builder.extend(name, chunk, encodings)
-    rows = partners.finish()
-    second_rows = rows if paired else None
-    dataset = Dataset(
-        source,
-        tokens.finish(),
-        words.finish(),
-        {name: builder.finish(second_rows) for name, builder in targets.items()},
-        places.finish(),
-        truncated,
-        words_lost,
-        second_rows,
-        reach,
-        None if texts is None else texts.finish(),
-    )
+        builder.add(chunk)
+    dataset = builder.finish(source)
     if not len(dataset):
         raise DataError("there is no record", where=source, expected="at least one")
     return dataset
+
+
+class _Builder:
+    """Collects the arrays of a data set (see `build_dataset`)."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskConfig],
+        label_sets: Mapping[str, LabelSet],
+        tokenizer: TextTokenizer,
+        max_length: int,
+        limit: int,
+        keep_texts: bool,
+        prompt: str,
+    ) -> None:
+        self._tokenizer, self._max_length, self._prompt = tokenizer, max_length, prompt
+        self._tokens, self._words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
+        self._places = RaggedBuilder(np.int8, limit)
+        self._texts = RaggedBuilder(np.int8, limit) if keep_texts else None
+        self._targets = {
+            name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()
+        }
+        self._partners, self._paired = FlatBuilder(np.int64, limit), False
+        self._reach = Reach.of({name: label_sets[name] for name in tasks})
+        self._count = self._truncated = self._words_lost = 0
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Tokenise some records; the second texts of pairs become rows of their own behind them."""
+        rows = [*records, *self._add_partners(records)]
+        encodings = []
+        texts = [self._prompt + record.text for record in rows]
+        for record, encoding in zip(rows, self._tokenizer.encode_batch(texts), strict=True):
+            self._reach.add(record, encoding)
+            kept, lost = truncate(encoding, self._max_length)
+            self._truncated += len(kept.ids) < len(encoding.ids)
+            self._words_lost += lost
+            encodings.append(kept)
+        self._count += len(rows)
+        self._tokens.extend([encoding.ids for encoding in encodings])
+        self._words.extend([encoding.word_starts.astype(np.int16) for encoding in encodings])
+        self._places.extend([_bytes(record.where) for record in rows])
+        if self._texts is not None:
+            self._texts.extend([_bytes(record.text) for record in rows])
+        for name, builder in self._targets.items():
+            builder.extend(name, rows, encodings)
+
+    def _add_partners(self, records: Sequence[Record]) -> list[Record]:
+        """Note the row of each pair's second text, and return records of these texts."""
+        is_pair = [len(record.texts) > 1 for record in records]
+        numbers = np.cumsum(is_pair) + self._count + len(records) - 1
+        others = [_partner(record) for record in records if len(record.texts) > 1]
+        self._partners.extend([n if pair else -1 for pair, n in zip(is_pair, numbers, strict=True)])
+        self._partners.extend([-1] * len(others))
+        self._paired |= bool(others)
+        return others
+
+    def finish(self, source: str) -> Dataset:
+        """Return the data set."""
+        rows = self._partners.finish()
+        second_rows = rows if self._paired else None
+        return Dataset(
+            source,
+            self._tokens.finish(),
+            self._words.finish(),
+            {name: builder.finish(second_rows) for name, builder in self._targets.items()},
+            self._places.finish(),
+            self._truncated,
+            self._words_lost,
+            second_rows,
+            self._reach,
+            None if self._texts is None else self._texts.finish(),
+        )
 
 
 def _partner(record: Record) -> Record:

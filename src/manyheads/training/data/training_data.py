@@ -106,8 +106,7 @@ def load_training_data(
         ConfigError: a task has no files, or its labels differ from its trained head's.
     """
     train_files, valid_files = config.train_files(), config.valid_files()
-    layout = Layout.of(config)
-    label_sets = discover_labels(config.tasks, train_files, layout)
+    label_sets = discover_labels(config.tasks, train_files, Layout.of(config))
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
     tokenizer = tokenizer.with_units(units)
@@ -124,42 +123,16 @@ def load_training_data(
         for path, names in valid_files.items()
     )
     for part in validation:
-        for message in Reach.of(label_sets).add_all(part.records, tokenizer).messages():
+        messages = Reach.of(label_sets).add_all(part.records, tokenizer).messages()
+        scripts = scripts_message(unknown_scripts([r.text for r in part.records], tokenizer))
+        for message in filter(None, (*messages, scripts)):
             warn(f"{part.path}: {message}")
-        if message := scripts_message(unknown_scripts([r.text for r in part.records], tokenizer)):
-            warn(f"{part.path}: {message}")
-    datasets = []
-    for path, names in train_files.items():
-        tasks = {name: config.tasks[name] for name in names}
-        unread: list[str] = []
-        records = read_records(
-            path, tasks, read_as, layout=layout, read_elsewhere=config.tasks,
-            on_unread=unread.append,
-        )  # fmt: skip
-        embed_only = [n for n, task in tasks.items() if not kind_of(task.kind).answers]
-        if prompt and 0 < len(embed_only) < len(tasks):
-            warn(
-                f"{path}: the embedding of task {embed_only[0]!r} is trained without the encoder's "
-                f"default prompt {shorten(prompt)}, as other tasks read the same texts; a "
-                f"`tasks.{embed_only[0]}.train_file` of its own trains it with the prompt"
-            )
-        dataset = build_dataset(
-            records, path, tasks, label_sets, tokenizer, max_length,
-            keep_texts=config.teacher is not None,
-            prompt=prompt if len(embed_only) == len(tasks) else "",
-        )  # fmt: skip
-        for message in unread:
-            warn(f"{path}: {message}")
-        if dataset.truncated:
-            warn(
-                f"{path}: longer than {max_length} sub-tokens: {dataset.truncated:,} of "
-                f"{counted(len(dataset), 'record')}; training does not see the last "
-                f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
-                "them; a larger `max_length` keeps them."
-            )
-        datasets.append(dataset)
-        for message in dataset.reach.messages():
-            warn(f"{path}: {message}")
+    datasets = [
+        _read_training(
+            config, path, names, read_as, label_sets, tokenizer, max_length, prompt, warn
+        )
+        for path, names in train_files.items()
+    ]
     sources = _sources(config, list(train_files.values()), datasets)
     texts = None
     if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
@@ -232,6 +205,50 @@ def _texts(rows: Iterable[Row]) -> Iterator[Record]:
         yield parse(row)
         if (other := row.fields.get(SECOND_TEXT)) is not None:
             yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
+
+
+def _read_training(
+    config: Config,
+    path: str,
+    names: tuple[str, ...],
+    read_as: Mapping[str, LabelSet],
+    label_sets: Mapping[str, LabelSet],
+    tokenizer: TextTokenizer,
+    max_length: int,
+    prompt: str,
+    warn: Callable[[str], None],
+) -> Dataset:
+    """Read and tokenise a training file, and warn of what training does not see of it."""
+    tasks = {name: config.tasks[name] for name in names}
+    unread: list[str] = []
+    records = read_records(
+        path, tasks, read_as, layout=Layout.of(config), read_elsewhere=config.tasks,
+        on_unread=unread.append,
+    )  # fmt: skip
+    embed_only = [n for n, task in tasks.items() if not kind_of(task.kind).answers]
+    if prompt and 0 < len(embed_only) < len(tasks):
+        warn(
+            f"{path}: the embedding of task {embed_only[0]!r} is trained without the encoder's "
+            f"default prompt {shorten(prompt)}, as other tasks read the same texts; a "
+            f"`tasks.{embed_only[0]}.train_file` of its own trains it with the prompt"
+        )
+    dataset = build_dataset(
+        records, path, tasks, label_sets, tokenizer, max_length,
+        keep_texts=config.teacher is not None,
+        prompt=prompt if len(embed_only) == len(tasks) else "",
+    )  # fmt: skip
+    for message in unread:
+        warn(f"{path}: {message}")
+    if dataset.truncated:
+        warn(
+            f"{path}: longer than {max_length} sub-tokens: {dataset.truncated:,} of "
+            f"{counted(len(dataset), 'record')}; training does not see the last "
+            f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
+            "them; a larger `max_length` keeps them."
+        )
+    for message in dataset.reach.messages():
+        warn(f"{path}: {message}")
+    return dataset
 
 
 def _read_validation(
