@@ -32,8 +32,7 @@ from manyheads.training import (
     prepare_run,
     update,
 )
-from manyheads.training.data.batching import Step
-from manyheads.training.data.schedules import Schedule, plan_epoch
+from manyheads.training.data import Schedule, Step, plan_epoch
 from snips import configuration
 
 PROFILED = 10

@@ -25,7 +25,7 @@ import torch
 from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
 from manyheads.inference import GRAPHS, Predictor, load_exported
-from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.inference.backends import pytorch
 from manyheads.modeling import Compute, choose_compute
 from manyheads.storage import read_manifest
 from manyheads.tasks import kind_of
@@ -112,7 +112,7 @@ class _Worker:
     def __init__(self, name: str, setup: Setup, work: Path) -> None:
         self.setup = setup
         self.work = work
-        self.trained = load_trained(setup.model)
+        self.trained = pytorch.load_trained(setup.model)
         kinds: dict[str, str] = {
             task.kind: name for name, task in self.trained.config.tasks.items()
         }
@@ -186,8 +186,8 @@ class _Worker:
         else:
             precision: Any = name.removeprefix("torch ")
             compute: Compute = choose_compute("cpu", precision, self.setup.threads)
-            trained: TrainedModel = self.trained
-            predictor = make_predictor(
+            trained: pytorch.TrainedModel = self.trained
+            predictor = pytorch.make_predictor(
                 trained.model, compute, trained.tokenizer, trained.max_length
             )
         return Built(

@@ -18,7 +18,7 @@ import torch
 from torch.nn import Linear
 
 from manyheads.data.records import Record
-from manyheads.inference.backends.pytorch import TrainedModel
+from manyheads.inference.backends import pytorch
 from manyheads.modeling import ModelInputs
 from manyheads.tasks import Scheme, Span, TaskSpec, decode, tags_of
 from manyheads.tasks.metrics import TaggedText, classification_metrics, tagging_metrics
@@ -37,7 +37,7 @@ class SeparateModels:
         work: an empty folder for the models' files.
     """
 
-    def __init__(self, folder: Path, trained: TrainedModel, work: Path) -> None:
+    def __init__(self, folder: Path, trained: pytorch.TrainedModel, work: Path) -> None:
         from sentence_transformers import SentenceTransformer
 
         hub: Any = import_module("transformers")
@@ -81,7 +81,7 @@ class SeparateModels:
             run([text], 1)
 
 
-def padded_loop(folder: Path, trained: TrainedModel, batch_size: int, length: int) -> Run:
+def padded_loop(folder: Path, trained: pytorch.TrainedModel, batch_size: int, length: int) -> Run:
     """Return the plain loop: one model, float32, every sentence padded to one length."""
     hub: Any = import_module("transformers")
     tokenizer = hub.AutoTokenizer.from_pretrained(folder)
@@ -225,5 +225,5 @@ def _doc(nlp: Any, record: Record) -> Any:
     return tokens.Doc(nlp.vocab, words=[record.text[start:end] for start, end in record.tokens])
 
 
-def _specs(trained: TrainedModel) -> list[TaskSpec]:
+def _specs(trained: pytorch.TrainedModel) -> list[TaskSpec]:
     return [trained.model.head(name).spec(name) for name in trained.model.heads]

@@ -31,8 +31,7 @@ from manyheads.modeling import Encoder, MultiTaskModel, keep_freed_memory
 from manyheads.modeling.heads import head_class
 from manyheads.tasks import known_kinds
 from manyheads.training import Reporter, StepReport, train
-from manyheads.training.data.dataset import Dataset, TaskTargets
-from manyheads.training.data.schedules import InTurn
+from manyheads.training.data import Dataset, InTurn, TaskTargets
 from snips import configuration, first_records
 
 AROUND = "Python around"

@@ -30,7 +30,7 @@ from accuracy import CONFIGS, machine, test_scores
 from manyheads.api import load
 from manyheads.config import Config, load_config
 from manyheads.display import TrainingProgress
-from manyheads.inference.backends.pytorch import Embedder, source_embedder
+from manyheads.inference.backends import pytorch
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics import spearman
 from manyheads.training import METRICS_FILE, config_alone, train
@@ -212,7 +212,7 @@ def sts_pairs(path: Path) -> list[tuple[str, str, float]]:
         return [(first, second, float(score)) for first, second, score in csv.reader(file)]
 
 
-def sts(embed: Embedder, data: Path) -> float:
+def sts(embed: pytorch.Embedder, data: Path) -> float:
     """Return the rank correlation of the embeddings' cosines with the test pairs' scores."""
     pairs = sts_pairs(data / "stsb" / "test.csv")
     vectors = []
@@ -230,7 +230,7 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
         name: [p for p in parts if p["regime"] == name and p["seed"] in arguments.seeds]
         for name in arguments.only
     }
-    original = source_embedder(
+    original = pytorch.source_embedder(
         configured(arguments, {}, arguments.seeds[0], arguments.out), arguments.threads
     )
     report = {

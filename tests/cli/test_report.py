@@ -19,12 +19,13 @@ from manyheads.display import (
     TrainingProgress,
     confusion_table,
     data_sections,
+    duration,
     evaluation_tables,
     plain,
+    rate,
     show,
     track,
 )
-from manyheads.display.live import duration, rate
 from manyheads.tasks.metrics import (
     Evaluation,
     classification_metrics,

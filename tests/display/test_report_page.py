@@ -14,8 +14,7 @@ import pytest
 from browser import browser
 from manyheads.data.records import Record
 from manyheads.display.report import html_page, markdown
-from manyheads.evaluation.report import Report, Surroundings, make_report
-from manyheads.evaluation.report.data import Epoch
+from manyheads.evaluation.report import Epoch, Report, Surroundings, make_report
 from manyheads.tasks import ClassResult, Entity, Scheme, Span, TaggingResult, TaskSpec
 from outcomes import evaluation_of
 

@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from manyheads.config import DEFAULT_MODEL
-from manyheads.data.records import Record
-from manyheads.data.records.record import word_spans
+from manyheads.data.records import Record, word_spans
 from manyheads.evaluation import score
 from manyheads.inference import Predictor
 from manyheads.modeling import find_encoder

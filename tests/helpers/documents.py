@@ -11,8 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manyheads.modeling import CheckpointContents, checkpoint, digest_of_tensor, plain
-from manyheads.modeling.checkpoint_values import digest_of_values, leaves, pointer
+from manyheads.modeling import (
+    CheckpointContents,
+    checkpoint,
+    digest_of_tensor,
+    digest_of_values,
+    leaves,
+    plain,
+    pointer,
+)
 from manyheads.storage import (
     LAYOUT,
     EncoderFiles,

@@ -37,13 +37,15 @@ from manyheads.modeling import (
     Encoder,
     checkpoint,
     digest_of_tensor,
+    digest_of_values,
     epoch_path,
     find_encoder,
+    leaves,
     load_checkpoint,
     model_of_checkpoint,
     plain,
+    pointer,
 )
-from manyheads.modeling.checkpoint_values import digest_of_values, leaves, pointer
 from manyheads.storage import LAYOUT, json_bytes, parse_json, seal, sha256
 from manyheads.tasks import (
     LabelSet,
@@ -55,8 +57,8 @@ from manyheads.tasks import (
     scheme_of,
     spans_of,
     tags_of,
+    to_bio,
 )
-from manyheads.tasks.labels import to_bio
 from manyheads.text import TextTokenizer, windows
 from tiny import ROBERTA_SPECIALS, tiny_byte_bpe, tiny_tokenizer, tiny_unigram
 from training_setup import encoder_folder, run

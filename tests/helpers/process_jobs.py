@@ -23,7 +23,7 @@ import yaml
 
 from manyheads.cli import main
 from manyheads.training import Run, loop
-from manyheads.training.data.batching import Step
+from manyheads.training.data import Step
 
 _forward_backward = loop.forward_backward
 

@@ -10,8 +10,7 @@ import pytest
 
 from manyheads.errors import ModelError
 from manyheads.inference import load_model, load_predictor
-from manyheads.storage import resolve_model
-from manyheads.storage.locate import latest_checkpoint
+from manyheads.storage import latest_checkpoint, resolve_model
 from training_setup import run
 
 

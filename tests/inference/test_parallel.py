@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from manyheads.inference import ParallelBackend, single_batch_backend
-from manyheads.inference.backends.base import Backend
+from manyheads.inference import Backend, ParallelBackend, single_batch_backend
 from manyheads.inference.parallel import ALONE_TOKENS, parallel_batches, run_in_order
 from manyheads.text import Batch
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, RequestError
-from manyheads.inference import ParallelBackend, Predictor, Text
-from manyheads.inference.backends.base import Backend
+from manyheads.inference import Backend, ParallelBackend, Predictor, Text
 from manyheads.tasks import (
     ClassResult,
     Entity,

@@ -12,13 +12,14 @@ from manyheads.inference import Predictor
 from manyheads.tasks import (
     ClassResult,
     MultilabelResult,
+    Platt,
     Scheme,
     Scoring,
     TaggingResult,
     TaskSpec,
+    Temperature,
     Thresholds,
 )
-from manyheads.tasks.calibration import Platt, Temperature
 from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_tokenizer
 

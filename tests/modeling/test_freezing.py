@@ -23,7 +23,7 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.freezing import frozen_depth
 from manyheads.training import Run, forward_backward, prepare_run, train, update
-from manyheads.training.data.schedules import Schedule, plan_epoch
+from manyheads.training.data import Schedule, plan_epoch
 from manyheads.training.optimizer import parameter_groups
 from tiny import FAMILIES
 from tiny_models import make_inputs, make_model

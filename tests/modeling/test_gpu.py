@@ -16,7 +16,7 @@ import torch
 from manyheads.api import load
 from manyheads.modeling import choose_compute
 from manyheads.training import forward_backward, prepare_run, update
-from manyheads.training.data.schedules import Schedule, plan_epoch
+from manyheads.training.data import Schedule, plan_epoch
 from run_settings import RUNS
 from training_setup import config, run, sentences, write_records
 

@@ -19,7 +19,7 @@ from manyheads.errors import ConfigError, DataError, ModelError, RequestError
 from manyheads.modeling import Encoder, EncoderShape, find_encoder, make_head
 from manyheads.tasks import LabelSet, Pair, TaskSpec
 from manyheads.text import TextTokenizer
-from manyheads.training.data.training_data import load_training_data
+from manyheads.training.data import load_training_data
 from training_setup import NAMES, PLACES, config, encoder_folder, run, sentences, write_records
 
 TASK = TaskConfig(kind="similarity", score_range=(0, 5))

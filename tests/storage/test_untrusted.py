@@ -14,8 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.errors import ManyheadsError, ModelError
-from manyheads.storage import StorageError, inside, parse_json, read_bytes, read_json, refuse_code
-from manyheads.storage.untrusted import refuse_sizes, walk
+from manyheads.storage import (
+    StorageError,
+    inside,
+    parse_json,
+    read_bytes,
+    read_json,
+    refuse_code,
+    refuse_sizes,
+)
+from manyheads.storage.untrusted import walk
 
 
 def write(folder: Path, text: str | bytes) -> Path:

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.errors import ModelError
+from manyheads.tasks import Platt, Temperature
 from manyheads.tasks.calibration import (
     Isotonic,
-    Platt,
-    Temperature,
     fit_curve,
     fit_isotonic,
     fit_platt,

@@ -27,7 +27,7 @@ from manyheads.training.balancing import (
     TaskGradients,
     Uncertainty,
 )
-from manyheads.training.data.schedules import Schedule, plan_epoch
+from manyheads.training.data import Schedule, plan_epoch
 from training_setup import Killed, Spy, config, log_lines, run
 
 ANYWHERE = ("uncertainty", "dwa")

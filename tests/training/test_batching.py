@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.training.data.batching import Source, draw_batches, draw_shares, step_seed
+from manyheads.training.data import Source, draw_batches, step_seed
+from manyheads.training.data.batching import draw_shares
 
 
 def source(

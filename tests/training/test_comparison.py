@@ -17,8 +17,7 @@ import yaml
 import manyheads
 from manyheads.cli import main
 from manyheads.config import Config
-from manyheads.display import plain
-from manyheads.display.comparison import comparison_sections, draw_comparison
+from manyheads.display import comparison_sections, draw_comparison, plain
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.training import Comparison, Stopped, compare, config_alone

@@ -16,7 +16,8 @@ from manyheads.tasks import LabelSet, Scheme, Span, TagSet
 from manyheads.tasks.kinds import UNLABELLED
 from manyheads.tasks.kinds.tagging import word_tags
 from manyheads.text import TextTokenizer
-from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.training.data import Dataset
+from manyheads.training.data.dataset import build_dataset
 from tiny import tiny_tokenizer
 
 TOKENIZER = TextTokenizer(tiny_tokenizer())

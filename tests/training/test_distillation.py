@@ -16,7 +16,7 @@ from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.modeling import Encoder, MultiTaskModel, epoch_path, find_encoder, load_checkpoint
 from manyheads.text import TextTokenizer
 from manyheads.training import train
-from manyheads.training.data.training_data import load_training_data
+from manyheads.training.data import load_training_data
 from manyheads.training.distillation import Distillation
 from training_setup import Killed, Spy, config, encoder_folder, log_lines, run, sentences
 

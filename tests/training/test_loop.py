@@ -27,9 +27,7 @@ from manyheads.modeling import Encoder, ModelInputs, list_checkpoints, load_chec
 from manyheads.modeling.heads import ClassificationHead
 from manyheads.text import TextTokenizer
 from manyheads.training import Run, forward_backward, prepare_run, train
-from manyheads.training.data.batching import Step
-from manyheads.training.data.dataset import Dataset, TaskTargets
-from manyheads.training.data.schedules import Schedule, plan_epoch
+from manyheads.training.data import Dataset, Schedule, Step, TaskTargets, plan_epoch
 from manyheads.training.loop import TrainingError
 from training_setup import (
     Spy,

@@ -18,7 +18,7 @@ from torch import Tensor
 from manyheads.modeling import Compute, epoch_path, load_checkpoint
 from manyheads.modeling.heads import ClassificationHead
 from manyheads.training import STEPS_AHEAD, loop, prepare_run, train
-from manyheads.training.data.schedules import plan_epoch
+from manyheads.training.data import plan_epoch
 from manyheads.training.loop import TrainingError
 from manyheads.training.step_batches import load_batches
 from run_settings import CRF, LINEAR, RUNS

@@ -11,14 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.training.data.batching import Source, Step
-from manyheads.training.data.schedules import (
-    Schedule,
-    passes,
-    plan_epoch,
-    shared_turns,
-    steps_per_epoch,
-)
+from manyheads.training.data import Schedule, Source, Step, plan_epoch, steps_per_epoch
+from manyheads.training.data.schedules import passes, shared_turns
 
 ONCE = ["alternate", "joint", "together", "proportional"]
 """The schedules in which an epoch sees every record once."""

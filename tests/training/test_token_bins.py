@@ -8,9 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.training.data.batching import Source, draw_batches
+from manyheads.training.data import Schedule, Source, draw_batches, plan_epoch, steps_per_epoch
 from manyheads.training.data.ragged import SPILL_BYTES
-from manyheads.training.data.schedules import Schedule, plan_epoch, steps_per_epoch
 from manyheads.training.data.token_bins import make_bins
 
 

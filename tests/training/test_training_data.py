@@ -10,8 +10,7 @@ import pytest
 
 from manyheads.errors import ConfigError, DataError
 from manyheads.text import TextTokenizer
-from manyheads.training.data.batching import draw_batches
-from manyheads.training.data.training_data import TrainingData, load_training_data
+from manyheads.training.data import TrainingData, draw_batches, load_training_data
 from tiny import tiny_tokenizer
 from training_setup import config, sentences, write_records
 

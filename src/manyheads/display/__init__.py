@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from manyheads.display.comparison import comparison_sections, draw_comparison
 from manyheads.display.data import data_sections
 from manyheads.display.epochs import EpochTable
 from manyheads.display.found_tasks import inferred_tables
+from manyheads.display.live import duration, rate
 from manyheads.display.progress import Counter, track
 from manyheads.display.suspects import suspect_sections
 from manyheads.display.tables import (
@@ -21,11 +23,15 @@ __all__ = [
     "EpochTable",
     "Section",
     "TrainingProgress",
+    "comparison_sections",
     "confusion_table",
     "data_sections",
+    "draw_comparison",
+    "duration",
     "evaluation_tables",
     "inferred_tables",
     "plain",
+    "rate",
     "show",
     "suspect_sections",
     "track",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyheads.inference.backends.base import Backend
 from manyheads.inference.files import can_continue, describe_run, write_predictions
 from manyheads.inference.graphs import (
     ENCODER_GRAPH,
@@ -30,6 +31,7 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
+    "Backend",
     "LoadedModel",
     "ParallelBackend",
     "Predictor",

@@ -21,7 +21,13 @@ from manyheads.modeling.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from manyheads.modeling.checkpoint_values import digest_of_tensor, plain
+from manyheads.modeling.checkpoint_values import (
+    digest_of_tensor,
+    digest_of_values,
+    leaves,
+    plain,
+    pointer,
+)
 from manyheads.modeling.cpu.allocator import keep_freed_memory
 from manyheads.modeling.devices import Compute, choose_compute, choose_device, moved
 from manyheads.modeling.encoder import Encoder, longest_input
@@ -69,12 +75,14 @@ __all__ = [
     "choose_compute",
     "choose_device",
     "digest_of_tensor",
+    "digest_of_values",
     "encoder_files",
     "encoder_groups",
     "epoch_path",
     "find_encoder",
     "fingerprint",
     "keep_freed_memory",
+    "leaves",
     "list_checkpoints",
     "load_checkpoint",
     "load_model_folder",
@@ -90,6 +98,7 @@ __all__ = [
     "packaged_encoder",
     "plain",
     "plain_state",
+    "pointer",
     "pool",
     "prune",
     "remove_checkpoints",

@@ -24,7 +24,13 @@ from manyheads.storage.embedding import (
     vocabulary_size,
 )
 from manyheads.storage.hub import fetch_model, is_hub_name, push_model
-from manyheads.storage.locate import Prefer, logged_epochs, other_best, resolve_model
+from manyheads.storage.locate import (
+    Prefer,
+    latest_checkpoint,
+    logged_epochs,
+    other_best,
+    resolve_model,
+)
 from manyheads.storage.manifest import (
     BEST,
     FORMAT,
@@ -96,6 +102,7 @@ __all__ = [
     "is_model_folder",
     "json_bytes",
     "known_pooling",
+    "latest_checkpoint",
     "logged_epochs",
     "model_card",
     "not_tensors",

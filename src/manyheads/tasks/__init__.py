@@ -7,7 +7,7 @@ its batch mates change the result.
 
 from __future__ import annotations
 
-from manyheads.tasks.calibration import Calibration
+from manyheads.tasks.calibration import Calibration, Platt, Temperature
 from manyheads.tasks.decisions import Decision, entity_decisions
 from manyheads.tasks.decoding import (
     Scored,
@@ -33,6 +33,7 @@ from manyheads.tasks.labels import (
     scheme_of,
     spans_of,
     tags_of,
+    to_bio,
     units_of,
     with_units,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "LabelSet",
     "MultilabelResult",
     "Pair",
+    "Platt",
     "Prediction",
     "Result",
     "Scheme",
@@ -86,6 +88,7 @@ __all__ = [
     "TagSet",
     "TaggingResult",
     "TaskSpec",
+    "Temperature",
     "Thresholds",
     "TokenTag",
     "Transitions",
@@ -111,6 +114,7 @@ __all__ = [
     "spans_of",
     "tag_rules",
     "tags_of",
+    "to_bio",
     "two_lines",
     "units_of",
     "with_units",

@@ -18,6 +18,7 @@ from manyheads.data.records.record import (
     label_fields,
     labelled_field,
     read_text,
+    word_spans,
 )
 from manyheads.data.records.unread import Unread
 from manyheads.tasks.kinds import Label
@@ -42,4 +43,5 @@ __all__ = [
     "read_records",
     "read_text",
     "unseen_labels",
+    "word_spans",
 ]

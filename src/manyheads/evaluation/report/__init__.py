@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from manyheads.evaluation.report.build import Surroundings, make_report
-from manyheads.evaluation.report.data import Report
+from manyheads.evaluation.report.data import Epoch, Report
 from manyheads.evaluation.report.verb import error_lines, report
 
 __all__ = [
+    "Epoch",
     "Report",
     "Surroundings",
     "error_lines",

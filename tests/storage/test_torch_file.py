@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.errors import ModelError
-from manyheads.modeling.checkpoint_values import MAX_DEPTH, leaves, map_torch_file, pointer
+from manyheads.modeling import leaves, pointer
+from manyheads.modeling.checkpoint_values import MAX_DEPTH, map_torch_file
 from manyheads.storage.torch_file import MAX_RECORDS, check_pickle
 
 # Pickles, opcode by opcode, as pickletools names them.

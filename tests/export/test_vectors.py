@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from manyheads.config import make_config
-from manyheads.inference import Predictor, embed_texts
+from manyheads.inference import Backend, Predictor, embed_texts
 from manyheads.inference import make_predictor as predictor_of_folder
-from manyheads.inference.backends.base import Backend
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import make_predictor
 from manyheads.modeling import (
