@@ -30,10 +30,10 @@ class Ask(BaseModel):
 
 def prepare(folder: Path, work: Path) -> None:
     """Write a model for each of the usual pipelines, with the trained weights."""
-    from manyheads.inference.backends.pytorch import load_trained
+    from manyheads.inference.backends import pytorch
     from rivals import SeparateModels
 
-    SeparateModels(folder, load_trained(folder), work)
+    SeparateModels(folder, pytorch.load_trained(folder), work)
 
 
 def plain(folder: Path) -> Callable[[str], Any]:

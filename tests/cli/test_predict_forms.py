@@ -78,9 +78,9 @@ def test_the_ending_of_the_output_says_its_form(model: str, tmp_path: Path) -> N
         assert row["intent_score"] == ("" if one["intent"]["score"] is None
                                        else str(one["intent"]["score"]))  # fmt: skip
         assert json.loads(row["ner"]) == one["ner"]
-    assert predicted(model, tmp_path / "out.txt").startswith("Intent: ")
+    assert predicted(model, tmp_path / "out.txt").startswith("In words: ")
     # What is asked for comes first.
-    assert predicted(model, tmp_path / "out.csv", "--format", "text").startswith("Intent: ")
+    assert predicted(model, tmp_path / "out.csv", "--format", "text").startswith("In words: ")
 
 
 def test_a_table_has_the_same_columns_in_every_row(model: str, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -180,31 +179,3 @@ def test_launchers_do_nothing_but_call_the_command_line() -> None:
         assert isinstance(call, ast.If)
         assert len(call.body) == 1
         assert f"main(command='{name}'" in ast.unparse(call.body[0])
-
-
-def test_benchmarks_and_tests_import_from_the_packages_faces() -> None:
-    """A benchmark takes all names from faces, a test those that a face has."""
-    deep = []
-    for file in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-            if not module.startswith("manyheads.") or modules()[module].name == "__init__.py":
-                continue
-            faces = [module.rsplit(".", up)[0] for up in range(1, module.count("."))]
-            names = {alias.name for alias in getattr(node, "names", ())}
-            shown = names & {name for face in faces for name in shown_by(face, module)}
-            if shown or (faces and file.parent == ROOT / "benchmarks"):
-                deep.append(f"{file.relative_to(ROOT)}: {module} ({', '.join(shown or names)})")
-    assert not deep, "import these from a package's face:\n" + "\n".join(deep)
-
-
-@cache
-def shown_by(face: str, module: str) -> frozenset[str]:
-    """The names of a module that a package's face has."""
-    package = importlib.import_module(face)
-    home = importlib.import_module(module)
-    return frozenset(
-        name
-        for name in getattr(package, "__all__", ())
-        if hasattr(home, name) and getattr(package, name) is getattr(home, name)
-    )

@@ -18,9 +18,8 @@ from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.modeling.heads.base import divergence
 from manyheads.modeling.heads.crf import CRF
-from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of
+from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of, marginals
 from manyheads.tasks.soft_targets import word_of_each
-from manyheads.tasks.tag_sequences import marginals
 from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
 from manyheads.training.teaching.term import embedding_distance
@@ -112,7 +111,7 @@ def test_answers_live_on_characters() -> None:
 
 
 def make_spec(tags: TagSet) -> Any:
-    from manyheads.modeling.features import EncoderShape
+    from manyheads.modeling import EncoderShape
     from manyheads.modeling.heads import make_head
 
     return make_head(TaskConfig(kind="tagging"), tags, EncoderShape(4, 2, 4)).spec("ner")
