@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import manyheads
-from manyheads.config import TaskConfig, load_config
+from manyheads.config import TaskConfig, config_text, load_config
 from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.modeling.heads.base import divergence
@@ -312,6 +312,8 @@ def test_a_teacher_is_configured_by_its_path_or_by_keys(tmp_path: Path) -> None:
     several = load_config(path).teacher
     assert several is not None
     assert several.sources == (str(tmp_path / "a"), str(tmp_path / "b"))
+    relative = load_config(None, {"teacher": ["a", "b"]})
+    assert "sources: [../a, ../b]" in config_text(relative, Path("run/config.yaml"), {})
     more = load_config(path, {"teacher.texts": "t.txt", "teacher.weight": "2"}).teacher
     assert more is not None
     assert (more.sources, more.texts, more.weight) == (several.sources, "t.txt", 2)

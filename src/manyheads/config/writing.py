@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from manyheads.config.fields import Setting, Strict, fields_where, setting_of
+from manyheads.config.options import NESTED
 from manyheads.config.reference import describe
 from manyheads.config.run import Config
 from manyheads.config.task import TaskConfig
@@ -85,7 +86,10 @@ def _relative(section: type[Strict], values: dict[str, Any], folder: Path) -> di
         return there if setting.path != "model" or there.startswith("..") else f"./{there}"
 
     paths = fields_where(section, lambda setting: setting.path in ("input", "model"))
-    return {
-        key: moved(value, setting_of(section, key)) if key in paths else value
+    nested = {
+        key: _relative(NESTED[key], value, folder)
         for key, value in values.items()
+        if section is Config and key in NESTED and isinstance(value, dict)
     }
+    own = {key: moved(values[key], setting_of(section, key)) for key in paths if key in values}
+    return {**values, **own, **nested}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyheads.config import TaskConfig
+from manyheads.errors import ConfigError
 from manyheads.modeling.features import EncoderShape, Features
 from manyheads.tasks import LabelSet, TaskSpec, decode, kind_of
 from manyheads.tasks.kinds import UNLABELLED, Shape
@@ -79,7 +80,10 @@ class Head(nn.Module, ABC):
         Returns:
             A float32 scalar; zero, with zero gradients, where nothing is known.
         """
-        raise NotImplementedError(f"a {self.kind} head learns from labels alone")
+        raise ConfigError(
+            f"`teacher`: heads of kind {self.kind} learn from labels alone",
+            fix="Leave `teacher` out, or write the head's `soft_loss`.",
+        )
 
     def spec(self, name: str) -> TaskSpec:
         """Describe the task, under its name, for decoding."""
