@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 
 from browser import browser
 from manyheads.data.records import Record
+from manyheads.data.suspects import Suspect
 from manyheads.display.report import html_page, markdown
 from manyheads.evaluation.report import Epoch, Report, Surroundings, make_report
+from manyheads.evaluation.report.changes import changes
 from manyheads.tasks import ClassResult, Entity, Scheme, Span, TaggingResult, TaskSpec
 from outcomes import evaluation_of
 
@@ -39,7 +42,18 @@ def hostile_report(count: int = 60) -> Report:
     beside = Surroundings(
         records[:3], lambda texts: random.random((len(texts), 4), np.float32), epochs, (HOSTILE,)
     )
-    return make_report(evaluation_of([INTENT, NER], records, results), [HOSTILE], beside)
+    evaluated = evaluation_of([INTENT, NER], records, results)
+    others = [{**one, "intent": ClassResult("buy", 1, 0.9)} for one in results]
+    entity = {"start": 2, "end": 6, "label": HOSTILE}
+    suspects = (
+        Suspect(1, HOSTILE, TEXT, HOSTILE, "superfluous", 2.5, entity, None),
+        Suspect(2, HOSTILE, TEXT, "intent", "wrong class", 1.5, HOSTILE, "ask"),
+    )
+    return replace(
+        make_report(evaluated, [HOSTILE], beside),
+        changes=changes(evaluation_of([INTENT, NER], records, others), evaluated),
+        suspects=suspects,
+    )
 
 
 def test_the_data_cannot_leave_their_element() -> None:
@@ -71,7 +85,7 @@ def test_markdown_shows_labels_as_text() -> None:
     assert "<img" not in text.replace(r"\<img", "")
     assert "| task | metric | score | 95 % interval | records |" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 6, 7}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 6, 7, 9}
     text.encode()
 
 
@@ -133,6 +147,18 @@ def test_errors_are_found_by_kind_text_and_slice_with_the_keyboard_alone(page: A
     assert shown(page) == "0 of 50 records, page 1 of 1"
     page.locator("#task-0 button", has_text=f"{HOSTILE}1").first.press("Enter")
     assert shown(page) == "20 of 50 records, page 1 of 1"
+
+
+def test_what_changed_and_suspect_labels_are_listed(page: Any) -> None:
+    changed = page.locator("#changes")
+    assert changed.locator("article").count() == 20
+    assert changed.locator("#change-page").inner_text() == "Page 1 of 1"
+    changed.locator("select").select_option("")
+    assert changed.locator("#change-page").inner_text() == "Page 1 of 2"
+    first, second = page.locator("#suspects article").all()
+    assert first.locator("mark").evaluate("(m) => m.firstChild.textContent") == "Rome"
+    assert "proposal" in first.inner_text()
+    assert HOSTILE in second.inner_text()
 
 
 def test_the_threshold_reads_off_coverage_and_precision(page: Any) -> None:

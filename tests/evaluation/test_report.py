@@ -18,6 +18,7 @@ from manyheads.data.records import Record
 from manyheads.errors import RequestError
 from manyheads.evaluation import EvaluationReport, bootstrap_interval
 from manyheads.evaluation.report import Report, Surroundings, error_lines, make_report
+from manyheads.evaluation.report.changes import changes, mcnemar
 from manyheads.evaluation.report.confidence import confidence_of
 from manyheads.evaluation.report.data import MAX_ERRORS, MAX_POINTS, MAX_TEXT
 from manyheads.evaluation.report.geometry import nearest_rows, plane
@@ -227,6 +228,33 @@ def test_an_interval_narrows_with_more_sentences() -> None:
     assert bootstrap_interval(Ratio.accuracy([True] * 9)) == (1.0, 1.0)
 
 
+def test_what_changed_between_two_models_is_listed_and_tested() -> None:
+    before, after = mixed(60, 12), mixed(60, 6)
+    found = changes(before, after)
+    task = found.tasks[0]
+    assert (task.name, task.metric, task.better, task.worse) == ("intent", "accuracy", 6, 0)
+    assert task.after == after.evaluation["tasks"]["intent"]["accuracy"]
+    assert task.low is not None
+    assert task.high is not None
+    assert task.low > 0.0 < task.after - task.before < task.high
+    assert task.p_value == pytest.approx(2 / 2**6)
+    [first, *_] = [one for one in found.records if one.task == "intent"]
+    assert (first.is_better, first.gold, first.before, first.after) == (True, "buy", "tell", "buy")
+    assert "6 records became right, 0 wrong (McNemar's test: p 0.031)." in found.in_words()[0]
+    same = changes(after, after)
+    assert same.records == ()
+    assert "p 1.000): this can be chance" in same.in_words()[0]
+    with pytest.raises(RequestError, match="scored on different records"):
+        changes(mixed(50, 5), after)
+
+
+@pytest.mark.parametrize(("better", "worse", "p"), [(3, 12, 0.0352), (0, 0, 1), (700, 610, 0.0139)])
+def test_mcnemars_test_is_that_of_the_literature(better: int, worse: int, p: float) -> None:
+    """The values are those of scipy's two-sided binomial test, and of the corrected chi-square."""
+    assert mcnemar(better, worse) == pytest.approx(p, abs=1e-4)
+    assert mcnemar(worse, better) == mcnemar(better, worse)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with its training data beside it."""
@@ -259,6 +287,9 @@ def test_the_commands_write_the_report_and_the_errors(
     said = capsys.readouterr().out
     assert said.startswith("# What the model gets wrong\n")
     assert not Path("report.md").exists()
+    assert main(["report", str(trained), str(trained), "--no-drift", "--out", "two.md"]) == 0
+    assert "+0.0000 from" in capsys.readouterr().out
+    assert "## What changed from" in Path("two.md").read_text("utf-8")
     command = ["evaluate", str(trained), "--no-drift", "--errors", "e.jsonl", "--json", "s.json"]
     assert main(command) == 0
     lines = [json.loads(line) for line in Path("e.jsonl").read_text("utf-8").splitlines()]

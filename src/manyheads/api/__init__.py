@@ -479,6 +479,8 @@ def report(
     model: StrPath | None = None,
     data: Any = None,
     *,
+    against: StrPath | None = None,
+    suspects: bool = False,
     out: StrPath | None = None,
     checkpoint: Prefer | None = None,
     layout: Layout | None = None,
@@ -493,6 +495,9 @@ def report(
         model: a model folder, a checkpoint, or a run's folder; default: `saved_model`.
         data: labelled records in memory or a file of any format; default: the validation data of
             the run.
+        against: another model; what changed from it to `model` is shown, and whether it can be
+            chance.
+        suspects: whether to look for wrong labels in the training data (see `suspects`).
         out: where to write the report, as Markdown if it ends with `.md`, or else as an HTML page;
             default: nowhere.
         checkpoint: which model of a run's folder is scored; default: the best one.
@@ -510,8 +515,9 @@ def report(
     with ExitStack() as named:
         path = None if data is None else _named(data, "report", named)
         found = verb(
-            model, data=path, checkpoint=checkpoint, layout=layout, tasks=tasks, slices=slices,
-            backend=backend, device=device,
+            model, data=path, against=against, suspects=_find_suspects if suspects else None,
+            checkpoint=checkpoint, layout=layout, tasks=tasks, slices=slices, backend=backend,
+            device=device,
         )  # fmt: skip
     if out is not None:
         from manyheads.display.report import html_page, markdown
@@ -521,6 +527,12 @@ def report(
         with atomic_file(out) as stream:
             stream.write((markdown if as_markdown else html_page)(found).encode())
     return found
+
+
+def _find_suspects(path: str, config: Config) -> Suspects:
+    from manyheads.api.suspect_search import shown_search
+
+    return shown_search(path, config)
 
 
 def compare(

@@ -70,6 +70,16 @@ def search(
     return found
 
 
+def shown_search(path: str, config: Config) -> Suspects:
+    """Find the suspect labels of a file with the tasks and encoder of a run, showing progress."""
+    from manyheads.display import Counter
+    from manyheads.training.suspects import find_suspects
+
+    return find_suspects(
+        path, config, progress=lambda total: Counter("Looking for wrong labels", total, "records")
+    )
+
+
 def fix_labels(
     path: str,
     target: StrPath,

@@ -46,6 +46,10 @@ class _DataOptions(DataOptions):
 @takes_groups
 def report(
     model: Annotated[str | None, model_argument("the best model")] = None,
+    against: Annotated[
+        str | None,
+        typer.Argument(metavar="OTHER", help="Another model: show what changed from it to MODEL."),
+    ] = None,
     *,
     checkpoint: Checkpoint = None,
     file: LabelledFile = None,
@@ -73,6 +77,10 @@ def report(
             help="Compare scores by the values of a field of the data. Repeatable.",
         ),
     ] = None,
+    suspects: Annotated[
+        bool,
+        typer.Option(help="Look for wrong labels in the training data, as `data suspects`."),
+    ] = False,
     data: _DataOptions,
     tasks: Tasks = None,
     compute: ComputeOptions,
@@ -85,6 +93,7 @@ def report(
 
     The file needs no network and no other file. It begins with the labels to work on first.
     """
+    from manyheads.api.suspect_search import shown_search
     from manyheads.display.report import html_page, markdown
     from manyheads.evaluation.report import report as run
 
@@ -92,8 +101,10 @@ def report(
     chosen = form or (Form.MD if Path(name).suffix.lower() == ".md" else Form.HTML)
     found = run(
         model,
-        checkpoint=checkpoint,
         data=file,
+        against=against,
+        suspects=shown_search if suspects else None,
+        checkpoint=checkpoint,
         layout=data.layout(),
         tasks=task_names(tasks),
         slices=task_names(slices) or (),

@@ -5,7 +5,7 @@ Axes: W words, L labels, K types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,12 @@ class Suspicion:
     probabilities, of an entity the mean over the words that change."""
     given: Any
     proposed: Any
+    evidence: tuple[float, ...] = ()
+    """Numbers by which a ranking can be learned; of one length for all suspicions of a kind."""
+
+
+Is = Callable[[Suspicion], bool]
+"""Returns whether a suspicion is about a part of a label that was made wrong."""
 
 
 def no_part(label: Any, given: Any, proposed: Any) -> DataError:
@@ -133,7 +139,7 @@ def span_suspicions(
         if not taken[change.begin : change.end].any():
             taken[change.begin : change.end] = True
             kept.append(change)
-    return [change.suspicion() for change in kept]
+    return [changes.suspicion(change) for change in kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +156,6 @@ class _Change:
     error: str
     given: Span | None
     proposed: Span | None
-
-    def suspicion(self) -> Suspicion:
-        """Return the change with its mean over the words: a long entity is no more suspect."""
-        parts = (None if span is None else _shown(span) for span in (self.given, self.proposed))
-        return Suspicion(self.error, self.total / self.changed, *parts)
 
 
 class _Changes:
@@ -173,7 +174,7 @@ class _Changes:
         outside = safe[:, tags.index(OUTSIDE)]
         begin = safe[:, [tags.index(f"B-{kind}") for kind in tags.types]]
         inside = safe[:, [tags.index(f"I-{kind}") for kind in tags.types]]
-        self._begin, self._outside = begin, outside
+        self._begin, self._within, self._outside = begin, inside, outside
         self._inside_before = np.vstack([np.zeros(len(tags.types)), inside.cumsum(axis=0)])
         self._outside_before = np.append(0.0, outside.cumsum())
         starts, ends = {start for start, _ in units}, {end for _, end in units}
@@ -223,6 +224,31 @@ class _Changes:
                 proposed = self._entity(begin, end, kind)
                 yield _Change(float(gains[kind]), end - begin, begin, end, MISSING, None, proposed)
 
+    def suspicion(self, change: _Change) -> Suspicion:
+        """Return a change with its mean over the words: a long entity is no more suspect."""
+        given, proposed = (self._logs_of(change, one) for one in (change.given, change.proposed))
+        gains = proposed - given
+        outside = self._outside[change.begin : change.end]
+        mean = change.total / change.changed
+        evidence = (
+            mean, change.total, gains.max(), gains.min(), given.mean(), given.min(),
+            proposed.mean(), proposed.min(), outside.mean(), outside.min(),
+            change.end - change.begin, change.changed,
+        )  # fmt: skip
+        old, new = (None if s is None else _shown(s) for s in (change.given, change.proposed))
+        return Suspicion(change.error, mean, old, new, tuple(float(n) for n in evidence))
+
+    def _logs_of(self, change: _Change, span: Span | None) -> Any:
+        """Return the log probabilities of the words' tags, with an entity or none."""
+        logs = self._outside[change.begin : change.end].copy()
+        place = None if span is None else _place(span, self._words)
+        if span is not None and place is not None:
+            kind = self._types.index(span.label)
+            first, last = place[0] - change.begin, place[1] - change.begin
+            logs[first:last] = self._within[place[0] : place[1], kind]
+            logs[first] = self._begin[place[0], kind]
+        return logs
+
     def _moved(
         self, span: Span, place: tuple[int, int], own: int, other: tuple[int, int]
     ) -> _Change:
@@ -262,3 +288,70 @@ def _place(span: Span, words: Sequence[WordSpan]) -> tuple[int, int] | None:
 
 def _shown(span: Span) -> dict[str, Any]:
     return {"start": span.start, "end": span.end, "label": span.label}
+
+
+def spoiled_spans(
+    types: Sequence[str],
+    given: Sequence[Span],
+    units: Sequence[WordSpan],
+    generator: np.random.Generator,
+) -> tuple[tuple[Span, ...], Is] | None:
+    """Make one entity of a text wrong: its type, a border, missing or superfluous.
+
+    Args:
+        types: the entity types.
+        given: the entities.
+        units: the characters of what entities consist of.
+        generator: draws what becomes wrong.
+
+    Returns:
+        The entities, and a function that returns whether a suspicion is about the change; None
+        where what was drawn is not possible.
+    """
+    error = (WRONG_TYPE, WRONG_BORDER, MISSING, SUPERFLUOUS)[generator.integers(4)]
+    if error == SUPERFLUOUS:
+        free = [(s, e) for s, e in units if not any(o.start < e and s < o.end for o in given)]
+        if not free:
+            return None
+        start, end = free[int(generator.integers(len(free)))]
+        new = Span(start, end, types[int(generator.integers(len(types)))])
+        return tuple(sorted([*given, new])), _is_at(start, end)
+    if not given:
+        return None
+    old = given[int(generator.integers(len(given)))]
+    others = [span for span in given if span is not old]
+    if error == MISSING:
+        return tuple(others), _is_at(old.start, old.end)
+    if error == WRONG_TYPE:
+        kinds = [kind for kind in types if kind != old.label]
+        choices = [Span(old.start, old.end, kind) for kind in kinds]
+    else:
+        choices = [
+            span
+            for span in _shifted(old, units)
+            if not any(o.start < span.end and span.start < o.end for o in others)
+        ]
+    if not choices:
+        return None
+    new = choices[int(generator.integers(len(choices)))]
+    place = _is_at(min(old.start, new.start), max(old.end, new.end))
+    return tuple(sorted([*others, new])), place
+
+
+def _shifted(span: Span, units: Sequence[WordSpan]) -> Iterator[Span]:
+    """Yield an entity with one border moved by a unit."""
+    place = _place(span, units)
+    if place is None:
+        return
+    first, last = place
+    for begin, end in ((first - 1, last), (first + 1, last), (first, last - 1), (first, last + 1)):
+        if 0 <= begin < end <= len(units):
+            yield Span(units[begin][0], units[end - 1][1], span.label)
+
+
+def _is_at(start: int, end: int) -> Is:
+    def is_at(suspicion: Suspicion) -> bool:
+        parts = [part for part in (suspicion.given, suspicion.proposed) if part is not None]
+        return any(part["start"] < end and start < part["end"] for part in parts)
+
+    return is_at

@@ -34,8 +34,33 @@ def markdown(report: Report) -> str:
             f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
             f"{drift['similarity_correlation']:.4f}"
         )
+    if report.changes is not None:
+        parts += [
+            f"## What changed from {_text(report.changes.model)}",
+            _table(
+                ("task", "metric", "before", "after", "difference", "became right",
+                 "became wrong", "p"),
+                [
+                    (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}",
+                     _between(c.low, c.high), c.better, c.worse,
+                     "" if c.p_value is None else f"{c.p_value:.3f}")
+                    for c in report.changes.tasks
+                ],
+            ),
+        ]  # fmt: skip
     for task in report.tasks:
         parts += _task(task)
+    if report.suspects:
+        parts += [
+            "## Labels that are likely wrong",
+            _table(
+                ("where", "task", "error", "label", "proposal"),
+                [
+                    (s.where, s.task, s.error, s.in_words(s.given), s.in_words(s.proposed))
+                    for s in report.suspects[:_ROWS]
+                ],
+            ),
+        ]
     parts += [f"- {_text(note)}" for note in report.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 

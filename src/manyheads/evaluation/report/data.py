@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from manyheads.data.suspects import Suspect
+
 MAX_ERRORS = 5000
 """Records with an error that are listed at most; of more, some spread evenly."""
 MAX_TEXT = 1000
@@ -16,6 +18,10 @@ MAX_LABELS = 300
 """Labels of a task that are listed; of more, those in most errors."""
 MAX_SLICES = 20
 """Values of a custom field; the rarer ones are merged."""
+MAX_SUSPECTS = 200
+"""Suspect labels that are listed."""
+_CHANCE = 0.05
+"""The p-value from which a difference can be chance."""
 FAR = 100
 """Of a task with numbers, the records listed as errors: those farthest from the right number."""
 
@@ -190,6 +196,69 @@ class Epoch:
     """By task, the main metric on the validation data."""
 
 
+@dataclass(frozen=True, slots=True)
+class TaskChange:
+    """How a task's answers changed from another model."""
+
+    name: str
+    metric: str
+    before: float
+    after: float
+    low: float | None
+    """The 95 % interval of the difference (paired bootstrap); None if the metric has none."""
+    high: float | None
+    better: int
+    """Records that became right."""
+    worse: int
+    """Records that became wrong."""
+    p_value: float | None
+    """How probable so uneven changes are between equally good models (McNemar's exact test)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRecord:
+    """A record that became right or wrong."""
+
+    row: int
+    where: str
+    text: str
+    task: str
+    is_better: bool
+    gold: Any
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed from another model."""
+
+    model: str
+    """The model that is compared with."""
+    tasks: tuple[TaskChange, ...]
+    records: tuple[ChangedRecord, ...]
+    unlisted: int
+    """Changed records that are not listed."""
+
+    def in_words(self) -> list[str]:
+        """Return a sentence for each task."""
+        return [_change_in_words(one, self.model) for one in self.tasks]
+
+
+def _change_in_words(task: TaskChange, model: str) -> str:
+    text = (
+        f"{task.name}: {task.metric} {task.after:.4f}, {task.after - task.before:+.4f} from {model}"
+    )
+    if task.low is not None and task.high is not None:
+        text += f" (95 % interval {task.low:+.4f} to {task.high:+.4f})"
+    text += f"; {task.better:,} records became right, {task.worse:,} wrong"
+    if task.p_value is not None:
+        text += f" (McNemar's test: p {task.p_value:.3f})"
+        if task.p_value >= _CHANCE:
+            text += ": this can be chance"
+    return f"{text}."
+
+
 @dataclass(frozen=True)
 class Report:
     """What a model does on labelled data, and what it gets wrong."""
@@ -207,11 +276,16 @@ class Report:
     epochs: tuple[Epoch, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     """What is not shown, and why."""
+    changes: Changes | None = field(default=None, repr=False)
+    """What changed from another model, where one is named."""
+    suspects: tuple[Suspect, ...] | None = field(default=None, repr=False)
+    """The labels of the training data that are likely wrong, where they were looked for."""
 
     @property
     def verdict(self) -> Sequence[str]:
-        """What is good and what to work on first, a sentence each."""
-        return [sentence for task in self.tasks for sentence in task.verdict]
+        """What changed, what is good and what to work on first, a sentence each."""
+        changed = [] if self.changes is None else self.changes.in_words()
+        return changed + [sentence for task in self.tasks for sentence in task.verdict]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as values of JSON."""

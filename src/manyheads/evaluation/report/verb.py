@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS
+from manyheads.config import BATCH_TOKENS, Config
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
-from manyheads.errors import DataError
+from manyheads.data.suspects import Suspect
+from manyheads.errors import DataError, RequestError, listing
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate, in_run, is_own
 from manyheads.evaluation.report.build import (
     Surroundings,
@@ -18,15 +20,21 @@ from manyheads.evaluation.report.build import (
     make_report,
     wrong_answers,
 )
-from manyheads.evaluation.report.data import Epoch, Report
+from manyheads.evaluation.report.changes import changes
+from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, Report
 from manyheads.inference import LoadedModel, embed_texts, load_model
 from manyheads.storage import Prefer, StrPath, logged_epochs
 from manyheads.tasks.kinds import find_kind
+
+FindSuspects = Callable[[str, Config], Iterable[Suspect]]
+"""Finds the labels of (file, configuration) that are likely wrong."""
 
 
 def report(
     model: StrPath | None = None,
     *,
+    against: StrPath | None = None,
+    suspects: FindSuspects | None = None,
     checkpoint: Prefer | None = None,
     data: StrPath | None = None,
     layout: Layout | None = None,
@@ -43,6 +51,9 @@ def report(
 
     Args:
         model: a model folder, a checkpoint, or a run's folder; default, `saved_model`.
+        against: another model, which is scored on the same records to show what changed.
+        suspects: finds the labels of a training file that are likely wrong, for a section of
+            their own; default, they are not looked for.
         checkpoint: which model of a run's folder is scored; default, the best one.
         data, layout, tasks, backend, device, threads, batch_tokens, drift, warn: see `evaluate`.
         slices: fields of the records, such as `channel`, by whose values scores are compared.
@@ -50,24 +61,37 @@ def report(
     Raises:
         ManyheadsError: the model or the data cannot be used, or no record has a field of `slices`.
     """
-    loaded = load_model(
-        "saved_model" if model is None else model,
-        prefer=checkpoint or "best",
-        backend=backend,
-        device=device,
-        threads=threads,
-        batch_tokens=batch_tokens,
-        warn=warn,
-    )
+
+    def load(path: StrPath) -> LoadedModel:
+        return load_model(
+            path, prefer=checkpoint or "best", backend=backend, device=device, threads=threads,
+            batch_tokens=batch_tokens, warn=warn,
+        )  # fmt: skip
+
+    loaded = load("saved_model" if model is None else model)
+    began = time.monotonic()
     evaluated = evaluate(
         loaded, data=data, layout=layout, tasks=tasks, threads=threads, drift=drift, keep=slices,
         warn=warn,
     )  # fmt: skip
+    seconds = time.monotonic() - began
+    changed = None
+    if against is not None:
+        source = data if data is not None else _only_file(evaluated)
+        other = evaluate(
+            load(against), data=source, layout=layout, tasks=tasks, threads=threads, drift=False,
+            warn=warn,
+        )  # fmt: skip
+        changed = changes(other, evaluated)
     training, reason = _training_records(loaded)
     notes = [reason] if reason else []
     if evaluated.no_drift:
         notes.append(f"the drift of the embedding is not known: {evaluated.no_drift}")
-    return make_report(
+    notes.append(
+        f"read and answered by {loaded.predictor.backend.name}: "
+        f"{len(evaluated.records) / max(seconds, 1e-9):,.0f} records a second, drift included"
+    )
+    made = make_report(
         evaluated,
         slices,
         Surroundings(
@@ -77,6 +101,34 @@ def report(
             tuple(notes),
         ),
     )
+    listed = None
+    if suspects is not None and training is not None:
+        listed = tuple(_suspects(loaded.config, suspects))
+    return replace(made, changes=changed, suspects=listed)
+
+
+def _suspects(config: Config, find: FindSuspects) -> list[Suspect]:
+    """Return the suspect labels of all training files, the likeliest first."""
+    found: list[Suspect] = []
+    for path, names in config.train_files().items():
+        tasks = {name: config.tasks[name] for name in names}
+        found += find(path, config.model_copy(update={"tasks": tasks}))
+    return sorted(found, key=lambda one: -one.score)[:MAX_SUSPECTS]
+
+
+def _only_file(evaluated: EvaluationReport) -> str:
+    """Return the file that a model was scored on, to score another one on it.
+
+    Raises:
+        RequestError: there are several.
+    """
+    if len(evaluated.data) != 1:
+        raise RequestError(
+            f"{evaluated.model} was scored on {listing(evaluated.data)}",
+            expected="one file to compare two models on",
+            fix="Name it: --file FILE.",
+        )
+    return evaluated.data[0]
 
 
 def error_lines(evaluated: EvaluationReport) -> Iterator[dict[str, Any]]:

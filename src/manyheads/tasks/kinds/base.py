@@ -22,7 +22,7 @@ from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring
 from manyheads.tasks.soft_targets import Spans, columns_of
-from manyheads.tasks.suspicion import Suspicion
+from manyheads.tasks.suspicion import Is, Suspicion
 from manyheads.tasks.tag_sequences import Floats
 
 if TYPE_CHECKING:
@@ -629,6 +629,23 @@ class Kind(ABC):
             For each part of the label the most probable other one, likelier or not.
         """
         raise NotImplementedError
+
+    def spoiled(
+        self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
+    ) -> tuple[Label, Is] | None:
+        """Make one part of a label wrong, for kinds whose ranking is learned from such labels.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            text: its text.
+            generator: draws what becomes wrong.
+
+        Returns:
+            The label, and a function that returns whether a suspicion is about the change. None
+            where what was drawn is not possible, and by default: suspicions rank by their score.
+        """
+        return None
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return a label with one part replaced (see `Suspicion`).

@@ -66,7 +66,14 @@ from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metr
 from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
 from manyheads.tasks.soft_targets import Spans, columns_of, read_probability, word_of_each
-from manyheads.tasks.suspicion import Suspicion, no_part, span_of_json, span_suspicions
+from manyheads.tasks.suspicion import (
+    Is,
+    Suspicion,
+    no_part,
+    span_of_json,
+    span_suspicions,
+    spoiled_spans,
+)
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
 from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
 from manyheads.text import Units, segment
@@ -431,8 +438,15 @@ class Tagging(Kind):
         """
         if spec.scheme is Scheme.PLAIN:
             return []
-        units = text.words if text.tokens is None else text.tokens
-        return span_suspicions(self.label_set(spec), label, text.words, units, logs)
+        return span_suspicions(self.label_set(spec), label, text.words, _units_of(text), logs)
+
+    def spoiled(
+        self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
+    ) -> tuple[Label, Is] | None:
+        """Make one entity wrong, missing or superfluous."""
+        if spec.scheme is Scheme.PLAIN:
+            return None
+        return spoiled_spans(self.label_set(spec).types, label, _units_of(text), generator)
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return the entities with one added, removed or replaced."""
@@ -448,6 +462,11 @@ class Tagging(Kind):
         if tokens is not None:
             return tags_of(label, tokens)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(label)]
+
+
+def _units_of(text: ReadText) -> Sequence[WordSpan]:
+    """Return what entities consist of: the user's tokens, or the words."""
+    return text.words if text.tokens is None else text.tokens
 
 
 def _touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:

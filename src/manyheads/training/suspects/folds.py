@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from manyheads.config import TaskConfig
 from manyheads.modeling import Compute, Encoder, MultiTaskModel
 from manyheads.modeling.heads import Head, make_head
-from manyheads.tasks import Floats, LabelSet, TaskSpec, kind_of
+from manyheads.tasks import Floats, LabelSet, TagSet, TaskSpec, kind_of
 from manyheads.training.activation_cache import ActivationCache
 from manyheads.training.data.dataset import Dataset
+from manyheads.training.suspects.probe import probe
 
 Advance = Callable[[int], None]
 """Takes the number of records that were read since the last call."""
 
-BATCH = 64
+BATCH = 32
 _POOL = 16
 """Batches whose records are sorted by length together, so that little of a batch is padding."""
-RATE = 1e-2
+RATE = 3e-3
 DECAY = 0.01
 
 
@@ -39,7 +40,7 @@ class Folding:
     folds: int = 5
     repeats: int = 1
     """Times that all records are split anew; the probabilities are averaged."""
-    epochs: int = 8
+    epochs: int = 6
     """Times that a record is read at least."""
     steps: int = 300
     """Steps of training at least, for which few records are read more often."""
@@ -122,10 +123,13 @@ class OutOfFold:
         return {name: [logs[i] / count for i in places] for name, logs in total.items()}
 
     def _heads(self) -> dict[str, Head]:
-        return {
-            name: make_head(task, self._label_sets[name], self._shape)
-            for name, task in self._tasks.items()
-        }
+        return {name: self._head(name) for name in self._tasks}
+
+    def _head(self, task: str) -> Head:
+        labels = self._label_sets[task]
+        if isinstance(labels, TagSet):
+            return probe(labels, self._shape)
+        return make_head(self._tasks[task], labels, self._shape)
 
     def _fit(
         self,

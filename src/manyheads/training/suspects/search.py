@@ -19,11 +19,12 @@ from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.data.suspects import Suspect, Suspects
 from manyheads.errors import DataError, RequestError, counted, listing
 from manyheads.modeling import Encoder, choose_compute, find_encoder
-from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of
+from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of, units_of
 from manyheads.text import TextTokenizer, truncate
 from manyheads.training.data.dataset import Dataset, build_dataset
 from manyheads.training.suspects.folds import Folding, OutOfFold
 from manyheads.training.suspects.neighbours import neighbour_shares
+from manyheads.training.suspects.ranking import ranked
 
 MOST = 1000
 """Suspects that are returned at most, unless the caller asks for more."""
@@ -62,7 +63,6 @@ def find_suspects(
     count: int | None = None,
     folding: Folding | None = None,
     progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
 ) -> Suspects:
     """Find the labels of a file that are likely wrong.
 
@@ -77,7 +77,6 @@ def find_suspects(
             `MOST` at most.
         folding: how often heads are trained.
         progress: shows the progress.
-        tell: receives messages for the user.
 
     Raises:
         DataError: a record cannot be read, or there are too few.
@@ -101,9 +100,8 @@ def find_suspects(
             where=path,
             expected=f"at least {_LEAST_RECORDS} records, most of them with right labels",
         )
-    found = suspects_among(
-        records, tasks, label_sets, config, folding=folding, progress=progress, tell=tell
-    )
+    made = out_of_fold(records, tasks, label_sets, config, folding, progress)
+    found = suspects_among(records, tasks, made, config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
     notes = []
     if skipped:
@@ -113,26 +111,34 @@ def find_suspects(
     return Suspects(path, len(records), kinds, tuple(likely), tuple(notes), seconds)
 
 
-def suspects_among(
+@dataclass(frozen=True)
+class Probabilities:
+    """The log probabilities of labels, from heads that have not seen the records."""
+
+    logs: Mapping[str, Sequence[Floats]]
+    """By task, of each record [L], or [W, L] of its words."""
+    words: Sequence[Sequence[WordSpan]]
+    """Of each record, the characters of the words that the encoder reads."""
+    specs: Mapping[str, TaskSpec]
+
+
+def out_of_fold(
     records: Sequence[Record],
     tasks: Mapping[str, TaskConfig],
     label_sets: Mapping[str, LabelSet],
     config: Config,
-    *,
     folding: Folding | None = None,
     progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> list[Suspect]:
-    """Rank the labels of records: for each part of a label its best replacement, likelier or not.
+) -> Probabilities:
+    """Train heads by fold on the frozen encoder, and return their probabilities.
 
     Args:
         records: the records, labels by name.
-        tasks: their tasks, of kinds whose labels can be checked.
+        tasks: their tasks.
         label_sets: each task's labels.
         config: encoder and machine settings.
         folding: how often heads are trained.
         progress: shows the progress.
-        tell: receives messages for the user.
     """
     folding = folding or Folding(seed=config.seed)
     torch.manual_seed(config.seed)
@@ -140,23 +146,60 @@ def suspects_among(
     compute = choose_compute(
         config.device, config.precision, config.threads, encoder.shape.hidden_size
     )
-    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json).with_units(
+        units_of(label_sets.values())
+    )
     length = min(config.max_length, encoder.max_positions)
     dataset = build_dataset(records, "the records", tasks, label_sets, tokenizer, length)
     keys = [text_key(record) for record in records]
-    memory = config.cache_memory << 20
-    heads = OutOfFold(tasks, label_sets, dataset, keys, encoder, compute, memory)
+    heads = OutOfFold(tasks, label_sets, dataset, keys, encoder, compute, config.cache_memory << 20)
     with progress(folding.passes(len(records))) if progress else nullcontext(_Silent()) as shown:
         logs = heads.log_probabilities(folding, shown.advance)
-    specs = heads.specs()
-    found: list[Suspect] = []
     vectors = heads.sentences()
     for name in tasks:
         kind = kind_of(tasks[name].kind)
-        mixed = logs[name]
         if not kind.per_word and not kind.pairs:
-            mixed = _with_neighbours(mixed, vectors, dataset, name)
-        found += _of_task(name, specs[name], records, mixed, tokenizer, length)
+            logs[name] = _with_neighbours(logs[name], vectors, dataset, name)
+    words: list[Sequence[WordSpan]] = []
+    for start in range(0, len(records), 1024):
+        encodings = tokenizer.encode_batch([r.text for r in records[start : start + 1024]])
+        for encoding in encodings:
+            spans = truncate(encoding, length)[0].word_spans.tolist()
+            words.append([(first, last) for first, last in spans])
+    return Probabilities(logs, words, heads.specs())
+
+
+def suspects_among(
+    records: Sequence[Record],
+    tasks: Mapping[str, TaskConfig],
+    probabilities: Probabilities,
+    seed: int = 0,
+) -> list[Suspect]:
+    """Rank the labels of records: for each part of a label its best replacement, likelier or not.
+
+    Args:
+        records: the records.
+        tasks: their tasks, of kinds whose labels can be checked.
+        probabilities: of heads that have not seen them.
+        seed: determines the labels that the ranking is learned from.
+    """
+    found: list[Suspect] = []
+    for name in tasks:
+        places = [i for i, record in enumerate(records) if name in record.labels]
+        logs, words = probabilities.logs[name], probabilities.words
+        texts = [_Text(records[i].text, records[i].tokens, words[i]) for i in places]
+        labels = [records[i].labels[name] for i in places]
+        by_record = ranked(
+            probabilities.specs[name], labels, texts, [logs[i] for i in places], seed
+        )
+        found += [
+            Suspect(
+                i + 1, records[i].where, records[i].text, name, one.error, round(one.score, 4),
+                one.given, one.proposed,
+            )
+            for i, suspicions in zip(places, by_record, strict=True)
+            for one in suspicions
+        ]  # fmt: skip
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -173,31 +216,3 @@ def _with_neighbours(
         (1 - _NEIGHBOURS) * np.exp(np.stack(logs)) + _NEIGHBOURS * shares
     )
     return list(mixed)
-
-
-def _of_task(
-    task: str,
-    spec: TaskSpec,
-    records: Sequence[Record],
-    logs: Sequence[Floats],
-    tokenizer: TextTokenizer,
-    length: int,
-) -> list[Suspect]:
-    kind = kind_of(spec.kind)
-    found = []
-    for start in range(0, len(records), 1024):
-        some = records[start : start + 1024]
-        encodings = tokenizer.encode_batch([record.text for record in some])
-        for i, (record, encoding) in enumerate(zip(some, encodings, strict=True), start):
-            if task not in record.labels:
-                continue
-            words = truncate(encoding, length)[0].word_spans.tolist()
-            text = _Text(record.text, record.tokens, [(s, e) for s, e in words])
-            for one in kind.suspicions(spec, record.labels[task], text, logs[i]):
-                found.append(
-                    Suspect(
-                        i + 1, record.where, record.text, task, one.error, round(one.score, 4),
-                        one.given, one.proposed,
-                    )
-                )  # fmt: skip
-    return found

@@ -1,0 +1,53 @@
+"""The head that judges entities: a small network on the vectors of two of the encoder's layers.
+
+Axes: B sentences, T tokens, W words, H hidden, N units.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manyheads.modeling import EncoderShape
+from manyheads.modeling.heads import Features, TaggingHead
+from manyheads.tasks import TagSet
+
+UNITS = 256
+DROPOUT = 0.4
+
+
+class _TwoLayers(nn.Module):
+    """Reads a middle and an upper layer side by side: the words themselves, and their context."""
+
+    def __init__(self, encoder: EncoderShape) -> None:
+        super().__init__()
+        self.numbers = sorted({(encoder.num_layers + 1) // 2, max(1, encoder.num_layers - 1)})
+        self.mix = True
+        """All layers are read (see `TaggingHead`)."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Return [B, T, N H] float32, each vector of mean 0 and deviation 1."""
+        assert features.layers is not None
+        vectors = [features.layers[n].float() for n in self.numbers]
+        return torch.cat([functional.layer_norm(v, v.shape[-1:]) for v in vectors], dim=2)
+
+
+class _Hidden(nn.Module):
+    """A hidden layer in the place of a neck."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(size, UNITS)
+        self.output_size = UNITS
+
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        """Map [B, W, H] to [B, W, N]."""
+        return functional.gelu(self.project(words))
+
+
+def probe(tags: TagSet, encoder: EncoderShape) -> TaggingHead:
+    """Make the head; much dropout keeps its probabilities from being too sure."""
+    reader = _TwoLayers(encoder)
+    size = len(reader.numbers) * encoder.hidden_size
+    return TaggingHead(tags, reader, _Hidden(size), hidden_size=size, crf=None, dropout=DROPOUT)  # type: ignore[arg-type]
