@@ -32,7 +32,7 @@ from fuzz_targets import MAX_MESSAGE, TARGETS, Bench, in_memory_folder
 from manyheads.errors import ManyheadsError
 
 SLOW = 20.0
-"""The time limit of a case in seconds."""
+"""The limit of a case in seconds of processor time: other work on the machine does not count."""
 MEMORY = 2 << 30
 """The memory limit of a case in bytes, without the program itself."""
 
@@ -58,7 +58,7 @@ def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) ->
     """Run one case."""
     draw = random.Random(f"{seed}/{target}/{number}")
     case = f"--target {target} --case {number} --seed {seed}"
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         TARGETS[target][0](draw, bench)
     except ManyheadsError as error:
@@ -70,7 +70,7 @@ def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) ->
     except BaseException as error:  # a panic of a library in Rust is no Exception
         place = traceback.extract_tb(error.__traceback__)[-1]
         tally.found(case, f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}")
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     tally.seconds += seconds
     tally.cases += 1
     if seconds > SLOW:
