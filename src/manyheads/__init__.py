@@ -9,6 +9,8 @@ train       train a model on records in memory or files, and return it
 load        load a trained model: predict, predict_proba, encode, evaluate, save
 evaluate    score a model on labelled records
 report      report what a model gets wrong, as a page
+calibrate   make a model's scores mean what they say
+thresholds  find the scores from which enough answers are right
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
 suspects    rank the labels that are likely wrong
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         add_head,
         add_label,
         augment,
+        calibrate,
         check,
         compare,
         convert,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         push,
         report,
         suspects,
+        thresholds,
         train,
     )
     from manyheads.api.estimator import SentenceClassifier
@@ -69,6 +73,7 @@ __all__ = [
     "add_head",
     "add_label",
     "augment",
+    "calibrate",
     "check",
     "compare",
     "convert",
@@ -81,6 +86,7 @@ __all__ = [
     "report",
     "serve",
     "suspects",
+    "thresholds",
     "train",
 ]
 
@@ -98,6 +104,7 @@ _HOMES = {
     "add_head": "api",
     "add_label": "api",
     "augment": "api",
+    "calibrate": "api",
     "check": "api",
     "compare": "api",
     "convert": "api",
@@ -110,6 +117,7 @@ _HOMES = {
     "report": "api",
     "serve": "server",
     "suspects": "api",
+    "thresholds": "api",
     "train": "api",
 }
 

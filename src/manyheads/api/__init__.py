@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from manyheads.data.check import DataReport
     from manyheads.data.readers import Layout
     from manyheads.data.suspects import Suspects
-    from manyheads.evaluation import EvaluationReport
+    from manyheads.evaluation import CalibrationReport, EvaluationReport, ThresholdReport
     from manyheads.evaluation.report import Report
     from manyheads.export import ExportResult
     from manyheads.storage import Prefer, StrPath
@@ -350,6 +350,66 @@ def evaluate(
         return verb(
             model, data=path, checkpoint=checkpoint, tasks=tasks, backend=backend, device=device
         )
+
+
+def calibrate(
+    model: StrPath = "saved_model", data: Any = None, *, threads: int | None = None
+) -> CalibrationReport:
+    """Calibrate a trained model's scores; the command is `manyheads calibrate`.
+
+    Training does this by itself. The calibration is stored in the model's folder; thresholds are of
+    the scores before, and are removed.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        data: labelled records in memory or a file of any format; default: the validation data of
+            the run.
+        threads: processor threads; default: all available cores.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or there are too few records.
+    """
+    from manyheads.evaluation import calibrate as verb
+
+    with ExitStack() as named:
+        path = None if data is None else _named(data, "calibration", named)
+        return verb(model, data=path, threads=threads)
+
+
+def thresholds(
+    model: StrPath = "saved_model",
+    data: Any = None,
+    *,
+    precision: float = 0.95,
+    confidence: float = 0.95,
+    tasks: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> ThresholdReport:
+    """Find the scores from which a share of the answers is right, and store them in the model.
+
+    The command is `manyheads thresholds`. Load the model again to predict with them.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        data: labelled records in memory or a file of any format; default: the validation data of
+            the run.
+        precision: the share of answers that has to be right.
+        confidence: the probability with which it has to hold on further data of the same kind.
+        tasks: the tasks; default: all that are calibrated.
+        threads: processor threads; default: all available cores.
+
+    Raises:
+        ManyheadsError: the model is not calibrated, the data cannot be used, or a share is
+            impossible.
+    """
+    from manyheads.evaluation import thresholds as verb
+
+    with ExitStack() as named:
+        path = None if data is None else _named(data, "thresholds", named)
+        return verb(
+            model, precision=precision, confidence=confidence, data=path, tasks=tasks,
+            threads=threads,
+        )  # fmt: skip
 
 
 def export(

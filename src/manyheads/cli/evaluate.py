@@ -77,7 +77,7 @@ def evaluate(
         with atomic_file(errors) as stream:
             stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(report))
     if json_file != "-":
-        show(evaluation_tables(report.evaluation, report.kinds))
+        show(evaluation_tables(report.evaluation, report.kinds, report.confidence))
         if drift and report.no_drift:
             tell("note", f"how far the embedding has moved is not known: {report.no_drift}")
 

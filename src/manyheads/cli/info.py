@@ -13,7 +13,7 @@ import typer
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
 from manyheads.errors import counted
 from manyheads.storage import Manifest, Reading, embedding_size, read_manifest, resolve_model
-from manyheads.tasks import TaskSpec
+from manyheads.tasks import TaskSpec, kind_of
 from manyheads.tasks.metrics import numbers
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -34,6 +34,8 @@ class Description:
     """Sizes in bytes."""
     config: Mapping[str, Any]
     """The configuration of the run that made the model."""
+    calibration: Mapping[str, Any]
+    """As the manifest has it; empty if scores are not calibrated."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as `info --json` writes it."""
@@ -46,6 +48,7 @@ class Description:
             "versions": dict(self.versions),
             "files": dict(self.files),
             "config": dict(self.config),
+            "calibration": dict(self.calibration),
         }
 
 
@@ -91,6 +94,7 @@ def _of_manifest(manifest: Manifest) -> Description:
         versions=manifest.versions,
         files={name: stored.size for name, stored in manifest.files.items()},
         config=manifest.config,
+        calibration=manifest.calibration,
     )
 
 
@@ -118,6 +122,7 @@ def _of_checkpoint(path: Path) -> Description:
         versions={"manyheads": contents.manyheads_version},
         files={path.name: path.stat().st_size},
         config=contents.config,
+        calibration={},
     )
 
 
@@ -162,10 +167,24 @@ def _show(description: Description) -> None:
         f"{spec.name}: {', '.join(printable(label) for label in spec.labels)}"
         for spec in description.tasks
     ]
+    trust = make_table(["task", "scores"], ["error before", "error after"])
+    known = description.calibration.get("tasks", {})
+    for spec in (spec for spec in description.tasks if kind_of(spec.kind).calibrates):
+        if spec.name not in known:
+            trust.add_row(cell(spec.name), "not calibrated", "-", "-")
+            continue
+        task = known[spec.name]
+        limits = task.get("thresholds")
+        how = f"{task['scores']['method']}" + (
+            f", thresholds for {limits['precision']:g}" if limits else ""
+        )
+        errors = (f"{task[key]:.4f}" for key in ("ece_before", "ece"))
+        trust.add_row(cell(spec.name), cell(how), *errors)
     tables = {
         f"{description.path} ({description.kind})": tasks,
         "Encoder": encoder,
         "Metrics": metrics,
+        "Calibration of scores": trust,
         "Made with": versions,
         "Files": files,
     }

@@ -17,12 +17,14 @@ from manyheads.display.tables import (
     show,
 )
 from manyheads.display.training_progress import TrainingProgress
+from manyheads.display.trust import calibration_table, threshold_tables
 
 __all__ = [
     "Counter",
     "EpochTable",
     "Section",
     "TrainingProgress",
+    "calibration_table",
     "comparison_sections",
     "confusion_table",
     "data_sections",
@@ -34,5 +36,6 @@ __all__ = [
     "rate",
     "show",
     "suspect_sections",
+    "threshold_tables",
     "track",
 ]

@@ -21,7 +21,13 @@ from rich.text import Text
 
 from manyheads.errors import counted
 from manyheads.tasks import kind_of
-from manyheads.tasks.metrics import Confusion, DriftMetrics, Evaluation, LabelReport
+from manyheads.tasks.metrics import (
+    ConfidenceMetrics,
+    Confusion,
+    DriftMetrics,
+    Evaluation,
+    LabelReport,
+)
 
 MAX_CELL = 60
 MAX_LABELS = 40
@@ -136,18 +142,23 @@ def share(value: object) -> str:
 
 
 def evaluation_tables(
-    evaluation: Evaluation, kinds: Mapping[str, str], *, max_labels: int = MAX_LABELS
+    evaluation: Evaluation,
+    kinds: Mapping[str, str],
+    confidence: Mapping[str, ConfidenceMetrics] | None = None,
+    *,
+    max_labels: int = MAX_LABELS,
 ) -> list[Section]:
     """Show an evaluation: an overview of all tasks, then each task's labels and confusions.
 
     Args:
         evaluation: the metrics.
         kinds: the kind of each task.
+        confidence: how far each task's scores can be trusted, if that is known.
         max_labels: the most labels shown of a task, those with the lowest F1; a note counts the
             others.
     """
     tasks: Mapping[str, Mapping[str, Any]] = evaluation["tasks"]
-    sections = [_overview(evaluation, kinds)]
+    sections = [_overview(evaluation, kinds, confidence or {})]
     if "drift" in evaluation:
         sections.append(_drift(evaluation["drift"]))
     for name, metrics in tasks.items():
@@ -159,7 +170,11 @@ def evaluation_tables(
     return sections
 
 
-def _overview(evaluation: Evaluation, kinds: Mapping[str, str]) -> Section:
+def _overview(
+    evaluation: Evaluation,
+    kinds: Mapping[str, str],
+    confidence: Mapping[str, ConfidenceMetrics],
+) -> Section:
     tasks = {name: kind_of(kinds[name]) for name in evaluation["tasks"]}
     columns = list(dict.fromkeys(c for kind in tasks.values() for c in kind.table_columns))
     table = make_table(["task", "of"], columns)
@@ -174,11 +189,20 @@ def _overview(evaluation: Evaluation, kinds: Mapping[str, str]) -> Section:
         for kind in {k.measured_in: k for k in tasks.values()}.values()
         if kind.table_note
     ]
+    notes += [f"{name}: {_trusted(found)}" for name, found in confidence.items()]
     notes.append(
         f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
     )
     return Section(
         f"Evaluation of {counted(evaluation['records'], 'record')}", table, "\n".join(notes)
+    )
+
+
+def _trusted(found: ConfidenceMetrics) -> str:
+    how = "calibrated" if found["calibrated"] else "not calibrated (manyheads calibrate)"
+    return (
+        f"scores are {how}: calibration error {found['ece']:.4f}, Brier {found['brier']:.4f}, "
+        f"area under risk and coverage {found['aurc']:.4f}"
     )
 
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from manyheads.evaluation.calibration import (
+    FOLDS,
+    FittedTask,
+    choices_without_folds,
+    fit_calibrations,
+    folds_of,
+)
 from manyheads.evaluation.drift import REFERENCE, Reference
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate, own_validation_files
 from manyheads.evaluation.in_words import in_words
@@ -14,19 +21,36 @@ from manyheads.evaluation.statistics import (
     paired_bootstrap,
     share_interval,
 )
+from manyheads.evaluation.thresholds import (
+    FoundThresholds,
+    clopper_pearson,
+    find_thresholds,
+)
+from manyheads.evaluation.trust import CalibrationReport, ThresholdReport, calibrate, thresholds
 from manyheads.tasks.metrics import Ratio
 
 __all__ = [
+    "FOLDS",
     "REFERENCE",
+    "CalibrationReport",
     "EvaluationReport",
+    "FittedTask",
+    "FoundThresholds",
     "MeanInterval",
     "Outcomes",
     "PairedDifference",
     "Ratio",
     "Reference",
     "TaskOutcomes",
+    "ThresholdReport",
     "bootstrap_interval",
+    "calibrate",
+    "choices_without_folds",
+    "clopper_pearson",
     "evaluate",
+    "find_thresholds",
+    "fit_calibrations",
+    "folds_of",
     "in_words",
     "mean_interval",
     "own_validation_files",
@@ -34,4 +58,5 @@ __all__ = [
     "score",
     "share_interval",
     "text_of",
+    "thresholds",
 ]

@@ -17,7 +17,7 @@ from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
 from manyheads.storage import BEST, Prefer, StrPath
 from manyheads.tasks import LabelSet
-from manyheads.tasks.metrics import DriftMetrics, Evaluation
+from manyheads.tasks.metrics import ConfidenceMetrics, DriftMetrics, Evaluation
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +35,8 @@ class EvaluationReport:
     """The records, in the order in which outcomes count them."""
     notes: tuple[str, ...] = ()
     """What is not read of the data, or not scored as one might think."""
+    confidence: Mapping[str, ConfidenceMetrics] = field(default_factory=dict)
+    """By task with scores, how far they can be trusted."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -53,6 +55,12 @@ class EvaluationReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as `evaluate --json` writes it."""
         found = {"model": self.model, "data": list(self.data), **self.evaluation}
+        found["tasks"] = {
+            name: {**metrics, "confidence": self.confidence[name]}
+            if name in self.confidence
+            else metrics
+            for name, metrics in self.evaluation["tasks"].items()
+        }
         return {**found, "drift": {"unknown": self.no_drift}} if self.no_drift else found
 
 
@@ -107,23 +115,21 @@ def evaluate(
             warn=warn,
         )
     )
-    chosen = _chosen(loaded, tasks)
     notes: list[str] = []
 
     def note(message: str) -> None:
         notes.append(message)
         warn(message)
 
-    files = (
-        {os.fspath(data): tuple(chosen)}
-        if data is not None
-        else own_validation_files(loaded, chosen)
-    )
-    layout = Layout.of(loaded.config) if data is None else layout
-    sets = _read_sets(loaded, chosen, files, layout, keep, note)
+    files, sets = labelled_sets(loaded, data, layout=layout, tasks=tasks, keep=keep, warn=note)
     outcomes = score(loaded.predictor, sets)
-    _check_labelled(outcomes, chosen, files, all_wanted=tasks is not None)
+    _check_labelled(outcomes, _chosen(loaded, tasks), files, all_wanted=tasks is not None)
     evaluation = outcomes.evaluation()
+    confidence = {
+        name: found
+        for name, task in outcomes.tasks.items()
+        if (found := task.confidence(calibrated=name in loaded.predictor.scorings)) is not None
+    }
     moved: DriftMetrics | str = "it was not asked for"
     records = [record for some, _ in sets for record in some]
     if drift:
@@ -132,8 +138,34 @@ def evaluate(
         evaluation["drift"] = moved
     reason = moved if isinstance(moved, str) else ""
     return EvaluationReport(
-        loaded.path, tuple(files), evaluation, outcomes, reason, records, tuple(notes)
+        loaded.path, tuple(files), evaluation, outcomes, reason, records, tuple(notes), confidence
     )
+
+
+def labelled_sets(
+    loaded: LoadedModel,
+    data: StrPath | None,
+    *,
+    layout: Layout | None = None,
+    tasks: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[list[str], list[tuple[list[Record], tuple[str, ...]]]]:
+    """Read labelled records for a model, and warn of what it cannot get right.
+
+    Args and errors are those of `evaluate`.
+
+    Returns:
+        the files' names, and the records of each with the tasks that they have labels for.
+    """
+    chosen = _chosen(loaded, tasks)
+    files = (
+        {os.fspath(data): tuple(chosen)}
+        if data is not None
+        else own_validation_files(loaded, chosen)
+    )
+    layout = Layout.of(loaded.config) if data is None else layout
+    return list(files), _read_sets(loaded, chosen, files, layout, keep, warn)
 
 
 def _read_sets(
@@ -189,7 +221,7 @@ def _read_file(
 def _check_labelled(
     outcomes: Outcomes,
     chosen: Mapping[str, TaskConfig],
-    files: Mapping[str, tuple[str, ...]],
+    files: Sequence[str],
     *,
     all_wanted: bool,
 ) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.data.records import Record
-from manyheads.inference import Predictor, TextPair
-from manyheads.tasks import Kind, Pair, Prediction, Result, TaskSpec, kind_of
-from manyheads.tasks.metrics import Evaluation, Ratio, TaskMetrics, frame_accuracy
+from manyheads.inference import Predictor, Recorded, TextPair
+from manyheads.tasks import Evidence, Kind, Pair, Prediction, Result, TaskSpec, kind_of
+from manyheads.tasks.metrics import (
+    ConfidenceMetrics,
+    Evaluation,
+    Ratio,
+    TaskMetrics,
+    confidence_metrics,
+    frame_accuracy,
+)
 
 _CHUNK = 4096
 
@@ -29,6 +36,8 @@ class TaskOutcomes:
     """The probabilities of each prediction; none of a kind that has none."""
     rows: list[int] = field(default_factory=list)
     """The number of each sentence among all scored records."""
+    evidence: list[Evidence | None] = field(default_factory=list)
+    """What calibration learns from each sentence, if that is kept."""
 
     @property
     def kind(self) -> Kind:
@@ -53,6 +62,36 @@ class TaskOutcomes:
         self.rows.append(row)
         return bool(gold == predicted) if self.kind.decides else None
 
+    def keep(self, record: Record, result: Recorded | Result | float) -> None:
+        """Keep what calibration learns from a labelled record; nothing without an answer."""
+        found = None
+        if isinstance(result, Recorded):
+            label = record.labels[self.spec.name]
+            found = self.kind.evidence(self.spec, label, record.tokens, result.plain, result.logits)
+        self.evidence.append(found)
+
+    def confidence(self, *, calibrated: bool) -> ConfidenceMetrics | None:
+        """Return how far the scores can be trusted; None where no answer has one."""
+        answers = zip(self.gold, self.predicted, self.scores, strict=True)
+        found = [
+            (one.score, not one.error)
+            for gold, predicted, scores in answers
+            for one in self.kind.decisions(self.spec, gold, predicted, scores)
+            if one.score is not None
+        ]
+        if not found:
+            return None
+        scores = np.array([score for score, _ in found], np.float64)
+        right = np.array([is_right for _, is_right in found], np.bool_)
+        return confidence_metrics(scores, right, calibrated=calibrated)
+
+    def without(self, rows: Set[int]) -> TaskOutcomes:
+        """Return the outcomes of all but some records."""
+        kept = [i for i, row in enumerate(self.rows) if row not in rows]
+        return TaskOutcomes(
+            self.spec, [self.gold[i] for i in kept], [self.predicted[i] for i in kept]
+        )
+
     def metrics(self) -> TaskMetrics:
         """Reduce the outcomes to the metrics of the task's kind."""
         return self.kind.measure(self.spec, self.gold, self.predicted)
@@ -72,6 +111,10 @@ class Outcomes:
     pair of sentences."""
     records: int = 0
 
+    def without(self, rows: Set[int]) -> Outcomes:
+        """Return the outcomes of all but some records."""
+        return Outcomes({n: task.without(rows) for n, task in self.tasks.items()}, {})
+
     def evaluation(self) -> Evaluation:
         """Reduce the outcomes to metrics."""
         return Evaluation(
@@ -81,12 +124,20 @@ class Outcomes:
         )
 
 
-def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[str]]]) -> Outcomes:
+def score(
+    predictor: Predictor,
+    sets: Iterable[tuple[Iterable[Record], Sequence[str]]],
+    *,
+    evidence: bool = False,
+) -> Outcomes:
     """Predict for labelled records and collect the outcomes.
+
+    Thresholds do not count: every answer is scored.
 
     Args:
         predictor: the model.
         sets: records, each set with the tasks to score on it.
+        evidence: whether to keep what calibration learns from.
     """
     specs = {spec.name: spec for spec in predictor.specs}
     scored = [(records, tuple(tasks)) for records, tasks in sets]
@@ -96,16 +147,20 @@ def score(predictor: Predictor, sets: Iterable[tuple[Iterable[Record], Sequence[
         for record, results in _predicted(predictor, records, tasks):
             row, outcomes.records = outcomes.records, outcomes.records + 1
             for name in names:
-                labelled = name in tasks and name in record.labels
-                outcomes.correct[name].append(
-                    outcomes.tasks[name].add(record, results[name], row) if labelled else None
-                )
+                if name not in tasks or name not in record.labels:
+                    outcomes.correct[name].append(None)
+                    continue
+                task, result = outcomes.tasks[name], results[name]
+                plain = result.result if isinstance(result, Recorded) else result
+                outcomes.correct[name].append(task.add(record, plain, row))
+                if evidence:
+                    task.keep(record, result)
     return outcomes
 
 
 def _predicted(
     predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
-) -> Iterator[tuple[Record, Mapping[str, Result | float]]]:
+) -> Iterator[tuple[Record, Mapping[str, Recorded | float]]]:
     """Yield records with each task's result; for a similarity task, the cosine of the pair."""
     specs = [spec for spec in predictor.specs if spec.name in tasks]
     answering = [spec.name for spec in specs if spec.answers]
@@ -113,10 +168,11 @@ def _predicted(
     iterator = iter(records)
     while chunk := list(islice(iterator, _CHUNK)):
         texts = [text_of(record, tasks) for record in chunk]
-        predictions = predictor.predict(texts, tasks=answering, embed=bool(pairs))
+        predictions = predictor.record(texts, answering, embed=bool(pairs))
         for record, prediction in zip(chunk, predictions, strict=True):
             similar = {name: _similarity(prediction) for name in pairs}
-            yield record, {**prediction.results, **similar}
+            found = cast(Mapping[str, Recorded], prediction.results)
+            yield record, {**found, **similar}
 
 
 def text_of(record: Record, tasks: Iterable[str]) -> str | TextPair:

@@ -7,6 +7,7 @@ from manyheads.inference.files import can_continue, describe_run, write_predicti
 from manyheads.inference.graphs import (
     ENCODER_GRAPH,
     GRAPHS,
+    INT8,
     ONNX,
     ONNX_INT8,
     OPENVINO,
@@ -21,12 +22,14 @@ from manyheads.inference.graphs import (
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
+from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
 
 __all__ = [
     "ENCODER_GRAPH",
     "GRAPHS",
+    "INT8",
     "ONNX",
     "ONNX_INT8",
     "OPENVINO",
@@ -35,6 +38,7 @@ __all__ = [
     "LoadedModel",
     "ParallelBackend",
     "Predictor",
+    "Recorded",
     "Text",
     "TextPair",
     "WhenEmpty",

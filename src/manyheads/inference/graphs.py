@@ -29,6 +29,7 @@ from manyheads.inference.processor import (
     sums_overflow,
     wants_comparison,
 )
+from manyheads.inference.trust import read_scorings
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
 from manyheads.tasks.kinds import Shape, fits
@@ -47,6 +48,9 @@ GRAPHS: Mapping[str, str] = {
     OPENVINO_INT8: "openvino/model_int8.xml",
 }
 """By backend, the file in the model folder. One that the manifest lists has passed the gate."""
+
+INT8 = (ONNX_INT8, OPENVINO_INT8)
+"""Backends of 8-bit products, whose scores are calibrated apart."""
 
 ENCODER_GRAPH = "onnx/model.onnx"
 """The encoder alone, under the name and with the inputs that other ONNX runtimes expect."""
@@ -178,8 +182,9 @@ def load_exported(
             for name, own in zip(names, stored, strict=True)
         }
         predictor = make_predictor(
-            manifest, open_backend(chosen, files, threads=threads), batch_tokens=batch_tokens
-        )
+            manifest, open_backend(chosen, files, threads=threads), chosen,
+            batch_tokens=batch_tokens,
+        )  # fmt: skip
         if _computes_the_same(chosen, predictor, manifest):
             break
         warn(
@@ -203,7 +208,7 @@ def load_exported(
 
 def _computes_the_same(backend: str, predictor: Predictor, manifest: Manifest) -> bool:
     """Compare a graph of 8-bit products with its report, where that is of another processor."""
-    if backend not in (ONNX_INT8, OPENVINO_INT8):
+    if backend not in INT8:
         return True
     report = manifest.read_json(_report_beside(exported_graph(manifest, backend) or ""))
     return not wants_comparison(report) or agrees(report, predictor.sample_outputs())
@@ -215,7 +220,7 @@ class Origin:
 
     folder: str
     digest: str
-    """Of the tasks and the checksums of all files."""
+    """Of the tasks, the calibration and the checksums of all files."""
     backend: str
     threads: int | None
     batch_tokens: int
@@ -243,7 +248,8 @@ def reload(origin: Origin) -> Predictor:
 
 def _digest(manifest: Manifest) -> str:
     files = {name: stored.sha256 for name, stored in manifest.files.items()}
-    return sha256(json.dumps([manifest.tasks, files], sort_keys=True).encode())
+    parts = [manifest.tasks, files, manifest.calibration]
+    return sha256(json.dumps(parts, sort_keys=True).encode())
 
 
 def open_backend(
@@ -289,9 +295,19 @@ def open_backend(
 
 
 def make_predictor(
-    manifest: Manifest, backend: Backend, *, batch_tokens: int = BATCH_TOKENS
+    manifest: Manifest,
+    backend: Backend,
+    name: str | None = None,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Predictor:
     """Put a predictor around a backend, from the model folder's small files.
+
+    Args:
+        manifest: the model's.
+        backend: what runs the model.
+        name: one of `GRAPHS`, for the calibration of its scores; default, none is applied.
+        batch_tokens: sub-tokens of a batch, padding included.
 
     Raises:
         ModelError: one of them is damaged, or the graph's outputs are not those of the tasks.
@@ -319,6 +335,7 @@ def make_predictor(
         embedding_length=manifest.reading.max_length,
         token_budget=batch_tokens,
         embedding_size=manifest.embedding_size,
+        scorings=None if name is None else read_scorings(manifest, specs, name),
     )
 
 

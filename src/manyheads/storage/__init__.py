@@ -50,7 +50,7 @@ from manyheads.storage.manifest import (
     refuse_other_folder,
     seal,
 )
-from manyheads.storage.manifest_update import add_files
+from manyheads.storage.manifest_update import add_files, set_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile
@@ -120,6 +120,7 @@ __all__ = [
     "refuse_sizes",
     "resolve_model",
     "seal",
+    "set_calibration",
     "sha256",
     "sha256_file",
     "vocabulary_size",

@@ -134,6 +134,8 @@ class Manifest:
     reading: Reading = field(default_factory=Reading)
     dense: tuple[Mapping[str, Any], ...] = ()
     """The settings of each layer behind the pooling."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """How scores are calibrated: `tasks`, `backends` and `scope`; empty if they are not."""
 
     @property
     def embedding_size(self) -> int:
@@ -436,4 +438,5 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
         if "reading" in encoder.values
         else Reading(),
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
+        calibration=fields.get("calibration", dict) if "calibration" in values else {},
     )

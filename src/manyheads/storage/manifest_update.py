@@ -7,6 +7,7 @@ finds an intact model: with the old files, with none, or with the new ones.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from manyheads.storage.atomic import (
     write_bytes,
 )
 from manyheads.storage.manifest import LAYOUT, StoredFile, read_manifest, seal
+from manyheads.storage.model_card import with_calibration
 from manyheads.storage.untrusted import inside, read_json
 
 # The files of every model, written with the model and never added.
@@ -79,13 +81,36 @@ def add_files(
     return listed
 
 
+def set_calibration(folder: StrPath, calibration: Mapping[str, Any]) -> None:
+    """Replace a model's calibration in its manifest, and what its card says of it.
+
+    Raises:
+        ModelError: it is no model folder, or its manifest is damaged.
+        StorageError: a file cannot be written; the model in the folder is intact all the same.
+    """
+    root = read_manifest(folder).folder
+    values: dict[str, Any] = read_json(root / LAYOUT.manifest)
+    # As it will be read back, so that the seal does not depend on types that JSON does not have.
+    values["calibration"] = json.loads(json.dumps(calibration))
+    _write(root, values)
+    card = root / LAYOUT.card
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        if (new := with_calibration(text, values["calibration"])) != text:
+            write_bytes(card, new.encode())
+
+
 def _relist(root: Path, listed: Mapping[str, StoredFile], unlisted: Iterable[str]) -> None:
     """Rewrite the manifest with some files added and others removed."""
-    path = root / LAYOUT.manifest
-    values: dict[str, Any] = read_json(path)
+    values: dict[str, Any] = read_json(root / LAYOUT.manifest)
     files = {name: entry for name, entry in values["files"].items() if name not in set(unlisted)}
     for name, stored in listed.items():
         files[name] = {"size": stored.size, "sha256": stored.sha256}
     values["files"] = dict(sorted(files.items()))
+    _write(root, values)
+
+
+def _write(root: Path, values: dict[str, Any]) -> None:
+    """Seal a manifest and write it."""
     values["sha256"] = seal(values)
-    write_bytes(os.fspath(path), json_bytes(values))
+    write_bytes(os.fspath(root / LAYOUT.manifest), json_bytes(values))

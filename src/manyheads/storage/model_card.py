@@ -28,6 +28,10 @@ One forward pass computes all results for a sentence: {tasks}, and its embedding
 
 {scores}
 
+<!-- calibration -->
+{calibration}
+<!-- end of calibration -->
+
 ## Use
 
 This folder is at once a Manyheads model, a sentence-transformers model and a transformers
@@ -127,6 +131,7 @@ def model_card(
             ([_cell(t["name"]), _cell(t["kind"]), _labels(t["labels"])] for t in tasks),
         ),
         scores=_scores(metrics),
+        calibration=calibration_words({}),
         pooling=" and ".join(_POOLING[mode] for mode in pooling.split("+"))
         + (", through a linear layer" if dense else "")
         + (", scaled to length one" if normalize else ""),
@@ -137,6 +142,30 @@ def model_card(
         similarity=_SIMILARITIES[reading.similarity],
     )
     return f"---\n{_front_matter(tags, base_model)}---\n\n{body}"
+
+
+def with_calibration(card: str, calibration: Mapping[str, Any]) -> str:
+    """Replace what a model card says of the calibration, unless its user took the place out."""
+    begin, end = "<!-- calibration -->\n", "\n<!-- end of calibration -->"
+    before, found, rest = card.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        return card
+    return f"{before}{begin}{calibration_words(calibration)}{end}{after}"
+
+
+def calibration_words(calibration: Mapping[str, Any]) -> str:
+    """Describe a manifest's calibration in a few lines of Markdown."""
+    tasks = calibration.get("tasks", {})
+    if not tasks:
+        return "The scores of predictions are not calibrated."
+    lines = ["The scores of predictions are calibrated. Calibration error before and after:", ""]
+    for name, fitted in tasks.items():
+        error = f"{fitted['ece_before']:.3f} and {fitted['ece']:.3f}"
+        lines.append(f"- {_cell(name)}: {error}, on {_cell(fitted['source'])}")
+        if limits := fitted.get("thresholds"):
+            lines[-1] += f"; thresholds for a precision of {limits['precision']:g}"
+    return "\n".join(lines)
 
 
 def _front_matter(tags: Iterable[str], base_model: str | None) -> str:

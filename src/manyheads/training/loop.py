@@ -20,6 +20,7 @@ from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
+from manyheads.training.calibrate import calibrate_best, main_metrics, scores_without_folds
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost, joined
@@ -327,6 +328,8 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     for task in better:
         run.save_best(evaluation, best_of(task))
     if state.finished:
+        if run.processes.is_first:
+            calibrate_best(run, reporter.message)
         _report_end(run, points, reporter)
     return path
 
@@ -347,6 +350,7 @@ def _epoch_entry(
         "step": state.step,
         "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
         "score": score,
+        **scores_without_folds(run),
         # Of equal epochs the last: the others have trained less.
         "best": score >= state.best.score,
         "front": [i + 1 for i in pareto_front(points)],
@@ -390,9 +394,3 @@ def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Repor
 def best_score(run: Run, evaluation: Evaluation) -> float:
     """Reduce an evaluation to the number that selects the best model: higher is better."""
     return best_value(run.config, evaluation, main_metrics(run))
-
-
-def main_metrics(run: Run) -> dict[str, str]:
-    """Return each task's main metric."""
-    specs = [run.model.head(task).spec(task) for task in run.model.heads]
-    return {spec.name: spec.main_metric for spec in specs}

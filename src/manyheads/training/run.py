@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from manyheads.config import Config
+from manyheads.data.records import Record
 from manyheads.errors import at
-from manyheads.evaluation import REFERENCE, Reference, score
+from manyheads.evaluation import REFERENCE, Outcomes, Reference, score
 from manyheads.inference import Predictor
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.backends.pytorch import make_predictor
@@ -122,6 +123,10 @@ class Run:
     """Submitted steps whose results have not been read yet."""
     processes: Processes = ALONE
     """The processes that train the model together."""
+    outcomes: Outcomes | None = None
+    """Of the last evaluation, with evidence for calibration; None in the other processes."""
+    best_outcomes: Outcomes | None = None
+    """Of the best model's evaluation, if this process made it."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -159,11 +164,15 @@ class Run:
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
         predictor.backend = _Watched(backend, before_batch)
-        sets = [(part.records, part.tasks) for part in self.data.validation]
-        evaluation = score(predictor, sets).evaluation()
+        self.outcomes = score(predictor, self.validation_sets(), evidence=True)
+        evaluation = self.outcomes.evaluation()
         if self.reference is not None:
             evaluation["drift"] = self._drift(predictor, self.reference)
         return evaluation
+
+    def validation_sets(self) -> list[tuple[Sequence[Record], Sequence[str]]]:
+        """Return the validation records, each set with the tasks that it validates."""
+        return [(part.records, part.tasks) for part in self.data.validation]
 
     def _drift(self, predictor: Predictor, reference: Reference) -> DriftMetrics:
         """Measure the embedding's drift; only once while the whole encoder is frozen."""
@@ -269,6 +278,8 @@ class Run:
         if self.processes.is_first:
             contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
+            if folder == BEST:
+                self.best_outcomes = self.outcomes
 
 
 def reference_values(reference: Reference) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.errors import ModelError, at, shorten
 from manyheads.inference.predictor import Predictor, embed_texts
+from manyheads.inference.trust import read_scorings
 from manyheads.modeling import (
     Compute,
     Encoder,
@@ -29,7 +30,8 @@ from manyheads.modeling import (
     model_of_checkpoint,
     model_of_folder,
 )
-from manyheads.storage import resolve_model
+from manyheads.storage import read_manifest, resolve_model
+from manyheads.tasks import Scoring
 from manyheads.text import Batch, Floats, TextTokenizer
 
 Embedder = Callable[[Sequence[str]], Floats]
@@ -69,6 +71,7 @@ def make_predictor(
     max_length: int,
     *,
     batch_tokens: int = BATCH_TOKENS,
+    scorings: Mapping[str, Scoring] | None = None,
 ) -> Predictor:
     """Put a predictor around a model in memory.
 
@@ -85,6 +88,7 @@ def make_predictor(
         prompt=model.encoder.reading.prompt,
         embedding_length=model.encoder.reading.max_length,
         token_budget=batch_tokens,
+        scorings=scorings,
     )
 
 
@@ -201,7 +205,9 @@ def load(
     trained = load_trained(path)
     compute = choose_compute(device, "float32", threads)
     model = trained.model.to(compute.device)
+    specs = [model.head(name).spec(name) for name in model.heads]
     predictor = make_predictor(
-        model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens
-    )
+        model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens,
+        scorings=read_scorings(read_manifest(path), specs) if path.is_dir() else None,
+    )  # fmt: skip
     return predictor, trained.config

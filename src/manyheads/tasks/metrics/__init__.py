@@ -18,6 +18,13 @@ from manyheads.tasks.metrics.classes import (
     multilabel_counts,
     multilabel_metrics,
 )
+from manyheads.tasks.metrics.confidence import (
+    ConfidenceMetrics,
+    calibration_error,
+    confidence_metrics,
+    reliability,
+    risk_coverage,
+)
 from manyheads.tasks.metrics.correlation import (
     DriftMetrics,
     RegressionMetrics,
@@ -43,6 +50,7 @@ __all__ = [
     "NO_ANSWER",
     "UNKNOWN",
     "ClassificationMetrics",
+    "ConfidenceMetrics",
     "Confusion",
     "DriftMetrics",
     "Evaluation",
@@ -55,8 +63,10 @@ __all__ = [
     "TaggedText",
     "TaggingMetrics",
     "TaskMetrics",
+    "calibration_error",
     "classification_counts",
     "classification_metrics",
+    "confidence_metrics",
     "drift_metrics",
     "entity_counts",
     "frame_accuracy",
@@ -65,6 +75,8 @@ __all__ = [
     "numbers",
     "pearson",
     "regression_metrics",
+    "reliability",
+    "risk_coverage",
     "similarity_metrics",
     "spearman",
     "tagging_metrics",

@@ -1,0 +1,47 @@
+"""Tables of calibrations and thresholds."""
+
+from __future__ import annotations
+
+from manyheads.display.tables import MAX_LABELS, Section, cell, make_table, share
+from manyheads.errors import counted
+from manyheads.evaluation import CalibrationReport, FoundThresholds, ThresholdReport
+
+
+def calibration_table(report: CalibrationReport) -> Section:
+    """Show how good each task's calibration is."""
+    table = make_table(["task", "backend", "method"], ["answers", "error before", "error after"])
+    rows = [("all but int8", report.tasks), *report.backends.items()]
+    for backend, tasks in rows:
+        for name, task in tasks.items():
+            table.add_row(
+                cell(name), cell(backend), task.calibration.method, f"{task.answers:,}",
+                share(task.error_before), share(task.error),
+            )  # fmt: skip
+    note = "the mean distance of scores from the share that is right; after: on parts left out"
+    return Section(f"Calibrated {report.model}", table, note)
+
+
+def threshold_tables(report: ThresholdReport) -> list[Section]:
+    """Show each task's thresholds, and those of its labels that differ."""
+    return [_thresholds(report, name, found) for name, found in report.tasks.items()]
+
+
+def _thresholds(report: ThresholdReport, name: str, found: FoundThresholds) -> Section:
+    title = f"{name}: a precision of {found.precision:g}, certain to {found.confidence:g}"
+    table = make_table(["label"], ["from score", "answers", "precision", "at least"])
+    if found.task is None:
+        note = (
+            f"no score of {counted(report.records, 'record')} is high enough; no threshold is "
+            "stored. Ask for less, or use more labelled records (--file)"
+        )
+        return Section(title, table, note)
+    rows = {"all labels": found.task, **found.labels}
+    for label, one in list(rows.items())[: MAX_LABELS + 1]:
+        table.add_row(
+            cell(label), share(one.score), f"{one.answers:,}", share(one.right / one.answers),
+            share(one.low),
+        )  # fmt: skip
+    note = f"{found.task.coverage:.0%} of the answers reach the threshold of all labels"
+    if found.raised:
+        note += f"; {counted(len(found.raised), 'label')} without enough answers have a higher one"
+    return Section(title, table, note)

@@ -1,0 +1,135 @@
+"""Fit calibrations on labelled records that did not choose the model.
+
+Axes: N records with evidence, D answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
+from manyheads.tasks import Calibration, Evidence, Judged
+from manyheads.tasks.metrics import calibration_error
+
+FOLDS = 5
+MOST_RECORDS = 20_000
+"""Records that a calibration is fitted on, at most, spread evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTask:
+    """A task's calibration, and how good it is."""
+
+    calibration: Calibration
+    records: int
+    answers: int
+    source: str
+    """The records that it was fitted on, in words."""
+    error_before: float
+    """The calibration error of plain scores."""
+    error: float
+    """The calibration error on records that were left out of the fit, fold by fold."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the calibration as the manifest has it."""
+        return {
+            "scores": self.calibration.to_json(),
+            "records": self.records,
+            "answers": self.answers,
+            "source": self.source,
+            "ece_before": self.error_before,
+            "ece": self.error,
+        }
+
+
+def folds_of(records: int, seed: int = 0) -> NDArray[np.int64]:
+    """Deal records to folds of equal size: [records]."""
+    folds: NDArray[np.int64] = np.random.default_rng(seed).permutation(records) % FOLDS
+    return folds
+
+
+def fit_calibrations(
+    outcomes: Outcomes, source: str, leave_out: Sequence[int] = ()
+) -> dict[str, FittedTask]:
+    """Fit each task's calibration.
+
+    Args:
+        outcomes: of labelled records, with evidence.
+        source: the records, in words.
+        leave_out: folds of the records (`folds_of`) that are left out.
+
+    Returns:
+        By task; none of a kind without calibration, or with too little evidence.
+    """
+    folds = folds_of(outcomes.records)
+    fitted = {}
+    for name, task in outcomes.tasks.items():
+        if task.kind.calibrates and (found := _fit(task, folds, source, leave_out)) is not None:
+            fitted[name] = found
+    return fitted
+
+
+def evidence_of(
+    task: TaskOutcomes, folds: NDArray[np.int64], leave_out: Sequence[int] = ()
+) -> tuple[list[Evidence], NDArray[np.int64]]:
+    """Return a task's evidence, at most `MOST_RECORDS`, and the fold of each record."""
+    pairs = [
+        (evidence, folds[row])
+        for evidence, row in zip(task.evidence, task.rows, strict=True)
+        if evidence is not None and folds[row] not in leave_out
+    ]
+    pairs = pairs[:: -(-len(pairs) // MOST_RECORDS) or 1]
+    return [e for e, _ in pairs], np.array([fold for _, fold in pairs], np.int64)
+
+
+def _fit(
+    task: TaskOutcomes, folds: NDArray[np.int64], source: str, leave_out: Sequence[int]
+) -> FittedTask | None:
+    evidence, own = evidence_of(task, folds, leave_out)
+    calibration = task.kind.fit_calibration(task.spec, evidence, own) if evidence else None
+    if calibration is None:
+        return None
+    plain = task.kind.judge(task.spec, evidence, None)
+    held = cross_fitted(task, evidence, own)
+    return FittedTask(
+        calibration, len(evidence), len(plain.right), source,
+        calibration_error(plain.scores, plain.right), calibration_error(held.scores, held.right),
+    )  # fmt: skip
+
+
+def cross_fitted(
+    task: TaskOutcomes, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+) -> Judged:
+    """Judge every record with a calibration that was fitted without its fold."""
+    parts = []
+    for fold in np.unique(folds).tolist():
+        rest = [one for one, own in zip(evidence, folds, strict=True) if own != fold]
+        held = [one for one, own in zip(evidence, folds, strict=True) if own == fold]
+        calibration = task.kind.fit_calibration(task.spec, rest, folds[folds != fold])
+        parts.append(task.kind.judge(task.spec, held, calibration))
+    return Judged(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def choices_without_folds(scores: Sequence[Mapping[str, Any]], best: int) -> list[int] | None:
+    """Return the folds without which another epoch would have been chosen.
+
+    Args:
+        scores: each epoch's entry of the history; `score_without_fold` has its score on all
+            validation records but those of each fold.
+        best: the number of the epoch that was chosen, from 1.
+
+    Returns:
+        None where the scores are not known, or no fold would be left.
+    """
+    rows = [entry.get("score_without_fold") for entry in scores]
+    if any(row is None for row in rows):
+        return None
+    # Of equal epochs the last, as the run chooses.
+    chosen = len(rows) - np.argmax(np.array(rows, np.float64)[::-1], axis=0)
+    other = np.flatnonzero(chosen != best).tolist()
+    return None if len(other) == FOLDS else other

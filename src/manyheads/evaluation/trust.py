@@ -1,0 +1,246 @@
+"""The verbs `calibrate` and `thresholds`: how far a model's scores can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import BATCH_TOKENS
+from manyheads.data.readers import Layout
+from manyheads.errors import ModelError, RequestError, counted, listing, shorten
+from manyheads.evaluation.calibration import (
+    FittedTask,
+    evidence_of,
+    fit_calibrations,
+    folds_of,
+)
+from manyheads.evaluation.evaluate import labelled_sets
+from manyheads.evaluation.scoring import score
+from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
+from manyheads.inference import (
+    INT8,
+    exported_backends,
+    load_exported,
+    load_model,
+)
+from manyheads.storage import (
+    Manifest,
+    StrPath,
+    is_model_folder,
+    read_manifest,
+    resolve_model,
+    set_calibration,
+)
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, repr=False)
+class CalibrationReport:
+    """The calibrations that were written to a model."""
+
+    model: str
+    tasks: Mapping[str, FittedTask]
+    backends: Mapping[str, Mapping[str, FittedTask]]
+    """By backend of 8-bit products, its own ones."""
+
+    def __repr__(self) -> str:
+        lines = [f"CalibrationReport({self.model!r})"]
+        for name, task in self.tasks.items():
+            lines.append(
+                f"  {name}: calibration error {task.error_before:.3f} before, {task.error:.3f} "
+                f"after, on {counted(task.answers, 'answer')}"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the calibrations as the manifest has them."""
+        return {
+            "tasks": {name: task.to_json() for name, task in self.tasks.items()},
+            "backends": {
+                backend: {name: task.to_json() for name, task in tasks.items()}
+                for backend, tasks in self.backends.items()
+            },
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class ThresholdReport:
+    """The thresholds that were found, and written to a model."""
+
+    model: str
+    records: int
+    tasks: Mapping[str, FoundThresholds]
+
+    @property
+    def reached(self) -> bool:
+        """Whether every task reaches the precision."""
+        return all(task.task is not None for task in self.tasks.values())
+
+    def __repr__(self) -> str:
+        lines = [f"ThresholdReport({self.model!r}, {counted(self.records, 'record')})"]
+        for name, found in self.tasks.items():
+            if found.task is None:
+                lines.append(f"  {name}: no score reaches {found.precision:g}")
+            else:
+                lines.append(
+                    f"  {name}: {found.task.score:.4f}, from which {found.task.right} of "
+                    f"{counted(found.task.answers, 'answer')} are right"
+                )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was found, as JSON values."""
+        return {
+            "model": self.model,
+            "records": self.records,
+            "tasks": {
+                name: {
+                    "precision": found.precision,
+                    "confidence": found.confidence,
+                    "task": None if found.task is None else vars_of(found.task),
+                    "labels": {label: vars_of(one) for label, one in found.labels.items()},
+                    "raised": dict(found.raised),
+                }
+                for name, found in self.tasks.items()
+            },
+        }
+
+
+def vars_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass with slots."""
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def calibrate(
+    model: StrPath = "saved_model",
+    *,
+    data: StrPath | None = None,
+    layout: Layout | None = None,
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    warn: Warn = lambda text: None,
+) -> CalibrationReport:
+    """Calibrate a trained model's scores on labelled records, and store that in its folder.
+
+    Thresholds are of the former scores, and are removed.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        data: any labelled file; default, the validation files of the run.
+        layout: how `data` are laid out, as far as the user says so.
+        threads: processor threads; default, all cores.
+        batch_tokens: sub-tokens of a batch, padding included.
+        warn: called with messages that do not stop the work.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or there are too few records.
+    """
+    manifest = _model_folder(model)
+    loaded = load_model(
+        manifest.folder, backend=_exact_backend(manifest), threads=threads,
+        batch_tokens=batch_tokens, warn=warn,
+    )  # fmt: skip
+    files, sets = labelled_sets(loaded, data, layout=layout, warn=warn)
+    source = "the validation records" if data is None else f"records of {Path(files[0]).name}"
+    fitted = fit_calibrations(score(loaded.predictor, sets, evidence=True), source)
+    if not fitted:
+        raise ModelError(
+            "no task can be calibrated on these records",
+            expected="at least 20 labelled records, or predicted entities, of a task with classes "
+            "or entities",
+            fix="Name a larger file: manyheads calibrate MODEL --file FILE",
+            where=", ".join(files),
+        )
+    backends = {}
+    for backend in (one for one in INT8 if one in exported_backends(manifest)):
+        predictor = load_exported(
+            manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
+        )
+        backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
+    report = CalibrationReport(loaded.path, fitted, backends)
+    set_calibration(manifest.folder, {**manifest.calibration, **report.to_json()})
+    return report
+
+
+def thresholds(
+    model: StrPath = "saved_model",
+    *,
+    precision: float = 0.95,
+    confidence: float = 0.95,
+    data: StrPath | None = None,
+    layout: Layout | None = None,
+    tasks: Sequence[str] | None = None,
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    warn: Warn = lambda text: None,
+) -> ThresholdReport:
+    """Find the scores from which a share of a model's answers is right, and store them.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        precision: the share of answers that has to be right.
+        confidence: the probability with which it has to hold on further records.
+        data: any labelled file; default, the validation files of the run.
+        layout: how `data` are laid out, as far as the user says so.
+        tasks: the tasks; default, all that have scores.
+        threads: processor threads; default, all cores.
+        batch_tokens: sub-tokens of a batch, padding included.
+        warn: called with messages that do not stop the work.
+
+    Raises:
+        ManyheadsError: the model or the data cannot be used, or a share is impossible.
+    """
+    for name, share in (("precision", precision), ("confidence", confidence)):
+        if not 0.5 <= share < 1:
+            raise RequestError(
+                f"{name} is {shorten(share)}", expected="a number from 0.5 to below 1"
+            )
+    manifest = _model_folder(model)
+    loaded = load_model(
+        manifest.folder, backend=_exact_backend(manifest), threads=threads,
+        batch_tokens=batch_tokens, warn=warn,
+    )  # fmt: skip
+    known: Mapping[str, Any] = manifest.calibration.get("tasks", {})
+    wanted = [name for name in (tasks or known) if name in known]
+    if not wanted or len(wanted) < len(tasks or ()):
+        raise ModelError(
+            "is not calibrated" if not known else f"has no calibration of {listing(tasks or ())}",
+            expected="calibrated scores" + (f", as of {listing(known)}" if known else ""),
+            fix=f"Run: manyheads calibrate {manifest.folder}",
+            where=str(manifest.folder),
+        )
+    _, sets = labelled_sets(loaded, data, layout=layout, tasks=wanted, warn=warn)
+    outcomes = score(loaded.predictor, sets, evidence=True)
+    found = {}
+    for name, task in outcomes.tasks.items():
+        evidence, _ = evidence_of(task, folds_of(outcomes.records))
+        calibration = loaded.predictor.scorings[name].calibration
+        judged = task.kind.judge(task.spec, evidence, calibration)
+        found[name] = find_thresholds(judged, precision, confidence)
+    changed = {
+        name: {**known[name], "thresholds": limits.to_json() if limits else None}
+        for name, one in found.items()
+        for limits in (one.thresholds,)
+    }
+    set_calibration(manifest.folder, {**manifest.calibration, "tasks": {**known, **changed}})
+    return ThresholdReport(loaded.path, outcomes.records, found)
+
+
+def _model_folder(model: StrPath) -> Manifest:
+    """Find a model folder, which keeps calibrations; a checkpoint does not."""
+    path = resolve_model(model)
+    if not is_model_folder(path):
+        raise RequestError(
+            "a checkpoint keeps no calibration",
+            expected="a model folder, such as saved_model/best",
+            where=str(path),
+        )
+    return read_manifest(path)
+
+
+def _exact_backend(manifest: Manifest) -> str:
+    """Return the backend that computes in float32: an exported graph where there is one."""
+    return next((one for one in exported_backends(manifest) if one not in INT8), "torch")

@@ -1,0 +1,88 @@
+"""Confidence: whether the scores of answers mean what they say.
+
+Axes: D answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+BINS = 15
+_FEWEST_IN_A_BIN = 20
+
+
+class ConfidenceMetrics(TypedDict):
+    """How far the scores of a task's answers can be trusted; lower is better."""
+
+    ece: float
+    """The expected calibration error, in bins of equal mass."""
+    brier: float
+    """The mean squared distance of a score from 1 if its answer is right, from 0 if not."""
+    aurc: float
+    """The area under the risk-coverage curve: the mean share of errors among the surest answers,
+    over all shares of answers."""
+    answers: int
+    calibrated: bool
+    """Whether the model's scores are calibrated."""
+
+
+def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> ConfidenceMetrics:
+    """Compute the metrics of some answers, at least one.
+
+    Args:
+        scores: [D] the probability of each answer.
+        right: [D] whether it is right.
+        calibrated: whether the scores are calibrated.
+    """
+    return ConfidenceMetrics(
+        ece=calibration_error(scores, right),
+        brier=float(((scores - right) ** 2).mean()),
+        aurc=float(risk_coverage(scores, right)[1].mean()),
+        answers=len(scores),
+        calibrated=calibrated,
+    )
+
+
+def reliability(
+    scores: Scores, right: Bools, bins: int = BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Put answers into bins of equal mass, in the order of their scores; few answers in fewer bins.
+
+    Returns:
+        each bin's mean score, share of right answers, and number of answers.
+    """
+    order = np.argsort(scores, kind="stable")
+    parts = np.array_split(order, max(1, min(bins, len(order) // _FEWEST_IN_A_BIN)))
+    mean = np.array([scores[part].mean() for part in parts], np.float64)
+    share = np.array([right[part].mean() for part in parts], np.float64)
+    return mean, share, np.array([len(part) for part in parts], np.int64)
+
+
+def calibration_error(scores: Scores, right: Bools, bins: int = BINS) -> float:
+    """Return the mean distance of scores from shares of right answers, over bins of equal mass."""
+    mean, share, counts = reliability(scores, right, bins)
+    return float((np.abs(mean - share) * counts).sum() / counts.sum())
+
+
+def risk_coverage(
+    scores: Scores, right: Bools
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Return the share of errors among the surest answers, for each number of them.
+
+    Answers of equal scores are taken together (Geifman and El-Yaniv, 2017).
+
+    Returns:
+        [D] the share of answers, and [D] the share of errors among them.
+    """
+    order = np.argsort(-scores, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    errors = np.cumsum(~right[order])
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    whole = last[np.searchsorted(last, counts - 1)]
+    return counts / len(order), errors[whole] / (whole + 1)

@@ -1,0 +1,39 @@
+"""Confidence metrics: known values, and what makes them zero."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from manyheads.tasks.metrics import confidence_metrics, reliability, risk_coverage
+
+
+def test_calibrated_scores_have_a_small_error_and_overconfident_ones_a_large_one() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.3, 0.9, 20_000)
+    right = rng.random(20_000) < scores
+    good = confidence_metrics(scores, right, calibrated=True)
+    bad = confidence_metrics(np.sqrt(scores), right, calibrated=False)
+    assert good["ece"] < 0.015
+    assert bad["ece"] > 0.1
+    assert bad["brier"] > good["brier"]
+    # The order is the same, and so is the area under risk and coverage.
+    assert bad["aurc"] == pytest.approx(good["aurc"])
+
+
+def test_bins_have_equal_mass() -> None:
+    scores = np.linspace(0, 1, 3000) ** 4
+    _, _, counts = reliability(scores, scores > 0.5)
+    assert len(counts) == 15
+    assert set(counts.tolist()) == {200}
+
+
+def test_risk_rises_with_coverage_where_errors_are_the_least_sure() -> None:
+    coverage, risk = risk_coverage(
+        np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, False])
+    )
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert risk == pytest.approx([0, 0, 1 / 3, 1 / 2])
+    # Of equal scores none is taken before another.
+    _, equal = risk_coverage(np.full(4, 0.5), np.array([True, True, False, False]))
+    assert equal.tolist() == [0.5] * 4
