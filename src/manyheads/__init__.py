@@ -14,6 +14,7 @@ thresholds  find the scores from which enough answers are right
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
 suspects    rank the labels that are likely wrong
+select      choose the texts most worth labelling next
 convert     write data for a labelling tool, or as JSON lines that train
 augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         load,
         push,
         report,
+        select,
         suspects,
         thresholds,
         train,
@@ -84,6 +86,7 @@ __all__ = [
     "load_config",
     "push",
     "report",
+    "select",
     "serve",
     "suspects",
     "thresholds",
@@ -115,6 +118,7 @@ _HOMES = {
     "load_config": "config",
     "push": "api",
     "report": "api",
+    "select": "api",
     "serve": "server",
     "suspects": "api",
     "thresholds": "api",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from manyheads.data.suspects import Suspects
     from manyheads.evaluation import CalibrationReport, EvaluationReport, ThresholdReport
     from manyheads.evaluation.report import Report
+    from manyheads.evaluation.selection import Selection
     from manyheads.export import ExportResult
     from manyheads.storage import Prefer, StrPath
     from manyheads.training import Comparison, Reporter
@@ -532,6 +533,47 @@ def suspects(
             progress=lambda total: Counter(
                 "Looking for wrong labels", total, "records", enabled=progress
             ),
+        )  # fmt: skip
+
+
+def select(
+    pool: Any,
+    model: StrPath = "saved_model",
+    *,
+    count: int = 100,
+    tasks: Sequence[str] | None = None,
+    out: StrPath | None = None,
+    layout: Layout | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    device: str = "auto",
+    progress: bool = True,
+) -> Selection:
+    """Choose the texts most worth labelling next; the command is `manyheads data select`.
+
+    Args:
+        pool: records in memory or a file of any format; labels are not read.
+        model: the model that is to become better.
+        count: how many texts to choose.
+        tasks: the tasks whose answers count; default: all.
+        out: where to write them as JSON lines.
+        layout: how a file is laid out, as far as you know it.
+        seed: determines where the clusters begin.
+        backend: what runs the model.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        progress: whether progress is shown.
+
+    Raises:
+        ManyheadsError: the model or the pool cannot be used.
+    """
+    from manyheads.api.suspect_search import chosen_texts
+    from manyheads.display import Counter
+
+    with ExitStack() as named:
+        return chosen_texts(
+            _named(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
+            out=out, backend=backend, device=device,
+            progress=lambda: Counter("Reading", unit="texts", enabled=progress),
         )  # fmt: skip
 
 

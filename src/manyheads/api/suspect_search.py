@@ -1,9 +1,10 @@
-"""The search for suspect labels with what a user may leave out filled in."""
+"""The searches for suspect labels and for texts to label, with what a user may leave out."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, TaskConfig, load_config
@@ -18,9 +19,11 @@ from manyheads.data.suspects import (
     write_suspects,
 )
 from manyheads.errors import RequestError
-from manyheads.storage import StrPath
+from manyheads.storage import StrPath, atomic_file
 
 if TYPE_CHECKING:
+    from manyheads.display import Counter
+    from manyheads.evaluation.selection import Selection
     from manyheads.training.suspects.search import Progress
 
 
@@ -78,6 +81,47 @@ def shown_search(path: str, config: Config) -> Suspects:
     return find_suspects(
         path, config, progress=lambda total: Counter("Looking for wrong labels", total, "records")
     )
+
+
+def chosen_texts(
+    pool: str,
+    model: StrPath,
+    count: int,
+    *,
+    tasks: Sequence[str] | None,
+    layout: Layout | None,
+    seed: int,
+    out: StrPath | None,
+    progress: Callable[[], Counter],
+    **compute: Any,
+) -> Selection:
+    """Choose the texts of a pool to label next, and write them as JSON lines.
+
+    Args:
+        pool: the file, or the name of records in memory.
+        model, count, tasks, layout, seed: see `manyheads.evaluation.select`.
+        out: where to write them; None for nowhere.
+        progress: begins to show progress.
+        **compute: what `load_model` takes.
+
+    Raises:
+        ManyheadsError: the model or the pool cannot be used.
+    """
+    from manyheads.evaluation.selection import select
+    from manyheads.inference import load_model
+
+    _refuse_source(pool, out)
+    loaded = load_model(model, **compute)
+    with progress() as shown:
+        found = select(
+            loaded, pool, count, tasks=tasks, layout=layout, seed=seed, advance=shown.advance
+        )
+    if out is not None:
+        with atomic_file(out) as stream:
+            for record in found.records():
+                line = json.dumps(record, ensure_ascii=False)
+                stream.write(line.encode(errors="surrogatepass") + b"\n")
+    return found
 
 
 def fix_labels(

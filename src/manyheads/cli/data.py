@@ -9,10 +9,14 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
+    DEFAULT_MODEL,
+    ComputeOptions,
     DataOptions,
     JsonFile,
+    Tasks,
     Threads,
     takes_groups,
+    task_names,
     write_json_to,
 )
 from manyheads.config import TaskConfig, load_config, make_config
@@ -173,6 +177,40 @@ def suspects(
         for path, what in ((out, "lines to review"), (label_studio, "tasks"), (fix, "new data")):
             if path is not None:
                 print(f"{what}: {path}")
+
+
+@app.command()
+@takes_groups
+def select(
+    pool: Annotated[
+        str, typer.Argument(metavar="POOL", help="Texts of any format; labels are not read.")
+    ],
+    *,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="The model that is to become better.")
+    ] = DEFAULT_MODEL,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many texts to choose.")] = 100,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON lines to write.")] = Path(
+        "selected.jsonl"
+    ),
+    tasks: Tasks = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Where the clusters begin.")] = 0,
+    compute: ComputeOptions,
+    data: DataOptions,
+) -> None:
+    """Choose the texts most worth labelling next: unsure ones, unlike each other."""
+    from manyheads.api.suspect_search import chosen_texts
+    from manyheads.display import Counter
+
+    found = chosen_texts(
+        pool, model, count, tasks=task_names(tasks), layout=data.layout(), seed=seed, out=out,
+        progress=lambda: Counter("Reading", unit="texts"), **vars(compute),
+    )  # fmt: skip
+    unsure = [one.uncertainty for one in found.chosen]
+    print(
+        f"{counted(len(found), 'text')} of {found.texts:,}: {out} "
+        f"(uncertainty {min(unsure):.2f} to {max(unsure):.2f})"
+    )
 
 
 @app.command()

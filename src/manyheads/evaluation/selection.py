@@ -1,0 +1,183 @@
+"""The texts of a pool that are most worth labelling next: unsure ones, unlike each other.
+
+Axes: N texts, E embedding, K texts to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.data.readers import Layout, read_rows
+from manyheads.data.records import read_text
+from manyheads.errors import RequestError, counted
+from manyheads.inference import LoadedModel
+from manyheads.tasks import Prediction
+
+Floats = NDArray[np.float32]
+
+CANDIDATES = 10
+"""The most uncertain texts among which is chosen, as a multiple of the number wanted."""
+_ROUNDS = 8
+_CHUNK = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A text to label, and how unsure the model is about it."""
+
+    text: str
+    where: str
+    uncertainty: float
+    """1 minus the score of the least sure answer of its tasks."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The texts that are most worth labelling."""
+
+    pool: str
+    texts: int
+    """Different texts in the pool."""
+    chosen: tuple[Chosen, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the selection as values of JSON."""
+        return asdict(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the texts as records to label."""
+        return [{"text": one.text, "uncertainty": one.uncertainty} for one in self.chosen]
+
+
+def select(
+    loaded: LoadedModel,
+    pool: str,
+    count: int,
+    *,
+    tasks: Sequence[str] | None = None,
+    layout: Layout | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda number: None,
+) -> Selection:
+    """Choose the texts of a pool to label next.
+
+    Of the texts about which the model is least sure, ten times as many as are wanted, those are
+    chosen that stand for the others: their embeddings make clusters, weighted by uncertainty, and
+    each cluster gives the text nearest to its centre (Zhdanov 2019, "Diverse mini-batch active
+    learning").
+
+    Args:
+        loaded: the model.
+        pool: texts, labelled or not; labels are not read.
+        count: how many to choose.
+        tasks: the tasks whose answers count; default, all.
+        layout: how the pool is laid out.
+        seed: determines where the clusters begin.
+        advance: takes the number of texts that were read since the last call.
+
+    Raises:
+        DataError: the pool cannot be read.
+        RequestError: a task is unknown, or the pool has no more texts than are wanted.
+    """
+    places: dict[str, str] = {}
+    for row in read_rows(pool, layout=layout):
+        places.setdefault(read_text(row)[0], row.where)
+    texts = list(places)
+    if len(texts) <= count:
+        raise RequestError(
+            f"the pool has {counted(len(texts), 'different text')}, and {count:,} are to be chosen",
+            where=pool,
+            expected="more texts than are chosen",
+            fix="Label all of them, or name a smaller --count.",
+        )
+    unsure = np.empty(len(texts), np.float64)
+    vectors: list[Floats] = []
+    found = loaded.predictor.predict_stream(texts, tasks=tasks, embed=True)
+    for i, prediction in enumerate(found):
+        unsure[i] = uncertainty(prediction)
+        vectors.append(_vector(prediction, vectors))
+        advance(1)
+    # An answer without a score, such as no entity, is as unsure as the usual one.
+    known = unsure[~np.isnan(unsure)]
+    unsure[np.isnan(unsure)] = np.median(known) if len(known) else 1.0
+    rows = spread_rows(np.stack(vectors), unsure, count, seed)
+    chosen = tuple(Chosen(texts[i], places[texts[i]], round(float(unsure[i]), 4)) for i in rows)
+    return Selection(pool, len(texts), chosen)
+
+
+def uncertainty(prediction: Prediction) -> float:
+    """Return 1 minus the least score of a prediction's answers; NaN without any score."""
+    scores = [score for result in prediction.results.values() for score in result.scores()]
+    return 1.0 - min(scores) if scores else float("nan")
+
+
+def _vector(prediction: Prediction, before: Sequence[Floats]) -> Floats:
+    """Return the embedding; of a text without words, zeros."""
+    if prediction.embedding is not None:
+        return np.asarray(prediction.embedding, np.float32)
+    return np.zeros_like(before[0]) if before else np.zeros(1, np.float32)
+
+
+def spread_rows(vectors: Floats, weights: NDArray[np.float64], count: int, seed: int) -> list[int]:
+    """Choose rows of large weight that stand for the others of large weight.
+
+    Args:
+        vectors: [N, E].
+        weights: [N] positive.
+        count: K, less than N.
+        seed: determines where the clusters begin.
+
+    Returns:
+        The chosen rows, those of the largest weight first.
+    """
+    rows = np.argsort(-weights, kind="stable")[: CANDIDATES * count]
+    norms = np.linalg.norm(vectors[rows], axis=1, keepdims=True)
+    points = (vectors[rows] / np.maximum(norms, 1e-12)).astype(np.float64)
+    heavy = np.maximum(weights[rows], 1e-3)
+    centres = _centres(points, heavy, count, np.random.default_rng(seed))
+    near = points @ centres.T
+    cluster = near.argmax(axis=1)
+    taken: dict[int, None] = {}
+    for number in range(len(centres)):
+        members = np.flatnonzero(cluster == number)
+        if len(members):
+            taken[int(members[near[members, number].argmax()])] = None
+    # A cluster may be empty; then the most uncertain of the others fill up.
+    for i in range(len(rows)):
+        if len(taken) == count:
+            break
+        taken.setdefault(i)
+    return [int(rows[i]) for i in sorted(taken)]
+
+
+def _centres(
+    points: NDArray[np.float64], weights: NDArray[np.float64], count: int,
+    generator: np.random.Generator,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the centres of weighted k-means by cosine, begun as k-means++ (Arthur 2007)."""
+    first = int(generator.choice(len(points), p=weights / weights.sum()))
+    chosen = [first]
+    distance = np.maximum(1 - points @ points[first], 0)
+    while len(chosen) < count:
+        shares = distance * weights
+        if not shares.sum():
+            break
+        new = int(generator.choice(len(points), p=shares / shares.sum()))
+        chosen.append(new)
+        distance = np.minimum(distance, np.maximum(1 - points @ points[new], 0))
+    centres = points[chosen]
+    for _ in range(_ROUNDS):
+        cluster = (points @ centres.T).argmax(axis=1)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, cluster, points * weights[:, None])
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(norms > 0, sums / np.maximum(norms, 1e-12), centres)
+    return centres

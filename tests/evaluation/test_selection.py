@@ -1,0 +1,61 @@
+"""Texts to label next are unsure ones that stand for others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manyheads
+from manyheads.cli import main
+from manyheads.errors import RequestError
+from manyheads.evaluation.selection import spread_rows, uncertainty
+from manyheads.tasks import ClassResult, Entity, Prediction, TaggingResult
+from training_setup import run, sentences, write_records
+
+
+def test_each_group_of_unsure_texts_gives_one_and_sure_ones_none() -> None:
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0)
+    vectors = groups + random.normal(0, 0.02, groups.shape).astype(np.float32)
+    weights = np.where(np.arange(60) < 30, 0.5, 1e-6)
+    chosen = spread_rows(vectors, weights, 3, seed=1)
+    assert sorted(i // 10 for i in chosen) == [0, 1, 2]
+    assert spread_rows(vectors, weights, 3, seed=1) == chosen
+
+
+def test_copies_of_a_text_do_not_fill_the_selection() -> None:
+    vectors = np.concatenate([np.ones((20, 4)), np.eye(4)]).astype(np.float32)
+    weights = np.full(24, 0.5)
+    chosen = spread_rows(vectors, weights, 5, seed=0)
+    assert set(range(20, 24)) < set(chosen)
+    assert len(set(chosen)) == 5
+
+
+def test_an_answer_is_as_unsure_as_its_least_sure_part() -> None:
+    entities = TaggingResult((Entity("a", "X", 0, 1, 0.6), Entity("b", "X", 2, 3, 0.9)), ())
+    both: dict[str, Any] = {"intent": ClassResult("x", 0, 0.8), "ner": entities}
+    assert uncertainty(Prediction("a b", both)) == pytest.approx(0.4)
+    assert np.isnan(uncertainty(Prediction("a b", {"ner": TaggingResult((), ())})))
+
+
+def test_the_command_and_the_function_write_records_to_label(tmp_path: Path) -> None:
+    model = run(tmp_path / "model", num_epochs=1)[0].save_dir
+    pool = write_records(tmp_path / "pool.jsonl", sentences(30, 9, fields=()))
+    out = tmp_path / "chosen.jsonl"
+    assert (
+        main(
+            ["data", "select", str(pool), "--model", str(model), "--count", "4", "--out", str(out)]
+        )
+        == 0
+    )
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert len(lines) == 4
+    found = manyheads.select(sentences(30, 9, fields=()), model, count=4, progress=False)
+    assert [one.text for one in found.chosen] == [line["text"] for line in lines]
+    assert found.chosen[0].uncertainty == lines[0]["uncertainty"]
+    with pytest.raises(RequestError, match=r"different texts?, and 500 are to be chosen"):
+        manyheads.select(sentences(30, 9, fields=()), model, count=500, progress=False)
