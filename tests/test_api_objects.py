@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 import manyheads
 from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import DataError, RequestError
+from manyheads.tasks import Entity, TaggingResult
 from training_setup import Spy, sentences, settings, write_records
 
 RECORDS = [
@@ -292,3 +295,26 @@ def test_a_head_is_added_from_records(model: manyheads.TrainedModel, tmp_path: P
     )  # fmt: skip
     assert list(both.tasks) == ["classification", "ner", "mood"]
     assert both.predict(TEXTS)[0]["ner"] == model.predict(TEXTS)[0]["ner"]
+
+
+def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_text(
+    model: manyheads.TrainedModel,
+) -> None:
+    shown = model._repr_html_()
+    assert "<td" in shown
+    assert "classification: question, statement" in shown
+    (prediction,) = model.predict(["<b>john</b> & paris"])
+    shown = prediction._repr_html_()
+    assert "<b>john" not in shown
+    assert "&lt;b&gt;john" in shown
+    found = TaggingResult((Entity("john", "PER", 3, 7, 0.9),), ())
+    shown = replace(prediction, results={"ner": found})._repr_html_()
+    assert "&lt;b&gt;<mark" in shown
+    assert "john <b><small>PER</small></b></mark>&lt;/b&gt; &amp; paris" in shown
+    assert '<td style="text-align:left">accuracy</td>' in model.evaluate()._repr_html_()
+
+
+def test_records_in_memory_are_converted(tmp_path: Path) -> None:
+    assert manyheads.convert(RECORDS, tmp_path / "out.json", to="label-studio") == len(RECORDS)
+    tasks = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [task["data"]["text"] for task in tasks] == [one["text"] for one in RECORDS]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -71,13 +71,18 @@ def test_it_works_in_pipelines_and_on_a_column_of_a_table() -> None:
         "check_parameters_default_constructible",
         "check_get_params_invariance",
         "check_set_params",
-        "check_estimator_cloneable",
         "check_estimator_repr",
         "check_valid_tag_types",
     ],
 )
 def test_it_passes_the_checks_of_estimators_that_need_no_numbers(check: str) -> None:
     getattr(estimator_checks, check)("SentenceClassifier", SentenceClassifier())
+
+
+def test_check_estimator_passes_and_leaves_out_what_needs_a_table_of_numbers() -> None:
+    with pytest.warns(SkipTestWarning, match="requires input"):
+        found = estimator_checks.check_estimator(SentenceClassifier())
+    assert {one["status"] for one in found} == {"passed"}
 
 
 def test_what_are_no_texts_is_refused() -> None:

@@ -675,7 +675,7 @@ def compare(
 
 
 def convert(
-    source: StrPath,
+    source: Any,
     target: StrPath,
     *,
     to: str = "manyheads",
@@ -685,12 +685,15 @@ def convert(
 ) -> int:
     """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
 
-    With a model, its predictions are written beside or in place of labels.
+    The source may be records in memory. With a model, its predictions are written beside or in
+    place of labels.
     """
     from manyheads.data.convert import convert as verb
 
     predict = None if model is None else load(model).predict_stream
-    return verb(source, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+    with ExitStack() as named:
+        path = _named(source, "convert", named)
+        return verb(path, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
 
 
 def augment(

@@ -17,6 +17,7 @@ from manyheads.inference.predictor import embed_texts
 from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, TaskSpec
+from manyheads.tasks.html import table
 from manyheads.text import Floats
 
 if TYPE_CHECKING:
@@ -101,6 +102,16 @@ class Model:
             lines.append(f"  {name}: {spec.kind}{f' ({labels})' if labels else ''}")
         lines.append(f"  encoder: {self.config.model_name}, {self.predictor.max_length} tokens")
         return "\n".join([*lines, f"  backend: {self.backend.name}"])
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: a row for each task, encoder and backend."""
+        rows = [
+            [name, f"{spec.kind}: {listing(spec.labels, _LABELS_SHOWN)}".removesuffix(": ")]
+            for name, spec in self.tasks.items()
+        ]
+        rows.append(["encoder", f"{self.config.model_name}, {self.predictor.max_length} tokens"])
+        rows.append(["backend", self.backend.name])
+        return table(os.fspath(self), ["task", "kind and labels"], rows)
 
     @overload
     def predict(

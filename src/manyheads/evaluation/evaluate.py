@@ -17,6 +17,7 @@ from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
 from manyheads.storage import BEST, Prefer, StrPath
 from manyheads.tasks import LabelSet
+from manyheads.tasks.html import table
 from manyheads.tasks.metrics import ConfidenceMetrics, DriftMetrics, Evaluation
 
 
@@ -51,6 +52,17 @@ class EvaluationReport:
             lines.append(f"  {name}: {', '.join(numbers)}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: a row for each metric that is one number."""
+        rows = [
+            [name, metric, f"{value:.4f}"]
+            for name, metrics in self.evaluation["tasks"].items()
+            for metric, value in metrics.items()
+            if isinstance(value, float)
+        ]
+        title = f"{self.model}, {counted(self.evaluation['records'], 'record')}"
+        return table(title, ["task", "metric", "value"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as `evaluate --json` writes it."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import RequestError, listing, nearest, shorten
+from manyheads.tasks.html import Marked, marked, table
 
 _SCORE_DIGITS = 6
 _ON_REQUEST = frozenset(("logit", "candidates", "undecided"))
@@ -335,6 +336,17 @@ class Prediction:
             parts.append(f"embedding: {len(self.embedding)} numbers")
         pair = "" if self.text2 is None else f" and {shorten(self.text2)}"
         return f"Prediction({shorten(self.text)}{pair}; {'; '.join(parts) or 'no results'})"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: entities marked in the text, other answers in words."""
+        text = self.text if self.text2 is None else f"{self.text}\n{self.text2}"
+        rows = [
+            [name, marked(self.text, (Marked(e.start, e.end, e.label) for e in result.entities))]
+            if isinstance(result, TaggingResult) and result.entities
+            else [name, result.words()]
+            for name, result in self.results.items()
+        ]
+        return table(text, ["task", "answer"], rows)
 
     @property
     def empty(self) -> bool:

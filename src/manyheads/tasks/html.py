@@ -1,0 +1,56 @@
+"""What notebooks show of models, predictions and scores: small HTML tables without styles of pages.
+
+All text is escaped: it comes from users and models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple
+
+_MARK = "background:#cfe2ff;color:#052c65;padding:0 .25em;border-radius:.25em"
+
+
+class Marked(NamedTuple):
+    """A stretch of a text to mark, characters `start` to `end`, with a label."""
+
+    start: int
+    end: int
+    label: str
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return an HTML table; cells that are `Html` stay as they are."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{_cell(c)}</td>' for c in row) + "</tr>"
+        for row in rows
+    )
+    title = f'<caption style="text-align:left">{escape(caption)}</caption>'
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, Html) else escape(str(value))
+
+
+def marked(text: str, spans: Iterable[Marked]) -> Html:
+    """Return a text with stretches marked; of those that overlap the first is."""
+    parts, end = [], 0
+    for span in sorted(spans):
+        if span.start < end:
+            continue
+        parts += [
+            escape(text[end : span.start]),
+            f'<mark style="{_MARK}">{escape(text[span.start : span.end])} '
+            f"<b><small>{escape(span.label)}</small></b></mark>",
+        ]
+        end = span.end
+    return Html("".join([*parts, escape(text[end:])]))
