@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from manyheads.api import evaluate, report
 from manyheads.cli import main
+from manyheads.config import Config
 from manyheads.data.records import Record
+from manyheads.data.suspects import Suspect
 from manyheads.errors import RequestError
 from manyheads.evaluation import EvaluationReport, bootstrap_interval
 from manyheads.evaluation.report import Report, Surroundings, error_lines, make_report
+from manyheads.evaluation.report import report as report_of
 from manyheads.evaluation.report.changes import changes, mcnemar
 from manyheads.evaluation.report.confidence import confidence_of
 from manyheads.evaluation.report.data import MAX_ERRORS, MAX_POINTS, MAX_TEXT
@@ -35,7 +38,7 @@ from manyheads.tasks import (
 )
 from manyheads.tasks.metrics import Ratio
 from outcomes import evaluation_of
-from training_setup import run, sentences, write_records
+from training_setup import run, sentences, settings, write_records
 
 INTENT = TaskSpec("intent", "classification", ("ask", "buy", "tell"))
 NER = TaskSpec("ner", "tagging", ("O", "B-LOC", "I-LOC"), scheme=Scheme.BIO, decoder="linear")
@@ -228,6 +231,17 @@ def test_an_interval_narrows_with_more_sentences() -> None:
     assert bootstrap_interval(Ratio.accuracy([True] * 9)) == (1.0, 1.0)
 
 
+def test_each_label_has_the_interval_of_its_own_f1() -> None:
+    found = make_report(mixed(60, 6))
+    for task in found.tasks:
+        for label in task.labels:
+            if label.support:
+                assert label.low is not None
+                assert label.high is not None
+                assert label.low <= label.f1 <= label.high
+                assert label.high - label.low < 0.5
+
+
 def test_what_changed_between_two_models_is_listed_and_tested() -> None:
     before, after = mixed(60, 12), mixed(60, 6)
     found = changes(before, after)
@@ -300,3 +314,29 @@ def test_the_commands_write_the_report_and_the_errors(
     answers = [answer for line in lines for answer in line["tasks"].values()]
     assert all(answer["wrong"] for answer in answers)
     assert Counter(map(tuple, answers)) == {("gold", "predicted", "scores", "wrong"): len(answers)}
+
+
+def test_training_writes_the_report_when_asked_to(tmp_path: Path, capsys: Any) -> None:
+    values = settings(tmp_path, num_epochs=1)
+    path = tmp_path / "config.yaml"
+    path.write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
+    assert (
+        main(["train", str(path), "--num-classes", "2", "--num-ner-labels", "5", "--report"]) == 0
+    )
+    page = tmp_path / "saved" / "report.html"
+    assert f"Report: {page}" in capsys.readouterr().out
+    assert "<title>" in page.read_text("utf-8")
+
+
+def test_suspect_labels_of_the_training_data_are_listed_on_request(trained: Path) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def find(path: str, config: Config) -> list[Suspect]:
+        asked.append((Path(path).name, list(config.tasks)))
+        return [Suspect(1, path, "a", "ner", "missing", score, None, None) for score in (1.0, 2.0)]
+
+    found = report_of(trained, suspects=find, drift=False)
+    assert asked == [("train.jsonl", ["classification", "ner"])]
+    assert found.suspects is not None
+    assert [one.score for one in found.suspects] == [2.0, 1.0]
+    assert report_of(trained, drift=False).suspects is None

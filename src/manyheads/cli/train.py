@@ -37,6 +37,9 @@ def train(
         bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
     ] = False,
     settings: Settings = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write report.html to save_dir when done.")
+    ] = False,
     **fields: str | None,
 ) -> None:
     """Train a model; keep a checkpoint an epoch and the best.
@@ -53,6 +56,8 @@ def train(
 
         show(inferred_tables(chosen.found, chosen.config))
     run_training(chosen.config, chosen.source, resume=resume, overwrite=overwrite)
+    if report:
+        write_report(chosen.config.save_dir)
 
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
@@ -82,6 +87,23 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
         print("\nNext:")
         for command, purpose in next_steps(result.save_dir):
             print(f"  {command:<48}  {purpose}")
+
+
+def write_report(save_dir: str) -> None:
+    """Write the report of a run's best model to its folder; only the first process does."""
+    from manyheads.cli.errors import tell
+    from manyheads.display.report import html_page
+    from manyheads.evaluation.report import report
+    from manyheads.storage import atomic_file
+    from manyheads.training import is_first_process
+
+    if not is_first_process():
+        return
+    path = Path(save_dir) / "report.html"
+    found = report(save_dir, warn=lambda text: tell("warning", text))
+    with atomic_file(path) as stream:
+        stream.write(html_page(found).encode())
+    print(f"Report: {path}")
 
 
 def next_steps(save_dir: Path) -> list[tuple[str, str]]:

@@ -50,6 +50,9 @@ MAX_EMBEDDED = 1000
 MAX_TRAINING = 10_000
 """Training sentences among which neighbours are looked for."""
 _NEIGHBOURS = 3
+INTERVALS = 40
+"""Labels with an interval: those in most errors."""
+_LABEL_RESAMPLES = 2000
 _SHORT = 160
 
 
@@ -174,7 +177,8 @@ def _task_report(
     low, high = (None, None) if ratio is None else bootstrap_interval(ratio)
     counted = training.labels.get(name) if training is not None else None
     labels = _label_scores(metrics, flat, counted)
-    shown = labels[:MAX_LABELS]
+    shown = [_with_interval(one, decisions) for one in labels[:INTERVALS]]
+    shown += labels[INTERVALS:MAX_LABELS]
     confidence = confidence_of(flat)
     found = findings(shown, flat)
     values = []
@@ -227,6 +231,22 @@ def _label_scores(
         for label, one in reports.items()
     ]
     return sorted(scores, key=lambda one: (-one.errors, one.f1))
+
+
+def _with_interval(score: LabelScore, decisions: Sequence[tuple[Decision, ...]]) -> LabelScore:
+    """Add the interval of a label's F1, where its decisions add up to its scores."""
+    label = score.label
+    hits = np.zeros(len(decisions))
+    asked = np.zeros(len(decisions))
+    for i, some in enumerate(decisions):
+        for one in some:
+            hits[i] += not one.error and one.gold == label
+            asked[i] += (one.gold == label) + (one.predicted == label)
+    ratio = Ratio(2 * hits, asked)
+    if not asked.sum() or abs(ratio.value() - score.f1) > 1e-9:
+        return score
+    low, high = bootstrap_interval(ratio, resamples=_LABEL_RESAMPLES)
+    return replace(score, low=low, high=high)
 
 
 def _cells(decisions: Sequence[Decision], shown: set[str]) -> tuple[Cell, ...]:

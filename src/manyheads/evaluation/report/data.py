@@ -39,6 +39,9 @@ class LabelScore:
     """Decisions that are wrong and have it as gold label or prediction."""
     training: int | None = None
     """Training records with it; None where the training data are not at hand."""
+    low: float | None = None
+    """The 95 % interval of its F1 (bootstrap over records); None where there is none."""
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
