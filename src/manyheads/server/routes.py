@@ -39,7 +39,7 @@ from manyheads.server.schemas import (
     Status,
     TaskInfo,
 )
-from manyheads.tasks import ClassResult, MultilabelResult, Prediction, TaggingResult
+from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Result, TaggingResult
 
 
 class _Route(APIRoute):
@@ -229,7 +229,7 @@ async def reload(
 
 @router.get("/livez", tags=["operations"])
 async def livez() -> Status:
-    """Tell that the process answers."""
+    """Return that the process runs."""
     return Status(status="alive")
 
 
@@ -316,16 +316,19 @@ def _prediction(
     embed: bool,
     tokens: bool,
 ) -> dict[str, Any]:
-    record = replace(
-        prediction, embedding=None, embedding2=None,
-        results={name: prediction.results[name] for name in prediction.results if name in tasks},
-    ).to_json()  # fmt: skip
-    for name, result in prediction.results.items():
-        if tokens or name not in tasks or not isinstance(result, TaggingResult):
+    results: dict[str, Result] = {}
+    hidden = []
+    for name in (name for name in prediction.results if name in tasks):
+        results[name] = result = prediction.results[name]
+        if tokens or not isinstance(result, TaggingResult):
             continue
         # Plain tags, which make no entities, are the result themselves.
         if result.entities or result.undecided:
-            del record[name]["tokens"]
+            hidden.append(name)
+            results[name] = replace(result, tokens=())
+    record = replace(prediction, embedding=None, embedding2=None, results=results).to_json()
+    for name in hidden:
+        del record[name]["tokens"]
     if embed and prediction.embedding is not None:
         record["embedding"] = prediction.embedding
     if embed and prediction.embedding2 is not None:

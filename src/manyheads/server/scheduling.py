@@ -121,7 +121,8 @@ class Scheduler:
     Args:
         predict: computes a batch. Called by several threads at the same time.
         lanes: the number of lanes.
-        budget: tokens of a batch, estimated.
+        budget: tokens of a batch, estimated. The predictor splits a batch by length, which pays
+            the more texts there are.
         max_waiting: texts that may be queued.
         hang_seconds: seconds after which a busy lane is lost.
         stall_seconds: seconds after which a busy lane makes the scheduler not ready.
@@ -134,7 +135,7 @@ class Scheduler:
         predict: Predict,
         *,
         lanes: int,
-        budget: int = 512,
+        budget: int = 1024,
         max_waiting: int = 2048,
         hang_seconds: float = 30.0,
         stall_seconds: float = _STALL_SECONDS,
