@@ -149,6 +149,12 @@ def test_errors_are_found_by_kind_text_and_slice_with_the_keyboard_alone(page: A
     assert shown(page) == "20 of 50 records, page 1 of 1"
 
 
+def test_a_point_of_the_reliability_diagram_leads_to_its_errors(page: Any) -> None:
+    page.locator("#task-0 .dot.link").last.press("Enter")
+    assert page.locator("#chosen").inner_text().startswith("score 0.85 to 0.90")
+    assert shown(page) == "4 of 50 records, page 1 of 1"
+
+
 def test_what_changed_and_suspect_labels_are_listed(page: Any) -> None:
     changed = page.locator("#changes")
     assert changed.locator("article").count() == 20
