@@ -354,7 +354,11 @@ def evaluate(
 
 
 def calibrate(
-    model: StrPath = "saved_model", data: Any = None, *, threads: int | None = None
+    model: StrPath = "saved_model",
+    data: Any = None,
+    *,
+    unknown: StrPath | None = None,
+    threads: int | None = None,
 ) -> CalibrationReport:
     """Calibrate a trained model's scores; the command is `manyheads calibrate`.
 
@@ -365,6 +369,7 @@ def calibrate(
         model: a model folder, or a run's folder (its best model).
         data: labelled records in memory or a file of any format; default: the validation data of
             the run.
+        unknown: a file of texts that are of no class that the model knows.
         threads: processor threads; default: all available cores.
 
     Raises:
@@ -374,7 +379,7 @@ def calibrate(
 
     with ExitStack() as named:
         path = None if data is None else _named(data, "calibration", named)
-        return verb(model, data=path, threads=threads)
+        return verb(model, data=path, unknown=unknown, threads=threads)
 
 
 def thresholds(

@@ -29,6 +29,13 @@ def calibrate(
     model: Annotated[str, model_argument("the best model")] = DEFAULT_MODEL,
     *,
     file: LabelledFile = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts that are of no class that the model knows, to tell such texts better.",
+        ),
+    ] = None,
     data: DataOptions,
     json_file: JsonFile = None,
     threads: Threads = None,
@@ -42,8 +49,8 @@ def calibrate(
     from manyheads.evaluation import calibrate as run
 
     report = run(
-        model, data=file, layout=data.layout(), threads=threads, batch_tokens=batch_tokens,
-        warn=lambda text: tell("warning", text),
+        model, data=file, unknown=unknown, layout=data.layout(), threads=threads,
+        batch_tokens=batch_tokens, warn=lambda text: tell("warning", text),
     )  # fmt: skip
     write_json_to(json_file, report.to_json())
     if json_file != "-":

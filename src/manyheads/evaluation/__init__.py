@@ -7,6 +7,7 @@ from manyheads.evaluation.calibration import (
     FittedTask,
     choices_without_folds,
     fit_calibrations,
+    fit_scope_of,
     folds_of,
 )
 from manyheads.evaluation.drift import REFERENCE, Reference
@@ -50,6 +51,7 @@ __all__ = [
     "evaluate",
     "find_thresholds",
     "fit_calibrations",
+    "fit_scope_of",
     "folds_of",
     "in_words",
     "mean_interval",

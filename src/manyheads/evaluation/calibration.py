@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
-from manyheads.tasks import Calibration, Evidence, Judged
+from manyheads.tasks import Calibration, Evidence, Judged, Scope
 from manyheads.tasks.metrics import calibration_error
+from manyheads.tasks.scope import fit_scope
 
 FOLDS = 5
 MOST_RECORDS = 20_000
@@ -133,3 +134,38 @@ def choices_without_folds(scores: Sequence[Mapping[str, Any]], best: int) -> lis
     chosen = len(rows) - np.argmax(np.array(rows, np.float64)[::-1], axis=0)
     other = np.flatnonzero(chosen != best).tolist()
     return None if len(other) == FOLDS else other
+
+
+def fit_scope_of(
+    outcomes: Outcomes,
+    leave_out: Sequence[int] = (),
+    unknown: Sequence[tuple[Any, Any]] = (),
+) -> Scope | None:
+    """Fit what tells texts of known classes from others.
+
+    Args:
+        outcomes: of labelled records, with evidence.
+        leave_out: folds of the records (`folds_of`) that are left out.
+        unknown: the embedding and the logits of each text that is known to be out of scope.
+
+    Returns:
+        None where no task has classes, or there are too few records.
+    """
+    task = next((t for t in outcomes.tasks.values() if t.kind.scopes), None)
+    if task is None:
+        return None
+    folds = folds_of(outcomes.records)
+    found = [
+        (*outcomes.seen[row], int(evidence.gold[0]), folds[row])
+        for row, evidence in zip(task.rows, task.evidence, strict=True)
+        if evidence is not None and row in outcomes.seen and folds[row] not in leave_out
+    ]
+    found = found[:: -(-len(found) // MOST_RECORDS) or 1]
+    if not found:
+        return None
+    embeddings, logits, gold, own = map(np.array, zip(*found, strict=True))
+    strange = None
+    if unknown:
+        first, second = map(np.array, zip(*unknown, strict=True))
+        strange = first, second
+    return fit_scope(task.spec.name, embeddings, logits, gold, own, strange)

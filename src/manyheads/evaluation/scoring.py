@@ -110,6 +110,8 @@ class Outcomes:
     """By task and record, whether the whole prediction is right; None for an unlabelled record or a
     pair of sentences."""
     records: int = 0
+    seen: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    """By record, the embedding and the logits of the task that tells the scope, if kept."""
 
     def without(self, rows: Set[int]) -> Outcomes:
         """Return the outcomes of all but some records."""
@@ -144,8 +146,10 @@ def score(
     names = [name for name in specs if any(name in tasks for _, tasks in scored)]
     outcomes = Outcomes({n: TaskOutcomes(specs[n]) for n in names}, {n: [] for n in names})
     for records, tasks in scored:
-        for record, results in _predicted(predictor, records, tasks):
+        for record, results, seen in _predicted(predictor, records, tasks):
             row, outcomes.records = outcomes.records, outcomes.records + 1
+            if evidence and seen is not None:
+                outcomes.seen[row] = seen
             for name in names:
                 if name not in tasks or name not in record.labels:
                     outcomes.correct[name].append(None)
@@ -160,8 +164,11 @@ def score(
 
 def _predicted(
     predictor: Predictor, records: Iterable[Record], tasks: Sequence[str]
-) -> Iterator[tuple[Record, Mapping[str, Recorded | float]]]:
-    """Yield records with each task's result; for a similarity task, the cosine of the pair."""
+) -> Iterator[tuple[Record, Mapping[str, Recorded | float], Any]]:
+    """Yield records with each task's result, and with what a scope is fitted on.
+
+    The result of a similarity task is the cosine of the pair.
+    """
     specs = [spec for spec in predictor.specs if spec.name in tasks]
     answering = [spec.name for spec in specs if spec.answers]
     pairs = [spec.name for spec in specs if not spec.answers]
@@ -172,7 +179,7 @@ def _predicted(
         for record, prediction in zip(chunk, predictions, strict=True):
             similar = {name: _similarity(prediction) for name in pairs}
             found = cast(Mapping[str, Recorded], prediction.results)
-            yield record, {**found, **similar}
+            yield record, {**found, **similar}, prediction.in_scope
 
 
 def text_of(record: Record, tasks: Iterable[str]) -> str | TextPair:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.data.readers import Layout
-from manyheads.errors import ModelError, RequestError, counted, listing, shorten
+from manyheads.data.readers import Layout, read_rows
+from manyheads.errors import DataError, ModelError, RequestError, counted, listing, shorten
 from manyheads.evaluation.calibration import (
     FittedTask,
     evidence_of,
     fit_calibrations,
+    fit_scope_of,
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
@@ -21,13 +23,16 @@ from manyheads.evaluation.scoring import score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
     INT8,
+    Predictor,
     exported_backends,
     load_exported,
     load_model,
+    scope_files,
 )
 from manyheads.storage import (
     Manifest,
     StrPath,
+    add_files,
     is_model_folder,
     read_manifest,
     resolve_model,
@@ -118,6 +123,7 @@ def calibrate(
     model: StrPath = "saved_model",
     *,
     data: StrPath | None = None,
+    unknown: StrPath | None = None,
     layout: Layout | None = None,
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
@@ -130,6 +136,7 @@ def calibrate(
     Args:
         model: a model folder, or a run's folder (its best model).
         data: any labelled file; default, the validation files of the run.
+        unknown: a file of texts that are out of scope, of no class that the model knows.
         layout: how `data` are laid out, as far as the user says so.
         threads: processor threads; default, all cores.
         batch_tokens: sub-tokens of a batch, padding included.
@@ -145,7 +152,8 @@ def calibrate(
     )  # fmt: skip
     files, sets = labelled_sets(loaded, data, layout=layout, warn=warn)
     source = "the validation records" if data is None else f"records of {Path(files[0]).name}"
-    fitted = fit_calibrations(score(loaded.predictor, sets, evidence=True), source)
+    outcomes = score(loaded.predictor, sets, evidence=True)
+    fitted = fit_calibrations(outcomes, source)
     if not fitted:
         raise ModelError(
             "no task can be calibrated on these records",
@@ -160,9 +168,30 @@ def calibrate(
             manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
         )
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
+    strange = [] if unknown is None else _strange(loaded.predictor, unknown)
+    scope = fit_scope_of(outcomes, unknown=strange)
     report = CalibrationReport(loaded.path, fitted, backends)
-    set_calibration(manifest.folder, {**manifest.calibration, **report.to_json()})
+    values = report.to_json()
+    if scope is not None:
+        add_files(manifest.folder, scope_files(scope))
+        values["scope"] = {"task": scope.task, "source": source, "unknown": len(strange)}
+    elif unknown is not None:
+        warn("whether texts are in scope cannot be told: that needs a task of exclusive classes, "
+             "with two records of at least three classes and 60 in all")  # fmt: skip
+    set_calibration(manifest.folder, values)
     return report
+
+
+def _strange(predictor: Predictor, file: StrPath) -> list[tuple[Any, Any]]:
+    """Return the embedding and the logits of each text of a file that is out of scope."""
+    task = predictor.scope_task
+    texts = (row.fields.get("text") for row in read_rows(os.fspath(file)))
+    given = [text for text in texts if isinstance(text, str) and text.strip()]
+    if not given:
+        raise DataError("there is no text", where=os.fspath(file), expected="at least one `text`")
+    if task is None:
+        return []
+    return [p.in_scope for p in predictor.record(given, [task]) if p.in_scope is not None]  # type: ignore[misc]
 
 
 def thresholds(

@@ -25,6 +25,7 @@ from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
+from manyheads.inference.trust import SCOPE_FILE, scope_files
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -34,6 +35,7 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
+    "SCOPE_FILE",
     "Backend",
     "LoadedModel",
     "ParallelBackend",
@@ -54,6 +56,7 @@ __all__ = [
     "make_predictor",
     "open_backend",
     "report_name",
+    "scope_files",
     "single_batch_backend",
     "write_predictions",
 ]

@@ -29,7 +29,7 @@ from manyheads.inference.processor import (
     sums_overflow,
     wants_comparison,
 )
-from manyheads.inference.trust import read_scorings
+from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
 from manyheads.tasks.kinds import Shape, fits
@@ -336,6 +336,7 @@ def make_predictor(
         token_budget=batch_tokens,
         embedding_size=manifest.embedding_size,
         scorings=None if name is None else read_scorings(manifest, specs, name),
+        scope=None if name is None else read_scope(manifest, specs),
     )
 
 

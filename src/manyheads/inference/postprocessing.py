@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, listing
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Item, Job
-from manyheads.tasks import EMBEDDING, Prediction, Scoring, TaskSpec, kind_of
+from manyheads.tasks import EMBEDDING, Prediction, Scope, Scoring, TaskSpec, kind_of
 from manyheads.text import Batch, Floats, mean_over_windows, plan_batches, stitch_words
 
 Answer = Callable[[TaskSpec, Sequence[Item], Floats, list[int] | None, Any], list[Any]]
@@ -80,6 +80,17 @@ class RecordedResults:
         scored = self.scored.scored(spec, plain, outputs, learned)
         logits = kind_of(spec.kind).class_logits(outputs, learned)
         return [Recorded(*row) for row in zip(scored, plain, logits, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeInputs:
+    """Stands in the place of a scope, and keeps what one is fitted on."""
+
+    task: str
+
+    def probabilities(self, embeddings: Floats, logits: Floats) -> list[tuple[Floats, Floats]]:
+        """Return the embedding and the logits of each text."""
+        return list(zip(embeddings, logits, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +189,8 @@ class Postprocessor:
     """By task, the parameters that its decoding needs."""
     limits: BatchLimits
     answer: Answer
+    scope: Scope | ScopeInputs | None = None
+    """Computes whether texts are in scope."""
 
     def take(self, job: Job, outputs: Mapping[str, Floats]) -> Iterator[Prediction]:
         """Take a batch's outputs; the last batch of a chunk yields the chunk's predictions."""
@@ -241,6 +254,7 @@ class Postprocessor:
             # A copy, since the row would keep its whole batch in memory.
             return np.array(chunk.outputs[EMBEDDING][i][-1])
 
+        in_scope = self._in_scope(chunk)
         for i, item in enumerate(chunk.items):
             if item.is_second:
                 continue
@@ -253,11 +267,30 @@ class Postprocessor:
                 {spec.name: found[spec.name] for spec in self.specs if spec.name in found},
                 embedding(i),
                 len(item.parts),
+                in_scope=in_scope.get(i),
             )
             if i + 1 < len(chunk.items) and chunk.items[i + 1].is_second:
                 second = chunk.items[i + 1].text
                 prediction = replace(prediction, text2=second, embedding2=embedding(i + 1))
             yield prediction
+
+    def _in_scope(self, chunk: Chunk) -> dict[int, Any]:
+        """Return, by text, the probability that it is in scope; for single texts with words."""
+        places = [i for i, item in enumerate(chunk.items) if item.parts and not item.is_second]
+        if self.scope is None or not places:
+            return {}
+        embeddings, logits = (
+            np.stack(
+                [
+                    mean_over_windows(parts, chunk.outputs[name][i][: len(parts)])
+                    for i in places
+                    for parts in (chunk.items[i].parts,)
+                ]
+            )
+            for name in (EMBEDDING, self.scope.task)
+        )
+        found = self.scope.probabilities(embeddings, logits)
+        return dict(zip(places, found if isinstance(found, list) else found.tolist(), strict=True))
 
     def _of_pairs(self, pairs: bool) -> list[TaskSpec]:
         return [spec for spec in self.specs if kind_of(spec.kind).pairs is pairs]

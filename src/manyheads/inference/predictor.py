@@ -25,6 +25,7 @@ from manyheads.inference.postprocessing import (
     Postprocessor,
     Probabilities,
     RecordedResults,
+    ScopeInputs,
     ScoredResults,
     check_outputs,
     soft_answers,
@@ -35,6 +36,7 @@ from manyheads.inference.texts import Text, WhenEmpty, check_texts
 from manyheads.tasks import (
     EMBEDDING,
     Prediction,
+    Scope,
     Scoring,
     TaskSpec,
     Thresholds,
@@ -63,6 +65,7 @@ class Predictor:
         max_sentences: sentences of a batch.
         embedding_size: length of the embedding, if the backend's is to be checked.
         scorings: by task, its calibration and thresholds, if it has them.
+        scope: computes whether texts are of the classes that the model knows, if it can tell.
     """
 
     reload: Callable[[], Predictor] | None = None
@@ -84,10 +87,13 @@ class Predictor:
         max_sentences: int = 256,
         embedding_size: int | None = None,
         scorings: Mapping[str, Scoring] | None = None,
+        scope: Scope | None = None,
     ) -> None:
         self.backend = backend
         self.scorings = dict(scorings or {})
         """By task, its calibration and thresholds, if it has them."""
+        self.scope = scope
+        """Computes whether texts are of the classes that the model knows; None: it cannot tell."""
         self.specs = tuple(specs)
         self.max_length = max_length
         self.tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
@@ -182,15 +188,26 @@ class Predictor:
             )
         answer = ScoredResults(self._scorings(top_k, thresholds, logits))
         yield from self._answered(
-            texts, self._chosen(tasks), answer, embed=embed, when_empty=when_empty, chunk=chunk
-        )
+            texts, self._chosen(tasks), answer, self.scope, embed=embed, when_empty=when_empty,
+            chunk=chunk,
+        )  # fmt: skip
+
+    @property
+    def scope_task(self) -> str | None:
+        """The task by which texts can be known to be in scope: the first of exclusive classes."""
+        able = (s.name for s in self.specs if s.answers and kind_of(s.kind).scopes)
+        return next(able, None)
 
     def record(
         self, texts: Iterable[Text], tasks: Sequence[str], *, embed: bool = False
     ) -> list[Prediction]:
-        """Predict for some texts without thresholds, with `Recorded` results for calibration."""
+        """Predict for some texts without thresholds, with all that calibration learns from.
+
+        Results are `Recorded`, and `in_scope` is the embedding and the logits of `scope_task`.
+        """
         answer = RecordedResults(ScoredResults(self._scorings(thresholds=False)))
-        return list(self._answered(texts, self._chosen(tasks), answer, embed=embed))
+        scope = None if self.scope_task is None else ScopeInputs(self.scope_task)
+        return list(self._answered(texts, self._chosen(tasks), answer, scope, embed=embed))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""
@@ -255,15 +272,18 @@ class Predictor:
         texts: Iterable[Text],
         specs: Sequence[TaskSpec],
         answer: Answer,
+        scope: Scope | ScopeInputs | None = None,
         *,
         embed: bool = False,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
     ) -> Iterator[Prediction]:
         """Predict for a stream of texts, with answers of some form."""
+        scope = scope if specs else None
         names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
+        names += [] if scope is None else {scope.task, EMBEDDING} - set(names)
         workers = parallel_batches(self.backend)
-        postprocessor = Postprocessor(specs, embed, self._learned, self._limits, answer)
+        postprocessor = Postprocessor(specs, embed, self._learned, self._limits, answer, scope)
         jobs = (
             job
             for items in self._preprocessor.items(texts, chunk, when_empty, embed)

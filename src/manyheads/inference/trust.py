@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
 from manyheads.errors import ModelError, at, shorten
-from manyheads.storage import LAYOUT, Manifest
-from manyheads.tasks import Scoring, TaskSpec, kind_of
+from manyheads.storage import LAYOUT, Manifest, not_tensors
+from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of
 from manyheads.tasks.calibration import read_calibration
+from manyheads.tasks.scope import FEATURES
 from manyheads.tasks.scoring import read_thresholds
+
+SCOPE_FILE = "scope.safetensors"
+_VECTORS = ("middle", "whitening", "centres", "weights")
+_MOST_BYTES = 256 << 20
 
 
 def read_scorings(
@@ -44,6 +53,47 @@ def read_scorings(
             None if limits is None else read_thresholds(limits, f"task {shorten(name)}"),
         )
     return scorings
+
+
+def scope_files(scope: Scope) -> dict[str, bytes]:
+    """Return the file of a scope's vectors."""
+    tensors = {name: getattr(scope, name).astype(np.float32) for name in _VECTORS}
+    return {SCOPE_FILE: safetensors_numpy.save(tensors)}
+
+
+def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
+    """Read what tells texts of known classes from others; None where the model has none.
+
+    Raises:
+        ModelError: it is damaged, or does not fit the model.
+    """
+    where = at(manifest.folder / LAYOUT.manifest)
+    stored = _objects(manifest.calibration, "scope", where)
+    if not stored:
+        return None
+    spec = next((s for s in specs if s.name == stored.get("task")), None)
+    if spec is None or not kind_of(spec.kind).scopes:
+        raise _refused(f"a scope by the task {shorten(stored.get('task'))}", where)
+    try:
+        found = safetensors_numpy.load(manifest.read(SCOPE_FILE, _MOST_BYTES))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise not_tensors(error, manifest.folder / SCOPE_FILE) from None
+    size, labels = manifest.embedding_size, len(spec.labels)
+    rank = found["whitening"].shape[-1] if "whitening" in found else 0
+    shapes = {
+        "middle": (size,),
+        "whitening": (size, rank),
+        "centres": (labels, rank),
+        "weights": (len(FEATURES) + 1,),
+    }
+    values = {}
+    for name, shape in shapes.items():
+        tensor = found.get(name, np.zeros(0))
+        finite = name == "centres" or (tensor.dtype == np.float32 and np.isfinite(tensor).all())
+        if not finite or tensor.dtype != np.float32 or tensor.shape != shape or not rank:
+            raise _refused(f"{tensor.dtype} {tensor.shape} as {name} of its scope", where)
+        values[name] = tensor.astype(np.float64)
+    return Scope(spec.name, **values)
 
 
 def _objects(values: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

@@ -48,6 +48,7 @@ from manyheads.tasks.results import (
     ValueResult,
     two_lines,
 )
+from manyheads.tasks.scope import Scope
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, Thresholds
 from manyheads.tasks.spec import EMBEDDING, TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
@@ -81,6 +82,7 @@ __all__ = [
     "Prediction",
     "Result",
     "Scheme",
+    "Scope",
     "Scored",
     "Scoring",
     "Span",

@@ -13,11 +13,12 @@ from manyheads.evaluation import (
     Outcomes,
     choices_without_folds,
     fit_calibrations,
+    fit_scope_of,
     folds_of,
     score,
 )
-from manyheads.inference import load_predictor
-from manyheads.storage import BEST, read_manifest, resolve_model, set_calibration
+from manyheads.inference import load_predictor, scope_files
+from manyheads.storage import BEST, add_files, read_manifest, resolve_model, set_calibration
 from manyheads.tasks import kind_of
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value
@@ -77,7 +78,12 @@ def calibrate_best(run: Run, report: Callable[[str], None]) -> None:
             f"error {task.error_before:.3f} before, {task.error:.3f} after."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
-    set_calibration(folder, {"tasks": _carried(run) | tasks})
+    values: dict[str, Any] = {"tasks": _carried(run) | tasks}
+    scope = fit_scope_of(outcomes, other or ())
+    if scope is not None:
+        add_files(folder, scope_files(scope))
+        values["scope"] = {"task": scope.task, "source": source, "unknown": 0}
+    set_calibration(folder, values)
 
 
 def _score_again(run: Run) -> Outcomes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from manyheads.config import BATCH_TOKENS, Config, make_config
 from manyheads.errors import ModelError, at, shorten
 from manyheads.inference.predictor import Predictor, embed_texts
-from manyheads.inference.trust import read_scorings
+from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.modeling import (
     Compute,
     Encoder,
@@ -31,7 +31,7 @@ from manyheads.modeling import (
     model_of_folder,
 )
 from manyheads.storage import read_manifest, resolve_model
-from manyheads.tasks import Scoring
+from manyheads.tasks import Scope, Scoring
 from manyheads.text import Batch, Floats, TextTokenizer
 
 Embedder = Callable[[Sequence[str]], Floats]
@@ -72,6 +72,7 @@ def make_predictor(
     *,
     batch_tokens: int = BATCH_TOKENS,
     scorings: Mapping[str, Scoring] | None = None,
+    scope: Scope | None = None,
 ) -> Predictor:
     """Put a predictor around a model in memory.
 
@@ -89,6 +90,7 @@ def make_predictor(
         embedding_length=model.encoder.reading.max_length,
         token_budget=batch_tokens,
         scorings=scorings,
+        scope=scope,
     )
 
 
@@ -206,8 +208,10 @@ def load(
     compute = choose_compute(device, "float32", threads)
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]
+    manifest = read_manifest(path) if path.is_dir() else None
     predictor = make_predictor(
         model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens,
-        scorings=read_scorings(read_manifest(path), specs) if path.is_dir() else None,
+        scorings=None if manifest is None else read_scorings(manifest, specs),
+        scope=None if manifest is None else read_scope(manifest, specs),
     )  # fmt: skip
     return predictor, trained.config

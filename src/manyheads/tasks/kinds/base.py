@@ -216,6 +216,8 @@ class Kind(ABC):
     """Whether an answer is right or wrong; a number is only near or far."""
     calibrates: ClassVar[bool] = False
     """Whether scores are calibrated after training (see `fit_calibration`)."""
+    scopes: ClassVar[bool] = False
+    """Whether a text has exactly one class, by which it can be of none that is known."""
     has_probabilities: ClassVar[bool] = False
     """Whether each label of a text has a probability (see `probabilities`)."""
     checks_labels: ClassVar[bool] = False

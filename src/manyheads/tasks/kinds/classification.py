@@ -111,6 +111,7 @@ class Classification(NamedClasses):
     in_words: ClassVar[str] = "{accuracy:.0%} of the texts get the right class"
     exclusive = True
     calibrates = True
+    scopes: ClassVar[bool] = True
     has_probabilities = True
     checks_labels = True
     teaches = True

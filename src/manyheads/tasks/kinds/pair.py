@@ -60,6 +60,7 @@ class PairClassification(Classification):
     options = (*LABEL_OPTIONS, *HEAD_OPTIONS, "pooling", "label_smoothing")
     in_words = "{accuracy:.0%} of the pairs get the right class"
     pairs = True
+    scopes = False
     measured_in = "pairs of texts"
     sought_as = None
 

@@ -1,0 +1,184 @@
+"""Scope: the probability that a text is of the classes that a model knows.
+
+From what one pass of the encoder has already computed: the embedding, and the logits of a task of
+classes. Everything is numpy, and small enough to be stored beside the model.
+
+Axes: N texts, H embedding, R reduced, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.tasks.calibration import fit_logistic
+from manyheads.tasks.decoding import sigmoid
+
+Floats = NDArray[np.floating[Any]]
+Values = NDArray[np.float64]
+
+FEATURES = ("distance", "cosine", "energy", "logit", "odds")
+"""The distance to the nearest class (Mahalanobis) and its cosine; of the logits the free energy,
+the largest one, and the log-odds of the most probable class."""
+RANK = 64
+"""Directions of the embedding that are kept, at most."""
+FEWEST_RECORDS = 60
+FEWEST_CLASSES = 3
+
+_FAR = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """What tells texts of known classes from others."""
+
+    task: str
+    """The task of classes that it reads."""
+    middle: Values
+    """[H] the mean embedding."""
+    whitening: Values
+    """[H, R] to directions in which texts of one class vary by 1."""
+    centres: Values
+    """[K, R] the whitened mean of each class; NaN for a class without examples."""
+    weights: Values
+    """[features + 1] of the logistic regression, the bias last."""
+
+    def probabilities(self, embeddings: Floats, logits: Floats) -> Values:
+        """Return the probability that texts are in scope, [N].
+
+        Args:
+            embeddings: [N, H].
+            logits: [N, K] of the task.
+        """
+        distances, cosines = self.compared(embeddings)
+        found = _features(distances, cosines, np.asarray(logits, np.float64))
+        return np.asarray(sigmoid(found @ self.weights), np.float64)
+
+    def compared(self, embeddings: Floats) -> tuple[Values, Values]:
+        """Return the squared distance to each class, and the cosine with it: [N, K] each."""
+        reduced = (np.asarray(embeddings, np.float64) - self.middle) @ self.whitening
+        return _compare(reduced, self.centres)
+
+
+def _compare(reduced: Values, centres: Values) -> tuple[Values, Values]:
+    """Compare [N, R] with [K, R]: squared distances over R, and cosines. NaN counts as far."""
+    products = reduced @ centres.T
+    norms = (reduced**2).sum(axis=1)[:, None]
+    sizes = (centres**2).sum(axis=1)[None]
+    distances = (norms + sizes - 2 * products) / reduced.shape[1]
+    cosines = products / np.sqrt(np.maximum(norms * sizes, 1e-12))
+    return np.nan_to_num(distances, nan=_FAR), np.nan_to_num(cosines, nan=-1.0)
+
+
+def _features(distances: Values, cosines: Values, logits: Values) -> Values:
+    """Return the features of some texts and a column of ones, [N, features + 1]."""
+    top = logits.max(axis=1)
+    shifted = np.exp(logits - top[:, None])
+    total = shifted.sum(axis=1)
+    # The odds of the most probable class against all others, finite where it has everything.
+    odds = -np.log(np.maximum(total - 1.0, 1e-9))
+    columns = [
+        -np.log1p(np.maximum(distances.min(axis=1), 0.0)),
+        cosines.max(axis=1),
+        top + np.log(total),
+        top,
+        odds,
+        np.ones(len(logits)),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def fit_scope(
+    task: str,
+    embeddings: Floats,
+    logits: Floats,
+    gold: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    unknown: tuple[Floats, Floats] | None = None,
+) -> Scope | None:
+    """Fit a scope on texts of known classes that the model was not trained on.
+
+    The weights are fitted out of fold: each text is compared with classes that it is not part of.
+    It is shown a second time as one of an unknown class: its own class is taken away from the
+    centres and the logits.
+
+    Args:
+        task: the name of the task of classes.
+        embeddings: [N, H].
+        logits: [N, K].
+        gold: [N] the right classes.
+        folds: [N].
+        unknown: embeddings and logits of texts that are out of scope, if there are any; they count
+            as much as the others.
+
+    Returns:
+        None where there are too few records or classes.
+    """
+    counts = np.bincount(gold, minlength=logits.shape[1])
+    if (counts[gold] > 1).sum() < FEWEST_RECORDS or (counts > 1).sum() < FEWEST_CLASSES:
+        return None
+    values, scores = np.asarray(embeddings, np.float64), np.asarray(logits, np.float64)
+    known, other = [], []
+    for fold in np.unique(folds).tolist():
+        held = folds == fold
+        if held.all():
+            return None
+        part = _described(task, values[~held], gold[~held], scores.shape[1])
+        distances, cosines = part.compared(values[held])
+        own, shown = (np.arange(int(held.sum())), gold[held]), scores[held]
+        known.append(_features(distances, cosines, shown))
+        distances[own], cosines[own], shown[own] = _FAR, -1.0, -_FAR
+        other.append(_features(distances, cosines, shown))
+    scope = _described(task, values, gold, scores.shape[1])
+    if unknown is not None:
+        strange = _features(*scope.compared(unknown[0]), np.asarray(unknown[1], np.float64))
+        other.append(np.resize(strange, (len(gold), strange.shape[1])))
+    return replace(scope, weights=_weights(np.concatenate(known), np.concatenate(other)))
+
+
+def _described(task: str, values: Values, gold: NDArray[np.int64], classes: int) -> Scope:
+    """Describe where the texts of each class are, as a scope without weights.
+
+    The reduced directions are those in which classes differ most, scaled by how texts of one class
+    vary. That covariance is shrunk by half towards a multiple of the identity.
+
+    Args:
+        task: the name of the task of classes.
+        values: [N, H] embeddings.
+        gold: [N] their classes.
+        classes: K.
+    """
+    middle = values.mean(axis=0)
+    centred = values - middle
+    counts = np.bincount(gold, minlength=classes)
+    means = np.full((classes, values.shape[1]), np.nan)
+    sums = np.zeros_like(means)
+    np.add.at(sums, gold, centred)
+    means[counts > 0] = sums[counts > 0] / counts[counts > 0][:, None]
+    residuals = centred - means[gold]
+    within = residuals.T @ residuals / len(residuals)
+    size = len(within)
+    within = 0.5 * within + (0.5 * np.trace(within) / size + 1e-12) * np.eye(size)
+    lengths, axes = np.linalg.eigh(within)
+    white = axes / np.sqrt(lengths)
+    spread = centred @ white
+    _, best = np.linalg.eigh(spread.T @ spread / len(centred))
+    whitening = white @ best[:, ::-1][:, :RANK]
+    return Scope(task, middle, whitening, means @ whitening, np.zeros(len(FEATURES) + 1))
+
+
+def _weights(known: Values, other: Values) -> Values:
+    """Fit the logistic regression, both sides with the same weight, on standardised features."""
+    # As many of each: the rarer side is repeated.
+    most = max(len(known), len(other))
+    both = np.concatenate([np.resize(side, (most, side.shape[1])) for side in (known, other)])
+    right = np.arange(2 * most) < most
+    mean, spread = both.mean(axis=0), np.maximum(both.std(axis=0), 1e-9)
+    mean[-1], spread[-1] = 0.0, 1.0
+    scaled = fit_logistic((both - mean) / spread, right, ridge=1.0)
+    weights: Values = scaled / spread
+    weights[-1] = scaled[-1] - float((scaled[:-1] * mean[:-1] / spread[:-1]).sum())
+    return weights
