@@ -82,7 +82,8 @@ def ours(data: str, folder: Path, name: str, test: str, threads: int) -> list[Sy
         if len(tasks) > 1:
             scores["frame"] = found["frame_accuracy"]
         files = (LAYOUT.weights, LAYOUT.heads) if backend == "torch" else graph_files(backend)
-        size = sum(manifest.files[file].size for file in files if file in manifest.files)
+        places = [manifest.folder / file for file in files]
+        size = sum(place.stat().st_size for place in places if place.exists())
         row = Row(data, f"{name}, {backend}", size / 1e6, None, scores)
         systems.append(System(row, partial(predictor.predict, embed=True)))
     return systems

@@ -39,6 +39,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "one record a batch": {"batch_size": 1, "schedule": "together", "num_epochs": 1},
     "frozen": {"freeze": "encoder", "num_epochs": 2},
     "held": {"keep_embeddings": {"weight": 2, "texts": "texts.txt", "batch_size": 3}},
+    "taught": {"teacher": {"sources": ["soft.jsonl"], "batch_size": 3}, "num_epochs": 1},
     "pairs": {
         "tasks": {**TASKS, "close": {"kind": "similarity", "train_file": "pairs.jsonl",
                                      "valid_file": "pairs.jsonl"}},
@@ -71,10 +72,15 @@ def values_of(folder: Path, save_dir: str, **changes: Any) -> dict[str, Any]:
             for number, (one, other) in enumerate(zip(texts[:7], texts[7:], strict=True))
         ]
         write_records(folder / "pairs.jsonl", pairs)
+        soft = [
+            {"text": text, "intent": {"question": number / 14}, "ner": []}
+            for number, text in enumerate(dict.fromkeys(texts))
+        ]
+        write_records(folder / "soft.jsonl", soft)
     values = {"tasks": TASKS, "model_name": str(without_dropout(folder)), **changes}
     (folder / save_dir).mkdir()
     text = json.dumps(settings(folder, save_dir=str(folder / save_dir / "saved"), **values))
-    for name in ("texts.txt", "pairs.jsonl"):
+    for name in ("texts.txt", "pairs.jsonl", "soft.jsonl"):
         text = text.replace(f'"{name}"', json.dumps(str(folder / name)))
     made: dict[str, Any] = json.loads(text)
     return made

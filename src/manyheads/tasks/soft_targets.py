@@ -105,9 +105,9 @@ def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bo
         result[labels.index(name)] = read_probability(probability, name, where)
     unnamed = np.isnan(result)
     named = float(result[~unnamed].sum())
-    if exclusive and not 0 < named <= 1.001:
+    if exclusive and (named > 1.001 or (named == 0 and not unnamed.any())):
         raise DataError(
-            f"the probabilities of classes sum up to {named:g}", where=where, expected="1 at most"
+            f"the probabilities of classes sum up to {named:g}", where=where, expected="1"
         )
     rest = max(0.0, 1 - named) / unnamed.sum() if exclusive and unnamed.any() else 0.0
     result[unnamed] = rest

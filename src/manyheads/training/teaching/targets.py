@@ -31,6 +31,8 @@ class SoftTargets:
     """By task [N] rows of S or W x S numbers; empty or NaN where nothing is known."""
     sizes: Mapping[str, int]
     """By task, S."""
+    known: Mapping[str, float]
+    """By task, the mean number per sentence of answers that are known: of words or of sentences."""
     per_word: frozenset[str]
     """The tasks that answer by word."""
     embedding: Ragged | None
@@ -110,6 +112,7 @@ class Lesson:
         builders = {name: RaggedBuilder(np.float16) for name in self.kinds}
         vectors = RaggedBuilder(np.float32)
         sizes = dict.fromkeys(self.kinds, 1)
+        known = dict.fromkeys(self.kinds, 0.0)
         told = time.monotonic()
         for start in range(0, len(dataset), CHUNK):
             rows = np.arange(start, min(len(dataset), start + CHUNK))
@@ -125,6 +128,7 @@ class Lesson:
                 sizes[name] = max(
                     [sizes[name], *(one.shape[-1] for one in means if one is not None)]
                 )
+                known[name] += sum(mean.size / mean.shape[-1] for mean in means if mean is not None)
                 builder.extend([_EMPTY if mean is None else mean.ravel() for mean in means])
             if self.embed:
                 vectors.extend(_mean_embeddings(answers, len(rows)))
@@ -134,6 +138,7 @@ class Lesson:
         return SoftTargets(
             {name: builder.finish() for name, builder in builders.items()},
             sizes,
+            {name: count / len(dataset) for name, count in known.items()},
             frozenset(name for name, kind in self.kinds.items() if kind_of(kind).per_word),
             vectors.finish() if self.embed else None,
         )

@@ -137,7 +137,11 @@ class Teaching:
     def loss(
         self, model: MultiTaskModel, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]
     ) -> Tensor:
-        """Compute the sum of the tasks' distances from the teacher's answers, by their weights."""
+        """Compute the sum of the tasks' distances from the teacher's answers, by their weights.
+
+        A task's distance is the sum over the known answers, divided by the number of them that so
+        many sentences of the data set have in the mean.
+        """
         tasks = self.tasks(dataset)
         return self._distance(
             model, self._targets[dataset], self._datasets[dataset], rows, outputs, tasks
@@ -186,10 +190,13 @@ class Teaching:
             wanted = torch.from_numpy(targets.batch(task, rows, width))
             if task in self._pairs:
                 wanted = torch.cat([wanted, _second_rows(dataset, rows)], dim=1)
+            count = int((~wanted[..., 0].isnan()).sum())
             distance = model.head(task).soft_loss(
                 outputs[task], moved(wanted, device), self._settings.temperature
             )
-            total = total + self._weights[task] * distance
+            # The parts of a batch, in several processes or accumulated, add up to the whole.
+            expected = max(1e-6, targets.known[task] * len(rows))
+            total = total + self._weights[task] * (count / expected) * distance
         if targets.embedding is not None:
             vectors = moved(torch.from_numpy(targets.embeddings(rows)), device)
             distance = embedding_distance(outputs[EMBEDDING], vectors)
