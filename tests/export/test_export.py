@@ -159,14 +159,24 @@ def float_products(graph: onnx.ModelProto) -> int:
     )
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_int8_settings_convert_what_they_say(setting: Setting, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def deep_graph(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[MultiTaskModel, onnx.ModelProto]:
+    """A model of four layers and its fused graph."""
     model = model_of(
-        tiny_encoder_folder(tmp_path, layers=4),
+        tiny_encoder_folder(tmp_path_factory.mktemp("deep"), layers=4),
         intent=TaskConfig(kind="classification"),
         ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
     )
-    graph, _ = export_graph(model)
+    return model, export_graph(model)[0]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_int8_settings_convert_what_they_say(
+    setting: Setting, deep_graph: tuple[MultiTaskModel, onnx.ModelProto]
+) -> None:
+    model, graph = deep_graph
     heads, layers, per_layer = 2, 4, 4  # a layer's products: attention, its output, two more
     assert float_products(graph) == heads + layers * per_layer
     small = quantize(graph, setting)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from torch import nn
 from manyheads.config import Balancing, Config, load_config
 from manyheads.errors import ConfigError
 from manyheads.modeling import epoch_path, load_checkpoint
-from manyheads.training import config_alone, forward_backward, prepare_run, train, update
+from manyheads.training import (
+    TrainResult,
+    config_alone,
+    forward_backward,
+    prepare_run,
+    train,
+    update,
+)
 from manyheads.training.balancing import (
     CAGrad,
     DynamicAveraging,
@@ -152,6 +160,14 @@ def test_a_stopped_run_goes_on_to_the_bit(method: str, tmp_path: Path) -> None:
     assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
 
 
+@pytest.fixture(scope="module")
+def unbalanced(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TrainResult]:
+    """Trains with a schedule and static weights, once for all tests."""
+    return cache(
+        lambda schedule: run(tmp_path_factory.mktemp(schedule), schedule=schedule, num_epochs=3)[0]
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "schedule"),
     [
@@ -159,9 +175,11 @@ def test_a_stopped_run_goes_on_to_the_bit(method: str, tmp_path: Path) -> None:
         *product(COMPARING, ["joint", "together"]),
     ],
 )
-def test_a_method_changes_what_is_trained(method: str, schedule: str, tmp_path: Path) -> None:
-    result, _ = run(tmp_path / "it", balancing=method, schedule=schedule, num_epochs=3)
-    plain, _ = run(tmp_path / "plain", schedule=schedule, num_epochs=3)
+def test_a_method_changes_what_is_trained(
+    method: str, schedule: str, unbalanced: Callable[[str], TrainResult], tmp_path: Path
+) -> None:
+    result, _ = run(tmp_path, balancing=method, schedule=schedule, num_epochs=3)
+    plain = unbalanced(schedule)
     assert result.history[0]["loss"].keys() == plain.history[0]["loss"].keys()
     # By more than rounding, which is all that a weight would change of a clipped gradient.
     losses, unweighted = (one.history[-1]["loss"] for one in (result, plain))

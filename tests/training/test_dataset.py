@@ -13,7 +13,7 @@ from manyheads.config import TaskConfig
 from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.tasks import LabelSet, Scheme, Span, TagSet
-from manyheads.tasks.kinds import UNLABELLED
+from manyheads.tasks.kinds import UNKNOWN, UNLABELLED
 from manyheads.tasks.kinds.tagging import word_tags
 from manyheads.text import TextTokenizer
 from manyheads.training.data import Dataset
@@ -173,9 +173,9 @@ def test_tags_lie_on_words_however_the_text_was_given() -> None:
     assert word_tags([], encoding.word_spans, tags) == [0, 0, 0]
 
 
-def test_classes_that_cover_every_token_leave_the_rest_unlabelled() -> None:
+def test_classes_that_cover_every_token_leave_the_rest_unknown() -> None:
     tags = TagSet(("NOUN", "VERB"), Scheme.PLAIN)
     encoding = TOKENIZER.encode("john eats .")
     spans = [Span(0, 4, "NOUN"), Span(5, 9, "VERB")]
-    assert word_tags(spans, encoding.word_spans, tags) == [0, 1, UNLABELLED]
-    assert word_tags([], encoding.word_spans, tags) == [UNLABELLED] * 3
+    assert word_tags(spans, encoding.word_spans, tags) == [0, 1, UNKNOWN]
+    assert word_tags([], encoding.word_spans, tags) == [UNKNOWN] * 3

@@ -7,6 +7,7 @@ the fast parts have to agree with plain ones, to the bit where both add up in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,15 @@ def values(steps: Curve) -> list[float]:
     return [loss for _, loss in steps]
 
 
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Curve]:
+    """Trains a run once for all tests."""
+    return cache(lambda name: curve(tmp_path_factory.mktemp(name), name))
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_float32_follows_the_recorded_curve(name: str, tmp_path: Path) -> None:
-    found, expected = curve(tmp_path, name), recorded(name)
+def test_float32_follows_the_recorded_curve(name: str, fast: Callable[[str], Curve]) -> None:
+    found, expected = fast(name), recorded(name)
     assert [task for task, _ in found] == [task for task, _ in expected]
     assert values(found) == pytest.approx(values(expected), rel=FLOAT32), (
         "training computes something else; if it is meant to, record anew: see CONTRIBUTING.md"
@@ -162,13 +169,14 @@ def test_a_plain_part_in_place_of_a_fast_one_changes_nothing(
     name: str,
     stand_in: Callable[[pytest.MonkeyPatch], None],
     tolerance: float,
+    fast: Callable[[str], Curve],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fast = curve(tmp_path / "fast", name)
+    found = fast(name)
     stand_in(monkeypatch)
-    plain = curve(tmp_path / "plain", name)
-    assert values(fast) == pytest.approx(values(plain), rel=tolerance, abs=0.0)
+    plain = curve(tmp_path, name)
+    assert values(found) == pytest.approx(values(plain), rel=tolerance, abs=0.0)
 
 
 def test_fast_parts_end_in_the_same_weights_as_plain_ones(
