@@ -27,8 +27,7 @@ import numpy as np
 from manyheads.config import Config, TaskConfig, load_config
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.tasks import LabelSet, Span, TagSet
-from manyheads.training.suspects.folds import Folding
-from manyheads.training.suspects.search import Probabilities, out_of_fold, suspects_among
+from manyheads.training.suspects import folds, search
 
 SHARE = 0.05
 SETS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -82,7 +81,9 @@ def measure(
     generator = np.random.default_rng(seed)
     confusion = None
     if how == "confusion":
-        clean = out_of_fold(records, {task: settings}, {task: labels}, config, Folding(folds=3))
+        clean = search.out_of_fold(
+            records, {task: settings}, {task: labels}, config, folds.Folding(folds=3)
+        )
         confusion = confusions(records, task, labels, clean)
     if isinstance(labels, TagSet):
         changed, planted = plant_entities(records, task, labels, generator, confusion)
@@ -90,8 +91,8 @@ def measure(
         changed, planted = plant_classes(records, task, labels, generator, confusion)
     began = time.monotonic()
     tasks, sets = {task: settings}, {task: labels}
-    probabilities = out_of_fold(changed, tasks, sets, config)
-    found = suspects_among(changed, tasks, probabilities)
+    probabilities = search.out_of_fold(changed, tasks, sets, config)
+    found = search.suspects_among(changed, tasks, probabilities)
     seconds = time.monotonic() - began
     count = sum(map(len, planted.values()))
     hits = [is_planted(one.record - 1, region(one), planted) for one in found[:count]]
@@ -185,7 +186,9 @@ def changed_entity(
     return [choices[generator.integers(len(choices))]] if choices else None
 
 
-def confusions(records: Sequence[Record], task: str, labels: LabelSet, made: Probabilities) -> Any:
+def confusions(
+    records: Sequence[Record], task: str, labels: LabelSet, made: search.Probabilities
+) -> Any:
     """Return how probable each class, or entity type, is where each one is right."""
     names = labels.types if isinstance(labels, TagSet) else labels.names
     total = np.full((len(names), len(names)), 1e-6)
@@ -219,7 +222,7 @@ def is_planted(record: int, place: Place, planted: Planted) -> str:
 
 
 def cleanlab(
-    records: Sequence[Record], task: str, labels: LabelSet, made: Probabilities,
+    records: Sequence[Record], task: str, labels: LabelSet, made: search.Probabilities,
     planted: Planted, count: int,
 ) -> dict[str, float]:  # fmt: skip
     """Return the same share for cleanlab's rankings, on the same probabilities."""
@@ -234,13 +237,13 @@ def cleanlab(
             order = np.argsort(get_label_quality_scores(given, shares, method=method))[:count]
             result[f"cleanlab {method}"] = float(np.mean([int(i) in planted for i in order]))
         return result
-    from manyheads.tasks.kinds.tagging import word_tags
+    from manyheads.tasks.kinds import tagging
 
     rows, places, given_tags = [], [], []
     for i, (record, words) in enumerate(zip(records, made.words, strict=True)):
         rows.append(np.exp(made.logs[task][i]).astype(np.float64))
         places += [(i, place) for place in words]
-        given_tags += word_tags(record.labels[task], np.array(words).reshape(-1, 2), labels)
+        given_tags += tagging.word_tags(record.labels[task], np.array(words).reshape(-1, 2), labels)
     shares = np.concatenate(rows)
     shares /= shares.sum(axis=1, keepdims=True)
     scores = get_label_quality_scores(np.array(given_tags), shares, method="self_confidence")

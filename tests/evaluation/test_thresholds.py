@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from manyheads.evaluation.thresholds import (
-    binomial_tail,
-    clopper_pearson,
-    find_thresholds,
-    reach,
-)
+from manyheads.evaluation import clopper_pearson, find_thresholds
+from manyheads.evaluation.thresholds import binomial_tail, reach
 from manyheads.tasks import Judged
 
 
