@@ -20,7 +20,7 @@ def distill(
     teachers: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEACHER ...",
+            metavar="TEACHER",
             help="Model folders, .pt checkpoints or the folders of runs; their mean is learned. "
             "Or JSON lines with soft labels, beside a model.",
         ),
