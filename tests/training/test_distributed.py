@@ -26,7 +26,7 @@ from training_setup import encoder_folder, log_lines, sentences, settings, write
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 TASKS = {
-    "intent": {"kind": "classification", "dropout": 0.0},
+    "intent": {"kind": "classification", "dropout": 0.0, "start": "fitted"},
     "ner": {"kind": "tagging", "dropout": 0.0, "decoder": "crf"},
 }
 
