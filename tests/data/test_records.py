@@ -17,11 +17,12 @@ from manyheads.data.records import (
     Record,
     RecordParser,
     discover_labels,
+    label_names,
     read_records,
     unseen_labels,
 )
 from manyheads.errors import DataError
-from manyheads.tasks import LabelSet, Scheme, Span, TagSet, tags_of
+from manyheads.tasks import LabelSet, Scheme, Span, TagSet, TaskSpec, tags_of
 
 QUICK = settings(deadline=None, max_examples=100)
 CLASS = TaskConfig(kind="classification")
@@ -688,3 +689,20 @@ def test_a_second_text_that_no_task_reads_is_refused() -> None:
     number = TaskConfig(kind="regression", field="score")
     assert "which no task reads" in problem(number, text="a", text2="b", score=1)
     assert parse(CLASS, text="a", text2="b", label="x", score=0.5).labels == {"t": "x"}
+
+
+def test_a_name_is_one_label_however_unicode_writes_its_accents() -> None:
+    one, other = "caf\u00e9", "cafe\u0301"
+    tokens = {"text": "a b", "tokens": ["a", "b"]}
+    rows = [
+        {"text": "a b", "label": other},
+        {"text": "a b", "labels": [other]},
+        {**tokens, "ner": [f"B-{other}", "O"]},
+        {"text": "a b", "entities": [{"start": 0, "end": 1, "label": other}]},
+    ]
+    for fields, task in zip(rows, (CLASS, MANY, TAGS, TAGS), strict=True):
+        record = RecordParser({"t": task}, {})(Row("x", 1, "line", fields))
+        assert label_names(record.labels["t"]) == [one]
+    assert TaskConfig(kind="classification", labels=[other, "b"]).labels == (one, "b")
+    stored = {"name": "t", "kind": "classification", "labels": [other, "b"]}
+    assert TaskSpec.from_json(stored).labels == (one, "b")

@@ -22,6 +22,7 @@ from manyheads.config.fields import (
 )
 from manyheads.errors import shorten
 from manyheads.tasks import find_kind, kind_of
+from manyheads.tasks.label_values import composed
 
 OWN = Setting(warm_start="own")
 READING = Setting(warm_start="own", resume="differ")
@@ -126,6 +127,7 @@ class TaskConfig(Strict):
     @field_validator("labels")
     @classmethod
     def _labels_are_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        labels = None if labels is None else tuple(map(composed, labels))
         seen: set[str] = set()
         for label in labels or ():
             if not label.strip() or label in seen:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
+from unicodedata import normalize
 
 from manyheads.errors import DataError, counted, listing, nearest, shorten
 from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, is_prefixed, with_dashes
@@ -132,8 +133,8 @@ def read_tags(
             return NamedTags((), (), unlabelled)
     kinds = set(map(type, value))
     if kinds == {str}:
-        for tag in set(value):
-            check_name(tag, field, where)
+        names = {tag: check_name(tag, field, where) for tag in set(value)}
+        value = [names[tag] for tag in value]
         tags = (
             with_dashes(value) if scheme == "auto" else from_io(value) if scheme == "io" else value
         )
@@ -253,7 +254,7 @@ def not_unicode(text: str, field: str, where: str) -> DataError:
 
 
 def check_name(name: str, field: str, where: str) -> str:
-    """Return a label's name if it is valid.
+    """Return a label's name if it is valid, in composed form: an accent is part of its letter.
 
     Raises:
         DataError: it is blank, too long, or not Unicode.
@@ -272,13 +273,20 @@ def check_name(name: str, field: str, where: str) -> str:
             expected="a name",
             fix="Leave the field out, or null, where nothing is known.",
         )
-    if not name.isascii() and not is_encodable(name):
+    if name.isascii():
+        return name
+    if not is_encodable(name):
         raise DataError(
             f"`{field}` is {shorten(name)}, with half a character (an unpaired surrogate)",
             where=where,
             expected="whole Unicode characters",
         )
-    return name
+    return composed(name)
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), as two keyboards write the same name."""
+    return normalize("NFC", name)
 
 
 def is_encodable(text: str) -> bool:
@@ -304,7 +312,7 @@ def _span(item: Any, field: str, text: str, where: str) -> Span:
             where=where,
             expected="the name of an entity type",
         )
-    check_name(label, f"{field}.label", where)
+    label = check_name(label, f"{field}.label", where)
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
         raise DataError(
             f"`{field}` goes from {shorten(start)} to {shorten(end)}",

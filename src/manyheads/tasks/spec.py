@@ -9,6 +9,7 @@ from typing import Any, Literal
 from manyheads.errors import DataError, ModelError, listing, nearest, shorten
 from manyheads.tasks.kinds.base import Lengths
 from manyheads.tasks.kinds.registry import find_kind, kind_of
+from manyheads.tasks.label_values import composed
 from manyheads.tasks.labels import LabelSet, Scheme
 from manyheads.tasks.tag_sequences import Floats
 
@@ -122,6 +123,9 @@ class TaskSpec:
         labels = stored.get("labels")
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise _stored_error(f"labels are {shorten(labels)}", "a list of strings", stored)
+        # Earlier versions stored names as they stood in the data.
+        names = list(map(composed, labels))
+        labels = names if len(set(names)) == len(set(labels)) else labels
         scheme = stored.get("scheme")
         if scheme is not None and scheme not in [known.value for known in Scheme]:
             raise _stored_error(f"scheme is {shorten(scheme)}", '"bio" or "plain"', stored)

@@ -46,7 +46,6 @@ from manyheads.modeling import (
     model_contents,
     save_model_folder,
 )
-from manyheads.modeling.heads import IGNORE
 from manyheads.storage import StrPath, explained, read_manifest, refuse_other_folder, resolve_model
 from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
 from manyheads.tasks.found import natural_order
@@ -429,8 +428,8 @@ def _whitening(layer: nn.Linear, old: int, batches: Sequence[_Batch]) -> Tensor:
                 found = layer(flat)[:, :old].argmax(dim=1)
         else:
             found = batch.targets.flatten()
-        inputs.append(flat[found != IGNORE])
-        labels.append(found[found != IGNORE])
+        inputs.append(flat[found >= 0])
+        labels.append(found[found >= 0])
     vectors, groups = torch.cat(inputs), torch.cat(labels)
     counts = torch.bincount(groups, minlength=layer.out_features).clamp(min=1)
     sums = torch.zeros(layer.out_features, layer.in_features).index_add_(0, groups, vectors)

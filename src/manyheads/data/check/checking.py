@@ -210,8 +210,8 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
         if len(labels) > 1:
             findings.add(
                 "", Kind.ALIKE, where,
-                f"the labels {listing(map(repr, labels))} of the task {name!r} differ in case, "
-                "accents' encoding or white space alone",
+                f"the labels {listing(map(repr, labels))} of the task {name!r} differ in case "
+                "or white space alone",
                 "Give one class one name.",
             )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
