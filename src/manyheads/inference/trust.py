@@ -92,7 +92,7 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
         finite = name == "centres" or (tensor.dtype == np.float32 and np.isfinite(tensor).all())
         if not finite or tensor.dtype != np.float32 or tensor.shape != shape or not rank:
             raise _refused(f"{tensor.dtype} {tensor.shape} as {name} of its scope", where)
-        values[name] = tensor.astype(np.float64)
+        values[name] = tensor
     return Scope(spec.name, **values)
 
 

@@ -18,7 +18,7 @@ from manyheads.tasks.calibration import fit_logistic
 from manyheads.tasks.decoding import sigmoid
 
 Floats = NDArray[np.floating[Any]]
-Values = NDArray[np.float64]
+Values = NDArray[Any]
 
 FEATURES = ("distance", "cosine", "energy", "logit", "odds")
 """The distance to the nearest class (Mahalanobis) and its cosine; of the logits the free energy,
@@ -54,12 +54,13 @@ class Scope:
             logits: [N, K] of the task.
         """
         distances, cosines = self.compared(embeddings)
-        found = _features(distances, cosines, np.asarray(logits, np.float64))
+        found = _features(distances, cosines, np.asarray(logits, self.whitening.dtype))
         return np.asarray(sigmoid(found @ self.weights), np.float64)
 
     def compared(self, embeddings: Floats) -> tuple[Values, Values]:
         """Return the squared distance to each class, and the cosine with it: [N, K] each."""
-        reduced = (np.asarray(embeddings, np.float64) - self.middle) @ self.whitening
+        kind = self.whitening.dtype
+        reduced = (np.asarray(embeddings, kind) - self.middle) @ self.whitening
         return _compare(reduced, self.centres)
 
 
@@ -69,8 +70,11 @@ def _compare(reduced: Values, centres: Values) -> tuple[Values, Values]:
     norms = (reduced**2).sum(axis=1)[:, None]
     sizes = (centres**2).sum(axis=1)[None]
     distances = (norms + sizes - 2 * products) / reduced.shape[1]
-    cosines = products / np.sqrt(np.maximum(norms * sizes, 1e-12))
-    return np.nan_to_num(distances, nan=_FAR), np.nan_to_num(cosines, nan=-1.0)
+    products /= np.sqrt(np.maximum(sizes, 1e-12))
+    products /= np.sqrt(np.maximum(norms, 1e-12))
+    missing = np.isnan(sizes[0])
+    distances[:, missing], products[:, missing] = _FAR, -1.0
+    return distances, products
 
 
 def _features(distances: Values, cosines: Values, logits: Values) -> Values:

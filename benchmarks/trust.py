@@ -1,0 +1,253 @@
+"""How far scores can be trusted: scope, calibration and thresholds of trained models.
+
+    python benchmarks/trust.py clinc150 --data DIR
+    python benchmarks/trust.py banking77 --data DIR
+    python benchmarks/trust.py wnut17 --data DIR
+    python benchmarks/trust.py clinc150 --known 0.75 --data DIR
+
+DIR holds `clinc150/data_full.json`, `banking77/` and `wnut17/`. A finished run is only scored, so
+that an interrupted benchmark goes on. Everything is chosen on validation data. With `--known` a
+share of the classes is kept for training (drawn by the seed), the rest is unknown in the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.api import calibrate, evaluate, thresholds, train
+from manyheads.evaluation import clopper_pearson, mean_interval, score
+from manyheads.evaluation import evaluate as evaluate_loaded
+from manyheads.evaluation.evaluate import labelled_sets
+from manyheads.inference import load_model, load_predictor
+from manyheads.modeling import keep_freed_memory
+
+Records = list[dict[str, str]]
+
+PRECISIONS = (0.9, 0.95, 0.99)
+RECALL_AT = (0.95, 0.96)
+"""In-scope accuracies at which the recall of texts out of scope is measured."""
+SETTINGS: Mapping[str, Any] = {
+    "model_name": "sentence-transformers/all-MiniLM-L6-v2", "max_length": 96, "batch_size": 64,
+    "learning_rate": 3e-4, "num_epochs": 4, "freeze": "embeddings", "keep_checkpoints": 1,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run the seeds of one data set, and print the mean of each number."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=("clinc150", "banking77", "wnut17"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results/trust"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--known", type=float, default=1.0, help="share of the classes known")
+    parser.add_argument("--threads", type=int, default=None)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    name = f"{arguments.name}-{arguments.known:g}"
+    runs = [run_seed(arguments, name, seed) for seed in arguments.seeds]
+    for key in runs[0]:
+        interval = mean_interval([float(run[key]) for run in runs])
+        spread = "" if interval.low is None else f"  {interval.low:.4f} to {interval.high:.4f}"
+        print(f"{key:44} {interval.mean:.4f}{spread}")
+    path = arguments.out / f"{name}.json"
+    path.write_text(json.dumps({"seeds": arguments.seeds, "runs": runs}, indent=2) + "\n")
+
+
+def run_seed(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
+    """Train with one seed, unless that is done, and measure the model on the test data."""
+    folder = arguments.out / f"{name}-seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = split(arguments.name, arguments.data, arguments.known, seed)
+    paths = {part: folder / f"{part}{_ending(arguments.name)}" for part in parts}
+    for part, contents in parts.items():
+        paths[part].write_text(contents, encoding="utf-8")
+    run = folder / "run"
+    if not (run / "best" / "manyheads.json").exists():
+        task: dict[str, Any] = {"intent": {"kind": "classification", "field": "label"}}
+        if arguments.name == "wnut17":
+            task = {"entities": {"kind": "tagging", "field": "ner", "decoder": "crf"}}
+        config = {
+            **SETTINGS, "tasks": task, "train_file": str(paths["train"]), "seed": seed,
+            "valid_file": str(paths["valid"]), "save_dir": str(run), "threads": arguments.threads,
+        }  # fmt: skip
+        train(config, resume=run.exists(), progress=False)
+    best = run / "best"
+    found = calibration(best, paths["test"])
+    if "strange" in paths:
+        found |= scope(best, paths)
+    found |= promises(best, paths["test"])
+    return found
+
+
+def split(name: str, data: Path, known: float, seed: int) -> dict[str, str]:
+    """Return the contents of each part's file."""
+    if name == "wnut17":
+        files = {
+            "train": "wnut17train.conll", "valid": "emerging.dev.conll",
+            "test": "emerging.test.annotated",
+        }  # fmt: skip
+        return {part: (data / "wnut17" / file).read_text() for part, file in files.items()}
+    parts: dict[str, Records] = {}
+    if name == "clinc150":
+        whole = json.loads((data / "clinc150" / "data_full.json").read_text())
+        for part, key in (("train", "train"), ("valid", "val"), ("test", "test")):
+            parts[part] = [{"text": text, "label": label} for text, label in whole[key]]
+        parts["strange"] = [{"text": text} for text, _ in whole["oos_test"]]
+        parts["unknown"] = [{"text": text} for text, _ in whole["oos_train"]]
+    else:
+        rows = {part: _rows(data / "banking77" / f"{part}.csv") for part in ("train", "test")}
+        random.Random(0).shuffle(rows["train"])
+        parts = {"train": rows["train"][1500:], "valid": rows["train"][:1500]}
+        parts["test"] = rows["test"]
+    if known < 1:
+        labels = sorted({record["label"] for record in parts["train"]})
+        kept = set(random.Random(seed).sample(labels, round(known * len(labels))))
+        rest = [record for record in parts["test"] if record["label"] not in kept]
+        for part in ("train", "valid", "test"):
+            parts[part] = [record for record in parts[part] if record["label"] in kept]
+        # As published: of CLINC150 the sentences out of scope count as one more unknown class.
+        parts["strange"] = [{"text": record["text"]} for record in rest] + parts.get("strange", [])
+        parts.pop("unknown", None)
+    return {part: _lines(records) for part, records in parts.items()}
+
+
+def _rows(path: Path) -> Records:
+    with path.open(encoding="utf-8") as file:
+        return [{"text": r["text"], "label": r["category"]} for r in csv.DictReader(file)]
+
+
+def _lines(records: Iterable[Mapping[str, str]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def _ending(name: str) -> str:
+    return ".conll" if name == "wnut17" else ".jsonl"
+
+
+def calibration(best: Path, test: Path) -> dict[str, float]:
+    """Measure calibration errors on the test data, with calibration and without."""
+    found: dict[str, float] = {}
+    for task, after in evaluate(best, str(test), backend="torch").confidence.items():
+        found |= {f"{task} ece": after["ece"], f"{task} aurc": after["aurc"]}
+    loaded = load_model(best, backend="torch")
+    loaded.predictor.scorings = {}
+    for task, before in evaluate_loaded(loaded, data=str(test), drift=False).confidence.items():
+        found[f"{task} ece of plain scores"] = before["ece"]
+    return found
+
+
+def scope(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
+    """Measure how texts out of scope are told, without examples of such and, if there are, with."""
+    found = _scope(best, paths, "without examples")
+    if "unknown" in paths:
+        calibrate(best, str(paths["valid"]), unknown=str(paths["unknown"]))
+        found |= _scope(best, paths, "with examples")
+    return found
+
+
+def _scope(best: Path, paths: Mapping[str, Path], how: str) -> dict[str, float]:
+    inside = [json.loads(line) for line in paths["test"].read_text().splitlines()]
+    strange = [json.loads(line) for line in paths["strange"].read_text().splitlines()]
+    predictor = load_predictor(best, backend="torch")
+    ours, others = (
+        predictor.predict([r["text"] for r in some], thresholds=False) for some in (inside, strange)
+    )
+    known = np.array([p.in_scope for p in ours], np.float64)
+    other = np.array([p.in_scope for p in others], np.float64)
+    right = np.array([p["intent"].label == r["label"] for p, r in zip(ours, inside, strict=True)])
+    found = {
+        f"{how}: AUROC": area(known, other),
+        f"{how}: in-scope accuracy, none refused": float(right.mean()),
+        f"{how}: in-scope accuracy at 0.5": float((right & (known >= 0.5)).mean()),
+        f"{how}: recall at 0.5": float((other < 0.5).mean()),
+    }
+    for accuracy in RECALL_AT:
+        found[f"{how}: recall at accuracy {accuracy:g}"] = recall_at(known, other, right, accuracy)
+    gold = [r["label"] for r in inside] + [None] * len(strange)
+    said = [p["intent"].label if (p.in_scope or 0) >= 0.5 else None for p in (*ours, *others)]
+    found[f"{how}: open accuracy at 0.5"] = float(
+        np.mean([a == b for a, b in zip(gold, said, strict=True)])
+    )
+    found[f"{how}: open macro F1 at 0.5"] = macro_f1(gold, said)
+    return found
+
+
+def area(known: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return how often a text in scope has the higher probability (AUROC); ties count half."""
+    ordered = np.sort(other)
+    below = np.searchsorted(ordered, known, "left") + np.searchsorted(ordered, known, "right")
+    return float(below.mean() / 2 / len(other))
+
+
+def recall_at(
+    known: NDArray[np.float64],
+    other: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    accuracy: float,
+) -> float:
+    """Return the share of texts out of scope that are refused where this accuracy is left."""
+    limits = np.unique(np.concatenate([[0.0], known, other]))
+    able = [limit for limit in limits if (right & (known >= limit)).mean() >= accuracy]
+    return float((other < max(able)).mean()) if able else 0.0
+
+
+def macro_f1(gold: Sequence[str | None], said: Sequence[str | None]) -> float:
+    """Return the mean F1 over the known classes and the unknown one."""
+    scores = []
+    for label in {*gold}:
+        hits = sum(a == b == label for a, b in zip(gold, said, strict=True))
+        scores.append(2 * hits / (gold.count(label) + said.count(label)))
+    return float(np.mean(scores))
+
+
+def promises(best: Path, test: Path) -> dict[str, float]:
+    """Ask for precisions, and return the share of labels for which they hold on the test data.
+
+    One holds if it is not above the Clopper-Pearson interval of the precision on the test data.
+    """
+    found: dict[str, float] = {}
+    for precision in PRECISIONS:
+        report = thresholds(best, precision=precision)
+        if not report.reached:
+            continue
+        kept: dict[str, list[bool]] = {}
+        outcome = evaluate_decided(best, test)
+        for label, is_right in outcome:
+            kept.setdefault(label, []).append(is_right)
+        holds = [clopper_pearson(sum(v), len(v))[1] >= precision for v in kept.values()]
+        every = [is_right for v in kept.values() for is_right in v]
+        found |= {
+            f"precision {precision:g}: labels where it holds": float(np.mean(holds)),
+            f"precision {precision:g}: on test": float(np.mean(every)),
+        }
+    return found
+
+
+def evaluate_decided(best: Path, test: Path) -> list[tuple[str, bool]]:
+    """Return the label of each decided answer to the test data, and whether it is right."""
+    loaded = load_model(best, backend="torch")
+    _, sets = labelled_sets(loaded, str(test))
+    outcomes = score(loaded.predictor, sets)
+    found = []
+    for name, task in outcomes.tasks.items():
+        limits = loaded.predictor.scorings[name].thresholds
+        for gold, predicted, scores in zip(task.gold, task.predicted, task.scores, strict=True):
+            for one in task.kind.decisions(task.spec, gold, predicted, scores):
+                if one.predicted is None or one.score is None or limits is None:
+                    continue
+                if one.score >= limits.of(one.predicted):
+                    found.append((one.predicted, not one.error))
+    return found
+
+
+if __name__ == "__main__":
+    main()
