@@ -8,8 +8,7 @@ Each replica loads the models, so they have to be at the same path on every mach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -28,7 +27,12 @@ def build(arguments: Mapping[str, str]) -> Any:
     """
     threads = int(arguments.get("threads", 1))
     models = arguments["models"].split(",")
-    application: Callable[[], Any] = partial(_application, models, threads)
+
+    # Ray builds the application in each replica. A function in a function travels to machines that
+    # do not have this file.
+    def application() -> Any:
+        return create_app(model_names(models), ServerSettings(threads=threads))
+
     # Ray's annotations do not know that a class as first argument is what is deployed.
     deployment: Any = serve.deployment(
         serve.ingress(application)(),
@@ -39,7 +43,3 @@ def build(arguments: Mapping[str, str]) -> Any:
         ray_actor_options={"num_cpus": threads},
     )
     return deployment.bind()
-
-
-def _application(models: list[str], threads: int) -> Any:
-    return create_app(model_names(models), ServerSettings(threads=threads))
