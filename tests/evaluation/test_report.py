@@ -340,3 +340,10 @@ def test_suspect_labels_of_the_training_data_are_listed_on_request(trained: Path
     assert found.suspects is not None
     assert [one.score for one in found.suspects] == [2.0, 1.0]
     assert report_of(trained, drift=False).suspects is None
+
+    def refuse(path: str, config: Config) -> list[Suspect]:
+        raise RequestError("the labels are numbers")
+
+    found = report_of(trained, suspects=refuse, drift=False)
+    assert found.suspects == ()
+    assert "the labels are not checked: the labels are numbers" in found.notes

@@ -101,19 +101,23 @@ def report(
             tuple(notes),
         ),
     )
-    listed = None
     if suspects is not None and training is not None:
-        listed = tuple(_suspects(loaded.config, suspects))
-    return replace(made, changes=changed, suspects=listed)
+        found, unchecked = _suspects(loaded.config, suspects)
+        made = replace(made, suspects=tuple(found), notes=(*made.notes, *unchecked))
+    return replace(made, changes=changed)
 
 
-def _suspects(config: Config, find: FindSuspects) -> list[Suspect]:
-    """Return the suspect labels of all training files, the likeliest first."""
+def _suspects(config: Config, find: FindSuspects) -> tuple[list[Suspect], list[str]]:
+    """Return the suspect labels of all training files, and a note for each unchecked file."""
     found: list[Suspect] = []
+    unchecked: list[str] = []
     for path, names in config.train_files().items():
         tasks = {name: config.tasks[name] for name in names}
-        found += find(path, config.model_copy(update={"tasks": tasks}))
-    return sorted(found, key=lambda one: -one.score)[:MAX_SUSPECTS]
+        try:
+            found += find(path, config.model_copy(update={"tasks": tasks}))
+        except (DataError, RequestError) as error:
+            unchecked.append(f"the labels are not checked: {error}")
+    return sorted(found, key=lambda one: -one.score)[:MAX_SUSPECTS], unchecked
 
 
 def _only_file(evaluated: EvaluationReport) -> str:
