@@ -87,7 +87,7 @@ class AddedLabels:
         return (
             f"New labels of {self.task} (examples): {labels}. Of {counted(self.kept, 'record')} "
             f"with old labels, {self.changed} {'has' if self.changed == 1 else 'have'} another "
-            f"answer; {self.before:.4f} was the score, {self.after:.4f} is it."
+            f"answer; their score was {self.before:.4f} and is now {self.after:.4f}."
         )
 
 
