@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from manyheads.config import make_config
-from manyheads.evaluation import mean_interval
-from manyheads.evaluation.selection import spread_rows
-from manyheads.inference.backends.pytorch import source_embedder
+from manyheads.evaluation import mean_interval, selection
+from manyheads.inference.backends import pytorch
 
 STRATEGIES = ("select", "random", "margin")
 SCALE = 5.0
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--records", type=int, help="Read only the first of each file.")
     arguments = parser.parse_args()
-    embed = source_embedder(make_config({}), 1)
+    embed = pytorch.source_embedder(make_config({}), 1)
     folder = arguments.data / "banking77"
     vectors, names = read(folder / "train.csv", embed, arguments.records)
     tested, right = read(folder / "test.csv", embed, arguments.records)
@@ -97,7 +96,7 @@ def curve(
             new = np.argsort(shares[:, -1] - shares[:, -2])[:step]
         else:
             unsure = (1.0 - shares[:, -1]).astype(np.float64)
-            new = np.array(spread_rows(vectors[pool], unsure, step, seed))
+            new = np.array(selection.spread_rows(vectors[pool], unsure, step, seed))
         labelled = np.concatenate([labelled, pool[new]])
     return accuracies
 
