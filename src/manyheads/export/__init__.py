@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.evaluation import FittedTask
 from manyheads.export.calibration import calibration_batches, training_texts
 from manyheads.export.gate import LIMIT, Gate, GateReport
 from manyheads.export.validation import validation_sets
 from manyheads.inference import (
     ENCODER_GRAPH,
     GRAPHS,
+    INT8,
     ONNX,
     ONNX_INT8,
     OPENVINO,
@@ -39,6 +41,7 @@ from manyheads.storage import (
     json_bytes,
     read_manifest,
     resolve_model,
+    set_calibration,
 )
 from manyheads.tasks import TaskSpec
 from manyheads.text import Batch
@@ -141,8 +144,19 @@ def export_model(
         else:
             progress(f"writing {GRAPHS[backend]}")
             add_files(folder, exporter.files(backend, passed), remove=earlier_files(backend))
+            if backend in INT8:
+                _calibrate_apart(folder, backend, exporter.calibrations(backend))
             kept.append(passed.report)
     return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
+
+
+def _calibrate_apart(folder: Path, backend: str, fitted: Mapping[str, FittedTask]) -> None:
+    """Give a graph of 8-bit products calibrations of its own, if the model is calibrated."""
+    known = read_manifest(folder).calibration
+    if known.get("tasks"):
+        own = {name: task.to_json() for name, task in fitted.items() if name in known["tasks"]}
+        backends = {**known.get("backends", {}), backend: own}
+        set_calibration(folder, {**known, "backends": backends})
 
 
 def _exporter(
@@ -220,6 +234,10 @@ class _Exporter:
         self._progress(f"writing {ENCODER_GRAPH}")
         contents: bytes = trace_encoder(self._model, opset=self._opset).SerializeToString()
         return contents
+
+    def calibrations(self, backend: str) -> Mapping[str, FittedTask]:
+        """Return the calibrations of the backend's graph that was examined last."""
+        return self._gate.calibrations[backend]
 
     def files(self, backend: str, candidate: _Candidate) -> dict[str, bytes]:
         """Return what goes into the model folder for a graph that passed."""

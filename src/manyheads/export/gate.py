@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, cast
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from manyheads.data.records import Record
 from manyheads.errors import DataError, listing
 from manyheads.evaluation import (
+    FittedTask,
     Outcomes,
+    fit_calibrations,
     paired_bootstrap,
     score,
     share_interval,
@@ -49,6 +51,13 @@ MIN_COSINE = 0.95
 EXACT_LOGITS = 1e-2
 EXACT_COSINE = 0.9999
 """The bounds for a float32 graph, which computes the same in another order."""
+
+MAX_ERROR_ADDED = 0.02
+"""How much larger the calibration error may be, each with its own calibration."""
+
+_JUDGED = 500
+"""Answers below which a calibration error is not compared: it would be chance."""
+_SOURCE = "the records that the graphs were compared on"
 
 _MATES = 128
 """Sentences that are predicted alone as well, to see whether batch mates change them."""
@@ -82,6 +91,10 @@ class HeadComparison:
     """Points lost if as many answers change as the 95 % interval of that share allows."""
     max_logit_difference: float
     mean_logit_difference: float
+    error_reference: float | None = None
+    """The calibration error of the reference's scores, calibrated; None without scores."""
+    error_exported: float | None = None
+    """The same of the graph's, with a calibration of its own."""
 
     @property
     def lost(self) -> float:
@@ -102,6 +115,8 @@ class HeadComparison:
             "points_lost_at_most": self.lost_at_most,
             "max_logit_difference": self.max_logit_difference,
             "mean_logit_difference": self.mean_logit_difference,
+            "ece_reference": self.error_reference,
+            "ece_exported": self.error_exported,
         }
 
 
@@ -220,7 +235,10 @@ class Gate:
         self._metric = {spec.name: spec.main_metric for spec in predictor.specs}
         self._answering = [spec.name for spec in predictor.specs if spec.answers]
         self._deciding = [s.name for s in predictor.specs if kind_of(s.kind).decides]
-        self._outcomes = score(predictor, sets)
+        self._outcomes = score(predictor, sets, evidence=True)
+        self._fitted = fit_calibrations(self._outcomes, _SOURCE)
+        self.calibrations: dict[str, Mapping[str, FittedTask]] = {}
+        """By backend, the calibrations of the graph that was examined last."""
         self._unlabelled = [] if predictor.pairs else list(unlabelled)
         self._answers = make_predictor(reference).predict(self._unlabelled)
         self._reference_rate = self._rate(make_predictor(reference), rounds=1)
@@ -257,12 +275,15 @@ class Gate:
         """
         # The same batches as the reference's, and each by itself.
         comparer = _Comparer(single_batch_backend(backend), self._recorder.outputs)
-        outcomes = score(self._make_predictor(comparer), self._sets)
+        outcomes = score(self._make_predictor(comparer), self._sets, evidence=True)
+        self.calibrations[name] = fit_calibrations(outcomes, _SOURCE)
         answers = self._make_predictor(backend).predict(self._unlabelled)
         heads = {
             # A task of pairs has no logits of its own: the embeddings are compared.
-            task: self._head(
-                task, outcomes, answers, comparer.differences.get(task, _Differences())
+            task: replace(
+                self._head(task, outcomes, answers, comparer.differences.get(task, _Differences())),
+                error_reference=_error(self._fitted, task),
+                error_exported=_error(self.calibrations[name], task),
             )
             for task in self._metric
         }
@@ -394,6 +415,12 @@ def _faults(report: GateReport, exact: bool, independent: bool) -> Iterable[str]
                 f"({100 * head.reference:.2f} to {100 * head.exported:.2f}; {reason}); "
                 f"at most {report.limit:g} are allowed"
             )
+        before, after = head.error_reference, head.error_exported
+        if before is not None and after is not None and after - before > MAX_ERROR_ADDED:
+            yield (
+                f"head {name!r} has scores with a calibration error of {after:.3f}, where it was "
+                f"{before:.3f}; at most {MAX_ERROR_ADDED:g} more are allowed"
+            )
         if exact and not head.max_logit_difference <= EXACT_LOGITS:
             yield (
                 f"head {name!r} has logits that differ by {head.max_logit_difference:.2g}; "
@@ -477,6 +504,10 @@ def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[n
 
 def _value(metrics: object, name: str) -> float:
     return float(cast(Mapping[str, Any], metrics)[name])
+
+
+def _error(fitted: Mapping[str, FittedTask], task: str) -> float | None:
+    return fitted[task].error if task in fitted and fitted[task].answers >= _JUDGED else None
 
 
 def _answer(prediction: Prediction, task: str) -> object:
