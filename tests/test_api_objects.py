@@ -205,7 +205,7 @@ def test_objects_say_what_they_are(model: manyheads.TrainedModel) -> None:
     [prediction] = model.predict(TEXTS[:1])
     label = prediction["classification"]
     assert repr(prediction).startswith(
-        f"Prediction('will john eat ?'; classification: {label.label} ({label.score:.2f}); ner: "
+        f"Prediction('will john eat ?'; classification: {label.label} {100 * label.score:.0f} %; "
     )
     with pytest.raises(RequestError, match=r"no task 'nre' \(did you mean \"ner\"\?\)"):
         prediction["nre"]

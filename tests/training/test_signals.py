@@ -32,8 +32,9 @@ from manyheads.storage import atomic
 from manyheads.training import loop, run, setup
 from manyheads.cli import main
 
-# A process in the background is born to ignore Ctrl-C.
+# A process in the background is born to ignore Ctrl-C, and one under nohup to ignore SIGHUP.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 place, number, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 calls = 0
 

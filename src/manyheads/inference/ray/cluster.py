@@ -81,6 +81,8 @@ def _token() -> str:
 def _start(workers: int, threads: int) -> None:
     with _own_signal_handlers(), _quiet("ray"):
         ray.init(
+            # A cluster of its own, whatever else runs on this machine.
+            address="local",
             # One more than the workers use, for reading and writing.
             num_cpus=workers * threads + 1,
             include_dashboard=False,
