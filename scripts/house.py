@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("server",),
     ("api",),
     ("display",),
-    ("training", "export"),
+    ("training", "exporting"),
     ("evaluation",),
     ("inference",),
     ("modeling", "data"),

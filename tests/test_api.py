@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,11 @@ def test_every_public_name_is_there_and_others_are_not() -> None:
         assert getattr(manyheads, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = manyheads.tarin
+
+
+def test_no_public_name_is_that_of_a_room_whose_import_would_replace_it() -> None:
+    rooms = {module.name for module in pkgutil.iter_modules(manyheads.__path__)}
+    assert not rooms & set(manyheads.__all__)
 
 
 def test_importing_the_package_imports_no_framework() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from manyheads.errors import DataError, ModelError
 from manyheads.evaluation import evaluate
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.storage import LAYOUT, json_bytes, seal
 from training_setup import run, write_records
 

@@ -29,7 +29,7 @@ from manyheads.config import ALIASES, Config, TaskConfig, load_config
 from manyheads.data.readers import Row, read_rows
 from manyheads.data.records import RecordParser
 from manyheads.errors import ManyheadsError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import GRAPHS, load_predictor, report_name
 from manyheads.inference.backends import pytorch
 from manyheads.modeling import (

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from manyheads.export.graph import Fusions, fuse_graph, trace_graph
+from manyheads.exporting.graph import Fusions, fuse_graph, trace_graph
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
 from manyheads.modeling import MultiTaskModel, choose_compute
@@ -52,7 +52,7 @@ def assert_equal_outputs(
 def openvino_model(model: MultiTaskModel, folder: Path) -> Any:
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")
-    from manyheads.export.openvino import convert
+    from manyheads.exporting.openvino import convert
 
     folder.mkdir()
     return convert(trace_graph(model), folder)
@@ -60,6 +60,6 @@ def openvino_model(model: MultiTaskModel, folder: Path) -> Any:
 
 def float_products_of_openvino(model: Any) -> list[str]:
     """Return the encoder's products whose weight is float32."""
-    from manyheads.export.openvino import products
+    from manyheads.exporting.openvino import products
 
     return [product.name for product in products(model)]

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import GRAPHS, Predictor, load_predictor, report_name
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.storage import LAYOUT, json_bytes, read_manifest, seal, sha256

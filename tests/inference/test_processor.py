@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from manyheads.errors import ModelError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import (
     GRAPHS,
     exported_backends,

@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import Text, load_predictor
 from manyheads.inference.ray import outputs, predict_files
 from manyheads.inference.ray.cluster import joined

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import (
     GRAPHS,
     ParallelBackend,

@@ -27,8 +27,8 @@ from graph_outputs import (
 from manyheads.api import load
 from manyheads.config import Config, load_config
 from manyheads.errors import ConfigError, ModelError
-from manyheads.export.openvino import StaticSetting, quantize_static
-from manyheads.export.quantization import SETTINGS, Setting, quantize
+from manyheads.exporting.openvino import StaticSetting, quantize_static
+from manyheads.exporting.quantization import SETTINGS, Setting, quantize
 from manyheads.modeling import (
     Encoder,
     HeadLayers,

@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save
 
 from documents import replace_file
 from manyheads.errors import RequestError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.server import model_names
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket

@@ -18,7 +18,7 @@ from manyheads.api import evaluate, load
 from manyheads.cli import main
 from manyheads.config import TaskConfig, load_config
 from manyheads.errors import ConfigError, DataError, ModelError, shorten
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference.ray.tables import result_columns, result_schema
 from manyheads.modeling import EncoderShape, Features, Head
 from manyheads.tasks import Kind, LabelSet, Prediction, Result, TaskSpec, kind_of, register_kind

@@ -15,7 +15,7 @@ from manyheads.cli import main
 from manyheads.config import TaskConfig
 from manyheads.data.records import discover_labels, read_records
 from manyheads.errors import DataError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.inference import TextPair
 from manyheads.modeling import EncoderShape, make_head
 from manyheads.tasks import ClassResult, LabelSet, Pair, Prediction, decode

@@ -13,7 +13,7 @@ from manyheads.api import evaluate, load
 from manyheads.config import TaskConfig
 from manyheads.data.records import discover_labels
 from manyheads.errors import DataError, ModelError
-from manyheads.export import export_model
+from manyheads.exporting import export_model
 from manyheads.modeling import EncoderShape, make_head
 from manyheads.tasks import Prediction, TaskSpec, ValueResult, kind_of
 from manyheads.tasks.kinds.regression import Numbers

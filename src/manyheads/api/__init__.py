@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from manyheads.evaluation import CalibrationReport, EvaluationReport, ThresholdReport
     from manyheads.evaluation.report import Report
     from manyheads.evaluation.selection import Selection
-    from manyheads.export import ExportResult
+    from manyheads.exporting import ExportResult
     from manyheads.storage import Prefer, StrPath
     from manyheads.training import Comparison, Reporter
 
@@ -442,7 +442,7 @@ def export(
     Raises:
         ManyheadsError: the model, the data or a format cannot be used.
     """
-    from manyheads.export import DEFAULT_FORMATS, export_model
+    from manyheads.exporting import DEFAULT_FORMATS, export_model
 
     with ExitStack() as named:
         path = None if data is None else _named(data, "comparison", named)

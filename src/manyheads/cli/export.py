@@ -12,8 +12,8 @@ from manyheads.cli.options import DEFAULT_MODEL, JsonFile, Threads, write_json_t
 from manyheads.errors import CheckFailed, counted, listing
 
 if TYPE_CHECKING:
-    from manyheads.export import ExportResult
-    from manyheads.export.gate import GateReport
+    from manyheads.exporting import ExportResult
+    from manyheads.exporting.gate import GateReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -60,7 +60,7 @@ def export(
     Of int8 the fastest setting is kept with which no task loses more than the limit. Exit status
     1 if no setting of a format passes.
     """
-    from manyheads.export import DEFAULT_FORMATS, export_model
+    from manyheads.exporting import DEFAULT_FORMATS, export_model
 
     names = [name.strip() for value in formats or () for name in value.split(",")]
     quiet = json_file == "-"

@@ -29,13 +29,13 @@ from manyheads.cli import main
 from manyheads.config import TaskConfig
 from manyheads.data.records import Record
 from manyheads.errors import DataError, ModelError, RequestError
-from manyheads.export import Gate, GateReport, export_model
-from manyheads.export import graph as graph_module
-from manyheads.export.graph import (
+from manyheads.exporting import Gate, GateReport, export_model
+from manyheads.exporting import graph as graph_module
+from manyheads.exporting.graph import (
     count_fusions,
     expected_fusions,
 )
-from manyheads.export.quantization import SETTINGS, Setting, quantize
+from manyheads.exporting.quantization import SETTINGS, Setting, quantize
 from manyheads.inference import GRAPHS, exported_backends, load_exported, report_name
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
@@ -216,7 +216,7 @@ def test_every_family_converts_to_static_int8_by_every_setting(
         ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
     )
     converted = openvino_model(model, tmp_path / "work")
-    from manyheads.export.openvino import STATIC_SETTINGS, files_of, quantize_static
+    from manyheads.exporting.openvino import STATIC_SETTINGS, files_of, quantize_static
     from manyheads.inference.backends.openvino import OpenVinoBackend
 
     settings = STATIC_SETTINGS if model_type == "bert" else STATIC_SETTINGS[:1]
@@ -260,7 +260,7 @@ def test_every_family_converts_to_static_int8_by_every_setting(
 def test_export_to_openvino_needs_both_packages(
     best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import manyheads.export.openvino as module
+    import manyheads.exporting.openvino as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "nncf" else object())
     with pytest.raises(RequestError, match=r"needs the package nncf.*\[openvino\]"):
@@ -280,7 +280,7 @@ TelemetrySender.send = lambda self, *arguments: sent.append(arguments)
 environment = dict(os.environ)
 import numpy as np, onnx
 from onnx import TensorProto, helper
-from manyheads.export.openvino import STATIC_SETTINGS, convert, quantize_static
+from manyheads.exporting.openvino import STATIC_SETTINGS, convert, quantize_static
 from manyheads.text import Batch
 w = helper.make_tensor("w", TensorProto.FLOAT, [4, 4], np.eye(4, dtype=np.float32).ravel())
 nodes = [helper.make_node("Cast", ["input_ids"], ["x"], to=1),
@@ -308,7 +308,7 @@ def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
     best: Path, tmp_path: Path
 ) -> None:
     from manyheads.config import make_config
-    from manyheads.export import calibration_batches
+    from manyheads.exporting import calibration_batches
     from manyheads.inference.backends import pytorch
 
     trained = pytorch.load_trained(best)
@@ -397,7 +397,7 @@ def gate_for(
     folder: Path, limit: float = 0.3, unlabelled: Sequence[str] = ()
 ) -> tuple[Gate, OnnxBackend]:
     from manyheads.config import make_config
-    from manyheads.export import validation_sets
+    from manyheads.exporting import validation_sets
     from manyheads.inference import make_predictor
     from manyheads.inference.backends import pytorch
 
@@ -590,7 +590,7 @@ def test_where_nothing_passes_an_earlier_graph_goes(
 ) -> None:
     export_model(best, formats=("int8",), threads=1, limit=100)
     assert (best / GRAPHS["onnx-int8"]).exists()
-    monkeypatch.setattr("manyheads.export.gate.MIN_COSINE", 1.1)
+    monkeypatch.setattr("manyheads.exporting.gate.MIN_COSINE", 1.1)
     result = export_model(best, formats=("int8",), threads=1, limit=100)
     assert result.missing == ("onnx-int8",)
     assert len(result.refused) == sum(not setting.necks for setting in SETTINGS)
@@ -603,7 +603,7 @@ def test_where_nothing_passes_an_earlier_graph_goes(
 def test_the_command_shows_the_report_and_fails_where_nothing_passes(
     best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("manyheads.export.quantization.SETTINGS", SETTINGS[2:3])
+    monkeypatch.setattr("manyheads.exporting.quantization.SETTINGS", SETTINGS[2:3])
     command = ["export", str(best), "--format", "int8", "--threads", "1", "--limit", "100"]
     assert main(command) == 0
     shown = capsys.readouterr().out
@@ -716,7 +716,7 @@ def test_records_are_spread_over_a_long_file(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from manyheads.config import make_config
-    from manyheads.export import validation
+    from manyheads.exporting import validation
 
     manifest = read_manifest(trained)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]

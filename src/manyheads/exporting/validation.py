@@ -10,7 +10,7 @@ from manyheads.config import Config
 from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.records import read_records
 from manyheads.errors import DataError
-from manyheads.export.gate import RecordSets
+from manyheads.exporting.gate import RecordSets
 from manyheads.tasks import TaskSpec
 
 MAX_RECORDS = 10_000

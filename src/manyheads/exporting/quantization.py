@@ -2,7 +2,7 @@
 
 Weights are converted once; each product's input is scaled to 8 bits at run time, by the range of
 the whole tensor. So a sentence's result depends a little on the others of its batch, as the gate
-measures (`manyheads.export.gate`). The heads' classifiers stay in float32: they are a
+measures (`manyheads.exporting.gate`). The heads' classifiers stay in float32: they are a
 thousandth of the work, and no layer after them evens out their errors. A head's own neck is
 more: a small BiLSTM takes a tenth of the time in float32, and less than half of that in int8.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from manyheads.export.graph import ENCODER, HEAD_LAYERS, quiet
+from manyheads.exporting.graph import ENCODER, HEAD_LAYERS, quiet
 
 if TYPE_CHECKING:
     import onnx

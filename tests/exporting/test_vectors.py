@@ -235,7 +235,7 @@ EXPORTED = {
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_graphs_give_the_vectors_of_the_source(tmp_path: Path, name: str) -> None:
-    from manyheads.export.graph import fuse_graph, trace_graph
+    from manyheads.exporting.graph import fuse_graph, trace_graph
 
     source = variant(tmp_path / "source", **EXPORTED[name])
     expected = sentence_transformer(source).encode(TEXTS)
@@ -246,7 +246,7 @@ def test_graphs_give_the_vectors_of_the_source(tmp_path: Path, name: str) -> Non
     if name in ("prompt", "several"):
         pytest.importorskip("openvino")
         pytest.importorskip("nncf")
-        from manyheads.export.openvino import convert, files_of
+        from manyheads.exporting.openvino import convert, files_of
         from manyheads.inference import OPENVINO, open_backend
 
         (tmp_path / "graph").mkdir()

@@ -1,6 +1,6 @@
 """Export to ONNX and OpenVINO graphs, compared with the trained model.
 
-Every graph has to pass the gate (`manyheads.export.gate`) before the model folder lists it.
+Every graph has to pass the gate (`manyheads.exporting.gate`) before the model folder lists it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
 from manyheads.evaluation import FittedTask
-from manyheads.export.calibration import calibration_batches, training_texts
-from manyheads.export.gate import LIMIT, Gate, GateReport
-from manyheads.export.validation import validation_sets
+from manyheads.exporting.calibration import calibration_batches, training_texts
+from manyheads.exporting.gate import LIMIT, Gate, GateReport
+from manyheads.exporting.validation import validation_sets
 from manyheads.inference import (
     ENCODER_GRAPH,
     GRAPHS,
@@ -216,7 +216,7 @@ class _Exporter:
         progress: Callable[[str], None],
         calibration: Callable[[], list[Batch]],
     ) -> None:
-        from manyheads.export.graph import fuse_graph, trace_graph
+        from manyheads.exporting.graph import fuse_graph, trace_graph
 
         self._model, self._opset = model, opset
         self._gate, self._threads, self._progress = gate, threads, progress
@@ -229,7 +229,7 @@ class _Exporter:
 
     def _encoder_graph(self) -> bytes:
         """Return the encoder's own graph, for other runtimes."""
-        from manyheads.export.graph import trace_encoder
+        from manyheads.exporting.graph import trace_encoder
 
         self._progress(f"writing {ENCODER_GRAPH}")
         contents: bytes = trace_encoder(self._model, opset=self._opset).SerializeToString()
@@ -250,7 +250,7 @@ class _Exporter:
         if backend in (OPENVINO, OPENVINO_INT8):
             yield from self._of_openvino(backend)
             return
-        from manyheads.export.quantization import quantize, settings_for
+        from manyheads.exporting.quantization import quantize, settings_for
 
         if backend == ONNX:
             contents = self._fused.SerializeToString()
@@ -269,7 +269,7 @@ class _Exporter:
             )
 
     def _of_openvino(self, backend: str) -> Iterator[_Candidate]:
-        from manyheads.export.openvino import (
+        from manyheads.exporting.openvino import (
             convert,
             files_of,
             quantize_static,
@@ -318,7 +318,7 @@ def _check_request(formats: Sequence[str], limit: float) -> None:
     if not formats:
         raise RequestError("no format is asked for", expected=f"some of: {listing(FORMATS)}")
     if "openvino" in formats:
-        from manyheads.export.openvino import check_openvino
+        from manyheads.exporting.openvino import check_openvino
 
         check_openvino("openvino", "nncf")
     if not 0 <= limit <= 100:

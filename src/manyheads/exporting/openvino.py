@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import RequestError, install
-from manyheads.export.graph import quiet
-from manyheads.export.quantization import (
+from manyheads.exporting.graph import quiet
+from manyheads.exporting.quantization import (
     LAYERS,
     NECKS,
     LayerCount,

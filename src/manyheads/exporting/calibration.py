@@ -11,7 +11,7 @@ from manyheads.config import Config
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
-from manyheads.export.gate import RecordSets
+from manyheads.exporting.gate import RecordSets
 from manyheads.tasks import TaskSpec, units_of
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
