@@ -682,6 +682,21 @@ def test_indicator_columns_round_trip(folder: Path, items: list[tuple[str, bool,
     assert "no column holds 0 and 1 alone: text, id" in message(path, format="indicators")
 
 
+def test_columns_of_0_and_1_beside_one_of_texts_are_labels(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('id,body,rude,kind,odd\n0,"so\nso",0,1,0\n1,yes,1,1,0\n')
+    rows = read(path)
+    assert [row["text"] for row in rows] == ["so\nso", "yes"]
+    assert [row["labels"] for row in rows] == [["kind"], ["rude", "kind"]]
+    # With a named text each column may be a task; of two columns of texts none is the text.
+    path.write_text("text,rude,kind\nso so,0,1\nyes,1,1\n")
+    assert read(path)[0] == {"text": "so so", "rude": "0", "kind": "1"}
+    path.write_text("one,two,rude,kind\nso so,a b,0,1\nyes,b,1,1\n")
+    assert "no column `text`" in message(path)
+    path.write_text("id,age,rude,kind\n0,30,0,1\n1,31,1,1\n")
+    assert "no column `text`" in message(path)
+
+
 @given(st.lists(st.tuples(words, st.none() | words), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=10)
 def test_excel_round_trips(folder: Path, items: list[tuple[str, str | None]]) -> None:

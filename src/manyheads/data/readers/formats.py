@@ -21,7 +21,7 @@ from manyheads.data.readers.fasttext import is_fasttext, read_fasttext
 from manyheads.data.readers.head import HEAD_BYTES, Head
 from manyheads.data.readers.hub import read_dataset
 from manyheads.data.readers.hwu import is_hwu, read_hwu
-from manyheads.data.readers.indicators import read_indicators
+from manyheads.data.readers.indicators import is_indicators, read_indicators
 from manyheads.data.readers.json_lines import read_json_lines
 from manyheads.data.readers.json_stream import read_json_list
 from manyheads.data.readers.kaggle_ner import is_kaggle_ner, read_kaggle_ner
@@ -103,6 +103,10 @@ FORMATS: dict[str, Format] = {
     "trec": Format("TREC's questions", read_trec, (), is_trec, (".label", ".txt")),
     "json": Format("a JSON list", read_json_list, (".json",)),
     "jsonl": Format("JSON lines", read_json_lines, (".jsonl", ".ndjson", ".json")),
+    "indicators": Format(
+        "CSV or TSV with a column of 0 and 1 for each label", read_indicators, (), is_indicators,
+        (".csv", ".tsv"), has_columns=True,
+    ),
     "semicolons": Format(
         "CSV with semicolons", read_semicolons, (), _separated_by_semicolons, (".csv",),
         has_columns=True,
@@ -113,9 +117,6 @@ FORMATS: dict[str, Format] = {
         "CoNLL columns", read_conll,
         (".conll", ".annotated", ".bio", ".bio2", ".iob", ".iob2", ".iobes", ".bilou"),
         lambda head: looks_like_columns(head.lines), (".txt", ".tsv"), has_columns=True,
-    ),
-    "indicators": Format(
-        "CSV or TSV with a column of 0 and 1 for each label", read_indicators, has_columns=True
     ),
     "excel": Format("Excel", read_excel, (".xlsx",), has_columns=True),
     "parquet": Format("Parquet", read_parquet, (".parquet", ".pq")),

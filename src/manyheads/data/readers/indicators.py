@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from manyheads.data.readers.delimited import read_cells, read_records
+from manyheads.data.readers.head import HEAD_BYTES, Head
 from manyheads.data.readers.row import Row, Source
+from manyheads.data.readers.table import TEXT_COLUMNS
 from manyheads.errors import DataError, listing
 
 _VALUES = {"0": False, "1": True, "0.0": False, "1.0": True}
 _NOT_KNOWN = "-1"
+_NUMBERING = re.compile(r"(?i)(.*_)?(id|index|idx)")
+
+
+def is_indicators(head: Head) -> bool:
+    """Return whether several columns hold 0 and 1 alone, and one other holds texts.
+
+    A table with a column that is named as the text's is not meant: each of its columns of 0 and 1
+    may be a task of its own.
+    """
+    end = -1 if len(head.data) >= HEAD_BYTES else None
+    delimiter = "\t" if head.ending == ".tsv" else ","
+    try:
+        # The last record may be cut off.
+        records = list(csv.reader(head.text.splitlines(True), delimiter=delimiter))[:end]
+    except csv.Error:
+        return False
+    header = [cell.strip() for cell in records[0]] if records else []
+    if {*header, *head.layout.names.values()} & set(TEXT_COLUMNS) or head.layout.numbered:
+        return False
+    columns, ones = _open_columns(header, records[1:], head.layout.names)
+    labels = [name for i, name in columns.items() if i in ones and not _NUMBERING.fullmatch(name)]
+    return len(labels) > 1 and _text_column(header, records[1:], columns) is not None
 
 
 def read_indicators(source: Source) -> Iterator[Row]:
@@ -22,7 +49,10 @@ def read_indicators(source: Source) -> Iterator[Row]:
         DataError: there is no such column.
     """
     delimiter = "\t" if source.path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
-    columns = _columns(source, delimiter)
+    columns, text = _columns(source, delimiter)
+    if text is not None:
+        names = {**source.layout.names, text: "text"}
+        source = replace(source, layout=replace(source.layout, names=names))
     for row in read_cells(source, delimiter):
         values = [row.fields.get(name) for name in columns]
         fields = {name: value for name, value in row.fields.items() if name not in columns}
@@ -34,24 +64,55 @@ def read_indicators(source: Source) -> Iterator[Row]:
         yield Row(row.source, row.line, row.unit, fields)
 
 
-def _columns(source: Source, delimiter: str) -> list[str]:
-    quiet = source.quiet()
-    records = read_records(quiet, delimiter)
-    header = next((cells for _, cells in records), [])
-    named = set(source.layout.names)
-    open_columns = {i: cell for i, cell in enumerate(header) if cell not in named}
-    ones: set[int] = set()
-    for _, cells in records:
-        if len(cells) != len(header):
-            continue
-        for i in [i for i in open_columns if cells[i] not in (*_VALUES, _NOT_KNOWN)]:
-            del open_columns[i]
-        ones.update(i for i in open_columns if _VALUES.get(cells[i]))
-    names = [name.strip() for i, name in open_columns.items() if i in ones]
-    if not names:
+def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
+    """Return the columns of labels, and that of the text where no name shows it."""
+    records = (cells for _, cells in read_records(source.quiet(), delimiter))
+    header = next(records, [])
+    names = source.layout.names
+    open_columns, ones = _open_columns(header, records, names)
+    labels = [
+        name.strip()
+        for i, name in open_columns.items()
+        if i in ones and not _NUMBERING.fullmatch(name.strip())
+    ]
+    if not labels:
         raise DataError(
             f"no column holds 0 and 1 alone: {listing(header)}",
             where=source.name,
             expected="a column of 0 and 1 for each label",
         )
-    return [source.layout.names.get(name, name) for name in names]
+    text = None
+    if not {*(name.strip() for name in header), *names.values()} & set(TEXT_COLUMNS):
+        again = (cells for _, cells in read_records(source.quiet(), delimiter))
+        text = _text_column(next(again), again, open_columns)
+    return [names.get(name, name) for name in labels], text
+
+
+def _open_columns(
+    header: list[str], records: Iterable[list[str]], named: Iterable[str]
+) -> tuple[dict[int, str], set[int]]:
+    """Return the columns without another value than 0, 1 and -1, and those with a 1."""
+    taken = set(named)
+    columns = {i: cell for i, cell in enumerate(header) if cell not in taken}
+    ones: set[int] = set()
+    for cells in records:
+        if len(cells) != len(header):
+            continue
+        for i in [i for i in columns if cells[i] not in (*_VALUES, _NOT_KNOWN)]:
+            del columns[i]
+        ones.update(i for i in columns if _VALUES.get(cells[i]))
+    return columns, ones
+
+
+def _text_column(
+    header: list[str], records: Iterable[list[str]], others: Mapping[int, str]
+) -> str | None:
+    """Return the one column beside others and numberings, if it has cells of several words."""
+    rest = [
+        i for i, name in enumerate(header)
+        if i not in others and not _NUMBERING.fullmatch(name.strip())
+    ]  # fmt: skip
+    if len(rest) != 1:
+        return None
+    words = any(len(cells[rest[0]].split()) > 1 for cells in records if len(cells) == len(header))
+    return header[rest[0]].strip() if words else None
