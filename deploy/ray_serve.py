@@ -1,6 +1,6 @@
 """The server's own application on the machines of a Ray cluster.
 
-    pip install "manyheads[serve]" "ray[serve]"
+    pip install -e ".[serve]" "ray[serve]"    # in a checkout
     serve run deploy.ray_serve:build models=tickets=/models/tickets replicas=4 threads=2
 
 Each replica loads the models, so they have to be at the same path on every machine.

@@ -38,7 +38,7 @@ This folder is at once a Manyheads model, a sentence-transformers model and a tr
 checkpoint. With Manyheads, for all of its tasks:
 
 ```sh
-pip install "manyheads[train]"
+pip install -e ".[train]"   # in a checkout of Manyheads
 manyheads predict path/to/this/folder "A sentence of your own."
 ```
 

@@ -30,4 +30,4 @@ class Saving(Strict):
     """Optimiser steps between lines of metrics.jsonl."""
     tensorboard: Annotated[bool, FREE] = False
     """Whether the values in metrics.jsonl are written for TensorBoard too, to `tensorboard` in
-    `save_dir`; needs `pip install "manyheads[tensorboard]"`."""
+    `save_dir`; needs the extra `tensorboard`."""
