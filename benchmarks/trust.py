@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.api import calibrate, evaluate, thresholds, train
-from manyheads.evaluation import clopper_pearson, mean_interval, score
+from manyheads.evaluation import Outcomes, clopper_pearson, labelled_sets, mean_interval, score
 from manyheads.evaluation import evaluate as evaluate_loaded
-from manyheads.evaluation.evaluate import labelled_sets
 from manyheads.inference import load_model, load_predictor
 from manyheads.modeling import keep_freed_memory
 
@@ -54,8 +53,9 @@ def main() -> None:
     keep_freed_memory()
     name = f"{arguments.name}-{arguments.known:g}"
     runs = [run_seed(arguments, name, seed) for seed in arguments.seeds]
-    for key in runs[0]:
-        interval = mean_interval([float(run[key]) for run in runs])
+    # A precision that a seed does not reach is not among its numbers.
+    for key in {key: None for run in runs for key in run}:
+        interval = mean_interval([float(run[key]) for run in runs if key in run])
         spread = "" if interval.low is None else f"  {interval.low:.4f} to {interval.high:.4f}"
         print(f"{key:44} {interval.mean:.4f}{spread}")
     path = arguments.out / f"{name}.json"
@@ -81,10 +81,12 @@ def run_seed(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, f
         }  # fmt: skip
         train(config, resume=run.exists(), progress=False)
     best = run / "best"
+    # Anew, so that a run that was scored before, with other texts at last, gives the same numbers.
+    calibrate(best, str(paths["valid"]), threads=arguments.threads)
     found = calibration(best, paths["test"])
     if "strange" in paths:
         found |= scope(best, paths)
-    found |= promises(best, paths["test"])
+    found |= promises(best, paths)
     return found
 
 
@@ -209,44 +211,43 @@ def macro_f1(gold: Sequence[str | None], said: Sequence[str | None]) -> float:
     return float(np.mean(scores))
 
 
-def promises(best: Path, test: Path) -> dict[str, float]:
+def promises(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
     """Ask for precisions, and return the share of labels for which they hold on the test data.
 
     One holds if it is not above the Clopper-Pearson interval of the precision on the test data.
     """
+    loaded = load_model(best, backend="torch")
+    _, sets = labelled_sets(loaded, str(paths["test"]))
+    answers = predicted(score(loaded.predictor, sets))
     found: dict[str, float] = {}
     for precision in PRECISIONS:
-        report = thresholds(best, precision=precision)
-        if not report.reached:
+        if not thresholds(best, str(paths["valid"]), precision=precision).reached:
             continue
+        scorings = load_predictor(best, backend="torch").scorings
         kept: dict[str, list[bool]] = {}
-        outcome = evaluate_decided(best, test)
-        for label, is_right in outcome:
-            kept.setdefault(label, []).append(is_right)
+        for task, label, value, is_right in answers:
+            limits = scorings[task].thresholds
+            if limits is not None and value >= limits.of(label):
+                kept.setdefault(label, []).append(is_right)
         holds = [clopper_pearson(sum(v), len(v))[1] >= precision for v in kept.values()]
         every = [is_right for v in kept.values() for is_right in v]
         found |= {
             f"precision {precision:g}: labels where it holds": float(np.mean(holds)),
             f"precision {precision:g}: on test": float(np.mean(every)),
+            f"precision {precision:g}: share decided": len(every) / len(answers),
         }
     return found
 
 
-def evaluate_decided(best: Path, test: Path) -> list[tuple[str, bool]]:
-    """Return the label of each decided answer to the test data, and whether it is right."""
-    loaded = load_model(best, backend="torch")
-    _, sets = labelled_sets(loaded, str(test))
-    outcomes = score(loaded.predictor, sets)
-    found = []
-    for name, task in outcomes.tasks.items():
-        limits = loaded.predictor.scorings[name].thresholds
-        for gold, predicted, scores in zip(task.gold, task.predicted, task.scores, strict=True):
-            for one in task.kind.decisions(task.spec, gold, predicted, scores):
-                if one.predicted is None or one.score is None or limits is None:
-                    continue
-                if one.score >= limits.of(one.predicted):
-                    found.append((one.predicted, not one.error))
-    return found
+def predicted(outcomes: Outcomes) -> list[tuple[str, str, float, bool]]:
+    """Return the task, label and score of each predicted label, and whether it is right."""
+    return [
+        (name, one.predicted, one.score, not one.error)
+        for name, task in outcomes.tasks.items()
+        for answer in zip(task.gold, task.predicted, task.scores, strict=True)
+        for one in task.kind.decisions(task.spec, *answer)
+        if one.predicted is not None and one.score is not None
+    ]
 
 
 if __name__ == "__main__":

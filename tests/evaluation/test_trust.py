@@ -5,30 +5,41 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 import manyheads
 from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError
-from manyheads.inference import load_predictor
-from manyheads.storage import read_manifest, set_calibration
+from manyheads.inference import SCOPE_FILE, load_predictor
+from manyheads.inference.trust import read_scorings
+from manyheads.storage import add_files, read_manifest, set_calibration
+from manyheads.tasks import Temperature
 from tiny import tiny_encoder_folder
 
 NAMES = ("john", "mary", "ravi", "anna")
+SENTENCES = {
+    "asked": "where is NAME",
+    "told": "NAME lives in paris",
+    "wanted": "play the new song by NAME",
+}
 
 
 def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Sentences of which one in ten has a wrong label, so that certainty is never right."""
     draw = random.Random(seed)
     for _ in range(count):
-        name, asks = draw.choice(NAMES), draw.random() < 0.5
-        tokens = ["where", "is", name] if asks else [name, "lives", "in", "paris"]
-        label = "asked" if asks == (draw.random() < 0.9) else "told"
+        name, label = draw.choice(NAMES), draw.choice([*SENTENCES])
+        tokens = [name if word == "NAME" else word for word in SENTENCES[label].split()]
+        if draw.random() > 0.9:
+            label = draw.choice([other for other in SENTENCES if other != label])
         tags = ["B-PER" if token in NAMES else "O" for token in tokens]
         yield {"tokens": tokens, "label": label, "ner": tags}
 
@@ -61,6 +72,73 @@ def test_training_calibrates_and_says_on_what(trained: Path) -> None:
     # One label in ten is wrong, and the calibrated scores know.
     (found,) = manyheads.load(trained).predict(["where is john"])
     assert 0.8 < found["classification"].score < 0.97
+
+
+def test_a_saved_model_predicts_what_is_in_scope(trained: Path) -> None:
+    model = manyheads.load(trained)
+    known = model.predict([" ".join(r["tokens"]) for r in records(40, 8)])
+    strange = model.predict(["table rain monday weather", "good bad good not very good", "7 + 8"])
+    assert all(0 <= p.in_scope <= 1 for p in (*known, *strange))
+    assert sum(p.in_scope > 0.5 for p in known) > 30
+    assert max(p.in_scope for p in strange) < min(p.in_scope for p in known)
+    assert known[0].to_json()["in_scope"] == pytest.approx(known[0].in_scope, abs=1e-5)
+
+
+def stored_scope(model: Path) -> dict[str, np.ndarray]:
+    return load_tensors((model / SCOPE_FILE).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("whitening", lambda t: t[:-1], r"float32 \(31, 32\) as whitening of its scope"),
+        ("centres", lambda t: t[:2], r"as centres of its scope"),
+        ("weights", lambda t: t.astype(np.float64), r"float64 \(6,\) as weights"),
+        ("middle", lambda _: None, "nothing as middle"),
+        ("weights", lambda t: t * np.nan, "not finite as weights"),
+        ("centres", lambda t: t + np.inf, "not finite as centres"),
+        ("middle", lambda t: t + np.float32(1e30), "not finite as middle"),
+    ],
+)
+def test_a_hostile_scope_is_refused(
+    model: Path, name: str, change: Callable[[np.ndarray], np.ndarray | None], message: str
+) -> None:
+    tensors = stored_scope(model)
+    changed = change(tensors.pop(name))
+    tensors |= {} if changed is None else {name: changed}
+    add_files(model, {SCOPE_FILE: save_tensors(tensors)})
+    with pytest.raises(ModelError, match=message):
+        load_predictor(model, backend="torch")
+
+
+def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = model / SCOPE_FILE
+    contents = file.read_bytes()
+    with monkeypatch.context() as small:
+        small.setattr("manyheads.inference.trust._MOST_BYTES", 100)
+        with pytest.raises(ManyheadsError, match=r"too large|more than|at most"):
+            load_predictor(model, backend="torch")
+    add_files(model, {SCOPE_FILE: contents[:-8]})
+    with pytest.raises(ModelError, match=r"scope\.safetensors"):
+        load_predictor(model, backend="torch")
+    file.unlink()
+    with pytest.raises(ModelError, match=r"scope\.safetensors"):
+        load_predictor(model, backend="torch")
+
+
+def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) -> None:
+    manifest = read_manifest(model)
+    own = {"classification": {"scores": {"method": "temperature", "temperature": 3.5}}}
+    set_calibration(model, {**manifest.calibration, "backends": {"onnx-int8": own}})
+    specs = load_predictor(model, backend="torch").specs
+    manifest = read_manifest(model)
+    usual, int8 = (read_scorings(manifest, specs, name) for name in ("onnx", "onnx-int8"))
+    assert int8["classification"].calibration == Temperature(3.5)
+    assert int8["classification"].calibration != usual["classification"].calibration
+    # What has none of its own is calibrated as the model.
+    assert int8["ner"] == usual["ner"]
 
 
 def test_the_history_has_the_score_without_each_fold(trained: Path) -> None:

@@ -11,7 +11,12 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.drift import REFERENCE, Reference
-from manyheads.evaluation.evaluate import EvaluationReport, evaluate, own_validation_files
+from manyheads.evaluation.evaluate import (
+    EvaluationReport,
+    evaluate,
+    labelled_sets,
+    own_validation_files,
+)
 from manyheads.evaluation.in_words import in_words
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score, text_of
 from manyheads.evaluation.statistics import (
@@ -54,6 +59,7 @@ __all__ = [
     "fit_scope_of",
     "folds_of",
     "in_words",
+    "labelled_sets",
     "mean_interval",
     "own_validation_files",
     "paired_bootstrap",

@@ -19,6 +19,8 @@ from manyheads.tasks.scoring import read_thresholds
 SCOPE_FILE = "scope.safetensors"
 _VECTORS = ("middle", "whitening", "centres", "weights")
 _MOST_BYTES = 256 << 20
+_LARGEST = 1e8
+"""The largest value of a scope's vectors in either direction. With it no sum overflows."""
 
 
 def read_scorings(
@@ -89,9 +91,12 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     values = {}
     for name, shape in shapes.items():
         tensor = found.get(name, np.zeros(0))
-        finite = name == "centres" or (tensor.dtype == np.float32 and np.isfinite(tensor).all())
-        if not finite or tensor.dtype != np.float32 or tensor.shape != shape or not rank:
-            raise _refused(f"{tensor.dtype} {tensor.shape} as {name} of its scope", where)
+        if tensor.dtype != np.float32 or tensor.shape != shape or not rank:
+            found_there = f"{tensor.dtype} {tensor.shape}" if name in found else "nothing"
+            raise _refused(f"{found_there} as {name} of its scope", where)
+        # A class without examples has no centre: NaN.
+        if (np.isnan(tensor).any() and name != "centres") or (np.abs(tensor) > _LARGEST).any():
+            raise _refused(f"numbers that are not finite as {name} of its scope", where)
         values[name] = tensor
     return Scope(spec.name, **values)
 
