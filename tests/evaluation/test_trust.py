@@ -95,9 +95,9 @@ def stored_scope(model: Path) -> dict[str, np.ndarray]:
         ("centres", lambda t: t[:2], r"as centres of its scope"),
         ("weights", lambda t: t.astype(np.float64), r"float64 \(6,\) as weights"),
         ("middle", lambda _: None, "nothing as middle"),
-        ("weights", lambda t: t * np.nan, "not finite as weights"),
-        ("centres", lambda t: t + np.inf, "not finite as centres"),
-        ("middle", lambda t: t + np.float32(1e30), "not finite as middle"),
+        ("weights", lambda t: t * np.nan, "out of range as weights"),
+        ("centres", lambda t: t + np.inf, "out of range as centres"),
+        ("middle", lambda t: t + np.float32(1e30), "out of range as middle"),
     ],
 )
 def test_a_hostile_scope_is_refused(

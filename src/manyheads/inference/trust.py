@@ -19,8 +19,11 @@ from manyheads.tasks.scoring import read_thresholds
 SCOPE_FILE = "scope.safetensors"
 _VECTORS = ("middle", "whitening", "centres", "weights")
 _MOST_BYTES = 256 << 20
-_LARGEST = 1e8
-"""The largest value of a scope's vectors in either direction. With it no sum overflows."""
+_LARGEST = 1e7
+"""The largest value of a scope's vectors in either direction, far above those of any embedding, so
+that no sum of float32 overflows."""
+_LARGEST_WEIGHT = 1e12
+"""The same of its weights; a feature that hardly varies has a large one."""
 
 
 def read_scorings(
@@ -92,11 +95,12 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     for name, shape in shapes.items():
         tensor = found.get(name, np.zeros(0))
         if tensor.dtype != np.float32 or tensor.shape != shape or not rank:
-            found_there = f"{tensor.dtype} {tensor.shape}" if name in found else "nothing"
-            raise _refused(f"{found_there} as {name} of its scope", where)
+            stored_as = f"{tensor.dtype} {tensor.shape}" if name in found else "nothing"
+            raise _refused(f"{stored_as} as {name} of its scope", where)
         # A class without examples has no centre: NaN.
-        if (np.isnan(tensor).any() and name != "centres") or (np.abs(tensor) > _LARGEST).any():
-            raise _refused(f"numbers that are not finite as {name} of its scope", where)
+        most = _LARGEST_WEIGHT if name == "weights" else _LARGEST
+        if (np.isnan(tensor).any() and name != "centres") or (np.abs(tensor) > most).any():
+            raise _refused(f"numbers out of range as {name} of its scope", where)
         values[name] = tensor
     return Scope(spec.name, **values)
 
