@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import manyheads
 from manyheads.data.augment import augment, entity_values, exchange, is_exchangeable
-from manyheads.data.readers import read_rows
+from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import DataError, RequestError
 from manyheads.tasks import Span
 
@@ -124,3 +125,6 @@ def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
         augment(plain, tmp_path / "out.jsonl")
     with pytest.raises(RequestError, match="written over itself"):
         augment(plain, plain)
+    dated = [{**song("play", "Help"), "day": date(2020, 1, 1)}]
+    with in_memory(dated, "dated") as name, pytest.raises(DataError, match="written as JSON"):
+        augment(name, tmp_path / "out.jsonl")

@@ -94,6 +94,15 @@ def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) 
     }
 
 
+def test_numbers_of_texts_and_pairs_and_unused_columns_are_no_labels(tmp_path: Path) -> None:
+    many = inferred(tmp_path, records(6000, id=range(6000), topic=["a", "b"]))
+    assert [task.name for task in many.tasks] == ["topic"]
+    pairs = inferred(tmp_path, records(**PAIR, label=["a", "b"], qid=[*range(10), 0]))
+    assert [task.name for task in pairs.tasks] == ["label"]
+    dashes = inferred(tmp_path, records(ner=[["O", "B-X", "O"]], pos=[["_", "_", "_"]]))
+    assert [task.name for task in dashes.tasks] == ["ner"]
+
+
 def test_an_ambiguous_field_is_a_question_with_the_options_that_answer_it(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as caught:
         inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]))
@@ -107,6 +116,8 @@ def test_an_ambiguous_field_is_a_question_with_the_options_that_answer_it(tmp_pa
 def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no field of .* has labels of a task: `note` \(12 "):
         inferred(tmp_path, records(note=[f"text {i}" for i in range(12)]))
+    with pytest.raises(RequestError, match=r"cell of `labels`: --label-separator ','"):
+        inferred(tmp_path, records(labels=[f"{i},{i + 1}" for i in range(12)]))
 
 
 def test_named_tasks_are_the_only_ones(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from manyheads.data.convert import entities_and_classes
+from manyheads.data.convert import entities_and_classes, writable_fields
 from manyheads.data.readers import Layout, read_rows
 from manyheads.errors import DataError, RequestError
 from manyheads.storage import atomic_file
@@ -111,7 +111,7 @@ def augment(
     """Write the records of a file, and new ones made from them by exchanging their entities.
 
     The new records follow the others and have the same class. They also serve as unlabelled text.
-    The file is read twice; memory holds its entities and a checksum of each text.
+    The file is read three times; memory holds its entities and a checksum of each text.
 
     Args:
         source: data of any format, with entities.
@@ -190,8 +190,8 @@ class _Sentence:
 def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterator[_Sentence]:
     for row in read_rows(source, layout=layout):
         text, spans, classes = entities_and_classes(row)
-        value = {name: field for name, field in row.fields.items() if field is not None}
-        yield _Sentence(text, spans or (), None if classes is None else tuple(classes), value)
+        group = None if classes is None else tuple(classes)
+        yield _Sentence(text, spans or (), group, writable_fields(row))
 
 
 def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:

@@ -80,15 +80,25 @@ def convert(
 def _ours(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
     for row in rows:
         read_text(row)
-        try:
-            json.dumps(dict(row.fields))
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"a field cannot be written as JSON ({error})",
-                where=row.where,
-                expected="texts, numbers and lists",
-            ) from None
-        yield {name: value for name, value in row.fields.items() if value is not None}
+        yield writable_fields(row)
+
+
+def writable_fields(row: Row) -> dict[str, Any]:
+    """Return the fields of a row that are not null.
+
+    Raises:
+        DataError: one has a value that JSON lacks, such as a date in Parquet.
+    """
+    fields = {name: value for name, value in row.fields.items() if value is not None}
+    try:
+        json.dumps(fields)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"a field cannot be written as JSON ({error})",
+            where=row.where,
+            expected="texts, numbers and lists",
+        ) from None
+    return fields
 
 
 def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[dict[str, Any]]:

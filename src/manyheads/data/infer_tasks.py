@@ -125,9 +125,16 @@ def _recognised(
             f"no field of {listing(files)} has labels of a task: {_described(columns)}",
             expected="a field with a few different names, lists of them, entities or tags, or "
             "numbers",
-            fix=f"Name one: {_TASK_OPTION}.",
+            fix=f"Name one: {_TASK_OPTION}.{_joined(columns)}",
         )
     return found, unused
+
+
+def _joined(columns: Mapping[str, FieldValues]) -> str:
+    """Return the option that reads joined labels, where a column seems to have them."""
+    cells = columns["labels"].distinct if "labels" in columns else ()
+    mark = next((mark for mark in ",;|" if any(mark in cell for cell in cells)), "")
+    return mark and f" For several labels in a cell of `labels`: --label-separator '{mark}'."
 
 
 def _named(

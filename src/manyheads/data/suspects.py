@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import TaskConfig
-from manyheads.data.convert import label_studio_task
+from manyheads.data.convert import label_studio_task, writable_fields
 from manyheads.data.readers import Layout, Row, read_rows
-from manyheads.data.records import Record, RecordParser, labelled_field
+from manyheads.data.records import RecordParser, labelled_field
 from manyheads.errors import DataError, counted, shorten
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span, kind_of
@@ -100,9 +100,11 @@ def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
     for row in read_rows(path, layout=Layout(format="jsonl")):
         values = row.fields
         wrong = [name for name, kind in _KEYS.items() if type(values.get(name)) is not kind]
-        if wrong or values["record"] < 1:
+        wrong += ["record"] if not wrong and values["record"] < 1 else []
+        wrong += ["score"] if type(values.get("score", 0.0)) not in (int, float) else []
+        if wrong:
             raise DataError(
-                f"`{(wrong or ['record'])[0]}` is {shorten(values.get((wrong or ['record'])[0]))}",
+                f"`{wrong[0]}` is {shorten(values.get(wrong[0]))}",
                 where=row.where,
                 expected="a line of `manyheads data suspects`: `record`, `text`, `task`, `given` "
                 "and `proposed`",
@@ -111,7 +113,7 @@ def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
         found.append(
             Suspect(
                 values["record"], row.where, values["text"], values["task"],
-                str(values.get("error", "")), float(values.get("score") or 0.0),
+                str(values.get("error", "")), float(values.get("score", 0.0)),
                 values.get("given"), values.get("proposed"),
             )
         )  # fmt: skip
@@ -147,10 +149,10 @@ def write_fixed(
     number = changed = 0
     with atomic_file(Path(target)) as stream:
         for number, row in enumerate(read_rows(source, layout=layout), 1):
-            fields = {name: value for name, value in row.fields.items() if value is not None}
+            fields = writable_fields(row)
             here = by_record.pop(number, ())
             if here:
-                fields.update(_corrected(row, parse(row), here, tasks))
+                fields.update(_corrected(row, parse, here, tasks))
                 changed += 1
             stream.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
         for left in by_record.values():
@@ -165,9 +167,14 @@ def write_fixed(
 
 
 def _corrected(
-    row: Row, record: Record, suspects: Iterable[Suspect], tasks: Mapping[str, TaskConfig]
+    row: Row, parse: RecordParser, suspects: Sequence[Suspect], tasks: Mapping[str, TaskConfig]
 ) -> dict[str, Any]:
-    """Return the fields of a row whose labels change."""
+    """Return the fields of a row whose labels change.
+
+    Raises:
+        DataError: a proposal does not fit the record.
+    """
+    record = parse(row)
     labels = dict(record.labels)
     for suspect in suspects:
         if suspect.text != record.text or suspect.task not in labels:
@@ -192,6 +199,14 @@ def _corrected(
         assert field_name is not None
         kind = kind_of(tasks[name].kind)
         fields[field_name] = kind.field_value(labels[name], record.tokens)
+    try:
+        parse(replace(row, fields={**row.fields, **fields}))
+    except DataError as error:
+        raise DataError(
+            f"the proposal does not fit record {suspects[0].record:,} of {row.source}: "
+            f"{error.found}",
+            where=suspects[0].where, expected=error.expected, fix=error.fix,
+        ) from None  # fmt: skip
     return fields
 
 

@@ -114,6 +114,11 @@ class FieldValues:
             and self.longest <= MAX_LABEL_LENGTH
         )
 
+    @property
+    def is_identifier(self) -> bool:
+        """Whether they number the records: whole numbers, each of them once."""
+        return self.wholes == self.records and len(self.distinct) == self.distinct.total()
+
     def describe(self) -> str:
         """Describe the values in a few words, for messages."""
         count = len(self.distinct)

@@ -182,8 +182,9 @@ def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
     hint = next((nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), "")
     other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
     fix = (
-        "Say which columns they are, such as --text-field COLUMN --map COLUMN=label; without a "
-        "header, by number: --text-field 1 --map 2=label. Columns of 0 and 1: --format indicators."
+        "Say which columns they are, such as --text-field COLUMN --map COLUMN=label (of two texts, "
+        "--text2-field COLUMN for the second); without a header, by number: --text-field 1 --map "
+        "2=label. Columns of 0 and 1: --format indicators."
     )
     if other is not None:
         name = {";": "semicolons", "\t": "tsv", ",": "csv"}.get(other)

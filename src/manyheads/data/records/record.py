@@ -137,7 +137,8 @@ def _no_text(row: Row) -> DataError:
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
         where=row.where,
         expected="`text`, a string, or `tokens`, a list of words",
-        fix="Say which field it is: --text-field NAME, or --tokens-field NAME for a list of words.",
+        fix="Say which field it is: --text-field NAME (of two texts, --text2-field NAME for the "
+        "second), or --tokens-field NAME for a list of words.",
     )
 
 

@@ -100,8 +100,7 @@ class Regression(Kind):
     def recognises(self, values: FieldValues) -> bool:
         """Return whether they are numbers of single texts, and no identifiers."""
         varied = len(values.distinct) > 1
-        is_identifier = values.wholes == values.records == len(values.distinct)
-        named = values.name in self.fields or not is_identifier
+        named = values.name in self.fields or not values.is_identifier
         return values.numbers == values.records and varied and named and not values.all_paired
 
     def reader(

@@ -54,8 +54,11 @@ class Similarity(Kind):
     no_labels = "scored pairs"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are numbers of pairs of texts."""
-        return values.numbers == values.records and values.all_paired and len(values.distinct) > 1
+        """Return whether they are numbers of pairs of texts, and do not number texts or pairs."""
+        varied = len(values.distinct) > 1
+        is_scale = values.is_few or values.wholes < values.records
+        named = values.name in self.fields or is_scale
+        return values.numbers == values.records and varied and named and values.all_paired
 
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Return the range of the scores, unless it is the default."""

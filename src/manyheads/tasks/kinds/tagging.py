@@ -140,6 +140,8 @@ class Tagging(Kind):
         tags = values.per_word == values.records and (
             values.has_outside or bool(values.repeating) or values.lists == values.records
         )
+        # CoNLL files fill columns that they do not use with one mark.
+        tags = tags and (values.name in self.fields or len(values.distinct) > 1)
         empty = values.lists - values.filled
         return tags or bool(values.spans and values.spans + empty == values.records)
 
