@@ -40,7 +40,7 @@ class Teacher(Strict):
     weight: Float = Field(default=1.0, gt=0)
     """The factor on the loss, where a task's own weight is the factor on its labels' loss."""
     temperature: Float = Field(default=2.0, gt=0)
-    """Above 1, the classes that the teacher holds for unlikely count for more. Sequences of tags
+    """Above 1, the classes that the teacher considers unlikely count for more. Sequences of tags
     (`decoder: crf`) are compared without it."""
     embedding: Float = Field(default=0.0, ge=0)
     """The factor on the distance of the sentence embeddings, by their cosine, or where teacher and

@@ -39,7 +39,7 @@ class Data(Strict):
     """With `files`: the share of the records that is held out. Copies of a text stay together, and
     of each label at least two records are held out where there are ten."""
     hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
-    """Which records are held out: another number holds out others."""
+    """The seed that determines which records are held out."""
     format: Annotated[str | None, FREE] = None
     """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
     content and ending show."""

@@ -52,5 +52,5 @@ class Encoder(Strict):
         Setting(allowed="a number of layers, or a list of ascending numbers such as [1, 2, 6]"),
     ] = None
     """Train a smaller encoder, made of some of the encoder's layers: how many, spread evenly up to
-    the last one, or their numbers, from 1. `teacher` and `keep_embeddings` make up for the others.
-    Default: all layers."""
+    the last one, or their numbers, from 1. `teacher` and `keep_embeddings` help to
+    replace the others. Default: all layers."""
