@@ -88,14 +88,14 @@ def test_names_that_the_hub_does_not_have_and_refusals_are_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     assert main(["predict", "me/none", "a text"]) == 2
-    assert (
-        "no folder me/none here, and on the hub there is no such model" in capsys.readouterr().err
-    )
+    assert "no folder me/none here, and the hub has no such model" in capsys.readouterr().err
     manyheads.push(model, "me/mine")
-    with pytest.raises(ModelError, match="there is no such revision"):
+    with pytest.raises(ModelError, match="the hub has no such revision"):
         manyheads.load("me/mine@none")
     del hub.repos["me/mine"][0]["manyheads.json"]
-    with pytest.raises(ModelError, match=r"no Manyheads model; expected one with manyheads\.json"):
+    with pytest.raises(
+        ModelError, match=r"no Manyheads model of this name; expected one with manyheads\.json"
+    ):
         manyheads.load("me/mine")
     hub.refuses_writing = True
     assert main(["push", str(model.save_dir), "me/other"]) == 2

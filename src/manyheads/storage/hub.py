@@ -48,7 +48,7 @@ def fetch_model(name: str) -> Path:
             safetensors and JSON.
     """
     repo, _, revision = name.partition("@")
-    with _asking(f"there is no folder {name} here, and on the hub"):
+    with _asking(f"there is no folder {name} here, and the hub"):
         api = _api()
         first = api.hf_hub_download(repo, LAYOUT.manifest, revision=revision or None)
         folder = Path(first).parent
@@ -140,16 +140,16 @@ def _asking(failed: str, error: type[ModelError | RequestError] = ModelError) ->
     try:
         yield
     except errors.RevisionNotFoundError:
-        raise error(f"{failed} there is no such revision", fix="Correct it.") from None
+        raise error(f"{failed} has no such revision", fix="Correct it.") from None
     except errors.EntryNotFoundError as cause:
         if isinstance(cause, errors.LocalEntryNotFoundError):
             raise error(f"{failed} cannot be reached", fix="Go online once.") from None
         raise error(
-            f"{failed} this is no Manyheads model", expected=f"one with {LAYOUT.manifest}"
+            f"{failed} has no Manyheads model of this name", expected=f"one with {LAYOUT.manifest}"
         ) from None
     except errors.RepositoryNotFoundError:
         raise error(
-            f"{failed} there is no such model, or it is private",
+            f"{failed} has no such model, or keeps it private",
             fix="Correct the path or name, or log in: hf auth login.",
         ) from None
     except errors.HfHubHTTPError as cause:
