@@ -91,6 +91,7 @@ def stored_scope(model: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
+        ("whitening", lambda t: t[0, 0], r"float32 \(\) as whitening of its scope"),
         ("whitening", lambda t: t[:-1], r"float32 \(31, 32\) as whitening of its scope"),
         ("centres", lambda t: t[:2], r"as centres of its scope"),
         ("weights", lambda t: t.astype(np.float64), r"float64 \(6,\) as weights"),
@@ -206,6 +207,15 @@ def test_a_model_of_an_earlier_version_says_that_it_is_not_calibrated(
                 "classification": {
                     "scores": {"method": "temperature", "temperature": 1.0},
                     "thresholds": {"precision": 2, "confidence": 0, "score": 0, "labels": {}},
+                }
+            }
+        },
+        {
+            "tasks": {
+                "classification": {
+                    "scores": {"method": "temperature", "temperature": 1.0},
+                    # More than any float.
+                    "thresholds": {"precision": 10**400, "confidence": 0, "score": 0, "labels": {}},
                 }
             }
         },

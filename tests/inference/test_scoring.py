@@ -10,6 +10,7 @@ import pytest
 from manyheads.errors import RequestError
 from manyheads.inference import Predictor
 from manyheads.tasks import (
+    EMBEDDING,
     ClassResult,
     MultilabelResult,
     Platt,
@@ -78,6 +79,23 @@ def test_scores_are_calibrated_and_the_decisions_stay() -> None:
 def test_probabilities_are_calibrated_too() -> None:
     found = predictor(CALIBRATED).predict_proba(["john"], "intent")
     np.testing.assert_allclose(found, [softmax([1, 0, -0.5])], rtol=1e-5)
+
+
+def test_what_a_scope_is_fitted_on_is_of_the_first_task_that_was_asked_for() -> None:
+    moods = TaskSpec("moods", "classification", ("good", "bad"))
+
+    class TwoClassifiers(FixedBackend):
+        def run(self, batch: Batch) -> Mapping[str, np.ndarray]:
+            rows = len(batch.input_ids)
+            found = {"moods": np.full((rows, 2), 7, np.float32), EMBEDDING: np.ones((rows, 4))}
+            return {**super().run(batch), **found}
+
+    two = Predictor(
+        TwoClassifiers(), TextTokenizer(tiny_tokenizer()), [INTENT, moods], max_length=32, pad_id=0
+    )
+    for task, logits in (("intent", [2, 0, -1]), ("moods", [7, 7])):
+        (found,) = two.record(["john"], [task])
+        np.testing.assert_array_equal(np.asarray(found.in_scope, dtype=object)[1], logits)
 
 
 def test_candidates_and_logits_come_on_request() -> None:

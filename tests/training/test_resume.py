@@ -15,12 +15,16 @@ import torch
 from equal_runs import STEPS, assert_equal, hard_config, state_of, stop_at
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
-from manyheads.training import Run, Stopped, train
+from manyheads.storage import read_manifest
+from manyheads.training import Run, Stopped, calibrate, train
 from training_setup import (
     Killed,
     Spy,
+    config,
     digest,
     log_lines,
+    sentences,
+    write_records,
 )
 
 
@@ -348,3 +352,18 @@ def test_a_checkpoint_left_by_a_kill_before_pruning_is_removed_on_resume(
     train(settings, resume=True)
     kept = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
     assert kept == ["mtl_epoch1.pt", "mtl_epoch2.pt"]
+
+
+def test_a_run_whose_calibration_failed_is_complete_and_resuming_it_calibrates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_records(tmp_path / "valid.jsonl", sentences(30, 2))
+    few = config(tmp_path, tasks={"classification": {"kind": "classification"}})
+    spy = Spy()
+    with monkeypatch.context() as broken:
+        broken.setattr(calibrate, "fit_calibrations", lambda *rest: 1 // 0)
+        result = train(few, reporter=spy)
+    assert spy.said("are not calibrated (integer division or modulo by zero)")
+    assert not read_manifest(result.best).calibration
+    assert train(few, resume=True).best == result.best
+    assert read_manifest(result.best).calibration["tasks"]["classification"]["answers"] == 30

@@ -246,6 +246,8 @@ def test_teachers_that_do_not_fit_are_refused(teacher: TrainResult, tmp_path: Pa
         run(tmp_path, teacher=best, tasks=task, **files)
     with pytest.raises(manyheads.ManyheadsError, match="no such model"):
         run(tmp_path, teacher=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="is 1, and no teacher has an embedding"):
+        run(tmp_path, teacher={"sources": [str(other)], "embedding": 1.0})
 
 
 def test_soft_labels_of_a_file_are_learned_and_its_texts_are_unlabelled_ones(
@@ -262,6 +264,11 @@ def test_soft_labels_of_a_file_are_learned_and_its_texts_are_unlabelled_ones(
     soft = write_records(tmp_path / "soft.jsonl", lines)
     result, spy = run(tmp_path, teacher=str(soft))
     assert spy.said("about 16 sentences, for classification, ner.")
+    assert all(e["loss"]["from teacher"] > 0 for e in result.history)
+    # It knows none of the training sentences, and a CRF needs a column for each tag all the same.
+    write_records(soft, [lines[1]])
+    tasks = {"ner": {"kind": "tagging", "decoder": "crf"}}
+    result, _ = run(tmp_path / "crf", teacher=str(soft), tasks=tasks)
     assert all(e["loss"]["from teacher"] > 0 for e in result.history)
     for value, message in (
         ({"classification": {"answer": 0.9}}, r"soft.jsonl:1: there is no label .*answer"),
@@ -304,6 +311,8 @@ def test_embeddings_of_other_lengths_are_compared_by_their_cosines() -> None:
     assert float(embedding_distance(2 * wanted, wanted)) == pytest.approx(0, abs=1e-6)
     wanted[2] = torch.nan
     assert float(embedding_distance(wanted.nan_to_num(), wanted)) == pytest.approx(0, abs=1e-6)
+    # Nothing is known of any sentence of the batch.
+    assert float(embedding_distance(found, wanted[:, :0])) == 0
 
 
 def test_a_teacher_is_configured_by_its_path_or_by_keys(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def fit_scope_of(
     Returns:
         None where no task has classes, or there are too few records.
     """
-    task = next((t for t in outcomes.tasks.values() if t.kind.scopes), None)
+    task = outcomes.scope_task
     if task is None:
         return None
     folds = folds_of(outcomes.records)

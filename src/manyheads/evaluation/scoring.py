@@ -113,6 +113,11 @@ class Outcomes:
     seen: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
     """By record, the embedding and the logits of the task that tells the scope, if kept."""
 
+    @property
+    def scope_task(self) -> TaskOutcomes | None:
+        """The task by which texts can be known to be in scope: the first of exclusive classes."""
+        return next((task for task in self.tasks.values() if task.kind.scopes), None)
+
     def without(self, rows: Set[int]) -> Outcomes:
         """Return the outcomes of all but some records."""
         return Outcomes({n: task.without(rows) for n, task in self.tasks.items()}, {})

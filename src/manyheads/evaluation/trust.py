@@ -19,7 +19,7 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
-from manyheads.evaluation.scoring import score
+from manyheads.evaluation.scoring import TaskOutcomes, score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
     INT8,
@@ -168,7 +168,7 @@ def calibrate(
             manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
         )
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
-    strange = [] if unknown is None else _strange(loaded.predictor, unknown)
+    strange = [] if unknown is None else _strange(loaded.predictor, outcomes.scope_task, unknown)
     scope = fit_scope_of(outcomes, unknown=strange)
     report = CalibrationReport(loaded.path, fitted, backends)
     values = report.to_json()
@@ -182,16 +182,18 @@ def calibrate(
     return report
 
 
-def _strange(predictor: Predictor, file: StrPath) -> list[tuple[Any, Any]]:
+def _strange(
+    predictor: Predictor, task: TaskOutcomes | None, file: StrPath
+) -> list[tuple[Any, Any]]:
     """Return the embedding and the logits of each text of a file that is out of scope."""
-    task = predictor.scope_task
     texts = (row.fields.get("text") for row in read_rows(os.fspath(file)))
     given = [text for text in texts if isinstance(text, str) and text.strip()]
     if not given:
         raise DataError("there is no text", where=os.fspath(file), expected="at least one `text`")
     if task is None:
         return []
-    return [p.in_scope for p in predictor.record(given, [task]) if p.in_scope is not None]  # type: ignore[misc]
+    found = (p.in_scope for p in predictor.record(given, [task.spec.name]))
+    return [one for one in found if one is not None]  # type: ignore[misc]
 
 
 def thresholds(

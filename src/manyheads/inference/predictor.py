@@ -192,22 +192,19 @@ class Predictor:
             chunk=chunk,
         )  # fmt: skip
 
-    @property
-    def scope_task(self) -> str | None:
-        """The task by which texts can be known to be in scope: the first of exclusive classes."""
-        able = (s.name for s in self.specs if s.answers and kind_of(s.kind).scopes)
-        return next(able, None)
-
     def record(
         self, texts: Iterable[Text], tasks: Sequence[str], *, embed: bool = False
     ) -> list[Prediction]:
         """Predict for some texts without thresholds, with all that calibration learns from.
 
-        Results are `Recorded`, and `in_scope` is the embedding and the logits of `scope_task`.
+        Results are `Recorded`, and `in_scope` is the embedding and the logits of the first of the
+        tasks by which texts can be known to be in scope.
         """
+        chosen = self._chosen(tasks)
         answer = RecordedResults(ScoredResults(self._scorings(thresholds=False)))
-        scope = None if self.scope_task is None else ScopeInputs(self.scope_task)
-        return list(self._answered(texts, self._chosen(tasks), answer, scope, embed=embed))
+        able = (spec.name for spec in chosen if kind_of(spec.kind).scopes)
+        scope = next((ScopeInputs(name) for name in able), None)
+        return list(self._answered(texts, chosen, answer, scope, embed=embed))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""

@@ -84,7 +84,7 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     except (SafetensorError, KeyError, ValueError) as error:
         raise not_tensors(error, manifest.folder / SCOPE_FILE) from None
     size, labels = manifest.embedding_size, len(spec.labels)
-    rank = found["whitening"].shape[-1] if "whitening" in found else 0
+    rank = found["whitening"].shape[-1] if found.get("whitening", np.zeros(0)).ndim else 0
     shapes = {
         "middle": (size,),
         "whitening": (size, rank),

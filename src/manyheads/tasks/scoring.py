@@ -60,7 +60,7 @@ def read_thresholds(stored: object, where: str) -> Thresholds:
     able = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
     if len(values) != 4 or not isinstance(labels, Mapping) or not able:
         able = False
-    if not able or not all(0 <= float(number) <= 1 for number in numbers if number is not None):
+    if not able or not all(0 <= number <= 1 for number in numbers if number is not None):
         raise ModelError(
             f"its thresholds are {shorten(stored)}",
             expected="a precision, a confidence, a score and scores by label, from 0 to 1",

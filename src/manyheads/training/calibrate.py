@@ -55,7 +55,30 @@ def main_metrics(run: Run) -> dict[str, str]:
     return {spec.name: spec.main_metric for spec in specs}
 
 
+def is_calibrated(run: Run) -> bool:
+    """Return whether a finished run came as far as to calibrate its best model."""
+    return "tasks" in read_manifest(run.save_dir / BEST).calibration
+
+
 def calibrate_best(run: Run, report: Callable[[str], None]) -> None:
+    """Calibrate the best model; if that fails, the model stays as it is, and the user learns why.
+
+    Args:
+        run: the run, which has ended.
+        report: receives messages for the user.
+    """
+    try:
+        _calibrate(run, report)
+    except Exception as error:
+        # The training is done and saved, whatever the disk or a kind of the user's own does here.
+        folder = run.save_dir / BEST
+        report(
+            f"warning: the scores of {folder} are not calibrated ({error}). The model is trained "
+            f"all the same. To try again, run: manyheads calibrate {folder}"
+        )
+
+
+def _calibrate(run: Run, report: Callable[[str], None]) -> None:
     """Calibrate the best model on validation records, and write that to its folder.
 
     It is fitted on the records without which the same epoch is chosen. Where they are not known,

@@ -20,7 +20,12 @@ from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
-from manyheads.training.calibrate import calibrate_best, main_metrics, scores_without_folds
+from manyheads.training.calibrate import (
+    calibrate_best,
+    is_calibrated,
+    main_metrics,
+    scores_without_folds,
+)
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost, joined
@@ -102,6 +107,8 @@ def train(
             # No process trains before the first has cleared the folder.
             processes.exchange(None)
         if run.state.finished:
+            if processes.is_first and not is_calibrated(run):
+                calibrate_best(run, reporter.message)
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
         with StopRequest(reporter.message) as stop, _log(run) as log, _tensorboard(run, log):

@@ -111,7 +111,7 @@ class Lesson:
         """
         builders = {name: RaggedBuilder(np.float16) for name in self.kinds}
         vectors = RaggedBuilder(np.float32)
-        sizes = dict.fromkeys(self.kinds, 1)
+        sizes = {name: max(1, len(self.labels[name])) for name in self.kinds}
         known = dict.fromkeys(self.kinds, 0.0)
         told = time.monotonic()
         for start in range(0, len(dataset), CHUNK):
@@ -125,9 +125,6 @@ class Lesson:
             ]
             for name, builder in builders.items():
                 means = [_mean(answers, name, number) for number in range(len(rows))]
-                sizes[name] = max(
-                    [sizes[name], *(one.shape[-1] for one in means if one is not None)]
-                )
                 known[name] += sum(mean.size / mean.shape[-1] for mean in means if mean is not None)
                 builder.extend([_EMPTY if mean is None else mean.ravel() for mean in means])
             if self.embed:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
-from manyheads.errors import RequestError, listing
+from manyheads.errors import ConfigError, RequestError, listing
 from manyheads.modeling import MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
@@ -105,6 +105,12 @@ class Teaching:
         settings = config.teacher
         if settings is None:
             return None
+        if settings.embedding and all(map(is_soft_file, settings.sources)):
+            raise ConfigError(
+                f"`teacher.embedding` is {settings.embedding:g}, and no teacher has an embedding",
+                expected="a trained model among the teachers",
+                fix="Leave out `teacher.embedding`, or name a model too.",
+            )
         sources = _open(config, settings, stored, report)
         digests = [source.digest for source in sources]
         if stored is not None and digests != list(stored):
@@ -248,7 +254,8 @@ def embedding_distance(found: Tensor, wanted: Tensor) -> Tensor:
         found: [B, E] float.
         wanted: [B, F] float32, NaN in a row that does not count.
     """
-    known = ~wanted[:, :1].isnan().any(dim=1)
+    # In a batch of which nothing is known, the rows are empty.
+    known = ~wanted.isnan().any(dim=1) & (wanted.shape[1] > 0)
     found, wanted = found[known].float(), wanted[known]
     count = max(1, len(found))
     if found.shape[1] == wanted.shape[1]:
