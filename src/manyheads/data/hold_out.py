@@ -112,9 +112,11 @@ def write_parts(config: Config) -> Parts:
         held = hold_out(keys, labels, config.hold_out, config.hold_out_seed)
         if not held or len(held) == len(keys):
             raise DataError(
-                f"{counted(len(keys), 'record')}, of which none can be held out for validation",
+                f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
+                "of which none can be held out for validation",
                 where=listing(files),
-                expected="at least two different texts for each label",
+                expected="at least two texts for each label that differ in more than case, "
+                "punctuation, white space or digits",
                 fix="Add records, or name others for validation: --valid-file FILE.",
             )
     train_file, valid_file = parts_of(config)
