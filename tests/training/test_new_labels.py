@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import manyheads
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, RequestError
+from manyheads.storage import read_manifest, set_calibration
 from training_setup import sentences, settings
 
 TASKS = {
@@ -97,6 +99,21 @@ def test_an_answer_changes_to_a_new_label_alone_and_changes_are_counted(
     assert (result.examples, result.kept) == ({"mine": 3}, 4)
     assert result.changed == sum(old != now for old, now in pairs[::3])
     assert "extended: New labels of classification (examples): mine (3)" in repr(both)
+
+
+def test_other_tasks_stay_calibrated(model: manyheads.TrainedModel, tmp_path: Path) -> None:
+    calibrated = Path(shutil.copytree(model.best, tmp_path / "old"))
+    found = {"records": 20, "answers": 20, "source": "records", "ece_before": 0.2, "ece": 0.1}
+    ner = {"scores": {"method": "platt", "slope": [0.5], "bias": [0.0]}, **found}
+    classes = {"scores": {"method": "temperature", "temperature": 2.0}, **found}
+    set_calibration(calibrated, {"tasks": {"classification": classes, "ner": ner}})
+    both = manyheads.add_label(
+        calibrated, "classification", train_file=NEW, kept=records(9, 3), threads=1,
+        save_dir=tmp_path / "new", progress=False,
+    )  # fmt: skip
+    assert read_manifest(tmp_path / "new").calibration == {"tasks": {"ner": ner}}
+    old = manyheads.load(calibrated).predict(TEXTS, tasks=["ner"])
+    assert [p.results for p in both.predict(TEXTS, tasks=["ner"])] == [p.results for p in old]
 
 
 def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labels(

@@ -46,7 +46,14 @@ from manyheads.modeling import (
     model_contents,
     save_model_folder,
 )
-from manyheads.storage import StrPath, explained, read_manifest, refuse_other_folder, resolve_model
+from manyheads.storage import (
+    StrPath,
+    explained,
+    read_manifest,
+    refuse_other_folder,
+    resolve_model,
+    set_calibration,
+)
 from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
 from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
@@ -157,6 +164,7 @@ def add_label(
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
     contents = model_contents(after.eval(), config, trained.max_length, _metrics(path, task))
     save_model_folder(save_dir, contents)
+    _carry_calibrations(path, Path(save_dir), task, report)
     scores = [numbers(one.metrics())[one.spec.main_metric] for one in outcomes]
     return AddedLabels(
         Path(save_dir), task, _counts(examples, task, _kinds(labels, new)), len(scored),
@@ -303,6 +311,18 @@ def _metrics(path: Path, task: str) -> dict[str, Any]:
         metrics["tasks"] = {n: scores for n, scores in metrics["tasks"].items() if n != task}
         metrics.pop("frame_accuracy", None)
     return metrics
+
+
+def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str], None]) -> None:
+    """Give the new model the calibrations of the tasks whose scores are as before."""
+    known = read_manifest(model).calibration.get("tasks", {}) if model.is_dir() else {}
+    if others := {name: scores for name, scores in known.items() if name != task}:
+        set_calibration(new, {"tasks": others})
+    if task in known:
+        report(
+            f"The scores of {task} are not calibrated with the new labels. "
+            f"Run: manyheads calibrate {new} --file FILE"
+        )
 
 
 # ---------------------------------------------------------------------------------------- new rows
