@@ -84,7 +84,8 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     except (SafetensorError, KeyError, ValueError) as error:
         raise not_tensors(error, manifest.folder / SCOPE_FILE) from None
     size, labels = manifest.embedding_size, len(spec.labels)
-    rank = found["whitening"].shape[-1] if found.get("whitening", np.zeros(0)).ndim else 0
+    # At least 1, so that no whitening, or an empty one, has the wrong shape.
+    rank = max([1, *found.get("whitening", np.zeros(0)).shape[-1:]])
     shapes = {
         "middle": (size,),
         "whitening": (size, rank),
@@ -94,7 +95,7 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     values = {}
     for name, shape in shapes.items():
         tensor = found.get(name, np.zeros(0))
-        if tensor.dtype != np.float32 or tensor.shape != shape or not rank:
+        if tensor.dtype != np.float32 or tensor.shape != shape:
             stored_as = f"{tensor.dtype} {tensor.shape}" if name in found else "nothing"
             raise _refused(f"{stored_as} as {name} of its scope", where)
         # A class without examples has no centre: NaN.
