@@ -91,7 +91,7 @@ def stored_scope(model: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("whitening", lambda t: t[:1, 0].reshape(()), "as middle of its scope"),
+        ("whitening", lambda t: t[:1, 0].reshape(()), r"float32 \(\) as whitening"),
         ("whitening", lambda t: t[:-1], r"float32 \(31, 32\) as whitening of its scope"),
         ("centres", lambda t: t[:2], r"as centres of its scope"),
         ("weights", lambda t: t.astype(np.float64), r"float64 \(6,\) as weights"),
