@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from accuracy import machine
 from manyheads.api import train
-from manyheads.config import TaskConfig, make_config
+from manyheads.config import TaskConfig
 from manyheads.evaluation import mean_interval
-from manyheads.inference.backends.pytorch import source_embedder
 from manyheads.modeling import EncoderShape, find_encoder, make_head
-from manyheads.modeling.heads.sentence import SentenceHead
+from manyheads.modeling.heads import SentenceHead
 from manyheads.tasks import LabelSet, Scheme, spans_of, tags_of
 from manyheads.tasks.metrics import TaggedText, tagging_metrics
-from manyheads.training.head_start import name_texts
+from manyheads.training import name_texts
 
 Floats = NDArray[np.float32]
 Record = dict[str, Any]
@@ -173,8 +173,8 @@ def embedded(texts: Sequence[str]) -> Tensor:
     """Embed texts with the untouched encoder, each once: [N, H] float32."""
     new = [text for text in dict.fromkeys(texts) if text not in _VECTORS]
     if new:
-        embed = source_embedder(make_config({"model_name": MODEL}), 1)
-        _VECTORS.update(zip(new, embed(new), strict=True))
+        encoder = SentenceTransformer(str(find_encoder(MODEL).root), device="cpu")
+        _VECTORS.update(zip(new, encoder.encode(new), strict=True))
     return torch.from_numpy(np.stack([_VECTORS[text] for text in texts]))
 
 

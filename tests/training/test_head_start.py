@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from manyheads.errors import ConfigError
-from manyheads.training import train
-from manyheads.training.head_start import name_texts
+from manyheads.training import name_texts, train
 from training_setup import Spy, config
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from manyheads.training.comparison import Comparison, compare, config_alone
     from manyheads.training.distill import distill_config
     from manyheads.training.distributed import is_first_process
+    from manyheads.training.head_start import name_texts
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.loop import TrainResult, train
     from manyheads.training.metrics_log import METRICS_FILE
@@ -44,6 +45,7 @@ __all__ = [
     "forward_backward",
     "is_first_process",
     "is_ignored",
+    "name_texts",
     "prepare_run",
     "train",
     "update",
@@ -75,6 +77,7 @@ _HOMES = {
     "forward_backward": "step",
     "is_first_process": "distributed",
     "is_ignored": "signals",
+    "name_texts": "head_start",
     "prepare_run": "setup",
     "train": "loop",
     "update": "step",

@@ -11,6 +11,7 @@ from manyheads.modeling.heads.classification import ClassificationHead
 from manyheads.modeling.heads.multilabel import MultilabelHead
 from manyheads.modeling.heads.pair import PairHead
 from manyheads.modeling.heads.regression import RegressionHead
+from manyheads.modeling.heads.sentence import SentenceHead
 from manyheads.modeling.heads.similarity import SimilarityHead
 from manyheads.modeling.heads.tagging import TaggingHead
 from manyheads.tasks import LabelSet, kind_of
@@ -24,6 +25,7 @@ __all__ = [
     "MultilabelHead",
     "PairHead",
     "RegressionHead",
+    "SentenceHead",
     "SimilarityHead",
     "TaggingHead",
     "head_class",
