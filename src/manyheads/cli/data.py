@@ -169,7 +169,7 @@ def suspects(
         return
     found = search(
         file, given, wanted, layout, settings, count=count, out=out, label_studio=label_studio,
-        fix=fix, progress=lambda total: Counter("Looking for wrong labels", total, "records"),
+        fix=fix, progress=lambda total: Counter("Looking for wrong labels", total, "record passes"),
     )  # fmt: skip
     write_json_to(json_file, found.to_json())
     if json_file != "-":

@@ -438,5 +438,24 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
         if "reading" in encoder.values
         else Reading(),
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
-        calibration=fields.get("calibration", dict) if "calibration" in values else {},
+        calibration=_calibration(fields),
     )
+
+
+def _calibration(fields: Fields) -> Mapping[str, Any]:
+    """Check what is shown of a calibration; the predictor checks the parameters."""
+    if "calibration" not in fields.values:
+        return {}
+    calibration = fields.inner("calibration")
+    if "tasks" not in calibration.values:
+        return calibration.values
+    tasks = calibration.inner("tasks")
+    for name in tasks.values:
+        task = tasks.inner(name)
+        for error in ("ece_before", "ece"):
+            task.get(error, float)
+        task.get("source", str)
+        task.inner("scores").get("method", str)
+        if task.values.get("thresholds") is not None:
+            task.inner("thresholds").get("precision", float)
+    return calibration.values
