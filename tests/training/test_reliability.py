@@ -211,8 +211,11 @@ def test_files_swapped_between_two_models_are_refused_by_name(
 
 
 def test_every_promise_names_tests_that_exist() -> None:
-    document = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-    named = re.findall(r"`([\w/]+/test_\w+\.py|test_\w+\.py)::(test_\w+)`", document)
+    document, soak = (
+        (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for page in ("reliability.md", "soak-tests.md")
+    )
+    named = re.findall(r"`([\w/]+/test_\w+\.py|test_\w+\.py)::(test_\w+)`", document + soak)
     assert len(named) > 40
     for file, test in named:
         text = (ROOT / "tests" / file).read_text(encoding="utf-8")
