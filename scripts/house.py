@@ -30,11 +30,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("tasks",),
     ("text", "storage"),
-    ("errors", "version"),
+    ("errors", "lazy", "version"),
 )
 """The rooms of each floor, from the top down. A room imports from lower floors only."""
 
-WITHOUT_TORCH = ("errors", "version", "storage", "text", "tasks", "config", "data", "evaluation")
+WITHOUT_TORCH = (
+    "errors",
+    "lazy",
+    "version",
+    "storage",
+    "text",
+    "tasks",
+    "config",
+    "data",
+    "evaluation",
+)
 """The rooms that never import PyTorch or transformers, not even lazily."""
 
 

@@ -29,8 +29,9 @@ SentenceClassifier is a scikit-learn classifier.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from manyheads.lazy import loader
 from manyheads.version import __version__
 
 if TYPE_CHECKING:
@@ -94,44 +95,37 @@ __all__ = [
 ]
 
 # Imported when first used, so that the command line answers at once.
-_HOMES = {
-    "Client": "server",
-    "Config": "config",
-    "Layout": "data.readers",
-    "ManyheadsError": "errors",
-    "Model": "api.model",
-    "Predictor": "inference.predictor",
-    "TaskConfig": "config",
-    "SentenceClassifier": "api.estimator",
-    "TrainedModel": "api.model",
-    "add_head": "api",
-    "add_label": "api",
-    "augment": "api",
-    "calibrate": "api",
-    "check": "api",
-    "compare": "api",
-    "convert": "api",
-    "distill": "api",
-    "evaluate": "api",
-    "export": "api",
-    "load": "api",
-    "load_config": "config",
-    "push": "api",
-    "report": "api",
-    "select": "api",
-    "serve": "server",
-    "suspects": "api",
-    "thresholds": "api",
-    "train": "api",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loader(
+    __name__,
+    {
+        "api": (
+            "add_head",
+            "add_label",
+            "augment",
+            "calibrate",
+            "check",
+            "compare",
+            "convert",
+            "distill",
+            "evaluate",
+            "export",
+            "load",
+            "push",
+            "report",
+            "select",
+            "suspects",
+            "thresholds",
+            "train",
+        ),
+        "api.estimator": ("SentenceClassifier",),
+        "api.model": ("Model", "TrainedModel"),
+        "config": ("Config", "TaskConfig", "load_config"),
+        "data.readers": ("Layout",),
+        "errors": ("ManyheadsError",),
+        "inference.predictor": ("Predictor",),
+        "server": ("Client", "serve"),
+    },
+)
 
 
 def __dir__() -> list[str]:

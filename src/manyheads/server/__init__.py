@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import RequestError, install
+from manyheads.lazy import loader
 from manyheads.server.scheduling import LaneLost, QueueFull, Scheduler, TextTimeout
 from manyheads.server.settings import ServerSettings
 
@@ -28,22 +29,20 @@ __all__ = [
 ]
 
 # What needs the extra `serve` is imported when it is first used.
-_HOMES = {
-    "Client": "client",
-    "ServerAnswer": "client",
-    "create_app": "app",
-    "model_names": "registry",
-    "serve": "running",
-}
+_load = loader(
+    __name__,
+    {
+        "app": ("create_app",),
+        "client": ("Client", "ServerAnswer"),
+        "registry": ("model_names",),
+        "running": ("serve",),
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return _load(name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("manyheads"):
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from manyheads.lazy import loader
 
 if TYPE_CHECKING:
     from manyheads.training.add_head import add_head_config
@@ -53,40 +55,23 @@ __all__ = [
 
 # Each name's module, imported on first use: the command line shows training results without
 # PyTorch.
-_HOMES = {
-    "AddedLabels": "new_labels",
-    "Comparison": "comparison",
-    "InFlightStep": "in_flight",
-    "METRICS_FILE": "metrics_log",
-    "Reporter": "reporter",
-    "Run": "run",
-    "STEPS_AHEAD": "in_flight",
-    "STOPPING": "signals",
-    "StepReport": "reporter",
-    "StepResult": "in_flight",
-    "Stopped": "signals",
-    "Times": "verdicts",
-    "TrainResult": "loop",
-    "Verdict": "verdicts",
-    "add_head_config": "add_head",
-    "add_label": "new_labels",
-    "compare": "comparison",
-    "config_alone": "comparison",
-    "distill_config": "distill",
-    "fetch": "in_flight",
-    "forward_backward": "step",
-    "is_first_process": "distributed",
-    "is_ignored": "signals",
-    "name_texts": "head_start",
-    "prepare_run": "setup",
-    "train": "loop",
-    "update": "step",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loader(
+    __name__,
+    {
+        "add_head": ("add_head_config",),
+        "comparison": ("Comparison", "compare", "config_alone"),
+        "distill": ("distill_config",),
+        "distributed": ("is_first_process",),
+        "head_start": ("name_texts",),
+        "in_flight": ("InFlightStep", "STEPS_AHEAD", "StepResult", "fetch"),
+        "loop": ("TrainResult", "train"),
+        "metrics_log": ("METRICS_FILE",),
+        "new_labels": ("AddedLabels", "add_label"),
+        "reporter": ("Reporter", "StepReport"),
+        "run": ("Run",),
+        "setup": ("prepare_run",),
+        "signals": ("STOPPING", "Stopped", "is_ignored"),
+        "step": ("forward_backward", "update"),
+        "verdicts": ("Times", "Verdict"),
+    },
+)
