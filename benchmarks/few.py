@@ -1,4 +1,4 @@
-"""Accuracy after few labelled sentences: our defaults against what else one would take.
+"""Accuracy with few labelled sentences: our defaults and the usual alternatives.
 
     python benchmarks/few.py --data DIR [--only SET ...] [--systems NAME ...] [--draws N]
 
@@ -117,7 +117,7 @@ SETS = ("snips-600", "banking77-5", "banking77-10", "clinc150-5", "clinc150-10",
 
 
 def draw(folder: Path, name: str, seed: int) -> Split:
-    """Draw sentences of a set: so many in all, or of each class where there is nothing else."""
+    """Draw sentences of a set: so many in all, or of each class if the labels are classes alone."""
     base, count = name.split("-")
     read, most = READERS[base], int(count)
     records = read(folder, "train")
@@ -251,7 +251,7 @@ def tagged_text(tags: Sequence[str]) -> TaggedText:
 
 
 def run(arguments: argparse.Namespace, path: Path) -> None:
-    """Run what is missing among the results, draw by draw."""
+    """Compute the missing results, draw by draw."""
     wanted = [
         (name, system, seed)
         for seed in range(1, arguments.draws + 1)

@@ -81,7 +81,7 @@ def run_seed(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, f
         }  # fmt: skip
         train(config, resume=run.exists(), progress=False)
     best = run / "best"
-    # Anew, so that a run that was scored before, with other texts at last, gives the same numbers.
+    # Repeated, because an earlier scoring of this run may have calibrated it with other texts.
     calibrate(best, str(paths["valid"]), threads=arguments.threads)
     found = calibration(best, paths["test"])
     if "strange" in paths:
@@ -116,7 +116,7 @@ def split(name: str, data: Path, known: float, seed: int) -> dict[str, str]:
         rest = [record for record in parts["test"] if record["label"] not in kept]
         for part in ("train", "valid", "test"):
             parts[part] = [record for record in parts[part] if record["label"] in kept]
-        # As published: of CLINC150 the sentences out of scope count as one more unknown class.
+        # As published: CLINC150's sentences out of scope count as one more unknown class.
         parts["strange"] = [{"text": record["text"]} for record in rest] + parts.get("strange", [])
         parts.pop("unknown", None)
     return {part: _lines(records) for part, records in parts.items()}
@@ -148,7 +148,7 @@ def calibration(best: Path, test: Path) -> dict[str, float]:
 
 
 def scope(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
-    """Measure how texts out of scope are told, without examples of such and, if there are, with."""
+    """Measure how well texts out of scope are recognised, with and without examples of such."""
     found = _scope(best, paths, "without examples")
     if "unknown" in paths:
         calibrate(best, str(paths["valid"]), unknown=str(paths["unknown"]))
@@ -214,7 +214,7 @@ def macro_f1(gold: Sequence[str | None], said: Sequence[str | None]) -> float:
 def promises(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
     """Ask for precisions, and return the share of labels for which they hold on the test data.
 
-    One holds if it is not above the Clopper-Pearson interval of the precision on the test data.
+    It holds unless the Clopper-Pearson interval of the precision on the test data is below it.
     """
     loaded = load_model(best, backend="torch")
     _, sets = labelled_sets(loaded, str(paths["test"]))

@@ -58,7 +58,7 @@ def data_sets(folder: Path) -> Path:
 
 
 def tiny_study(folder: Path, *more: str) -> list[str]:
-    """The arguments of a study of many runs, each on next to nothing."""
+    """The arguments of a study of many runs, each on tiny data."""
     return [
         "--data", str(folder / "data"), "--out", str(folder / "out"), "--seeds", "1",
         "--threads", "1", "--set", f"model_name={encoder_folder()}", "--set", "max_length=32",

@@ -2,8 +2,8 @@
 
     PYTHONPATH=src:tests/helpers python tests/helpers/golden.py
 
-records them anew in `golden.json`. That is for a change that is meant to change what training
-computes; the commit says why. Any other change has to leave the curves as they are.
+records them again in `golden.json`. Do this only for a change that is meant to affect what training
+computes, and explain why in the commit. Every other change leaves the curves as they are.
 """
 
 from __future__ import annotations

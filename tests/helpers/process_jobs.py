@@ -2,7 +2,7 @@
 
     RANK=0 WORLD_SIZE=2 ... python tests/helpers/process_jobs.py jobs.json
 
-A job has a configuration (`values`), a port, and what befalls one of the processes: `rank` gets
+A job has a configuration (`values`), a port, and what happens to one of the processes: `rank` gets
 `signal` when `step` steps are done, or has `changes` in its configuration. What each job came
 to is printed as a line of JSON.
 """
