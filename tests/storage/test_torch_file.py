@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from manyheads.errors import ModelError
 from manyheads.modeling import leaves, pointer
-from manyheads.modeling.checkpoint_values import MAX_DEPTH, map_torch_file
+from manyheads.modeling.checkpoint_values import MAX_DEPTH, read_torch_file
 from manyheads.storage.torch_file import MAX_RECORDS, check_pickle
 
 # Pickles, opcode by opcode, as pickletools names them.
@@ -108,7 +108,7 @@ def read(data: bytes) -> Any:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        return map_torch_file(file, "file")
+        return read_torch_file(file, "file")
 
 
 def saved(value: Any, **options: Any) -> bytes:
@@ -125,6 +125,34 @@ class Bomb:
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return os.mkdir, (os.fspath(self.path),)
+
+
+# What was checked is what is used
+
+
+@pytest.mark.parametrize("change", ["replaced", "overwritten", "cut"])
+@pytest.mark.parametrize("tensors", [True, False])
+def test_a_file_that_changes_after_its_check_is_read_as_it_was_checked(
+    change: str, tensors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(saved({"step": 1, "tensor": torch.full((20_000,), 1.0)}))
+    other = saved({"step": 2, "tensor": torch.full((20_000,), 2.0)})
+    load = torch.load
+
+    def change_and_load(*args: Any, **options: Any) -> Any:
+        if change == "replaced":
+            (tmp_path / "other.pt").write_bytes(other)
+            (tmp_path / "other.pt").replace(path)
+        else:
+            path.write_bytes(other if change == "overwritten" else b"")
+        return load(*args, **options)
+
+    monkeypatch.setattr(torch, "load", change_and_load)
+    with path.open("rb") as file:
+        value = read_torch_file(file, "file", tensors=tensors)
+    assert value["step"] == 1
+    assert value["tensor"][10_000] == float(tensors)
 
 
 # Honest files

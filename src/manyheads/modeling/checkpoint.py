@@ -22,9 +22,9 @@ from manyheads.modeling.checkpoint_values import (
     digest_of_tensor,
     digest_of_values,
     leaves,
-    map_torch_file,
     plain,
     pointer,
+    read_torch_file,
     replaced,
 )
 from manyheads.storage import (
@@ -123,8 +123,7 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
     """
     where = os.fspath(path)
     with open_regular(path) as file:
-        document = _read_document(file, where)
-        document = _verified(document, where)
+        document = _verified(_read_document(file, where), where)
     return _contents(document, where)
 
 
@@ -136,7 +135,8 @@ def read_position(path: StrPath) -> Position:
         StorageError: it cannot be read.
     """
     with open_regular(path) as file:
-        fields = Fields(_read_document(file, os.fspath(path)), os.fspath(path), "Use another.")
+        document = _read_document(file, os.fspath(path), tensors=False)
+    fields = Fields(document, os.fspath(path), "Use another.")
     named = CheckpointFile.named(Path(path))
     is_epoch = named is None or named.is_epoch
     return Position(fields.get("step", int), is_epoch, fields.get("epoch", int))
@@ -293,9 +293,9 @@ def _dense(encoder: Fields) -> tuple[DenseLayer, ...]:
     return tuple(layers)
 
 
-def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:
-    """Read a checkpoint with its tensors mapped from the file, and verify all but their bytes."""
-    document = map_torch_file(file, where)
+def _read_document(file: BinaryIO, where: str, *, tensors: bool = True) -> dict[str, Any]:
+    """Read a checkpoint, and verify all but the bytes of its tensors."""
+    document = read_torch_file(file, where, tensors=tensors)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(
             "is a torch file, but not a checkpoint of Manyheads",
@@ -315,7 +315,7 @@ def _read_document(file: BinaryIO, where: str) -> dict[str, Any]:
 
 
 def _verified(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """Copy the tensors of a document from its file, and verify what was copied."""
+    """Verify the tensors of a document, each copied out of the copy of the file."""
     digests = document["manifest"].get("tensors")
     copies: dict[tuple[int, int], Tensor] = {}  # by storage: tied tensors stay so
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from manyheads.errors import shorten
-from manyheads.storage import check_torch_file, damaged, hostile, sha256
+from manyheads.storage import check_torch_file, damaged, hostile, private_copy, sha256
 
 MAX_DEPTH = 64
 KeyPath = tuple[str | int, ...]
@@ -69,12 +69,15 @@ def pointer(path: KeyPath) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def map_torch_file(file: BinaryIO, where: str) -> Any:
-    """Read the value in a torch file, with its tensors mapped from the file and not read yet.
+def read_torch_file(file: BinaryIO, where: str, *, tensors: bool = True) -> Any:
+    """Read the value in a torch file.
+
+    The file is copied to memory. The tensors are views of the copy, and any of them keeps it alive.
 
     Args:
         file: the open file.
         where: what to call it in an error.
+        tensors: whether to read the tensors; if not, the elements of all but small ones are zero.
 
     Returns:
         Nested dictionaries, lists and tuples of whole tensors, text, numbers, truth values and
@@ -83,15 +86,17 @@ def map_torch_file(file: BinaryIO, where: str) -> Any:
     Raises:
         ModelError: it is not a torch file, is damaged, or holds anything else.
     """
-    check_torch_file(file, where)
-    opened = f"/proc/self/fd/{file.fileno()}"  # the file that was checked, whatever its name is now
-    try:
-        value = torch.load(opened, map_location="cpu", weights_only=True, mmap=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch has no one class for what it cannot read
-        raise damaged(f"torch cannot read it ({shorten(str(error), 200)})", where) from None
-    size, claimed = os.fstat(file.fileno()).st_size, {}
+    with private_copy(file, where, tensors=tensors) as copy:
+        check_torch_file(copy, where)
+        size, claimed = os.fstat(copy.fileno()).st_size, {}
+        try:
+            value = torch.load(
+                f"/proc/self/fd/{copy.fileno()}", map_location="cpu", weights_only=True, mmap=True
+            )
+        except OSError:
+            raise
+        except Exception as error:  # torch has no one class for what it cannot read
+            raise damaged(f"torch cannot read it ({shorten(str(error), 200)})", where) from None
     for path, leaf in leaves(value):
         if len(path) > MAX_DEPTH:
             raise hostile(f"is nested more than {MAX_DEPTH} levels deep", where)

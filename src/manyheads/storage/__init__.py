@@ -53,7 +53,7 @@ from manyheads.storage.manifest import (
 from manyheads.storage.manifest_update import add_files, set_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
-from manyheads.storage.torch_file import check_torch_file, damaged, hostile
+from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
     Fields,
@@ -109,6 +109,7 @@ __all__ = [
     "open_regular",
     "other_best",
     "parse_json",
+    "private_copy",
     "push_model",
     "read_bytes",
     "read_encoder",

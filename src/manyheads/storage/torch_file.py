@@ -1,8 +1,8 @@
 """Check that a torch file is safe to hand to torch.
 
-A `.pt` file is a zip of one record for each tensor and a pickle, `data.pkl`, that puts them
-together. `torch.load(weights_only=True)` runs no code from it, and on the device `meta` it takes no
-memory for tensors. What remains there without a limit is refused here first:
+A `.pt` file is a zip with one record for each tensor and a pickle, `data.pkl`, that puts them
+together. `torch.load(weights_only=True)` runs no code from it, and with `mmap=True` it takes no
+memory for the tensors. This module refuses what torch does not limit:
 
 - a compressed record of a gigabyte of zeros, records that claim more bytes than the file has, and a
   zip directory, which grows tenfold when it is read;
@@ -19,13 +19,18 @@ import os
 import pickletools
 import struct
 import zipfile
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
 
 from manyheads.errors import ModelError, shorten
 
 MAX_RECORDS = 100_000
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPCODES = 1_000_000
+_CHUNK = 1 << 20
+_HEADER = 1 << 12
+"""Bytes at the start of a record that are always copied: torch's headers are shorter."""
 
 _END = struct.Struct("<4s4H2IH")
 _END64_LOCATOR = struct.Struct("<4sIQI")
@@ -59,11 +64,62 @@ def check_torch_file(file: BinaryIO, where: str) -> None:
             and numbers.
     """
     size = file.seek(0, os.SEEK_END)
+    with _opened(file, size, where) as archive:
+        check_pickle(_program(archive, size, where), where)
+
+
+@contextmanager
+def private_copy(file: BinaryIO, where: str, *, tensors: bool) -> Iterator[BinaryIO]:
+    """Copy a torch file into memory that no other process can write to.
+
+    The check and torch then read the same bytes, even if the file is overwritten meanwhile.
+
+    Args:
+        file: the open file; its position does not matter.
+        where: what to call it in an error.
+        tensors: whether to copy the tensors; if not, most of their bytes are zeros, which take
+            no memory.
+
+    Raises:
+        ModelError: the file is not a zip.
+    """
+    size = file.seek(0, os.SEEK_END)
+    ranges = _tensor_ranges(file, size, where)  # which refuses other files uncopied
+    descriptor = os.memfd_create("torch-file", os.MFD_CLOEXEC)
+    with cast(BinaryIO, os.fdopen(descriptor, "w+b", buffering=0)) as copy:
+        copy.truncate(size)
+        place = 0
+        for start, end in (*(() if tensors else ranges), (size, size)):
+            _copy_range(file, copy, place, min(start, size))
+            place = max(place, end)
+        yield copy
+
+
+def _tensor_ranges(file: BinaryIO, size: int, where: str) -> list[tuple[int, int]]:
+    """Return where the elements of large tensors are, but for the first few."""
+    with _opened(file, size, where) as archive:
+        ranges = [
+            (entry.header_offset + _HEADER, entry.header_offset + entry.file_size)
+            for entry in archive.infolist()
+            if not entry.filename.endswith("/data.pkl")
+        ]
+    return sorted((start, end) for start, end in ranges if start < end)
+
+
+def _copy_range(file: BinaryIO, copy: BinaryIO, start: int, end: int) -> None:
+    for place in range(start, end, _CHUNK):
+        # If the file has been cut meanwhile, zeros stay in the copy, and the checks find them.
+        os.pwrite(copy.fileno(), os.pread(file.fileno(), min(_CHUNK, end - place), place), place)
+
+
+@contextmanager
+def _opened(file: BinaryIO, size: int, where: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip after a check of its start and the size of its directory."""
     _check_start(file, where)
     _check_directory(file, size, where)
     try:
         with zipfile.ZipFile(file) as archive:
-            check_pickle(_program(archive, size, where), where)
+            yield archive
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
         raise damaged(f"it is no sound zip ({shorten(str(error))})", where) from None
 
