@@ -182,8 +182,8 @@ def fitted(split: Split, seed: int) -> Answers:
     """Fit our head to the untouched encoder's embeddings, as a run on a file begins."""
     labels = LabelSet(tuple(sorted({r["label"] for r in split.train})))
     names = name_texts(labels.names)
-    vectors = embedded([*map(text_of, split.train), *names])
-    targets = [labels.index(r["label"]) for r in split.train] + list(range(len(names)))
+    vectors = embedded([*map(text_of, split.train), *names.values()])
+    targets = [labels.index(name) for name in (*(r["label"] for r in split.train), *names)]
     task = TaskConfig(
         kind="classification", start="fitted", pooling=("embedding",), label_smoothing=0.1
     )

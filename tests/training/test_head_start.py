@@ -24,12 +24,22 @@ def test_a_fitted_head_knows_the_classes_before_the_first_step(tmp_path: Path) -
     assert first_loss(tmp_path / "fitted", start="fitted") < 0.8 * random
 
 
-def test_names_of_classes_are_read_where_all_are_words() -> None:
-    assert name_texts(["card_arrival", "AddToPlaylist", "lost or stolen?"]) == [
-        "card arrival", "add to playlist", "lost or stolen",
-    ]  # fmt: skip
-    assert name_texts(["card_arrival", "label_2"]) == []
-    assert name_texts(["a", "b"]) == []
+def test_names_of_classes_that_are_words_are_read() -> None:
+    assert name_texts(["card_arrival", "AddToPlaylist", "lost or stolen?"]) == {
+        "card_arrival": "card arrival",
+        "AddToPlaylist": "add to playlist",
+        "lost or stolen?": "lost or stolen",
+    }
+
+
+def test_a_name_among_many_that_is_a_code_is_left_out() -> None:
+    months = ["January", "February", "March", "April", "May", "June", "July", "August", "October"]
+    assert list(name_texts([*months, "w2"])) == months
+
+
+def test_no_names_are_read_where_more_than_a_tenth_are_codes() -> None:
+    assert name_texts(["card_arrival", "label_2"]) == {}
+    assert name_texts(["a", "b"]) == {}
 
 
 def test_a_head_with_a_hidden_layer_is_not_fitted(tmp_path: Path) -> None:

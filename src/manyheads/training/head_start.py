@@ -28,6 +28,8 @@ from manyheads.training.data.training_data import TrainingData
 MOST_RECORDS = 10_000
 """The most records that a head is fitted to, spread evenly over the data."""
 
+_SHARE_OF_NAMES = 0.9
+"""The share of a task's classes whose names must be words for names to be used."""
 _BATCH = 64
 
 
@@ -58,8 +60,7 @@ def fit_heads(
         labels = data.label_sets[task]
         sets = [(one, _labelled(one, task)) for one in data.datasets if task in one.targets]
         if names := name_texts(labels.names):
-            pairs = zip(names, labels.names, strict=True)
-            records = [Record(text, None, {task: name}, "") for text, name in pairs]
+            records = [Record(text, None, {task: name}, "") for name, text in names.items()]
             named = build_dataset(
                 records, task, {task: settings}, {task: labels}, tokenizer, max_length
             )
@@ -74,18 +75,18 @@ def fit_heads(
         yield head
 
 
-def name_texts(labels: Sequence[str]) -> list[str]:
-    """Return classes' names as texts, such as `card arrival` for card_arrival or CardArrival.
+def name_texts(labels: Sequence[str]) -> dict[str, str]:
+    """Return the texts of classes' names, such as `card arrival` for card_arrival or CardArrival.
 
-    The list is empty if one of them is not made of words, as in `B2` or `label_0`.
+    A name that is not made of words has none, as `w2` of CLINC150. If that is more than a tenth of
+    the names, all may be codes, and none has a text.
     """
-    texts = []
+    texts = {}
     for label in labels:
         words = re.sub(r"(?<=[^\W\d_])(?=[A-Z][^\W\d_A-Z])|[\W_]+", " ", label).strip()
-        if any(letter.isdigit() for letter in words) or sum(map(str.isalpha, words)) < 3:
-            return []
-        texts.append(words.lower())
-    return texts
+        if not any(letter.isdigit() for letter in words) and sum(map(str.isalpha, words)) >= 3:
+            texts[label] = words.lower()
+    return texts if len(texts) >= _SHARE_OF_NAMES * len(labels) else {}
 
 
 def _labelled(dataset: Dataset, task: str) -> Rows:
