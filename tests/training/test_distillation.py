@@ -94,21 +94,6 @@ def test_at_the_beginning_nothing_is_lost_on_unlabelled_sentences(tmp_path: Path
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_unlabelled_sentences_are_drawn_by_the_step_alone_and_each_once_a_round(
-    tmp_path: Path,
-) -> None:
-    one, other = (
-        distillation(tmp_path, texts=texts_file(tmp_path), batch_size=4) for _ in range(2)
-    )
-    drawn = [one._drawn(step).tolist() for step in range(8)]
-    assert [other._drawn(step).tolist() for step in (5, 0, 7, 2)] == [
-        drawn[step] for step in (5, 0, 7, 2)
-    ]
-    for first, second in zip(drawn[::2], drawn[1::2], strict=True):
-        assert sorted(first + second) == list(range(len(TEXTS)))
-    assert len({tuple(rows) for rows in drawn}) > 2
-
-
 def test_a_stopped_run_goes_on_to_the_bit_without_the_original_at_hand(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_folder(), folder)

@@ -14,7 +14,7 @@ Axes: N sentences, B the sentences of a batch, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -24,12 +24,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, KeepEmbeddings
-from manyheads.modeling import Encoder, MultiTaskModel, moved
+from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING
-from manyheads.training.data.batching import Rows, Source, draw_batches
+from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.ragged import zeros
 from manyheads.training.data.training_data import TrainingData
+from manyheads.training.unlabelled import UnlabelledSentences
 
 ORIGINAL = "original_encoder"
 """The checkpoint's key of the original's parameters, with which it needs no other file."""
@@ -76,15 +77,11 @@ class Distillation:
         }
         self._config = original.config if is_larger else None
         self._targets = [embeddings(original, dataset) for dataset in data.datasets]
-        self._texts = data.texts
-        self._seed = seed
-        self._round = -1
-        self._batches: Sequence[NDArray[np.int64]] = ()
+        self._unlabelled = None
         if data.texts is not None:
             self._text_targets = embeddings(original, data.texts)
-            rows = np.arange(len(data.texts))
             size = settings.batch_size or batch_size
-            self._source = Source(_TEXTS, (), 0, rows, data.texts.tokens.lengths, size)
+            self._unlabelled = UnlabelledSentences(_TEXTS, data.texts, size, seed)
 
     @classmethod
     def of_run(cls, config: Config, data: TrainingData, original: Encoder) -> Distillation | None:
@@ -113,31 +110,19 @@ class Distillation:
         share: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> Tensor | None:
         """Compute the same for this process's part of the step's unlabelled sentences."""
-        if self._texts is None:
+        if self._unlabelled is None:
             return None
-        drawn = self._drawn(step)
-        rows = share(drawn)
-        if not len(rows):
-            return None
-        # Dropout would keep the embedding from ever reaching the original's.
-        model.eval()
-        encoder = model.encoder
-        inputs = self._texts.inputs(rows, encoder.pad_id).to(next(encoder.parameters()).device)
-        encoded = encoder(inputs.input_ids, inputs.attention_mask)
-        return _distance(encoded.sentence, self._text_targets[rows]) * (len(rows) / len(drawn))
+
+        def mean_distance(inputs: ModelInputs, rows: Rows) -> Tensor:
+            encoded = model.encoder(inputs.input_ids, inputs.attention_mask)
+            return _distance(encoded.sentence, self._text_targets[rows])
+
+        return self._unlabelled.loss(model, step, share, mean_distance)
 
     def state(self) -> dict[str, Any]:
         """Return the original's parameters, and its configuration where it is needed."""
         config = {} if self._config is None else {ORIGINAL_CONFIG: self._config}
         return {ORIGINAL: self._original, **config}
-
-    def _drawn(self, step: int) -> NDArray[np.int64]:
-        """Return the sentences of a step; each is seen once before any is seen again."""
-        round_, number = divmod(step, self._source.batches)
-        if round_ != self._round:
-            self._round = round_
-            self._batches = draw_batches(self._source, self._seed, round_)
-        return self._batches[number]
 
 
 def _distance(embedding: Tensor, original: Floats) -> Tensor:

@@ -15,21 +15,20 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
 from manyheads.errors import ConfigError, RequestError, listing
-from manyheads.modeling import MultiTaskModel, moved
+from manyheads.modeling import ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
-from manyheads.training.data.batching import Rows, draw_batches
-from manyheads.training.data.batching import Source as Batches
+from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.training_data import TrainingData
 from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
 from manyheads.training.teaching.targets import Lesson, SoftTargets
+from manyheads.training.unlabelled import UnlabelledSentences
 
 TEACHERS = "teachers"
 """The checkpoint's key of the teachers' checksums."""
@@ -65,18 +64,15 @@ class Teaching:
         text_targets: SoftTargets | None,
     ) -> None:
         self.weight = settings.weight
-        self._settings, self._seed = settings, config.seed
+        self._settings = settings
         self._weights = {name: task.weight for name, task in config.tasks.items()}
         self._pairs = {n for n, task in config.tasks.items() if kind_of(task.kind).pairs}
         self._datasets, self._digests = data.datasets, list(digests)
         self._targets, self._text_targets = targets, text_targets
-        self._texts = data.teacher_texts
-        self._round = -1
-        self._drawn_round: Sequence[NDArray[np.int64]] = ()
-        if self._texts is not None:
-            rows = np.arange(len(self._texts))
+        self._unlabelled = None
+        if data.teacher_texts is not None:
             size = settings.batch_size or config.batch_size
-            self._source = Batches(_TEXTS, (), 0, rows, self._texts.tokens.lengths, size)
+            self._unlabelled = UnlabelledSentences(_TEXTS, data.teacher_texts, size, config.seed)
 
     @classmethod
     def of_run(
@@ -160,21 +156,18 @@ class Teaching:
         share: Callable[[Rows], Rows] = lambda rows: rows,
     ) -> Tensor | None:
         """Compute the same for this process's part of the step's unlabelled sentences."""
-        if self._texts is None or self._text_targets is None:
+        unlabelled, targets = self._unlabelled, self._text_targets
+        if unlabelled is None or targets is None:
             return None
-        drawn = self._drawn(step)
-        rows = share(drawn)
-        if not len(rows):
-            return None
-        model.eval()
-        encoder = model.encoder
-        inputs = self._texts.inputs(rows, encoder.pad_id).to(next(encoder.parameters()).device)
-        tasks = tuple(name for name in self._text_targets.values if name not in self._pairs)
-        # cuDNN's recurrent layers have no backward pass in evaluation mode.
-        with torch.backends.cudnn.flags(enabled=False):
-            outputs = model(inputs, tasks)
-        loss = self._distance(model, self._text_targets, self._texts, rows, outputs, tasks)
-        return loss * (len(rows) / len(drawn))
+        tasks = tuple(name for name in targets.values if name not in self._pairs)
+
+        def mean_distance(inputs: ModelInputs, rows: Rows) -> Tensor:
+            # cuDNN's recurrent layers have no backward pass in evaluation mode.
+            with torch.backends.cudnn.flags(enabled=False):
+                outputs = model(inputs, tasks)
+            return self._distance(model, targets, unlabelled.texts, rows, outputs, tasks)
+
+        return unlabelled.loss(model, step, share, mean_distance)
 
     def state(self) -> dict[str, Any]:
         """Return the teachers' checksums."""
@@ -208,14 +201,6 @@ class Teaching:
             distance = embedding_distance(outputs[EMBEDDING], vectors)
             total = total + self._settings.embedding * distance
         return total
-
-    def _drawn(self, step: int) -> NDArray[np.int64]:
-        """Return the sentences of a step; each is seen once before any is seen again."""
-        round_, number = divmod(step, self._source.batches)
-        if round_ != self._round:
-            self._round = round_
-            self._drawn_round = draw_batches(self._source, self._seed, round_)
-        return self._drawn_round[number]
 
 
 def _open(
