@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.data.records import Record, word_spans
-from manyheads.evaluation import score
+from manyheads.evaluation import Outcomes, score
 from manyheads.inference import Predictor
 from manyheads.modeling import find_encoder
 from manyheads.tasks import Scheme, Span, TaskSpec
@@ -187,6 +187,35 @@ def test_a_text_without_words_is_wrong_and_not_an_error() -> None:
 def test_nothing_at_all_makes_no_metrics() -> None:
     evaluation = score(predictor(), [([], ["intent"])]).evaluation()
     assert evaluation == {"tasks": {}, "frame_accuracy": 0.0, "records": 0}
+
+
+def test_calibration_keeps_a_limited_even_sample_and_all_of_fewer_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [text_record("mary works", intent="question", topics=()) for _ in range(40)]
+
+    def kept(most: int) -> tuple[Outcomes, list[int]]:
+        monkeypatch.setattr("manyheads.evaluation.scoring.MOST_RECORDS", most)
+        outcomes = score(predictor(), [(records, ["intent", "topics"])], evidence=True)
+        intent, topics = outcomes.tasks["intent"], outcomes.tasks["topics"]
+        rows = [row for row, one in zip(intent.rows, intent.evidence, strict=True) if one]
+        told = [row for row, one in zip(intent.rows, intent.scope_inputs, strict=True) if one]
+        assert told == rows == outcomes.evidence_alone().tasks["intent"].rows
+        assert [one is not None for one in topics.evidence] == [
+            one is not None for one in intent.evidence
+        ]
+        assert outcomes.records == outcomes.evidence_alone().records == 40
+        assert len(intent.gold) == 40
+        return outcomes, rows
+
+    assert kept(40)[1] == list(range(40))
+    outcomes, rows = kept(10)
+    assert len(rows) == 10
+    assert min(rows) < 20 <= max(rows)
+    assert kept(10)[1] == rows
+    # A view would keep the arrays of its whole batch.
+    for inputs in outcomes.tasks["intent"].scope_inputs:
+        assert inputs is None or all(one.base is None for one in inputs)
 
 
 class TagsByContext:

@@ -25,6 +25,7 @@ from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError,
 from manyheads.inference import load_predictor
 from manyheads.modeling import Encoder, ModelInputs, list_checkpoints, load_checkpoint
 from manyheads.modeling.heads import ClassificationHead
+from manyheads.storage import read_manifest
 from manyheads.text import TextTokenizer
 from manyheads.training import Run, forward_backward, prepare_run, train
 from manyheads.training.data import Dataset, Schedule, Step, TaskTargets, plan_epoch
@@ -409,6 +410,33 @@ def test_the_best_model_of_each_task_is_kept_beside_on_request(
                     "epoch 2 (classification 0.9000, ner 0.7000); epoch 3")  # fmt: skip
     lines = [line for line in log_lines(result.save_dir) if line["event"] == "epoch"]
     assert [line["front"] for line in lines] == [[1], [1, 2], [2, 3]]
+
+
+def test_each_best_model_is_calibrated_on_records_that_did_not_select_its_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_records(tmp_path / "valid.jsonl", sentences(40, 2))
+    fake_evaluations(monkeypatch, [(0.5, 0.9), (0.9, 0.7)])
+    # Without fold 3 another epoch would be the best for ner, without folds 0 and 4 for the intent.
+    without_folds = iter([
+        ([0.7] * 5, {"classification": [0.9, 0.5, 0.5, 0.5, 0.9], "ner": [0.9] * 5}),
+        ([0.8] * 5, {"classification": [0.8] * 5, "ner": [0.7, 0.7, 0.7, 0.9, 0.7]}),
+    ])  # fmt: skip
+    keys = ("score_without_fold", "task_scores_without_fold")
+    monkeypatch.setattr(
+        "manyheads.training.loop.scores_without_folds",
+        lambda run: dict(zip(keys, next(without_folds), strict=True)),
+    )
+    result, spy = run(tmp_path, num_epochs=2, keep_best_per_task=True)
+    records = {
+        folder.name: read_manifest(folder).calibration["tasks"]["classification"]["records"]
+        for folder in (result.best, *result.best_of.values())
+    }
+    assert records == {"best": 40, "best-classification": 24, "best-ner": 32}
+    assert spy.said(
+        "Calibrated classification in best-ner on 32 answers of validation records that did not "
+        "decide the choice of the epoch"
+    )
 
 
 def test_without_being_asked_only_one_best_model_is_kept(

@@ -5,7 +5,7 @@ Axes: N records with evidence, D answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,6 @@ from manyheads.tasks.metrics import calibration_error
 from manyheads.tasks.scope import fit_scope
 
 FOLDS = 5
-MOST_RECORDS = 20_000
-"""Records that a calibration is fitted on, at most, spread evenly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,12 @@ def fit_calibrations(
 def evidence_of(
     task: TaskOutcomes, folds: NDArray[np.int64], leave_out: Sequence[int] = ()
 ) -> tuple[list[Evidence], NDArray[np.int64]]:
-    """Return a task's evidence, at most `MOST_RECORDS`, and the fold of each record."""
+    """Return a task's evidence, and the fold of each of its records."""
     pairs = [
         (evidence, folds[row])
         for evidence, row in zip(task.evidence, task.rows, strict=True)
         if evidence is not None and folds[row] not in leave_out
     ]
-    pairs = pairs[:: -(-len(pairs) // MOST_RECORDS) or 1]
     return [e for e, _ in pairs], np.array([fold for _, fold in pairs], np.int64)
 
 
@@ -116,22 +113,20 @@ def cross_fitted(
     return Judged(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def choices_without_folds(scores: Sequence[Mapping[str, Any]], best: int) -> list[int] | None:
+def choices_without_folds(scores: Sequence[Sequence[float] | None], best: int) -> list[int] | None:
     """Return the folds without which another epoch would have been chosen.
 
     Args:
-        scores: each epoch's entry of the history; `score_without_fold` has its score on all
-            validation records but those of each fold.
+        scores: of each epoch, its score on all validation records but those of each fold.
         best: the number of the epoch that was chosen, from 1.
 
     Returns:
         None where the scores are not known, or no fold would be left.
     """
-    rows = [entry.get("score_without_fold") for entry in scores]
-    if any(row is None for row in rows):
+    if any(row is None for row in scores):
         return None
     # Of equal epochs the last, as the run chooses.
-    chosen = len(rows) - np.argmax(np.array(rows, np.float64)[::-1], axis=0)
+    chosen = len(scores) - np.argmax(np.array(scores, np.float64)[::-1], axis=0)
     other = np.flatnonzero(chosen != best).tolist()
     return None if len(other) == FOLDS else other
 
@@ -156,11 +151,10 @@ def fit_scope_of(
         return None
     folds = folds_of(outcomes.records)
     found = [
-        (*outcomes.seen[row], int(evidence.gold[0]), folds[row])
-        for row, evidence in zip(task.rows, task.evidence, strict=True)
-        if evidence is not None and row in outcomes.seen and folds[row] not in leave_out
+        (*inputs, int(evidence.gold[0]), folds[row])
+        for row, evidence, inputs in zip(task.rows, task.evidence, task.scope_inputs, strict=True)
+        if evidence is not None and inputs is not None and folds[row] not in leave_out
     ]
-    found = found[:: -(-len(found) // MOST_RECORDS) or 1]
     if not found:
         return None
     embeddings, logits, gold, own = map(np.array, zip(*found, strict=True))

@@ -23,6 +23,35 @@ from manyheads.tasks.metrics import (
 )
 
 _CHUNK = 4096
+MOST_RECORDS = 20_000
+"""The most records of a task whose evidence is kept, and so of a calibration's fit."""
+
+Inputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""The embedding and the logits of a record."""
+
+
+@dataclass
+class Sample:
+    """An even random choice of at most `MOST_RECORDS` places in a stream.
+
+    The same stream has the same choice (Vitter 1985, "Random sampling with a reservoir").
+    """
+
+    _places: list[int] = field(default_factory=list)
+    _offered: int = 0
+    _draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def offer(self, place: int) -> int | None:
+        """Offer a place; return the one that is left out for it, which may be itself, or None."""
+        self._offered += 1
+        if len(self._places) < MOST_RECORDS:
+            self._places.append(place)
+            return None
+        number = int(self._draw.integers(self._offered))
+        if number >= MOST_RECORDS:
+            return place
+        left_out, self._places[number] = self._places[number], place
+        return left_out
 
 
 @dataclass
@@ -38,6 +67,9 @@ class TaskOutcomes:
     """The number of each sentence among all scored records."""
     evidence: list[Evidence | None] = field(default_factory=list)
     """What calibration learns from each sentence, if that is kept."""
+    scope_inputs: list[Inputs | None] = field(default_factory=list)
+    """What a scope is fitted on, of the same sentences; of the task that tells the scope alone."""
+    _sample: Sample = field(default_factory=Sample)
 
     @property
     def kind(self) -> Kind:
@@ -62,13 +94,40 @@ class TaskOutcomes:
         self.rows.append(row)
         return bool(gold == predicted) if self.kind.decides else None
 
-    def keep(self, record: Record, result: Recorded | Result | float) -> None:
-        """Keep what calibration learns from a labelled record; nothing without an answer."""
+    def keep(
+        self, record: Record, result: Recorded | Result | float, inputs: Inputs | None
+    ) -> None:
+        """Keep what calibration learns from a labelled record, of at most `MOST_RECORDS` in all.
+
+        Args:
+            record: the record.
+            result: what was predicted for it; nothing is learned from a record without an answer.
+            inputs: what a scope is fitted on, if this task tells the scope.
+        """
         found = None
         if isinstance(result, Recorded):
             label = record.labels[self.spec.name]
             found = self.kind.evidence(self.spec, label, record.tokens, result.plain, result.logits)
+        if found is None:
+            inputs = None
+        elif inputs is not None:
+            # A row of its own: a view would keep its whole batch in memory.
+            inputs = inputs[0].copy(), inputs[1].copy()
         self.evidence.append(found)
+        self.scope_inputs.append(inputs)
+        if found is not None:
+            left_out = self._sample.offer(len(self.evidence) - 1)
+            if left_out is not None:
+                self.evidence[left_out] = self.scope_inputs[left_out] = None
+
+    def evidence_alone(self) -> TaskOutcomes:
+        """Return what calibration uses: the records with evidence, without their outcomes."""
+        kept = [i for i, one in enumerate(self.evidence) if one is not None]
+        return TaskOutcomes(
+            self.spec, rows=[self.rows[i] for i in kept],
+            evidence=[self.evidence[i] for i in kept],
+            scope_inputs=[self.scope_inputs[i] for i in kept],
+        )  # fmt: skip
 
     def confidence(self, *, calibrated: bool) -> ConfidenceMetrics | None:
         """Return how far the scores can be trusted; None where no answer has one."""
@@ -110,8 +169,6 @@ class Outcomes:
     """By task and record, whether the whole prediction is right; None for an unlabelled record or a
     pair of sentences."""
     records: int = 0
-    seen: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
-    """By record, the embedding and the logits of the task that tells the scope, if kept."""
 
     @property
     def scope_task(self) -> TaskOutcomes | None:
@@ -121,6 +178,11 @@ class Outcomes:
     def without(self, rows: Set[int]) -> Outcomes:
         """Return the outcomes of all but some records."""
         return Outcomes({n: task.without(rows) for n, task in self.tasks.items()}, {})
+
+    def evidence_alone(self) -> Outcomes:
+        """Return what calibration uses, which is of limited size."""
+        tasks = {name: task.evidence_alone() for name, task in self.tasks.items()}
+        return Outcomes(tasks, {}, self.records)
 
     def evaluation(self) -> Evaluation:
         """Reduce the outcomes to metrics."""
@@ -144,17 +206,16 @@ def score(
     Args:
         predictor: the model.
         sets: records, each set with the tasks to score on it.
-        evidence: whether to keep what calibration learns from.
+        evidence: whether to keep what calibration learns from, of `MOST_RECORDS` of each task.
     """
     specs = {spec.name: spec for spec in predictor.specs}
     scored = [(records, tuple(tasks)) for records, tasks in sets]
     names = [name for name in specs if any(name in tasks for _, tasks in scored)]
     outcomes = Outcomes({n: TaskOutcomes(specs[n]) for n in names}, {n: [] for n in names})
+    tells_scope = outcomes.scope_task
     for records, tasks in scored:
-        for record, results, seen in _predicted(predictor, records, tasks):
+        for record, results, inputs in _predicted(predictor, records, tasks):
             row, outcomes.records = outcomes.records, outcomes.records + 1
-            if evidence and seen is not None:
-                outcomes.seen[row] = seen
             for name in names:
                 if name not in tasks or name not in record.labels:
                     outcomes.correct[name].append(None)
@@ -163,7 +224,7 @@ def score(
                 plain = result.result if isinstance(result, Recorded) else result
                 outcomes.correct[name].append(task.add(record, plain, row))
                 if evidence:
-                    task.keep(record, result)
+                    task.keep(record, result, inputs if task is tells_scope else None)
     return outcomes
 
 

@@ -1,8 +1,10 @@
-"""The last step of a run: calibrate the scores of its best model."""
+"""The last step of a run: calibrate the scores of its best models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,35 @@ from manyheads.evaluation import (
     score,
 )
 from manyheads.inference import load_predictor, scope_files
-from manyheads.storage import BEST, add_files, read_manifest, resolve_model, set_calibration
+from manyheads.storage import (
+    BEST,
+    add_files,
+    best_of,
+    read_manifest,
+    resolve_model,
+    set_calibration,
+)
 from manyheads.tasks import kind_of
 from manyheads.training.run import Run
-from manyheads.training.selection import best_value
+from manyheads.training.selection import best_value, main_scores
 
 _FEWEST = 50
 """Validation records of a task below which its folds are too small to tell epochs apart."""
 
+_WITHOUT_FOLD = "score_without_fold"
+_TASKS_WITHOUT_FOLD = "task_scores_without_fold"
+"""The history's keys, the second with `keep_best_per_task`."""
+
 
 def scores_without_folds(run: Run) -> dict[str, Any]:
-    """Return the score that selects the best model, on all validation records but each fold's.
+    """Return the scores that select the best models, on all validation records but each fold's.
 
-    So the records without which the same epoch is chosen are known: for them, the model was chosen
-    on other data. Empty where that cannot be told: with few records, or in another process than
-    the one that evaluates.
+    They show which records did not decide the choice of an epoch: those without which it would be
+    the same. For these the model was selected on other data.
+
+    Returns:
+        By key of the history. Empty where they are not known: with few records, or in a process
+        that does not evaluate.
     """
     outcomes = run.outcomes
     if outcomes is None or not any(kind_of(t.kind).calibrates for t in run.config.tasks.values()):
@@ -42,11 +58,15 @@ def scores_without_folds(run: Run) -> dict[str, Any]:
     folds = folds_of(outcomes.records)
     main = main_metrics(run)
     found = []
+    by_task: dict[str, list[float]] = {}
     for fold in range(FOLDS):
         left = set(np.flatnonzero(folds == fold).tolist())
         rest = outcomes.without(left).evaluation()
         found.append(best_value(run.config, rest, main))
-    return {"score_without_fold": found}
+        for task, value in main_scores(rest, main).items():
+            by_task.setdefault(task, []).append(value)
+    per_task = {_TASKS_WITHOUT_FOLD: by_task} if run.config.keep_best_per_task else {}
+    return {_WITHOUT_FOLD: found, **per_task}
 
 
 def main_metrics(run: Run) -> dict[str, str]:
@@ -55,68 +75,81 @@ def main_metrics(run: Run) -> dict[str, str]:
     return {spec.name: spec.main_metric for spec in specs}
 
 
-def is_calibrated(run: Run) -> bool:
-    """Return whether a finished run came as far as to calibrate its best model."""
-    return "tasks" in read_manifest(run.save_dir / BEST).calibration
-
-
-def calibrate_best(run: Run, report: Callable[[str], None]) -> None:
-    """Calibrate the best model; if that fails, the model stays as it is, and the user learns why.
+def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: bool) -> None:
+    """Calibrate a run's best models; if that fails, a model stays as it is, with a warning.
 
     Args:
         run: the run, which has ended.
         report: receives messages for the user.
+        only_missing: whether to leave out the models that are calibrated already.
     """
-    try:
-        _calibrate(run, report)
-    except Exception as error:
-        # The training is done and saved, whatever the disk or a kind of the user's own does here.
-        folder = run.save_dir / BEST
-        report(
-            f"warning: the scores of {folder} are not calibrated ({error}). The model is trained "
-            f"all the same. To try again, run: manyheads calibrate {folder}"
-        )
+    history = run.state.history
+    scores = [entry.get(_WITHOUT_FOLD) for entry in history]
+    models = [_Model(run.save_dir / BEST, run.state.best.epoch, scores)]
+    for task, best in run.state.best_of.items():
+        scores = [entry.get(_TASKS_WITHOUT_FOLD, {}).get(task) for entry in history]
+        models.append(_Model(run.save_dir / best_of(task), best.epoch, scores))
+    for model in models:
+        try:
+            if only_missing and "tasks" in read_manifest(model.folder).calibration:
+                continue
+            _calibrate(run, model, report)
+        except Exception as error:
+            # The training is done and saved, whatever the disk or a user's own kind does here.
+            report(
+                f"warning: the scores of {model.folder} are not calibrated ({error}). The model is "
+                f"trained all the same. To try again, run: manyheads calibrate {model.folder}"
+            )
 
 
-def _calibrate(run: Run, report: Callable[[str], None]) -> None:
-    """Calibrate the best model on validation records, and write that to its folder.
+@dataclass(frozen=True)
+class _Model:
+    """A model that a run has kept."""
 
-    It is fitted on the records without which the same epoch is chosen. Where they are not known,
-    on all of them, which the log and the model then say.
+    folder: Path
+    epoch: int
+    """The epoch that it was selected for, from 1."""
+    scores: Sequence[Sequence[float] | None]
+    """Of each epoch, the scores that selected it, without each fold."""
 
-    Args:
-        run: the run, which has ended.
-        report: receives messages for the user.
+
+def _calibrate(run: Run, model: _Model, report: Callable[[str], None]) -> None:
+    """Calibrate a model on validation records, and write the calibration to its folder.
+
+    It is fitted on the records that did not decide the choice of the epoch; if these are not
+    known, on all of them, which the log and the model then state.
     """
-    folder = run.save_dir / BEST
-    outcomes = run.best_outcomes or _score_again(run)
-    other = choices_without_folds(run.state.history, run.state.best.epoch)
+    other = choices_without_folds(model.scores, model.epoch)
     source = "validation records, which also chose the epoch"
     if other is not None:
         source = "validation records that did not decide the choice of the epoch"
+    outcomes = _evidence(run, model)
     fitted = fit_calibrations(outcomes, source, other or ())
+    which = "" if model.folder.name == BEST else f" in {model.folder.name}"
     for name, task in fitted.items():
         report(
-            f"Calibrated {name} on {counted(task.answers, 'answer')} of {source}: calibration "
-            f"error {task.error_before:.3f} before, {task.error:.3f} after."
+            f"Calibrated {name}{which} on {counted(task.answers, 'answer')} of {source}: "
+            f"calibration error {task.error_before:.3f} before, {task.error:.3f} after."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
     values: dict[str, Any] = {"tasks": _carried(run) | tasks}
     scope = fit_scope_of(outcomes, other or ())
     if scope is not None:
-        add_files(folder, scope_files(scope))
+        add_files(model.folder, scope_files(scope))
         values["scope"] = {"task": scope.task, "source": source, "unknown": 0}
-    set_calibration(folder, values)
+    set_calibration(model.folder, values)
 
 
-def _score_again(run: Run) -> Outcomes:
-    """Score the best model, which was evaluated in an earlier part of the run."""
-    predictor = load_predictor(run.save_dir / BEST, backend="torch", threads=run.config.threads)
+def _evidence(run: Run, model: _Model) -> Outcomes:
+    """Return the model's outcomes on the validation data; scored again unless the run has them."""
+    if run.best_evidence is not None and model.epoch == run.state.best.epoch:
+        return run.best_evidence
+    predictor = load_predictor(model.folder, backend="torch", threads=run.config.threads)
     return score(predictor, run.validation_sets(), evidence=True)
 
 
 def _carried(run: Run) -> dict[str, Any]:
-    """Return the calibrations of tasks whose outputs are those of the model they come from."""
+    """Return the calibrations of carried tasks, if their outputs are still those of `init_from`."""
     if run.config.init_from is None or not run.freezing.is_whole:
         return {}
     try:

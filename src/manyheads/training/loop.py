@@ -21,8 +21,7 @@ from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
 from manyheads.training.calibrate import (
-    calibrate_best,
-    is_calibrated,
+    calibrate_models,
     main_metrics,
     scores_without_folds,
 )
@@ -107,8 +106,9 @@ def train(
             # No process trains before the first has cleared the folder.
             processes.exchange(None)
         if run.state.finished:
-            if processes.is_first and not is_calibrated(run):
-                calibrate_best(run, reporter.message)
+            if processes.is_first:
+                # The session that trained the last epoch may have been killed before it calibrated.
+                calibrate_models(run, reporter.message, only_missing=True)
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
         with StopRequest(reporter.message) as stop, _log(run) as log, _tensorboard(run, log):
@@ -334,9 +334,10 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
         run.save_best(evaluation)
     for task in better:
         run.save_best(evaluation, best_of(task))
+    run.outcomes = None
     if state.finished:
         if run.processes.is_first:
-            calibrate_best(run, reporter.message)
+            calibrate_models(run, reporter.message, only_missing=False)
         _report_end(run, points, reporter)
     return path
 

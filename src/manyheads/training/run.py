@@ -124,9 +124,11 @@ class Run:
     processes: Processes = ALONE
     """The processes that train the model together."""
     outcomes: Outcomes | None = None
-    """Of the last evaluation, with evidence for calibration; None in the other processes."""
-    best_outcomes: Outcomes | None = None
-    """Of the best model's evaluation, if this process made it."""
+    """Of the epoch's evaluation, with evidence for calibration; None in the other processes, and
+    once the epoch has ended."""
+    best_evidence: Outcomes | None = None
+    """What the best model's calibration is fitted on, if its evaluation was made in this session
+    and process."""
     state: TrainingState = field(default_factory=TrainingState)
     clock: Clock = field(default_factory=Clock)
 
@@ -279,7 +281,7 @@ class Run:
             contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
             if folder == BEST:
-                self.best_outcomes = self.outcomes
+                self.best_evidence = self.outcomes and self.outcomes.evidence_alone()
 
 
 def reference_values(reference: Reference) -> dict[str, Any]:
