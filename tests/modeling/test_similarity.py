@@ -153,6 +153,12 @@ def test_pairs_and_unlabelled_texts_are_read_behind_the_encoders_prompt(tmp_path
         behind = dataset.tokens.row(0).tolist()[: len(start)] == start
         assert behind == (set(dataset.targets) <= {"likeness"})
     assert not any("prompt" in message for message in heard)
+    # Without such texts the embedding is held without the prompt, but not that of the pairs.
+    held: list[str] = []
+    made = config(tmp_path, **settings, keep_embeddings=1)
+    load_training_data(made, tokenizer, 32, held.append, prompt="mary lives: ")
+    (warning,) = (message for message in held if "prompt" in message)
+    assert warning.startswith(f"{made.train_file}: `keep_embeddings` holds the embedding")
     records = [{**pair, "label": "ab"[i % 2]} for i, pair in enumerate(pairs(8, 3))]
     path = str(write_records(tmp_path / "both.jsonl", records))
     both = pair_settings(tmp_path, train_file=path, valid_file=path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,43 +109,38 @@ def load_training_data(
     label_sets = discover_labels(config.tasks, train_files, Layout.of(config))
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
+    label_sets, read_as = _with_trained(config, label_sets, trained or {})
     tokenizer = tokenizer.with_units(units)
-    # If the configuration lists the labels, it determines what an index in a record means.
-    read_as = dict(label_sets)
-    for name, labels in (trained or {}).items():
-        task = config.tasks[name]
-        check_labels(name, label_sets[name], labels, listed=task.labels is not None)
-        label_sets[name] = labels
-        if task.labels is None:
-            read_as[name] = labels
-    validation = tuple(
-        _read_validation(config, path, names, read_as, label_sets, warn)
-        for path, names in valid_files.items()
-    )
-    for part in validation:
-        messages = Reach.of(label_sets).add_all(part.records, tokenizer).messages()
-        scripts = scripts_message(unknown_scripts([r.text for r in part.records], tokenizer))
-        for message in filter(None, (*messages, scripts)):
-            warn(f"{part.path}: {message}")
-    datasets = [
-        _read_training(
-            config, path, names, read_as, label_sets, tokenizer, max_length, prompt, warn
-        )
-        for path, names in train_files.items()
-    ]
+    reader = _Reader(config, label_sets, read_as, tokenizer, max_length, prompt, warn)
+    validation = [reader.validation(path, names) for path, names in valid_files.items()]
+    datasets = [reader.training(path, names) for path, names in train_files.items()]
+    texts, teacher_texts = reader.held_texts(), reader.teacher_texts()
     sources = _sources(config, list(train_files.values()), datasets)
-    texts = None
-    if config.keep_embeddings is not None and config.keep_embeddings.texts is not None:
-        texts = read_texts(config.keep_embeddings.texts, tokenizer, max_length, prompt=prompt)
-    elif config.keep_embeddings is not None and prompt:
-        warn(
-            "`keep_embeddings` holds the embedding of the training sentences without the encoder's "
-            f"default prompt {shorten(prompt)}; sentences of `keep_embeddings.texts` get it"
-        )
-    taught = None
-    if config.teacher is not None and (unlabelled := config.teacher.unlabelled) is not None:
-        taught = read_texts(unlabelled, tokenizer, max_length, keep_texts=True)
-    return TrainingData(label_sets, tuple(datasets), sources, validation, texts, taught)
+    return TrainingData(
+        label_sets, tuple(datasets), sources, tuple(validation), texts, teacher_texts
+    )
+
+
+def _with_trained(
+    config: Config, found: Mapping[str, LabelSet], trained: Mapping[str, LabelSet]
+) -> tuple[dict[str, LabelSet], dict[str, LabelSet]]:
+    """Put the trained heads' labels in place of those found.
+
+    Returns:
+        each task's labels, and those by which its records are read: if the configuration lists
+        the labels, the list determines what an index in a record means.
+
+    Raises:
+        ConfigError: a task's labels differ from its trained head's.
+    """
+    label_sets, read_as = dict(found), dict(found)
+    for name, labels in trained.items():
+        is_listed = config.tasks[name].labels is not None
+        check_labels(name, found[name], labels, listed=is_listed)
+        label_sets[name] = labels
+        if not is_listed:
+            read_as[name] = labels
+    return label_sets, read_as
 
 
 def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool) -> None:
@@ -207,87 +202,127 @@ def _texts(rows: Iterable[Row]) -> Iterator[Record]:
             yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
 
 
-def _read_training(
-    config: Config,
-    path: str,
-    names: tuple[str, ...],
-    read_as: Mapping[str, LabelSet],
-    label_sets: Mapping[str, LabelSet],
-    tokenizer: TextTokenizer,
-    max_length: int,
-    prompt: str,
-    warn: Callable[[str], None],
-) -> Dataset:
-    """Read and tokenise a training file, and warn of what training does not see of it."""
-    tasks = {name: config.tasks[name] for name in names}
-    unread: list[str] = []
-    records = read_records(
-        path, tasks, read_as, layout=Layout.of(config), read_elsewhere=config.tasks,
-        on_unread=unread.append,
-    )  # fmt: skip
-    embed_only = [n for n, task in tasks.items() if not kind_of(task.kind).answers]
-    if prompt and 0 < len(embed_only) < len(tasks):
-        warn(
-            f"{path}: the embedding of task {embed_only[0]!r} is trained without the encoder's "
-            f"default prompt {shorten(prompt)}, as other tasks read the same texts; a "
-            f"`tasks.{embed_only[0]}.train_file` of its own trains it with the prompt"
-        )
-    dataset = build_dataset(
-        records, path, tasks, label_sets, tokenizer, max_length,
-        keep_texts=config.teacher is not None,
-        prompt=prompt if len(embed_only) == len(tasks) else "",
-    )  # fmt: skip
-    for message in unread:
-        warn(f"{path}: {message}")
-    if dataset.truncated:
-        warn(
-            f"{path}: longer than {max_length} sub-tokens: {dataset.truncated:,} of "
-            f"{counted(len(dataset), 'record')}; training does not see the last "
-            f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
-            "them; a larger `max_length` keeps them."
-        )
-    for message in dataset.reach.messages():
-        warn(f"{path}: {message}")
-    return dataset
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the files of a run, with warnings about what is not as it may seem."""
 
+    config: Config
+    label_sets: Mapping[str, LabelSet]
+    read_as: Mapping[str, LabelSet]
+    """The labels by which records are read (see `_with_trained`)."""
+    tokenizer: TextTokenizer
+    max_length: int
+    prompt: str
+    warn: Callable[[str], None]
 
-def _read_validation(
-    config: Config,
-    path: str,
-    names: tuple[str, ...],
-    read_as: Mapping[str, LabelSet],
-    label_sets: Mapping[str, LabelSet],
-    warn: Callable[[str], None],
-) -> ValidationSet:
-    tasks = {name: config.tasks[name] for name in names}
-    records = tuple(
-        read_records(
-            path, tasks, read_as, layout=Layout.of(config), allow_unseen=True,
-            read_elsewhere=config.tasks, on_unread=lambda message: warn(f"{path}: {message}"),
-        )
-    )  # fmt: skip
-    for name in names:
-        if not any(name in record.labels for record in records):
-            raise DataError(
-                f"no record has a label for task {name!r}", where=path,
-                expected=f"labels in the field {' or '.join(tasks[name].fields)}",
-                fix=f"Set `tasks.{name}.field` or `tasks.{name}.valid_file`.",
-            )  # fmt: skip
-        if kind_of(tasks[name].kind).can_be_empty and not any(
-            record.labels.get(name) for record in records
-        ):
-            warn(
-                f"{path}: no record has a label of task {name!r} that is not empty, so its score "
-                "says nothing about which epoch is best"
+    def training(self, path: str, names: tuple[str, ...]) -> Dataset:
+        """Read and tokenise a training file."""
+        tasks = {name: self.config.tasks[name] for name in names}
+        unread: list[str] = []
+        records = read_records(
+            path, tasks, self.read_as, layout=Layout.of(self.config),
+            read_elsewhere=self.config.tasks, on_unread=unread.append,
+        )  # fmt: skip
+        embed_only = [n for n, task in tasks.items() if not kind_of(task.kind).answers]
+        has_prompt = len(embed_only) == len(tasks)
+        if self.prompt and not has_prompt:
+            self._warn_of_prompt(path, embed_only)
+        dataset = build_dataset(
+            records, path, tasks, self.label_sets, self.tokenizer, self.max_length,
+            keep_texts=self.config.teacher is not None, prompt=self.prompt if has_prompt else "",
+        )  # fmt: skip
+        for message in (*unread, *self._too_long(dataset), *dataset.reach.messages()):
+            self.warn(f"{path}: {message}")
+        return dataset
+
+    def _warn_of_prompt(self, path: str, embed_only: Sequence[str]) -> None:
+        """Warn if an embedding is trained or held without the prompt that it is used with.
+
+        The heads read the same pass of the encoder, and heads read texts without a prompt.
+        """
+        prompt = f"the encoder's default prompt {shorten(self.prompt)}"
+        if embed_only:
+            self.warn(
+                f"{path}: the embedding of task {embed_only[0]!r} is trained without {prompt}, as "
+                f"other tasks read the same texts; a `tasks.{embed_only[0]}.train_file` of its own "
+                "trains it with the prompt"
             )
-        unseen = unseen_labels(records, name, label_sets[name])
+        keep = self.config.keep_embeddings
+        if keep is not None and keep.texts is None:
+            self.warn(
+                f"{path}: `keep_embeddings` holds the embedding of these sentences without "
+                f"{prompt}, as heads read the same texts; name sentences in "
+                "`keep_embeddings.texts` to hold it with the prompt too"
+            )
+
+    def _too_long(self, dataset: Dataset) -> Iterator[str]:
+        if dataset.truncated:
+            yield (
+                f"longer than {self.max_length} sub-tokens: {dataset.truncated:,} of "
+                f"{counted(len(dataset), 'record')}; training does not see the last "
+                f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
+                "them; a larger `max_length` keeps them."
+            )
+
+    def validation(self, path: str, names: tuple[str, ...]) -> ValidationSet:
+        """Read a validation file.
+
+        Raises:
+            DataError: a record is invalid, or none has a label for one of the tasks.
+        """
+        tasks = {name: self.config.tasks[name] for name in names}
+        records = tuple(
+            read_records(
+                path, tasks, self.read_as, layout=Layout.of(self.config), allow_unseen=True,
+                read_elsewhere=self.config.tasks,
+                on_unread=lambda message: self.warn(f"{path}: {message}"),
+            )
+        )  # fmt: skip
+        for name in names:
+            if not any(name in record.labels for record in records):
+                raise DataError(
+                    f"no record has a label for task {name!r}", where=path,
+                    expected=f"labels in the field {' or '.join(tasks[name].fields)}",
+                    fix=f"Set `tasks.{name}.field` or `tasks.{name}.valid_file`.",
+                )  # fmt: skip
+            for message in self._weak_validation(name, records):
+                self.warn(f"{path}: {message}")
+        messages = Reach.of(self.label_sets).add_all(records, self.tokenizer).messages()
+        scripts = scripts_message(unknown_scripts([r.text for r in records], self.tokenizer))
+        for message in filter(None, (*messages, scripts)):
+            self.warn(f"{path}: {message}")
+        return ValidationSet(path, names, records)
+
+    def _weak_validation(self, task: str, records: Sequence[Record]) -> Iterator[str]:
+        """Yield what keeps records from showing how well a task is learned."""
+        if kind_of(self.config.tasks[task].kind).can_be_empty and not any(
+            record.labels.get(task) for record in records
+        ):
+            yield (
+                f"no record has a label of task {task!r} that is not empty, so its score "
+                "does not show which epoch is best"
+            )
+        unseen = unseen_labels(records, task, self.label_sets[task])
         if unseen:
             counts = listing(f"{label} ({count})" for label, count in unseen.items())
-            warn(
-                f"{path}: never seen in training and counted as errors: "
-                f"{counted(sum(unseen.values()), 'validation label')} of task {name!r}: {counts}"
+            yield (
+                "never seen in training and counted as errors: "
+                f"{counted(sum(unseen.values()), 'validation label')} of task {task!r}: {counts}"
             )
-    return ValidationSet(path, names, records)
+
+    def held_texts(self) -> Dataset | None:
+        """Read the unlabelled sentences whose embedding is held."""
+        keep = self.config.keep_embeddings
+        if keep is None or keep.texts is None:
+            return None
+        return read_texts(keep.texts, self.tokenizer, self.max_length, prompt=self.prompt)
+
+    def teacher_texts(self) -> Dataset | None:
+        """Read the unlabelled sentences for which the teacher is asked."""
+        teacher = self.config.teacher
+        if teacher is None or teacher.unlabelled is None:
+            return None
+        return read_texts(teacher.unlabelled, self.tokenizer, self.max_length, keep_texts=True)
 
 
 def _sources(
