@@ -301,6 +301,10 @@ def test_a_task_without_a_file_is_told_where_to_set_one() -> None:
         match=r"task 'a' has no train file\. Set `train_file` or `tasks\.a\.train_file`",
     ):
         config.train_files()
+    config = make_config({"tasks": {"a": {"kind": "tagging"}}, "train_file": "t.json"})
+    assert config.unvalidated_tasks == ("a",)
+    with pytest.raises(ConfigError, match=r"task 'a' has no valid file\. Set `valid_file`"):
+        config.valid_files()
 
 
 def test_tasks_of_different_files_are_grouped_by_file() -> None:

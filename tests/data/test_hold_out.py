@@ -13,9 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.config import load_config
-from manyheads.data.hold_out import Labels, hold_out, labels_of, text_key, with_parts, write_parts
+from manyheads.data.hold_out import (
+    Labels,
+    hold_out,
+    labels_of,
+    splits_of,
+    text_key,
+    with_parts,
+    write_parts,
+)
 from manyheads.data.records import Record
-from manyheads.errors import DataError
+from manyheads.errors import ConfigError, DataError
 from manyheads.tasks import Pair, Span
 
 
@@ -97,15 +105,16 @@ def test_both_parts_are_written_and_take_the_place_of_the_files(tmp_path: Path) 
     files = [write(tmp_path / "1.jsonl", rows[:25]), write(tmp_path / "2.jsonl", rows[25:])]
     tasks = {"topic": {"kind": "classification", "field": "label"}}
     config = load_config(None, {"files": files, "tasks": tasks, "save_dir": str(tmp_path / "run")})
-    parts = write_parts(config)
+    (split,) = splits_of(config)
+    parts = write_parts(config, split)
     assert (parts.training, parts.held_out) == (34, 6)
     config = with_parts(config)
     assert config.files is None
-    assert list(config.train_files()) == [str(parts.train)]
-    assert list(config.valid_files()) == [str(parts.valid)]
+    assert list(config.train_files()) == [str(split.train)]
+    assert list(config.valid_files()) == [str(split.valid)]
     written = [
         json.loads(line)
-        for path in (parts.train, parts.valid)
+        for path in (split.train, split.valid)
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert sorted(one["text"] for one in written) == sorted(row["text"] for row in rows)
@@ -120,7 +129,8 @@ def test_validation_data_that_are_named_are_taken_as_they_are(tmp_path: Path) ->
         "tasks": {"topic": {"kind": "classification", "field": "label"}},
         "save_dir": str(tmp_path / "run"),
     }
-    parts = write_parts(load_config(None, values))
+    config = load_config(None, values)
+    parts = write_parts(config, *splits_of(config))
     assert (parts.training, parts.held_out) == (10, 4)
 
 
@@ -131,4 +141,19 @@ def test_too_few_records_to_hold_one_out_are_refused(tmp_path: Path) -> None:
         "save_dir": str(tmp_path / "run"),
     }
     with pytest.raises(DataError, match=r"3 records with 1 different text, .*--valid-file"):
-        write_parts(load_config(None, values))
+        write_parts(load_config(None, values), *splits_of(load_config(None, values)))
+
+
+def test_a_layout_that_only_some_files_would_keep_is_refused() -> None:
+    values = {
+        "text_field": "sentence",
+        "tasks": {
+            "topic": {"kind": "classification", "train_file": "a.jsonl"},
+            "ner": {"kind": "tagging", "train_file": "b.jsonl", "valid_file": "c.jsonl"},
+        },
+    }
+    with pytest.raises(ConfigError, match=r"`text_field` is set, and topic has no validation"):
+        splits_of(load_config(None, values))
+    del values["tasks"]["ner"]["valid_file"]  # type: ignore[index]
+    first, second = splits_of(load_config(None, values))
+    assert (first.tasks, second.tasks) == (("topic",), ("ner",))

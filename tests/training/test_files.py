@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import manyheads
+from manyheads.config import make_config
 from manyheads.errors import RequestError
 from manyheads.evaluation import in_words
 from manyheads.training import train
@@ -74,6 +75,43 @@ def test_a_configuration_without_validation_data_holds_some_out(tmp_path: Path) 
     run = manyheads.train(config, reporter=spy, **fast(tmp_path))
     assert spy.said("Held out")
     assert run.evaluate().data == (str(tmp_path / "saved/data/valid.jsonl"),)
+
+
+def test_a_part_of_a_tasks_own_file_is_held_out_where_it_has_no_validation_data(
+    tmp_path: Path,
+) -> None:
+    intents = write_records(tmp_path / "intents.jsonl", sentences(30, 3, fields=["label"]))
+    tags = write_records(tmp_path / "tags.jsonl", sentences(20, 4, fields=["ner"]))
+    valid = write_records(tmp_path / "valid.jsonl", sentences(9, 5, fields=["ner"]))
+    settings = fast(tmp_path) | {
+        "train_file": str(intents),
+        "tasks": {
+            "intent": {"kind": "classification"},
+            "ner": {"kind": "tagging", "train_file": str(tags), "valid_file": str(valid)},
+        },
+    }
+    spy = Spy()
+    train(make_config(settings), reporter=spy)
+    parts = tmp_path / "saved/data"
+    kept = {path.name: path.read_text(encoding="utf-8").splitlines() for path in parts.iterdir()}
+    assert sorted(kept) == ["intent.train.jsonl", "intent.valid.jsonl"]
+    held_out = len(kept["intent.valid.jsonl"])
+    assert 4 <= held_out <= 6
+    assert held_out + len(kept["intent.train.jsonl"]) == 30
+    labels = [json.loads(line)["label"] for line in kept["intent.valid.jsonl"]]
+    assert min(labels.count(one) for one in ("question", "statement")) >= 2
+    assert spy.said(f"Held out {held_out} of 30 records of {intents} for validation")
+    report = manyheads.evaluate(tmp_path / "saved")
+    assert report.data == (str(parts / "intent.valid.jsonl"), str(valid))
+    assert report.evaluation["records"] == held_out + 9
+    # The parts stay what they were, whatever becomes of the file.
+    write_records(intents, sentences(50, 6, fields=["label"]))
+    spy = Spy()
+    train(make_config(settings | {"num_epochs": 2}), resume=True, reporter=spy)
+    assert spy.said("The data are those that the run began with")
+    assert spy.said("Resumed after step")
+    again = {path.name: path.read_text(encoding="utf-8").splitlines() for path in parts.iterdir()}
+    assert again == kept
 
 
 def test_the_written_configuration_repeats_the_run(trained: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from manyheads.config import load_config
 from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError, RequestError
 from manyheads.inference import load_predictor
 from manyheads.modeling import Encoder, ModelInputs, list_checkpoints, load_checkpoint
@@ -779,17 +778,6 @@ def test_a_task_without_a_label_is_named(tmp_path: Path) -> None:
 def test_a_task_without_a_validation_label_is_named(tmp_path: Path) -> None:
     write_records(tmp_path / "valid.jsonl", sentences(6, fields=["label"]))
     refused(tmp_path, DataError, r"valid\.jsonl: no record has a label for task 'ner'.*tasks\.ner")
-
-
-def test_a_task_without_validation_file_is_named(tmp_path: Path) -> None:
-    values = settings(tmp_path)
-    del values["valid_file"]
-    values["tasks"] = {
-        "classification": {"kind": "classification"},
-        "ner": {"kind": "tagging", "valid_file": values["train_file"]},
-    }
-    with pytest.raises(ConfigError, match=r"task 'classification' has no valid file.*`valid_file`"):
-        train(load_config(None, values))
 
 
 @pytest.mark.parametrize("file", ["train", "valid"])

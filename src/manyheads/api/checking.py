@@ -59,7 +59,10 @@ def _files_of(settings: Config, wanted: Mapping[str, TaskConfig]) -> Mapping[str
     if settings.files is not None:
         validation_file = [] if settings.valid_file is None else [settings.valid_file]
         return {path: tuple(wanted) for path in (*settings.files, *validation_file)}
-    training, validation = settings.train_files(), settings.valid_files()
+    training, own = settings.train_files(), dict(settings.tasks)
+    for name in settings.unvalidated_tasks:
+        del own[name]
+    validation = settings.model_copy(update={"tasks": own}).valid_files()
     for path in validation:
         if path in training:
             raise RequestError(

@@ -78,6 +78,14 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
         """
         return frozenset(self.frozen_tasks if self.encoder_is_frozen else ())
 
+    @property
+    def unvalidated_tasks(self) -> tuple[str, ...]:
+        """The tasks without validation data, for which a part of their records is held out."""
+        if self.valid_file is not None:
+            return ()
+        own = (n for n, t in self.tasks.items() if t.valid_file is None and not t.carried)
+        return tuple(own)
+
     def train_files(self) -> dict[str, tuple[str, ...]]:
         """Return the training files, each with the tasks that learn from it."""
         return self._files("train_file")
@@ -98,8 +106,7 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
             if path is None:
                 raise ConfigError(
                     f"task {name!r} has no {key.replace('_', ' ')}",
-                    fix=f"Set `{key}` or `tasks.{name}.{key}`; or set `files` alone, of which a "
-                    "part is held out for validation.",
+                    fix=f"Set `{key}` or `tasks.{name}.{key}`.",
                 )
             files[path] = (*files.get(path, ()), name)
         return files

@@ -61,7 +61,8 @@ class TaskConfig(Strict):
     train_file: Annotated[str | None, TRAIN_FILE] = None
     """Training records of this task alone. Default: the common `train_file`."""
     valid_file: Annotated[str | None, VALID_FILE] = None
-    """Validation records of this task alone. Default: the common `valid_file`."""
+    """Validation records of this task alone. Default: the common `valid_file`, or a part of the
+    task's training records that is held out."""
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
     batch_size: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)

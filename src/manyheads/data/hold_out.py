@@ -1,7 +1,7 @@
 """A part of the labelled records held out for validation, in files of the run.
 
-What is held out depends on the records' content and a seed alone. Copies and near copies of a text
-are on one side: texts that differ in case, punctuation, white space or digits alone.
+The choice depends on the records' content and a seed alone. Copies and near copies of a text are on
+one side: texts that differ only in case, punctuation, white space or digits.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from manyheads.config import Config, make_config
+from manyheads.config import Config, TaskConfig, make_config
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
@@ -26,7 +26,7 @@ from manyheads.data.records import (
     label_fields,
     label_names,
 )
-from manyheads.errors import DataError, counted, listing
+from manyheads.errors import ConfigError, DataError, counted, listing
 from manyheads.storage import atomic_file, explained
 
 FOLDER = "data"
@@ -44,11 +44,31 @@ Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The files of both parts, and how many records they have."""
+class Split:
+    """Training files of which a part is held out, and the files of both parts."""
 
+    files: tuple[str, ...]
+    """Read as one."""
+    tasks: tuple[str, ...]
+    """The tasks that learn from them."""
+    validated: tuple[str, ...]
+    """Those of the tasks that are validated on the part that is held out."""
     train: Path
     valid: Path
+    valid_file: str | None = None
+    """Validation records that are copied to `valid`; then nothing is held out."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether both parts are there."""
+        return self.train.exists() and self.valid.exists()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How many records both parts of a split have."""
+
+    split: Split
     training: int
     held_out: int
 
@@ -56,7 +76,7 @@ class Parts:
 def holding_out(config: Config) -> Config:
     """Return a configuration that holds out validation data where it names training data alone.
 
-    Its `train_file` then stands in `files`. Tasks with files of their own are left as they are.
+    Its `train_file` then stands in `files`. Files of single tasks are left as they are.
     """
     own = (task.train_file or task.valid_file for task in config.tasks.values())
     if config.train_file is None or config.valid_file is not None or any(own):
@@ -65,72 +85,124 @@ def holding_out(config: Config) -> Config:
     return make_config({**values, "files": [config.train_file]})
 
 
+def splits_of(config: Config) -> tuple[Split, ...]:
+    """Return what is held out: of `files`, or of training files of tasks without validation data.
+
+    Raises:
+        ConfigError: a task has no training file, or the files are read by `LAYOUT` settings
+            although only some of them are split.
+    """
+    folder, files = Path(config.save_dir) / FOLDER, config.files
+    if files is not None:
+        tasks = tuple(config.tasks)
+        return (
+            Split(files, tasks, tasks, folder / TRAIN, folder / VALID, config.valid_file),
+        )  # fmt: skip
+    unvalidated = config.unvalidated_tasks
+    if not unvalidated:
+        return ()
+    training = config.train_files()
+    splits = tuple(
+        Split(
+            (path,), names, mine, folder / f"{names[0]}.{TRAIN}", folder / f"{names[0]}.{VALID}"
+        )
+        for path, names in training.items()
+        if (mine := tuple(name for name in names if name in unvalidated))
+    )  # fmt: skip
+    layout = [name for name in LAYOUT if name in config.model_fields_set]
+    if layout and (len(splits) < len(training) or len(unvalidated) < len(config.tasks)):
+        raise ConfigError(
+            f"`{layout[0]}` is set, and {listing(unvalidated)} has no validation data while other "
+            "tasks have some",
+            expected="validation data for every task, or for none: what is held out of a file is "
+            "written in another layout",
+            fix=f"Set `tasks.{unvalidated[0]}.valid_file`.",
+        )
+    return splits
+
+
 def with_parts(config: Config) -> Config:
-    """Return the configuration that reads the parts in place of `files`.
+    """Return the configuration that reads the parts in place of the files that are split.
 
     The parts are JSON lines of our own, so how the files are laid out no longer matters.
     """
-    if config.files is None:
+    splits = splits_of(config)
+    if not splits:
         return config
-    train_file, valid_file = parts_of(config)
     replaced = {"files", "hold_out", "hold_out_seed", *LAYOUT}
     values = config.model_dump(exclude_unset=True, exclude=replaced)
-    return make_config({**values, "train_file": str(train_file), "valid_file": str(valid_file)})
-
-
-def parts_of(config: Config) -> tuple[Path, Path]:
-    """Return the files of a run's training and validation data, where it has `files`."""
-    folder = Path(config.save_dir) / FOLDER
-    return folder / TRAIN, folder / VALID
+    if config.files is not None:
+        (split,) = splits
+        common = {"train_file": str(split.train), "valid_file": str(split.valid)}
+        return make_config({**values, **common})
+    for split in splits:
+        if config.train_file in split.files:
+            del values["train_file"]
+        for name in split.tasks:
+            values["tasks"][name] |= {"train_file": str(split.train)}
+        for name in split.validated:
+            values["tasks"][name] |= {"valid_file": str(split.valid)}
+    return make_config(values)
 
 
 LAYOUT = ("format", "text_field", "text2_field", "tokens_field", "map", "label_separator")
 """The settings that state how files are laid out."""
 
 
-def write_parts(config: Config) -> Parts:
-    """Read the files of a configuration, and write both parts to `save_dir`.
-
-    With `valid_file`, all of `files` is for training.
+def write_parts(config: Config, split: Split) -> Parts:
+    """Read the files of a split, and write both parts to `save_dir`.
 
     Raises:
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
         StorageError: the parts cannot be written.
     """
-    files = config.files or ()
     layout = Layout.of(config)
-    label_sets = discover_labels(config.tasks, files, layout)
-    parse = RecordParser(config.tasks, label_sets)
+    tasks = {name: config.tasks[name] for name in split.tasks}
+    keys, labels = _keys_and_labels(split, tasks, layout)
+    held: set[int] = set()
+    if split.valid_file is None:
+        held = hold_out(keys, labels, config.hold_out, config.hold_out_seed)
+        if not held or len(held) == len(keys):
+            raise _too_few(split, keys)
+    with explained(split.train.parent):
+        split.train.parent.mkdir(parents=True, exist_ok=True)
+    wanted = {*TEXT_FIELDS, SECOND_TEXT}
+    wanted.update(field for task in tasks.items() for field in label_fields(*task))
+    rows = enumerate(_rows(split.files, layout))
+    _write(split.train, (row for i, row in rows if i not in held), wanted)
+    if split.valid_file is None:
+        rows = enumerate(_rows(split.files, layout))
+        count = _write(split.valid, (row for i, row in rows if i in held), wanted)
+    else:
+        count = _write(split.valid, _rows([split.valid_file], layout), wanted)
+    return Parts(split, len(keys) - len(held), count)
+
+
+def _keys_and_labels(
+    split: Split, tasks: Mapping[str, TaskConfig], layout: Layout | None
+) -> tuple[list[str], list[Labels]]:
+    """Read each record of a split; return what its copies share, and its labels."""
+    parse = RecordParser(tasks, discover_labels(tasks, split.files, layout))
     keys: list[str] = []
     labels: list[Labels] = []
-    for row in _rows(files, layout):
+    for row in _rows(split.files, layout):
         record = parse(row)
         keys.append(text_key(record))
         labels.append(labels_of(record))
-    held: set[int] = set()
-    if config.valid_file is None:
-        held = hold_out(keys, labels, config.hold_out, config.hold_out_seed)
-        if not held or len(held) == len(keys):
-            raise DataError(
-                f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
-                "of which none can be held out for validation",
-                where=listing(files),
-                expected="at least two texts for each label that differ in more than case, "
-                "punctuation, white space or digits",
-                fix="Add records, or name others for validation: --valid-file FILE.",
-            )
-    train_file, valid_file = parts_of(config)
-    with explained(train_file.parent):
-        train_file.parent.mkdir(parents=True, exist_ok=True)
-    wanted = {*TEXT_FIELDS, SECOND_TEXT}
-    wanted.update(field for task in config.tasks.items() for field in label_fields(*task))
-    _write(train_file, (r for i, r in enumerate(_rows(files, layout)) if i not in held), wanted)
-    if config.valid_file is None:
-        held_out = (row for i, row in enumerate(_rows(files, layout)) if i in held)
-        count = _write(valid_file, held_out, wanted)
-    else:
-        count = _write(valid_file, _rows([config.valid_file], layout), wanted)
-    return Parts(train_file, valid_file, len(keys) - len(held), count)
+    return keys, labels
+
+
+def _too_few(split: Split, keys: Sequence[str]) -> DataError:
+    own = f"`tasks.{split.validated[0]}.valid_file`"
+    option = own if split.validated != split.tasks else "--valid-file FILE"
+    return DataError(
+        f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
+        "of which none can be held out for validation",
+        where=listing(split.files),
+        expected="at least two texts for each label that differ in more than case, "
+        "punctuation, white space or digits",
+        fix=f"Add records, or name others for validation: {option}.",
+    )
 
 
 def hold_out(

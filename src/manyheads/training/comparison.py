@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, make_config
+from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
 from manyheads.errors import ModelError, RequestError, at, listing, nearest
@@ -132,13 +133,6 @@ def compare(
         Stopped: a signal stopped a run; the next call resumes it.
     """
     refuse_several("a comparison")
-    if config.files is not None or config.num_epochs == AUTO:
-        setting = "num_epochs: auto" if config.files is None else "files"
-        raise RequestError(
-            f"the configuration has `{setting}`, which would differ between the runs",
-            expected="a `train_file`, a `valid_file` and a number of epochs, the same for all runs",
-            fix="Name the files in the folder data of a trained run, and set `num_epochs`.",
-        )
     files = _test_files(config, test_files)
     _refuse_incomparable(config)
     if seeds < 1:
@@ -146,22 +140,14 @@ def compare(
     epochs = epochs_alone(config)
     folder = Path(out)
     numbers = tuple(config.seed + i for i in range(seeds))
-    seconds: dict[str, list[float]] = {name: [] for name in (*config.tasks, TOGETHER)}
-    bests: dict[int, dict[str, Path]] = {}
-    for seed in numbers:
-        bests[seed] = {}
-        for name, one in _runs(config, epochs, folder, seed).items():
-            title = "all together" if name == TOGETHER else f"{name} alone"
-            bests[seed][name] = _trained(f"seed {seed}: {title}", one, folder, reporter_of)
-            seconds[name].append(training_seconds(Path(one.save_dir)))
+    trained = [_train_seed(config, epochs, folder, seed, reporter_of) for seed in numbers]
     report("Scoring the models ...")
-    scored = [_score(config, bests[seed], files) for seed in numbers]
+    scored = [_score(config, models.bests, files) for models in trained]
     report("Measuring inference ...")
-    inference, texts = _inference(config, bests[numbers[0]], scored[0].data)
-    means = {name: statistics.fmean(values) for name, values in seconds.items()}
+    inference, texts = _inference(config, trained[0].bests, scored[0].data)
     comparison = Comparison(
         verdicts=tuple(judge(task, scored) for task in config.tasks),
-        training=Times({task: means[task] for task in config.tasks}, means[TOGETHER]),
+        training=_training_times(config, trained),
         inference=inference,
         texts=texts,
         seeds=numbers,
@@ -173,13 +159,53 @@ def compare(
     return comparison
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """The models of one seed by task, and that of all tasks."""
+
+    bests: Mapping[str, Path]
+    seconds: Mapping[str, float]
+
+
+def _train_seed(
+    config: Config, epochs: Mapping[str, int], folder: Path, seed: int, reporter_of: ReporterOf
+) -> _Trained:
+    """Train or resume the runs of one seed."""
+    runs = _runs(config, epochs, folder, seed)
+    titles = {name: f"{name} alone" for name in runs} | {TOGETHER: "all together"}
+    bests = {
+        name: _trained(f"seed {seed}: {titles[name]}", one, folder, reporter_of)
+        for name, one in runs.items()
+    }
+    seconds = {name: training_seconds(Path(one.save_dir)) for name, one in runs.items()}
+    return _Trained(bests, seconds)
+
+
+def _training_times(config: Config, trained: Sequence[_Trained]) -> Times:
+    """Return the mean seconds of the runs over the seeds."""
+    means = {
+        name: statistics.fmean(models.seconds[name] for models in trained)
+        for name in (*config.tasks, TOGETHER)
+    }
+    return Times({task: means[task] for task in config.tasks}, means[TOGETHER])
+
+
 def _refuse_incomparable(config: Config) -> None:
     """Refuse a configuration for which training together and alone cannot be compared.
 
     Raises:
-        RequestError: it has one task, starts from a trained model, or has a task that is measured
-            by a correlation.
+        RequestError: the runs would have different data or budgets; it has one task, starts from a
+            trained model, or has a task that is measured by a correlation.
     """
+    is_auto = config.num_epochs == AUTO
+    if is_auto or splits_of(holding_out(config)):
+        raise RequestError(
+            "`num_epochs` is auto, and each run would have another number of epochs"
+            if is_auto
+            else "tasks have no validation data, and each run would hold out other records",
+            expected="a `train_file`, a `valid_file` and a number of epochs, the same for all runs",
+            fix="Name the files in the folder data of a trained run, and set `num_epochs`.",
+        )
     if len(config.tasks) < 2:
         raise RequestError(
             f"the configuration has one task, {listing(config.tasks)}",

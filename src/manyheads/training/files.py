@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config, write_config
-from manyheads.data.hold_out import parts_of, with_parts, write_parts
+from manyheads.data.hold_out import splits_of, with_parts, write_parts
 from manyheads.data.infer_tasks import InferredTasks
 from manyheads.data.readers import is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
@@ -70,12 +70,12 @@ def _save_dir_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def read_files(
     config: Config, *, resume: bool, overwrite: bool, report: Callable[[str], None]
 ) -> None:
-    """Split the files of a configuration into training and validation data, and keep both.
+    """Hold out the validation data that a configuration lacks, and keep both parts.
 
     A resumed run keeps the parts that it began with.
 
     Args:
-        config: the run; without `files` nothing is done.
+        config: the run; nothing is done if it names its validation data.
         resume: whether a run in the folder is continued.
         overwrite: whether it is replaced.
         report: receives messages for the user.
@@ -84,25 +84,29 @@ def read_files(
         RequestError: the folder holds another run.
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
     """
-    if config.files is None:
+    splits = splits_of(config)
+    if not splits:
         return
     save_dir = Path(config.save_dir)
-    train_file, valid_file = parts_of(config)
-    if resume and train_file.exists() and valid_file.exists():
-        report(f"The data are those that the run began with: {train_file} and {valid_file}.")
+    if resume and all(split.is_written for split in splits):
+        kept = listing(str(path) for split in splits for path in (split.train, split.valid))
+        report(f"The data are those that the run began with: {kept}")
         return
     if not overwrite:
         refuse_other_run(save_dir, resume)
-    parts = write_parts(config)
-    if config.valid_file is None:
-        report(
-            f"Held out {parts.held_out:,} of {parts.training + parts.held_out:,} records for "
-            f"validation, by class and entity type, copies of a text together: {parts.valid}"
-        )
+    for split in splits:
+        parts = write_parts(config, split)
+        if split.valid_file is None:
+            of = "" if config.files is not None else f" of {listing(split.files)}"
+            report(
+                f"Held out {parts.held_out:,} of {parts.training + parts.held_out:,} records{of} "
+                "for validation, by class and entity type, copies of a text together: "
+                f"{split.valid}"
+            )
     path = save_dir / CONFIG_FILE
     if not _holds(path, config):
-        in_files = not any(map(is_in_memory, (*config.files, config.valid_file or "")))
-        write_config(config if in_files else with_parts(config), path)
+        files = [*(file for split in splits for file in split.files), config.valid_file or ""]
+        write_config(with_parts(config) if any(map(is_in_memory, files)) else config, path)
         report(f"The configuration of this run, to repeat or change it: {path}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config
-from manyheads.data.hold_out import holding_out, with_parts
+from manyheads.data.hold_out import holding_out, splits_of, with_parts
 from manyheads.errors import ManyheadsError, counted, listing
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
@@ -94,7 +94,7 @@ def train(
             if processes.is_first:
                 stack.enter_context(_own_folder(config))
                 read_files(config, resume=resume, overwrite=overwrite, report=reporter.message)
-            if config.files is not None:
+            if splits_of(config):
                 # No process reads the parts before the first has written them.
                 processes.exchange(None)
                 config = with_parts(config)

@@ -31,13 +31,14 @@ class Data(Strict):
     """Training records: a file, a folder with seq.in, seq.out and label, or `datasets:NAME`.
     Default: each task's own."""
     valid_file: Annotated[str | None, _FIRST_FILE] = None
-    """Validation records, on which the best model is chosen. Default: each task's own."""
+    """Validation records, on which the best model is chosen. Default: each task's own, or a part of
+    its training records that is held out."""
     files: Annotated[tuple[str, ...] | None, INPUT_FILE] = Field(default=None, min_length=1)
     """Labelled files that are read as one, in place of `train_file`. Without `valid_file` a part
     of them is held out for validation; `save_dir` keeps both parts in its folder data."""
     hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
-    """With `files`: the share of the records that is held out. Copies of a text stay together, and
-    of each label at least two records are held out where there are ten."""
+    """Without validation data: the share of the training records that is held out. Copies of a text
+    stay together, and of each label at least two records are held out where there are ten."""
     hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
     """The seed that determines which records are held out."""
     format: Annotated[str | None, FREE] = None
