@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import manyheads
-from manyheads.api import _as_config
+from manyheads.api.arguments import as_config
 from manyheads.errors import ConfigError, ManyheadsError, RequestError
 from manyheads.tasks import ClassResult, TaggingResult
 from training_setup import config, sentences, settings, write_records
@@ -55,14 +55,14 @@ def test_a_configuration_comes_in_any_form_with_settings_over_it(tmp_path: Path,
         "nothing": None,
     }
     over: dict[str, Any] = {"lr": 0.25, "epochs": 7, "tasks.ner.decoder": "crf"}
-    made = _as_config(forms[form], {**(values if form == "nothing" else {}), **over})
+    made = as_config(forms[form], {**(values if form == "nothing" else {}), **over})
     assert made == config(tmp_path, **over)
     assert (made.learning_rate, made.num_epochs, made.tasks["ner"].decoder) == (0.25, 7, "crf")
 
 
 def test_a_configuration_without_settings_is_taken_as_it_is(tmp_path: Path) -> None:
     made = config(tmp_path)
-    assert _as_config(made, {}) is made
+    assert as_config(made, {}) is made
 
 
 def test_wrong_settings_and_wrong_kinds_of_configuration_are_refused(tmp_path: Path) -> None:

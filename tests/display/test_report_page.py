@@ -18,6 +18,7 @@ from manyheads.data.suspects import Suspect
 from manyheads.display.report import html_page, markdown
 from manyheads.evaluation.report import Epoch, Report, Surroundings, make_report
 from manyheads.evaluation.report.changes import changes
+from manyheads.evaluation.report.data import CurvePoint, LearningCurve
 from manyheads.tasks import ClassResult, Entity, Scheme, Span, TaggingResult, TaskSpec
 from outcomes import evaluation_of
 
@@ -49,8 +50,23 @@ def hostile_report(count: int = 60) -> Report:
         Suspect(1, HOSTILE, TEXT, HOSTILE, "superfluous", 2.5, entity, None),
         Suspect(2, HOSTILE, TEXT, "intent", "wrong class", 1.5, HOSTILE, "ask"),
     )
+    points = [CurvePoint(16 << k, 0.3 + k / 10, 0.25 + k / 10, 0.36 + k / 10) for k in range(6)]
+    check = CurvePoint(128, 0.7, 0.65, 0.75)
+    curve = LearningCurve(
+        HOSTILE,
+        "f1",
+        3,
+        tuple(points[:4]),
+        tuple(points[4:]),
+        0.1,
+        0.0,
+        0.2,
+        (1.0, 0.4, 0.3),
+        check,
+    )
     return replace(
         make_report(evaluated, [HOSTILE], beside),
+        curves=(curve,),
         changes=changes(evaluation_of([INTENT, NER], records, others), evaluated),
         suspects=suspects,
     )
@@ -85,7 +101,8 @@ def test_markdown_shows_labels_as_text() -> None:
     assert "<img" not in text.replace(r"\<img", "")
     assert "| task | metric | score | 95 % interval | records |" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 6, 7, 9}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 5, 6, 7, 9}
+    assert "| 512 (extrapolated) | 0.8000 | 0.7500 to 0.8600 |" in text
     text.encode()
 
 
@@ -151,8 +168,8 @@ def test_errors_are_found_by_kind_text_and_slice_with_the_keyboard_alone(page: A
 
 def test_a_point_of_the_reliability_diagram_leads_to_its_errors(page: Any) -> None:
     page.locator("#task-0 .dot.link").last.press("Enter")
-    assert page.locator("#chosen").inner_text().startswith("score 0.85 to 0.90")
-    assert shown(page) == "4 of 50 records, page 1 of 1"
+    assert page.locator("#chosen").inner_text() == "score 0.70 to 0.89"
+    assert shown(page) == "14 of 50 records, page 1 of 1"
 
 
 def test_what_changed_and_suspect_labels_are_listed(page: Any) -> None:
@@ -165,6 +182,18 @@ def test_what_changed_and_suspect_labels_are_listed(page: Any) -> None:
     assert first.locator("mark").evaluate("(m) => m.firstChild.textContent") == "Rome"
     assert "proposal" in first.inner_text()
     assert HOSTILE in second.inner_text()
+
+
+def test_the_learning_curve_by_records_shows_what_is_measured_and_what_is_not(page: Any) -> None:
+    part = page.locator("#records")
+    assert "frozen" in part.locator("p").first.inner_text()
+    assert part.locator("svg circle").count() == 4
+    rows = part.locator("tbody tr").all_inner_texts()
+    assert rows[0].split("\t") == ["16", "0.3000", "0.2500 to 0.3600", "measured"]
+    assert rows[-1].split("\t") == ["512", "0.8000", "0.7500 to 0.8600", "extrapolated"]
+    assert "twice the 128 training records would raise f1 by 0.100" in (
+        page.locator("#verdict").inner_text()
+    )
 
 
 def test_the_threshold_reads_off_coverage_and_precision(page: Any) -> None:

@@ -87,6 +87,16 @@ def test_every_number_is_that_of_the_evaluation() -> None:
         assert task.confidence is not None
         precision = metrics["accuracy" if task.name == "intent" else "precision"]
         assert task.confidence.precision == pytest.approx(precision)
+        trust = evaluated.confidence[task.name]
+        assert task.confidence.calibration_error == trust["ece"]
+        bins = task.confidence.bins
+        assert (
+            sum(b.right + b.wrong for b in bins)
+            == trust["answers"]
+            == sum(map(sum, task.confidence.histogram))
+        )
+        off = sum(abs(b.score * (b.right + b.wrong) - b.right) for b in bins)
+        assert off / trust["answers"] == pytest.approx(trust["ece"])
     frame = evaluated.evaluation["frame_accuracy"]
     assert made.frame_interval is not None
     assert made.frame_interval[0] <= frame <= made.frame_interval[1]
@@ -204,11 +214,13 @@ def test_confidence_counts_scores_that_are_right() -> None:
     ]  # fmt: skip
     found = confidence_of(decisions)
     assert found is not None
-    assert [(b.right, b.wrong) for b in found.bins if b.right + b.wrong] == [(1, 0), (1, 1)]
+    [one] = found.bins  # too few predictions for two
+    assert (one.right, one.wrong, one.low, one.high) == (2, 1, 0.55, 0.95)
+    assert [bar for bar in found.histogram if bar != (0, 0)] == [(1, 0), (1, 1)]
     assert [(t.score, t.coverage, t.precision, t.recall) for t in found.thresholds] == [
         (0.95, pytest.approx(2 / 3), 0.5, 0.25), (0.55, 1.0, pytest.approx(2 / 3), 0.5),
     ]  # fmt: skip
-    assert found.calibration_error == pytest.approx((0.9 + 0.45) / 3)
+    assert found.calibration_error == pytest.approx(2.45 / 3 - 2 / 3)
     assert confidence_of([Decision("a", "b", "wrong class")]) is None
 
 

@@ -34,4 +34,11 @@ def evaluation_of(
             answer: Any = answers.get(name)
             labelled = name in record.labels
             outcomes.correct[name].append(task.add(record, answer, row) if labelled else None)
-    return EvaluationReport("model", ("data.jsonl",), outcomes.evaluation(), outcomes, "", records)
+    confidence = {
+        name: found
+        for name, task in outcomes.tasks.items()
+        if (found := task.confidence(calibrated=False)) is not None
+    }
+    return EvaluationReport(
+        "model", ("data.jsonl",), outcomes.evaluation(), outcomes, "", records, (), confidence
+    )

@@ -62,7 +62,7 @@ def test_planted_labels_are_found_with_their_proposals_and_corrected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The vectors of the tiny encoder are too short to lose two numbers of five.
-    monkeypatch.setattr("manyheads.training.suspects.probe.DROPOUT", 0.0)
+    monkeypatch.setattr("manyheads.training.probe.DROPOUT", 0.0)
     path, wrong = planted(tmp_path)
     found = find_suspects(str(path), config(), count=40, folding=QUICK)
     tasks = ("classification", "ner")

@@ -154,8 +154,8 @@ def suspects(
     Heads are trained on the frozen encoder, each without the records that it judges. FILE is never
     changed.
     """
-    from manyheads.api.suspect_search import fix_labels, search
-    from manyheads.display import Counter, show, suspect_sections
+    from manyheads.api.searches import fix_labels, search, suspect_progress
+    from manyheads.display import show, suspect_sections
 
     given = None if config is None else load_config(config)
     layout = data.layout(given)
@@ -169,7 +169,7 @@ def suspects(
         return
     found = search(
         file, given, wanted, layout, settings, count=count, out=out, label_studio=label_studio,
-        fix=fix, progress=lambda total: Counter("Looking for wrong labels", total, "record passes"),
+        fix=fix, progress=suspect_progress(),
     )  # fmt: skip
     write_json_to(json_file, found.to_json())
     if json_file != "-":
@@ -199,7 +199,7 @@ def select(
     data: DataOptions,
 ) -> None:
     """Choose the texts most worth labelling next: unsure ones, unlike each other."""
-    from manyheads.api.suspect_search import chosen_texts
+    from manyheads.api.searches import chosen_texts
     from manyheads.display import Counter
 
     found = chosen_texts(

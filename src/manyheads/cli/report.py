@@ -23,7 +23,6 @@ from manyheads.cli.options import (
     task_names,
 )
 from manyheads.errors import counted
-from manyheads.storage import atomic_file
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -81,6 +80,14 @@ def report(
         bool,
         typer.Option(help="Look for wrong labels in the training data, as `data suspects`."),
     ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Measure the score by number of training records, with heads on the frozen "
+            "encoder, and extrapolate it.",
+        ),
+    ] = False,
     data: _DataOptions,
     tasks: Tasks = None,
     compute: ComputeOptions,
@@ -93,33 +100,22 @@ def report(
 
     The file needs no network and no other file. It begins with the labels to work on first.
     """
-    from manyheads.api.suspect_search import shown_search
-    from manyheads.display.report import html_page, markdown
+    from manyheads.api.searches import find_suspects, measure_curves
+    from manyheads.display.report import html_page, markdown, write_report
     from manyheads.evaluation.report import report as run
 
     name = out or f"report.{'md' if form is Form.MD else 'html'}"
-    chosen = form or (Form.MD if Path(name).suffix.lower() == ".md" else Form.HTML)
+    as_markdown = Path(name).suffix.lower() == ".md" if form is None else form is Form.MD
     found = run(
-        model,
-        data=file,
-        against=against,
-        suspects=shown_search if suspects else None,
-        checkpoint=checkpoint,
-        layout=data.layout(),
-        tasks=task_names(tasks),
-        slices=task_names(slices) or (),
-        **vars(compute),
-        drift=drift,
-        warn=lambda text: tell("warning", text),
-    )
-    content = (html_page if chosen is Form.HTML else markdown)(found).encode()
+        model, against=against, suspects=find_suspects() if suspects else None,
+        curve=measure_curves() if curve else None, checkpoint=checkpoint, data=file,
+        layout=data.layout(), tasks=task_names(tasks), slices=task_names(slices) or (),
+        **vars(compute), drift=drift, warn=lambda text: tell("warning", text),
+    )  # fmt: skip
     if name == "-":
-        sys.stdout.write(content.decode())
+        sys.stdout.write((markdown if as_markdown else html_page)(found))
         return
-    with atomic_file(name) as stream:
-        stream.write(content)
+    size = write_report(found, name, as_markdown=as_markdown)
     for sentence in found.verdict:
         print(sentence)
-    print(
-        f"Report: {name} ({len(content) / 1024:,.0f} KiB, {counted(found.wrong_records, 'error')})"
-    )
+    print(f"Report: {name} ({size / 1024:,.0f} KiB, {counted(found.wrong_records, 'error')})")

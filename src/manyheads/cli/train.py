@@ -57,7 +57,7 @@ def train(
         show(inferred_tables(chosen.found, chosen.config))
     run_training(chosen.config, chosen.source, resume=resume, overwrite=overwrite)
     if report:
-        write_report(chosen.config.save_dir)
+        report_on(chosen.config.save_dir)
 
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
@@ -89,21 +89,17 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
             print(f"  {command:<48}  {purpose}")
 
 
-def write_report(save_dir: str) -> None:
+def report_on(save_dir: str) -> None:
     """Write the report of a run's best model to its folder; only the first process does."""
     from manyheads.cli.errors import tell
-    from manyheads.display.report import html_page
+    from manyheads.display.report import write_report
     from manyheads.evaluation.report import report
-    from manyheads.storage import atomic_file
     from manyheads.training import is_first_process
 
-    if not is_first_process():
-        return
-    path = Path(save_dir) / "report.html"
-    found = report(save_dir, warn=lambda text: tell("warning", text))
-    with atomic_file(path) as stream:
-        stream.write(html_page(found).encode())
-    print(f"Report: {path}")
+    if is_first_process():
+        path = Path(save_dir) / "report.html"
+        write_report(report(save_dir, warn=lambda text: tell("warning", text)), path)
+        print(f"Report: {path}")
 
 
 def next_steps(save_dir: Path) -> list[tuple[str, str]]:

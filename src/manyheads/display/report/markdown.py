@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from manyheads.evaluation.report.data import Report, TaskReport
+from manyheads.evaluation.report.data import CurvePoint, LearningCurve, Report, TaskReport
 
 _ROWS = 10
+_BAR = 24
 
 
 def markdown(report: Report) -> str:
@@ -61,6 +62,8 @@ def markdown(report: Report) -> str:
                 ],
             ),
         ]
+    for curve in report.curves:
+        parts += _curve(curve)
     parts += [f"- {_text(note)}" for note in report.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,6 +87,35 @@ def _task(task: TaskReport) -> Iterable[str]:
     if wrong:
         rows = [(cell.gold, cell.predicted, cell.count) for cell in wrong[:_ROWS]]
         yield _table(("gold", "predicted", "count"), rows)
+
+
+def _curve(curve: LearningCurve) -> Iterable[str]:
+    yield f"## {_text(curve.name)} by number of training records"
+    yield (
+        "New heads on the frozen encoder, scored on the same records; the last rows are "
+        "extrapolated by a power law."
+    )
+    every = (*curve.points, *curve.further)
+    lowest, highest = min(p.low for p in every), max(p.high for p in every)
+    scale = (_BAR - 1) / max(highest - lowest, 1e-9)
+
+    def bar(point: CurvePoint) -> str:
+        cells = ["\u00b7"] * _BAR
+        low, high = (int((edge - lowest) * scale) for edge in (point.low, point.high))
+        cells[low : high + 1] = "\u2500" * (high + 1 - low)
+        cells[min(_BAR - 1, max(0, round((point.score - lowest) * scale)))] = "\u25cf"
+        return "".join(cells)
+
+    yield _table(
+        ("training records", curve.metric, "95 % interval", f"{lowest:.2f} to {highest:.2f}"),
+        [
+            (
+                f"{p.records:,}" + (" (extrapolated)" if p in curve.further else ""),
+                f"{p.score:.4f}", _between(p.low, p.high), bar(p),
+            )
+            for p in every
+        ],
+    )  # fmt: skip
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

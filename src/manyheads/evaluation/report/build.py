@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from manyheads.data.records import Record, label_names
 from manyheads.evaluation.evaluate import EvaluationReport
 from manyheads.evaluation.report.advice import findings, verdict
-from manyheads.evaluation.report.confidence import confidence_of
+from manyheads.evaluation.report.confidence import SCORE_DIGITS, confidence_of
 from manyheads.evaluation.report.data import (
     FAR,
     MAX_ERRORS,
@@ -149,7 +149,7 @@ def wrong_answers(
                 wrong.setdefault(row, {})[name] = TaskAnswer(
                     kind.shown(spec, task.gold[i]),
                     kind.shown(spec, task.predicted[i]),
-                    tuple(round(score, 4) for score in task.scores[i]),
+                    tuple(round(score, SCORE_DIGITS) for score in task.scores[i]),
                     tuple(bad or [(None, None, "far off", False)]),
                 )
     return wrong

@@ -5,14 +5,18 @@ Axes: P predictions, of all records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyheads.evaluation.report.data import Bin, Confidence, Threshold
 from manyheads.tasks import Decision
+from manyheads.tasks.metrics import binned, calibration_error
 
-_BINS = 20
+SCORE_DIGITS = 4
+"""Decimal places of the scores that the page shows, and by which it finds the errors of a bin."""
+_BARS = 20
 _THRESHOLDS = 60
 
 
@@ -28,32 +32,40 @@ def confidence_of(decisions: Iterable[Decision]) -> Confidence | None:
     gold = sum(d.gold is not None for d in every)
     scores = np.array([score for score, _ in scored], np.float64)  # [P]
     right = np.array([is_right for _, is_right in scored], np.bool_)  # [P]
-    places = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
-    bins = []
-    for i in range(_BINS):
-        inside = places == i
-        hits, count = int(right[inside].sum()), int(inside.sum())
-        mean = float(scores[inside].mean()) if count else 0.0
-        bins.append(Bin(i / _BINS, (i + 1) / _BINS, hits, count - hits, mean))
-    off = sum(abs(b.score * (b.right + b.wrong) - b.right) for b in bins)
+    places = np.minimum((scores * _BARS).astype(np.int64), _BARS - 1)
+    return Confidence(
+        tuple(_bin(scores[part], right[part]) for part in binned(scores)),
+        tuple(
+            (int(right[places == i].sum()), int((~right[places == i]).sum())) for i in range(_BARS)
+        ),
+        tuple(_thresholds(scores, right, gold)),
+        float(scores.mean()),
+        float(right.mean()),
+        calibration_error(scores, right),
+    )
+
+
+def _bin(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Bin:
+    hits = int(right.sum())
+    low, high = (round(float(edge), SCORE_DIGITS) for edge in (scores.min(), scores.max()))
+    return Bin(low, high, hits, len(right) - hits, float(scores.mean()))
+
+
+def _thresholds(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int
+) -> Sequence[Threshold]:
+    """Return some thresholds, spread evenly over the predictions, the highest first."""
     order = np.argsort(-scores, kind="stable")
     hits_above = np.cumsum(right[order])
     # A threshold lets in all predictions of equal score.
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     chosen = last[np.unique(np.linspace(0, len(last) - 1, _THRESHOLDS).astype(np.int64))]
-    thresholds = [
+    return [
         Threshold(
             float(scores[order[i]]),
-            (int(i) + 1) / len(scored),
+            (int(i) + 1) / len(scores),
             float(hits_above[i] / (i + 1)),
             float(hits_above[i] / gold) if gold else 0.0,
         )
         for i in chosen
     ]
-    return Confidence(
-        tuple(bins),
-        tuple(thresholds),
-        float(scores.mean()),
-        float(right.mean()),
-        off / len(scored),
-    )

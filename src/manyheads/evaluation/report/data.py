@@ -55,14 +55,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The predictions whose score is in a range."""
+    """A bin of predictions of similar score."""
 
     low: float
+    """The lowest score among them."""
     high: float
+    """The highest score."""
     right: int
     wrong: int
     score: float
-    """Their mean score; 0 without any."""
+    """The mean score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ class Confidence:
     """Whether scores mean what they say."""
 
     bins: tuple[Bin, ...]
+    """Of equal mass: those of the calibration error of `evaluate`."""
+    histogram: tuple[tuple[int, int], ...]
+    """Right and wrong predictions by score, in bars of equal width from 0 to 1."""
     thresholds: tuple[Threshold, ...]
     mean_score: float
     precision: float
@@ -200,6 +205,56 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A score by number of training records, with its 95 % interval."""
+
+    records: int
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """The score of heads on the frozen encoder by number of training records.
+
+    It is measured on the report's records; the encoder is that which training began with.
+    """
+
+    name: str
+    metric: str
+    seeds: int
+    """Trainings of each size."""
+    points: tuple[CurvePoint, ...]
+    further: tuple[CurvePoint, ...]
+    """Extrapolated to more records than there are."""
+    gain: float
+    """What twice the records would add, by the law."""
+    gain_low: float
+    """The 95 % interval of the gain."""
+    gain_high: float
+    law: tuple[float, float, float]
+    """(limit, drop, exponent): limit - drop * (records / all records) ** -exponent."""
+    check: CurvePoint | None
+    """The score of all records as the smaller sizes alone would extrapolate it."""
+
+    def in_words(self) -> list[str]:
+        """Return what more records would bring, in sentences."""
+        now, twice = self.points[-1], self.further[0]
+        text = (
+            f"{self.name}: twice the {now.records:,} training records would raise {self.metric} by "
+            f"{self.gain:.3f} (95 % interval {self.gain_low:.3f} to {self.gain_high:.3f}), from "
+            f"{now.score:.3f} to {twice.score:.3f}, as measured with heads on the frozen encoder"
+        )
+        if self.check is None or self.check.low <= now.score <= self.check.high:
+            return [f"{text}."]
+        return [
+            f"{text}. Do not rely on that: by the smaller sizes alone, all records would reach "
+            f"{self.check.score:.3f} ({self.check.low:.3f} to {self.check.high:.3f})."
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskChange:
     """How a task's answers changed from another model."""
 
@@ -283,12 +338,15 @@ class Report:
     """What changed from another model, where one is named."""
     suspects: tuple[Suspect, ...] | None = field(default=None, repr=False)
     """The labels of the training data that are likely wrong, where they were looked for."""
+    curves: tuple[LearningCurve, ...] = field(default=(), repr=False)
+    """By task, the score by number of training records, where it was measured."""
 
     @property
     def verdict(self) -> Sequence[str]:
         """What changed, what is good and what to work on first, a sentence each."""
         changed = [] if self.changes is None else self.changes.in_words()
-        return changed + [sentence for task in self.tasks for sentence in task.verdict]
+        found = [sentence for task in self.tasks for sentence in task.verdict]
+        return changed + found + [text for curve in self.curves for text in curve.in_words()]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as values of JSON."""

@@ -12,7 +12,7 @@ from manyheads.config import BATCH_TOKENS, Config
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
-from manyheads.errors import DataError, RequestError, listing
+from manyheads.errors import DataError, ModelError, RequestError, listing
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate, in_run, is_own
 from manyheads.evaluation.report.build import (
     Surroundings,
@@ -21,7 +21,8 @@ from manyheads.evaluation.report.build import (
     wrong_answers,
 )
 from manyheads.evaluation.report.changes import changes
-from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, Report
+from manyheads.evaluation.report.curve import MeasureCurves, learning_curve
+from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, LearningCurve, Report
 from manyheads.inference import LoadedModel, embed_texts, load_model
 from manyheads.storage import Prefer, StrPath, logged_epochs
 from manyheads.tasks.kinds import find_kind
@@ -35,6 +36,7 @@ def report(
     *,
     against: StrPath | None = None,
     suspects: FindSuspects | None = None,
+    curve: MeasureCurves | None = None,
     checkpoint: Prefer | None = None,
     data: StrPath | None = None,
     layout: Layout | None = None,
@@ -54,6 +56,7 @@ def report(
         against: another model, which is scored on the same records to show what changed.
         suspects: finds the labels of a training file that are likely wrong, for a section of
             their own; default, they are not looked for.
+        curve: measures the score by number of training records; default, it is not measured.
         checkpoint: which model of a run's folder is scored; default, the best one.
         data, layout, tasks, backend, device, threads, batch_tokens, drift, warn: see `evaluate`.
         slices: fields of the records, such as `channel`, by whose values scores are compared.
@@ -68,43 +71,69 @@ def report(
             batch_tokens=batch_tokens, warn=warn,
         )  # fmt: skip
 
+    def evaluated_on(source: StrPath | None, loaded: LoadedModel, **more: Any) -> EvaluationReport:
+        return evaluate(
+            loaded, data=source, layout=layout, tasks=tasks, threads=threads, warn=warn, **more
+        )
+
     loaded = load("saved_model" if model is None else model)
     began = time.monotonic()
-    evaluated = evaluate(
-        loaded, data=data, layout=layout, tasks=tasks, threads=threads, drift=drift, keep=slices,
-        warn=warn,
-    )  # fmt: skip
-    seconds = time.monotonic() - began
+    evaluated = evaluated_on(data, loaded, drift=drift, keep=slices)
+    speed = len(evaluated.records) / max(time.monotonic() - began, 1e-9)
     changed = None
     if against is not None:
         source = data if data is not None else _only_file(evaluated)
-        other = evaluate(
-            load(against), data=source, layout=layout, tasks=tasks, threads=threads, drift=False,
-            warn=warn,
-        )  # fmt: skip
-        changed = changes(other, evaluated)
+        changed = changes(evaluated_on(source, load(against), drift=False), evaluated)
     training, reason = _training_records(loaded)
+    notes = _notes(evaluated, loaded, speed, reason)
+    found = curves = None
+    if suspects is not None and training is not None:
+        found, unchecked = _suspects(loaded.config, suspects)
+        notes += unchecked
+    if curve is not None:
+        curves, unmeasured = _curves(curve, loaded, training, evaluated)
+        notes += unmeasured
+    beside = Surroundings(
+        training,
+        lambda texts: embed_texts(loaded.predictor, texts),
+        _epochs(loaded),
+        tuple(notes),
+    )
+    return replace(
+        make_report(evaluated, slices, beside),
+        changes=changed,
+        suspects=None if found is None else tuple(found),
+        curves=tuple(curves or ()),
+    )
+
+
+def _notes(
+    evaluated: EvaluationReport, loaded: LoadedModel, speed: float, reason: str
+) -> list[str]:
     notes = [reason] if reason else []
     if evaluated.no_drift:
         notes.append(f"the drift of the embedding is not known: {evaluated.no_drift}")
-    notes.append(
-        f"read and answered by {loaded.predictor.backend.name}: "
-        f"{len(evaluated.records) / max(seconds, 1e-9):,.0f} records a second, drift included"
-    )
-    made = make_report(
-        evaluated,
-        slices,
-        Surroundings(
-            training,
-            lambda texts: embed_texts(loaded.predictor, texts),
-            _epochs(loaded),
-            tuple(notes),
-        ),
-    )
-    if suspects is not None and training is not None:
-        found, unchecked = _suspects(loaded.config, suspects)
-        made = replace(made, suspects=tuple(found), notes=(*made.notes, *unchecked))
-    return replace(made, changes=changed)
+    backend = loaded.predictor.backend.name
+    notes.append(f"read and answered by {backend}: {speed:,.0f} records a second, drift included")
+    return notes
+
+
+def _curves(
+    measure: MeasureCurves,
+    loaded: LoadedModel,
+    training: Sequence[Record] | None,
+    evaluated: EvaluationReport,
+) -> tuple[list[LearningCurve], list[str]]:
+    """Return each task's learning curve, and a note where there is none."""
+    if training is None:
+        return [], ["the learning curve needs the training data"]
+    scored = {name for name, task in evaluated.outcomes.tasks.items() if task.gold}
+    labels = {s.name: s.label_set() for s in loaded.predictor.specs if s.name in scored}
+    try:
+        found = measure(loaded.config, labels, training, evaluated.records)
+    except (DataError, ModelError, RequestError) as error:
+        return [], [f"the learning curve is not measured: {error}"]
+    return [learning_curve(name, one) for name, one in found.items()], []
 
 
 def _suspects(config: Config, find: FindSuspects) -> tuple[list[Suspect], list[str]]:

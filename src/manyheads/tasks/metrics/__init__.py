@@ -20,6 +20,7 @@ from manyheads.tasks.metrics.classes import (
 )
 from manyheads.tasks.metrics.confidence import (
     ConfidenceMetrics,
+    binned,
     calibration_error,
     confidence_metrics,
     reliability,
@@ -63,6 +64,7 @@ __all__ = [
     "TaggedText",
     "TaggingMetrics",
     "TaskMetrics",
+    "binned",
     "calibration_error",
     "classification_counts",
     "classification_metrics",

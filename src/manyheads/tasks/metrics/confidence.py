@@ -49,16 +49,25 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
     )
 
 
+def binned(scores: Scores, bins: int = BINS) -> list[NDArray[np.int64]]:
+    """Put answers into bins of equal mass, in the order of their scores; few answers in fewer bins.
+
+    Returns:
+        the numbers of each bin's answers.
+    """
+    order = np.argsort(scores, kind="stable")
+    return np.array_split(order, max(1, min(bins, len(order) // _FEWEST_IN_A_BIN)))
+
+
 def reliability(
     scores: Scores, right: Bools, bins: int = BINS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Put answers into bins of equal mass, in the order of their scores; few answers in fewer bins.
+    """Compare scores with shares of right answers, bin by bin (see `binned`).
 
     Returns:
         each bin's mean score, share of right answers, and number of answers.
     """
-    order = np.argsort(scores, kind="stable")
-    parts = np.array_split(order, max(1, min(bins, len(order) // _FEWEST_IN_A_BIN)))
+    parts = binned(scores, bins)
     mean = np.array([scores[part].mean() for part in parts], np.float64)
     share = np.array([right[part].mean() for part in parts], np.float64)
     return mean, share, np.array([len(part) for part in parts], np.int64)

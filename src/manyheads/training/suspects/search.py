@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from manyheads.config import Config, TaskConfig
@@ -18,10 +17,10 @@ from manyheads.data.readers import Layout
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.data.suspects import Suspect, Suspects
 from manyheads.errors import DataError, RequestError, counted, listing
-from manyheads.modeling import Encoder, choose_compute, find_encoder
-from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of, units_of
-from manyheads.text import TextTokenizer, truncate
-from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of
+from manyheads.text import truncate
+from manyheads.training.data.dataset import Dataset
+from manyheads.training.frozen_heads import Advance, FrozenHeads
 from manyheads.training.suspects.folds import Folding, OutOfFold
 from manyheads.training.suspects.neighbours import neighbour_shares
 from manyheads.training.suspects.ranking import ranked
@@ -37,14 +36,16 @@ class Counter(Protocol):
     """Shows how far the work is."""
 
     def advance(self, count: int = 1) -> None:
-        """Count some records as read."""
+        """Count some records as done."""
 
 
 Progress = Callable[[int], AbstractContextManager[Counter]]
-"""Begins to show work of a number of records."""
+"""Begins to show work on a number of records."""
 
 
-class _Silent:
+class Silent:
+    """Shows nothing."""
+
     def advance(self, count: int = 1) -> None:
         """Show nothing."""
 
@@ -111,6 +112,20 @@ def find_suspects(
     return Suspects(path, len(records), kinds, tuple(likely), tuple(notes), seconds)
 
 
+def _in_records(advance: Advance, records: int, passes: int) -> Advance:
+    """Return what takes passes over records, and reports the share of all as whole records."""
+    read = shown = 0
+
+    def take(count: int) -> None:
+        nonlocal read, shown
+        read += count
+        done = read * records // passes
+        advance(done - shown)
+        shown = done
+
+    return take
+
+
 @dataclass(frozen=True)
 class Probabilities:
     """The log probabilities of labels, from heads that have not seen the records."""
@@ -141,30 +156,21 @@ def out_of_fold(
         progress: shows the progress.
     """
     folding = folding or Folding(seed=config.seed)
-    torch.manual_seed(config.seed)
-    encoder = Encoder.from_source(find_encoder(config.model_name, config.pooling)).eval()
-    compute = choose_compute(
-        config.device, config.precision, config.threads, encoder.shape.hidden_size
-    )
-    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json).with_units(
-        units_of(label_sets.values())
-    )
-    length = min(config.max_length, encoder.max_positions)
-    dataset = build_dataset(records, "the records", tasks, label_sets, tokenizer, length)
-    keys = [text_key(record) for record in records]
-    heads = OutOfFold(tasks, label_sets, dataset, keys, encoder, compute, config.cache_memory << 20)
-    with progress(folding.passes(len(records))) if progress else nullcontext(_Silent()) as shown:
-        logs = heads.log_probabilities(folding, shown.advance)
+    heads = FrozenHeads(records, tasks, label_sets, config)
+    judged = OutOfFold(heads, [text_key(record) for record in records])
+    with progress(len(records)) if progress else nullcontext(Silent()) as shown:
+        advance = _in_records(shown.advance, len(records), folding.passes(len(records)))
+        logs = judged.log_probabilities(folding, advance)
     vectors = heads.sentences()
     for name in tasks:
         kind = kind_of(tasks[name].kind)
         if not kind.per_word and not kind.pairs:
-            logs[name] = _with_neighbours(logs[name], vectors, dataset, name)
+            logs[name] = _with_neighbours(logs[name], vectors, heads.data, name)
     words: list[Sequence[WordSpan]] = []
     for start in range(0, len(records), 1024):
-        encodings = tokenizer.encode_batch([r.text for r in records[start : start + 1024]])
+        encodings = heads.tokenizer.encode_batch([r.text for r in records[start : start + 1024]])
         for encoding in encodings:
-            spans = truncate(encoding, length)[0].word_spans.tolist()
+            spans = truncate(encoding, heads.max_length)[0].word_spans.tolist()
             words.append([(first, last) for first, last in spans])
     return Probabilities(logs, words, heads.specs())
 

@@ -1,10 +1,11 @@
-"""The searches for suspect labels and for texts to label, with what a user may leave out."""
+"""Searches with what a user may leave out: suspect labels, learning curves, texts to label."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, TaskConfig, load_config
@@ -23,6 +24,8 @@ from manyheads.storage import StrPath, atomic_file
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
+    from manyheads.evaluation.report.curve import MeasureCurves
+    from manyheads.evaluation.report.verb import FindSuspects
     from manyheads.evaluation.selection import Selection
     from manyheads.training.suspects.search import Progress
 
@@ -73,13 +76,28 @@ def search(
     return found
 
 
-def shown_search(path: str, config: Config) -> Suspects:
-    """Find the suspect labels of a file with the tasks and encoder of a run, showing progress."""
+def suspect_progress(shown: bool = True) -> Progress:
+    """Return what begins to show the progress of a search for suspect labels."""
     from manyheads.display import Counter
+
+    return lambda total: Counter("Looking for wrong labels", total, "records", enabled=shown)
+
+
+def find_suspects(progress: bool = True) -> FindSuspects:
+    """Return what finds a report's suspect labels, with the tasks and encoder of its run."""
     from manyheads.training.suspects import find_suspects
 
-    return find_suspects(
-        path, config, progress=lambda total: Counter("Looking for wrong labels", total, "records")
+    return partial(find_suspects, progress=suspect_progress(progress))
+
+
+def measure_curves(progress: bool = True) -> MeasureCurves:
+    """Return what measures a report's learning curves."""
+    from manyheads.display import Counter
+    from manyheads.training.learning_curve import measure_curves
+
+    return partial(
+        measure_curves,
+        progress=lambda total: Counter("Learning curve", total, "trainings", enabled=progress),
     )
 
 

@@ -1,0 +1,79 @@
+"""What verbs take: data in memory or as files, and configurations in several forms."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from manyheads.config import Config, load_config
+from manyheads.data.readers import are_splits, in_memory, is_data_file
+from manyheads.errors import ConfigError, shorten
+from manyheads.storage import StrPath
+
+
+def named_data(data: Any, name: str, named: ExitStack) -> str:
+    """Return the path of data, or a name for records in memory until the stack is closed."""
+    if isinstance(data, str | os.PathLike):
+        return os.fspath(data)
+    return named.enter_context(in_memory(data, name))
+
+
+def optional_data(data: Any, name: str, named: ExitStack) -> str | None:
+    """Return the path or name of data, or None without any."""
+    return None if data is None else named_data(data, name, named)
+
+
+def is_config(data: Any) -> bool:
+    """Return whether an argument is a configuration, or none, rather than data."""
+    if isinstance(data, str | os.PathLike):
+        return not is_data_file(os.fspath(data))
+    return data is None or (isinstance(data, Config | Mapping) and not are_splits(data))
+
+
+def only_config(first: Any, config: Any) -> Any:
+    """Return the first argument of a verb, a configuration, unless there is another one."""
+    if config is not None:
+        raise ConfigError(
+            "there are two configurations", expected="one", fix="Leave out one of the two."
+        )
+    return first
+
+
+def as_config(
+    config: Config | StrPath | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> Config:
+    """Return a configuration with settings laid over it.
+
+    Args:
+        config: a configuration, its file, or a mapping of its values; None for the defaults.
+        settings: fields that override it.
+
+    Raises:
+        ConfigError: a key or value is invalid, or `config` is something else.
+    """
+    if config is None or isinstance(config, str | os.PathLike):
+        return load_config(config, settings)
+    if isinstance(config, Config):
+        return (
+            load_config(None, {**config.model_dump(exclude_unset=True), **settings})
+            if settings
+            else config
+        )
+    if isinstance(config, Mapping):
+        return load_config(None, {**config, **settings})
+    raise ConfigError(
+        f"the configuration is {shorten(config)}", expected="a Config, a path or a mapping"
+    )
+
+
+def messages(verb: str, progress: bool) -> Callable[[str], None]:
+    """Return what writes a verb's messages to standard error, if progress is shown."""
+
+    def tell(text: str) -> None:
+        if progress:
+            print(f"{verb}: {text}", file=sys.stderr, flush=True)
+
+    return tell

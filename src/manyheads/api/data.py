@@ -1,0 +1,184 @@
+"""The verbs about data: `check`, `suspects`, `select`, `convert` and `augment`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from manyheads.api.arguments import as_config, named_data
+from manyheads.api.models import load
+from manyheads.config import Config, make_config
+from manyheads.data.readers import Layout
+from manyheads.storage import StrPath
+
+if TYPE_CHECKING:
+    from manyheads.data.augment import Augmented
+    from manyheads.data.check import DataReport
+    from manyheads.data.suspects import Suspects
+    from manyheads.evaluation.selection import Selection
+
+
+def check(
+    *data: Any,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    limit: int = 10,
+    layout: Layout | None = None,
+) -> DataReport:
+    """Find what is wrong with data before training; the command is `manyheads data check`.
+
+    Args:
+        *data: labelled records in memory or files, those for training first; default: the files
+            of the configuration.
+        config: a configuration: its tasks, encoder and files.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or what the
+            usual fields hold.
+        max_length: tokens of a record that training reads; default: that of `config`.
+        limit: findings of a kind that are listed for a file.
+        layout: how files are laid out, as far as you know it.
+
+    Raises:
+        DataError: a file is missing, blank, of no known format, or given twice.
+        RequestError: there are neither data nor a configuration.
+    """
+    from manyheads.api.checking import check_files
+
+    settings = None if config is None else as_config(config, {})
+    wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
+    with ExitStack() as named:
+        paths = [named_data(one, f"data {n}", named) for n, one in enumerate(data, 1)]
+        return check_files(paths, settings, wanted, max_length, limit=limit, layout=layout)
+
+
+def suspects(
+    data: Any,
+    *,
+    config: Config | StrPath | Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Any] | None = None,
+    count: int | None = None,
+    out: StrPath | None = None,
+    label_studio: StrPath | None = None,
+    fix: StrPath | None = None,
+    layout: Layout | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Suspects:
+    """Rank the labels that are likely wrong; the command is `manyheads data suspects`.
+
+    Args:
+        data: labelled records in memory or a file of any format; it is not changed.
+        config: a configuration: its tasks and encoder.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or what is
+            found in the data.
+        count: how many to return, the likeliest first; default: all that are likely wrong.
+        out: where to write them as JSON lines.
+        label_studio: where to write their records for Label Studio.
+        fix: where to write the data with the proposals in place of the labels.
+        layout: how a file is laid out, as far as you know it.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        **settings: configuration fields, such as `model_name`, `threads` and `seed`.
+
+    Raises:
+        ManyheadsError: the data, a setting or the encoder cannot be used.
+    """
+    from manyheads.api.searches import search, suspect_progress
+
+    wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
+    given = None if config is None else as_config(config, {})
+    with ExitStack() as named:
+        return search(
+            named_data(data, "data", named), given, wanted, layout, settings, count=count, out=out,
+            label_studio=label_studio, fix=fix, progress=suspect_progress(progress),
+        )  # fmt: skip
+
+
+def select(
+    pool: Any,
+    model: StrPath = "saved_model",
+    *,
+    count: int = 100,
+    tasks: Sequence[str] | None = None,
+    out: StrPath | None = None,
+    layout: Layout | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    device: str = "auto",
+    progress: bool = True,
+) -> Selection:
+    """Choose the texts most worth labelling next; the command is `manyheads data select`.
+
+    Args:
+        pool: records in memory or a file of any format; labels are not read.
+        model: the model that is to become better.
+        count: how many texts to choose.
+        tasks: the tasks whose answers count; default: all.
+        out: where to write them as JSON lines.
+        layout: how a file is laid out, as far as you know it.
+        seed: determines where the clusters begin.
+        backend: what runs the model.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        progress: whether progress is shown.
+
+    Raises:
+        ManyheadsError: the model or the pool cannot be used.
+    """
+    from manyheads.api.searches import chosen_texts
+    from manyheads.display import Counter
+
+    with ExitStack() as named:
+        return chosen_texts(
+            named_data(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
+            out=out, backend=backend, device=device,
+            progress=lambda: Counter("Reading", unit="texts", enabled=progress),
+        )  # fmt: skip
+
+
+def convert(
+    source: Any,
+    target: StrPath,
+    *,
+    to: str = "manyheads",
+    layout: Layout | None = None,
+    model: StrPath | None = None,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
+) -> int:
+    """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
+
+    The source may be records in memory. With a model, its predictions are written beside or in
+    place of labels.
+    """
+    from manyheads.data.convert import convert as verb
+
+    predict = None if model is None else load(model).predict_stream
+    with ExitStack() as named:
+        path = named_data(source, "convert", named)
+        return verb(path, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+
+
+def augment(
+    source: Any,
+    target: StrPath,
+    *,
+    copies: int = 1,
+    seed: int = 42,
+    layout: Layout | None = None,
+) -> Augmented:
+    """Write records, and new ones with exchanged entities; see `manyheads.data.augment`.
+
+    Args:
+        source: labelled records in memory, or a file of any format.
+        target: the JSON lines to write.
+        copies: new records made from each record.
+        seed: determines the new records.
+        layout: how `source` is laid out, where content and names do not show it.
+
+    Raises:
+        DataError: the records cannot be read, or have no entity that can be exchanged.
+    """
+    from manyheads.data.augment import augment as verb
+
+    with ExitStack() as named:
+        path = named_data(source, "augmented", named)
+        return verb(path, target, copies=copies, seed=seed, layout=layout)

@@ -1,0 +1,182 @@
+"""Heads on a frozen encoder, trained as often as wanted on activations that are computed once.
+
+Axes: N records, B records of a batch, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from manyheads.config import Config, TaskConfig
+from manyheads.data.records import Record
+from manyheads.inference import Predictor
+from manyheads.inference.backends.pytorch import load_trained, make_predictor
+from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder
+from manyheads.modeling.heads import Head, make_head
+from manyheads.storage import resolve_model
+from manyheads.tasks import Floats, LabelSet, TagSet, TaskSpec, units_of
+from manyheads.text import TextTokenizer
+from manyheads.training.activation_cache import ActivationCache
+from manyheads.training.data.dataset import build_dataset
+from manyheads.training.probe import probe
+
+Advance = Callable[[int], None]
+"""Takes the number of records that were read since the last call."""
+
+BATCH = 32
+_POOL = 16
+"""Batches whose records are sorted by length together, so that little of a batch is padding."""
+RATE = 3e-3
+DECAY = 0.01
+_STEPS = 300
+"""Steps of training at least, for which few records are read more often."""
+
+
+def epochs_for(records: int, epochs: int = 6, steps: int | None = None) -> int:
+    """Return how often so many records are read in training.
+
+    Args:
+        records: their number.
+        epochs: how often at least.
+        steps: steps of training at least.
+    """
+    steps = _STEPS if steps is None else steps
+    return max(epochs, -(-steps * BATCH // max(1, records)))
+
+
+class FrozenHeads:
+    """A frozen encoder with new heads for some records, which `fit` trains from the beginning.
+
+    Args:
+        records: the records, labels by name.
+        tasks: their tasks, with the options of their heads.
+        label_sets: each task's labels.
+        config: encoder and machine settings.
+
+    Raises:
+        DataError: there is no record, or a label is not known.
+        ModelError: the encoder cannot be used.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        tasks: Mapping[str, TaskConfig],
+        label_sets: Mapping[str, LabelSet],
+        config: Config,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        encoder = _encoder(config).eval()
+        self.tasks, self._label_sets, self._shape = tasks, label_sets, encoder.shape
+        self.compute = choose_compute(
+            config.device, config.precision, config.threads, encoder.shape.hidden_size
+        )
+        units = units_of(label_sets.values())
+        self.tokenizer = TextTokenizer.from_json(encoder.tokenizer_json).with_units(units)
+        self.max_length = min(config.max_length, encoder.max_positions)
+        self.data = build_dataset(
+            records, "the records", tasks, label_sets, self.tokenizer, self.max_length
+        )
+        self.model = MultiTaskModel(encoder, self._heads()).to(self.compute.device)
+        self.cache = ActivationCache(
+            self.model, [self.data], encoder.shape.num_layers + 1, self.compute,
+            config.cache_memory << 20,
+        )  # fmt: skip
+        partners = self.data.partners
+        seconds = np.zeros(0, np.int64) if partners is None else partners
+        self.rows = np.setdiff1d(np.arange(len(self.data)), seconds[seconds >= 0])
+        """[N] the row of each record, or of its first text."""
+
+    def specs(self) -> dict[str, TaskSpec]:
+        """Describe the tasks for decoding."""
+        return {name: self.model.head(name).spec(name) for name in self.tasks}
+
+    def sentences(self) -> Floats:
+        """Return the sentence vectors of the records, [N, E] float32."""
+        starts = range(0, len(self.rows), 1024)
+        parts = [self.cache.training_batch(0, self.rows[i : i + 1024]).sentence for i in starts]
+        vectors: Floats = torch.cat(parts).float().cpu().numpy()
+        return vectors
+
+    def fit(
+        self,
+        places: NDArray[np.int64],
+        epochs: int,
+        generator: np.random.Generator,
+        advance: Advance,
+    ) -> None:
+        """Train new heads.
+
+        Args:
+            places: the records to train on.
+            epochs: how often each is read.
+            generator: determines the heads' first weights and the order of the records.
+            advance: takes the progress.
+        """
+        torch.manual_seed(int(generator.integers(2**31)))
+        for name, head in self._heads().items():
+            self.model.heads[name] = head.to(self.compute.device)
+        optimizer = torch.optim.AdamW(self.model.heads.parameters(), lr=RATE, weight_decay=DECAY)
+        steps = epochs * -(-len(places) // BATCH)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        for _ in range(epochs):
+            for batch in self._batches(generator.permutation(places), generator):
+                optimizer.zero_grad()
+                self._loss(batch).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                advance(len(batch))
+
+    def predictor(self) -> Predictor:
+        """Return a predictor of the heads as they are; it reads each text once, whatever heads."""
+        made = make_predictor(self.model, self.compute, self.tokenizer, self.max_length)
+        made.backend = self.cache.evaluation_backend(made.backend)
+        return made
+
+    def _loss(self, batch: NDArray[np.int64]) -> torch.Tensor:
+        """Return the sum of the tasks' losses of some records."""
+        rows = self.data.with_partners(self.rows[batch])
+        forward = self.cache.read(0, rows)
+        # Filling the cache leaves the model in evaluation mode.
+        self.model.train()
+        outputs = forward(list(self.tasks))
+        width = max(1, int(self.data.words.lengths_of(rows).max(initial=0)))
+        losses = [
+            self.model.head(name).loss(
+                outputs[name], self.data.targets[name].collate(rows, width).to(self.compute.device)
+            )
+            for name in self.tasks
+        ]
+        return torch.stack(losses).sum()
+
+    def _heads(self) -> dict[str, Head]:
+        return {name: self._head(name) for name in self.tasks}
+
+    def _head(self, task: str) -> Head:
+        labels = self._label_sets[task]
+        if isinstance(labels, TagSet):
+            return probe(labels, self._shape)
+        return make_head(self.tasks[task], labels, self._shape)
+
+    def _batches(
+        self, places: NDArray[np.int64], generator: np.random.Generator
+    ) -> Iterator[NDArray[np.int64]]:
+        """Yield batches of records of similar length, in random order."""
+        for start in range(0, len(places), BATCH * _POOL):
+            pool = places[start : start + BATCH * _POOL]
+            lengths = self.data.tokens.lengths_of(self.rows[pool])
+            pool = pool[np.argsort(lengths, kind="stable")]
+            parts = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
+            for i in generator.permutation(len(parts)):
+                yield parts[i]
+
+
+def _encoder(config: Config) -> Encoder:
+    """Return the encoder that a training with this configuration begins with."""
+    if config.init_from is not None:
+        return load_trained(resolve_model(config.init_from)).model.encoder
+    return Encoder.from_source(find_encoder(config.model_name, config.pooling))

@@ -1,0 +1,112 @@
+"""The learning curve by number of records: heads on the frozen encoder, on shares of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+
+from manyheads.config import Config
+from manyheads.data.records import Record
+from manyheads.errors import DataError, RequestError, counted, listing
+from manyheads.evaluation import TaskOutcomes, score
+from manyheads.evaluation.report.curve import FEWEST_SIZES, Measured
+from manyheads.tasks import LabelSet, kind_of
+from manyheads.training.frozen_heads import FrozenHeads, epochs_for
+from manyheads.training.suspects.search import Progress, Silent
+
+SEEDS = 3
+MOST = 20_000
+"""Training records that are used, spread evenly."""
+_LEAST = 16
+"""Records of the smallest share."""
+_MOST_SIZES = 6
+
+
+def measure_curves(
+    config: Config,
+    label_sets: Mapping[str, LabelSet],
+    training: Sequence[Record],
+    scored: Sequence[Record],
+    *,
+    seeds: int = SEEDS,
+    progress: Progress | None = None,
+) -> dict[str, Measured]:
+    """Train heads on halves, quarters and so on of the training records, and score them.
+
+    Each share holds the smaller ones; each seed draws others. The encoder, as it was before
+    training, reads each record once.
+
+    Args:
+        config: tasks, encoder and machine settings.
+        label_sets: each task's labels.
+        training: the training records; those whose text is scored are left out.
+        scored: the records to score on.
+        seeds: how often each share is drawn.
+        progress: shows the progress, by trainings.
+
+    Returns:
+        By task its scores.
+
+    Raises:
+        DataError: there are too few training records, or a label is not known.
+        RequestError: no task has an answer for a text.
+        ModelError: the encoder cannot be used.
+    """
+    tasks = {n: t for n, t in config.tasks.items() if n in label_sets and kind_of(t.kind).answers}
+    if not tasks:
+        raise RequestError(
+            f"{listing(label_sets)} has no head that can be trained on a frozen encoder",
+            expected="a task that answers for a text",
+        )
+    seen = {record.texts for record in scored}
+    records = [record for record in training if record.texts not in seen]
+    records = records[:: -(-len(records) // MOST) or 1]
+    sizes = share_sizes(len(records))
+    if len(sizes) < FEWEST_SIZES:
+        raise DataError(
+            f"{counted(len(records), 'training record')} whose text is not scored",
+            expected=f"at least {_LEAST << (FEWEST_SIZES - 1)}",
+        )
+    sets = {name: label_sets[name] for name in tasks}
+    heads = FrozenHeads(records, tasks, sets, config)
+    outcomes: dict[str, list[list[TaskOutcomes]]] = {name: [[] for _ in sizes] for name in tasks}
+    counts = {name: np.zeros(len(sizes)) for name in tasks}
+    with progress(seeds * len(sizes)) if progress else nullcontext(Silent()) as shown:
+        for seed in range(seeds):
+            order = np.random.default_rng([config.seed, seed]).permutation(len(records))
+            for i, size in enumerate(sizes):
+                generator = np.random.default_rng([config.seed, seed, i])
+                heads.fit(order[:size], epochs_for(size), generator, lambda count: None)
+                found = score(heads.predictor(), [(scored, tuple(tasks))])
+                for name, task in found.tasks.items():
+                    outcomes[name][i].append(task)
+                    labelled = (name in records[place].labels for place in order[:size].tolist())
+                    counts[name][i] += sum(labelled) / seeds
+                shown.advance(1)
+    return {
+        name: _measured(outcomes[name], counts[name].round().astype(int).tolist())
+        for name in tasks
+        if outcomes[name][0] and outcomes[name][0][0].gold and counts[name][0] >= 1
+    }
+
+
+def share_sizes(records: int) -> list[int]:
+    """Return the sizes of the shares: all records, a half, a quarter and so on, rising."""
+    halves = [records >> k for k in range(_MOST_SIZES)]
+    return [size for size in reversed(halves) if size >= _LEAST]
+
+
+def _measured(outcomes: Sequence[Sequence[TaskOutcomes]], counts: Sequence[int]) -> Measured:
+    first = outcomes[0][0]
+    metric = first.kind.metric_of(first.spec)
+    ratios = [
+        tuple(ratio for one in some if (ratio := one.ratio()) is not None) for some in outcomes
+    ]
+    return Measured(
+        metric,
+        tuple(counts),
+        tuple(tuple(float(one.metrics()[metric]) for one in some) for some in outcomes),
+        tuple(ratios) if all(ratios) else None,
+    )
