@@ -304,6 +304,10 @@ def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_tex
     assert "<td" in shown
     assert "classification: question, statement" in shown
     (prediction,) = model.predict(["<b>john</b> & paris"])
+    several = model.predict([f"text {i}" for i in range(25)])
+    assert isinstance(several, list)
+    assert several._repr_html_().count("<tr>") == 21
+    assert "25 predictions (the first 20)" in several._repr_html_()
     shown = prediction._repr_html_()
     assert "<b>john" not in shown
     assert "&lt;b&gt;john" in shown

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from manyheads.evaluation.report import report as report_of
 from manyheads.evaluation.report.changes import changes, mcnemar
 from manyheads.evaluation.report.confidence import confidence_of
 from manyheads.evaluation.report.data import MAX_ERRORS, MAX_POINTS, MAX_TEXT
-from manyheads.evaluation.report.geometry import nearest_rows, plane
+from manyheads.evaluation.report.geometry import nearest_rows, plane, sentence_plane
 from manyheads.tasks import (
     ClassResult,
     Decision,
@@ -234,6 +236,40 @@ def test_the_map_shows_the_directions_of_most_variance() -> None:
     rows, cosines = nearest_rows(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32) * 3, 5)
     assert rows.tolist() == [[0, 1], [1, 0]]
     assert cosines.tolist() == [[1, 0], [1, 0]]
+
+
+def test_without_umap_or_with_few_sentences_the_map_is_the_projection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "umap", None)  # importing it fails
+        points, share = sentence_plane(vectors)
+        assert np.array_equal(points, plane(vectors)[0])
+        assert share == plane(vectors)[1]
+    asked: list[dict[str, Any]] = []
+
+    def umap(**options: Any) -> Any:
+        asked.append(options)
+        return SimpleNamespace(fit_transform=lambda rows: rows[:, :2])
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=umap))
+    points, share = sentence_plane(vectors)
+    assert (share, asked) == (None, [{"metric": "cosine", "random_state": 0, "n_jobs": 1}])
+    assert np.array_equal(points, vectors[:, :2])
+    assert sentence_plane(vectors[:40])[1] is not None
+
+
+def test_umap_keeps_groups_apart_and_repeats_itself() -> None:
+    pytest.importorskip("umap", reason="pip install umap-learn")
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(60, 8)).astype(np.float32) + np.repeat(np.eye(8)[:2] * 9, 30, 0)
+    points, _ = sentence_plane(vectors.astype(np.float32))
+    again, _ = sentence_plane(vectors.astype(np.float32))
+    assert np.array_equal(points, again)
+    centres = points[:30].mean(axis=0), points[30:].mean(axis=0)
+    spread = np.linalg.norm(points[:30] - centres[0], axis=1).mean()
+    assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread
 
 
 def test_an_interval_narrows_with_more_sentences() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from manyheads.api.frames import is_frame, texts_of, with_predictions
+from manyheads.api.predictions import Predictions
 from manyheads.data.readers import are_records, in_memory
 from manyheads.errors import listing
 from manyheads.inference import LoadedModel, Predictor, Text
@@ -124,7 +125,7 @@ class Model:
         top_k: int = ...,
         thresholds: bool | Mapping[str, float] = ...,
         logits: bool = ...,
-    ) -> list[Prediction]: ...
+    ) -> Predictions: ...
 
     @overload
     def predict(
@@ -154,6 +155,8 @@ class Model:
     ) -> Any:
         """Predict for texts: a list of predictions, or for a DataFrame a DataFrame.
 
+        A notebook shows the list as a table.
+
         The DataFrame has the columns and index of the one given, and for each task a column of its
         name (`predicted_NAME` if there is one already) and for classes their probability
         (`NAME_score`).
@@ -179,7 +182,7 @@ class Model:
             given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
             thresholds=thresholds, logits=logits,
         )  # fmt: skip
-        return with_predictions(texts, found, embed=embed) if frame else found
+        return with_predictions(texts, found, embed=embed) if frame else Predictions(found)
 
     def predict_stream(
         self,

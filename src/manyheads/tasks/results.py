@@ -340,13 +340,14 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Show it in a notebook: entities marked in the text, other answers in words."""
         text = self.text if self.text2 is None else f"{self.text}\n{self.text2}"
-        rows = [
-            [name, marked(self.text, (Marked(e.start, e.end, e.label) for e in result.entities))]
-            if isinstance(result, TaggingResult) and result.entities
-            else [name, result.words()]
-            for name, result in self.results.items()
-        ]
-        return table(text, ["task", "answer"], rows)
+        return table(text, ["task", "answer"], [[name, self.html(name)] for name in self.results])
+
+    def html(self, task: str) -> str:
+        """Return a task's answer for a cell of a notebook's table."""
+        result = self.results[task]
+        if isinstance(result, TaggingResult) and result.entities:
+            return marked(self.text, (Marked(e.start, e.end, e.label) for e in result.entities))
+        return result.words()
 
     @property
     def empty(self) -> bool:

@@ -30,7 +30,7 @@ from manyheads.evaluation.report.data import (
     TaskAnswer,
     TaskReport,
 )
-from manyheads.evaluation.report.geometry import nearest_rows, plane
+from manyheads.evaluation.report.geometry import nearest_rows, sentence_plane
 from manyheads.evaluation.report.slices import (
     TrainingWords,
     label_frequency,
@@ -354,11 +354,11 @@ def _sentence_map(
     rows = [row for row, is_known in zip(chosen, known.tolist(), strict=True) if is_known]
     if len(rows) < 3:
         return None
-    points, explained = plane(vectors[known])
+    points, explained = sentence_plane(vectors[known])
     names = {task: tuple(_first_label(records[i], task) for i in rows) for task in tasks}
     return SentenceMap(
-        x=tuple(points[:, 0].round(4).tolist()),
-        y=tuple(points[:, 1].round(4).tolist()),
+        x=tuple(points[:, 0].astype(float).round(4).tolist()),
+        y=tuple(points[:, 1].astype(float).round(4).tolist()),
         texts=tuple(records[i].text[:_SHORT] for i in rows),
         labels={task: labels for task, labels in names.items() if any(labels)},
         wrong={task: tuple(task in wrong.get(i, ()) for i in rows) for task in tasks},

@@ -180,7 +180,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class SentenceMap:
-    """Sentences in the plane of the two directions in which their embeddings vary most."""
+    """Sentences in a plane: by UMAP, or the two directions in which embeddings vary most."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -189,8 +189,8 @@ class SentenceMap:
     """By task the gold label of each sentence."""
     wrong: Mapping[str, tuple[bool, ...]]
     """By task whether its answer is wrong for each sentence."""
-    explained: float
-    """The share of the embeddings' variance that the plane shows."""
+    explained: float | None
+    """The share of the embeddings' variance that the plane shows; None of UMAP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,39 @@ Axes: N sentences, T training sentences, E embedding, K neighbours.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
 _ROWS = 512
+_FEWEST = 50
+"""Sentences from which neighbourhoods make a map; fewer are projected."""
+
+
+def sentence_plane(vectors: Floats) -> tuple[NDArray[np.floating[Any]], float | None]:
+    """Put embeddings into a plane: by UMAP where umap-learn is installed, or else by `plane`.
+
+    UMAP (McInnes et al. 2018) keeps neighbours together; its seed is fixed.
+
+    Args:
+        vectors: [N, E], none of them zero.
+
+    Returns:
+        [N, 2], and the share of the variance that they show; None of UMAP, which shows none.
+    """
+    if len(vectors) >= _FEWEST:
+        try:
+            umap: Any = import_module("umap")
+        except ImportError:
+            return plane(vectors)
+        points = umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
+        if np.isfinite(points).all():
+            return points, None
+    return plane(vectors)
 
 
 def plane(vectors: Floats) -> tuple[NDArray[np.float64], float]:
