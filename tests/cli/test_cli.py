@@ -909,7 +909,7 @@ def test_what_is_wrong_with_data_is_listed_and_makes_the_status_1(
     result = run("data", "check", "train.json", "valid.json", "--config", str(records))
     assert result.status == 1
     assert "error: valid.json:1: the text of train.json:1 again" in result.out
-    assert re.fullmatch(r"error: the data have \d+ errors\. Mend them, .*\n", result.err)
+    assert re.fullmatch(r"error: the data have \d+ errors\. Correct them, .*\n", result.err)
 
 
 def test_a_report_for_programs_stands_alone_on_standard_output(

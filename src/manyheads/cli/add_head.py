@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
+from manyheads.cli.options import (
+    Overwrite,
+    Resume,
+    Settings,
+    TrainedModel,
+    overrides_of,
+    takes_config_fields,
+)
 from manyheads.cli.train import run_training
 from manyheads.tasks import known_kinds
 
@@ -15,15 +22,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(name="add-head", cls=SettingsCommand)
-@takes_config_fields(without=("model_name", "init_from", "num_classes", "num_ner_labels"))
+@takes_config_fields(
+    without=("model_name", "init_from", "num_classes", "num_ner_labels"),
+    defaults={"freeze": "encoder"},
+)
 def add_head(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a .pt checkpoint, or the folder of a run: its best.",
-        ),
-    ],
+    model: TrainedModel,
     *,
     task: Annotated[str, typer.Option(metavar="NAME", help="The name of the new task.")],
     kind: Annotated[
@@ -58,9 +62,7 @@ def add_head(
         ),
     ] = None,
     resume: Resume = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that is in DIR.")
-    ] = False,
+    overwrite: Overwrite = False,
     settings: Settings = None,
     **fields: str | None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.errors import tell
-from manyheads.cli.options import Threads
+from manyheads.cli.options import Overwrite, Threads, TrainedModel
 from manyheads.display.tables import printable
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -16,13 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(name="add-label")
 def add_label(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a .pt checkpoint, or the folder of a run: its best.",
-        ),
-    ],
+    model: TrainedModel,
     *,
     task: Annotated[str, typer.Option(metavar="NAME", help="The task that has new labels.")],
     train_file: Annotated[
@@ -45,9 +39,7 @@ def add_label(
         Path,
         typer.Option("--output", "--save-dir", metavar="DIR", help="The folder of the new model."),
     ] = Path("extended_model"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model that is in DIR.")
-    ] = False,
+    overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
     """Add classes or entity types to a trained task, from a few examples.

@@ -1,4 +1,4 @@
-"""`manyheads data`: what is wrong with data, before anyone trains on it, and other formats."""
+"""`manyheads data`: checks data before training, converts, augments and selects them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from manyheads.cli.options import (
     ComputeOptions,
     DataOptions,
     JsonFile,
+    TaskOptions,
     Tasks,
     Threads,
     takes_groups,
     task_names,
     write_json_to,
 )
-from manyheads.config import TaskConfig, load_config, make_config
-from manyheads.errors import CheckFailed, RequestError, counted, listing, nearest
-from manyheads.tasks import known_kinds
+from manyheads.errors import CheckFailed, RequestError, counted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,23 +37,11 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Data of any format, what is trained on first. Default: the files of CONFIG.",
+            help="Data of any format, training data first. Default: the files of CONFIG.",
         ),
     ] = None,
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="CONFIG", help="A configuration: its tasks, encoder and files."),
-    ] = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="NAME=KIND[:FIELD]",
-            help="A task and the field of its labels, such as topic=classification:label. "
-            "Repeatable. Default: those of CONFIG, or what the usual fields hold.",
-        ),
-    ] = None,
+    tasks: TaskOptions,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -72,12 +59,10 @@ def check(
     from manyheads.data.check import Severity
     from manyheads.display import data_sections, show
 
-    settings = None if config is None else load_config(config)
-    layout = data.layout(settings)
-    wanted = dict(task_of(text) for text in tasks or ()) or None
+    settings = tasks.loaded()
     report = check_files(
-        files or (), settings, wanted, max_length, limit=limit, layout=layout,
-        tell=lambda text: tell("note", text),
+        files or (), settings, tasks.named(), max_length, limit=limit,
+        layout=data.layout(settings), tell=lambda text: tell("note", text),
     )  # fmt: skip
     write_json_to(json_file, report.to_json())
     if json_file != "-":
@@ -85,7 +70,7 @@ def check(
     if not report.ok:
         raise CheckFailed(
             f"the data have {counted(report.count(Severity.ERROR), 'error')}",
-            fix="Mend them, or training will fail, learn something wrong or be measured wrongly.",
+            fix="Correct them, or training will fail, learn wrong labels or be measured wrongly.",
         )
 
 
@@ -94,19 +79,7 @@ def check(
 def suspects(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Labelled data of any format.")],
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="CONFIG", help="A configuration: its tasks and encoder."),
-    ] = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="NAME=KIND[:FIELD]",
-            help="A task and the field of its labels. Repeatable. Default: those of CONFIG, or "
-            "what is found in the data.",
-        ),
-    ] = None,
+    tasks: TaskOptions,
     count: Annotated[
         int | None,
         typer.Option(
@@ -157,16 +130,15 @@ def suspects(
     from manyheads.api.searches import fix_labels, search, suspect_progress
     from manyheads.display import show, suspect_sections
 
-    given = None if config is None else load_config(config)
-    layout = data.layout(given)
-    wanted = dict(task_of(text) for text in tasks or ()) or None
-    settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}
+    given = tasks.loaded()
+    layout, wanted = data.layout(given), tasks.named()
     if reviewed is not None:
         if fix is None:
             raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
         changed = fix_labels(file, fix, reviewed, given, wanted, layout)
         print(f"{counted(changed, 'record')} changed: {fix}")
         return
+    settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}
     found = search(
         file, given, wanted, layout, settings, count=count, out=out, label_studio=label_studio,
         fix=fix, progress=suspect_progress(),
@@ -283,22 +255,3 @@ def augment(
     if done.repeated:
         tell("note", f"left out as repetitions: {counted(done.repeated, 'new record')}")
     print(f"{counted(done.records, 'record')} and {done.new:,} new: {target}")
-
-
-def task_of(text: str) -> tuple[str, TaskConfig]:
-    """Read `NAME=KIND[:FIELD]`.
-
-    Raises:
-        RequestError: it has another form, or there is no such kind.
-        ConfigError: a task cannot be called so.
-    """
-    name, equals, rest = text.partition("=")
-    kind, _, field = rest.partition(":")
-    kinds = known_kinds()
-    if not equals or not name or kind not in kinds:
-        raise RequestError(
-            f"--task {text!r} names no kind of task{nearest(kind, kinds)}",
-            expected=f"NAME=KIND or NAME=KIND:FIELD, KIND one of {listing(kinds)}",
-        )
-    values = {"kind": kind, **({"field": field} if field else {})}
-    return name, make_config({"tasks": {name: values}}).tasks[name]

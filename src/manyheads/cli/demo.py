@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from manyheads.cli.options import Settings, overrides_of
+from manyheads.cli.options import Overwrite, Settings, overrides_of
 from manyheads.cli.train import run_training
 from manyheads.config import load_config
 from manyheads.data.demo import SETTINGS, TEXTS
@@ -22,9 +22,7 @@ def demo(
     save_dir: Annotated[str, typer.Option(metavar="PATH", help="The folder of the model.")] = str(
         SETTINGS["save_dir"]
     ),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
-    ] = False,
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Train a small model in a minute, and see what it answers.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import Resume, Settings, overrides_of, takes_config_fields
+from manyheads.cli.options import Overwrite, Resume, Settings, overrides_of, takes_config_fields
 from manyheads.cli.train import run_training
 from manyheads.errors import listing
 
@@ -15,7 +15,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command(cls=SettingsCommand)
-@takes_config_fields(without=("init_from", "teacher", "num_classes", "num_ner_labels"))
+@takes_config_fields(
+    without=("init_from", "teacher", "num_classes", "num_ner_labels"),
+    defaults={"save_dir": "distilled", "student_layers": "all of the encoder", "lora": "off"},
+    otherwise="that of TEACHER",
+)
 def distill(
     teachers: Annotated[
         list[str],
@@ -35,9 +39,7 @@ def distill(
         ),
     ] = None,
     resume: Resume = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
-    ] = False,
+    overwrite: Overwrite = False,
     settings: Settings = None,
     **fields: str | None,
 ) -> None:

@@ -10,15 +10,12 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    Checkpoint,
     ComputeOptions,
     DataOptions,
     JsonFile,
-    LabelledFile,
-    Tasks,
+    ScoringOptions,
     model_argument,
     takes_groups,
-    task_names,
     write_json_to,
 )
 from manyheads.storage import atomic_file, other_best
@@ -31,25 +28,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def evaluate(
     model: Annotated[str | None, model_argument("the latest checkpoint")] = None,
     *,
-    checkpoint: Checkpoint = None,
-    file: LabelledFile = None,
-    data: DataOptions,
-    json_file: JsonFile = None,
+    scoring: ScoringOptions,
     errors: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Write every record with an error as JSON lines: gold, predicted."
         ),
     ] = None,
-    tasks: Tasks = None,
+    data: DataOptions,
     compute: ComputeOptions,
-    drift: Annotated[
-        bool,
-        typer.Option(
-            help="Compare the embedding with that of the encoder that training began with, on at "
-            "most 300 of the records."
-        ),
-    ] = True,
+    json_file: JsonFile = None,
 ) -> None:
     """Precision, recall and F1 of each task on labelled data.
 
@@ -61,15 +49,9 @@ def evaluate(
     from manyheads.evaluation.report import error_lines
 
     report = run(
-        model,
-        checkpoint=checkpoint,
-        data=file,
-        layout=data.layout(),
-        tasks=task_names(tasks),
-        **vars(compute),
-        drift=drift,
-        warn=lambda text: tell("warning", text),
-    )
+        model, layout=data.layout(), warn=lambda text: tell("warning", text),
+        **scoring.arguments(), **vars(compute),
+    )  # fmt: skip
     if model is None:
         tell_which(Path(report.model))
     write_json_to(json_file, report.to_json())
@@ -78,7 +60,7 @@ def evaluate(
             stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(report))
     if json_file != "-":
         show(evaluation_tables(report.evaluation, report.kinds, report.confidence))
-        if drift and report.no_drift:
+        if scoring.drift and report.no_drift:
             tell("note", f"how far the embedding has moved is not known: {report.no_drift}")
 
 

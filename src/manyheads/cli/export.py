@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyheads.cli.errors import tell
-from manyheads.cli.options import DEFAULT_MODEL, JsonFile, Threads, write_json_to
+from manyheads.cli.options import DEFAULT_MODEL, JsonFile, ModelFolder, Threads, write_json_to
 from manyheads.errors import CheckFailed, counted, listing
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run: its best."),
-    ] = DEFAULT_MODEL,
+    model: ModelFolder = DEFAULT_MODEL,
     *,
     formats: Annotated[
         list[str] | None,

@@ -7,9 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from manyheads.cli.data import task_of
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.options import NamedTasks, Settings, overrides_of, takes_config_fields
+from manyheads.cli.options import (
+    NamedTasks,
+    Settings,
+    named_tasks,
+    overrides_of,
+    takes_config_fields,
+)
 from manyheads.errors import RequestError, at
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -48,10 +53,3 @@ def init(
     show(inferred_tables(found, config))
     write_config(config, out, found.notes())
     print(f"The configuration: {out}\nTrain with it: manyheads train {out}")
-
-
-def named_tasks(tasks: list[str] | None) -> dict[str, Any]:
-    """Return the override that `--task NAME=KIND[:FIELD]` means; none without the option."""
-    named = dict(task_of(text) for text in tasks or ())
-    options = {name: task.model_dump(exclude_unset=True) for name, task in named.items()}
-    return {"tasks": options} if options else {}

@@ -1,12 +1,13 @@
-"""Options that commands share, and those that the configuration's schema makes."""
+"""Options and arguments that commands share, and those that the configuration's schema makes."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -16,25 +17,40 @@ from manyheads.config import (
     ALIASES,
     BATCH_TOKENS,
     Config,
+    TaskConfig,
     describe,
     literals,
+    load_config,
     make_config,
     setting_of,
 )
 from manyheads.data.readers import Layout
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, listing, nearest
 from manyheads.storage import Prefer, json_bytes, write_json
+from manyheads.tasks import known_kinds
 
+DEFAULT_MODEL = "saved_model"
+
+TrainedModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model folder, a .pt checkpoint, or the folder of a run: its best."
+    ),
+]
+ModelFolder = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run: its best model."),
+]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps, for PyTorch.")
 ]
 Backend = Annotated[
     str,
-    typer.Option(metavar="NAME", help="What computes: auto is the fastest that the model has."),
+    typer.Option(metavar="NAME", help="The backend; auto is the fastest that the model has."),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Processor threads. Default: all cores there are."),
+    typer.Option(metavar="N", min=1, help="Processor threads. Default: all available cores."),
 ]
 BatchTokens = Annotated[
     int, typer.Option(metavar="N", min=1, help="Tokens of a batch, padding included.")
@@ -48,12 +64,14 @@ Tasks = Annotated[
 JsonFile = Annotated[
     str | None,
     typer.Option(
-        "--json", metavar="FILE", help="Write the result as JSON; for -, alone to standard output."
+        "--json", metavar="FILE", help="Write the result as JSON; - is standard output, alone."
     ),
 ]
-
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue from the newest intact checkpoint.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the model that is in the folder.")
 ]
 Settings = Annotated[
     list[str] | None,
@@ -63,16 +81,25 @@ Settings = Annotated[
         help="Set any field, of a task too: --set tasks.ner.decoder=crf. Repeatable.",
     ),
 ]
-_FORMAT = (
-    "The format of the data (`manyheads data formats`). Default: what content and ending show."
-)
+LabelledFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Labelled data of any format. Default: the validation data."),
+]
+NamedTasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME=KIND[:FIELD]",
+        help="With FILE: a task and the field of its labels, such as topic=classification:label. "
+        "Repeatable; no other tasks are looked for.",
+    ),
+]
+_FORMAT = "The format of the data (`manyheads data formats`). Default: by content and ending."
 FileFormat = Annotated[str | None, typer.Option("--format", metavar="NAME", help=_FORMAT)]
 InputFormat = Annotated[str | None, typer.Option("--input-format", metavar="NAME", help=_FORMAT)]
 TextField = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="The text's field or column; a number where there is no header."
-    ),
+    typer.Option(metavar="NAME", help="The field or column of the text; a number without header."),
 ]
 Text2Field = Annotated[
     str | None, typer.Option(metavar="NAME", help="The field of the second text of a pair.")
@@ -117,7 +144,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """The options for what computes, as one parameter of a command."""
+    """The options for how a model runs, as one parameter of a command."""
 
     backend: Backend = "auto"
     device: Device = "auto"
@@ -125,8 +152,63 @@ class ComputeOptions:
     batch_tokens: BatchTokens = BATCH_TOKENS
 
 
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The options for what is scored, as one parameter of a command."""
+
+    checkpoint: Annotated[
+        Prefer | None,
+        typer.Option(help="Which model of a run's folder to score.", show_default=False),
+    ] = None
+    file: LabelledFile = None
+    tasks: Tasks = None
+    drift: Annotated[
+        bool,
+        typer.Option(
+            help="Compare the embedding with that of the encoder that training began with, on at "
+            "most 300 of the records."
+        ),
+    ] = True
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `evaluate` and `report`."""
+        return {
+            "checkpoint": self.checkpoint,
+            "data": self.file,
+            "tasks": task_names(self.tasks),
+            "drift": self.drift,
+        }
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The options for which tasks data have, as one parameter of a command."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="A configuration: its tasks, encoder and files."),
+    ] = None
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME=KIND[:FIELD]",
+            help="A task and the field of its labels, such as topic=classification:label. "
+            "Repeatable. Default: those of CONFIG, or what the usual fields hold.",
+        ),
+    ] = None
+
+    def loaded(self) -> Config | None:
+        """Return the configuration, if one is named."""
+        return None if self.config is None else load_config(self.config)
+
+    def named(self) -> dict[str, TaskConfig] | None:
+        """Return the named tasks, if there are any."""
+        return dict(task_of(text) for text in self.tasks or ()) or None
+
+
 def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, in place of each parameter that is a dataclass, an option for each field."""
+    """Replace each parameter of a command that is a dataclass by an option for each field."""
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
@@ -157,7 +239,7 @@ def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def model_argument(default: str) -> Any:
-    """Declare the model to score, where none need be named."""
+    """Declare the argument of the model to score, which has a default."""
     return typer.Argument(
         metavar="MODEL",
         help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
@@ -165,27 +247,6 @@ def model_argument(default: str) -> Any:
         show_default=False,
     )
 
-
-Checkpoint = Annotated[
-    Prefer | None,
-    typer.Option(help="Which model of a run's folder to score.", show_default=False),
-]
-LabelledFile = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Labelled data of any format. Default: the validation data."),
-]
-NamedTasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        metavar="NAME=KIND[:FIELD]",
-        help="With FILE: a task and the field of its labels, such as topic=classification:label. "
-        "Repeatable; no other tasks are looked for.",
-    ),
-]
-
-
-DEFAULT_MODEL = "saved_model"
 
 FLAT_FIELDS = {
     name: info for name, info in Config.model_fields.items() if name not in ("tasks", "files")
@@ -207,8 +268,34 @@ def task_names(values: Iterable[str] | None) -> list[str] | None:
     return [name for name in names if name] or None
 
 
+def task_of(text: str) -> tuple[str, TaskConfig]:
+    """Read `NAME=KIND[:FIELD]`.
+
+    Raises:
+        RequestError: it has another form, or there is no such kind.
+        ConfigError: a task cannot be called so.
+    """
+    name, equals, rest = text.partition("=")
+    kind, _, field = rest.partition(":")
+    kinds = known_kinds()
+    if not equals or not name or kind not in kinds:
+        raise RequestError(
+            f"--task {text!r} names no kind of task{nearest(kind, kinds)}",
+            expected=f"NAME=KIND or NAME=KIND:FIELD, KIND one of {listing(kinds)}",
+        )
+    values = {"kind": kind, **({"field": field} if field else {})}
+    return name, make_config({"tasks": {name: values}}).tasks[name]
+
+
+def named_tasks(tasks: Iterable[str] | None) -> dict[str, Any]:
+    """Return the override that `--task NAME=KIND[:FIELD]` means; none without the option."""
+    named = dict(task_of(text) for text in tasks or ())
+    options = {name: task.model_dump(exclude_unset=True) for name, task in named.items()}
+    return {"tasks": options} if options else {}
+
+
 def takes_config_fields(
-    *, without: Iterable[str] = ()
+    *, without: Iterable[str] = (), defaults: Mapping[str, str] | None = None, otherwise: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command, in place of its `**fields`, an option for each flat field of `Config`.
 
@@ -217,7 +304,10 @@ def takes_config_fields(
 
     Args:
         without: fields that the command does not take.
+        defaults: the command's own defaults, for the help; where empty the schema's.
+        otherwise: the default of all other fields, for the help; empty for the schema's.
     """
+    own_defaults = defaults or {}
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(command, eval_str=True)
@@ -229,7 +319,9 @@ def takes_config_fields(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[str | None, _option(name, info)],
+                annotation=Annotated[
+                    str | None, _option(name, info, own_defaults.get(name, otherwise))
+                ],
             )
             for name, info in FLAT_FIELDS.items()
             if name not in left_out
@@ -240,8 +332,10 @@ def takes_config_fields(
     return give
 
 
-def _option(name: str, info: FieldInfo) -> Any:
+def _option(name: str, info: FieldInfo, default: str) -> Any:
     key = describe(Config, name)
+    if default:
+        key = replace(key, default=default)
     flags = [f"--{n.replace('_', '-')}" for n in (name, *key.aliases)]
     return typer.Option(*flags, metavar=_metavar(name, info.annotation), help=key.help)
 

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
+from manyheads.cli.options import ModelFolder
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
 def push(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run.")
-    ],
+    model: ModelFolder,
     name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The name on the hub.")],
     *,
     private: Annotated[

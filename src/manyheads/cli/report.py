@@ -12,12 +12,10 @@ import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
-    Checkpoint,
     ComputeOptions,
     DataOptions,
     InputFormat,
-    LabelledFile,
-    Tasks,
+    ScoringOptions,
     model_argument,
     takes_groups,
     task_names,
@@ -50,8 +48,7 @@ def report(
         typer.Argument(metavar="OTHER", help="Another model: show what changed from it to MODEL."),
     ] = None,
     *,
-    checkpoint: Checkpoint = None,
-    file: LabelledFile = None,
+    scoring: ScoringOptions,
     out: Annotated[
         str | None,
         typer.Option(
@@ -89,12 +86,7 @@ def report(
         ),
     ] = False,
     data: _DataOptions,
-    tasks: Tasks = None,
     compute: ComputeOptions,
-    drift: Annotated[
-        bool,
-        typer.Option(help="Compare the embedding with that of the encoder training began with."),
-    ] = True,
 ) -> None:
     """Write what a model gets wrong: one HTML file with scores, pictures and every error.
 
@@ -108,9 +100,9 @@ def report(
     as_markdown = Path(name).suffix.lower() == ".md" if form is None else form is Form.MD
     found = run(
         model, against=against, suspects=find_suspects() if suspects else None,
-        curve=measure_curves() if curve else None, checkpoint=checkpoint, data=file,
-        layout=data.layout(), tasks=task_names(tasks), slices=task_names(slices) or (),
-        **vars(compute), drift=drift, warn=lambda text: tell("warning", text),
+        curve=measure_curves() if curve else None, layout=data.layout(),
+        slices=task_names(slices) or (), warn=lambda text: tell("warning", text),
+        **scoring.arguments(), **vars(compute),
     )  # fmt: skip
     if name == "-":
         sys.stdout.write((markdown if as_markdown else html_page)(found))

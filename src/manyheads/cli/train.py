@@ -1,4 +1,4 @@
-"""`manyheads train`: a configuration, the options laid over it, and a run with its progress."""
+"""`manyheads train`: a configuration, the options that override it, and a run with its progress."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.help import SettingsCommand
-from manyheads.cli.init import named_tasks
-from manyheads.cli.options import NamedTasks, Resume, Settings, overrides_of, takes_config_fields
+from manyheads.cli.options import (
+    NamedTasks,
+    Overwrite,
+    Resume,
+    Settings,
+    named_tasks,
+    overrides_of,
+    takes_config_fields,
+)
 from manyheads.config import Config
 from manyheads.errors import RequestError, counted
 from manyheads.tasks import kind_of
@@ -26,26 +33,24 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[CONFIG | FILE ...]",
-            help="A YAML configuration, or labelled data of any format, whose tasks are worked "
-            "out. Default: config.yaml.",
+            help="A YAML configuration, or labelled data of any format, from which the tasks are "
+            "inferred. Default: config.yaml.",
         ),
     ] = None,
     *,
     tasks: NamedTasks = None,
     resume: Resume = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model that is in save_dir.")
-    ] = False,
+    overwrite: Overwrite = False,
     settings: Settings = None,
     report: Annotated[
         bool, typer.Option("--report", help="Write report.html to save_dir when done.")
     ] = False,
     **fields: str | None,
 ) -> None:
-    """Train a model; keep a checkpoint an epoch and the best.
+    """Train a model; save a checkpoint after each epoch, and the best model.
 
-    They go to save_dir, the best model to its folder best. Options lie over what the
-    configuration says; underscores in their names are as good as hyphens.
+    They are saved in save_dir, the best model in its folder best. Options override the
+    configuration; their names may have underscores or hyphens.
     """
     from manyheads.training.files import run_config
 
@@ -61,7 +66,7 @@ def train(
 
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
-    """Train, show the progress under a title, and tell where the best model is."""
+    """Train, show the progress under a title, and print where the best model is."""
     from manyheads.display import TrainingProgress
     from manyheads.display.tables import printable
     from manyheads.modeling import keep_freed_memory
