@@ -31,6 +31,7 @@ from manyheads.config import Config, key_groups
 from manyheads.data.readers import Layout
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.training import Stopped
+from manyheads.training.distill import SAVE_DIR
 from tiny import tiny_tokenizer
 
 
@@ -218,6 +219,15 @@ def test_the_help_groups_the_flags_and_begins_with_those_that_matter_first(
     places = [text.index(f"\n{title}") for title in (MOST_USED, "Options", *titles)]
     assert places == sorted(places)
     assert text.index("--train-file") < text.index("--resume") < text.index("--num-classes")
+
+
+def test_the_help_of_distill_has_the_defaults_of_a_student(
+    run: Callable[..., SimpleNamespace],
+) -> None:
+    text = " ".join(run("distill", "--help").out.split())
+    assert f"Default: {SAVE_DIR}." in text
+    assert "saved_model" not in text
+    assert "Sentences in a batch. Default: that of TEACHER." in text
 
 
 @pytest.mark.parametrize("columns", [80, 100, 200])
