@@ -237,13 +237,13 @@ def cleanlab(
             order = np.argsort(get_label_quality_scores(given, shares, method=method))[:count]
             result[f"cleanlab {method}"] = float(np.mean([int(i) in planted for i in order]))
         return result
-    from manyheads.tasks.kinds import tagging
+    from manyheads.tasks.kinds import word_tags
 
     rows, places, given_tags = [], [], []
     for i, (record, words) in enumerate(zip(records, made.words, strict=True)):
         rows.append(np.exp(made.logs[task][i]).astype(np.float64))
         places += [(i, place) for place in words]
-        given_tags += tagging.word_tags(record.labels[task], np.array(words).reshape(-1, 2), labels)
+        given_tags += word_tags(record.labels[task], np.array(words).reshape(-1, 2), labels)
     shares = np.concatenate(rows)
     shares /= shares.sum(axis=1, keepdims=True)
     scores = get_label_quality_scores(np.array(given_tags), shares, method="self_confidence")

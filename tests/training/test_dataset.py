@@ -13,8 +13,7 @@ from manyheads.config import TaskConfig
 from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.tasks import LabelSet, Scheme, Span, TagSet
-from manyheads.tasks.kinds import UNKNOWN, UNLABELLED
-from manyheads.tasks.kinds.tagging import word_tags
+from manyheads.tasks.kinds import UNKNOWN, UNLABELLED, word_tags
 from manyheads.text import TextTokenizer
 from manyheads.training.data import Dataset
 from manyheads.training.data.dataset import build_dataset

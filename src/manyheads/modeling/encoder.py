@@ -91,41 +91,9 @@ class Encoder(nn.Module):
         Raises:
             ModelError: the weights do not fit the configuration, or are damaged.
         """
-        from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
-
         where = at(source.folder)
-        tensors, stored = stored_parameters(source)
-        skeleton = _skeleton(_shape(source.config, tensors, where), where)
-        asked = sum(parameter.numel() for parameter in skeleton.parameters())
-        # A pooler may be missing; the rest of what is asked for has to be there.
-        if asked > 2 * stored:
-            raise ModelError(
-                f"the configuration asks for {asked:,} parameters", where=where,
-                expected=f"about the {stored:,} that are stored",
-                fix="Get the encoder again; a file may be another model's.",
-            )  # fmt: skip
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            backbone, info = AutoModel.from_pretrained(
-                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
-                output_loading_info=True,
-            )  # fmt: skip
-        except Exception as error:  # the library and those below it raise all kinds
-            raise ModelError(
-                f"the encoder cannot be loaded ({shorten(str(error), 300)})",
-                where=where, expected="a complete `transformers` encoder",
-            ) from None  # fmt: skip
-        # The library initialises missing parameters at random. For a pooler that is harmless: many
-        # published encoders have none, and nothing here reads it.
-        missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-        if missing:
-            raise ModelError(
-                f"the weights lack {listing(missing)}", where=at(source.weights),
-                expected="all parameters of the model that config.json describes",
-                fix="Get the encoder again; the file may be another model's.",
-            )  # fmt: skip
-        backbone = _as_encoder(backbone, where)
+        _check_size(source, where)
+        backbone = _pretrained(source, where)
         encoder = cls(backbone, source.pooling, source.files, source.reading)
         _try(encoder, where)
         length = min(source.reading.max_length or encoder.max_positions, encoder.max_positions)
@@ -230,6 +198,56 @@ class Encoder(nn.Module):
     def embed(self, sentence: Tensor) -> Tensor:
         """Make the sentence embedding of sentence vectors: [B, E] to [B, E]."""
         return functional.normalize(sentence, dim=-1) if self.pooling.normalize else sentence
+
+
+def _check_size(source: EncoderSource, where: str) -> None:
+    """Refuse a configuration that asks for many more parameters than are stored.
+
+    Raises:
+        ModelError: it does, or cannot be used.
+    """
+    tensors, stored = stored_parameters(source)
+    skeleton = _skeleton(_shape(source.config, tensors, where), where)
+    asked = sum(parameter.numel() for parameter in skeleton.parameters())
+    # A pooler may be missing; the rest of what is asked for has to be there.
+    if asked > 2 * stored:
+        raise ModelError(
+            f"the configuration asks for {asked:,} parameters", where=where,
+            expected=f"about the {stored:,} that are stored",
+            fix="Get the encoder again; a file may be another model's.",
+        )  # fmt: skip
+
+
+def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
+    """Load an encoder's weights in float32.
+
+    Raises:
+        ModelError: they are incomplete or damaged, or the model is not an encoder.
+    """
+    from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        backbone, info = AutoModel.from_pretrained(
+            source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # the library and those below it raise all kinds
+        raise ModelError(
+            f"the encoder cannot be loaded ({shorten(str(error), 300)})",
+            where=where, expected="a complete `transformers` encoder",
+        ) from None  # fmt: skip
+    # The library initialises missing parameters at random. For a pooler that is harmless: many
+    # published encoders have none, and nothing here reads it.
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"the weights lack {listing(missing)}", where=at(source.weights),
+            expected="all parameters of the model that config.json describes",
+            fix="Get the encoder again; the file may be another model's.",
+        )  # fmt: skip
+    return _as_encoder(backbone, where)
 
 
 def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:

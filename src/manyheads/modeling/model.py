@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.modeling.devices import moved
-from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.encoder import Encoded, Encoder
 from manyheads.modeling.head_layers import HeadLayers
 from manyheads.modeling.heads import Features, Head
 from manyheads.tasks import EMBEDDING, kind_of
@@ -85,20 +85,41 @@ class MultiTaskModel(nn.Module):
         """Run the encoder once and collect the inputs of the heads of `tasks` (default: all)."""
         names = self.answering if tasks is None else list(tasks)
         mixes = any(self.head(task).reads_all_layers for task in names)
-        own = self.head_layers if names else None
+        own = bool(names) and self.head_layers is not None
         mask = inputs.attention_mask
-        encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own is not None)
+        encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own)
+        return self.features_of(encoded, mask, inputs.word_starts, inputs.word_mask, mixes=mixes)
+
+    def features_of(
+        self,
+        encoded: Encoded,
+        attention_mask: Tensor,
+        word_starts: Tensor,
+        word_mask: Tensor,
+        *,
+        mixes: bool,
+    ) -> Features:
+        """Collect the inputs of the heads, from their own upper layers if they have any.
+
+        Args:
+            encoded: an encoder pass; with its hidden states where a head mixes them, and up to the
+                one that the heads' own layers read.
+            attention_mask, word_starts, word_mask: as in `ModelInputs`.
+            mixes: whether a head mixes the hidden states.
+        """
         tokens, layers, sentence = encoded.tokens, encoded.layers, encoded.sentence
-        if own is not None:
-            below = encoded.layers[: own.reads + 1]
-            tokens, layers, sentence = own(below, mask, all_layers=mixes)
+        own = self.head_layers
+        if own is not None and layers is not None:
+            tokens, layers, sentence = own(
+                layers[: own.reads + 1], attention_mask, all_layers=mixes
+            )
         return Features(
             tokens=tokens,
             layers=layers,
-            attention_mask=mask,
+            attention_mask=attention_mask,
             sentence=sentence,
-            word_starts=inputs.word_starts,
-            word_mask=inputs.word_mask,
+            word_starts=word_starts,
+            word_mask=word_mask,
             encoder_sentence=encoded.sentence,
         )
 

@@ -135,30 +135,38 @@ def load_model_folder(path: StrPath) -> ModelContents:
 def _text_files(contents: ModelContents) -> dict[str, bytes]:
     """Return every text file except the manifest and the card."""
     encoder = contents.encoder
-    reading = encoder.reading
-    modules = [("", "Transformer"), (LAYOUT.pooling, "Pooling")]
     files = {
         LAYOUT.config: json_bytes(encoder.config),
         LAYOUT.max_length: json_bytes(
             {
-                "max_seq_length": reading.max_length or encoder.max_length,
-                "do_lower_case": reading.lower_case,
+                "max_seq_length": encoder.reading.max_length or encoder.max_length,
+                "do_lower_case": encoder.reading.lower_case,
             }
         ),
-        LAYOUT.pooling: json_bytes(_pooling(encoder)),
-        LAYOUT.sentence_transformers: json_bytes(
-            {
-                "__version__": {
-                    name: version
-                    for name, version in contents.versions.items()
-                    if name in ("torch", "transformers")
-                },
-                "prompts": dict(reading.prompts),
-                "default_prompt_name": reading.default_prompt_name,
-                "similarity_fn_name": reading.similarity,
-            }
-        ),
+        LAYOUT.sentence_transformers: json_bytes(_library_settings(contents)),
+        **_module_files(encoder),
     }
+    taken = {*files, LAYOUT.manifest, LAYOUT.card, LAYOUT.weights, LAYOUT.heads}
+    if any(name in taken or "/" in name or name.startswith(".") for name in encoder.files):
+        raise ValueError(f"the tokenizer's files {sorted(encoder.files)} are not its own")
+    return files | dict(encoder.files)
+
+
+def _library_settings(contents: ModelContents) -> dict[str, Any]:
+    """Return the settings of the whole model for sentence-transformers."""
+    reading, versions = contents.encoder.reading, contents.versions
+    return {
+        "__version__": {n: v for n, v in versions.items() if n in ("torch", "transformers")},
+        "prompts": dict(reading.prompts),
+        "default_prompt_name": reading.default_prompt_name,
+        "similarity_fn_name": reading.similarity,
+    }
+
+
+def _module_files(encoder: EncoderFiles) -> dict[str, bytes]:
+    """Return the files of the modules after the transformer, and the list of all modules."""
+    modules = [("", "Transformer"), (LAYOUT.pooling, "Pooling")]
+    files = {LAYOUT.pooling: json_bytes(_pooling(encoder))}
     for i, layer in enumerate(encoder.dense):
         modules.append((f"{dense_folder(i)}/config.json", "Dense"))
         files[f"{dense_folder(i)}/config.json"] = json_bytes(layer.settings())
@@ -167,21 +175,16 @@ def _text_files(contents: ModelContents) -> dict[str, bytes]:
         name = f"{len(modules)}_{LAYOUT.normalize.partition('_')[2]}"
         modules.append((name, "Normalize"))
         files[name] = json_bytes({})
-    files[LAYOUT.modules] = json_bytes(
-        [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": file.partition("/")[0],
-                "type": f"{_SENTENCE_TRANSFORMERS}.{kind}",
-            }
-            for index, (file, kind) in enumerate(modules)
-        ]
-    )
-    taken = {*files, LAYOUT.manifest, LAYOUT.card, LAYOUT.weights, LAYOUT.heads}
-    if any(name in taken or "/" in name or name.startswith(".") for name in encoder.files):
-        raise ValueError(f"the tokenizer's files {sorted(encoder.files)} are not its own")
-    return files | dict(encoder.files)
+    listed = [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": file.partition("/")[0],
+            "type": f"{_SENTENCE_TRANSFORMERS}.{kind}",
+        }
+        for index, (file, kind) in enumerate(modules)
+    ]
+    return {**files, LAYOUT.modules: json_bytes(listed)}
 
 
 def _pooling(encoder: EncoderFiles) -> dict[str, Any]:

@@ -133,18 +133,27 @@ def read_tags(
             return NamedTags((), (), unlabelled)
     kinds = set(map(type, value))
     if kinds == {str}:
-        names = {tag: check_name(tag, field, where) for tag in set(value)}
-        value = [names[tag] for tag in value]
-        tags = (
-            with_dashes(value) if scheme == "auto" else from_io(value) if scheme == "io" else value
-        )
-        return NamedTags(tags, words, unlabelled)
+        return NamedTags(_named_tags(value, field, where, scheme), words, unlabelled)
     if kinds == {int} and min(value) >= 0:
         return IndexedTags(value, words, unlabelled)
+    raise _odd_tag(value, field, where)
+
+
+def _named_tags(value: Sequence[str], field: str, where: str, scheme: str) -> Sequence[str]:
+    """Check the names of tags, and bring them into the usual form."""
+    names = {tag: check_name(tag, field, where) for tag in set(value)}
+    tags = [names[tag] for tag in value]
+    if scheme == "auto":
+        return with_dashes(tags)
+    return from_io(tags) if scheme == "io" else tags
+
+
+def _odd_tag(value: Sequence[Any], field: str, where: str) -> DataError:
+    """Make the error for a list of which some items are not tags, or not of one type."""
     i, odd = next(
         (i, v) for i, v in enumerate(value) if type(v) is not type(value[0]) or not _is_tag(v)
     )
-    raise DataError(
+    return DataError(
         f"`{field}[{i}]` is {shorten(odd)}",
         where=where,
         expected="tags such as B-PER and O, or only indices counted from 0",

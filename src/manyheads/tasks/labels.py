@@ -34,6 +34,10 @@ class Span:
     end: int
     label: str
 
+    def overlaps(self, start: int, end: int) -> bool:
+        """Return whether it shares a character with the characters `start` to `end`."""
+        return self.start < end and start < self.end
+
 
 class PartlyLabelled(tuple[Span, ...]):
     """The spans of a text in which some words have no tag; these are neither learned nor scored."""
@@ -47,7 +51,7 @@ class PartlyLabelled(tuple[Span, ...]):
         label.unlabelled = tuple(
             (start, end)
             for start, end in unlabelled
-            if not any(span.start < end and start < span.end for span in label)
+            if not any(span.overlaps(start, end) for span in label)
         )
         return label
 
@@ -57,6 +61,11 @@ class PartlyLabelled(tuple[Span, ...]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} without {self.unlabelled}"
+
+
+def touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:
+    """Return whether the characters `start` to `end` share one with any of the stretches."""
+    return any(start < last and first < end for first, last in stretches)
 
 
 def unlabelled_words(label: object) -> tuple[WordSpan, ...]:

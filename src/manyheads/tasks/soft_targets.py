@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, listing, shorten
-from manyheads.tasks.labels import LabelSet
+from manyheads.tasks.label_values import read_spans
+from manyheads.tasks.labels import OUTSIDE, LabelSet
+from manyheads.tasks.tag_labels import word_tags
 from manyheads.tasks.tag_sequences import Floats
 
 Spans = NDArray[np.integer[Any]]
@@ -112,3 +114,52 @@ def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bo
     rest = max(0.0, 1 - named) / unnamed.sum() if exclusive and unnamed.any() else 0.0
     result[unnamed] = rest
     return result / result.sum() if exclusive else result
+
+
+def read_entities(value: Any, labels: LabelSet, text: str, words: Spans, where: str) -> Floats:
+    """Read entities, each with a probability (`score`), or a prediction's `entities`.
+
+    Words outside all of them have no entity, with certainty.
+
+    Args:
+        value: the entities.
+        labels: the tags.
+        text: the text.
+        words: [W, 2] the characters of its words.
+        where: its place, for messages.
+
+    Returns:
+        [W, L] float32, the probability of each word's tags.
+
+    Raises:
+        DataError: it is not a list of entities, or one of them is not valid.
+    """
+    entities = value.get("entities") if isinstance(value, Mapping) else value
+    if not isinstance(entities, list):
+        raise DataError(
+            f"soft labels are {shorten(value)}", where=where,
+            expected="a list of entities with start, end, label and score",
+        )  # fmt: skip
+    outside = labels.index(OUTSIDE) if OUTSIDE in labels else 0
+    result = np.zeros((len(words), len(labels)), np.float32)
+    result[:, outside] = 1.0
+    spans = read_spans(entities, "entities", text, where)
+    scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
+    for word, tag in enumerate(word_tags(spans, words, labels)):
+        if tag < 0 or tag == outside:
+            continue
+        span = next(s for s in spans if s.overlaps(*words[word]))
+        score = read_probability(scores[span.start, span.end], span.label, where)
+        result[word, outside] = 1 - score
+        result[word, tag] = score
+    return result
+
+
+def continued(soft: Floats, names: Sequence[str]) -> Floats:
+    """Return probabilities of tags, [W, L], where no entity can begin: `B-x` counts as `I-x`."""
+    result: Floats = soft.copy()
+    for place, name in enumerate(names):
+        if name.startswith("B-"):
+            result[:, names.index(f"I-{name[2:]}")] += result[:, place]
+            result[:, place] = 0.0
+    return result

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from manyheads.errors import DataError, ModelError, listing, nearest, shorten
-from manyheads.tasks.kinds.base import Lengths
 from manyheads.tasks.kinds.registry import find_kind, kind_of
+from manyheads.tasks.kinds.values import Lengths
 from manyheads.tasks.label_values import composed
 from manyheads.tasks.labels import LabelSet, Scheme
 from manyheads.tasks.tag_sequences import Floats
@@ -120,12 +120,7 @@ class TaskSpec:
             if name not in known:
                 hint = nearest(str(name), known)
                 raise _stored_error(f"unknown field {shorten(name)}{hint}", listing(known))
-        labels = stored.get("labels")
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise _stored_error(f"labels are {shorten(labels)}", "a list of strings", stored)
-        # Earlier versions stored names as they stood in the data.
-        names = list(map(composed, labels))
-        labels = names if len(set(names)) == len(set(labels)) else labels
+        labels = _stored_labels(stored)
         scheme = stored.get("scheme")
         if scheme is not None and scheme not in [known.value for known in Scheme]:
             raise _stored_error(f"scheme is {shorten(scheme)}", '"bio" or "plain"', stored)
@@ -137,7 +132,7 @@ class TaskSpec:
         return cls(
             name=stored["name"],
             kind=stored["kind"],
-            labels=tuple(labels),
+            labels=labels,
             scheme=None if scheme is None else Scheme(scheme),
             decoder=stored.get("decoder"),
             threshold=None if threshold is None else float(threshold),
@@ -167,6 +162,15 @@ def decode(
         ModelError: the kind is not known or has nothing to decode, or the parameters are missing.
     """
     return kind_of(spec.kind).decode(spec, logits, lengths, learned)
+
+
+def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = stored.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise _stored_error(f"labels are {shorten(labels)}", "a list of strings", stored)
+    # Earlier versions stored names as they were in the data.
+    names = tuple(map(composed, labels))
+    return names if len(set(names)) == len(set(labels)) else tuple(labels)
 
 
 def _stored_error(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from manyheads.errors import DataError, shorten
 from manyheads.tasks.decisions import WRONG_BORDER, WRONG_BOTH, WRONG_CLASS, WRONG_TYPE
 from manyheads.tasks.labels import OUTSIDE, Span, TagSet, WordSpan
 from manyheads.tasks.tag_sequences import Floats
+
+_T = TypeVar("_T")
 
 MISSING = "missing"
 SUPERFLUOUS = "superfluous"
@@ -310,32 +312,44 @@ def spoiled_spans(
     """
     error = (WRONG_TYPE, WRONG_BORDER, MISSING, SUPERFLUOUS)[generator.integers(4)]
     if error == SUPERFLUOUS:
-        free = [(s, e) for s, e in units if not any(o.start < e and s < o.end for o in given)]
-        if not free:
-            return None
-        start, end = free[int(generator.integers(len(free)))]
-        new = Span(start, end, types[int(generator.integers(len(types)))])
-        return tuple(sorted([*given, new])), _is_at(start, end)
+        return _with_another(types, given, units, generator)
     if not given:
         return None
-    old = given[int(generator.integers(len(given)))]
+    old = _drawn(given, generator)
     others = [span for span in given if span is not old]
     if error == MISSING:
         return tuple(others), _is_at(old.start, old.end)
     if error == WRONG_TYPE:
-        kinds = [kind for kind in types if kind != old.label]
-        choices = [Span(old.start, old.end, kind) for kind in kinds]
+        choices = [Span(old.start, old.end, kind) for kind in types if kind != old.label]
     else:
         choices = [
             span
             for span in _shifted(old, units)
-            if not any(o.start < span.end and span.start < o.end for o in others)
+            if not any(other.overlaps(span.start, span.end) for other in others)
         ]
     if not choices:
         return None
-    new = choices[int(generator.integers(len(choices)))]
+    new = _drawn(choices, generator)
     place = _is_at(min(old.start, new.start), max(old.end, new.end))
     return tuple(sorted([*others, new])), place
+
+
+def _with_another(
+    types: Sequence[str],
+    given: Sequence[Span],
+    units: Sequence[WordSpan],
+    generator: np.random.Generator,
+) -> tuple[tuple[Span, ...], Is] | None:
+    """Add an entity of one unit (see `spoiled_spans`)."""
+    free = [unit for unit in units if not any(span.overlaps(*unit) for span in given)]
+    if not free:
+        return None
+    start, end = _drawn(free, generator)
+    return tuple(sorted([*given, Span(start, end, _drawn(types, generator))])), _is_at(start, end)
+
+
+def _drawn(choices: Sequence[_T], generator: np.random.Generator) -> _T:
+    return choices[int(generator.integers(len(choices)))]
 
 
 def _shifted(span: Span, units: Sequence[WordSpan]) -> Iterator[Span]:

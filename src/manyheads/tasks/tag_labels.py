@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from manyheads.errors import DataError, shorten
 from manyheads.tasks.class_labels import Names
@@ -18,6 +21,7 @@ from manyheads.tasks.found import (
     refuse_mixture,
     unlisted,
 )
+from manyheads.tasks.kinds.values import UNKNOWN, RawRecord
 from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
@@ -31,11 +35,11 @@ from manyheads.tasks.labels import (
     is_prefixed,
     scheme_of,
     spans_of,
+    tags_of,
+    touches,
+    unlabelled_words,
 )
 from manyheads.text import Units
-
-if TYPE_CHECKING:
-    from manyheads.tasks.kinds.base import RawRecord
 
 _PREFIXES = "BIESLUMW"
 _SHARE = 0.02
@@ -123,6 +127,33 @@ class TagReader:
                 if span.label not in self._types:
                     raise self._names.unknown(span.label, self._types, field, where)
         return spans
+
+
+def word_tags(
+    spans: Sequence[Span], words: NDArray[np.integer[Any]], labels: LabelSet
+) -> list[int]:
+    """Derive a tag's index for each word from labelled spans.
+
+    Words in no span get `O`, or `UNKNOWN` where the tag set has no `O` (plain classes). Words
+    without a label get `UNKNOWN`.
+
+    Args:
+        spans: a record's label.
+        words: [W, 2] the characters of the words.
+        labels: the tags.
+    """
+    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
+    outside = labels.index(OUTSIDE) if OUTSIDE in labels else UNKNOWN
+    gaps = unlabelled_words(spans)
+    if not spans and not gaps:
+        return [outside] * len(words)
+    places = [(int(s), int(e)) for s, e in words]
+    tags = tags_of(spans, places, scheme)
+    found = [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+    for i, place in enumerate(places if gaps else ()):
+        if tags[i] == OUTSIDE and touches(gaps, *place):
+            found[i] = UNKNOWN
+    return found
 
 
 def index_order(

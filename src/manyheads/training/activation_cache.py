@@ -29,6 +29,7 @@ from manyheads.config import BATCH_TOKENS, Config
 from manyheads.errors import ModelError
 from manyheads.inference.backends.base import Backend
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, UpperLayers, moved
+from manyheads.modeling.encoder import Encoded
 from manyheads.modeling.heads import Features
 from manyheads.modeling.heads.base import take_rows
 from manyheads.text import Batch, Floats, plan_batches
@@ -331,26 +332,20 @@ class ActivationCache:
 
     def features(self, cached: CachedBatch) -> Features:
         """Run the trained layers on cached activations; returns what the heads read."""
-        own, mixes, mask = self.model.head_layers, self._reads.mixes, cached.attention_mask
-        states, sentence, encoders = tuple(cached.states.values()), cached.sentence, cached.sentence
-        tokens = states[-1] if states else sentence[:, None, :0]
-        layers = states if mixes else None
+        states, mask = tuple(cached.states.values()), cached.attention_mask
+        tokens, sentence = states[-1] if states else cached.sentence[:, None, :0], cached.sentence
+        every = self._reads.mixes or self.model.head_layers is not None
+        layers = states if every else None
         if self._upper is not None:
-            every = mixes or own is not None
             tokens, upper = self._upper(tokens, mask, all_layers=every)
-            sentence = encoders = self.model.encoder.pooler(tokens, mask)
+            sentence = self.model.encoder.pooler(tokens, mask)
             layers = None if upper is None else (*states, *upper[1:])
-        if own is not None:
-            below = states if layers is None else layers[: own.reads + 1]
-            tokens, layers, sentence = own(below, mask, all_layers=mixes)
-        return Features(
-            tokens=tokens,
-            layers=layers,
-            attention_mask=mask,
-            sentence=sentence,
-            word_starts=cached.word_starts,
-            word_mask=cached.word_mask,
-            encoder_sentence=encoders,
+        return self.model.features_of(
+            Encoded(tokens, layers, sentence),
+            mask,
+            cached.word_starts,
+            cached.word_mask,
+            mixes=self._reads.mixes,
         )
 
 

@@ -167,33 +167,20 @@ def read_reading(
     Raises:
         ModelError: a setting is unusable, or changes embeddings in a way that is not supported.
     """
-    own = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
-    settings = {} if own is None else json_object(read_json(own), own)
-    _check_transformer(settings, own or folder)
-    whole_file = root / "config_sentence_transformers.json"
-    whole = json_object(read_json(whole_file), whole_file) if whole_file.is_file() else {}
+    settings = _transformer_settings(folder)
+    file = root / "config_sentence_transformers.json"
+    whole = json_object(read_json(file), file) if file.is_file() else {}
     if whole.get("truncate_dim") is not None:
         raise ModelError(
-            f"`truncate_dim` is {shorten(whole['truncate_dim'])}", where=at(whole_file),
+            f"`truncate_dim` is {shorten(whole['truncate_dim'])}", where=at(file),
             expected="embeddings of full length", fix="Choose another encoder.",
         )  # fmt: skip
-    found = json_object(whole.get("prompts") or {}, whole_file)
+    found = json_object(whole.get("prompts") or {}, file)
     prompts = {str(name): text or "" for name, text in found.items()}
     default = whole.get("default_prompt_name")
     similarity = whole.get("similarity_fn_name") or "cosine"
     lower_case = settings.get("do_lower_case") or False
-    if (
-        not all(isinstance(prompt, str) for prompt in prompts.values())
-        or default not in (None, "query", "document", *prompts)
-        or similarity not in SIMILARITIES
-        or not isinstance(lower_case, bool)
-    ):
-        raise ModelError(
-            "the prompts, similarity or case "
-            f"{shorten([prompts, default, similarity, lower_case])} cannot be used",
-            where=at(whole_file),
-            expected="what sentence-transformers writes", fix="Get the encoder again.",
-        )  # fmt: skip
+    _check_values(prompts, default, similarity, lower_case, file)
     if default is not None:
         prompts.setdefault(default, "")
     reading = Reading(
@@ -206,14 +193,22 @@ def read_reading(
     )
     if reading.prompt and not reading.include_prompt:
         raise ModelError(
-            "the encoder leaves its default prompt out of the pooling", where=at(whole_file),
+            "the encoder leaves its default prompt out of the pooling", where=at(file),
             expected="a prompt that is pooled, or none", fix="Choose another encoder.",
         )  # fmt: skip
     return reading
 
 
-def _check_transformer(settings: Mapping[str, Any], path: Path) -> None:
-    """Refuse a transformer whose tokens are made or read in a way of its own."""
+def _transformer_settings(folder: Path) -> Mapping[str, Any]:
+    """Read the settings of a folder's transformer, if there are any.
+
+    Raises:
+        ModelError: its tokens are made or read in a way of its own.
+    """
+    file = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
+    if file is None:
+        return {}
+    settings = json_object(read_json(file), file)
     modalities = settings.get("modality_config", {})
     text = modalities.get("text", {}) if isinstance(modalities, Mapping) else None
     if (
@@ -223,8 +218,27 @@ def _check_transformer(settings: Mapping[str, Any], path: Path) -> None:
             not in (("forward", "last_hidden_state"), ("forward", ["last_hidden_state"])))
     ):  # fmt: skip
         raise ModelError(
-            "the encoder's tokens are made or read in a way of its own", where=at(path),
+            "the encoder's tokens are made or read in a way of its own", where=at(file),
             expected="the last hidden state of a text's tokens", fix="Choose another encoder.",
+        )  # fmt: skip
+    return settings
+
+
+def _check_values(
+    prompts: Mapping[str, Any], default: Any, similarity: Any, lower_case: Any, path: Path
+) -> None:
+    """Refuse settings of prompts, similarity or case that sentence-transformers does not write."""
+    if (
+        not all(isinstance(prompt, str) for prompt in prompts.values())
+        or default not in (None, "query", "document", *prompts)
+        or similarity not in SIMILARITIES
+        or not isinstance(lower_case, bool)
+    ):
+        raise ModelError(
+            "the prompts, similarity or case "
+            f"{shorten([prompts, default, similarity, lower_case])} cannot be used",
+            where=at(path),
+            expected="what sentence-transformers writes", fix="Get the encoder again.",
         )  # fmt: skip
 
 

@@ -10,14 +10,15 @@ from manyheads.tasks.kinds import (
     similarity,
     tagging,
 )
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.base import Kind
+from manyheads.tasks.kinds.registry import find_kind, kind_of, known_kinds, register_kind
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
     SENTENCE_OPTIONS,
     UNKNOWN,
     UNLABELLED,
     Columns,
-    Kind,
     Label,
     Lengths,
     RawRecord,
@@ -28,7 +29,7 @@ from manyheads.tasks.kinds.base import (
     Targets,
     fits,
 )
-from manyheads.tasks.kinds.registry import find_kind, kind_of, known_kinds, register_kind
+from manyheads.tasks.tag_labels import word_tags
 
 __all__ = [
     "HEAD_OPTIONS",
@@ -57,4 +58,5 @@ __all__ = [
     "regression",
     "similarity",
     "tagging",
+    "word_tags",
 ]

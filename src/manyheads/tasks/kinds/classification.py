@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,22 +21,22 @@ from manyheads.tasks.decisions import MISSED, WRONG_CLASS, Decision
 from manyheads.tasks.decoding import Scored, decode_classes, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.base import Kind
+from manyheads.tasks.kinds.hooks import Rates
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
     SENTENCE_OPTIONS,
     UNLABELLED,
     Columns,
-    Kind,
     Label,
     Lengths,
-    Rates,
     RawRecord,
     ReadLabel,
     ReadText,
     Settings,
 )
-from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import NameOrIndex, read_class
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.classes import classification_counts, classification_metrics
@@ -58,6 +59,10 @@ class NamedClasses(Kind):
 
     metrics = ("accuracy", "precision", "recall", "f1", "f1_micro")
     named_labels = True
+    calibrates = True
+    has_probabilities = True
+    checks_labels = True
+    teaches = True
     measured_in = "classes"
     table_columns: ClassVar[Mapping[str, str]] = {
         "accuracy": "accuracy",
@@ -87,6 +92,61 @@ class NamedClasses(Kind):
         """Decide the classes (see `Kind.decide`)."""
         return decide_classes(found.task, settings.labels, settings.num_labels, found, refuse)
 
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return the probability of each class."""
+        return self.probabilities(outputs, learned)
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read the probabilities of classes (see `read_distribution`)."""
+        return read_distribution(value, labels, where, exclusive=self.exclusive)
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Calibrate the classes' probabilities, and list the most probable (see `Kind.scored`)."""
+        shares = self.calibrated(logits, learned, scoring.calibration)
+        own = self.class_logits(logits, learned) if scoring.logits else None
+        return [
+            self.scored_one(spec, result, shares[i], None if own is None else own[i], scoring)
+            for i, result in enumerate(results)
+        ]
+
+    @abstractmethod
+    def scored_one(
+        self, spec: TaskSpec, result: Any, shares: Floats, logits: Floats | None, scoring: Scoring
+    ) -> Result:
+        """Score one text's result.
+
+        Args:
+            spec: the task.
+            result: as `results` made it.
+            shares: [L] the calibrated probabilities.
+            logits: [L] if they are asked for.
+            scoring: what is asked for.
+        """
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a calibration to the logits of all records, if there are enough."""
+        if len(evidence) < FEWEST_RECORDS:
+            return None
+        scores = np.stack([one.scores for one in evidence])
+        return self.fitted(scores, np.stack([one.gold for one in evidence]))
+
+    @abstractmethod
+    def fitted(self, logits: NDArray[np.float64], gold: NDArray[np.int64]) -> Calibration:
+        """Fit a calibration.
+
+        Args:
+            logits: [N, L].
+            gold: [N, 1] the right class, or [N, L] a flag for each class that applies.
+        """
+
 
 def class_index(spec: TaskSpec, name: str) -> int:
     """Return a class's index in a task, or `UNKNOWN`."""
@@ -110,11 +170,7 @@ class Classification(NamedClasses):
     main_metric = "accuracy"
     in_words: ClassVar[str] = "{accuracy:.0%} of the texts get the right class"
     exclusive = True
-    calibrates = True
     scopes: ClassVar[bool] = True
-    has_probabilities = True
-    checks_labels = True
-    teaches = True
     sought_as: ClassVar[str | None] = "classification"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -178,18 +234,26 @@ class Classification(NamedClasses):
             return self.probabilities(logits, learned)
         return softmax(calibration.logits(self.class_logits(logits, learned)))
 
-    def scored(
-        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
-    ) -> list[Result]:
-        """Calibrate the class's probability, and list the most probable (see `Kind.scored`)."""
-        shares = self.calibrated(logits, learned, scoring.calibration)
-        own = self.class_logits(logits, learned) if scoring.logits else None
-        return [
-            _scored(spec, result, shares[i], None if own is None else own[i], scoring)
-            if isinstance(result, ClassResult)
-            else result
-            for i, result in enumerate(results)
-        ]
+    def scored_one(
+        self,
+        spec: TaskSpec,
+        result: ClassResult,
+        shares: Floats,
+        logits: Floats | None,
+        scoring: Scoring,
+    ) -> ClassResult:
+        """Score one text's class; below its threshold it is undecided, with candidates."""
+        if result.id is None:
+            return result
+        score = float(shares[result.id])
+        limits = scoring.thresholds
+        decided = limits is None or score >= limits.of(result.label)
+        logit = None if logits is None else float(logits[result.id])
+        count = scoring.top_k if decided else scoring.candidates
+        listed = candidates(spec, shares, logits, count)
+        if decided:
+            return ClassResult(result.label, result.id, score, logit, listed)
+        return ClassResult(None, None, score, logit, listed)
 
     def evidence(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
@@ -201,14 +265,9 @@ class Classification(NamedClasses):
             return None
         return Evidence(logits.astype(np.float64), np.array([right]))
 
-    def fit_calibration(
-        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
+    def fitted(self, logits: NDArray[np.float64], gold: NDArray[np.int64]) -> Temperature:
         """Fit a temperature."""
-        if len(evidence) < FEWEST_RECORDS:
-            return None
-        scores = np.stack([one.scores for one in evidence])
-        return fit_temperature(scores, np.array([one.gold[0] for one in evidence]))
+        return fit_temperature(logits, gold[:, 0])
 
     def judge(
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
@@ -230,18 +289,6 @@ class Classification(NamedClasses):
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
         """Return whether it is a temperature."""
         return isinstance(calibration, Temperature)
-
-    def soft(
-        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
-    ) -> Floats:
-        """Return the probability of each class."""
-        return self.probabilities(outputs, learned)
-
-    def read_soft(
-        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
-    ) -> Floats:
-        """Read the probabilities of classes (see `read_distribution`)."""
-        return read_distribution(value, labels, where, exclusive=True)
 
     def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Scored) -> list[Result]:
         """Name the classes."""
@@ -319,31 +366,6 @@ def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
     """Name the classes that indices stand for."""
     for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
         yield ClassResult(spec.labels[i], i, score)
-
-
-def _scored(
-    spec: TaskSpec, result: ClassResult, shares: Floats, logits: Floats | None, scoring: Scoring
-) -> ClassResult:
-    """Score one text's class; below its threshold it is undecided, and its candidates are listed.
-
-    Args:
-        spec: the task.
-        result: the class.
-        shares: [L] the calibrated probabilities.
-        logits: [L] if they are asked for.
-        scoring: what is asked for.
-    """
-    if result.id is None:
-        return result
-    score = float(shares[result.id])
-    limits = scoring.thresholds
-    decided = limits is None or score >= limits.of(result.label)
-    logit = None if logits is None else float(logits[result.id])
-    count = scoring.top_k if decided else scoring.candidates
-    listed = candidates(spec, shares, logits, count)
-    if decided:
-        return ClassResult(result.label, result.id, score, logit, listed)
-    return ClassResult(None, None, score, logit, listed)
 
 
 def candidates(

@@ -10,13 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError
-from manyheads.tasks.calibration import FEWEST_RECORDS, Calibration, Platt, fit_platt_by_label
+from manyheads.tasks.calibration import Calibration, Platt, fit_platt_by_label
 from manyheads.tasks.class_labels import Names
 from manyheads.tasks.decisions import INVENTED, MISSED, Decision
 from manyheads.tasks.decoding import Scored, decode_multilabel, sigmoid
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.classification import (
+    CLASS_COLUMNS,
+    NamedClasses,
+    candidates,
+    class_cell,
+    class_index,
+    class_name,
+    class_results,
+)
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
     SENTENCE_OPTIONS,
@@ -30,16 +40,6 @@ from manyheads.tasks.kinds.base import (
     Settings,
     Targets,
 )
-from manyheads.tasks.kinds.classification import (
-    CLASS_COLUMNS,
-    NamedClasses,
-    candidates,
-    class_cell,
-    class_index,
-    class_name,
-    class_results,
-)
-from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import NameOrIndex, read_classes
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.classes import multilabel_counts, multilabel_metrics
@@ -47,7 +47,6 @@ from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.results import ClassResult, MultilabelResult, Result
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
-from manyheads.tasks.soft_targets import Spans, read_distribution
 from manyheads.tasks.suspicion import Suspicion, classes_suspicions, no_part
 from manyheads.tasks.tag_sequences import Floats
 
@@ -78,10 +77,6 @@ class Multilabel(NamedClasses):
         "(means over the classes)"
     )
     can_be_empty = True
-    calibrates = True
-    has_probabilities = True
-    checks_labels = True
-    teaches = True
     sought_as = "multilabel"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -168,17 +163,23 @@ class Multilabel(NamedClasses):
             return self.probabilities(logits, learned)
         return calibration.probabilities(logits).astype(np.float32)
 
-    def scored(
-        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
-    ) -> list[Result]:
-        """Calibrate the classes' probabilities; those below their thresholds become candidates."""
-        shares = self.calibrated(logits, learned, scoring.calibration)
-        return [
-            _scored(spec, result, shares[i], logits[i] if scoring.logits else None, scoring)
-            if isinstance(result, MultilabelResult)
-            else result
-            for i, result in enumerate(results)
-        ]
+    def scored_one(
+        self, spec: TaskSpec, result: Any, shares: Floats, logits: Floats | None, scoring: Scoring
+    ) -> Result:
+        """Score one text's classes; those below their thresholds become candidates."""
+        limits = scoring.thresholds
+        decided: list[ClassResult] = []
+        undecided: list[ClassResult] = []
+        for one in result.labels:
+            score = float(shares[one.id])
+            logit = None if logits is None else float(logits[one.id])
+            new = ClassResult(one.label, one.id, score, logit)
+            reached = limits is None or score >= limits.of(one.label)
+            (decided if reached else undecided).append(new)
+        listed = candidates(spec, shares, logits, scoring.top_k)
+        known = {one.id for one in listed}
+        listed += tuple(one for one in undecided if one.id not in known)
+        return MultilabelResult(tuple(decided), listed)
 
     def evidence(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
@@ -189,14 +190,9 @@ class Multilabel(NamedClasses):
         flags[[i for i in (class_index(spec, name) for name in label) if i != UNKNOWN]] = 1
         return Evidence(logits.astype(np.float64), flags)
 
-    def fit_calibration(
-        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
+    def fitted(self, logits: NDArray[np.float64], gold: NDArray[np.int64]) -> Platt:
         """Fit a logistic curve for each class."""
-        if len(evidence) < FEWEST_RECORDS:
-            return None
-        scores = np.stack([one.scores for one in evidence])
-        return fit_platt_by_label(scores, np.stack([one.gold for one in evidence]) > 0)
+        return fit_platt_by_label(logits, gold > 0)
 
     def judge(
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
@@ -213,18 +209,6 @@ class Multilabel(NamedClasses):
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
         """Return whether it is a logistic curve for each class."""
         return isinstance(calibration, Platt) and len(calibration.slope) == len(spec.labels)
-
-    def soft(
-        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
-    ) -> Floats:
-        """Return the probability of each class by itself."""
-        return self.probabilities(outputs, learned)
-
-    def read_soft(
-        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
-    ) -> Floats:
-        """Read the probabilities of classes (see `read_distribution`)."""
-        return read_distribution(value, labels, where, exclusive=False)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
@@ -305,27 +289,3 @@ class Multilabel(NamedClasses):
     def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
         """Return the list of classes."""
         return list(label)
-
-
-def _scored(
-    spec: TaskSpec,
-    result: MultilabelResult,
-    shares: Floats,
-    logits: Floats | None,
-    scoring: Scoring,
-) -> MultilabelResult:
-    """Score one text's classes. Those that do not reach their thresholds are candidates only."""
-    limits = scoring.thresholds
-    decided: list[ClassResult] = []
-    undecided: list[ClassResult] = []
-    for one in result.labels:
-        index = cast(int, one.id)
-        score = float(shares[index])
-        logit = None if logits is None else float(logits[index])
-        new = ClassResult(one.label, index, score, logit)
-        reached = limits is None or score >= limits.of(one.label)
-        (decided if reached else undecided).append(new)
-    listed = candidates(spec, shares, logits, scoring.top_k)
-    known = {one.id for one in listed}
-    listed += tuple(one for one in undecided if one.id not in known)
-    return MultilabelResult(tuple(decided), listed)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from manyheads.tasks.decoding import Scored, decode_classes
 from manyheads.tasks.found import Found
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.classification import Classification
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
     UNLABELLED,
@@ -30,8 +32,6 @@ from manyheads.tasks.kinds.base import (
     Targets,
     paired,
 )
-from manyheads.tasks.kinds.classification import Classification
-from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import read_second_text
 from manyheads.tasks.labels import LabelSet, Pair, WordSpan
 from manyheads.tasks.results import ClassResult

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from manyheads.errors import DataError, shorten
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.base import Kind
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     SENTENCE_OPTIONS,
     UNLABELLED,
     Columns,
-    Kind,
     Label,
     Lengths,
     RawRecord,
@@ -26,7 +27,6 @@ from manyheads.tasks.kinds.base import (
     ReadText,
     Settings,
 )
-from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import read_number
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.correlation import regression_metrics

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from manyheads.errors import DataError, shorten
 from manyheads.tasks.field_values import FieldValues
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.base import Kind
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.values import (
     UNLABELLED,
-    Kind,
     Label,
     RawRecord,
     ReadLabel,
@@ -21,7 +22,6 @@ from manyheads.tasks.kinds.base import (
     Targets,
     paired,
 )
-from manyheads.tasks.kinds.registry import register_kind
 from manyheads.tasks.label_values import read_number, read_second_text
 from manyheads.tasks.labels import LabelSet, Pair, WordSpan
 from manyheads.tasks.metrics.correlation import similarity_metrics

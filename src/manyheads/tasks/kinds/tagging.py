@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -27,19 +26,25 @@ from manyheads.tasks.decisions import (
     Decision,
     entity_decisions,
 )
-from manyheads.tasks.decoding import Scored, decode_tags, entity_score, sigmoid, softmax
+from manyheads.tasks.decoding import Scored, decode_tags, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
-from manyheads.tasks.kinds.base import (
+from manyheads.tasks.kinds.base import Kind
+from manyheads.tasks.kinds.hooks import Rates
+from manyheads.tasks.kinds.registry import register_kind
+from manyheads.tasks.kinds.tag_results import (
+    entity_shares,
+    scored_entities,
+    tagging_result,
+    token_tags,
+)
+from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
-    UNKNOWN,
     UNLABELLED,
     Columns,
-    Kind,
     Label,
     Lengths,
-    Rates,
     RawRecord,
     ReadLabel,
     ReadParameter,
@@ -47,8 +52,7 @@ from manyheads.tasks.kinds.base import (
     Settings,
     Targets,
 )
-from manyheads.tasks.kinds.registry import register_kind
-from manyheads.tasks.label_values import IndexedTags, NamedTags, read_spans, read_tags
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
@@ -57,15 +61,15 @@ from manyheads.tasks.labels import (
     TagSet,
     WordSpan,
     inside_words,
-    spans_of,
     tags_of,
+    touches,
     unlabelled_words,
 )
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
-from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
+from manyheads.tasks.results import Entity, Result, TaggingResult
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
-from manyheads.tasks.soft_targets import Spans, columns_of, read_probability, word_of_each
+from manyheads.tasks.soft_targets import Spans, columns_of, continued, read_entities, word_of_each
 from manyheads.tasks.suspicion import (
     Is,
     Suspicion,
@@ -74,7 +78,7 @@ from manyheads.tasks.suspicion import (
     span_suspicions,
     spoiled_spans,
 )
-from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order
+from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order, word_tags
 from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
 from manyheads.text import Units, segment
 
@@ -261,47 +265,30 @@ class Tagging(Kind):
             return np.full((len(words), len(labels)), np.nan, np.float32)
         found: Floats = soft[numbers][:, columns_of(teacher.labels, labels)]
         if continues.any() and _scheme(teacher) is not Scheme.PLAIN:
-            found[continues] = _continued(found[continues], labels.names)
+            found[continues] = continued(found[continues], labels.names)
         return found
 
     def read_soft(
         self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
     ) -> Floats:
-        """Read entities, each with a probability (`score`), or a prediction's `entities`.
-
-        All words outside them are outside for sure.
-        """
-        entities = value.get("entities") if isinstance(value, Mapping) else value
-        if not isinstance(entities, list):
-            raise DataError(
-                f"soft labels are {shorten(value)}", where=where,
-                expected="a list of entities with start, end, label and score",
-            )  # fmt: skip
-        outside = labels.index(OUTSIDE) if OUTSIDE in labels else 0
-        result = np.zeros((len(words), len(labels)), np.float32)
-        result[:, outside] = 1.0
-        spans = read_spans(entities, "entities", text, where)
-        scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
-        for word, tag in enumerate(word_tags(spans, words, labels)):
-            if tag < 0 or tag == outside:
-                continue
-            span = next(s for s in spans if s.end > words[word, 0] and s.start < words[word, 1])
-            score = read_probability(scores[span.start, span.end], span.label, where)
-            result[word, outside] = 1 - score
-            result[word, tag] = score
-        return result
+        """Read entities with their probabilities (see `read_entities`)."""
+        return read_entities(value, labels, text, words, where)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
     ) -> list[Result]:
         """Turn the tags of words into entities and into the tags of the user's tokens."""
-        return [_result(spec, *pair) for pair in zip(texts, decoded, strict=True)]
+        labels, scheme, units = spec.labels, _scheme(spec), _units(spec)
+        return [
+            tagging_result(labels, scheme, units, *pair)
+            for pair in zip(texts, decoded, strict=True)
+        ]
 
     def scored(
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
         """Calibrate the entities' probabilities; those below their thresholds are set apart."""
-        return [_scored(r, scoring) if isinstance(r, TaggingResult) else r for r in results]
+        return [scored_entities(r, scoring) if isinstance(r, TaggingResult) else r for r in results]
 
     def evidence(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
@@ -330,7 +317,7 @@ class Tagging(Kind):
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
     ) -> Judged:
         """Return the probability of each predicted entity."""
-        return judged([(_shares(e.scores, calibration), e.gold, e.labels) for e in evidence])
+        return judged([(entity_shares(e.scores, calibration), e.gold, e.labels) for e in evidence])
 
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
         """Return whether it is one curve for all entities."""
@@ -339,7 +326,9 @@ class Tagging(Kind):
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
         """Return that no token has an entity."""
-        return TaggingResult((), tuple(_token_tags(spec, text, [OUTSIDE] * len(text.tokens or ()))))
+        return TaggingResult(
+            (), tuple(token_tags(spec.labels, text, [OUTSIDE] * len(text.tokens or ())))
+        )
 
     def columns(self, spec: TaskSpec) -> Columns:
         """Return a list of entities; of tokens where tags are plain classes."""
@@ -370,7 +359,7 @@ class Tagging(Kind):
             pairs = [
                 (tag, token.tag)
                 for tag, token in zip(gold, result.tokens, strict=True)
-                if not _touches(gaps, token.start, token.end)
+                if not touches(gaps, token.start, token.end)
             ]
             return TaggedText(tuple(g for g, _ in pairs)), TaggedText(tuple(p for _, p in pairs))
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
@@ -378,10 +367,10 @@ class Tagging(Kind):
         if gaps:
             # An entity that reaches into unlabelled words may be right or wrong, and so does not
             # show that one of the record's under it is missed.
-            unsure = [(s.start, s.end) for s in found if _touches(gaps, s.start, s.end)]
+            unsure = [(s.start, s.end) for s in found if touches(gaps, s.start, s.end)]
             found = tuple(s for s in found if (s.start, s.end) not in unsure)
-            label = tuple(s for s in label if not _touches(unsure, s.start, s.end))
-            places = [place for place in places if not _touches((*gaps, *unsure), *place)]
+            label = tuple(s for s in label if not touches(unsure, s.start, s.end))
+            places = [place for place in places if not touches((*gaps, *unsure), *place)]
         return (
             TaggedText(tuple(tags_of(label, places, scheme)), frozenset(label)),
             TaggedText(tuple(tags_of(found, places, scheme)), frozenset(found)),
@@ -454,8 +443,8 @@ class Tagging(Kind):
         """Return the entities with one added, removed or replaced."""
         old, new = span_of_json(given), span_of_json(proposed)
         kept = [span for span in label if span != old]
-        others = any(new and s.start < new.end and new.start < s.end for s in kept)
-        if (old and old not in label) or others:
+        covered = new is not None and any(s.overlaps(new.start, new.end) for s in kept)
+        if (old and old not in label) or covered:
             raise no_part(label, given, proposed)
         return tuple(sorted([*kept, *([new] if new else [])]))
 
@@ -471,21 +460,6 @@ def _units_of(text: ReadText) -> Sequence[WordSpan]:
     return text.words if text.tokens is None else text.tokens
 
 
-def _touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:
-    """Return whether some characters are in one of the stretches."""
-    return any(start < last and first < end for first, last in stretches)
-
-
-def _continued(soft: Floats, names: Sequence[str]) -> Floats:
-    """Return what tags' probabilities become where an entity cannot begin: `B-x` is `I-x`."""
-    result: Floats = soft.copy()
-    for place, name in enumerate(names):
-        if name.startswith("B-"):
-            result[:, names.index(f"I-{name[2:]}")] += result[:, place]
-            result[:, place] = 0.0
-    return result
-
-
 def _class_decision(gold: str, predicted: str) -> Decision:
     """Compare the classes of a token; `O` is none."""
     if gold == OUTSIDE:
@@ -493,33 +467,6 @@ def _class_decision(gold: str, predicted: str) -> Decision:
     if predicted == OUTSIDE:
         return Decision(gold, None, MISSED)
     return Decision(gold, predicted, "" if gold == predicted else WRONG_CLASS)
-
-
-def word_tags(
-    spans: Sequence[Span], words: NDArray[np.integer[Any]], labels: LabelSet
-) -> list[int]:
-    """Derive a tag's index for each word from labelled spans.
-
-    Words in no span get `O`, or `UNKNOWN` where the tag set has no `O` (plain classes). Words
-    without a label get `UNKNOWN`.
-
-    Args:
-        spans: a record's label.
-        words: [W, 2] the characters of the words.
-        labels: the tags.
-    """
-    scheme = labels.scheme if isinstance(labels, TagSet) else Scheme.BIO
-    outside = labels.index(OUTSIDE) if OUTSIDE in labels else UNKNOWN
-    gaps = unlabelled_words(spans)
-    if not spans and not gaps:
-        return [outside] * len(words)
-    places = [(int(s), int(e)) for s, e in words]
-    tags = tags_of(spans, places, scheme)
-    found = [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
-    for i, place in enumerate(places if gaps else ()):
-        if tags[i] == OUTSIDE and _touches(gaps, *place):
-            found[i] = UNKNOWN
-    return found
 
 
 def _units(spec: TaskSpec) -> Units:
@@ -531,84 +478,3 @@ def _units(spec: TaskSpec) -> Units:
 
 def _scheme(spec: TaskSpec) -> Scheme:
     return cast(Scheme, spec.scheme)
-
-
-def _result(spec: TaskSpec, item: ReadText, scored: Scored) -> TaggingResult:
-    text, labels, scheme, words = item.text, spec.labels, _scheme(spec), item.words
-    ids = scored.ids.tolist()
-    tags = [labels[i] for i in ids]
-    plain = scheme is Scheme.PLAIN
-    spans = spans_of(tags, words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
-    if item.tokens is None:
-        tokens = [
-            TokenTag(text[start:end], tag, i, start, end)
-            for (start, end), tag, i in zip(words, tags, ids, strict=True)
-        ]
-        if _units(spec) is Units.PIECES:
-            tokens = _joined(text, tokens)
-    else:
-        tokens = _token_tags(spec, item, tags_of(spans, item.tokens, scheme))
-    if plain:
-        return TaggingResult((), tuple(tokens))
-    starts = [start for start, _ in words]
-    scores: list[float] = scored.scores.tolist()
-    entities = []
-    for span in spans:
-        first, end = bisect_left(starts, span.start), bisect_left(starts, span.end)
-        score = entity_score(scores[first:end])
-        entities.append(
-            Entity(text[span.start : span.end], span.label, span.start, span.end, score)
-        )
-    return TaggingResult(tuple(entities), tuple(tokens))
-
-
-def _shares(scores: NDArray[np.float64], calibration: Calibration | None) -> NDArray[np.float64]:
-    """Return the probabilities of entities from their log-odds."""
-    if isinstance(calibration, Curve):
-        return calibration.probabilities(scores)
-    return np.asarray(sigmoid(scores), np.float64)
-
-
-def _scored(result: TaggingResult, scoring: Scoring) -> TaggingResult:
-    """Score one text's entities."""
-    if not result.entities:
-        return result
-    scores = log_odds(np.array([entity.score for entity in result.entities]))
-    limits = scoring.thresholds
-    decided: list[Entity] = []
-    undecided: list[Entity] = []
-    known = _shares(scores, scoring.calibration).tolist()
-    for entity, score, logit in zip(result.entities, known, scores.tolist(), strict=True):
-        new = replace(entity, score=score, logit=logit if scoring.logits else None)
-        reached = limits is None or score >= limits.of(entity.label)
-        (decided if reached else undecided).append(new)
-    return TaggingResult(tuple(decided), result.tokens, tuple(undecided))
-
-
-def _joined(text: str, pieces: Sequence[TokenTag]) -> list[TokenTag]:
-    """Join the pieces of a word again where no entity begins or ends between them."""
-    starts = set(segment(text)[:, 0].tolist())
-    tokens: list[TokenTag] = []
-    for piece in pieces:
-        before = tokens[-1] if tokens else None
-        goes_on = piece.tag.startswith("I-") and before and before.tag[2:] == piece.tag[2:]
-        if (
-            before is None
-            or piece.start in starts
-            or piece.start != before.end
-            or not (goes_on or piece.tag == before.tag == OUTSIDE)
-        ):
-            tokens.append(piece)
-        else:
-            whole = text[before.start : piece.end]
-            tokens[-1] = before._replace(text=whole, end=piece.end)
-    return tokens
-
-
-def _token_tags(spec: TaskSpec, item: ReadText, tags: Sequence[str]) -> list[TokenTag]:
-    """Pair the user's tokens with their tags."""
-    index = {label: i for i, label in enumerate(spec.labels)}
-    return [
-        TokenTag(item.text[start:end], tag, index.get(tag, -1), start, end)
-        for (start, end), tag in zip(item.tokens or (), tags, strict=True)
-    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -79,30 +79,19 @@ def tagging_metrics(
             raise ValueError(
                 f"text {i} has {len(one.tags)} gold and {len(other.tags)} predicted tags"
             )
-    texts = list(zip(gold, predicted, strict=True))
-    pairs = [pair for g, p in texts for pair in zip(g.tags, p.tags, strict=True)]
-    if scheme is Scheme.PLAIN:
-        right = [a for a, _ in pairs if a != OUTSIDE]
-        guess = [b for _, b in pairs if b != OUTSIDE]
-        hits = [a for a, b in pairs if a == b != OUTSIDE]
-        bounded = [(a, b) for a, b in pairs if OUTSIDE not in (a, b)]
-    else:
-        right = [span.label for text in gold for span in _entities(text)]
-        guess = [span.label for text in predicted for span in _entities(text)]
-        hits = [span.label for g, p in texts for span in _entities(g) & _entities(p)]
-        bounded = [pair for g, p in texts for pair in _bounded(g, p)]
-    names = tuple(dict.fromkeys(sorted({*right, *guess})))
+    pairs = [
+        pair
+        for g, p in zip(gold, predicted, strict=True)
+        for pair in zip(g.tags, p.tags, strict=True)
+    ]
+    compared = _of_tokens(pairs) if scheme is Scheme.PLAIN else _of_entities(gold, predicted)
+    names = tuple(sorted({*compared.gold, *compared.predicted}))
     number = {name: i for i, name in enumerate(names)}
 
     def numbers(labels: Iterable[str]) -> Ints:
         return np.fromiter((number[label] for label in labels), np.int64)
 
-    counts = LabelCounts(
-        names,
-        tally(numbers(hits), len(names)),
-        tally(numbers(guess), len(names)),
-        tally(numbers(right), len(names)),
-    )
+    counts = LabelCounts(names, *(tally(numbers(labels), len(names)) for labels in compared[:3]))
     micro = counts.micro()
     return {
         "precision": micro["precision"],
@@ -112,9 +101,40 @@ def tagging_metrics(
         "token_accuracy": share(sum(a == b for a, b in pairs), len(pairs)),
         "per_type": dict(sorted(counts.reports().items())),
         "confusions": confusions(
-            numbers(a for a, _ in bounded), numbers(b for _, b in bounded), names
+            numbers(a for a, _ in compared.aligned), numbers(b for _, b in compared.aligned), names
         ),
     }
+
+
+class _Compared(NamedTuple):
+    """The labels of tokens or entities, gold beside predicted."""
+
+    hits: Sequence[str]
+    predicted: Sequence[str]
+    gold: Sequence[str]
+    aligned: Sequence[tuple[str, str]]
+    """Gold and predicted labels of the same token, or of entities with the same borders."""
+
+
+def _of_tokens(pairs: Sequence[tuple[str, str]]) -> _Compared:
+    """Compare the tags of tokens, gold beside predicted; `O` is no class."""
+    return _Compared(
+        [a for a, b in pairs if a == b != OUTSIDE],
+        [b for _, b in pairs if b != OUTSIDE],
+        [a for a, _ in pairs if a != OUTSIDE],
+        [(a, b) for a, b in pairs if OUTSIDE not in (a, b)],
+    )
+
+
+def _of_entities(gold: Sequence[TaggedText], predicted: Sequence[TaggedText]) -> _Compared:
+    """Compare the entities of texts."""
+    texts = list(zip(gold, predicted, strict=True))
+    return _Compared(
+        [span.label for g, p in texts for span in _entities(g) & _entities(p)],
+        [span.label for _, p in texts for span in _entities(p)],
+        [span.label for g, _ in texts for span in _entities(g)],
+        [pair for g, p in texts for pair in _bounded(g, p)],
+    )
 
 
 def entity_counts(gold: Sequence[TaggedText], predicted: Sequence[TaggedText]) -> SentenceCounts:

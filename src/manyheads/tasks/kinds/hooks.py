@@ -1,0 +1,334 @@
+"""The optional parts of a kind of task, by concern; each class is a base of `Kind`.
+
+Axes: N records, B sentences, W words, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyheads.errors import DataError
+from manyheads.tasks.calibration import Calibration
+from manyheads.tasks.decisions import WRONG_CLASS, Decision
+from manyheads.tasks.field_values import FieldValues
+from manyheads.tasks.kinds.values import Label, Lengths, ReadText
+from manyheads.tasks.labels import LabelSet, WordSpan
+from manyheads.tasks.results import Result
+from manyheads.tasks.scoring import Evidence, Judged, Scoring
+from manyheads.tasks.soft_targets import Spans, columns_of
+from manyheads.tasks.suspicion import Is, Suspicion
+from manyheads.tasks.tag_sequences import Floats
+
+if TYPE_CHECKING:
+    from manyheads.tasks.spec import TaskSpec
+
+
+class Rates(NamedTuple):
+    """Peak learning rates."""
+
+    encoder: float = 1e-4
+    heads: float = 1e-3
+
+
+class Discovery:
+    """Tasks that are found in a file without a configuration: a kind writes `recognises`."""
+
+    sought_as: ClassVar[str | None] = None
+    """The name of the task that the data check looks for in files without a configuration."""
+
+    def recognises(self, values: FieldValues) -> bool:
+        """Return whether the values of a field can be labels of this kind.
+
+        This is how tasks are found in a file without a configuration. Default: never, so that a
+        task of this kind has to be configured.
+        """
+        return False
+
+    def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
+        """Return the options of a task that is found so, where they are not the defaults.
+
+        Args:
+            values: those of its field.
+            given: the options that the user sets, which lie over these.
+        """
+        return {}
+
+    def starting_rates(self, values: FieldValues) -> Rates:
+        """Return the learning rates that suit such a task alone; the highest of a run count."""
+        return Rates()
+
+
+class Calibrating:
+    """Scores that mean what they say.
+
+    A kind with probabilities sets `has_probabilities`, and writes `probabilities`. One whose scores
+    are calibrated after training sets `calibrates`, and writes `calibrated`, `scored`, `evidence`,
+    `fit_calibration`, `judge` and `accepts`.
+    """
+
+    has_probabilities: ClassVar[bool] = False
+    """Whether each label of a text has a probability (see `probabilities`)."""
+    calibrates: ClassVar[bool] = False
+    """Whether scores are calibrated after training (see `fit_calibration`)."""
+    scopes: ClassVar[bool] = False
+    """Whether a text has exactly one class, by which it can be of none that is known."""
+
+    def probabilities(self, logits: Floats, learned: Any) -> Floats:
+        """Return the probability of every label, [B, L], for kinds that have them.
+
+        Args:
+            logits: the head's outputs for some texts.
+            learned: see `learned`.
+        """
+        raise NotImplementedError
+
+    def class_logits(self, logits: Floats, learned: Any) -> Floats:
+        """Return the logit of every label, [B, L], from the head's outputs.
+
+        Args:
+            logits: the head's outputs for some texts.
+            learned: see `learned`.
+        """
+        return logits
+
+    def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
+        """Return the calibrated probability of every label, [B, L], for kinds that have them."""
+        return self.probabilities(logits, learned)
+
+    def scored(
+        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
+    ) -> list[Result]:
+        """Return results with calibrated scores, held to thresholds, and with candidates.
+
+        By default they stay as they are.
+
+        Args:
+            spec: the task.
+            results: as `results` made them, a result a text.
+            logits: the head's outputs for these texts.
+            learned: see `learned`.
+            scoring: what is asked for; never plain.
+        """
+        return results
+
+    def evidence(
+        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
+        logits: Floats,
+    ) -> Evidence | None:  # fmt: skip
+        """Return what calibration learns from a record; None if it learns nothing.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            tokens: the characters of the record's tokens, if it has any.
+            result: of a prediction for it, without calibration.
+            logits: [L] of a kind with an output a text, as `class_logits` returned them.
+        """
+        return None
+
+    def fit_calibration(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
+    ) -> Calibration | None:
+        """Fit a calibration; None where there is too little evidence.
+
+        Args:
+            spec: the task.
+            evidence: of N records.
+            folds: [N] the fold of each record, for choices by cross-validation.
+        """
+        return None
+
+    def judge(
+        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
+    ) -> Judged:
+        """Return the score of each answer, and whether it is right."""
+        raise NotImplementedError
+
+    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
+        """Return whether a stored calibration is one of this kind and size."""
+        return False
+
+
+class Teaching:
+    """Answers that another model can learn: a kind sets `teaches`, and writes `soft`."""
+
+    name: ClassVar[str]
+    teaches: ClassVar[bool] = False
+    """Whether another model can learn its answers (see `soft`)."""
+
+    def soft(
+        self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
+    ) -> Floats:
+        """Return what another model can learn of the outputs, for kinds that teach.
+
+        Args:
+            spec, lengths, learned: see `decode`.
+            outputs: as `decode` takes them.
+
+        Returns:
+            [B, S], or [B, W, S] of a kind with outputs per word: the probability of each label, or
+            the number.
+        """
+        raise NotImplementedError
+
+    def adopted(
+        self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
+    ) -> Floats:
+        """Turn what a teacher knows of a text into targets of its student.
+
+        Default: probabilities of the same labels, in the student's order.
+
+        Args:
+            teacher: the teacher's task.
+            soft: [S] or [V, S], as `soft` made them.
+            labels: the student's labels.
+            read: [V, 2] the characters of the words that the teacher read.
+            words: [W, 2] the characters of the student's words.
+
+        Returns:
+            [S] or [W, S] float32, as the head's `soft_loss` takes them; NaN where nothing is known.
+
+        Raises:
+            DataError: the teacher has other labels.
+        """
+        found: Floats = soft[..., columns_of(teacher.labels, labels)]
+        return found
+
+    def read_soft(
+        self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
+    ) -> Floats:
+        """Read soft labels from a file.
+
+        Args:
+            value: the field of the task's name.
+            labels: the task's.
+            text: the text.
+            words: [W, 2] the characters of its words.
+            where: its place, for messages.
+
+        Returns:
+            as `adopted`.
+
+        Raises:
+            DataError: it is not of this kind.
+        """
+        raise DataError(
+            f"tasks of kind {self.name} learn nothing from a file of soft labels", where=where
+        )
+
+
+class Reporting:
+    """How results and errors are shown to people; everything has a default."""
+
+    decides: ClassVar[bool] = True
+    """Whether an answer is right or wrong; a number is only near or far."""
+    in_words: ClassVar[str] = ""
+    """A sentence about the metrics, which it names in braces; empty for the main metric alone."""
+    measured_in: ClassVar[str] = "numbers"
+    """The unit in which metrics are counted, for tables."""
+    table_columns: ClassVar[Mapping[str, str]] = {}
+    """For a table of all tasks, the metric in each shared column."""
+    table_note: ClassVar[str] = ""
+    """How the columns of that table are to be read for this kind."""
+    card_tag: ClassVar[str | None] = None
+    """The name of such a task on model hubs."""
+    no_labels: ClassVar[str] = "numbers"
+    """The text on the model card in place of labels, for kinds without names."""
+
+    def shown(self, spec: TaskSpec, value: Any) -> Any:
+        """Return gold or prediction, as `outcome` made them, as a value of JSON that people read.
+
+        Entities are a list of objects with `start`, `end` and `label`. By default numbers and
+        strings are themselves, anything else its `str`.
+        """
+        return value if isinstance(value, str | int | float) else str(value)
+
+    def decisions(
+        self, spec: TaskSpec, gold: Any, predicted: Any, scores: Sequence[float]
+    ) -> tuple[Decision, ...]:
+        """Compare the labels of one record with the predictions one by one.
+
+        By default the answer is one decision, right or wrong; none if the kind does not decide.
+
+        Args:
+            spec: the task.
+            gold, predicted: of the record, as `outcome` made them.
+            scores: the probabilities of the answer (`Result.scores`).
+        """
+        if not self.decides:
+            return ()
+        right, found = (str(self.shown(spec, value)) for value in (gold, predicted))
+        error = "" if gold == predicted else WRONG_CLASS
+        return (Decision(right, found, error, scores[0] if len(scores) == 1 else None),)
+
+    def distance(self, spec: TaskSpec, gold: Any, predicted: Any) -> float | None:
+        """Return how far a number is from the right one. Default: None, it has no meaning."""
+        return None
+
+
+class LabelChecks(Calibrating):
+    """Likely wrong labels.
+
+    A kind sets `checks_labels`, and writes `suspicions`, `corrected` and `field_value`.
+    """
+
+    checks_labels: ClassVar[bool] = False
+    """Whether likely wrong labels can be found (see `suspicions`)."""
+
+    def log_probabilities(
+        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Any
+    ) -> list[Floats]:
+        """Return the log probability of every label of each text: [L], or [W, L] of its words.
+
+        Args and shapes are those of `decode`.
+        """
+        return list(np.log(np.maximum(self.probabilities(logits, learned), 1e-9)))
+
+    def suspicions(
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+    ) -> list[Suspicion]:
+        """Compare a record's label with others, for kinds that `checks_labels`.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            text: its text.
+            logs: the log probabilities of a model that has not seen the record.
+
+        Returns:
+            For each part of the label the most probable other one, likelier or not.
+        """
+        raise NotImplementedError
+
+    def spoiled(
+        self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
+    ) -> tuple[Label, Is] | None:
+        """Make one part of a label wrong, for kinds whose ranking is learned from such labels.
+
+        Args:
+            spec: the task.
+            label: the record's.
+            text: its text.
+            generator: draws what becomes wrong.
+
+        Returns:
+            The label, and a function that returns whether a suspicion is about the change. None
+            where what was drawn is not possible, and by default: suspicions rank by their score.
+        """
+        return None
+
+    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
+        """Return a label with one part replaced (see `Suspicion`).
+
+        Raises:
+            DataError: the label has no such part.
+        """
+        raise NotImplementedError
+
+    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
+        """Return a label as the value of a record's field, in values of JSON."""
+        raise NotImplementedError
