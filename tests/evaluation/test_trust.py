@@ -74,7 +74,9 @@ def test_training_calibrates_and_says_on_what(trained: Path) -> None:
     assert 0.8 < found["classification"].score < 0.97
 
 
-def test_a_saved_model_predicts_what_is_in_scope(trained: Path) -> None:
+def test_a_saved_model_predicts_what_is_in_scope(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = manyheads.load(trained)
     known = model.predict([" ".join(r["tokens"]) for r in records(40, 8)])
     strange = model.predict(["table rain monday weather", "good bad good not very good", "7 + 8"])
@@ -82,6 +84,8 @@ def test_a_saved_model_predicts_what_is_in_scope(trained: Path) -> None:
     assert sum(p.in_scope > 0.5 for p in known) > 30
     assert max(p.in_scope for p in strange) < min(p.in_scope for p in known)
     assert known[0].to_json()["in_scope"] == pytest.approx(known[0].in_scope, abs=1e-5)
+    assert main(["info", str(trained)]) == 0
+    assert "in_scope is about the classes of classification" in capsys.readouterr().out
 
 
 def stored_scope(model: Path) -> dict[str, np.ndarray]:

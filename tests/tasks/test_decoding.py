@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from manyheads.errors import ModelError
 from manyheads.tasks import (
     Scheme,
+    Span,
     TagSet,
     TaskSpec,
     Transitions,
@@ -249,13 +250,58 @@ def test_a_linear_heads_entity_must_begin_go_on_and_end_there() -> None:
     assert entity_score(decoded.scores[:2]) == pytest.approx(0.5 * 0.7 * 0.96)
 
 
+@given(seed=seeds, crf=st.booleans(), twice=st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_added_tags_replace_only_the_entities_that_they_overlap(
+    seed: int, crf: bool, twice: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    tags = TagSet.of_types(("x", "y", "new", "newer"))
+    stages = (5, 7) if twice else (5,)
+    emissions, lengths = random_batch(rng, len(tags), batch=8, words=9)
+    transitions = random_transitions(rng, len(tags)) if crf else None
+    all_tags = [
+        best_paths(
+            emissions[..., :size], lengths, tags.names[:size], tags.scheme,
+            None if transitions is None else transitions.first(size),
+        )
+        for size in (*stages, len(tags))
+    ]  # fmt: skip
+    decoded = decode_tags(emissions, lengths, tags.names, tags.scheme, transitions, stages)
+    for i, (ids, _) in enumerate(decoded):
+        places = [(t, t + 1) for t in range(len(ids))]
+        expected: set[Span] = set()
+        for size, paths in zip((0, *stages), all_tags, strict=True):
+            added = tags.types[size // 2 :]
+            names = [tags.names[k] for k in paths[i, : len(ids)]]
+            new = {span for span in spans_of(names, places) if span.label in added}
+            kept = {s for s in expected if not any(s.overlaps(n.start, n.end) for n in new)}
+            expected = kept | new
+        assert set(spans_of([tags.names[k] for k in ids], places)) == expected
+
+
+def test_added_classes_of_words_change_no_other_word() -> None:
+    emissions = np.array([[[2.0, 1.0, 0.0], [1.0, 2.0, 3.0], [1.0, 2.0, 0.0]]], np.float32)
+    pairwise = np.zeros((3, 3), np.float32)
+    pairwise[2, 0] = 9.0
+    transitions = Transitions(np.zeros(3, np.float32), np.zeros(3, np.float32), pairwise)
+    labels = ("noun", "verb", "name")
+    for stages, expected in (((), [0, 2, 0]), ((2,), [0, 2, 1])):
+        (found,) = decode_tags(emissions, [3], labels, Scheme.PLAIN, transitions, stages)
+        assert found.ids.tolist() == expected
+
+
 SPECS = (
     TaskSpec("intent", "classification", ("a", "b")),
     TaskSpec("topics", "multilabel", ("a", "b"), threshold=0.3),
     TaskSpec("ner", "tagging", ("O", "B-x", "I-x"), scheme=Scheme.BIO, decoder="crf"),
     TaskSpec("pos", "tagging", ("noun", "verb"), scheme=Scheme.PLAIN, decoder="linear"),
     TaskSpec("near", "similarity", ()),
-)
+    TaskSpec(
+        "grown", "tagging", ("O", "B-x", "I-x", "B-y", "I-y"), Scheme.BIO, "linear",
+        details={"stages": [3]},
+    ),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -291,6 +337,9 @@ def test_stored_tasks_have_the_fields_of_their_kind_only() -> None:
         (2, {"scheme": ["bio"]}, "scheme is"),
         (2, {"decoder": "beam"}, "decoder 'beam'"),
         (2, {"labels": ["O", "B-x"]}, "not a BIO tag set"),
+        (2, {"stages": 3}, "stages are 3; expected a list of numbers of tags"),
+        (2, {"stages": [2]}, "tags O, B-x are not a BIO tag set"),
+        (2, {"stages": [1, 1]}, "stages 1, 1 of 3 tags; expected rising numbers"),
     ],
 )
 def test_a_damaged_stored_task_is_refused(index: int, change: dict[str, Any], message: str) -> None:

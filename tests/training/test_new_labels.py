@@ -128,6 +128,7 @@ def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labe
     types = [name for name in twice.tasks["ner"].labels if name.startswith("B-")]
     assert types == ["B-PER", "B-LOC", "B-DAY", "B-SKY", "B-MOOD"]
     assert twice.config.tasks["ner"].labels == twice.tasks["ner"].labels
+    assert twice.tasks["ner"].details["stages"] == [5, 9]
     card = (tmp_path / "twice/README.md").read_text(encoding="utf-8")
     assert "| classification | accuracy |" in card
     assert "| ner | f1 |" not in card

@@ -188,8 +188,11 @@ def _show(description: Description) -> None:
         "Made with": versions,
         "Files": files,
     }
+    notes = {id(tasks): "\n".join(labels)}
+    if scope := description.calibration.get("scope"):
+        notes[id(trust)] = f"in_scope is about the classes of {printable(scope['task'])}"
     show(
-        Section(title, table, "\n".join(labels) if table is tasks else "")
+        Section(title, table, notes.get(id(table), ""))
         for title, table in tables.items()
         if table.row_count
     )

@@ -447,6 +447,8 @@ def _calibration(fields: Fields) -> Mapping[str, Any]:
     if "calibration" not in fields.values:
         return {}
     calibration = fields.inner("calibration")
+    if "scope" in calibration.values:
+        calibration.inner("scope").get("task", str)
     if "tasks" not in calibration.values:
         return calibration.values
     tasks = calibration.inner("tasks")

@@ -80,6 +80,7 @@ def decode_tags(
     labels: tuple[str, ...],
     scheme: Scheme,
     transitions: Transitions | None = None,
+    stages: Sequence[int] = (),
 ) -> list[Scored]:
     """Find each sentence's best sequence of tags among those that the scheme allows.
 
@@ -88,6 +89,7 @@ def decode_tags(
         lengths: [B], the number of words of each sentence; zero is allowed.
         labels: tag names, in the order of L.
         transitions: a CRF's; without them the words are independent but for the scheme.
+        stages: see `TagSet.stages`.
 
     Returns:
         for each sentence the tags of its words, and a probability for each word: the product of an
@@ -96,7 +98,7 @@ def decode_tags(
     """
     counts = np.asarray(lengths, dtype=np.int64)
     _check_tag_shapes(emissions, counts, labels, transitions)
-    ids = best_paths(emissions, counts, labels, scheme, transitions)
+    ids = best_paths(emissions, counts, labels, scheme, transitions, stages)
     if scheme is Scheme.PLAIN:
         scores = _plain_scores(emissions, counts, labels, ids, transitions)
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from manyheads.errors import DataError, listing, nearest, shorten
@@ -138,23 +139,32 @@ class TagSet(LabelSet):
     scheme: Scheme = Scheme.BIO
     units: Units = Units.WORDS
     """The units that carry tags: words, or pieces of words."""
+    stages: tuple[int, ...] = field(default=(), compare=False)
+    """The number of tags before each time that some were added to a trained head; decoding does not
+    change what these made of a text, except where a later tag is (see `best_paths`)."""
 
     def __post_init__(self) -> None:
         LabelSet.__post_init__(self)
-        if self.scheme is Scheme.BIO:
-            expected = bio_names(self.types)
-            if set(self.names) != set(expected):
+        for names in (self.names, *(self.names[:size] for size in self.stages)):
+            expected = bio_names(_types_of(names))
+            if self.scheme is Scheme.BIO and set(names) != set(expected):
                 raise DataError(
-                    f"tags {listing(self.names)} are not a BIO tag set",
+                    f"tags {listing(names)} are not a BIO tag set",
                     expected=f"O and, for each type, B- and I-: {listing(expected)}",
                 )
+        sizes = (0, *self.stages, len(self.names))
+        if self.stages and not all(one < other for one, other in pairwise(sizes)):
+            raise DataError(
+                f"stages {listing(self.stages)} of {len(self.names)} tags",
+                expected="rising numbers of tags, fewer than all",
+            )
 
     @property
     def types(self) -> tuple[str, ...]:
         """The entity types (BIO) or the classes themselves (plain), in the order of the tags."""
         if self.scheme is Scheme.PLAIN:
             return self.names
-        return tuple(dict.fromkeys(name[2:] for name in self.names if name != OUTSIDE))
+        return _types_of(self.names)
 
     @classmethod
     def of_types(cls, types: Iterable[str]) -> TagSet:
@@ -171,6 +181,11 @@ def units_of(label_sets: Iterable[LabelSet]) -> Units:
 def with_units(labels: LabelSet, units: Units) -> LabelSet:
     """Return the labels of a task whose tags are on other units."""
     return replace(labels, units=units) if isinstance(labels, TagSet) else labels
+
+
+def _types_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the entity types of BIO tags, in their order."""
+    return tuple(dict.fromkeys(name[2:] for name in names if name != OUTSIDE))
 
 
 def bio_names(types: Iterable[str]) -> tuple[str, ...]:

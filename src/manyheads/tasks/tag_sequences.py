@@ -5,13 +5,14 @@ Axes: B sentences, W words (right-padded), L labels, of them F free and N inside
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.tasks.labels import Scheme
+from manyheads.tasks.labels import OUTSIDE, Scheme
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,6 +35,10 @@ class Transitions:
         """Return transitions without any preference."""
         zeros = np.zeros((num_labels + 2, num_labels), np.float32)
         return cls(zeros[0], zeros[1], zeros[2:])
+
+    def first(self, size: int) -> Transitions:
+        """Return the transitions among the first `size` tags."""
+        return Transitions(self.start[:size], self.end[:size], self.pairwise[:size, :size])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,14 +100,24 @@ def best_paths(
     labels: tuple[str, ...],
     scheme: Scheme,
     transitions: Transitions | None = None,
+    stages: Sequence[int] = (),
 ) -> Ints:
     """Find the best allowed tag sequences by the Viterbi algorithm (Viterbi, 1967).
+
+    With stages, the tags of the best sequence that a stage added replace those of the stage before,
+    and the entities that they overlap; everything else stays as it was.
 
     Args and shapes are those of `decode_tags`.
 
     Returns:
         tags [B, W]; beyond a sentence's length they are 0.
     """
+    if stages:
+        *earlier, size = stages
+        own = None if transitions is None else transitions.first(size)
+        before = best_paths(emissions[..., :size], lengths, labels[:size], scheme, own, earlier)
+        paths = best_paths(emissions, lengths, labels, scheme, transitions)
+        return _merged(before, paths, size, labels, scheme)
     rules = tag_rules(labels, scheme)
     batch, words, _ = emissions.shape
     paths = np.zeros((batch, words), np.int64)
@@ -120,6 +135,28 @@ def best_paths(
         neutral = Transitions.zeros(len(labels))
         paths[wrong] = _viterbi(emissions[wrong], lengths[wrong], rules, neutral)
     return paths
+
+
+def _merged(before: Ints, paths: Ints, size: int, labels: tuple[str, ...], scheme: Scheme) -> Ints:
+    """Put the tags from `size` on into earlier sequences, in place of the entities they overlap.
+
+    Args:
+        before: [B, W] sequences of the first `size` tags.
+        paths: [B, W] sequences of all tags.
+        size: the number of the earlier tags.
+        labels: tag names.
+        scheme: how they make entities.
+    """
+    new = paths >= size
+    if scheme is Scheme.BIO:
+        rules = tag_rules(labels, scheme)
+        entity = rules.entity[before]
+        begins = entity & ~np.isin(before, rules.inside)
+        # Each entity's words have one number, which no other sentence has.
+        numbers = np.cumsum(begins).reshape(before.shape)
+        overlapped = entity & np.isin(numbers, numbers[entity & new])
+        before = np.where(overlapped, labels.index(OUTSIDE), before)
+    return np.where(new, paths, before)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -238,9 +238,8 @@ def _examples(
         )  # fmt: skip
     if isinstance(old, TagSet):
         tags = [f"{prefix}-{name}" for name in new for prefix in "BI"]
-        return records, replace(
-            old, names=(*old.names, *(tags if old.scheme is Scheme.BIO else new))
-        )
+        names = (*old.names, *(tags if old.scheme is Scheme.BIO else new))
+        return records, replace(old, names=names, stages=(*old.stages, len(old)))
     return records, LabelSet((*old.names, *new))
 
 

@@ -5,7 +5,7 @@ Axes: B sentences, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +18,7 @@ from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
 from manyheads.tasks import LabelSet, TagSet, TaskSpec
+from manyheads.tasks.spec import Decoder
 from manyheads.text import Units
 
 
@@ -127,11 +128,11 @@ class TaggingHead(Head):
 
     def spec(self, name: str) -> TaskSpec:
         """Describe the task for decoding."""
-        return TaskSpec(
-            name,
-            self.kind,
-            self.tags.names,
-            scheme=self.tags.scheme,
-            decoder="linear" if self.crf is None else "crf",
-            details={} if self.tags.units is Units.WORDS else {"units": self.tags.units.value},
-        )
+        tags = self.tags
+        details: dict[str, Any] = {}
+        if tags.units is not Units.WORDS:
+            details["units"] = tags.units.value
+        if tags.stages:
+            details["stages"] = list(tags.stages)
+        decoder: Decoder = "linear" if self.crf is None else "crf"
+        return TaskSpec(name, self.kind, tags.names, tags.scheme, decoder, details=details)

@@ -111,7 +111,7 @@ class Tagging(Kind):
         "neck_layers",
     )
     spec_fields = ("scheme", "decoder")
-    optional_fields = ("units",)
+    optional_fields = ("units", "stages")
     named_labels = True
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"
@@ -212,7 +212,7 @@ class Tagging(Kind):
 
     def label_set(self, spec: TaskSpec) -> TagSet:
         """Return the task's tags."""
-        return TagSet(spec.labels, _scheme(spec), _units(spec))
+        return TagSet(spec.labels, _scheme(spec), _units(spec), _stages(spec))
 
     def learned(self, spec: TaskSpec, read: ReadParameter) -> Transitions | None:
         """Return a CRF's transitions."""
@@ -240,7 +240,7 @@ class Tagging(Kind):
             )
         if lengths is None:
             raise ValueError("tagging logits cannot be decoded without the sentences' lengths")
-        return decode_tags(logits, lengths, spec.labels, _scheme(spec), learned)
+        return decode_tags(logits, lengths, spec.labels, _scheme(spec), learned, _stages(spec))
 
     def soft(
         self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
@@ -474,6 +474,13 @@ def _units(spec: TaskSpec) -> Units:
     if stored not in [units.value for units in Units]:
         raise DataError(f"units are {shorten(stored)}", expected='"words" or "pieces"')
     return Units(stored)
+
+
+def _stages(spec: TaskSpec) -> tuple[int, ...]:
+    stored = spec.details.get("stages", [])
+    if not isinstance(stored, list) or not all(type(size) is int for size in stored):
+        raise DataError(f"stages are {shorten(stored)}", expected="a list of numbers of tags")
+    return tuple(stored)
 
 
 def _scheme(spec: TaskSpec) -> Scheme:
