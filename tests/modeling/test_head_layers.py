@@ -145,8 +145,9 @@ def test_the_encoder_can_be_tuned_for_what_is_asked_of_the_embedding(
         assert torch.equal(value, after[name]) == (".pooler." in name), name
 
 
-@pytest.mark.parametrize("tasks", [None, MIXED], ids=["last", "mixed"])
-@pytest.mark.parametrize("count", [1, LAYERS])
+@pytest.mark.parametrize(
+    ("count", "tasks"), [(1, None), (1, MIXED), (LAYERS, MIXED)], ids=["last", "mixed", "all"]
+)
 def test_what_is_below_them_runs_once_a_sentence(
     tmp_path: Path, tasks: Mapping[str, Any] | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +163,7 @@ def test_what_is_below_them_runs_once_a_sentence(
     found = []
     for cache in ("auto", "off"):
         passes = []
-        for epochs in (1, 3):
+        for epochs in (1, 2):
             seen.clear()
             folder = tmp_path / f"{cache}-{epochs}"
             _, spy = run(folder, num_epochs=epochs, cache_activations=cache, **changes)
@@ -173,7 +174,7 @@ def test_what_is_below_them_runs_once_a_sentence(
 
 
 def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(tmp_path: Path) -> None:
-    changes = {**OWN, "checkpoint_every": 1}
+    changes = {**OWN, "checkpoint_every": 2}
     train(hard_config(tmp_path / "whole", **changes))
     killed = hard_config(tmp_path / "killed", **changes)
     with pytest.raises(Killed):
@@ -203,7 +204,8 @@ def test_folder_and_checkpoint_answer_alike_and_the_embedding_is_the_encoders(
         assert torch.equal(value, original[name]), name
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+# RoBERTa's layers are BERT's.
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "mpnet", "modernbert"])
 def test_they_are_fused_and_quantised_in_the_graph(model_type: str) -> None:
     made = encoder(model_type)
     heads = {name: make_model().head(name) for name in TASKS}
@@ -225,11 +227,11 @@ def int8_products(graph: onnx.ModelProto) -> int:
 
 
 @pytest.mark.parametrize(
-    ("float_layers", "kept"),
-    [(1e-9, {"backbone": {3}, "head_layers": {1}}),
-     (0.5, {"backbone": {2, 3}, "head_layers": {0, 1}})],
+    ("form", "float_layers", "kept"),
+    [("onnx", 1e-9, {"backbone": {3}, "head_layers": {1}}),
+     ("onnx", 0.5, {"backbone": {2, 3}, "head_layers": {0, 1}}),
+     ("openvino", 0.5, {"backbone": {2, 3}, "head_layers": {0, 1}})],
 )  # fmt: skip
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_layers_that_int8_spares_are_the_last_of_both_branches(
     form: str, float_layers: float, kept: dict[str, set[int]], tmp_path: Path
 ) -> None:

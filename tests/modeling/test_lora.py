@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import manyheads.modeling.lora
-from equal_runs import EPOCHS, assert_equal, hard_config, state_of, stop_at
+from equal_runs import assert_equal, hard_config, state_of, stop_at
 from manyheads.api import evaluate, load
 from manyheads.config import Lora, load_config
 from manyheads.errors import ConfigError, RequestError
@@ -31,7 +31,7 @@ from manyheads.modeling import (
     with_adapters,
 )
 from manyheads.modeling.cpu.dropout import Dropout
-from manyheads.training import Run, prepare_run, train
+from manyheads.training import Run, TrainResult, prepare_run, train
 from training_setup import Killed, Spy, config, encoder_folder, run
 
 TEXTS = ["john eats in london ?", "the weather was bad", "where is mary ?"]
@@ -202,20 +202,16 @@ def test_dropout_of_adapters_is_the_projects_own() -> None:
     assert not torch.equal(embedded(adapted), calm)
 
 
-@pytest.mark.parametrize("keep", [None, 2.0])
-def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(
-    tmp_path: Path, keep: float | None
-) -> None:
+def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(tmp_path: Path) -> None:
     changes = {
         "lora": {"rank": 2, "dropout": 0.3, "targets": "all"},
-        "keep_embeddings": keep,
-        "checkpoint_every": 1,
+        "keep_embeddings": 2.0,
+        "checkpoint_every": 2,
     }
     train(hard_config(tmp_path / "whole", **changes))
     killed = hard_config(tmp_path / "killed", **changes)
-    for resume, step in ((False, 3), (True, 4)):
-        with pytest.raises(Killed):
-            train(killed, resume=resume, reporter=Spy(stop_at(step)))
+    with pytest.raises(Killed):
+        train(killed, reporter=Spy(stop_at(4)))
     train(killed, resume=True)
     expected, found = (
         state_of(tmp_path / "whole" / "saved"),
@@ -227,20 +223,35 @@ def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(
         assert expected["best"][name] == found["best"][name]
 
 
-def test_the_best_model_is_written_again_from_a_checkpoint(tmp_path: Path) -> None:
-    result, _ = run(tmp_path, num_epochs=EPOCHS, lora=2)
+TRAINED: dict[str, Any] = {
+    "lora": {"rank": 2, "targets": "all"},
+    "keep_best_per_task": True,
+    "keep_embeddings": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult, Spy]:
+    folder = tmp_path_factory.mktemp("lora")
+    return folder, *run(folder, **TRAINED)
+
+
+def test_the_best_model_is_written_again_from_a_checkpoint(
+    trained: tuple[Path, TrainResult, Spy],
+) -> None:
+    folder, result, _ = trained
     weights = result.best / "model.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(b"damaged")
-    train(config(tmp_path, num_epochs=EPOCHS, lora=2), resume=True)
+    train(config(folder, **TRAINED), resume=True)
     assert weights.read_bytes() == before
 
 
-def test_the_model_folder_is_a_plain_one(tmp_path: Path) -> None:
+def test_the_model_folder_is_a_plain_one(trained: tuple[Path, TrainResult, Spy]) -> None:
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel
 
-    result, _ = run(tmp_path, lora={"rank": 2, "targets": "all"}, keep_best_per_task=True)
+    _, result, _ = trained
     folders = [result.best, *result.best_of.values()]
     assert len(folders) == 3
     for folder in folders:
@@ -256,8 +267,10 @@ def test_the_model_folder_is_a_plain_one(tmp_path: Path) -> None:
     assert not told["unexpected_keys"]
 
 
-def test_folder_checkpoint_and_the_run_itself_say_the_same(tmp_path: Path) -> None:
-    result, spy = run(tmp_path, lora=2, keep_embeddings=1)
+def test_folder_checkpoint_and_the_run_itself_say_the_same(
+    trained: tuple[Path, TrainResult, Spy],
+) -> None:
+    _, result, spy = trained
     metrics = spy.history[0]["metrics"]
     assert metrics["drift"]["cosine"] < 1
     answers = []
@@ -281,8 +294,10 @@ def assert_near(one: Any, other: Any) -> None:
         assert one == pytest.approx(other, abs=1e-5)
 
 
-def test_a_checkpoint_is_read_without_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = run(tmp_path, lora=2)
+def test_a_checkpoint_is_read_without_peft(
+    trained: tuple[Path, TrainResult, Spy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result, _ = trained
     with_it = load(result.best).predict(TEXTS)
     for name in [name for name in sys.modules if name.partition(".")[0] == "peft"]:
         monkeypatch.delitem(sys.modules, name)
@@ -343,7 +358,7 @@ def test_what_an_encoder_cannot_have_is_refused_before_anything_is_trained(
     check_adapters(encoder(), load_config(None, {"lora.targets": "all"}))
 
 
-def test_a_run_does_not_go_on_with_other_adapters(tmp_path: Path) -> None:
-    run(tmp_path, lora=2)
+def test_a_run_does_not_go_on_with_other_adapters(trained: tuple[Path, TrainResult, Spy]) -> None:
+    other = {**TRAINED, "lora": {"rank": 4, "targets": "all"}}
     with pytest.raises(RequestError, match=r"lora\.rank is 4 and was 2"):
-        train(config(tmp_path, lora=4), resume=True)
+        train(config(trained[0], **other), resume=True)
