@@ -32,6 +32,9 @@ WRONG = -1
 """The status of an answer that is not the expected one."""
 
 _RETRY_SECONDS = 0.02
+_IDLE_SECONDS = 20.0
+"""Idle connections are not used after this time: the server may be closing them. Clients do so
+after 5 (httpx) to 60 seconds."""
 _PATIENCE = 60.0
 
 Done = Callable[[int, bytes], None]
@@ -148,9 +151,10 @@ class _Connection(asyncio.Protocol):
             start = head.index(b"content-length:") + 15
             self._wanted = end + 4 + int(head[start:].split(b"\r", 1)[0])
             self._body = end + 4
-            if b"connection: close" in head:
-                self.transport.close()
+            self._last = b"connection: close" in head
         if len(self._buffer) >= self._wanted:
+            if self._last:
+                self.transport.close()
             self._finish(self._status, self._buffer[self._body : self._wanted])
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -171,7 +175,8 @@ class _Target:
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             "Content-Length: "
         ).encode()
-        self._free: list[_Connection] = []
+        self._free: list[tuple[_Connection, float]] = []
+        """Each with the time since which it has been idle."""
         self._waiting: deque[tuple[bytes, Done]] = deque()
         self._open = 0
         self._opening: set[asyncio.Task[None]] = set()
@@ -180,10 +185,11 @@ class _Target:
         """Send on a free connection, a new one, or the next that becomes free."""
         request = self._head + str(len(body)).encode() + b"\r\n\r\n" + body
         while self._free:
-            connection = self._free.pop()
-            if not connection.closed:
+            connection, since = self._free.pop()
+            if not connection.closed and time.perf_counter() - since < _IDLE_SECONDS:
                 self._send(connection, request, done)
                 return
+            connection.transport.close()
             self._open -= 1
         self._waiting.append((request, done))
         if self._open < self._limit:
@@ -217,7 +223,7 @@ class _Target:
         if self._waiting:
             self._send(connection, *self._waiting.popleft())
         else:
-            self._free.append(connection)
+            self._free.append((connection, time.perf_counter()))
 
 
 class _Sender:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from manyheads.inference import Predictor, load_predictor
 from manyheads.server import ServerSettings, create_app
+from manyheads.server.connections import make_server
 from manyheads.server.running import bind_socket
 from manyheads.text import Batch
 from training_setup import run, sentences, write_records
@@ -77,28 +77,26 @@ def serving(
     tracer_provider: Any = None,
     **settings: Any,
 ) -> Iterator[httpx.Client]:
-    """Serve models; yields a client whose `app` is the application."""
+    """Serve models; yields a client with the application as `app` and the server as `server`."""
     named = {"tiny": models} if isinstance(models, Path) else models
     chosen = ServerSettings.model_validate({"threads": 1, "port": 0, **settings})
     app = create_app(named, chosen, gate.load if gate else None, tracer_provider)
-    for model in app.state.service.registry.all():
-        assert model.scheduler.wait_ready(60)
+    # Not a loop, whose variable would keep the last model in memory.
+    assert all(model.scheduler.wait_ready(60) for model in app.state.service.registry.all())
     socket = bind_socket(chosen)
     socket.listen()
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    )
+    server = make_server(app, chosen)
     thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        client.app = app  # type: ignore[attr-defined]
+        client.app, client.server = app, server  # type: ignore[attr-defined]
         try:
             yield client
         finally:
             server.should_exit = True
-            thread.join(0.5)
             if gate:
+                thread.join(0.3)
                 gate.open.set()
             thread.join(60)
             assert not thread.is_alive()

@@ -67,6 +67,38 @@ def test_a_server_that_stays_busy_is_an_error() -> None:
     assert waits == [1, 2]
 
 
+def test_a_request_whose_connection_breaks_is_sent_again() -> None:
+    answer = httpx.Response(200, json={"data": []})
+    events: list[httpx.Response | Exception] = [
+        httpx.RemoteProtocolError("disconnected"), answer, httpx.ReadError("reset"),
+        httpx.ConnectError("refused"), answer,
+    ]  # fmt: skip
+
+    def next_event(request: httpx.Request) -> httpx.Response:
+        event = events.pop(0)
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    waits: list[float] = []
+    with client(next_event, waits, retries=2) as asking:
+        assert asking.models() == asking.models() == []
+        assert waits == [0, 0, 1]
+        events += [httpx.ConnectError("refused")] * 3
+        with pytest.raises(RequestError, match=r"cannot be reached \(refused\)"):
+            asking.models()
+
+
+def test_a_server_that_was_never_reached_is_an_error_at_once() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    waits: list[float] = []
+    with client(refuse, waits) as asking, pytest.raises(RequestError, match="manyheads serve"):
+        asking.models()
+    assert waits == []
+
+
 def test_pairs_tokens_and_the_key_are_sent() -> None:
     seen: list[httpx.Request] = []
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,7 @@ from safetensors.numpy import load_file, save
 from documents import replace_file
 from manyheads.errors import RequestError
 from manyheads.exporting import export_model
-from manyheads.server import model_names
+from manyheads.server import model_names, registry
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
@@ -96,6 +97,19 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
         stop.set()
         assert set().union(*(seen.result(60) for seen in asking)) <= {old, new}
         assert client.get("/readyz").status_code == 200
+
+
+def test_the_old_version_is_freed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed = threading.Event()
+    monkeypatch.setattr(registry, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(registry, "_return_freed_memory", trimmed.set)
+    with serving(model) as client:
+        predict(client)
+        models = client.app.state.service.registry  # type: ignore[attr-defined]
+        old = weakref.ref(models.get().predictor), weakref.ref(models.get().scheduler)
+        assert client.post("/v1/models/tiny:reload").status_code == 200
+        assert becomes(lambda: [part() for part in old] == [None, None])
+        assert trimmed.wait(60)
 
 
 def test_requests_that_the_old_version_accepted_are_answered_by_it(model: Path) -> None:
@@ -301,6 +315,55 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
         assert "Traceback" not in process.stderr.read()
 
 
+@contextlib.contextmanager
+def connection(client: httpx.Client) -> Iterator[socket.socket]:
+    with socket.create_connection((client.base_url.host, client.base_url.port), 60) as raw:
+        yield raw
+
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def ask_livez(raw: socket.socket) -> bytes:
+    raw.sendall(LIVEZ)
+    return answer_of(raw)
+
+
+def answer_of(raw: socket.socket) -> bytes:
+    answer = b""
+    while not answer.endswith(b"}"):
+        part = raw.recv(4096)
+        assert part, f"the connection ended after {answer!r}"
+        answer += part
+    return answer
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_request_that_arrives_as_the_server_stops_is_answered(is_new: bool) -> None:
+    stopping, arrived = threading.Event(), threading.Event()
+    with serving(served_model()) as client, connection(client) as idle:
+        server = client.server  # type: ignore[attr-defined]
+
+        async def tick(counter: int) -> bool:
+            # The event loop is busy when the server has to stop, and reads nothing before.
+            if server.should_exit:
+                stopping.set()
+                assert arrived.wait(60)
+            return bool(server.should_exit)
+
+        server.on_tick = tick
+        assert b"connection: close" not in ask_livez(idle)
+        server.should_exit = True
+        assert stopping.wait(60)
+        with contextlib.ExitStack() as stack:
+            # The system has accepted a new connection, the server has not.
+            raw = stack.enter_context(connection(client)) if is_new else idle
+            raw.sendall(LIVEZ)
+            arrived.set()
+            assert b"connection: close" in answer_of(raw)
+            assert raw.recv(1) == b""
+
+
 def test_stopping_answers_the_requests_that_were_accepted() -> None:
     gate = Gate()
     with ThreadPoolExecutor(1) as pool:
@@ -311,15 +374,15 @@ def test_stopping_answers_the_requests_that_were_accepted() -> None:
         assert waiting.result(60)["predictions"][0]["text"] == TEXT
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
-def test_without_the_extra_the_error_names_the_installation(package: str) -> None:
+def test_without_the_extra_the_error_names_the_installation() -> None:
+    script = without("fastapi", "uvicorn", "prometheus_client", "httpx", "orjson")
     done = subprocess.run(
-        [sys.executable, "-c", without(package), "serve", str(served_model())],
+        [sys.executable, "-c", script, "serve", "model"],
         capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: the server needs the package {package}. Run, in a checkout: "
+        "error: the server needs the package fastapi. Run, in a checkout: "
         'pip install -e ".[serve]"; or with a wheel of manyheads: pip install "FILE.whl[serve]".\n'
     )
 

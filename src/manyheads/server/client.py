@@ -1,4 +1,4 @@
-"""A client for the server: it retries when the server is busy, and splits long lists."""
+"""A client for the server: it splits long lists, and repeats requests that got no answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from manyheads.errors import RequestError
 from manyheads.inference import Text, TextPair
 
-_AGAIN = frozenset({429, 502, 503})
+_BUSY = frozenset({429, 502, 503})
 _LONGEST_WAIT = 60.0
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""The connection ended before the answer, as when the server restarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class Client:
         url: the server's address, such as http://localhost:8000.
         api_key: the key, if the server requires one.
         timeout: seconds that a request may take.
-        retries: how often a request is repeated if the server is busy, after the time that the
-            server names in Retry-After or else after 1, 2, 4 ... seconds, at most 60.
+        retries: how often a request is repeated. If the server is busy, after the time in its
+            Retry-After or else after 1, 2, 4 ... seconds, at most 60. If the connection breaks, or
+            a server that has answered before cannot be reached, after 0, 1, 3, 7 ... seconds.
         texts_per_request: longer lists are split into several requests.
         transport: the transport of httpx, for tests and proxies.
         sleep: the function that waits between attempts.
@@ -60,6 +63,7 @@ class Client:
             base_url=url, headers=headers, timeout=timeout, transport=transport
         )
         self._retries, self._size, self._sleep = retries, texts_per_request, sleep
+        self._has_answered = False
 
     def __enter__(self) -> Client:
         return self
@@ -148,21 +152,36 @@ class Client:
 
     def _send(self, path: str, body: dict[str, Any] | None) -> Any:
         for attempt in range(self._retries + 1):
+            is_last = attempt == self._retries
             try:
                 response = (
                     self._http.get(path) if body is None else self._http.post(path, json=body)
                 )
             except httpx.TransportError as error:
-                raise RequestError(
-                    f"{self._http.base_url} cannot be reached ({error or type(error).__name__})",
-                    fix="Is the server running? Start it: manyheads serve MODEL",
-                ) from error
-            if response.status_code not in _AGAIN or attempt == self._retries:
+                if is_last or not self._is_temporary(error):
+                    raise RequestError(
+                        f"{self._http.base_url} cannot be reached "
+                        f"({error or type(error).__name__})",
+                        fix="Is the server running? Start it: manyheads serve MODEL",
+                    ) from error
+                # No request changes anything, so one that the server may have received can be
+                # sent again.
+                self._sleep(min(2.0**attempt - 1, _LONGEST_WAIT))
+                continue
+            self._has_answered = True
+            if is_last or response.status_code not in _BUSY:
                 break
             self._sleep(_seconds(response, attempt))
         if response.is_success:
             return response.json()
         raise RequestError(f"the server sent status {response.status_code}: {_message(response)}")
+
+    def _is_temporary(self, error: httpx.TransportError) -> bool:
+        """Return whether another attempt may succeed. One to a server that never answered would
+        only delay the message that it is not running."""
+        return isinstance(error, _BROKEN) or (
+            self._has_answered and isinstance(error, httpx.ConnectError)
+        )
 
 
 def _to_json(text: Text) -> Any:

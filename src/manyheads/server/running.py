@@ -10,16 +10,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.server.app import create_app
+from manyheads.server.connections import BACKLOG, make_server
 from manyheads.server.protection import LogFormatter, logger
 from manyheads.server.registry import Registry, model_names
 from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
-_BACKLOG = 2048
 _SWITCH_SECONDS = 0.0005
 """The event loop waits this long for the interpreter after each call to the system while a lane
 has it. Python's 5 ms would be most of an answer's time."""
@@ -45,20 +43,14 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     listening = bind_socket(chosen)
     app = create_app(named, chosen)
     registry: Registry = app.state.service.registry
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        timeout_keep_alive=30,
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=int(chosen.timeout) + 1, lifespan="on",
-    )  # fmt: skip
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
     # From here on, clients can connect; the first requests wait until the loop runs.
-    listening.listen(_BACKLOG)
+    listening.listen(BACKLOG)
     host, port = listening.getsockname()[:2]
     report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvicorn.Server(config).run([listening])
+    make_server(app, chosen).run([listening])
 
 
 def _reload_all(registry: Registry) -> None:
