@@ -75,7 +75,9 @@ def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -
         "num_epochs", "early_stopping",
     }  # fmt: skip
     assert where(Config, resume="same name") == {"model_name", "init_from"}
-    assert where(TaskConfig, resume="differ") == {"train_file", "valid_file", "scheme"}
+    assert where(TaskConfig, resume="differ") == {
+        "train_file", "valid_file", "format", "map", "label_separator", "scheme",
+    }  # fmt: skip
     assert where(KeepEmbeddings, resume="differ") == {"texts"}
     assert where(Teacher, resume="differ") == where(Teacher, path="input") == {"sources", "texts"}
     assert where(Balancing, resume="same") == set(Balancing.model_fields)

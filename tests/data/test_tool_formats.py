@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manyheads.data.infer_tasks import infer_tasks
 from manyheads.data.readers import FORMATS, Layout, read_rows
 from manyheads.data.readers.parquet_footer import ColumnSize, column_sizes
 from manyheads.errors import DataError
@@ -456,6 +457,27 @@ def test_a_token_of_several_words_is_one(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_entities_in_the_last_column_of_conllu_are_tags_and_lemmas_are_no_task(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.conllu"
+    path.write_text(
+        "".join(
+            f"1-2\tzum\t_\t_\t_\t_\t_\t_\t_\t_\n1\tzu\tzu\tADP\t_\t_\t3\tcase\t_\t_\n"
+            f"2\tdem\tder\tDET\t_\t_\t3\tdet\t_\tNER=B-{kind}\n"
+            f"3\tHaus\thaus\tNOUN\t_\t_\t0\troot\t_\tSpaceAfter=No|ner=I-{kind}\n"
+            "4\t!\t!\tPUNCT\t_\t_\t3\tpunct\t_\t_\n5\t!\t!\tPUNCT\t_\t_\t3\tpunct\t_\t_\n\n"
+            for kind in ("LOC", "ORG") * 6
+        )
+    )
+    assert [row["ner"] for row in read(path)[:2]] == [
+        ["B-LOC", "I-LOC", "O", "O"], ["B-ORG", "I-ORG", "O", "O"],
+    ]  # fmt: skip
+    found = infer_tasks([str(path)])
+    assert [task.name for task in found.tasks] == ["upos", "ner"]
+    assert set(found.unused) == {"lemma", "deprel"}
+
+
 # CoNLL columns that are not the token first and its tag last.
 
 
@@ -559,10 +581,9 @@ def test_scores_by_class_are_classes_from_a_half_on(tmp_path: Path) -> None:
     assert read(path) == [{"text": "a", "labels": ["X", "Y"]}]
 
 
-@pytest.mark.parametrize("name", WITH_BOTH)
+# The records of the other tools are lines of text, which no value can break.
+@pytest.mark.parametrize("name", sorted(WITH_BOTH.keys() - {"rasa-markdown", "hwu", "massive"}))
 def test_a_broken_record_of_a_tool_is_named_and_the_others_read(name: str, tmp_path: Path) -> None:
-    if name in ("rasa-markdown", "hwu", "massive"):
-        pytest.skip("its records are lines of text, which no value can break")
     file, write = WITH_BOTH[name]
     good = Sample(("to", "Lund"), ((1, 1, "city"),), "greet")
     content = write([good, Sample(("at", "noon"), ((1, 1, "date"),), "bye"), good])
@@ -581,6 +602,29 @@ def test_a_broken_record_of_a_tool_is_named_and_the_others_read(name: str, tmp_p
 
 
 # Tables.
+
+
+@pytest.mark.parametrize("name", ["snli.jsonl", "snli.tsv"])
+def test_a_gold_label_on_which_nobody_agreed_is_none(name: str, tmp_path: Path) -> None:
+    columns = ["gold_label", "sentence1", "sentence2"]
+    rows = [["-", "a b", "c"], ["entailment", "a b", "-"]]
+    path = tmp_path / name
+    path.write_text(
+        lines([dict(zip(columns, row, strict=True)) for row in rows])
+        if name == "snli.jsonl"
+        else "".join("\t".join(row) + "\n" for row in [columns, *rows])
+    )
+    names = {"sentence1": "text", "sentence2": "text2", "gold_label": "label"}
+    assert [(row["label"], row["text2"]) for row in read(path, names=names)] == [
+        (None, "c"), ("entailment", "-"),
+    ]  # fmt: skip
+    assert read(path, names={"sentence1": "text"})[0]["gold_label"] is None
+    counts: dict[str, int] = {}
+    list(read_rows(path, layout=Layout(names=names), on_unread=counts.update))
+    assert counts == {"labels `-` of `gold_label`, on which the annotators did not agree": 1}
+    # In another column it is a class like the others.
+    names = {"sentence1": "text", "sentence2": "label"}
+    assert read(path, names=names)[1]["label"] == "-"
 
 
 @given(

@@ -35,7 +35,7 @@ def check_files(
         tasks: the tasks; default, those of the configuration, or what the usual fields hold.
         max_length: sub-tokens that training reads; default, as configured.
         limit: how many findings of a kind are listed for a file.
-        layout: how the files are laid out.
+        layout: how the files are laid out; default, as configured.
         tell: takes a note about what is not checked.
 
     Raises:
@@ -49,6 +49,8 @@ def check_files(
         raise RequestError(
             "no data is named", expected="files", fix="Name them, or --config CONFIG that does."
         )
+    if layout is None and config is not None:
+        layout = Layout.of(config)
     config = config and _started_from(config)
     length = max_length or (config or Config()).max_length
     return check_data(paths, wanted, _tokenizer(config, tell), length, layout=layout, limit=limit)

@@ -139,7 +139,8 @@ class DataOptions:
         values = {name: value for name, value in given.items() if value is not None}
         if settings is None:
             return Layout.of(make_config(values))
-        return Layout.of(make_config({name: getattr(settings, name) for name in given} | values))
+        stated = make_config({name: getattr(settings, name) for name in given} | values)
+        return replace(Layout.of(stated), own=Layout.of(settings).own)
 
 
 @dataclass(frozen=True)

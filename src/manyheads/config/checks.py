@@ -66,6 +66,7 @@ def _problems(config: Config) -> Iterator[str]:
 
 CACHE = ("cache_activations", "cache_memory")
 NECK = ("neck_size", "neck_layers")
+LAYOUT = ("format", "map", "label_separator")
 BY_SIZE = ("temperature", "annealed")
 SEVERAL_A_STEP = ("together", "joint")
 
@@ -393,6 +394,14 @@ TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
         lambda t: (
             f"`hidden` is {t.hidden}, and `start: fitted` is for heads without a hidden layer; "
             "leave out one of them"
+        ),
+    ),
+    Check(
+        "only files of a task's own have a layout of their own",
+        lambda t: t.train_file is None and t.valid_file is None and bool(_changed(t, LAYOUT)),
+        lambda t: (
+            f"`{_changed(t, LAYOUT)[0]}` is for the task's own files, and it has none; set its "
+            f"`train_file` or `valid_file`, or `{_changed(t, LAYOUT)[0]}` for all files"
         ),
     ),
     Check(

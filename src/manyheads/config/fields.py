@@ -104,6 +104,16 @@ EpochCount = Annotated[int | str, PlainValidator(_epoch_count)]
 """A number of epochs, or `auto`."""
 
 
+def pairs(value: object) -> object:
+    """Read `a=b,c=d`, as the command line has it, as a mapping."""
+    if not isinstance(value, str):
+        return value
+    found = [part.partition("=") for part in value.split(",")]
+    if any(not theirs or not ours for theirs, _, ours in found):
+        raise ValueError("not FIELD=NAME,FIELD=NAME")
+    return {theirs: ours for theirs, _, ours in found}
+
+
 def default_of(model: type[BaseModel], field: str) -> object:
     """Return the default of a model's field."""
     return model.model_fields[field].default

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     field_validator,
     model_validator,
@@ -19,6 +20,7 @@ from manyheads.config.fields import (
     Setting,
     Strict,
     WarmStart,
+    pairs,
 )
 from manyheads.errors import shorten
 from manyheads.tasks import find_kind, kind_of
@@ -63,6 +65,14 @@ class TaskConfig(Strict):
     valid_file: Annotated[str | None, VALID_FILE] = None
     """Validation records of this task alone. Default: the common `valid_file`, or a part of the
     task's training records that is held out."""
+    format: Annotated[str | None, READING] = None
+    """The format of this task's own files. Default: the common `format`."""
+    map: Annotated[dict[str, str] | None, BeforeValidator(pairs), READING] = None
+    """The fields or columns of this task's own files, each with the field that it is read as
+    ({sentence: text, topic: label}). Default: as the common options of such fields state."""
+    label_separator: Annotated[str | None, READING] = Field(default=None, min_length=1)
+    """What separates several labels in a cell of this task's own files. Default: the common
+    `label_separator`."""
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
     batch_size: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)

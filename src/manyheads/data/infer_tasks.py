@@ -15,6 +15,9 @@ from manyheads.errors import RequestError, listing
 from manyheads.tasks import FieldValues, Kind, kind_of, known_kinds
 
 _TEXTS = (*TEXT_FIELDS, SECOND_TEXT)
+_NO_LABELS = ("lemma", "deprel")
+"""Columns of CoNLL-U that are no task of their own: words, and relations to words that are not
+read."""
 _MAX_FIELDS = 200
 _TASK_OPTION = "--task NAME=KIND:FIELD (in Python, `tasks`)"
 
@@ -70,8 +73,8 @@ def infer_tasks(
 ) -> InferredTasks:
     """Read files, and find the tasks that their fields hold labels of.
 
-    A field is a task if exactly one kind recognises its values (`Kind.recognises`), or of several
-    kinds exactly one has the field among its usual ones.
+    A field is a task if exactly one kind recognises its values (`Kind.recognises`), or if several
+    do and exactly one of them has the field among its usual ones.
 
     Args:
         files: data of any format that the readers know, read as one.
@@ -112,7 +115,7 @@ def _recognised(
     unused: dict[str, FieldValues] = {}
     for name, values in columns.items():
         kinds = [kind_of(kind) for kind in known_kinds()]
-        able = [kind for kind in kinds if kind.recognises(values)]
+        able = [k for k in kinds if name not in _NO_LABELS and k.recognises(values)]
         usual = [kind for kind in able if name in kind.fields]
         if len(usual) == 1 or len(able) == 1:
             found.append(_task(values, (usual or able)[0], [task.name for task in found]))

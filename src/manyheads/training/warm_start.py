@@ -23,6 +23,7 @@ from manyheads.config import (
     make_config,
 )
 from manyheads.config import WarmStart as WarmStartRole
+from manyheads.data.readers import Layout
 from manyheads.errors import ConfigError, RequestError, listing, nearest
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained
 from manyheads.modeling import (
@@ -236,7 +237,12 @@ def _carried(config: Config, name: str) -> TaskConfig:
     task = config.tasks[name]
     values = task.model_dump(exclude=set(_settings(TaskConfig, "training")))
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
-    return TaskConfig.model_validate({**values, "valid_file": valid_file, "carried": True})
+    values |= {"valid_file": valid_file, "carried": True}
+    if valid_file is not None:
+        layout = Layout.of(config).of_file(valid_file)
+        values |= {"format": layout.format, "map": dict(layout.names) or None}
+        values["label_separator"] = layout.separator
+    return TaskConfig.model_validate(values)
 
 
 def _described(config: Config, path: Path, taken: list[str], left: list[str]) -> str:

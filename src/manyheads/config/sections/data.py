@@ -7,21 +7,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from manyheads.config.fields import FREE, INPUT_FILE, Float, Int, Strict
+from manyheads.config.fields import FREE, INPUT_FILE, Float, Int, Strict, pairs
 
 # What the numbers of labels mean is in the tasks, which are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
 _FIRST_FILE = replace(INPUT_FILE, first=True)
-
-
-def pairs(value: object) -> object:
-    """Read `a=b,c=d`, as the command line has it, as a mapping."""
-    if not isinstance(value, str):
-        return value
-    found = [part.partition("=") for part in value.split(",")]
-    if any(not theirs or not ours for theirs, _, ours in found):
-        raise ValueError("not FIELD=NAME,FIELD=NAME")
-    return {theirs: ours for theirs, _, ours in found}
 
 
 class Data(Strict):

@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 _MEMORY = Format("records in memory", read_memory)
+_GOLD = "gold_label"
+"""The label's column in SNLI and MultiNLI, where `-` means that the annotators did not agree."""
 
 
 def read_rows(
@@ -68,7 +70,7 @@ def read_rows(
     given = os.fspath(path)
     # A file's name may hold bytes that are no characters; messages show them escaped.
     name = given.encode(errors="backslashreplace").decode()
-    layout = layout or Layout()
+    layout = (layout or Layout()).of_file(given)
     counter = _Counter(on_error)
     is_name = is_dataset_name(name) or is_in_memory(name)
     file, split = (given, None) if is_name else without_split(given)
@@ -83,7 +85,7 @@ def read_rows(
         chosen = FORMATS["datasets"]
     else:
         chosen = format_of(source.path, name, layout)
-    rows = counter.rows(_named(chosen, source), source)
+    rows = counter.rows(_without_disputed(_named(chosen, source), source), source)
     return rows if on_unread is None else _told(rows, source, on_unread)
 
 
@@ -136,6 +138,16 @@ def _renamed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
             expected=f"one of those that records have: {listing(fields)}",
             fix="Correct the option that names it.",
         )
+
+
+def _without_disputed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
+    """Take the label `-` of a column `gold_label` for none."""
+    name = source.layout.names.get(_GOLD, _GOLD)
+    for row in rows:
+        if row.fields.get(name) == "-":
+            source.pass_over(f"labels `-` of `{_GOLD}`, on which the annotators did not agree")
+            row = replace(row, fields={**row.fields, name: None})
+        yield row
 
 
 class _Counter:

@@ -11,10 +11,12 @@ from manyheads.data.readers.head import Head
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
 from manyheads.errors import DataError, at, shorten
+from manyheads.tasks import OUTSIDE
 
 _TEXT = "# text ="
 _COLUMNS = ("lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _READ = ("lemma", "upos", "xpos", "deprel")
+_NER = re.compile(r"(?:^|\|)ner=([^|]+)", re.IGNORECASE)
 _ID = re.compile(r"(\d+)(?:([-.])(\d+))?")
 
 
@@ -27,10 +29,11 @@ def is_conllu(head: Head) -> bool:
 
 
 def read_conllu(source: Source) -> Iterator[Row]:
-    """Yield `tokens`, `text` where a comment has it, `lemma`, `upos`, `xpos` and `deprel`.
+    """Yield `tokens`, `text` where a comment has it, `lemma`, `upos`, `xpos`, `deprel` and `ner`.
 
     A token of several words (`1-2`) is one token, its values joined by `+`. Empty nodes (`3.1`)
-    are no part of the text.
+    are no part of the text. `ner` is the value of `NER=` in the last column, as Stanza writes it,
+    `O` where a word of the sentence has none.
     """
     words: list[list[str]] = []
     text: str | None = None
@@ -67,6 +70,7 @@ def read_conllu(source: Source) -> Iterator[Row]:
 def _row(words: list[list[str]], text: str | None, source: Source, line: int) -> Iterator[Row]:
     tokens: list[str] = []
     columns: dict[str, list[str]] = {name: [] for name in _READ}
+    tags: list[str] = []
     end = 0
     for cells in words:
         match = _ID.fullmatch(cells[0])
@@ -76,6 +80,11 @@ def _row(words: list[list[str]], text: str | None, source: Source, line: int) ->
             source.pass_over("empty nodes")
             continue
         values = dict(zip(_COLUMNS, cells[2:], strict=True))
+        tag = found[1] if (found := _NER.search(values["misc"])) else ""
+        if mark != "-" and int(number) <= end:
+            tags[-1] = tags[-1] or tag
+        else:
+            tags.append(tag)
         if mark == "-":
             tokens.append(cells[1])
             end = int(other)
@@ -93,4 +102,6 @@ def _row(words: list[list[str]], text: str | None, source: Source, line: int) ->
         {"tokens": tokens} if text is None else {"text": text, "tokens": tokens}
     )
     fields |= {name: column for name, column in columns.items() if set(column) - {"_"}}
+    if any(tags):
+        fields["ner"] = [tag or OUTSIDE for tag in tags]
     yield Row(source.name, line, "line", fields)

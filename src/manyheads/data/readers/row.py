@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,32 +49,46 @@ class Layout:
     separator: str | None = None
     """What separates the labels in one cell of a table's `labels` column."""
 
+    own: Mapping[str, Layout] = field(default_factory=dict)
+    """The files that are laid out in another way, by path."""
+
     @classmethod
     def of(cls, config: Config) -> Layout:
-        """Return what a configuration says of its data files.
+        """Return the layout of a configuration's data files.
 
         Raises:
-            ConfigError: two fields are read as one, or one as two.
+            ConfigError: two fields are read as one, one as two, or one file in two ways.
         """
-        fields = [
-            (config.text_field, "text"),
-            (config.text2_field, "text2"),
-            (config.tokens_field, "tokens"),
-            *config.map.items(),
-        ]
-        names: dict[str, str] = {}
-        for theirs, ours in fields:
-            if theirs is None:
-                continue
-            if theirs in names or ours in names.values():
-                raise ConfigError(
-                    f"the field {theirs!r} is to be read as {ours!r}, but "
-                    + (f"also as {names[theirs]!r}" if theirs in names else "so is another"),
-                    expected="one field for each name, and one name for each field",
-                    fix="Correct `text_field`, `text2_field`, `tokens_field` or `map`.",
-                )
-            names[theirs] = ours
-        return cls(config.format, names, config.label_separator)
+        common = cls(config.format, _common_names(config), config.label_separator)
+        layouts: dict[str | None, tuple[str, Layout]] = {}
+        for path in (config.train_file, config.valid_file):
+            layouts[path] = "the common options", common
+        for name, task in config.tasks.items():
+            names = common.names
+            if task.map is not None:
+                names = _distinct(task.map.items(), f"`tasks.{name}.map`")
+            separator = task.label_separator or common.separator
+            layout = cls(task.format or common.format, names, separator)
+            for path in (task.train_file, task.valid_file):
+                other, known = layouts.setdefault(path, (f"task {name!r}", layout))
+                if path is not None and known != layout:
+                    raise ConfigError(
+                        f"{path} has one layout by the options of task {name!r}, and another by "
+                        f"{other}",
+                        expected="one layout for each file",
+                        fix="Give all tasks of a file the same `format`, `map` and "
+                        "`label_separator`.",
+                    )
+        own = {
+            path: layout
+            for path, (_, layout) in layouts.items()
+            if path is not None and layout != common
+        }
+        return replace(common, own=own)
+
+    def of_file(self, path: str) -> Layout:
+        """Return the layout of one file."""
+        return self.own.get(path, self)
 
     @property
     def numbered(self) -> bool:
@@ -114,6 +128,32 @@ class Layout:
         mapped = {new: fields[old] for old, new in self.names.items() if old in fields}
         rest = {k: v for k, v in fields.items() if k not in self.names and k not in mapped}
         return mapped | rest
+
+
+def _common_names(config: Config) -> dict[str, str]:
+    single = {"text": config.text_field, "text2": config.text2_field, "tokens": config.tokens_field}
+    fields = [(theirs, ours) for ours, theirs in single.items() if theirs is not None]
+    options = "`text_field`, `text2_field`, `tokens_field` or `map`"
+    return _distinct([*fields, *config.map.items()], options)
+
+
+def _distinct(fields: Iterable[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return what each field is read as, from pairs of names.
+
+    Raises:
+        ConfigError: two fields are read as one, or one as two.
+    """
+    names: dict[str, str] = {}
+    for theirs, ours in fields:
+        if theirs in names or ours in names.values():
+            raise ConfigError(
+                f"the field {theirs!r} is to be read as {ours!r}, but "
+                + (f"also as {names[theirs]!r}" if theirs in names else "so is another"),
+                expected="one field for each name, and one name for each field",
+                fix=f"Correct {option}.",
+            )
+        names[theirs] = ours
+    return names
 
 
 @dataclass(frozen=True, slots=True)
