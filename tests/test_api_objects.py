@@ -59,7 +59,7 @@ def test_records_in_memory_are_read_like_those_of_a_file(form: str, tmp_path: Pa
             rows = list(read_rows(name))
             assert [dict(row.fields) for row in rows] == RECORDS
             assert [row.where for row in rows] == [f"records:train record {n}" for n in (1, 2)]
-    with pytest.raises(DataError, match="the records were in memory, and are gone"):
+    with pytest.raises(DataError, match="the records were in memory and no longer exist"):
         list(read_rows(name))
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_collection_of_records_is_refused(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
     with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):
         manyheads.train(splits)
-    with pytest.raises(DataError, match="records:train record 2: 7 is no record"):
+    with pytest.raises(DataError, match="records:train record 2: 7 is not a record"):
         manyheads.train([RECORDS[0], 7], valid=RECORDS, progress=False, **options(tmp_path))
     with pytest.raises(DataError, match="records:train record 1: neither `text` nor `tokens`"):
         manyheads.train([{"label": "a"}], valid=RECORDS, progress=False, **options(tmp_path))
@@ -251,7 +251,7 @@ def test_the_data_check_takes_records_and_says_what_it_found() -> None:
     assert not report.ok
     shown = repr(report)
     assert "records:data 1: 2 records; classification: 2 labelled" in shown
-    assert "error: records:data 2 record 1: the text of records:data 1 record 1 again" in shown
+    assert "error: records:data 2 record 1: the same text as records:data 1 record 1" in shown
     tasks = {"mood": {"kind": "classification", "field": "label"}}
     assert manyheads.check(RECORDS, tasks=tasks).files[0].tasks["mood"].labelled == 2
     with pytest.raises(RequestError, match="no data is named"):

@@ -918,7 +918,7 @@ def test_what_is_wrong_with_data_is_listed_and_makes_the_status_1(
     Path("valid.json").write_bytes(Path("train.json").read_bytes())
     result = run("data", "check", "train.json", "valid.json", "--config", str(records))
     assert result.status == 1
-    assert "error: valid.json:1: the text of train.json:1 again" in result.out
+    assert "error: valid.json:1: the same text as train.json:1" in result.out
     assert re.fullmatch(r"error: the data have \d+ errors\. Correct them, .*\n", result.err)
 
 

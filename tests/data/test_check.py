@@ -152,7 +152,7 @@ def test_copies_in_a_file_are_duplicates_or_contradictions(tmp_path: Path) -> No
     assert only(report, Kind.DUPLICATE).where == f"{path}:2"
     contradiction = only(report, Kind.CONTRADICTION)
     assert contradiction.where == f"{path}:4"
-    assert f"the text of {path}:1 again, with another label of the task 'c'" in (
+    assert f"the same text as {path}:1, with another label of the task 'c'" in (
         contradiction.message
     )
     assert report.files[0].duplicates == 2
@@ -167,7 +167,7 @@ def test_copies_between_files_are_leaks_where_both_answer_the_same_task(tmp_path
     report = check_data([train, valid], {"c": CLASS})
     leak = only(report, Kind.LEAK)
     assert leak.where == f"{valid}:1"
-    assert leak.message == f"the text of {train}:1 again"
+    assert leak.message == f"the same text as {train}:1"
     assert only(report, Kind.CONTRADICTION).where == f"{valid}:1"
     assert [file.leaks for file in report.files] == [0, 1]
     tags = write(tmp_path / "tags.jsonl", {"text": "a", "ner": ["B-x"]})
@@ -425,7 +425,7 @@ def test_labels_are_judged_over_all_files(tmp_path: Path) -> None:
         "the label 'Yes' of the task 'c' occurs 1 time here and in no file before",
         "the label 'maybe' of the task 'c' occurs 1 time here and in no file before",
     ]
-    assert "the labels 'yes', 'Yes' of the task 'c' differ in case" in (
+    assert "the labels 'yes', 'Yes' of the task 'c' differ only in case" in (
         only(report, Kind.ALIKE).message
     )
     listed = TaskConfig(kind="classification", labels=("no", "yes"))
@@ -450,7 +450,7 @@ def test_indices_have_the_names_that_the_configuration_lists(tmp_path: Path) -> 
 def test_one_class_alone_is_warned_about(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "x"})
     report = check_data([path], {"c": CLASS})
-    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has one class only, 'x'"
+    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'x'"
     assert report.ok
 
 

@@ -1,7 +1,7 @@
-"""New sentences from labelled ones: entities exchanged between sentences of the same class.
+"""Data augmentation: new sentences with entities exchanged between sentences of the same class.
 
-"play [Yesterday]" and "put on [Thriller]" also make "play [Thriller]". An entity is exchanged for
-another one of its type, taken from a sentence of the same class where sentences have one.
+"play [Yesterday]" and "put on [Thriller]" also yield "play [Thriller]". An entity is exchanged for
+another one of its type, from a sentence of the same class where sentences have one.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Augmented:
     fixed: int
     """Records without an entity that can be exchanged."""
     repeated: int
-    """New sentences not written, because there is one with the same text already."""
+    """New sentences that were not written because their text exists already."""
 
 
 def is_exchangeable(text: str, spans: Sequence[Span]) -> bool:
-    """Return whether there are entities, and each stands alone: none overlaps another or touches a
-    letter or digit outside it."""
+    """Return whether a sentence has entities, none of which overlaps another or touches a letter
+    or digit outside it."""
     ordered = sorted(spans)
     apart = all(one.end <= after.start for one, after in pairwise(ordered))
     return bool(ordered) and apart and all(_is_whole(text, span) for span in ordered)
 
 
 def _is_whole(text: str, span: Span) -> bool:
-    # Beside a letter, another value would grow together with the word.
+    # Next to a letter, another value would merge with the word.
     around = text[: span.start][-1:] + text[span.end :][:1]
     is_blank = text[span.start : span.end].isspace() or span.start >= span.end
     return not is_blank and not any(character.isalnum() for character in around)
@@ -108,17 +108,17 @@ def augment(
     seed: int = 42,
     layout: Layout | None = None,
 ) -> Augmented:
-    """Write the records of a file, and new ones made from them by exchanging their entities.
+    """Write a file's records, and new ones made by exchanging their entities.
 
     The new records follow the others and have the same class. They also serve as unlabelled text.
     The file is read three times; memory holds its entities and a checksum of each text.
 
     Args:
         source: data of any format, with entities.
-        target: JSON lines, complete or not there.
+        target: a JSON lines file, which appears when it is complete.
         copies: how many new records are made from each.
-        seed: determines them.
-        layout: how the source is laid out, where content and names do not show it.
+        seed: determines the new records.
+        layout: the layout of the source, as far as the user states it.
 
     Raises:
         DataError: the source cannot be read, or has no entity that can be exchanged.
@@ -138,7 +138,7 @@ def augment(
             fix="Name their field: --map FIELD=ner.",
         )  # fmt: skip
     texts: set[int] = set()
-    records = new = fixed = repeated = 0
+    records = new = fixed = 0
     with atomic_file(Path(target)) as file:
         for one in _sentences(source, layout):
             file.write(_line(one.value))
@@ -150,22 +150,35 @@ def augment(
                 continue
             for copy in range(copies):
                 numbers = random.Random(f"{seed} {number} {copy}")
-                for _ in range(_TRIES):
-                    text, spans = exchange(one.text, one.spans, one.group, values, numbers)
-                    if hash(text) not in texts:
-                        break
-                else:
-                    repeated += 1
-                    continue
-                texts.add(hash(text))
-                file.write(_line({**one.kept, "text": text, "entities": _as_json(spans)}))
-                new += 1
-    return Augmented(records, new, fixed, repeated)
+                if made := _new_sentence(one, values, numbers, texts):
+                    file.write(_line(made))
+                    new += 1
+    return Augmented(records, new, fixed, repeated=(records - fixed) * copies - new)
+
+
+def _new_sentence(
+    one: _Sentence, values: Values, numbers: random.Random, texts: set[int]
+) -> dict[str, Any] | None:
+    """Return a new record made from a sentence, or None if all tries repeat a known text.
+
+    Args:
+        one: the sentence.
+        values: what its entities are exchanged for.
+        numbers: the random numbers.
+        texts: the hashes of all texts, to which the new one is added.
+    """
+    for _ in range(_TRIES):
+        text, spans = exchange(one.text, one.spans, one.group, values, numbers)
+        if hash(text) not in texts:
+            texts.add(hash(text))
+            entities = [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
+            return {**one.kept, "text": text, "entities": entities}
+    return None
 
 
 @dataclass(frozen=True)
 class _Sentence:
-    """A record as far as it is needed to make new ones."""
+    """The parts of a record from which new ones are made."""
 
     text: str
     spans: Sequence[Span]
@@ -176,12 +189,12 @@ class _Sentence:
 
     @property
     def is_pair(self) -> bool:
-        """Whether its label is about a second text too, so that it need not hold for a new one."""
+        """Whether its label also depends on a second text, so that a new text might change it."""
         return self.value.get(SECOND_TEXT) is not None
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The fields that new records take over."""
+        """The fields that new records keep."""
         return {
             k: v for k, v in self.value.items() if k not in ("text", "tokens", "ner", "entities")
         }
@@ -192,10 +205,6 @@ def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterato
         text, spans, classes = entities_and_classes(row)
         group = None if classes is None else tuple(classes)
         yield _Sentence(text, spans or (), group, writable_fields(row))
-
-
-def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:
-    return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

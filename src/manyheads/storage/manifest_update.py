@@ -1,8 +1,8 @@
 """Add files to a finished model folder, such as exported graphs, and keep it intact throughout.
 
-Only files that the manifest lists are part of the model. A file to be replaced is first taken off
-the manifest, then written whole, then listed again. At any moment, also after a power cut, a reader
-finds an intact model: with the old files, with none, or with the new ones.
+Only files that the manifest lists are part of the model. A file to be replaced is first removed
+from the manifest, then written whole, then listed again. At any moment, even after a power cut, a
+reader finds an intact model: with the old files, without them, or with the new ones.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def add_files(
 
     Args:
         folder: the model folder.
-        add: by their names in the folder, such as `onnx/model.onnx`, the contents or a file to
-            copy. Files that have these names are replaced.
-        remove: files that are removed, if they are there.
+        add: the contents or a file to copy, by name in the folder, such as `onnx/model.onnx`.
+            Existing files of these names are replaced.
+        remove: files to remove, if they exist.
 
     Returns:
         The manifest's new entries, by name.
 
     Raises:
         ModelError: it is no model folder, or its manifest is damaged.
-        StorageError: a file cannot be written; the model in the folder is intact all the same.
+        StorageError: a file cannot be written; the model in the folder stays intact.
     """
     manifest = read_manifest(folder)
     root = manifest.folder
@@ -61,36 +61,38 @@ def add_files(
     for name in gone:
         with explained(root / name):
             (root / name).unlink(missing_ok=True)
-    listed = {}
-    for name, contents in add.items():
-        target = root / name
-        with explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(contents, bytes):
-            write_bytes(target, contents)
-        else:
-            with (
-                explained(contents, "read"),
-                contents.open("rb") as source,
-                atomic_file(target) as file,
-            ):
-                shutil.copyfileobj(source, file, 1 << 20)
-        listed[name] = StoredFile(target.stat().st_size, sha256_file(target))
+    listed = {name: _stored(root / name, contents) for name, contents in add.items()}
     if listed:
         _relist(root, listed, ())
     return listed
 
 
+def _stored(target: Path, contents: Path | bytes) -> StoredFile:
+    """Write bytes, or a copy of a file, and return the manifest's entry for it."""
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(contents, bytes):
+        write_bytes(target, contents)
+    else:
+        with (
+            explained(contents, "read"),
+            contents.open("rb") as source,
+            atomic_file(target) as file,
+        ):
+            shutil.copyfileobj(source, file, 1 << 20)
+    return StoredFile(target.stat().st_size, sha256_file(target))
+
+
 def set_calibration(folder: StrPath, calibration: Mapping[str, Any]) -> None:
-    """Replace a model's calibration in its manifest, and what its card says of it.
+    """Replace a model's calibration in its manifest and its card.
 
     Raises:
         ModelError: it is no model folder, or its manifest is damaged.
-        StorageError: a file cannot be written; the model in the folder is intact all the same.
+        StorageError: a file cannot be written; the model in the folder stays intact.
     """
     root = read_manifest(folder).folder
     values: dict[str, Any] = read_json(root / LAYOUT.manifest)
-    # As it will be read back, so that the seal does not depend on types that JSON does not have.
+    # As it will be read back, so that the seal does not depend on types that JSON lacks.
     values["calibration"] = json.loads(json.dumps(calibration))
     _write(root, values)
     card = root / LAYOUT.card

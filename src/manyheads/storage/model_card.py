@@ -107,34 +107,28 @@ def model_card(
     """Write a model card in Markdown, with the front matter that model hubs read.
 
     Args:
-        tasks: each task's `name`, `kind` and `labels`; where it has none, what to write instead.
-        tags: what model hubs call such tasks.
+        tasks: each task's `name`, `kind` and `labels` (or a text to write in their place).
+        tags: the names that model hubs have for such tasks.
         metrics: scores in the form of `evaluate --json`; may be empty.
-        base_model: the encoder that training began with, as the configuration names it.
-        version: of Manyheads.
-        pooling: how token vectors make the embedding.
+        base_model: the encoder that training started from, as the configuration names it.
+        version: the version of Manyheads.
+        pooling: how token vectors are combined into the embedding.
         normalize: whether the embedding has length one.
         max_length: tokens that the heads read at once.
         embedding_size: length of the embedding.
-        reading: what of a text its embedding reads.
+        reading: the part of a text that its embedding reads.
         dense: whether linear layers follow the pooling.
     """
-    names = [str(task["name"]) for task in tasks]
     body = _TEMPLATE.format(
         count="one head" if len(tasks) == 1 else f"{len(tasks)} heads",
         origin=f"The encoder {_cell(base_model)}" if base_model else "This encoder",
         version=_cell(version),
         heads="its head" if len(tasks) == 1 else "all of its heads",
-        tasks=", ".join(map(_cell, names)),
-        task_table=_table(
-            ["task", "kind", "labels"],
-            ([_cell(t["name"]), _cell(t["kind"]), _labels(t["labels"])] for t in tasks),
-        ),
+        tasks=", ".join(_cell(task["name"]) for task in tasks),
+        task_table=_tasks(tasks),
         scores=_scores(metrics),
         calibration=calibration_words({}),
-        pooling=" and ".join(_POOLING[mode] for mode in pooling.split("+"))
-        + (", through a linear layer" if dense else "")
-        + (", scaled to length one" if normalize else ""),
+        pooling=_embedding(pooling, dense=dense, normalize=normalize),
         max_length=max_length,
         embedding_size=embedding_size,
         reads=reading.max_length or max_length,
@@ -144,8 +138,20 @@ def model_card(
     return f"---\n{_front_matter(tags, base_model)}---\n\n{body}"
 
 
+def _tasks(tasks: Sequence[Mapping[str, Any]]) -> str:
+    rows = ([_cell(t["name"]), _cell(t["kind"]), _labels(t["labels"])] for t in tasks)
+    return _table(["task", "kind", "labels"], rows)
+
+
+def _embedding(pooling: str, *, dense: bool, normalize: bool) -> str:
+    """Describe how the embedding is made."""
+    vectors = " and ".join(_POOLING[mode] for mode in pooling.split("+"))
+    layer = ", through a linear layer" if dense else ""
+    return f"{vectors}{layer}{', scaled to length one' if normalize else ''}"
+
+
 def with_calibration(card: str, calibration: Mapping[str, Any]) -> str:
-    """Replace what a model card says of the calibration, unless its user took the place out."""
+    """Replace the part of a model card about calibration, unless the user removed its markers."""
     begin, end = "<!-- calibration -->\n", "\n<!-- end of calibration -->"
     before, found, rest = card.partition(begin)
     _, closed, after = rest.partition(end)

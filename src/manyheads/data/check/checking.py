@@ -43,16 +43,16 @@ def check_data(
     layout: Layout | None = None,
     limit: int = 10,
 ) -> DataReport:
-    """Find what is wrong with data files, as the package's description says.
+    """Find the errors in data files that the package's docstring lists.
 
-    Memory grows by some 50 bytes a record, and not with the length of the files' texts.
+    Memory grows by about 50 bytes a record, whatever the length of the texts.
 
     Args:
-        paths: the files, those for training first; or for each file the tasks it is for.
-        tasks: the tasks; without them, those of `DEFAULT_TASKS` that have labels.
-        tokenizer: the encoder's; without one, nothing is said about truncation.
+        paths: the files, those for training first; or a mapping from files to their tasks.
+        tasks: the tasks; by default, those of `DEFAULT_TASKS` that have labels.
+        tokenizer: the encoder's; without one, truncation is not checked.
         max_length: sub-tokens that training would read of a record.
-        layout: how the files are laid out, as far as the user says so.
+        layout: the layout of the files, as far as the user states it.
         limit: how many findings of a kind are listed for a file; all are counted.
 
     Raises:
@@ -61,32 +61,17 @@ def check_data(
     wanted = DEFAULT_TASKS if tasks is None else tasks
     files = _tasks_of_files(paths, wanted)
     findings = Findings(limit)
-    checks = [
-        FileCheck(
-            path,
-            {name: wanted[name] for name in names},
-            tokenizer,
-            max_length,
-            findings,
-            limit,
-            layout,
-        )
-        for path, names in files.items()
-    ]
+    checks = []
+    for path, names in files.items():
+        mine = {name: wanted[name] for name in names}
+        checks.append(FileCheck(path, mine, tokenizer, max_length, findings, limit, layout))
     _refuse_one_file_by_two_names(files)
-    collectors = {name: LabelCollector(name, task) for name, task in wanted.items()}
-    copies = CopyFinder(list(wanted))
-    for number, check in enumerate(checks):
-        for row, record in check.records(collectors):
-            copies.add(number, row.line, record)
+    collectors, copies = _read(checks, wanted)
     for check in checks:
         _report_unread(check, findings)
-    if tasks is None:
-        found = [name for name in wanted if any(check.counts[name].labelled for check in checks)]
-    else:
-        found = list(tasks)
-        if isinstance(paths, Mapping):
-            _check_every_file_has_labels(checks, findings)
+    found = list(wanted) if tasks is not None else _labelled(wanted, checks)
+    if tasks is not None and isinstance(paths, Mapping):
+        _check_every_file_has_labels(checks, findings)
     if not found and any(check.words for check in checks):
         _report_no_labels(checks, findings)
     for name in found:
@@ -98,6 +83,22 @@ def check_data(
         counts=findings.counts(),
         max_length=max_length if tokenizer is not None else None,
     )
+
+
+def _read(
+    checks: Sequence[FileCheck], tasks: Mapping[str, TaskConfig]
+) -> tuple[dict[str, LabelCollector], CopyFinder]:
+    """Read all files; return what was collected of each task's labels, and of the texts."""
+    collectors = {name: LabelCollector(name, task) for name, task in tasks.items()}
+    copies = CopyFinder(list(tasks))
+    for number, check in enumerate(checks):
+        for row, record in check.records(collectors):
+            copies.add(number, row.line, record)
+    return collectors, copies
+
+
+def _labelled(tasks: Iterable[str], checks: Sequence[FileCheck]) -> list[str]:
+    return [name for name in tasks if any(check.counts[name].labelled for check in checks)]
 
 
 def _tasks_of_files(paths: Paths, tasks: Mapping[str, TaskConfig]) -> dict[str, tuple[str, ...]]:
@@ -129,7 +130,7 @@ def _given_twice(path: str) -> DataError:
 
 
 def _check_every_file_has_labels(checks: Iterable[FileCheck], findings: Findings) -> None:
-    """Look for labels of every task in each file that is said to be for it."""
+    """Report each file without a label of a task that it is meant for."""
     for check in checks:
         for name in check.tasks:
             if not check.counts[name].labelled:
@@ -154,7 +155,7 @@ def _report_no_labels(checks: Sequence[FileCheck], findings: Findings) -> None:
 
 
 def _report_unread(check: FileCheck, findings: Findings) -> None:
-    """Report the fields that no task reads, and what the format holds that records cannot."""
+    """Report the fields that no task reads, and contents that records cannot hold."""
     for message in (*check.unread.counts(), *check.unread.fields()):
         findings.add(check.path, Kind.UNREAD, check.path, message)
 
@@ -185,7 +186,7 @@ def _judge_labels(
                     check.path, Kind.UNSEEN_LABEL, check.path,
                     f"the label {shorten(label)} of the task {name!r} occurs "
                     f"{counted(labels[label], 'time')} here and in no file before",
-                    "Add training records with it: a model cannot predict what it never saw.",
+                    "Add training records with it: a model cannot predict a label it never saw.",
                 )  # fmt: skip
         seen.update(labels)
         counts = check.counts[name]
@@ -194,12 +195,12 @@ def _judge_labels(
                 check.path, Kind.NO_ENTITY, check.path,
                 f"all labels of the task {name!r} are empty, in "
                 f"{counted(counts.labelled, 'record')}",
-                "A model cannot be chosen on it: add records that have some.",
+                "Add records that have some, so that this file can select the best model.",
             )  # fmt: skip
 
 
 def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -> None:
-    """Look for classes that may be one, and for one that is all there is."""
+    """Report classes with nearly equal names, and a task with a single class."""
     task = next((check.tasks[name] for check in checks), None)
     alike: dict[str, dict[str, None]] = {}
     for check in checks:
@@ -210,51 +211,51 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
         if len(labels) > 1:
             findings.add(
                 "", Kind.ALIKE, where,
-                f"the labels {listing(map(repr, labels))} of the task {name!r} differ in case "
-                "or white space alone",
+                f"the labels {listing(map(repr, labels))} of the task {name!r} differ only in "
+                "case or white space",
                 "Give one class one name.",
             )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
         (only,) = alike
         findings.add(
-            "", Kind.ONE_CLASS, where, f"the task {name!r} has one class only, {shorten(only)}",
+            "", Kind.ONE_CLASS, where, f"the task {name!r} has only one class, {shorten(only)}",
             "Add records of another class.",
         )  # fmt: skip
 
 
 def _folded(label: str) -> str:
-    """Return what a label has in common with others that look like it."""
+    """Return a label without its case and its runs of white space, to find others like it."""
     return " ".join(normalize("NFC", label).casefold().split())
 
 
 def _judge_copies(
     copies: CopyFinder, found: Iterable[str], checks: list[FileCheck], findings: Findings
 ) -> None:
-    def say(place: Place) -> str:
+    def where_of(place: Place) -> str:
         return at(checks[place.file].path, place.line, checks[place.file].unit)
 
     for copy in copies.copies(list(found)):
-        check, where = checks[copy.place.file], say(copy.place)
+        check, where = checks[copy.place.file], where_of(copy.place)
         if copy.contradicts is not None:
             task, other = copy.contradicts
             findings.add(
                 check.path, Kind.CONTRADICTION, where,
-                f"the text of {say(other)} again, with another label of the task {task!r}",
+                f"the same text as {where_of(other)}, with another label of the task {task!r}",
                 "Decide which label is right, and keep one of the two.",
             )  # fmt: skip
         if copy.leaked_from is not None:
             check.leaks += 1
             findings.add(
-                check.path, Kind.LEAK, where, f"the text of {say(copy.leaked_from)} again",
-                "Remove it from one of the files, or what is measured is memory.",
+                check.path, Kind.LEAK, where, f"the same text as {where_of(copy.leaked_from)}",
+                "Remove it from one of the files; otherwise the scores measure memorisation.",
             )  # fmt: skip
         if copy.duplicate_of is not None:
             check.duplicates += 1
             if copy.contradicts is None:
                 findings.add(
                     check.path, Kind.DUPLICATE, where,
-                    f"the text of {say(copy.duplicate_of)} again",
-                    "Remove one of the two, unless it is to count twice.",
+                    f"the same text as {where_of(copy.duplicate_of)}",
+                    "Remove one of the two, unless the text should count twice.",
                 )  # fmt: skip
 
 

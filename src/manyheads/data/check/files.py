@@ -43,7 +43,7 @@ from manyheads.text import (
     word_borders,
 )
 
-# What is looked at at once: bounds the memory that very long texts need.
+# A chunk of records that is checked at once: bounds the memory for very long texts.
 _CHUNK_RECORDS = 512
 _MOST_FIELDS = 1000
 _MOST_CUTS = 10_000
@@ -67,9 +67,9 @@ class FileCheck:
         tasks: the tasks it has labels for.
         tokenizer: the encoder's; without one, words are counted but no sub-tokens.
         max_length: sub-tokens that training reads.
-        findings: takes what is found.
+        findings: receives the findings.
         places: how many places of a finding are remembered.
-        layout: how the file is laid out, as far as the user says so.
+        layout: the layout of the file, as far as the user states it.
 
     Raises:
         DataError: the file is missing, empty, or of no known format.
@@ -113,10 +113,10 @@ class FileCheck:
         )
 
     def records(self, collectors: Mapping[str, LabelCollector]) -> Iterator[tuple[Row, Record]]:
-        """Yield the sound records, checked.
+        """Check the records, and yield the valid ones.
 
         Args:
-            collectors: take the labels, by task.
+            collectors: receive the labels, by task.
         """
         chunk: list[Record] = []
         characters = 0
@@ -225,7 +225,7 @@ class FileCheck:
                 self._findings.add_unlisted(self.path, Kind.INSIDE_START, rest)
 
     def _check_words(self, records: Sequence[Record]) -> None:
-        """Hold a chunk's entities against the words that the model will see."""
+        """Compare a chunk's entities with the words that the model will see."""
         texts = [record.text for record in records]
         self._sample += texts[: SCRIPT_SAMPLE - len(self._sample)]
         sizes = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -247,7 +247,7 @@ class FileCheck:
     def _check_spans(
         self, records: Sequence[Record], text_starts: Positions, starts: Positions, ends: Positions
     ) -> None:
-        """Look for entities without a word and for borders inside one.
+        """Report entities without a word, and remember those with a border inside a word.
 
         Args:
             records: the records.
@@ -261,7 +261,7 @@ class FileCheck:
         bases = text_starts[[i for i, _, _ in spans]]
         begins = bases + np.array([span.start for _, _, span in spans])
         stops = bases + np.array([span.end for _, _, span in spans])
-        # The words at the borders: the first that ends behind each.
+        # The words at the borders: the first that ends after each.
         firsts, lasts = ends.searchsorted(begins, "right"), ends.searchsorted(stops, "right")
         starts = np.append(starts, np.iinfo(np.int64).max)
         has_word = starts[firsts] < stops
@@ -269,36 +269,43 @@ class FileCheck:
         cuts_last = has_word & (starts[lasts] < stops) & ~(cuts_first & (firsts == lasts))
         for number, (i, task, span) in enumerate(spans):
             record = records[i]
-            covered = record.text[span.start : span.end]
-            if covered != covered.strip():
-                self._add(
-                    Kind.WHITE_SPACE, record.where,
-                    f"{_entity(task, span, record.text)} begins or ends with white space",
-                    "Move its border to the word's.",
-                )  # fmt: skip
-            if not has_word[number]:
-                self._add(
-                    Kind.NO_WORD, record.where,
-                    f"{_entity(task, span, record.text)} has no word that the model sees",
-                    "Remove it: there are only characters in it that make no token.",
-                )  # fmt: skip
+            self._check_span(record, task, span, bool(has_word[number]))
             self._entities[task] += 1
             self._cut_entities[task] += int(cuts_first[number] | cuts_last[number])
             for cuts, words in ((cuts_first, firsts), (cuts_last, lasts)):
                 if cuts[number]:
                     word = words[number]
                     start, end = starts[word] - bases[number], ends[word] - bases[number]
-                    places = self._cuts.setdefault(task, [])
-                    if len(places) < _MOST_CUTS:
-                        places.append(
-                            (
-                                record.where,
-                                f"{_entity(task, span, record.text)} cuts the word "
-                                f"{shorten(record.text[start:end], 40)}",
-                                f"Move its border to the word's, {start} or {end}: the model "
-                                "labels whole words.",
-                            )
-                        )
+                    self._remember_cut(record, task, span, int(start), int(end))
+
+    def _check_span(self, record: Record, task: str, span: Span, has_word: bool) -> None:
+        covered = record.text[span.start : span.end]
+        if covered != covered.strip():
+            self._add(
+                Kind.WHITE_SPACE, record.where,
+                f"{_entity(task, span, record.text)} begins or ends with white space",
+                "Move its border to the word's.",
+            )  # fmt: skip
+        if not has_word:
+            self._add(
+                Kind.NO_WORD, record.where,
+                f"{_entity(task, span, record.text)} has no word that the model sees",
+                "Remove it: none of its characters is part of a token.",
+            )  # fmt: skip
+
+    def _remember_cut(self, record: Record, task: str, span: Span, start: int, end: int) -> None:
+        """Remember an entity that cuts the word between `start` and `end` of its text."""
+        places = self._cuts.setdefault(task, [])
+        if len(places) < _MOST_CUTS:
+            places.append(
+                (
+                    record.where,
+                    f"{_entity(task, span, record.text)} cuts the word "
+                    f"{shorten(record.text[start:end], 40)}",
+                    f"Move its border to the word's, {start} or {end}: the model labels whole "
+                    "words.",
+                )
+            )
 
     def _judge_words(self) -> None:
         """Report borders inside words, unless there are so many that tags go on pieces of words."""

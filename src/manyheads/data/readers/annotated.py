@@ -1,4 +1,4 @@
-"""Texts with their entities written into them, as tools for chat bots do."""
+"""Examples with their entities, as tools for chat bots write them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,46 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from manyheads.errors import DataError, shorten
+
 _BRACKETS = re.compile(r"\[\s*([^\[\]:]+?)\s*:\s*([^\[\]]*?)\s*\]")
 
 
 def entity(start: int, end: int, label: str) -> dict[str, Any]:
-    """Return an entity as records write it."""
+    """Return an entity in the form of records."""
     return {"start": start, "end": end, "label": label}
+
+
+def from_example(value: Any, where: str, start: str, end: str, beyond: int = 0) -> dict[str, Any]:
+    """Read an object with `text`, `intent` and `entities` to `text`, `label` and `entities`.
+
+    Args:
+        value: the object.
+        where: its place.
+        start: the key of an entity's first character.
+        end: the key of its end.
+        beyond: how far the end of the entity lies beyond that, 1 if the last character is meant.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        fields = {"text": value["text"], "label": value.get("intent")}
+        if (entities := value.get("entities")) is not None:
+            fields["entities"] = [entity(e[start], e[end] + beyond, e["entity"]) for e in entities]
+        return fields
+    except (TypeError, KeyError, AttributeError):
+        raise DataError(
+            f"the example is {shorten(value)}",
+            where=where,
+            expected=f"an object with text, intent, and entities of {start}, {end} and entity",
+        ) from None
 
 
 def from_pieces(pieces: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
     """Join pieces of a text, each with the label of its entity or None, to `text` and `entities`.
 
-    White space at the border of an entity is left outside it, and at the text's ends left out.
+    White space at the borders of an entity is not part of it, and the text is stripped.
     """
     text, entities = "", []
     for piece, label in pieces:
@@ -35,7 +63,7 @@ def from_pieces(pieces: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
 
 
 def from_brackets(text: str) -> dict[str, Any]:
-    """Read `wake me at [time : six am]` to `text` and `entities`."""
+    """Convert `wake me at [time : six am]` to `text` and `entities`."""
     pieces: list[tuple[str, str | None]] = []
     position = 0
     for match in _BRACKETS.finditer(text):

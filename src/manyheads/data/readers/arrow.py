@@ -13,7 +13,7 @@ from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.parquet import unpacks_too_far
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.splits import chosen_splits
-from manyheads.errors import DataError, at, counted, shorten
+from manyheads.errors import DataError, counted, shorten
 
 _STATE, _SPLITS, _INFO = "state.json", "dataset_dict.json", "dataset_info.json"
 _ROWS = 64
@@ -43,13 +43,8 @@ def read_arrow(source: Source) -> Iterator[Row]:
                 for start in range(0, table.num_rows, _ROWS):
                     for fields in table.slice(start, _ROWS).to_pylist():
                         number += 1
-                        where = at(source.name, number, "row")
-                        try:
-                            with_names(fields, columns, where)
-                        except DataError as error:
-                            source.refuse(error)
-                        else:
-                            yield Row(source.name, number, "row", fields)
+                        row = Row(source.name, number, "row", {})
+                        yield from source.attempt(row, with_names, fields, columns, row.where)
         except (arrow.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"not a sound Arrow file after {counted(number, 'row')} "
@@ -62,8 +57,8 @@ def read_arrow(source: Source) -> Iterator[Row]:
 def _tables(arrow: Any, path: Path, limit: int) -> Iterator[tuple[Any, dict[str, Names]]]:
     """Yield the batches of a stream or a file of Arrow.
 
-    A file is read as the stream that it contains: its footer may place batches elsewhere than
-    where their sizes were checked.
+    A file is read as the stream that it contains: the footer of a file may refer to other batches
+    than those whose sizes were checked.
 
     Raises:
         DataError: a batch unpacks to more than texts can.
@@ -86,7 +81,7 @@ def _tables(arrow: Any, path: Path, limit: int) -> Iterator[tuple[Any, dict[str,
 
 
 def _files(source: Source) -> list[tuple[Path, dict[str, Names]]]:
-    """Return the Arrow files to read, each with the class names that lie beside it."""
+    """Return the Arrow files to read, each with the class names stored beside it."""
     if not source.path.is_dir():
         return [(source.path, {})]
     folders = [source.path]

@@ -32,21 +32,16 @@ def read_dialogflow(source: Source) -> Iterator[Row]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise DataError(
-                f"the name {path.name!r} does not say the intent",
+                f"the name {path.name!r} does not contain the intent",
                 where=one.name,
-                expected="INTENT_usersays_LANGUAGE.json, as Dialogflow calls it",
-                fix="Give the file that name again.",
+                expected="INTENT_usersays_LANGUAGE.json, as Dialogflow names it",
+                fix="Restore that name.",
             )
         for row in read_json_list(one):
-            try:
-                fields = {**_fields(row), "label": match.group(1)}
-            except DataError as error:
-                source.refuse(error)
-            else:
-                yield Row(row.source, row.line, row.unit, fields, row.record)
+            yield from source.attempt(row, _fields, row, match.group(1))
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def _fields(row: Row, intent: str) -> dict[str, Any]:
     pieces = row.fields.get("data")
     if type(pieces) is not list or not all(
         type(piece) is dict and type(piece.get("text")) is str for piece in pieces
@@ -56,4 +51,5 @@ def _fields(row: Row) -> dict[str, Any]:
             where=row.where,
             expected='pieces such as [{"text": "fly to "}, {"text": "Oslo", "alias": "city"}]',
         )
-    return from_pieces((p["text"], p.get("alias") or p.get("meta")) for p in pieces)
+    found = from_pieces((p["text"], p.get("alias") or p.get("meta")) for p in pieces)
+    return {**found, "label": intent}

@@ -39,12 +39,7 @@ def read_doccano(source: Source) -> Iterator[Row]:
 def _rows(source: Source) -> Iterator[Row]:
     has_spans = _has_spans(source)
     for row in read_objects(source):
-        try:
-            fields = _fields(row, source, has_spans)
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(row.source, row.line, row.unit, fields, row.record)
+        yield from source.attempt(row, _fields, row, source, has_spans)
 
 
 def _has_spans(source: Source) -> bool:

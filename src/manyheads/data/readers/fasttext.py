@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError
+from manyheads.data.readers.text_lines import sound_lines
 
 _PREFIX = "__label__"
 
@@ -24,10 +23,7 @@ def read_fasttext(source: Source) -> Iterator[Row]:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    for number, line in enumerate(read_lines(source), 1):
-        if isinstance(line, DataError):
-            source.refuse(line)
-            continue
+    for number, line in sound_lines(source):
         words = line.split()
         count = next(
             (i for i, word in enumerate(words) if not word.startswith(_PREFIX)), len(words)

@@ -1,9 +1,9 @@
-"""The formats by name, and which one a file has: its content and its name have to agree."""
+"""The formats by name, and how a file's format is recognised: its content and name must agree."""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,24 +44,25 @@ from manyheads.data.readers.trec import is_trec, read_trec
 from manyheads.errors import DataError, at, listing, nearest
 
 _JSON = (".json", ".jsonl", ".ndjson")
+_PARQUET, _PARQUET_MAGIC = (".parquet", ".pq"), b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A way to write records: what it is called, the endings of its files, and its reader."""
+    """A file format: its description, the endings of its files, and its reader."""
 
     description: str
     read: Callable[[Source], Iterator[Row]]
     endings: tuple[str, ...] = ()
-    """Endings of files that have this format whatever they hold, unless another matches."""
+    """Endings of files that have this format whatever their content, unless another matches."""
     matches: Callable[[Head], bool] | None = None
-    """Whether the beginning of a file is unmistakably of this format. The first format that
-    matches has the file, if its ending is one of `endings` or `may_end`."""
+    """Whether the beginning of a file is unmistakably of this format. A file is read as the first
+    format that matches, if the file's ending is one of `endings` or `may_end`."""
     may_end: tuple[str, ...] = ()
     is_folder: Callable[[Path], bool] | None = None
     """Whether a folder is of this format."""
     has_columns: bool = False
-    """Whether the reader itself names the columns as the layout says."""
+    """Whether the reader itself renames the columns as the layout states."""
 
 
 def _separated_by_semicolons(head: Head) -> bool:
@@ -119,7 +120,7 @@ FORMATS: dict[str, Format] = {
         lambda head: looks_like_columns(head.lines), (".txt", ".tsv"), has_columns=True,
     ),
     "excel": Format("Excel", read_excel, (".xlsx",), has_columns=True),
-    "parquet": Format("Parquet", read_parquet, (".parquet", ".pq")),
+    "parquet": Format("Parquet", read_parquet, _PARQUET),
     "arrow": Format(
         "Arrow, or a folder of save_to_disk", read_arrow, (".arrow",), is_folder=is_saved_dataset
     ),
@@ -146,7 +147,7 @@ _BY_NAME = (
     + "."
 )
 
-# What files begin with that are no text at all, and what those are.
+# The first bytes of files that are not text, and what these files are.
 _BINARY = {
     b"\x1f\x8b": "gzip-compressed",
     b"PK\x03\x04": "a ZIP archive",
@@ -178,11 +179,11 @@ def format_named(name: str) -> Format:
 
 
 def format_of(path: Path, name: str, layout: Layout) -> Format:
-    """Return the format of a file or folder by its ending and what it begins with.
+    """Return the format of a file or folder by its ending and its first bytes.
 
     Raises:
-        DataError: it is missing, empty or no text; its ending is not known; or its ending says
-            one thing and its content another.
+        DataError: it is missing, empty or not text; its ending is not known; or its ending and
+            its content contradict each other.
     """
     if _is_folder(path, name):
         return _format_of_folder(path, name)
@@ -193,24 +194,34 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
         data = file.read(HEAD_BYTES)
     if ending not in (".xlsx", ".spacy", ".arrow"):
         _refuse_other_files(data, name)
-    if ending in (".parquet", ".pq") or data.startswith(b"PAR1"):
-        if data.startswith(b"PAR1") and ending in (".parquet", ".pq"):
-            return FORMATS["parquet"]
-        raise _contradiction(name, ending, "" if ending in (".parquet", ".pq") else "Parquet")
+    is_parquet = data.startswith(_PARQUET_MAGIC)
+    if is_parquet != (ending in _PARQUET):
+        raise _contradiction(name, ending, "Parquet" if is_parquet else "")
+    if is_parquet:
+        return FORMATS["parquet"]
     if not data.removeprefix(UTF8_BOM).strip(b" \t\r\n") and len(data) < HEAD_BYTES:
         raise DataError("the file is blank", where=name, expected="records")
     head = Head(data, ending, layout)
-    for known in FORMATS.values():
-        may_be = known.matches is not None and ending in (*known.endings, *known.may_end)
-        if known.matches is not None and may_be and known.matches(head):
-            return known
+    able = [f for f in FORMATS.values() if ending in (*f.endings, *f.may_end)]
+    if found := next((f for f in able if f.matches is not None and f.matches(head)), None):
+        return found
     if ending in _JSON:
         return _json_format(head.text, ending, name)
-    for known in FORMATS.values():
-        if ending in known.endings:
-            return known
-    if allowed := [f.description for f in FORMATS.values() if ending in f.may_end]:
-        raise DataError(
+    if found := next((f for f in able if ending in f.endings), None):
+        return found
+    raise _unknown(ending, [f.description for f in able], name)
+
+
+def _unknown(ending: str, allowed: Sequence[str], name: str) -> DataError:
+    """Make the error for a file whose ending and content fit no format.
+
+    Args:
+        ending: the file name's.
+        allowed: the formats that may have it, by description.
+        name: the file.
+    """
+    if allowed:
+        return DataError(
             "lines of text without columns of tokens and tags"
             if ending == ".txt"
             else f"nothing that a {ending} file may hold",
@@ -218,7 +229,7 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
             expected=f"in a {ending}, {' or '.join(allowed)}; the formats are: {_KNOWN}",
             fix=_BY_NAME,
         )
-    raise DataError(
+    return DataError(
         f"the ending {ending!r} says nothing about the format" if ending else "no file ending",
         where=name,
         expected=f"one of: {_KNOWN}",
@@ -261,7 +272,7 @@ def _is_folder(path: Path, name: str) -> bool:
 
 
 def _neighbour(path: Path) -> str:
-    """Return a hint at the file of the same folder that may have been meant."""
+    """Return a hint at a file with a similar name in the same folder."""
     try:
         others = [other.name for other in path.parent.iterdir()]
     except OSError:

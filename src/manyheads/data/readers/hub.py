@@ -9,7 +9,7 @@ from typing import Any
 from manyheads.data.readers.class_names import Names, class_names, with_names
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, at, listing, nearest, shorten
+from manyheads.errors import DataError, listing, nearest, shorten
 
 PREFIX = "datasets:"
 _NAME = re.compile(r"datasets:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
@@ -23,8 +23,8 @@ def is_dataset_name(path: str) -> bool:
 def read_dataset(source: Source) -> Iterator[Row]:
     """Stream a split of a data set: `datasets:NAME`, `datasets:NAME:CONFIG@SPLIT`.
 
-    NAME is one of the hub (`owner/name`) or a folder. The split may be left out where there is
-    only one. Class indices become the data set's class names.
+    NAME is a name on the hub (`owner/name`) or a folder. The split may be omitted if there is only
+    one. Class names replace class indices.
 
     Raises:
         DataError: `datasets` is not installed, or cannot find or read the data set.
@@ -50,15 +50,11 @@ def _rows(
             fields = dict(next(rows))
         except StopIteration:
             return
-        # The library documents no common base of what files, formats and the network raise.
+        # The library documents no common base class of its errors.
         except Exception as error:
             raise _failed(source.name, f"stopped before record {number}", error) from error
-        try:
-            with_names(fields, names, at(source.name, number, "record"))
-        except DataError as error:
-            source.refuse(error)
-            continue
-        yield Row(source.name, number, "record", fields)
+        row = Row(source.name, number, "record", {})
+        yield from source.attempt(row, with_names, fields, names, row.where)
 
 
 def _open(where: str, name: str, config: str | None, split: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""JSON lines, one object a line, and JSON values from text; every failure is one clear error."""
+"""JSON lines, one object a line, and clear errors for text that is not JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at, shorten
+from manyheads.data.readers.text_lines import sound_lines
+from manyheads.errors import DataError, shorten
 
 SPACE = " \t\r\n"
 
@@ -30,19 +30,10 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 def read_json_lines(source: Source) -> Iterator[Row]:
     """Yield the objects of a JSON lines file; blank lines are skipped."""
-    name = source.name
-    for number, line in enumerate(read_lines(source), 1):
-        if isinstance(line, DataError):
-            source.refuse(line)
-            continue
-        if not line.strip(SPACE):
-            continue
-        try:
-            fields = _parse_object(line, at(name, number))
-        except DataError as error:
-            source.refuse(error)
-            continue
-        yield Row(name, number, "line", fields)
+    for number, line in sound_lines(source):
+        if line.strip(SPACE):
+            row = Row(source.name, number, "line", {})
+            yield from source.attempt(row, _parse_object, line, row.where)
 
 
 def _parse_object(text: str, where: str) -> dict[str, Any]:
@@ -74,7 +65,7 @@ def expect_object(value: object, where: str) -> dict[str, Any]:
 
 
 def broken(error: ValueError | RecursionError, where: str, column: int | None = None) -> DataError:
-    """Make the error for text that is not JSON, at a column where that is known."""
+    """Make the error for text that is not JSON, with its column if known."""
     if isinstance(error, RecursionError):
         return DataError(
             "the JSON is nested too deeply to be a record",

@@ -17,7 +17,7 @@ _MIN_FIELDS = ("annotator", "annotation_id", "created_at", "updated_at", "lead_t
 
 
 def is_label_studio(head: Head) -> bool:
-    """Return whether the records are tasks with annotations, or the short form of them."""
+    """Return whether the records are tasks with annotations, in the long or the short form."""
     return bool(head.objects) and all(
         (type(o.get("data")) is dict and ("annotations" in o or "predictions" in o))
         or {"annotation_id", "lead_time"} <= o.keys()
@@ -28,9 +28,9 @@ def is_label_studio(head: Head) -> bool:
 def read_label_studio(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and `label` or `labels`.
 
-    Where a project asks several questions of the same form, each has a field of its own name; a
-    single choice of the short form always has.
-    The first annotation that was not cancelled counts; tasks without one are texts alone.
+    Where a project asks several questions of the same form, each has a field of its own name, as
+    has every choice of the short form. The first annotation that was not cancelled counts; tasks
+    without one are read as unlabelled texts.
     """
     names = _controls(source)
     if len(names["choices"]) == 1:
@@ -40,12 +40,7 @@ def read_label_studio(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source, names: Mapping[str, dict[str, None]]) -> Iterator[Row]:
     for row in read_objects(source):
-        try:
-            fields = _fields(row, source, names)
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(row.source, row.line, row.unit, fields, row.record)
+        yield from source.attempt(row, _fields, row, source, names)
 
 
 def _controls(source: Source) -> dict[str, dict[str, None]]:
@@ -71,7 +66,7 @@ def _fields(row: Row, source: Source, names: Mapping[str, dict[str, None]]) -> d
         else:
             fields[name] = value[0] if len(value) == 1 else value
     if _is_annotated(row) and len(names["labels"]) == 1:
-        # An annotated text without a span has none.
+        # An annotated text without spans has no entities, rather than no label.
         fields.setdefault("entities", [])
     return fields
 
@@ -94,7 +89,7 @@ def _text(row: Row, source: Source) -> dict[str, Any]:
         f"`data` has no `text`, only: {listing(data)}",
         where=row.where,
         expected="one text",
-        fix="Say which it is: --text-field NAME.",
+        fix="Name it: --text-field NAME.",
     )
 
 

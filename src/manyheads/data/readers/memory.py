@@ -1,7 +1,7 @@
-"""Records in memory: dicts, a DataFrame, an Arrow table or a data set, read as a file is.
+"""Records in memory: dicts, a DataFrame, an Arrow table or a data set, read like a file.
 
-A collection of records is named for as long as it is needed; configurations and messages hold the
-name (`records:train`) in the place of a path.
+A collection of records has a name for as long as it is needed; configurations and messages hold the
+name (`records:train`) in place of a path.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from manyheads.data.readers.class_names import class_names, stored_names, with_names
+from manyheads.data.readers.class_names import Names, class_names, stored_names, with_names
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, RequestError, at, shorten
+from manyheads.errors import DataError, RequestError, shorten
 
 _PREFIX = "records:"
 _ROWS = 256
@@ -44,12 +44,12 @@ def are_splits(data: object) -> bool:
 
 @contextmanager
 def in_memory(records: Any, name: str) -> Iterator[str]:
-    """Name records, so that they can be read by `read_rows` within the block.
+    """Give records a name under which `read_rows` can read them within the block.
 
     Args:
         records: dicts, a pandas or polars DataFrame, an Arrow table, or a data set of the
-            `datasets` library. What can be iterated once only is kept as a list meanwhile.
-        name: what messages call them.
+            `datasets` library. An iterator is kept as a list in the meantime.
+        name: their name in messages.
 
     Raises:
         RequestError: they are something else, such as several splits.
@@ -76,35 +76,36 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
 def read_memory(source: Source) -> Iterator[Row]:
     """Yield the records of a collection, numbered from 1.
 
-    Arrays and numbers of numpy become lists and numbers of Python. In a DataFrame a missing value
-    (None, NaN, NA) is no value. Class names of a data set replace its indices.
+    NumPy arrays and numbers become Python lists and numbers. A missing value in a DataFrame (None,
+    NaN, NA) becomes None. Class names of a data set replace its indices.
 
     Raises:
-        DataError: the records are gone, or one is not a mapping of fields.
+        DataError: the records no longer exist, or one is not a mapping of fields.
     """
     if source.name not in _named:
         raise DataError(
-            "the records were in memory, and are gone",
+            "the records were in memory and no longer exist",
             where=source.name,
             expected="labelled data",
-            fix="Give the records, or a file, again.",
+            fix="Pass the records again, or a file.",
         )
     records = _named[source.name]
     names = _class_names(records)
     for number, fields in enumerate(_items(records), 1):
-        where = at(source.name, number, "record")
-        if not isinstance(fields, Mapping):
-            source.refuse(
-                DataError(f"{shorten(fields)} is no record", where=where, expected="a dict")
-            )
-            continue
-        plain = {str(key): _plain(value) for key, value in fields.items()}
-        try:
-            with_names(plain, names, where)
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(source.name, number, "record", plain)
+        row = Row(source.name, number, "record", {})
+        yield from source.attempt(row, _record, fields, names, row.where)
+
+
+def _record(fields: Any, names: Mapping[str, Names], where: str) -> dict[str, Any]:
+    """Return the fields of a record with plain values and class names.
+
+    Raises:
+        DataError: it is not a mapping, or a class index has no name.
+    """
+    if not isinstance(fields, Mapping):
+        raise DataError(f"{shorten(fields)} is not a record", where=where, expected="a dict")
+    plain = {str(key): _plain(value) for key, value in fields.items()}
+    return with_names(plain, names, where)
 
 
 def _is_arrow(data: object) -> bool:
@@ -148,7 +149,7 @@ def _present(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Turn values of numpy, at any depth, into those that JSON has."""
+    """Convert NumPy values at any depth to values that JSON has."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if hasattr(value, "tolist"):

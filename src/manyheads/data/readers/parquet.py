@@ -16,16 +16,16 @@ _RATIO, _SMALL = 1000, 2**26
 
 
 def unpacks_too_far(packed: int, unpacked: int) -> bool:
-    """Return whether compressed data become so large, in bytes, that they cannot be texts."""
+    """Return whether compressed data expand to more bytes than texts plausibly do."""
     return unpacked > _SMALL and unpacked > _RATIO * packed
 
 
 def read_parquet(source: Source) -> Iterator[Row]:
     """Yield the rows of a Parquet file, numbered from 1.
 
-    Class names that the `datasets` library left in the file replace its indices. Texts stay
-    packed, each different one once, until their rows are made: a small file can repeat a text
-    any number of times.
+    Class names that the `datasets` library stored in the file replace its indices. Texts stay
+    dictionary-encoded, each distinct one once, until their rows are made: a small file can repeat
+    a text any number of times.
 
     Raises:
         DataError: pyarrow is not installed, or cannot read the file.
@@ -33,7 +33,7 @@ def read_parquet(source: Source) -> Iterator[Row]:
     arrow = optional_module("pyarrow", "reading Parquet", source.name)
     optional_module("pyarrow.compute", "reading Parquet", source.name)
     parquet = optional_module("pyarrow.parquet", "reading Parquet", source.name)
-    # ArrowException's kinds, and what to_pylist says of texts that are not UTF-8.
+    # ArrowException's subclasses, and what to_pylist raises for texts that are not UTF-8.
     return _rows(source, arrow, parquet, (arrow.ArrowException, OSError, ValueError))
 
 
@@ -52,12 +52,8 @@ def _rows(
                 for start in range(0, batch.num_rows, step):
                     for fields in batch.slice(start, step).to_pylist():
                         number += 1
-                        try:
-                            with_names(fields, names, at(source.name, number, "row"))
-                        except DataError as error:
-                            source.refuse(error)
-                        else:
-                            yield Row(source.name, number, "row", fields)
+                        row = Row(source.name, number, "row", {})
+                        yield from source.attempt(row, with_names, fields, names, row.where)
     except failures as error:
         raise DataError(
             f"not a sound Parquet file after {counted(number, 'row')} ({shorten(str(error), 200)})",

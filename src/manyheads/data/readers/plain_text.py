@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError
+from manyheads.data.readers.text_lines import sound_lines
 
 
 def read_plain_text(source: Source) -> Iterator[Row]:
     """Yield a row with a `text` for each line that is not blank."""
-    for number, line in enumerate(read_lines(source), 1):
-        if isinstance(line, DataError):
-            source.refuse(line)
-        elif line and not line.isspace():
+    for number, line in sound_lines(source):
+        if line and not line.isspace():
             yield Row(source.name, number, "line", {"text": line})

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import from_example
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_json_values
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, shorten
 
 _ROOT = "rasa_nlu_data"
 _EXAMPLES = ("common_examples", "intent_examples", "entity_examples")
@@ -32,24 +30,4 @@ def read_rasa_json(source: Source) -> Iterator[Row]:
             if len(keys) > 1:
                 source.pass_over(f"entries of `{keys[1]}`")
             continue
-        try:
-            fields = _fields(item.value, row.where)
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(row.source, row.line, row.unit, fields, row.record)
-
-
-def _fields(value: Any, where: str) -> dict[str, Any]:
-    try:
-        entities = value.get("entities")
-        fields = {"text": value["text"], "label": value.get("intent")}
-        if entities is not None:
-            fields["entities"] = [entity(e["start"], e["end"], e["entity"]) for e in entities]
-        return fields
-    except (TypeError, KeyError, AttributeError):
-        raise DataError(
-            f"the example is {shorten(value)}",
-            where=where,
-            expected="an object with text, intent, and entities of start, end and entity",
-        ) from None
+        yield from source.attempt(row, from_example, item.value, row.where, "start", "end")

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.rasa import rasa_example
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at
+from manyheads.data.readers.text_lines import sound_lines
 
 _SECTION = re.compile(r"##\s*([a-z]+)\s*:\s*(.+?)\s*")
 
@@ -24,10 +23,7 @@ def is_rasa_markdown(head: Head) -> bool:
 def read_rasa_markdown(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`; other sections are counted as unread."""
     intent: str | None = None
-    for number, line in enumerate(read_lines(source), 1):
-        if isinstance(line, DataError):
-            source.refuse(line)
-            continue
+    for number, line in sound_lines(source):
         section = _SECTION.fullmatch(line.strip())
         if section is not None:
             intent = section.group(2) if section.group(1) == "intent" else None
@@ -37,9 +33,5 @@ def read_rasa_markdown(source: Source) -> Iterator[Row]:
         text = line.strip()
         if intent is None or text[:1] not in ("-", "*", "+") or not text[1:].strip():
             continue
-        try:
-            fields = rasa_example(text[1:].strip(), intent, source, at(source.name, number))
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(source.name, number, "line", fields)
+        row = Row(source.name, number, "line", {})
+        yield from source.attempt(row, rasa_example, text[1:].strip(), intent, source, row.where)

@@ -25,8 +25,8 @@ def is_rasa_yaml(head: Head) -> bool:
 def read_rasa_yaml(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Synonyms, lookups and regular expressions are counted as unread. The file, which people write
-    by hand, is held in memory, up to the size of a record.
+    Synonyms, lookups and regular expressions are counted as unread. The file is held in memory; it
+    may be as large as a record, since people write such files by hand.
     """
     for section in _sections(source):
         values = {key.value: value for key, value in section.value}
@@ -39,12 +39,8 @@ def read_rasa_yaml(source: Source) -> Iterator[Row]:
         if "examples" not in values:
             continue
         for line, text in _examples(values["examples"]):
-            try:
-                fields = rasa_example(text, str(intent.value), source, at(source.name, line))
-            except DataError as error:
-                source.refuse(error)
-            else:
-                yield Row(source.name, line, "line", fields)
+            row = Row(source.name, line, "line", {})
+            yield from source.attempt(row, rasa_example, text, str(intent.value), source, row.where)
 
 
 def _sections(source: Source) -> Iterator[Any]:
@@ -87,7 +83,7 @@ def _text(source: Source) -> str:
 def _examples(node: Any) -> Iterator[tuple[int, str]]:
     """Yield the examples with their lines: of a block of `- ...` lines, or a list of `text`."""
     if isinstance(node.value, str):
-        # A block begins on the line behind its key.
+        # A block begins on the line after its key.
         first = node.start_mark.line + 1 + (node.style in ("|", ">"))
         for number, line in enumerate(node.value.split("\n"), first):
             text = line.strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,23 @@ class Source:
         if self.on_error is None:
             raise error
         self.on_error(error)
+
+    def attempt(
+        self, place: Row, fields: Callable[..., Mapping[str, Any]], *arguments: object
+    ) -> Iterator[Row]:
+        """Yield a row with the fields that a function returns, or refuse it if the function fails.
+
+        Args:
+            place: the row's place; its own fields are not used.
+            fields: the function, which raises `DataError` for a broken record.
+            *arguments: what it is called with.
+        """
+        try:
+            found = fields(*arguments)
+        except DataError as error:
+            self.refuse(error)
+        else:
+            yield Row(place.source, place.line, place.unit, found, place.record)
 
     def quiet(self) -> Source:
         """Return the source for a first look, in which errors and counts go nowhere."""

@@ -39,12 +39,7 @@ def read_snips(source: Source) -> Iterator[Row]:
             if keys[:1] == ("entities",):
                 source.pass_over("lists of an entity's values")
             continue
-        try:
-            fields = {**_fields(item.value, row.where), "label": intent}
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(row.source, row.line, row.unit, fields, row.record)
+        yield from source.attempt(row, _fields, item.value, intent, row.where)
 
 
 def _enter(keys: Keys) -> bool:
@@ -54,7 +49,7 @@ def _enter(keys: Keys) -> bool:
     return not keys or (len(keys) == 1 and keys[0] != "entities")
 
 
-def _fields(value: Any, where: str) -> dict[str, Any]:
+def _fields(value: Any, intent: str, where: str) -> dict[str, Any]:
     pieces = value.get("data") if type(value) is dict else None
     if type(pieces) is not list or not all(
         type(piece) is dict and type(piece.get("text")) is str for piece in pieces
@@ -64,4 +59,5 @@ def _fields(value: Any, where: str) -> dict[str, Any]:
             where=where,
             expected="pieces: a list `data` of objects with `text` and, for entities, `entity`",
         )
-    return from_pieces((p["text"], p.get("slot_name", p.get("entity"))) for p in pieces)
+    found = from_pieces((p["text"], p.get("slot_name", p.get("entity"))) for p in pieces)
+    return {**found, "label": intent}

@@ -33,12 +33,7 @@ def read_spacy(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source) -> Iterator[Row]:
     for row, value in _values(source):
-        try:
-            fields = _fields(value, row)
-        except DataError as error:
-            source.refuse(error)
-        else:
-            yield Row(row.source, row.line, row.unit, fields, row.record)
+        yield from source.attempt(row, _fields, value, row)
 
 
 def _values(source: Source) -> Iterator[tuple[Row, Any]]:

@@ -60,6 +60,15 @@ def read_lines(source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
         yield from lines_of(file, source, keep_ends=keep_ends)
 
 
+def sound_lines(source: Source) -> Iterator[tuple[int, str]]:
+    """Yield the readable lines of a file with their numbers; the source refuses the others."""
+    for number, line in enumerate(read_lines(source), 1):
+        if isinstance(line, DataError):
+            source.refuse(line)
+        else:
+            yield number, line
+
+
 def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
     """Yield the lines of an open stream, as `read_lines` does those of a file."""
     offset = 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
+from manyheads.data.readers.text_lines import sound_lines
 from manyheads.errors import DataError, at, shorten
 
 _LINE = re.compile(r"([A-Z]{2,5}):([a-z]+)\s+(\S.*)")
@@ -25,10 +25,7 @@ def read_trec(source: Source) -> Iterator[Row]:
 
     Lines that are not UTF-8 are read as Windows-1252: the set was published in Latin-1.
     """
-    for number, line in enumerate(read_lines(replace(source, legacy_encoding="cp1252")), 1):
-        if isinstance(line, DataError):
-            source.refuse(line)
-            continue
+    for number, line in sound_lines(replace(source, legacy_encoding="cp1252")):
         match = _LINE.fullmatch(line.strip())
         if match is not None:
             coarse, fine, text = match.groups()
