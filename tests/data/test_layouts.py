@@ -9,6 +9,7 @@ import pytest
 
 from manyheads import check, evaluate
 from manyheads.config import make_config
+from manyheads.data.hold_out import splits_of, with_parts, write_parts
 from manyheads.data.readers import Layout, read_rows
 from manyheads.errors import ConfigError
 from training_setup import run, sentences, settings, write_records
@@ -49,6 +50,25 @@ def test_tasks_with_files_of_different_layouts_are_checked_trained_and_evaluated
     assert [sum(t.labelled for t in file.tasks.values()) for file in report.files] == [9] * 4
     run(tmp_path, train_file=None, valid_file=None, tasks=tasks)
     assert set(evaluate(tmp_path / "saved" / "best").kinds) == {"intent", "ner"}
+
+
+def test_what_is_held_out_of_a_task_s_own_file_has_no_layout_any_more(tmp_path: Path) -> None:
+    rows = [{"body": f"text {'x' * i}", "topic": "ab"[i % 2]} for i in range(40)]
+    task: dict[str, Any] = {"kind": "classification", "map": {"body": "text", "topic": "label"}}
+    task["train_file"] = str(write_records(tmp_path / "x.jsonl", rows))
+    values: dict[str, Any] = {"save_dir": str(tmp_path / "run"), "tasks": {"x": task}}
+    config = make_config(values)
+    (split,) = splits_of(config)
+    assert write_parts(config, split).held_out == 6
+    config = with_parts(config)
+    assert config.tasks["x"].map is None
+    for path in (*config.train_files(), *config.valid_files()):
+        row = next(read_rows(path, layout=Layout.of(config)))
+        assert row.fields.keys() == {"text", "label"}
+    other = {"kind": "classification", "train_file": task["train_file"], "map": task["map"]}
+    values["tasks"] = {"x": task, "y": {**other, "valid_file": "y.csv"}}
+    with pytest.raises(ConfigError, match=r"`tasks\.y\.map` is set, and x has no validation data"):
+        splits_of(make_config(values))
 
 
 def test_a_file_of_a_task_has_the_common_layout_as_far_as_the_task_has_none(tmp_path: Path) -> None:

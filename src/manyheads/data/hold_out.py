@@ -86,11 +86,11 @@ def holding_out(config: Config) -> Config:
 
 
 def splits_of(config: Config) -> tuple[Split, ...]:
-    """Return what is held out: of `files`, or of training files of tasks without validation data.
+    """Return the files to split: `files`, or training files of tasks without validation data.
 
     Raises:
-        ConfigError: a task has no training file, or the files are read by `LAYOUT` settings
-            although only some of them are split.
+        ConfigError: a task has no training file, or settings of `LAYOUT` are for files of which
+            only some are split.
     """
     folder, files = Path(config.save_dir) / FOLDER, config.files
     if files is not None:
@@ -118,6 +118,16 @@ def splits_of(config: Config) -> tuple[Split, ...]:
             "written in another layout",
             fix=f"Set `tasks.{unvalidated[0]}.valid_file`.",
         )
+    for split in splits:
+        for name in split.tasks:
+            if name not in split.validated and _own_layout(config.tasks[name]):
+                raise ConfigError(
+                    f"`tasks.{name}.{_own_layout(config.tasks[name])[0]}` is set, and "
+                    f"{listing(split.validated)} has no validation data, but learns from the same "
+                    "file",
+                    expected="validation data for every task of the file, or for none",
+                    fix=f"Set `tasks.{split.validated[0]}.valid_file`.",
+                )
     return splits
 
 
@@ -139,10 +149,17 @@ def with_parts(config: Config) -> Config:
         if config.train_file in split.files:
             del values["train_file"]
         for name in split.tasks:
-            values["tasks"][name] |= {"train_file": str(split.train)}
+            task = values["tasks"][name]
+            values["tasks"][name] = {k: v for k, v in task.items() if k not in LAYOUT} | {
+                "train_file": str(split.train)
+            }
         for name in split.validated:
             values["tasks"][name] |= {"valid_file": str(split.valid)}
     return make_config(values)
+
+
+def _own_layout(task: TaskConfig) -> list[str]:
+    return [name for name in LAYOUT if getattr(task, name, None) is not None]
 
 
 LAYOUT = ("format", "text_field", "text2_field", "tokens_field", "map", "label_separator")
