@@ -21,7 +21,8 @@ from manyheads.config import (
     setting_at,
     setting_of,
 )
-from manyheads.config.checks import CHECKS, TASK_CHECKS
+from manyheads.config.checks import CHECKS
+from manyheads.config.section_checks import TASK_CHECKS
 
 
 def everywhere() -> Iterator[tuple[type[Strict], str, Setting]]:

@@ -21,7 +21,8 @@ from manyheads.errors import RequestError
 from manyheads.modeling import list_checkpoints
 from manyheads.training import is_first_process, train
 from manyheads.training.data import step_seed
-from manyheads.training.distributed import ALONE, Processes, joined, refuse_several
+from manyheads.training.distributed import ALONE, Processes
+from manyheads.training.launch import joined, refuse_several
 from training_setup import encoder_folder, log_lines, sentences, settings, write_records
 
 HELPERS = Path(__file__).parents[1] / "helpers"

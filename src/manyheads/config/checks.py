@@ -1,30 +1,18 @@
-"""Combinations of settings that are refused: one row a rule, checked from top to bottom."""
+"""Combinations of settings of a run that are refused: one row a rule, from top to bottom."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
-from manyheads.config.fields import Strict, default_of
+from manyheads.config.section_checks import Check, changed
 from manyheads.errors import listing, nearest
-from manyheads.tasks import kind_of, known_kinds
+from manyheads.tasks import kind_of
 
 if TYPE_CHECKING:
-    from manyheads.config.options import Balancing
     from manyheads.config.run import Config
     from manyheads.config.task import TaskConfig
-
-S = TypeVar("S", bound=Strict)
-
-
-@dataclass(frozen=True)
-class Check(Generic[S]):
-    """A rule about settings of one section."""
-
-    name: str
-    broken: Callable[[S], bool]
-    message: Callable[[S], str]
 
 
 @dataclass(frozen=True)
@@ -35,18 +23,6 @@ class TaskInRunCheck:
     broken: Callable[[Config, TaskConfig], bool]
     message: Callable[[Config, TaskConfig, str], str]
     """From the run, the task and the task's name."""
-
-
-def accepted(section: S, checks: Iterable[Check[S]]) -> S:
-    """Return a section that breaks none of the rules.
-
-    Raises:
-        ValueError: with the message of the first rule that it breaks.
-    """
-    for check in checks:
-        if check.broken(section):
-            raise ValueError(check.message(section))
-    return section
 
 
 def first_problem(config: Config) -> str | None:
@@ -65,8 +41,6 @@ def _problems(config: Config) -> Iterator[str]:
 
 
 CACHE = ("cache_activations", "cache_memory")
-NECK = ("neck_size", "neck_layers")
-LAYOUT = ("format", "map", "label_separator")
 BY_SIZE = ("temperature", "annealed")
 SEVERAL_A_STEP = ("together", "joint")
 
@@ -206,9 +180,9 @@ CHECKS: tuple[Check[Config], ...] = (
     ),
     Check(
         "only the output of frozen layers is cached",
-        lambda c: c.freeze in ("none", "embeddings") and bool(_changed(c, CACHE)),
+        lambda c: c.freeze in ("none", "embeddings") and bool(changed(c, CACHE)),
         lambda c: (
-            f"`{_changed(c, CACHE)[0]}` is {getattr(c, _changed(c, CACHE)[0])!r}, but "
+            f"`{changed(c, CACHE)[0]}` is {getattr(c, changed(c, CACHE)[0])!r}, but "
             f"`freeze` is {c.freeze!r}, with which no activations are kept; freeze layers:K or "
             "encoder, or leave it out"
         ),
@@ -367,70 +341,6 @@ TASK_IN_RUN_CHECKS: tuple[TaskInRunCheck, ...] = (
 )
 
 
-TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
-    Check(
-        "labels fit their number",
-        # Labels of words may be listed as entity types, each of which makes two tags.
-        lambda t: (
-            t.num_labels is not None
-            and not kind_of(t.kind).per_word
-            and len(t.labels or ()) > t.num_labels
-        ),
-        lambda t: f"there are {len(t.labels or ())} `labels`, but `num_labels` is {t.num_labels}",
-    ),
-    Check(
-        "a range ascends",
-        lambda t: not t.score_range[0] < t.score_range[1],
-        lambda t: f"`score_range` is {list(t.score_range)}, not a lower and a higher score",
-    ),
-    Check(
-        "options are those of the kind",
-        lambda t: bool(_foreign(t)),
-        lambda t: f"`{_foreign(t)[0]}` is for {' and '.join(_takers(_foreign(t)[0]))} tasks only",
-    ),
-    Check(
-        "only an output layer is fitted",
-        lambda t: t.start == "fitted" and t.hidden is not None,
-        lambda t: (
-            f"`hidden` is {t.hidden}, and `start: fitted` is for heads without a hidden layer; "
-            "leave out one of them"
-        ),
-    ),
-    Check(
-        "only files of a task's own have a layout of their own",
-        lambda t: t.train_file is None and t.valid_file is None and bool(_changed(t, LAYOUT)),
-        lambda t: (
-            f"`{_changed(t, LAYOUT)[0]}` is for the task's own files, and it has none; set its "
-            f"`train_file` or `valid_file`, or `{_changed(t, LAYOUT)[0]}` for all files"
-        ),
-    ),
-    Check(
-        "options of a neck need one",
-        lambda t: t.neck == "none" and bool(_changed(t, NECK)),
-        lambda t: f"`{_changed(t, NECK)[0]}` needs a `neck`",
-    ),
-)
-
-
-def _of_method(option: str, method: str) -> Check[Balancing]:
-    return Check(
-        f"{option} is for {method}",
-        lambda b: getattr(b, option) is not None and b.method != method,
-        lambda b: (
-            f"`{option}` is {getattr(b, option):g}, but `method` is {b.method!r}; it is for "
-            f"{method}"
-        ),
-    )
-
-
-BALANCING_CHECKS: tuple[Check[Balancing], ...] = (
-    _of_method("temperature", "dwa"),
-    _of_method("alpha", "gradnorm"),
-    _of_method("learning_rate", "gradnorm"),
-    _of_method("c", "cagrad"),
-)
-
-
 def _own_files(config: Config) -> list[str]:
     """Return the settings of data files that `files` would replace."""
     tasks = [
@@ -440,21 +350,6 @@ def _own_files(config: Config) -> list[str]:
         if getattr(task, key) is not None
     ]
     return [*(["`train_file`"] if config.train_file is not None else []), *tasks]
-
-
-def _changed(section: Strict, options: Iterable[str]) -> list[str]:
-    return [name for name in options if getattr(section, name) != default_of(type(section), name)]
-
-
-def _takers(option: str) -> list[str]:
-    """Return the kinds of tasks that have an option."""
-    return [name for name in known_kinds() if option in kind_of(name).options]
-
-
-def _foreign(task: TaskConfig) -> list[str]:
-    """Return the options that are set and that only other kinds have."""
-    own = kind_of(task.kind).options
-    return [n for n in _changed(task, type(task).model_fields) if n not in own and _takers(n)]
 
 
 def _comparing(config: Config) -> str:

@@ -11,8 +11,8 @@ from pydantic import (
     model_validator,
 )
 
-from manyheads.config.checks import BALANCING_CHECKS, accepted
 from manyheads.config.fields import INPUT_FILE, Float, Int, Strict
+from manyheads.config.section_checks import BALANCING_CHECKS, accepted
 from manyheads.config.yaml import parse_scalar
 
 

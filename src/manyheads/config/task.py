@@ -12,7 +12,6 @@ from pydantic import (
     model_validator,
 )
 
-from manyheads.config.checks import TASK_CHECKS, accepted
 from manyheads.config.fields import (
     INPUT_FILE,
     Float,
@@ -22,6 +21,7 @@ from manyheads.config.fields import (
     WarmStart,
     pairs,
 )
+from manyheads.config.section_checks import TASK_CHECKS, accepted
 from manyheads.errors import shorten
 from manyheads.tasks import find_kind, kind_of
 from manyheads.tasks.label_values import composed

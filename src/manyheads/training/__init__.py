@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from manyheads.training.add_head import add_head_config
     from manyheads.training.comparison import Comparison, compare, config_alone
     from manyheads.training.distill import distill_config
-    from manyheads.training.distributed import is_first_process
     from manyheads.training.head_start import name_texts
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
+    from manyheads.training.launch import is_first_process
     from manyheads.training.loop import TrainResult, train
     from manyheads.training.metrics_log import METRICS_FILE
     from manyheads.training.new_labels import AddedLabels, add_label
@@ -61,9 +61,9 @@ __getattr__ = loader(
         "add_head": ("add_head_config",),
         "comparison": ("Comparison", "compare", "config_alone"),
         "distill": ("distill_config",),
-        "distributed": ("is_first_process",),
         "head_start": ("name_texts",),
         "in_flight": ("InFlightStep", "STEPS_AHEAD", "StepResult", "fetch"),
+        "launch": ("is_first_process",),
         "loop": ("TrainResult", "train"),
         "metrics_log": ("METRICS_FILE",),
         "new_labels": ("AddedLabels", "add_label"),

@@ -40,7 +40,7 @@ from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.schedules import Schedule, rounds
 from manyheads.training.data.training_data import load_training_data
-from manyheads.training.distributed import refuse_several
+from manyheads.training.launch import refuse_several
 from manyheads.training.loop import train
 from manyheads.training.metrics_log import METRICS_FILE
 from manyheads.training.reporter import Reporter

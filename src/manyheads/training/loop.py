@@ -27,10 +27,11 @@ from manyheads.training.calibrate import (
 )
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
-from manyheads.training.distributed import ProcessLost, joined
+from manyheads.training.distributed import ProcessLost
 from manyheads.training.epochs import epochs_without_gain, is_improving
 from manyheads.training.files import read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
+from manyheads.training.launch import joined
 from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
