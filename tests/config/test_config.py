@@ -74,7 +74,7 @@ def test_paths_among_the_overrides_are_relative_to_the_working_directory(write: 
     assert config.tasks["ner"].valid_file == "v.json"
 
 
-def test_the_home_of_a_user_who_does_not_exist_is_a_name_like_any_other(write: Write) -> None:
+def test_the_home_of_an_unknown_user_is_an_ordinary_name(write: Write) -> None:
     config = load_config(write("train_file: ~nobody-of-this-name/a.json"))
     assert str(config.train_file).endswith("~nobody-of-this-name/a.json")
 
@@ -86,7 +86,7 @@ def test_an_alias_is_the_field_in_files_and_overrides(write: Write, alias: str, 
     ) in (7, "7")
 
 
-def test_names_are_the_same_with_hyphens_and_underscores(write: Write) -> None:
+def test_hyphens_and_underscores_in_names_are_equivalent(write: Write) -> None:
     assert load_config(write("batch-size: 3")).batch_size == 3
     assert load_config(write(""), {"batch-size": "3"}).batch_size == 3
     config = load_config(
@@ -96,12 +96,12 @@ def test_names_are_the_same_with_hyphens_and_underscores(write: Write) -> None:
     assert config.tasks["my-ner"].neck_size == 7
 
 
-def test_an_override_replaces_what_the_file_says(write: Write) -> None:
+def test_an_override_replaces_the_value_in_the_file(write: Write) -> None:
     config = load_config(write(FLAT), {"lr": "3e-5", "num_epochs": 5, "max_length": "64"})
     assert (config.learning_rate, config.num_epochs, config.max_length) == (3e-5, 5, 64)
 
 
-def test_a_dotted_override_refines_one_task_and_keeps_the_others(write: Write) -> None:
+def test_a_dotted_override_changes_one_task_and_keeps_the_others(write: Write) -> None:
     config = load_config(write(FLAT), {"tasks.ner.decoder": "crf", "tasks.ner.weight": "2"})
     assert config.tasks["ner"] == TaskConfig(
         kind="tagging", num_labels=5, decoder="crf", weight=2.0
@@ -114,7 +114,7 @@ def test_a_dotted_override_applies_to_the_number_of_labels_given_beside_it(write
     assert config.tasks["ner"].num_labels == 9
 
 
-def test_text_stays_text_where_the_field_is_a_text() -> None:
+def test_the_value_of_a_text_field_stays_text() -> None:
     config = load_config(None, {"save_dir": "2024", "train_file": "yes", "valid_file": "null"})
     assert (config.save_dir, config.train_file, config.valid_file) == ("2024", "yes", None)
 
@@ -126,7 +126,7 @@ def test_lists_and_mappings_are_read_as_yaml() -> None:
     assert list(config.tasks) == ["topic"]
 
 
-def test_the_arguments_are_left_as_they_were(write: Write) -> None:
+def test_the_arguments_are_not_changed(write: Write) -> None:
     tasks = {"ner": {"kind": "tagging"}}
     load_config(None, {"tasks": tasks, "tasks.ner.decoder": "crf"})
     assert tasks == {"ner": {"kind": "tagging"}}
@@ -135,7 +135,7 @@ def test_the_arguments_are_left_as_they_were(write: Write) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("200", 200), (200, 200), ("5m", "5m"), ("30s", "30s"), ("null", None)]
 )
-def test_a_checkpoint_comes_every_so_many_steps_or_so_much_time(
+def test_checkpoints_are_saved_every_so_many_steps_or_at_an_interval(
     value: object, expected: object
 ) -> None:
     assert load_config(None, {"checkpoint_every": value}).checkpoint_every == expected
@@ -206,7 +206,7 @@ def test_every_field_is_documented() -> None:
         ("tasks: {ner: {decoder: crf}}", r"`tasks\.ner\.kind` is missing; expected one of: class"),
         ("tasks: {ner: {kind: x}}", r"`tasks\.ner\.kind` is 'x'; expected one of: classification"),
         ("tasks: {a b: {kind: tagging}}", "the task name 'a b' must begin with a letter"),
-        ("tasks: {text: {kind: tagging}}", "the task name 'text' is taken"),
+        ("tasks: {text: {kind: tagging}}", "the task name 'text' is reserved"),
         ("tasks: {a: {kind: classification, decoder: crf}}", "`decoder` is for tagging tasks only"),
         (
             "tasks: {a: {kind: tagging, pooling: [max]}}",
@@ -232,21 +232,21 @@ def test_every_field_is_documented() -> None:
         ),
         (
             "tokens_per_batch: 512\ntasks: {a: {kind: tagging, max_records: 4}}",
-            "`tokens_per_batch` does not go with `tasks.a.max_records`, which is 4",
+            "`tokens_per_batch` cannot be combined with `tasks.a.max_records`, which is 4",
         ),
         (
             "tokens_per_batch: 512\nschedule: together",
-            "`tokens_per_batch` does not go with `schedule: together`.*use `batch_size`",
+            "`tokens_per_batch` cannot be combined with `schedule: together`.*use `batch_size`",
         ),
         ("freeze: layers", "`freeze` is 'layers'; expected one of: none, embeddings, layers:K"),
         ("freeze: layers:0", "`freeze` is 'layers:0'; expected one of: none, embeddings, layers:K"),
         (
             "freeze: encoder\nkeep_embeddings: 2",
-            "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays",
+            "`keep_embeddings` is set, but with `freeze: encoder` the embedding does not change",
         ),
         (
             "freeze: encoder\ntasks: {a: {kind: tagging}, b: {kind: similarity}}",
-            "`tasks.b` trains the sentence embedding, which `freeze: encoder` holds as it is",
+            "`tasks.b` trains the sentence embedding, which `freeze: encoder` does not let",
         ),
         (
             "unfreeze_every: 2",
@@ -266,7 +266,7 @@ def test_every_field_is_documented() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_line_its_value_and_what_is_allowed(
+def test_a_mistake_is_reported_with_its_line_its_value_and_the_allowed_values(
     write: Write, content: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -293,7 +293,7 @@ def test_a_mistake_in_an_override_is_not_blamed_on_the_file(
         load_config(write(FLAT), overrides)
 
 
-def test_a_task_without_a_file_is_told_where_to_set_one() -> None:
+def test_the_error_for_a_task_without_a_file_names_the_settings() -> None:
     config = make_config({"tasks": {"a": {"kind": "tagging"}}, "valid_file": "v.json"})
     assert config.valid_files() == {"v.json": ("a",)}
     with pytest.raises(

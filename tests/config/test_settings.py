@@ -1,4 +1,4 @@
-"""What each setting means for resuming, warm starts, comparison, several processes and paths."""
+"""The role of each setting in resuming, warm starts, comparison, several processes and paths."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Declared(TaskConfig):
     new_option: Annotated[int, Setting(path="output")] = 3
 
 
-def test_a_setting_that_declares_nothing_is_compared_and_is_no_path() -> None:
+def test_a_setting_that_declares_nothing_is_compared_and_is_not_a_path() -> None:
     found = setting_of(Undeclared, "new_option")
     assert (found.resume, found.processes, found.compare, found.path) == (
         "same", "same", "same", None,
@@ -56,18 +56,18 @@ def test_a_setting_that_declares_nothing_is_compared_and_is_no_path() -> None:
 
 
 @pytest.mark.parametrize("section", [Undeclared, Declared])
-def test_an_option_of_a_head_is_the_trained_one_s_unless_it_declares_otherwise(
+def test_a_heads_option_comes_from_the_trained_head_unless_it_declares_otherwise(
     section: type[Strict],
 ) -> None:
     assert setting_of(section, "new_option").warm_start == "fixed"
 
 
-def test_every_setting_means_something_for_each_purpose() -> None:
+def test_every_setting_has_a_role_in_warm_starts() -> None:
     for section, name, found in everywhere():
         assert found.warm_start is not None, (section, name)
 
 
-def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -> None:
+def test_a_resumed_run_may_change_where_files_are_and_how_it_runs() -> None:
     assert where(Config, resume="differ") == {
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "cache_memory",
@@ -84,23 +84,23 @@ def test_what_a_continuation_may_change_is_where_things_are_and_how_they_run() -
     assert where(Balancing, resume="same") == set(Balancing.model_fields)
 
 
-def test_whatever_processes_may_differ_in_a_continuation_may_change() -> None:
+def test_settings_that_may_differ_between_processes_may_change_on_resume() -> None:
     for section, name, found in everywhere():
         assert found.processes in ("same", found.resume), (section, name)
 
 
-def test_processes_treat_losses_that_are_not_finite_alike() -> None:
+def test_all_processes_treat_losses_that_are_not_finite_in_the_same_way() -> None:
     assert setting_of(Config, "on_nonfinite").processes == "same"
 
 
-def test_a_key_has_the_setting_of_its_own_section() -> None:
+def test_a_key_is_looked_up_in_its_own_section() -> None:
     assert setting_at("tasks.ner.train_file").resume == "differ"
     assert setting_at("keep_embeddings.texts").path == "input"
-    # A task may be called like a setting that is free.
+    # A task may have the name of a setting that may differ.
     assert setting_at("best_weights.device").resume == "same"
 
 
-def test_a_trained_head_keeps_its_form() -> None:
+def test_a_trained_heads_architecture_is_fixed() -> None:
     assert where(TaskConfig, warm_start="fixed") == {
         "kind", "decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hidden",
     }  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_trained_head_keeps_its_form() -> None:
     }  # fmt: skip
 
 
-def test_one_task_alone_is_trained_without_the_settings_of_several() -> None:
+def test_a_single_task_is_trained_without_the_settings_of_several() -> None:
     assert where(Config, compare="several") == {
         "schedule", "schedule_alpha", "balancing", "best_metric", "best_weights",
         "keep_best_per_task", "num_classes", "num_ner_labels", "log_gradients",
@@ -118,7 +118,7 @@ def test_one_task_alone_is_trained_without_the_settings_of_several() -> None:
     assert where(TaskConfig, compare="several") == {"weight", "ratio"}
 
 
-def test_the_paths_are_known() -> None:
+def test_paths_are_declared() -> None:
     assert where(Config, path="input") == {
         "train_file", "valid_file", "files", "init_from",
     }  # fmt: skip
@@ -137,6 +137,6 @@ def test_ten_settings_are_shown_first() -> None:
     assert len(fields_where(Config, lambda setting: setting.first)) == 10
 
 
-def test_rules_have_names_of_their_own() -> None:
+def test_rules_have_unique_names() -> None:
     names = [check.name for check in (*CHECKS, *TASK_CHECKS)]
     assert len(set(names)) == len(names)

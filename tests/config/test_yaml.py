@@ -37,7 +37,7 @@ def test_values_come_with_the_line_of_each_key(write: Write) -> None:
     assert document.where(()) == str(path)
 
 
-def test_a_replaced_key_stands_nowhere_in_the_file(write: Write) -> None:
+def test_a_replaced_key_has_no_place_in_the_file(write: Write) -> None:
     document = read_yaml(write("a: 1\nb: {c: 1}\n")).without(("b", "c"))
     assert document.where(("b", "c")) == ""
     assert document.where(("b",)).endswith(":2")
@@ -48,7 +48,7 @@ def test_a_file_without_values_is_an_empty_mapping(write: Write, content: str | 
     assert read_yaml(write(content)).values == {}
 
 
-def test_words_that_yaml_1_1_takes_for_truth_values_and_dates_stay_words(write: Write) -> None:
+def test_words_that_yaml_1_1_reads_as_booleans_or_dates_stay_text(write: Write) -> None:
     path = write("labels: [no, yes, on, off, true, 2024-05-01, '1', 1, ~]")
     labels = ["no", "yes", "on", "off", True, "2024-05-01", "1", 1, None]
     assert read_yaml(path).values == {"labels": labels}
@@ -83,7 +83,7 @@ def test_an_anchor_stands_for_its_value(write: Write) -> None:
         ("# " + "x" * MAX_BYTES, "larger than 1 MiB"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_line(
+def test_an_invalid_file_is_refused_with_its_line(
     write: Write, content: str | bytes, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -117,11 +117,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         ("&a [*a]", "&a [*a]"),
     ],
 )
-def test_text_of_the_command_line_is_yaml_where_it_can_be(text: str, value: Any) -> None:
+def test_command_line_values_are_read_as_yaml_if_they_are_yaml(text: str, value: Any) -> None:
     assert parse_scalar(text) == value
 
 
-# Pieces of YAML that have broken readers of it before, mixed with any text.
+# Pieces of YAML that have broken parsers before, mixed with any text.
 SYNTAX = (
     "a|- |: |? |\n|\n  |&a |*a|<<: |{|}|[|]|, |~|'|\"|>-\n|---\n|%YAML 9|\t|\\|true|tasks|="
     "|!!int |!!set |!!timestamp |!x |1:2:3|0x_|0b|1e999|.nan|2024-13-45"
@@ -133,9 +133,7 @@ PIECES = st.one_of(st.sampled_from(SYNTAX.split("|")), st.text(max_size=5))
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(content=st.one_of(st.lists(PIECES, max_size=12).map("".join), st.binary(max_size=40)))
-def test_no_file_raises_anything_but_a_configuration_error(
-    write: Write, content: str | bytes
-) -> None:
+def test_a_file_raises_nothing_but_configuration_errors(write: Write, content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     with contextlib.suppress(ConfigError):
         assert isinstance(read_yaml(write(data)).values, dict)
@@ -143,5 +141,5 @@ def test_no_file_raises_anything_but_a_configuration_error(
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.lists(PIECES, max_size=8).map("".join), st.text()))
-def test_any_text_of_the_command_line_has_a_value(text: str) -> None:
+def test_any_command_line_text_has_a_value(text: str) -> None:
     parse_scalar(text)

@@ -46,7 +46,7 @@ SEVERAL_A_STEP = ("together", "joint")
 
 CHECKS: tuple[Check[Config], ...] = (
     Check(
-        "numbers of labels stand beside the standard tasks only",
+        "numbers of labels are for the standard tasks",
         lambda c: any(
             number is not None and (task not in c.tasks or c.tasks[task].num_labels != number)
             for task, number in (("classification", c.num_classes), ("ner", c.num_ner_labels))
@@ -57,7 +57,7 @@ CHECKS: tuple[Check[Config], ...] = (
         ),
     ),
     Check(
-        "files are read in place of training files",
+        "files replace training files",
         lambda c: c.files is not None and bool(_own_files(c)),
         lambda c: (
             f"`files` and {_own_files(c)[0]} are both set; `files` is for all tasks, and a part of "
@@ -78,8 +78,8 @@ CHECKS: tuple[Check[Config], ...] = (
             bool(c.head_layers) and not (c.encoder_is_frozen or c.keep_embeddings or c.pair_tasks)
         ),
         lambda c: (
-            f"`head_layers` is {c.head_layers}, but the encoder's own upper layers, which "
-            "only the embedding needs then, would not learn what the lower ones become; set "
+            f"`head_layers` is {c.head_layers}, so the encoder's own upper layers serve only the "
+            "embedding, and would not adapt to the lower layers, which are trained; set "
             "`freeze: encoder` or `keep_embeddings`, or leave it out"
         ),
     ),
@@ -87,7 +87,7 @@ CHECKS: tuple[Check[Config], ...] = (
         "adapters are not copied",
         lambda c: c.head_layers is not None and c.lora is not None,
         lambda c: (
-            "`head_layers` and `lora` are both set, and adapters would be copied with the "
+            "`head_layers` and `lora` are both set, but adapters cannot be copied with the "
             "layers; leave one of them out"
         ),
     ),
@@ -95,12 +95,12 @@ CHECKS: tuple[Check[Config], ...] = (
         "adapters are not unfrozen",
         lambda c: c.lora is not None and c.unfreeze_every is not None,
         lambda c: (
-            "`lora` and `unfreeze_every` are both set, but adapters begin as no change at "
-            "all, and frozen layers have none to unfreeze; leave one of them out"
+            "`lora` and `unfreeze_every` are both set, but frozen layers have no adapters to "
+            "unfreeze; leave one of them out"
         ),
     ),
     Check(
-        "rates of layers need layers that learn",
+        "learning rates of layers need trained layers",
         lambda c: c.encoder_is_frozen and c.layer_decay != 1,
         lambda c: (
             f"`layer_decay` is {c.layer_decay:g}, but with `freeze: encoder` no layer is "
@@ -108,27 +108,27 @@ CHECKS: tuple[Check[Config], ...] = (
         ),
     ),
     Check(
-        "adapters need an encoder that learns",
+        "adapters need a trained encoder",
         lambda c: c.encoder_is_frozen and c.lora is not None,
         lambda c: (
-            "`lora` is set, but with `freeze: encoder` nothing in the encoder learns; leave "
-            "one of them out, or freeze less: adapters leave its weights alone anyway"
+            "`lora` is set, but with `freeze: encoder` nothing in the encoder is trained; leave "
+            "one of them out, or freeze less: adapters do not train its own weights anyway"
         ),
     ),
     Check(
-        "only an embedding that changes is held",
+        "only an embedding that changes is kept",
         lambda c: c.encoder_is_frozen and c.keep_embeddings is not None,
         lambda c: (
-            "`keep_embeddings` is set, but with `freeze: encoder` the embedding stays what "
-            "it is, to the bit; leave one of them out"
+            "`keep_embeddings` is set, but with `freeze: encoder` the embedding does not change "
+            "at all; leave one of them out"
         ),
     ),
     Check(
-        "only an embedding that changes is learned from a teacher",
+        "only an embedding that changes learns from a teacher",
         lambda c: c.encoder_is_frozen and c.teacher is not None and c.teacher.embedding > 0,
         lambda c: (
             f"`teacher.embedding` is {c.teacher.embedding if c.teacher else 0:g}, but with "
-            "`freeze: encoder` the embedding stays what it is; leave one of them out"
+            "`freeze: encoder` the embedding does not change; leave one of them out"
         ),
     ),
     Check(
@@ -137,8 +137,8 @@ CHECKS: tuple[Check[Config], ...] = (
             c.keep_embeddings is not None and c.teacher is not None and c.teacher.embedding > 0
         ),
         lambda c: (
-            "`keep_embeddings` and `teacher.embedding` are both set, which pull the embedding to "
-            "different places; leave one of them out"
+            "`keep_embeddings` and `teacher.embedding` are both set, but pull the embedding in "
+            "different directions; leave one of them out"
         ),
     ),
     Check(
@@ -146,7 +146,7 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: c.encoder_is_frozen and bool(c.pair_tasks),
         lambda c: (
             f"`tasks.{c.pair_tasks[0]}` trains the sentence embedding, which `freeze: "
-            "encoder` holds as it is; leave the task out, or freeze less"
+            "encoder` does not let change; leave the task out, or freeze less"
         ),
     ),
     Check(
@@ -165,8 +165,8 @@ CHECKS: tuple[Check[Config], ...] = (
             and all(task.frozen or task.carried for task in c.tasks.values())
         ),
         lambda c: (
-            "nothing is trained: with `freeze: encoder` the encoder is frozen, and the heads "
-            f"of all tasks are, too ({listing(c.frozen_tasks)}); freeze less"
+            "nothing is trained: the encoder is frozen (`freeze: encoder`), and so are the heads "
+            f"of all tasks ({listing(c.frozen_tasks)}); freeze less"
         ),
     ),
     Check(
@@ -174,8 +174,8 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: c.student_layers is not None and c.init_from is not None,
         lambda c: (
             "`student_layers` and `init_from` are both set, but the heads of a trained model do "
-            "not fit an encoder of fewer layers; set `model_name` to the model's folder, whose "
-            "encoder the student is then made of, and `teacher` to learn its answers"
+            "not fit an encoder of fewer layers; set `model_name` to the model's folder to make "
+            "the student from its encoder, and `teacher` to learn from its outputs"
         ),
     ),
     Check(
@@ -183,8 +183,8 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: c.freeze in ("none", "embeddings") and bool(changed(c, CACHE)),
         lambda c: (
             f"`{changed(c, CACHE)[0]}` is {getattr(c, changed(c, CACHE)[0])!r}, but "
-            f"`freeze` is {c.freeze!r}, with which no activations are kept; freeze layers:K or "
-            "encoder, or leave it out"
+            f"`freeze` is {c.freeze!r}, so no activations are cached; freeze layers:K or encoder, "
+            "or leave it out"
         ),
     ),
     Check(
@@ -213,12 +213,12 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: c.log_gradients is not None and c.balancing.compares_gradients,
         lambda c: (
             f"`log_gradients` is {c.log_gradients}, but `balancing` is "
-            f"{c.balancing.method!r}, which measures the gradients at every step, and so they are "
-            "logged; leave `log_gradients` out"
+            f"{c.balancing.method!r}, which measures and logs the gradients at every step; leave "
+            "`log_gradients` out"
         ),
     ),
     Check(
-        "gradients are those of several tasks",
+        "gradients are logged of several tasks",
         lambda c: c.log_gradients is not None and len(c.tasks) < 2,
         lambda c: (
             f"`log_gradients` is {c.log_gradients}, but there is one task, "
@@ -266,15 +266,15 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: (
             f"`best_metric` is {c.best_metric!r}, but {_best(c)[0]!r} has no metric "
             f"{_best(c)[1]!r}{nearest(_best(c)[1], _best_known(c))}; it has "
-            f"{listing(_best_known(c)) or 'none: it is one already'}"
+            f"{listing(_best_known(c)) or 'none; use the name without a dot'}"
         ),
     ),
     Check(
         "batches of all tasks count sentences",
         lambda c: c.tokens_per_batch is not None and c.schedule == "together",
         lambda c: (
-            "`tokens_per_batch` does not go with `schedule: together`, whose batches are as "
-            "large as the steps of the largest task allow; use `batch_size`"
+            "`tokens_per_batch` cannot be combined with `schedule: together`, where the largest "
+            "task determines the steps; use `batch_size`"
         ),
     ),
     Check(
@@ -325,7 +325,7 @@ TASK_IN_RUN_CHECKS: tuple[TaskInRunCheck, ...] = (
         "records are not rationed by sub-tokens",
         lambda c, task: c.tokens_per_batch is not None and task.max_records is not None,
         lambda c, task, name: (
-            f"`tokens_per_batch` does not go with `tasks.{name}.max_records`, "
+            f"`tokens_per_batch` cannot be combined with `tasks.{name}.max_records`, "
             f"which is {task.max_records}; use `batch_size`"
         ),
     ),
@@ -353,7 +353,7 @@ def _own_files(config: Config) -> list[str]:
 
 
 def _comparing(config: Config) -> str:
-    """Return the setting that has gradients compared, in words; empty where none does."""
+    """Return the setting that compares gradients, in words; empty if none does."""
     if config.balancing.compares_gradients:
         return f"`balancing` is {config.balancing.method!r}"
     return "" if config.log_gradients is None else f"`log_gradients` is {config.log_gradients}"

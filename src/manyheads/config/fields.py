@@ -1,4 +1,4 @@
-"""Types of fields, and what a setting means beside its value."""
+"""Types of fields, and what a setting declares about itself besides its type."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from pydantic import (
 )
 
 May = Literal["same", "same name", "differ"]
-"""How the values of a setting in two places must agree: equal; equal in the last part of a path;
-or not at all."""
+"""How far the values of a setting in two places must agree: be equal; be equal in the last part of
+a path; or not at all."""
 
 WarmStart = Literal["own", "inherited", "fixed", "training"]
-"""Whose value counts with `init_from`. The configuration's (own); the trained model's unless the
-configuration sets it (inherited); the same, but another value is refused, because trained
-parameters depend on it (fixed); the configuration's, and dropped for a task that is carried along,
-which is not trained (training)."""
+"""Whose value counts with `init_from`: the configuration's (own); the trained model's unless the
+configuration sets it (inherited); the trained model's, and another value is refused because trained
+parameters depend on it (fixed); or the configuration's, dropped for carried tasks, which are not
+trained (training)."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The meaning of a field beside its value, declared with the field: `Annotated[T, Setting()]`.
+    """How a field is treated, declared with the field: `Annotated[T, Setting(...)]`.
 
-    The defaults are the strict ones, so a field that does not declare a meaning is compared when
-    a run is resumed, has to be equal in all processes, and is no path.
+    The defaults are the strict ones: a field that declares nothing is compared when a run is
+    resumed, must be equal in all processes, and is not a path.
     """
 
     resume: May = "same"
-    """Whether a run and its continuation may differ in it."""
+    """Whether it may differ between a run and its continuation."""
     processes: May = "same"
-    """Whether processes that train one model may differ in it."""
+    """Whether it may differ between the processes of a run."""
     warm_start: WarmStart | None = None
-    """Its meaning for a warm start. Default: the `warm_start` of its section."""
+    """Its role in a warm start. Default: the `warm_start` of its section."""
     compare: Literal["same", "several"] = "same"
-    """Whether `compare` gives it to the runs of single tasks too, or it is about several tasks."""
+    """Whether it applies to runs of a single task (`compare`), or only to several tasks."""
     path: Literal["input", "output", "model"] | None = None
-    """Whether it is a path. Those of a configuration file are relative to the file (input, and
-    model where it cannot be a name on the hub) or to the working directory (output)."""
+    """Whether it is a path. In a configuration file, paths are relative to the file (input, and
+    model unless it may be a name on the hub) or to the working directory (output)."""
     allowed: str = ""
-    """The allowed values in words, where the type does not tell."""
+    """The allowed values in words, if the type does not show them."""
     internal: bool = False
-    """Whether trained models set it, and users do not: help and docs leave it out."""
+    """Whether only trained models set it; help and documentation leave it out."""
     first: bool = False
-    """Whether it is among the settings that the help shows first."""
+    """Whether the help lists it among the most important settings."""
 
 
 FREE = Setting(resume="differ", processes="differ")
-"""Where a run writes and what it runs on: nothing that it learns depends on it."""
+"""A setting that does not affect what is learned, such as where a run writes."""
 
 INPUT_FILE = Setting(resume="differ", processes="differ", path="input")
-"""A data file. It may move: what is compared is the data's content, by checksum."""
+"""A data file. It may move: the content is compared, by checksum."""
 
 
 def _not_bool(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a truth value is not a number")
+        raise ValueError("a boolean is not a number")
     return value
 
 
@@ -123,7 +123,7 @@ class Strict(BaseModel):
     """A frozen section of the configuration that refuses unknown keys."""
 
     warm_start: ClassVar[WarmStart] = "own"
-    """The meaning of its fields for a warm start, unless they declare it."""
+    """The role of its fields in a warm start, unless they declare one."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
@@ -131,7 +131,7 @@ class Strict(BaseModel):
 
 
 def setting_of(model: type[Strict], field: str) -> Setting:
-    """Return what a field declares, filled up with the strict defaults."""
+    """Return what a field declares, with the strict defaults for the rest."""
     metadata = model.model_fields[field].metadata
     declared = next((one for one in metadata if isinstance(one, Setting)), Setting())
     return replace(declared, warm_start=declared.warm_start or model.warm_start)

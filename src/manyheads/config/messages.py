@@ -1,4 +1,4 @@
-"""Messages about a configuration that is not allowed: the key, its value, what is allowed."""
+"""Messages about invalid configurations: the key, its value, and the allowed values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from manyheads.tasks import known_kinds
 
 
 def config_error(error: ValidationError, document: YamlDocument | None) -> ConfigError:
-    """Turn pydantic's report into one message: the first problem whole, the others in short."""
+    """Turn pydantic's report into one error: the first problem in full, the others in short."""
     problems = error.errors(include_url=False, include_context=False)
-    # A key that is misspelt explains what else is missing.
+    # A misspelt key explains other missing ones.
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     first = _problem(problems[0], document)
     if len(problems) == 1:
@@ -75,7 +75,7 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
 
 
 def _allowed(location: tuple[str | int, ...]) -> str:
-    """Return in words what values the field at a place takes; empty where there is none."""
+    """Describe the allowed values of the field at a location; empty if there is no such field."""
     if not location:
         return "a mapping of keys to values"
     section = section_of(location)

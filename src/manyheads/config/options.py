@@ -17,34 +17,33 @@ from manyheads.config.yaml import parse_scalar
 
 
 class KeepEmbeddings(Strict):
-    """Keys of keep_embeddings: how the sentence embedding is held near the one it began with."""
+    """Keys of keep_embeddings: how the sentence embedding is kept close to the original."""
 
     weight: Float = Field(default=1.0, gt=0)
-    """The factor on the loss that holds the embedding."""
+    """The factor on the loss that keeps the embedding."""
     texts: Annotated[str | None, INPUT_FILE] = None
-    """Unlabelled sentences on which it is held too: plain lines (.txt), or records of any format
-    whose labels are ignored. Default: the training sentences alone."""
+    """Unlabelled sentences to keep it on as well: plain lines (.txt), or records of any format,
+    whose labels are ignored. Default: only the training sentences."""
     batch_size: Int | None = Field(default=None, ge=1)
     """Unlabelled sentences in a step. Default: the common `batch_size`."""
 
 
 class Teacher(Strict):
-    """Keys of teacher: trained models, or soft labels, from which the heads learn."""
+    """Keys of teacher: the trained models or soft labels that the heads learn from."""
 
     sources: Annotated[tuple[str, ...], INPUT_FILE] = Field(min_length=1)
-    """The models whose answers are learned, or JSON lines with soft labels. The mean of several is
-    the target."""
+    """Trained models, or JSON lines with soft labels. The target is the mean of several."""
     texts: Annotated[str | None, INPUT_FILE] = None
-    """Unlabelled sentences on which the heads learn too: plain lines (.txt), or records of any
-    format whose labels are ignored. Default: those of a file with soft labels."""
+    """Unlabelled sentences to learn from as well: plain lines (.txt), or records of any format,
+    whose labels are ignored. Default: those of a file with soft labels."""
     weight: Float = Field(default=1.0, gt=0)
-    """The factor on the loss, where a task's own weight is the factor on its labels' loss."""
+    """The factor on the teacher's loss, in addition to each task's own weight."""
     temperature: Float = Field(default=2.0, gt=0)
-    """Above 1, the classes that the teacher considers unlikely count for more. Sequences of tags
-    (`decoder: crf`) are compared without it."""
+    """Above 1, classes that the teacher considers unlikely count for more. It does not apply to tag
+    sequences (`decoder: crf`)."""
     embedding: Float = Field(default=0.0, ge=0)
-    """The factor on the distance of the sentence embeddings, by their cosine, or where teacher and
-    student have vectors of different lengths by the cosines between the sentences of a batch."""
+    """The factor on the distance between the sentence embeddings: by their cosine or, if those of
+    teacher and student differ in length, by the cosines between the sentences of a batch."""
     batch_size: Int | None = Field(default=None, ge=1)
     """Unlabelled sentences in a step. Default: the common `batch_size`."""
 
@@ -55,22 +54,22 @@ class Teacher(Strict):
 
 
 def is_soft_file(source: str) -> bool:
-    """Return whether a teacher's path is a file with soft labels rather than a model."""
+    """Return whether a teacher's path is a file of soft labels rather than a model."""
     return source.lower().endswith((".json", ".jsonl", ".jsonl.gz"))
 
 
 class Lora(Strict):
-    """Keys of lora: low-rank adapters of the encoder, which learn in place of its weights."""
+    """Keys of lora: low-rank adapters, which are trained instead of the encoder's weights."""
 
     rank: Int = Field(default=8, ge=1)
-    """The rank of each adapter, and so its size."""
+    """The rank of each adapter, which determines its size."""
     alpha: Float | None = Field(default=None, gt=0)
-    """An adapter's output is multiplied by `alpha` over `rank`. Default: twice the rank."""
+    """An adapter's output is multiplied by `alpha` / `rank`. Default: twice the rank."""
     dropout: Float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapters' inputs dropped in training."""
     targets: Literal["attention", "all"] = "attention"
-    """Which layers have an adapter: those of query and value (or the one that computes query, key
-    and value together, as in ModernBERT), or all linear layers of the encoder's layers."""
+    """The layers that get an adapter: those of query and value (or the one that computes query, key
+    and value together, as in ModernBERT), or all linear layers of the encoder."""
 
 
 def _bare_number(key: str, value: object) -> object:
@@ -87,18 +86,18 @@ class Balancing(Strict):
     """Keys of balancing: how the tasks' losses are weighted against each other."""
 
     method: Literal["static", "uncertainty", "dwa", "gradnorm", "pcgrad", "cagrad"] = "static"
-    """Each task's `weight` alone (static); weights that are learned (uncertainty), that follow the
-    losses (dwa) or the sizes of the encoder's gradients (gradnorm); or gradients of the encoder
-    that are combined so that none works against another (pcgrad, cagrad)."""
+    """Each task's `weight` only (static); weights that are learned (uncertainty), or follow the
+    losses (dwa) or the norms of the encoder's gradients (gradnorm); or the encoder's gradients
+    combined so that tasks conflict less (pcgrad, cagrad)."""
     temperature: Float | None = Field(default=None, gt=0)
-    """dwa: the larger, the more similar the weights. Default: 2."""
+    """dwa: the higher, the more similar the weights. Default: 2."""
     alpha: Float | None = Field(default=None, ge=0)
-    """gradnorm: how strongly a task that learns slowly is helped; 0 makes all gradients the same
-    size. Default: 1.5."""
+    """gradnorm: how strongly slowly learning tasks are favoured; 0 gives all gradients the same
+    norm. Default: 1.5."""
     learning_rate: Float | None = Field(default=None, gt=0)
     """gradnorm: how fast the weights change. Default: 0.025."""
     c: Float | None = Field(default=None, ge=0, lt=1)
-    """cagrad: how far the encoder's step may be from the tasks' mean, as a share of its length; 0
+    """cagrad: how far the encoder's gradient may be from the tasks' mean, as a share of its norm; 0
     is the mean itself. Default: 0.4."""
 
     @property
@@ -120,7 +119,7 @@ def unfold_balancing(value: object) -> object:
 
 
 def unfold_teacher(value: object) -> object:
-    """Read a path, or several, as the sources."""
+    """Read a path, or a list of paths, as the sources."""
     if isinstance(value, str):
         parsed = parse_scalar(value)
         value = parsed if isinstance(parsed, list | dict) else [value]
@@ -130,7 +129,7 @@ def unfold_teacher(value: object) -> object:
 NESTED: Mapping[str, type[Strict]] = {
     "keep_embeddings": KeepEmbeddings, "teacher": Teacher, "lora": Lora, "balancing": Balancing,
 }  # fmt: skip
-"""Fields that are mappings of their own; each key of theirs is set by `FIELD.KEY` as well."""
+"""Fields that are mappings; each of their keys can also be set as `FIELD.KEY`."""
 
 
 UNFOLD: Mapping[str, Callable[[object], object]] = {

@@ -33,7 +33,7 @@ class Key:
     allowed: str
     default: str
     meaning: str
-    """The text under the field, without its default."""
+    """The text below the field, without its default."""
 
     @property
     def help(self) -> str:
@@ -90,14 +90,14 @@ def _written(value: object) -> str:
 
 
 def section_of(location: tuple[str | int, ...]) -> type[Strict]:
-    """Return the section that a key's place is in."""
+    """Return the section that a location is in."""
     if len(location) > 1 and location[0] in NESTED:
         return NESTED[str(location[0])]
     return TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
 
 
 def setting_at(key: str) -> Setting:
-    """Return what the field at a dotted key declares; for an unknown one, the strict defaults."""
+    """Return what the field at a dotted key declares; the strict defaults for an unknown key."""
     parts = tuple(key.split("."))
     section = section_of(parts)
     name = parts[-1] if section is not Config else parts[0]
@@ -105,7 +105,7 @@ def setting_at(key: str) -> Setting:
 
 
 def default_at(key: str) -> object:
-    """Return the default of the field at a dotted key as a JSON value; None if it has none."""
+    """Return the default of the field at a dotted key as a JSON value, or None."""
     parts = tuple(key.split("."))
     section = section_of(parts)
     name = parts[-1] if section is not Config else parts[0]
@@ -117,7 +117,7 @@ def default_at(key: str) -> object:
 
 
 def allowed_values(section: type[Strict], name: str, *, inner: bool = False) -> str:
-    """Return in words what values a field takes, or a member of its value where it has some."""
+    """Describe the values that a field takes, or with `inner` the members of its value."""
     info = section.model_fields[name]
     if section is TaskConfig and name == "kind":
         return f"one of: {', '.join(known_kinds())}"
@@ -160,7 +160,7 @@ def _type_words(annotation: Any, inner: bool) -> str:
 
 
 def literals(annotation: Any) -> list[str]:
-    """Return the choices that a field's type spells out, if it does."""
+    """Return the choices in a field's type; empty if it is not a choice."""
     if getattr(annotation, "__origin__", None) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [c for part in get_args(annotation) for c in literals(part)]

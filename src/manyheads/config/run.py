@@ -1,4 +1,4 @@
-"""A whole training run: its sections joined, with what follows from several settings at once."""
+"""The configuration of a run: all sections, and what follows from several settings together."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from manyheads.errors import ConfigError
 from manyheads.tasks import kind_of
 
 BATCH_TOKENS = 512
-"""Sub-tokens of a batch in prediction, padding included, unless the user sets it. On a processor
-larger batches are slower."""
+"""Default sub-tokens of a batch in prediction, padding included. Larger batches are slower on
+CPUs."""
 
 ALIASES = {"lr": "learning_rate", "epochs": "num_epochs", "checkpoint_dir": "save_dir"}
-"""Other names of fields, for flags and files alike."""
+"""Other names of fields, in flags and files."""
 
 
 # The last section comes first among the fields: pydantic reads the base classes from the right.
 class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encoder, Data):
-    """A whole training run."""
+    """The configuration of a training run."""
 
     @model_validator(mode="after")
     def _default_tasks(self) -> Config:
@@ -50,8 +50,8 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
 
     @property
     def epochs(self) -> int:
-        """The number of epochs, where it is not or no longer `auto`."""
-        assert isinstance(self.num_epochs, int), "training decides the number first"
+        """The number of epochs, once it is not `auto`."""
+        assert isinstance(self.num_epochs, int), "training must decide the number first"
         return self.num_epochs
 
     @property
@@ -61,20 +61,20 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
 
     @property
     def pair_tasks(self) -> tuple[str, ...]:
-        """The tasks that train the sentence embedding itself."""
+        """The tasks that train the sentence embedding directly."""
         pairs = (n for n, t in self.tasks.items() if not kind_of(t.kind).answers and not t.carried)
         return tuple(pairs)
 
     @property
     def frozen_tasks(self) -> tuple[str, ...]:
-        """The tasks whose heads stay as they are."""
+        """The tasks whose heads are not trained."""
         return tuple(name for name, task in self.tasks.items() if task.frozen)
 
     @property
     def idle_tasks(self) -> frozenset[str]:
         """The tasks whose records train nothing, because their heads and the encoder are frozen.
 
-        They are validated all the same.
+        They are still validated.
         """
         return frozenset(self.frozen_tasks if self.encoder_is_frozen else ())
 
@@ -93,7 +93,7 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
     def valid_files(self) -> dict[str, tuple[str, ...]]:
         """Return the validation files, each with the tasks it validates.
 
-        A task that was carried along has those of the model that it comes from.
+        A carried task has those of the model that it comes from.
         """
         return self._files("valid_file")
 
@@ -113,7 +113,7 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
 
 
 def standard_tasks(num_classes: Any, num_ner_labels: Any) -> dict[str, Any]:
-    """The tasks that the flat keys mean."""
+    """Return the tasks that the flat keys stand for."""
     return {
         "classification": {"kind": "classification", "num_labels": num_classes},
         "ner": {"kind": "tagging", "num_labels": num_ner_labels},

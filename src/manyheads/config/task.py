@@ -28,7 +28,7 @@ from manyheads.tasks.label_values import composed
 
 OWN = Setting(warm_start="own")
 READING = Setting(warm_start="own", resume="differ")
-"""How records are read: a run compares what was read, by checksum."""
+"""How records are read: a resumed run compares the result, by checksum."""
 KEPT = Setting(warm_start="inherited")
 TRAINING = Setting(warm_start="training")
 SHARE = Setting(warm_start="training", compare="several")
@@ -39,31 +39,31 @@ VALID_FILE = replace(INPUT_FILE, warm_start="own")
 class TaskConfig(Strict):
     """Keys of a task: its labels, their field in the records, and its head.
 
-    With `init_from`, an option has the trained head's value, and another value is refused, unless
+    With `init_from`, an option has the trained head's value and another value is refused, unless
     the option declares otherwise.
     """
 
     warm_start: ClassVar[WarmStart] = "fixed"
 
     kind: str
-    """What the head predicts: one class a sentence (classification), any number of classes
-    (multilabel), a tag a token (tagging), a number a sentence (regression), or one class for two
-    texts (pair). `similarity` has no head: scored pairs of sentences train the sentence embedding
-    itself. Or a kind of your own, by its name."""
+    """What the head predicts: one class per sentence (classification), any number of classes
+    (multilabel), a tag per token (tagging), a number per sentence (regression), or one class for
+    two texts (pair). `similarity` has no head: scored pairs of sentences train the sentence
+    embedding itself. Or the name of your own kind."""
     field: Annotated[str | None, OWN] = None
     """The records' field that holds the labels. Default: `label` for classification and pair,
     `labels` for multilabel, `ner` or `entities` for tagging, `value` for regression, `score` for
     similarity. The second text of a pair is `text2`."""
     labels: Annotated[tuple[str, ...] | None, OWN] = Field(default=None, min_length=1)
-    """The label names in order; for tagging, the tags or just the entity types. Default: those
+    """The label names in order; for tagging, the tags or only the entity types. Default: those
     found in the training data, sorted."""
     num_labels: Annotated[Int | None, OWN] = Field(default=None, ge=2)
-    """How many labels there are: an upper bound for names, the range of indices. Default: those
-    found in the training data."""
+    """The number of labels: an upper bound for names, the range of indices. Default: found in the
+    training data."""
     train_file: Annotated[str | None, TRAIN_FILE] = None
-    """Training records of this task alone. Default: the common `train_file`."""
+    """Training records for this task only. Default: the common `train_file`."""
     valid_file: Annotated[str | None, VALID_FILE] = None
-    """Validation records of this task alone. Default: the common `valid_file`, or a part of the
+    """Validation records for this task only. Default: the common `valid_file`, or a part of the
     task's training records that is held out."""
     format: Annotated[str | None, READING] = None
     """The format of this task's own files. Default: the common `format`."""
@@ -80,20 +80,20 @@ class TaskConfig(Strict):
     ratio: Annotated[Float | None, SHARE] = Field(default=None, gt=0)
     """With `schedule: ratios`, this task's share of the steps, in any unit. Default: 1."""
     max_records: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)
-    """Most records of this task in an epoch; the next epoch goes on with others.
+    """The most records of this task in an epoch; the next epoch continues with others.
     Default: all."""
     scheme: Annotated[Literal["auto", "io", "plain"], READING] = "auto"
-    """Tagging: how tags without a prefix are read. As entities of their names, neighbours of one
-    name together (io); as a class for every word, such as parts of speech (plain); or by their
-    form, where only `O` beside names without a prefix leaves a question (auto)."""
+    """Tagging: how tags without a prefix are read. As entity types, adjacent words of one type as
+    one entity (io); as a class for every word, such as parts of speech (plain); or by their form,
+    where only `O` beside names without a prefix is ambiguous (auto)."""
     decoder: Literal["linear", "crf"] = "linear"
-    """Tagging: how tags are chosen, each by itself or as a sequence (conditional random field)."""
+    """Tagging: how tags are chosen: each by itself, or as a sequence (conditional random field)."""
     neck: Literal["none", "bilstm", "transformer"] = "none"
-    """Tagging: a small network of the head's own below its classifier."""
+    """Tagging: a small network between the encoder and the head's classifier."""
     neck_size: Int = Field(default=128, ge=1)
-    """Units of the neck (for a BiLSTM, in each direction)."""
+    """Tagging: units of the neck (for a BiLSTM, in each direction)."""
     neck_layers: Int = Field(default=1, ge=1, le=8)
-    """Layers of the neck."""
+    """Tagging: layers of the neck."""
     dropout: Annotated[Float, OWN] = Field(default=0.1, ge=0, lt=1)
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"
@@ -101,31 +101,31 @@ class TaskConfig(Strict):
     pooling: tuple[Literal["sentence", "embedding", "cls", "mean", "max", "attention"], ...] = (
         Field(default=("sentence",), min_length=1)
     )
-    """Sentence heads: the vectors joined to describe the sentence; `sentence` is the encoder's
-    own embedding before normalisation, `embedding` the same scaled to length one."""
+    """Sentence heads: the vectors that are concatenated as the head's input; `sentence` is the
+    encoder's own embedding before normalisation, `embedding` the same scaled to length 1."""
     hidden: Int | None = Field(default=None, ge=1)
     """Sentence heads: units of a hidden layer. Default: none."""
     label_smoothing: Annotated[Float, OWN] = Field(default=0.0, ge=0, lt=1)
-    """Classification: the share of the target spread over all classes."""
+    """Classification: the share of the target that is spread over all classes."""
     start: Annotated[Literal["random", "fitted"], TRAINING] = "random"
-    """Classification: how the head begins. With small random weights; or fitted to the encoder's
-    vectors of the training data by logistic regression, with the classes' names as further
-    sentences where they are words (fitted), which is better with few records a class."""
+    """Classification: how the head is initialised. With small random weights; or by logistic
+    regression on the encoder's vectors of the training data (fitted), with the classes' names as
+    further sentences if they are words, which is better with few records per class."""
     threshold: Annotated[Float, KEPT] = Field(default=0.5, gt=0, lt=1)
-    """Multilabel: the probability from which a label counts as predicted."""
+    """Multilabel: the lowest probability at which a label is predicted."""
     score_range: Annotated[tuple[Float, Float], KEPT] = (0.0, 1.0)
-    """Similarity: the lowest and the highest score that a pair can have; for the STS benchmark
+    """Similarity: the lowest and the highest possible score of a pair; for the STS benchmark,
     [0, 5]."""
     frozen: Annotated[bool, TRAINING] = False
-    """Whether the head, which has to come from `init_from`, stays as it is, to the bit. Its
-    records still train an encoder that is not frozen. Its dropout is off."""
+    """Whether the head, which must come from `init_from`, is left unchanged. Its records still
+    train the encoder unless that is frozen. Its dropout is off."""
     carried: Annotated[bool, replace(OWN, internal=True)] = False
     """Internal: this task was inherited unchanged from `init_from`. Do not set it; leave such a
     task out of `tasks`."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a record in which this task's labels may stand, in order of preference."""
+        """The fields of a record that may hold this task's labels, in order of preference."""
         return (self.field,) if self.field else kind_of(self.kind).fields
 
     @field_validator("kind")

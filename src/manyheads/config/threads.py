@@ -1,4 +1,4 @@
-"""How many processor cores there are to use."""
+"""The number of processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 def available_cores() -> int:
     """Count the processor cores that this process may use.
 
-    `OMP_NUM_THREADS`, by which numerical programs are told how many to take, can lower it.
+    `OMP_NUM_THREADS`, the usual limit for numerical libraries, can lower it.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

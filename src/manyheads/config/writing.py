@@ -26,7 +26,7 @@ _HEAD = """\
 
 
 def write_config(config: Config, path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write the settings that are not defaults by chance: those that were set.
+    """Write the settings that were set explicitly.
 
     Args:
         config: the run.

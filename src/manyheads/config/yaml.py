@@ -1,4 +1,4 @@
-"""Read YAML files with bounded memory, and the line of each key."""
+"""Reading YAML files with bounded memory, and the line of each key."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class YamlDocument:
 def read_yaml(path: Path) -> YamlDocument:
     """Read a YAML mapping.
 
-    Aliases count as often as they expand, so that a small file cannot become a large value.
+    An alias counts each time it is expanded, so that a small file cannot become a large value.
 
     Raises:
         ConfigError: the file is missing, not UTF-8, too large, not YAML, nested too deep, not a
@@ -188,7 +188,7 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _walk(root: yaml.Node, path: Path) -> Iterator[tuple[KeyPath, int]]:
-    """Yield each key's path and line, visiting aliases as often as they occur."""
+    """Yield each key's path and line, visiting an alias each time it occurs."""
     count = 0
     stack: list[tuple[KeyPath, yaml.Node]] = [((), root)]
     while stack:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from manyheads.config.fields import FREE, INPUT_FILE, Float, Int, Strict, pairs
 
-# What the numbers of labels mean is in the tasks, which are compared.
+# The tasks hold what the numbers of labels mean, and are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
 _FIRST_FILE = replace(INPUT_FILE, first=True)
 
@@ -24,16 +24,16 @@ class Data(Strict):
     """Validation records, on which the best model is chosen. Default: each task's own, or a part of
     its training records that is held out."""
     files: Annotated[tuple[str, ...] | None, INPUT_FILE] = Field(default=None, min_length=1)
-    """Labelled files that are read as one, in place of `train_file`. Without `valid_file` a part
-    of them is held out for validation; `save_dir` keeps both parts in its folder data."""
+    """Labelled files that are read as one, instead of `train_file`. Without `valid_file`, part of
+    them is held out for validation; both parts are written to the folder data in `save_dir`."""
     hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
     """Without validation data: the share of the training records that is held out. Copies of a text
     stay together, and of each label at least two records are held out where there are ten."""
     hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
     """The seed that determines which records are held out."""
     format: Annotated[str | None, FREE] = None
-    """The format of the data files, by a name of `manyheads data formats`. Default: what a file's
-    content and ending show."""
+    """The format of the data files, one of those that `manyheads data formats` lists. Default:
+    detected from each file's content and extension."""
     text_field: Annotated[str | None, FREE] = None
     """The field or column of the text. Default: `text`. Columns of a table without a header are
     named by their numbers, from 1."""
@@ -42,11 +42,11 @@ class Data(Strict):
     tokens_field: Annotated[str | None, FREE] = None
     """The field or column of the tokens, where texts are lists of words. Default: `tokens`."""
     map: Annotated[dict[str, str], BeforeValidator(pairs), FREE] = Field(default_factory=dict)
-    """Other fields or columns of the data files, each with the field that it is read as
-    ({category: label}); on the command line category=label,topic=intent. Default: none."""
+    """Fields or columns of the data files, each with the field that it is read as
+    ({category: label}); on the command line, category=label,topic=intent. Default: none."""
     label_separator: Annotated[str | None, FREE] = Field(default=None, min_length=1)
-    """What separates several labels in a cell of a table's column `labels`.
-    Default: nothing, a cell is one label."""
+    """The separator of several labels in one cell of a table's column `labels`.
+    Default: none; a cell is one label."""
     num_classes: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)
     """Without `tasks`: the number of sentence classes. Default: those found in the data."""
     num_ner_labels: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)

@@ -38,19 +38,20 @@ class Encoder(Strict):
             first=True,
         ),
     ] = Field(default=DEFAULT_MODEL, min_length=1)
-    """The encoder: a name on the hub or a folder."""
+    """The encoder: a model name on the hub, or a folder."""
     max_length: Annotated[Int, Setting(warm_start="inherited", first=True)] = Field(
         default=128, ge=4
     )
-    """The length in sub-tokens to which training cuts sentences; prediction reads longer ones in
-    windows. Default: 128, or that of the model in `init_from`."""
+    """The length in sub-tokens to which training truncates sentences; prediction reads longer ones
+    in windows. Default: 128, or that of the model in `init_from`."""
     pooling: Literal["auto", "mean", "cls", "max"] = "auto"
-    """How token vectors become the sentence embedding; `auto` follows the encoder's folder."""
+    """How token vectors become the sentence embedding; `auto` does what the encoder's folder
+    states."""
     student_layers: Annotated[
         int | tuple[int, ...] | None,
         BeforeValidator(layer_choice),
         Setting(allowed="a number of layers, or a list of ascending numbers such as [1, 2, 6]"),
     ] = None
-    """Train a smaller encoder, made of some of the encoder's layers: how many, spread evenly up to
-    the last one, or their numbers, from 1. `teacher` and `keep_embeddings` help to
-    replace the others. Default: all layers."""
+    """Train a smaller encoder made of some of the encoder's layers: their count, spread evenly up
+    to the last layer, or their numbers, from 1. `teacher` and `keep_embeddings` make up for the
+    layers left out. Default: all layers."""

@@ -11,14 +11,14 @@ from manyheads.config.fields import FREE, Int, Strict
 
 
 class Hardware(Strict):
-    """Hardware: what computes, and how exactly."""
+    """Hardware: the device, its threads and its precision."""
 
     device: Annotated[str, replace(FREE, allowed="auto, cpu, cuda, cuda:N or mps", first=True)] = (
         Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     )
-    """Where training computes: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    """The device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """Arithmetic of the encoder; `auto` measures which is faster here."""
+    """The encoder's floating-point type; `auto` measures which one is faster on this machine."""
     threads: Annotated[Int | None, FREE] = Field(default=None, ge=1)
-    """Processor threads. Default: one for each available core; training uses fewer where that is
-    measured to be faster, as beside other work, and records their number."""
+    """CPU threads. Default: one for each available core; training uses fewer if it measures that to
+    be faster, as on a busy machine, and records their number."""

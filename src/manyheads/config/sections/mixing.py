@@ -19,7 +19,7 @@ TAKEN_NAMES = ("embedding", "empty", "mean", "text", "weighted", "windows")
 
 
 class Mixing(Strict):
-    """Tasks: what the heads answer, and how the tasks share the training."""
+    """Tasks: what the heads predict, and how the tasks share the training."""
 
     tasks: Annotated[
         dict[str, TaskConfig], Setting(allowed="a mapping from a task's name to its settings")
@@ -31,22 +31,22 @@ class Mixing(Strict):
         ],
         _SEVERAL,
     ] = "alternate"
-    """Which task is next. One step of each in turn (alternate); steps in proportion to the tasks'
-    sizes (proportional), to a power of them (temperature), to a power that falls over the run
-    (annealed), or to the tasks' `ratio` (ratios); all tasks of a batch of records at once (joint);
-    records of every task in each step, the smaller tasks in smaller batches (together)."""
+    """Which task each step trains. One step of each task in turn (alternate); steps in proportion
+    to the tasks' sizes (proportional), to a power of them (temperature), to a power that falls over
+    the run (annealed), or to the tasks' `ratio` (ratios); all tasks of a batch of records at once
+    (joint); or records of every task in each step, smaller batches for smaller tasks (together)."""
     schedule_alpha: Annotated[Float | None, _SEVERAL] = Field(default=None, ge=0, le=1)
-    """The power of the tasks' sizes, for annealed at the end of the run: 1 is proportional, 0 is as
-    many steps for each. Default: 0.5 for temperature, 0 for annealed."""
+    """The power of the tasks' sizes; for annealed, at the end of the run. 1 is proportional; with 0
+    all tasks have equally many steps. Default: 0.5 for temperature, 0 for annealed."""
     balancing: Annotated[Balancing, BeforeValidator(unfold_balancing), _SEVERAL] = Balancing()
     """How the tasks' losses are weighted: static (each task's `weight`), uncertainty, dwa,
     gradnorm, pcgrad or cagrad; or a mapping with `method` and its options. Default: static."""
     log_gradients: Annotated[Int | None, Setting(resume="differ", compare="several")] = Field(
         default=None, ge=1
     )
-    """Every so many steps, also measure the tasks' gradients of the encoder, each in a backward
-    pass of its own: their lengths and cosines are in metrics.jsonl. Default: only where `balancing`
-    needs them, and then at every step."""
+    """Measure the tasks' gradients of the encoder every so many steps, each in a backward pass of
+    its own, and log their norms and cosines in metrics.jsonl. Default: only if `balancing` needs
+    them, and then at every step."""
 
     @field_validator("tasks")
     @classmethod
@@ -58,5 +58,5 @@ class Mixing(Strict):
                     "letters, digits, '_' or '-'"
                 )
             if name in TAKEN_NAMES:
-                raise ValueError(f"the task name {name!r} is taken: it has a meaning of its own")
+                raise ValueError(f"the task name {name!r} is reserved")
         return tasks

@@ -24,10 +24,10 @@ class Saving(Strict):
         PlainValidator(interval("smh")),
         replace(FREE, allowed="a number of optimiser steps (200) or a time (30s, 5m, 1h)"),
     ] = None
-    """Also save within epochs: every so many optimiser steps (200), or so much time (5m).
+    """Also save within epochs, every so many optimiser steps (200) or at an interval (5m).
     Default: only after each epoch."""
     log_every: Annotated[Int, FREE] = Field(default=10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
     tensorboard: Annotated[bool, FREE] = False
-    """Whether the values in metrics.jsonl are written for TensorBoard too, to `tensorboard` in
-    `save_dir`; needs the extra `tensorboard`."""
+    """Whether the values in metrics.jsonl are also written for TensorBoard, to the folder
+    tensorboard in `save_dir`; needs the extra `tensorboard`."""

@@ -12,11 +12,11 @@ _SEVERAL = Setting(compare="several")
 
 
 class Selection(Strict):
-    """Best model: how it is chosen, and when to stop looking for a better one."""
+    """Best model: how it is selected, and when to stop waiting for a better one."""
 
     best_metric: Annotated[str, _SEVERAL] = "mean"
-    """What chooses the best model: the `mean` of the tasks' main metrics, their `weighted` mean, a
-    task's name, or `TASK.METRIC`."""
+    """The score that selects the best model: the `mean` of the tasks' main metrics, their
+    `weighted` mean, a task's name for its main metric, or `TASK.METRIC`."""
     best_weights: Annotated[
         dict[str, Annotated[Float, Field(ge=0)]] | None,
         Setting(compare="several", allowed="a mapping from a task's name to a number"),
@@ -24,7 +24,7 @@ class Selection(Strict):
     """For `best_metric: weighted`: the tasks' weights ({intent: 1, ner: 3}); a task that is left
     out does not count. Default: each task's `weight`."""
     keep_best_per_task: Annotated[bool, _SEVERAL] = False
-    """Whether the best model for each task is kept beside `best`, as `best-TASK`."""
+    """Whether the best model for each task is also kept, as `best-TASK`."""
     early_stopping: Annotated[Int | None, Setting(resume="differ")] = Field(default=None, ge=1)
     """Stop after this many epochs without a better model. Default: never; with `num_epochs: auto`
     after a third of the epochs, at least 3."""
