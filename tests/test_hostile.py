@@ -126,7 +126,7 @@ def test_a_bomb_in_place_of_a_checkpoint_does_not_go_off(
         assert name in refused("predict", f"saved/{name}", "john")
     assert main(["train", "config.yaml", "--resume"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("passed over a checkpoint") == 2
+    assert said.count("skipped a checkpoint") == 2
     assert "saved/mtl_epoch1.pt" in said
     assert not mark.exists()
 

@@ -108,7 +108,7 @@ def test_a_part_of_a_tasks_own_file_is_held_out_where_it_has_no_validation_data(
     write_records(intents, sentences(50, 6, fields=["label"]))
     spy = Spy()
     train(make_config(settings | {"num_epochs": 2}), resume=True, reporter=spy)
-    assert spy.said("The data are those that the run began with")
+    assert spy.said("The data are those that the run was started with")
     assert spy.said("Resumed after step")
     again = {path.name: path.read_text(encoding="utf-8").splitlines() for path in parts.iterdir()}
     assert again == kept
@@ -133,7 +133,7 @@ def test_a_resumed_run_keeps_its_parts_when_the_file_has_changed(tmp_path: Path)
         [path], resume=True, reporter=spy, save_dir=str(tmp_path / "saved"), num_epochs=2
     )
     assert len(result.history) == 2
-    assert spy.said("The data are those that the run began with")
+    assert spy.said("The data are those that the run was started with")
     assert {one.name: one.read_bytes() for one in parts.iterdir()} == before
 
 

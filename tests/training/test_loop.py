@@ -405,7 +405,7 @@ def test_the_best_model_of_each_task_is_kept_beside_on_request(
     assert result.best_of["ner"] == result.save_dir / "best-ner"
     assert load_predictor(result.best_of["ner"], device="cpu").predict(["john lives in paris"])
     assert [entry["front"] for entry in result.history] == [[1], [1, 2], [2, 3]]
-    assert spy.said("No epoch is the best for every task. None is better in all than these: "
+    assert spy.said("No epoch is the best for every task. These are on the Pareto front: "
                     "epoch 2 (classification 0.9000, ner 0.7000); epoch 3")  # fmt: skip
     lines = [line for line in log_lines(result.save_dir) if line["event"] == "epoch"]
     assert [line["front"] for line in lines] == [[1], [1, 2], [2, 3]]

@@ -167,7 +167,7 @@ def test_resume_falls_back_to_the_newest_intact_checkpoint_and_says_so(
     damage(tmp_path / "saved" / "mtl_step12.pt")
     assert main(["train", str(path), "--resume"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert f"warning: passed over a checkpoint. {tmp_path}/saved/mtl_step12.pt: " in said
+    assert f"warning: skipped a checkpoint. {tmp_path}/saved/mtl_step12.pt: " in said
     assert f"Continuing from {tmp_path}/saved/mtl_epoch1.pt." in said
     assert_same_run(undisturbed, tmp_path / "saved")
 

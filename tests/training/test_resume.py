@@ -189,7 +189,7 @@ def test_a_finished_run_goes_on_with_more_epochs_and_reports_the_learning_rate(
     spy = Spy()
     longer = train(hard_config(tmp_path, num_epochs=3), resume=True, reporter=spy)
     assert len(longer.history) == 3
-    assert spy.said("started with 2 epochs and goes on to 3: the learning rate")
+    assert spy.said("started with 2 epochs and continues to 3. The learning rate")
     assert epoch_path(tmp_path / "saved", 3).exists()
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_message(
     newest.write_bytes({"flipped": data, "cut": data[:5000], "another": b"something"}[way])
     spy = Spy()
     train(hard_config(copied), resume=True, reporter=spy)
-    assert spy.said("passed over a checkpoint")
+    assert spy.said("skipped a checkpoint")
     assert spy.said(newest.name)
     assert spy.said(f"Continuing from {epoch_path(copied / 'saved', 1)}")
     compare(base, copied / "saved")
@@ -321,7 +321,7 @@ def test_a_best_model_that_is_damaged_is_written_again(base: Path, copied: Path,
 def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> None:
     epoch_path(copied / "saved", 1).unlink()
     shutil.rmtree(copied / "saved" / "best")
-    with pytest.raises(ModelError, match=r"the best model, which is that of epoch 1, is gone"):
+    with pytest.raises(ModelError, match=r"the best model, that of epoch 1, is missing"):
         train(hard_config(copied), resume=True)
 
 

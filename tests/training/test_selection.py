@@ -90,7 +90,7 @@ def test_every_point_is_in_the_front_or_matched_by_one_that_is(
 def test_a_trade_off_is_told_epoch_by_epoch() -> None:
     told = trade_off(points((0.9, 0.5), (0.8, 0.4), (0.7, 0.61234)))
     assert told == (
-        "No epoch is the best for every task. None is better in all than these: "
+        "No epoch is the best for every task. These are on the Pareto front: "
         "epoch 1 (intent 0.9000, ner 0.5000); epoch 3 (intent 0.7000, ner 0.6123)."
     )
 

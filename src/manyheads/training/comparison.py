@@ -1,6 +1,6 @@
-"""Comparison of joint and separate training: each task alone and all together, on the same budget.
+"""Comparison of joint and separate training: each task alone, and all together, on equal budgets.
 
-The budget is the same if a task's records are seen as often: alone a task has as many epochs as
+The budget is equal if a task's records are seen equally often: alone, a task has as many epochs as
 with the others or, under a schedule that repeats or rations records, as many as it had passes,
 rounded. All other settings are the configuration's, except those about several tasks.
 
@@ -136,7 +136,7 @@ def compare(
     files = _test_files(config, test_files)
     _refuse_incomparable(config)
     if seeds < 1:
-        raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more tell what is noise")
+        raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more to judge the noise")
     epochs = epochs_alone(config)
     folder = Path(out)
     numbers = tuple(config.seed + i for i in range(seeds))
@@ -213,21 +213,21 @@ def _refuse_incomparable(config: Config) -> None:
         )
     if config.init_from is not None:
         raise RequestError(
-            f"`init_from` is {config.init_from}, whose heads were trained together already",
+            f"`init_from` is {config.init_from}, whose heads have already been trained together",
             expected="a comparison that starts from an encoder",
             fix="Leave `init_from` out; `model_name` may be a trained model's folder.",
         )
     others = [name for name, task in config.tasks.items() if not kind_of(task.kind).decides]
     if others:
         raise RequestError(
-            f"the task {listing(others)} has answers that are neither right nor wrong",
+            f"the predictions of {listing(others)} are neither right nor wrong",
             expected="tasks whose metric is a share of sentences or labels, not a correlation",
             fix="Leave it out of `tasks`, and compare evaluations of models with and without it.",
         )
 
 
 def epochs_alone(config: Config) -> dict[str, int]:
-    """Return the epochs for which each task alone sees its records as often as with the others."""
+    """Return the epochs in which each task alone sees its records as often as with the others."""
     schedule = Schedule.of(config)
     if not schedule.by_shares:
         return dict.fromkeys(config.tasks, config.epochs)
@@ -274,7 +274,7 @@ def training_seconds(save_dir: Path) -> float:
 def _test_files(
     config: Config, files: Mapping[str, StrPath] | StrPath | None
 ) -> dict[str, str] | None:
-    """Return each task's test file; None if there are none."""
+    """Return each task's test file; None if there is none."""
     if files is None:
         return None
     if not isinstance(files, Mapping):
@@ -296,7 +296,7 @@ def _test_files(
 
 
 def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) -> dict[str, Config]:
-    """Return the runs of a seed by name; each one's folder is named for it."""
+    """Return the runs of a seed by name; each one's folder is named after it."""
     runs = {task: config_alone(config, task, epochs[task]) for task in config.tasks}
     runs[TOGETHER] = config
     place = folder / f"seed-{seed}"
@@ -321,7 +321,7 @@ def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) 
     except RequestError as error:
         if "--overwrite" not in error.fix:
             raise
-        # It holds another run, and its advice is for `train`.
+        # The folder holds another run, and the error's advice is for `train`.
         raise RequestError(
             error.found, expected=error.expected, where=error.where or at(config.save_dir),
             fix=f"Use another folder than {folder} for this comparison, or remove it.",

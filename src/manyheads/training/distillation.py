@@ -36,7 +36,7 @@ ORIGINAL = "original_encoder"
 """The checkpoint's key of the original's parameters, with which it needs no other file."""
 
 ORIGINAL_CONFIG = "original_encoder_config"
-"""The key of the original's configuration, where the trained encoder has fewer layers."""
+"""The key of the original's configuration, if the trained encoder has fewer layers."""
 
 _BATCH = 64
 _TEXTS = "keep_embeddings.texts"
@@ -51,7 +51,7 @@ class Distillation:
     Args:
         settings: its weight, and the unlabelled sentences.
         data: the training sentences, and the unlabelled ones if there are any.
-        original: the encoder as training found it; only read here, not kept.
+        original: the encoder before training; it is read here, and not kept.
         is_larger: whether the trained encoder has fewer layers.
         seed: determines the order of the unlabelled sentences.
         batch_size: unlabelled sentences a step, unless the settings set it.
@@ -120,7 +120,7 @@ class Distillation:
         return self._unlabelled.loss(model, step, share, mean_distance)
 
     def state(self) -> dict[str, Any]:
-        """Return the original's parameters, and its configuration where it is needed."""
+        """Return the original's parameters, and its configuration if that is needed."""
         config = {} if self._config is None else {ORIGINAL_CONFIG: self._config}
         return {ORIGINAL: self._original, **config}
 

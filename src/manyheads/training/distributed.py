@@ -275,7 +275,7 @@ class Processes:
             ) from error
 
     def _missing(self) -> str:
-        """Name the processes that are known to be gone, or else all that may be."""
+        """Name the processes that are known to be gone; otherwise, all that may be."""
         here = socket.gethostname()
         others = [(rank, *one) for rank, one in enumerate(self.members) if rank != self.rank]
         end = time.monotonic() + _GONE_AFTER

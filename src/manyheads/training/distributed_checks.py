@@ -1,4 +1,4 @@
-"""Checks of a run in several processes: is it possible, and do all train the same model?"""
+"""Checks of a run in several processes: that it is possible, and that all train the same model."""
 
 from __future__ import annotations
 

@@ -12,13 +12,15 @@ from manyheads.training.data.batching import Source
 
 FEWEST, MOST = 3, 40
 MOST_FITTED = 6
-"""The most epochs where all heads begin fitted to the data: they have little to learn."""
+"""The most epochs if all heads are fitted to the data at the start, and so have little to learn."""
 _BUDGET = 490.0
-"""Epochs at one record, which fall with the root of the records: 20 at 600, 5 at 10,000. Measured
-on 600 sentences with two tasks, where 20 epochs are better than 10 and as good as 30."""
+"""The epochs for one record. They fall with the square root of the number of records: 20 at 600, 5
+at 10,000. Measured on 600 sentences with two tasks, where 20 epochs are better than 10 and as good
+as 30."""
 
 _GAIN = 0.005
-"""By how much the last fifth of the epochs must raise the best score to call a run unfinished."""
+"""The gain in the best score over the last fifth of the epochs from which a run counts as
+unfinished."""
 
 
 def decide_epochs(config: Config, sources: Sequence[Source], stored: int | None) -> Config:
@@ -39,7 +41,7 @@ def decide_epochs(config: Config, sources: Sequence[Source], stored: int | None)
 
 
 def budget(records: Sequence[int]) -> int:
-    """Return how many epochs suit the numbers of records that the tasks have."""
+    """Return the number of epochs for the tasks' numbers of records."""
     mean = sum(records) / max(1, len(records))
     return min(MOST, max(FEWEST, round(_BUDGET / math.sqrt(max(1.0, mean)))))
 
@@ -67,9 +69,9 @@ def check_resumed(config: Config, stored: int, done: int, report: Callable[[str]
     if config.lr_schedule == "constant":
         return
     report(
-        f"The run was started with {stored} epochs and goes on to {config.epochs}: the learning "
-        "rate continues as in a run of that length, so it rises now. The result is not the same "
-        "as that of such a run from the beginning."
+        f"The run was started with {stored} epochs and continues to {config.epochs}. The learning "
+        "rate follows the schedule of the longer run from here on, so it rises now. The result "
+        "differs from that of a run that was started with as many."
     )
 
 
@@ -84,7 +86,7 @@ def epochs_without_gain(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def is_improving(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the last epoch was the best one, and clearly better than those long before.
+    """Return whether the last epoch was the best one, and clearly better than the earlier ones.
 
     Args:
         history: an entry for each epoch, with its `score`.

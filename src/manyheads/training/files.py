@@ -1,4 +1,4 @@
-"""A run that begins with labelled files: what is written to its folder before it trains."""
+"""The configuration of a run, and the validation data that it holds out before it trains."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from manyheads.errors import ManyheadsError, RequestError, at, listing
 from manyheads.training.run_folder import refuse_other_run
 
 CONFIG_FILE = "config.yaml"
-"""The configuration in `save_dir`, from which the run can be repeated and changed."""
+"""The configuration in `save_dir`, to repeat or change the run."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The configuration that the arguments of `train` mean."""
+    """The configuration that the arguments of `train` stand for."""
 
     config: Config
     source: str
-    """Where it comes from, in words."""
+    """Its origin, in words."""
     found: InferredTasks | None = None
-    """What was found in the files, where the tasks were worked out."""
+    """What was found in the files, if the tasks were inferred from them."""
 
 
 def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bool) -> RunConfig:
-    """Return the configuration that a YAML file states, or that data files are trained with.
+    """Return the configuration in a YAML file, or one inferred from data files.
 
-    A run on data files that is resumed has the configuration in its folder.
+    A resumed run on data files has the configuration in its folder.
 
     Args:
         paths: one YAML file, or data files.
-        overrides: settings that lie over it.
+        overrides: settings that take precedence.
         resume: whether a run in the folder is continued.
 
     Raises:
@@ -52,7 +52,7 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
             raise RequestError(
                 f"there is no {CONFIG_FILE} of a run to resume",
                 where=at(save_dir),
-                expected="a run that began with data files",
+                expected="a run that was started with data files",
                 fix="Name the configuration: manyheads train CONFIG --resume.",
             )
     if config is not None:
@@ -62,7 +62,7 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
 
 
 def _save_dir_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the setting of the run's folder, by whichever of its names it is given."""
+    """Return the overrides that set the run's folder, under any of its names."""
     names = ("save_dir", "save-dir", "checkpoint_dir", "checkpoint-dir")
     return {name: overrides[name] for name in names if name in overrides}
 
@@ -90,7 +90,7 @@ def read_files(
     save_dir = Path(config.save_dir)
     if resume and all(split.is_written for split in splits):
         kept = listing(str(path) for split in splits for path in (split.train, split.valid))
-        report(f"The data are those that the run began with: {kept}")
+        report(f"The data are those that the run was started with: {kept}")
         return
     if not overwrite:
         refuse_other_run(save_dir, resume)
@@ -111,7 +111,7 @@ def read_files(
 
 
 def _holds(path: Path, config: Config) -> bool:
-    """Return whether a file is the configuration already: then its comments are the user's."""
+    """Return whether a file already holds the configuration, perhaps with the user's comments."""
     try:
         return path.exists() and load_config(path) == config
     except ManyheadsError:

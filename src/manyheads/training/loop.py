@@ -1,7 +1,7 @@
 """Training: draw a batch, forward, loss, step, log, evaluate, save.
 
 The next batch is a pure function of (seed, epoch, step), and so is dropout: a run that is stopped
-anywhere and resumed makes the same model as one that was not.
+at any point and resumed makes the same model as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TrainResult:
     """One entry an epoch: losses, metrics, the score that selects the best, and the Pareto front of
     the epochs so far (`front`)."""
     best_of: Mapping[str, Path] = field(default_factory=dict)
-    """By task the folder of its best model, with `keep_best_per_task`."""
+    """By task, the folder of its best model, with `keep_best_per_task`."""
     summary: Sequence[str] = ()
     """The best model's scores on the validation data: a sentence for each task."""
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line; a resumed run neither repeats nor loses a line."""
+"""metrics.jsonl: one JSON object per line; a resumed run neither repeats nor loses a line."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from manyheads.modeling import MultiTaskModel, encoder_groups
 def parameter_groups(model: MultiTaskModel, config: Config) -> list[dict[str, Any]]:
     """Split the trainable parameters by learning rate and weight decay.
 
-    The encoder (with copies of its layers) and the heads have separate rates; with `layer_decay`
+    The encoder (with copies of its layers) and the heads have separate rates; with `layer_decay`,
     each layer of the encoder has a lower one than the layer above it (Howard and Ruder 2018,
     "discriminative fine-tuning"). Biases, normalisation layers and other parameters of one
     dimension are not decayed, as in BERT's training.

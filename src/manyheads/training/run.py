@@ -152,7 +152,7 @@ class Run:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def go_to(self, step: int) -> None:
-        """Unfreeze what is trained after so many optimiser steps."""
+        """Unfreeze what is trained from this optimiser step on."""
         self.freezing.go_to(step)
         self.reader = self.reader.at_depth(self.freezing.depth)
 

@@ -30,14 +30,14 @@ def find_checkpoint(save_dir: Path, report: Callable[[str], None]) -> Checkpoint
     """Return the newest intact checkpoint, and report the damaged ones that were skipped."""
     intact, refused = newest_intact(save_dir)
     for one in refused:
-        report(f"warning: passed over a checkpoint. {one.error}")
+        report(f"warning: skipped a checkpoint. {one.error}")
     if intact is None:
         if refused:
             raise RequestError(
                 "no checkpoint is intact", where=at(save_dir),
                 fix="Start anew with --overwrite, or put an intact checkpoint back.",
             )  # fmt: skip
-        report(f"There is no checkpoint in {save_dir} yet; training starts from the beginning.")
+        report(f"There is no checkpoint in {save_dir}; training starts from the beginning.")
         return None
     report(f"Continuing from {intact.path}.")
     return intact.contents
@@ -70,7 +70,7 @@ def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) 
     path = epoch_path(run.save_dir, best)
     if not path.exists():
         raise ModelError(
-            f"the best model, which is that of epoch {best}, is gone or damaged",
+            f"the best model, that of epoch {best}, is missing or damaged",
             where=at(folder), expected=f"its folder, or {path.name} to write it from",
             fix="Put one of them back, or start anew with --overwrite.",
         )  # fmt: skip

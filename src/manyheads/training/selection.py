@@ -70,4 +70,4 @@ def trade_off(points: Sequence[Scores]) -> str | None:
         f"epoch {i + 1} ({', '.join(f'{task} {score:.4f}' for task, score in points[i].items())})"
         for i in front
     )
-    return f"No epoch is the best for every task. None is better in all than these: {epochs}."
+    return f"No epoch is the best for every task. These are on the Pareto front: {epochs}."

@@ -68,7 +68,8 @@ class EncoderStage:
     """With the settings that a trained model determines filled in."""
     encoder: Encoder
     original: Encoder
-    """The encoder that embeddings are held at: the same one, or the one a student is made of."""
+    """The encoder whose embeddings are kept: the same one, or the one that a student is made
+    from."""
     warm_start: WarmStart
     tokenizer: TextTokenizer
     max_length: int
@@ -110,7 +111,7 @@ def prepare_run(
     report: Report,
     processes: Processes = ALONE,
 ) -> Run:
-    """Read encoder and data, make the model, and restore the state of a run that is resumed.
+    """Read encoder and data, make the model, and restore the state of a resumed run.
 
     Args:
         config: the run.
@@ -209,7 +210,7 @@ def _load_encoder(
 
 
 def _original(encoder: Encoder, found: CheckpointContents | None) -> Encoder:
-    """Return the encoder as training found it, which a resumed run has in its checkpoint."""
+    """Return the encoder before training; a resumed run has it in its checkpoint."""
     if found is None or ORIGINAL not in found.training:
         return encoder
     state = found.training[ORIGINAL]
@@ -222,7 +223,7 @@ def _original(encoder: Encoder, found: CheckpointContents | None) -> Encoder:
 def prepare_data(
     start: EncoderStage, found: CheckpointContents | None, processes: Processes, report: Report
 ) -> DataStage:
-    """Read the data, and record what the run needs of the original encoder's embeddings."""
+    """Read the data, and compute the original encoder's embeddings that the run needs."""
     config, encoder = start.config, start.encoder
     data = load_training_data(
         config, start.tokenizer, start.max_length, lambda text: report(f"warning: {text}"),
@@ -230,7 +231,7 @@ def prepare_data(
     )  # fmt: skip
     encoder.to(start.compute.device)
     if config.keep_embeddings is not None:
-        report("Embedding all sentences with the original encoder, to hold the embedding there.")
+        report("Embedding all sentences with the original encoder (`keep_embeddings`).")
     distillation = Distillation.of_run(config, data, start.original.to(start.compute.device))
     teaching = _teaching(start, data, found, processes, report)
     reference = None
@@ -247,7 +248,7 @@ def _teaching(
     processes: Processes,
     report: Report,
 ) -> Teaching | None:
-    """Ask the teachers in the first process; the others then read the answers that it cached."""
+    """Query the teachers in the first process; the others then read the outputs that it cached."""
     if start.config.teacher is None:
         return None
     if not processes.is_first:
@@ -292,7 +293,7 @@ def prepare_model(start: EncoderStage, data: TrainingData, report: Report) -> Mo
 def start_heads(
     start: EncoderStage, data: TrainingData, model: MultiTaskModel, processes: Processes
 ) -> None:
-    """Fit the new heads that are configured so; all processes take the first one's result."""
+    """Fit the new heads with `start: fitted`; all processes take the first one's result."""
     fresh = [name for name in start.config.tasks if name not in start.warm_start.heads]
     for head in fit_heads(
         model, start.config, data, start.tokenizer, start.max_length, start.compute, fresh
@@ -315,7 +316,7 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
 
     Raises:
         RequestError: the checkpoint has another configuration or other data, or the processes
-            do not train the same.
+            do not train the same model.
     """
     config, processes = run.config, run.processes
     if found:

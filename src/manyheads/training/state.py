@@ -14,7 +14,7 @@ from manyheads.training.balancing import GradientMeans
 
 @dataclass
 class RunningMean:
-    """The running mean of a loss, and how much it was computed on."""
+    """The running mean of a loss, and the amount of data behind it."""
 
     loss: float = 0.0
     """The sum over steps."""
@@ -58,7 +58,7 @@ class TrainingState:
     best_of: dict[str, Best] = field(default_factory=dict)
     """By task, with `keep_best_per_task`."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One entry an epoch: losses, metrics, the score that chooses the best."""
+    """One entry per epoch: losses, metrics, and the score that selects the best model."""
     since_log: dict[str, RunningMean] = field(default_factory=dict)
     """Losses since the last line of the metrics log."""
     gradients_since_log: GradientMeans = field(default_factory=GradientMeans)

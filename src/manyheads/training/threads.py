@@ -18,7 +18,7 @@ from torch import nn
 from manyheads.config import available_cores
 
 GAIN = 1.15
-"""How much faster fewer threads must be than all cores to be chosen."""
+"""The speed-up over all cores from which fewer threads are chosen."""
 
 _ROUNDS = 7
 _ROWS = 512
@@ -31,7 +31,7 @@ class ThreadChoice:
 
     count: int
     reasons: tuple[str, ...] = ()
-    """Why it is not the number of cores, in words."""
+    """The reasons, in words, if it is not the number of cores."""
 
 
 def choose_threads(

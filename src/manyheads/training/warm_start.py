@@ -2,7 +2,7 @@
 
 Heads of tasks that the configuration names continue to learn. All other tasks are carried: their
 heads are not part of the model in training, cost nothing there, and are written unchanged to every
-checkpoint and model folder. So adding a task loses none.
+checkpoint and model folder. So adding a task keeps all others.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class WarmStart:
 
     @classmethod
     def of_model(cls, trained: TrainedModel, config: Config) -> WarmStart:
-        """Take what a configuration asks for from a trained model; its other tasks are carried."""
+        """Take over a trained model for a configuration; tasks that it does not name are
+        carried."""
         old, model = trained.config, trained.model
         specs = {str(spec["name"]): spec for spec in task_specs(model)}
         taken = [name for name in config.tasks if name in specs]
@@ -226,8 +227,8 @@ def load_warm_start(config: Config, report: Callable[[str], None]) -> tuple[Enco
     if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
         report(
             f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "
-            "trained model: texts longer than one of the two are cut into other windows than "
-            "before, so that the answers about them change."
+            "trained model: texts longer than either are read in other windows than before, so "
+            "their predictions change."
         )
     return trained.model.encoder, start
 
@@ -342,6 +343,6 @@ def refuse_carried(config: Config) -> None:
         if task.carried:
             raise ConfigError(
                 f"`tasks.{name}.carried` is true, which only a trained model may set",
-                fix=f"Leave {name!r} out of `tasks`: with `init_from`, a task that is not named "
-                "there is carried along.",
+                fix=f"Leave {name!r} out of `tasks`: with `init_from`, tasks that it does not name "
+                "are kept unchanged.",
             )

@@ -1,4 +1,4 @@
-"""Teaching: the heads learn a teacher's answers beside the labels."""
+"""Distillation from a teacher: the heads learn its outputs as well as the labels."""
 
 from __future__ import annotations
 

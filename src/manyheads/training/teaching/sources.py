@@ -1,9 +1,9 @@
-"""What can teach: a trained model, whose answers are cached, or a file with soft labels.
+"""Teachers: trained models, whose answers are cached, and files of soft labels.
 
-Answers live on characters, so that the teacher may have another tokenizer and encoder than its
-student. The cache of a model's answers is in the run's folder, in files of a few thousand
-sentences, named by their content and written whole or not at all: an interrupted pass goes on where
-it was, and a resumed run needs the teacher no more.
+Answers refer to characters, so that a teacher may have another tokenizer and encoder than its
+student. A model's answers are cached in the run's folder, in files of a few thousand sentences that
+are named by their content and written completely or not at all: an interrupted pass continues where
+it stopped, and a resumed run no longer needs the teacher.
 
 Axes: N sentences, W words of the student, V words of the teacher, S numbers of an answer.
 """
@@ -42,7 +42,7 @@ from manyheads.tasks.soft_targets import Spans
 from manyheads.text import Floats
 
 CHUNK = 2048
-"""Sentences of a file of the cache."""
+"""Sentences in a file of the cache."""
 
 _TASKS = "tasks.json"
 _TASK = "task."
@@ -51,24 +51,24 @@ _WORDS, _COUNTS = "words", "counts"
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences that a teacher is asked about."""
+    """Sentences for which a teacher is queried."""
 
     texts: Sequence[str]
     """[N]."""
     seconds: Sequence[str | None]
-    """[N] the second text of a pair."""
+    """[N] the second text of a pair, or None."""
     words: Sequence[Spans]
-    """[N] each [W, 2]: the characters of the words that the student reads."""
+    """[N] each [W, 2]: the spans of the words that the student reads, in characters."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's answers, as targets of the student."""
+    """A teacher's answers, as targets for the student."""
 
     tasks: Mapping[str, Sequence[Floats | None]]
-    """By task [N]: [S] or [W, S], None or NaN where nothing is known."""
+    """By task, [N] arrays [S] or [W, S]; None or NaN where nothing is known."""
     embedding: Floats | None = None
-    """[N, E], NaN where there is none."""
+    """[N, E]; NaN for a sentence without one."""
 
 
 class Source(Protocol):
@@ -76,13 +76,13 @@ class Source(Protocol):
 
     @property
     def digest(self) -> str:
-        """A checksum of all that its answers depend on beside the texts."""
+        """A checksum of everything that its answers depend on besides the texts."""
 
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks of the student that it teaches.
 
         Raises:
-            ConfigError: one is of another kind, or has other labels.
+            ConfigError: one is of another kind or has other labels.
         """
 
     def answers(
@@ -93,22 +93,22 @@ class Source(Protocol):
         Args:
             sentences: at most `CHUNK`.
             labels: of the tasks to answer.
-            embed: whether to answer with embeddings too.
+            embed: whether to return embeddings too.
         """
 
 
 class TrainedTeacher:
-    """A trained model as a teacher, which runs in float32 with PyTorch.
+    """A trained model as a teacher; it runs in float32 with PyTorch.
 
     Args:
         path: a model folder, a checkpoint or a run's folder.
         cache: the folder for its answers.
-        known: its digest, in a resumed run.
+        known: its digest in the checkpoint of a resumed run.
         device, threads: where it runs.
         report: receives messages for the user.
 
     Raises:
-        ModelError: there is no such model, and its answers are not cached.
+        ModelError: the model is missing, and its answers are not cached.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class TrainedTeacher:
     def _computed(
         self, sentences: Sentences, asked: Mapping[str, TaskSpec], embed: bool
     ) -> dict[str, Any]:
-        """Run the model; returns the arrays of a file of the cache."""
+        """Run the model, and return the arrays of a file of the cache."""
         pairs = self._predictor.pairs
         texts = [
             text if second is None or not pairs else TextPair(text, second)
@@ -228,7 +228,7 @@ class TrainedTeacher:
 
 
 def model_digest(path: str) -> str:
-    """Return a checksum of what a model computes; exporting it does not change it.
+    """Return a checksum of what determines a model's outputs; an export does not change it.
 
     Raises:
         ModelError: there is no such model.
@@ -271,7 +271,7 @@ def _adopted(
     asked: Mapping[str, TaskSpec],
     labels: Mapping[str, LabelSet],
 ) -> Answers:
-    """Turn a teacher's answers into targets of the student."""
+    """Turn a teacher's answers into targets for the student."""
     found: dict[str, list[Floats | None]] = {}
     none = np.zeros((0, 2), np.int32)
     ends = np.cumsum(arrays[_COUNTS])
@@ -291,7 +291,7 @@ def _adopted(
 
 
 class SoftLabels:
-    """Soft labels of a file: JSON lines of texts with a field for each task, as kinds read them.
+    """A file of soft labels: JSON lines of texts with a field for each task, which its kind reads.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""The targets that teachers make of a data set: the mean of their answers, as flat arrays.
+"""Soft targets for a data set: the mean of the teachers' answers, as flat arrays.
 
 Axes: N sentences, B sentences of a batch, W words, S numbers of an answer, E embedding.
 """
@@ -28,18 +28,18 @@ class SoftTargets:
     """A data set's targets by task."""
 
     values: Mapping[str, Ragged]
-    """By task [N] rows of S or W x S numbers; empty or NaN where nothing is known."""
+    """By task, [N] rows of S or W x S numbers; empty or NaN where nothing is known."""
     sizes: Mapping[str, int]
     """By task, S."""
     known: Mapping[str, float]
-    """By task, the mean number per sentence of answers that are known: of words or of sentences."""
+    """By task, the mean number of known answers per sentence: of words, or 0 to 1 of sentences."""
     per_word: frozenset[str]
-    """The tasks that answer by word."""
+    """The tasks with an answer for each word."""
     embedding: Ragged | None
     """[N] rows of E numbers, empty where there are none."""
 
     def batch(self, task: str, rows: Rows, width: int) -> Floats:
-        """Gather targets: [B, S], or [B, W, S] of a task that answers by word; NaN if unknown.
+        """Gather targets, NaN if unknown: [B, S], or [B, W, S] of a task with an answer per word.
 
         Args:
             task: its name.
@@ -59,11 +59,11 @@ class SoftTargets:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is asked of teachers."""
+    """What the teachers teach."""
 
     sources: Sequence[Source]
     taught: Sequence[Sequence[str]]
-    """The tasks that each of them teaches."""
+    """The tasks that each source teaches."""
     kinds: Mapping[str, str]
     """The kind of each task."""
     labels: Mapping[str, LabelSet]
@@ -79,17 +79,17 @@ class Lesson:
         labels: Mapping[str, LabelSet],
         embed: bool,
     ) -> Lesson:
-        """Determine what teachers teach.
+        """Determine what the teachers teach.
 
         Raises:
-            ConfigError: nothing, or they do not fit the student's tasks.
+            ConfigError: they teach nothing, or do not fit the student's tasks.
         """
         taught = [source.tasks(tasks, labels) for source in sources]
         names = [name for name in tasks if any(name in some for some in taught)]
         if not names and not embed:
             raise ConfigError(
-                f"`teacher`: the tasks {listing(tasks)} train the embedding alone",
-                expected="a task that answers, or `teacher.embedding` above 0",
+                f"`teacher`: the tasks {listing(tasks)} train only the embedding",
+                expected="a task with a head, or `teacher.embedding` above 0",
             )
         kinds = {name: tasks[name].kind for name in names}
         return cls(sources, taught, kinds, {name: labels[name] for name in names}, embed)
@@ -98,7 +98,7 @@ class Lesson:
         self, dataset: Dataset, tokenizer: TextTokenizer, max_length: int,
         report: Callable[[str], None],
     ) -> SoftTargets:  # fmt: skip
-        """Ask the teachers about a data set's sentences.
+        """Query the teachers for a data set's sentences.
 
         Args:
             dataset: with its texts.
@@ -131,7 +131,7 @@ class Lesson:
                 vectors.extend(_mean_embeddings(answers, len(rows)))
             if time.monotonic() - told > _SECONDS:
                 told = time.monotonic()
-                report(f"The teacher has answered for {rows[-1] + 1:,} of {len(dataset):,}.")
+                report(f"The teacher has read {rows[-1] + 1:,} of {len(dataset):,} sentences.")
         return SoftTargets(
             {name: builder.finish() for name, builder in builders.items()},
             sizes,
@@ -160,7 +160,7 @@ def _sentences(
 
 
 def _mean(answers: Sequence[Answers], task: str, number: int) -> Floats | None:
-    """Return the mean of what teachers answer for a sentence; None if none knows anything."""
+    """Return the mean of the teachers' answers for a sentence; None if there is none."""
     given = [answer.tasks[task][number] for answer in answers if task in answer.tasks]
     known = [one for one in given if one is not None and not np.isnan(one).any()]
     if len(known) < 2:

@@ -1,8 +1,8 @@
 """The loss term of a teacher: distillation of every head at once (Hinton et al., 2015).
 
-The teacher is asked once, before training. Its answers are learned with every batch of training
-sentences, for all tasks, whichever of them have labels there; unlabelled sentences get a pass of
-their own, without dropout.
+The teacher is queried once, before training. Its answers are learned with every batch of training
+sentences, for all tasks, even those without labels there; unlabelled sentences get a pass of their
+own, without dropout.
 
 Axes: B sentences, W words, L labels, E embedding.
 """
@@ -43,12 +43,12 @@ class Teaching:
     """The loss term that pulls all heads towards the teachers' answers.
 
     Args:
-        settings: weight, temperature and the like.
+        settings: `teacher` of the configuration.
         config: the run.
         data: the training sentences, and the unlabelled ones if there are any.
         digests: the teachers' checksums.
-        targets: of each data set.
-        text_targets: of the unlabelled sentences.
+        targets: those of each data set.
+        text_targets: those of the unlabelled sentences.
     """
 
     name = "from teacher"
@@ -84,7 +84,7 @@ class Teaching:
         stored: Sequence[str] | None,
         report: Callable[[str], None],
     ) -> Teaching | None:
-        """Ask the configured teachers; None without any.
+        """Query the configured teachers; None if there are none.
 
         Args:
             config: the run.
@@ -96,14 +96,14 @@ class Teaching:
 
         Raises:
             ConfigError: a teacher does not fit the tasks.
-            RequestError: the run began with other teachers.
+            RequestError: the run was started with other teachers.
         """
         settings = config.teacher
         if settings is None:
             return None
         if settings.embedding and all(map(is_soft_file, settings.sources)):
             raise ConfigError(
-                f"`teacher.embedding` is {settings.embedding:g}, and no teacher has an embedding",
+                f"`teacher.embedding` is {settings.embedding:g}, but no teacher has an embedding",
                 expected="a trained model among the teachers",
                 fix="Leave out `teacher.embedding`, or name a model too.",
             )
@@ -122,7 +122,8 @@ class Teaching:
         tokenizer = tokenizer.with_units(units)
         every = [*data.datasets, *([data.teacher_texts] if data.teacher_texts else [])]
         report(
-            f"Asking {listing(settings.sources)} about {sum(map(len, every)):,} sentences, for "
+            f"Running the teacher ({listing(settings.sources)}) on {sum(map(len, every)):,} "
+            "sentences, for "
             f"{listing([*lesson.kinds, *(['the embedding'] if lesson.embed else [])])}."
         )
         targets = [lesson.targets(one, tokenizer, max_length, report) for one in every]
@@ -139,10 +140,10 @@ class Teaching:
     def loss(
         self, model: MultiTaskModel, dataset: int, rows: Rows, outputs: Mapping[str, Tensor]
     ) -> Tensor:
-        """Compute the sum of the tasks' distances from the teacher's answers, by their weights.
+        """Compute the weighted sum of the tasks' distances from the teacher's answers.
 
-        A task's distance is the sum over the known answers, divided by the number of them that so
-        many sentences of the data set have in the mean.
+        A task's distance is the sum over the known answers, divided by the mean number of known
+        answers for as many sentences of the data set.
         """
         tasks = self.tasks(dataset)
         return self._distance(
@@ -222,7 +223,7 @@ def _open(
 
 
 def _second_rows(dataset: Dataset, rows: Rows) -> Tensor:
-    """Return for each text of a batch the row of its pair's second text, [B, 1], 0 without one."""
+    """Return each text's row of its pair's second text in the batch, [B, 1]; 0 without one."""
     assert dataset.partners is not None
     is_pair = dataset.partners[rows] >= 0
     places = len(rows) - is_pair.sum() + np.cumsum(is_pair) - 1
@@ -232,14 +233,14 @@ def _second_rows(dataset: Dataset, rows: Rows) -> Tensor:
 def embedding_distance(found: Tensor, wanted: Tensor) -> Tensor:
     """Compute the mean distance of embeddings from a teacher's, over those that are known.
 
-    1 - cosine; of vectors of other lengths the mean squared difference of the cosines between all
-    pairs of sentences of the batch.
+    The distance is 1 - cosine or, if the vectors differ in length, the mean squared difference of
+    the cosines between all pairs of sentences in the batch.
 
     Args:
         found: [B, E] float.
-        wanted: [B, F] float32, NaN in a row that does not count.
+        wanted: [B, F] float32; rows with NaN do not count.
     """
-    # In a batch of which nothing is known, the rows are empty.
+    # In a batch of which nothing is known, rows have no columns.
     known = ~wanted.isnan().any(dim=1) & (wanted.shape[1] > 0)
     found, wanted = found[known].float(), wanted[known]
     count = max(1, len(found))
