@@ -75,7 +75,7 @@ TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
         ),
     ),
     Check(
-        "only files of a task's own have a layout of their own",
+        "a layout of a task's own is for its own files",
         lambda t: t.train_file is None and t.valid_file is None and bool(changed(t, LAYOUT)),
         lambda t: (
             f"`{changed(t, LAYOUT)[0]}` is for the task's own files, and it has none; set its "

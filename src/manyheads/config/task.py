@@ -69,9 +69,9 @@ class TaskConfig(Strict):
     """The format of this task's own files. Default: the common `format`."""
     map: Annotated[dict[str, str] | None, BeforeValidator(pairs), READING] = None
     """The fields or columns of this task's own files, each with the field that it is read as
-    ({sentence: text, topic: label}). Default: as the common options of such fields state."""
+    ({sentence: text, topic: label}). Default: the common `map` and fields."""
     label_separator: Annotated[str | None, READING] = Field(default=None, min_length=1)
-    """What separates several labels in a cell of this task's own files. Default: the common
+    """The separator of several labels in one cell of this task's own files. Default: the common
     `label_separator`."""
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
