@@ -126,7 +126,7 @@ def test_classes_are_names_or_indices() -> None:
 def test_a_numeral_is_a_name_where_names_are_numerals() -> None:
     stars = LabelSet(("1", "2", "3"))
     assert label(CLASS, stars, label="1") == "1"
-    assert "which is no label of the task 't'" in problem(CLASS, stars, text="a", label="0")
+    assert "which is not a label of the task 't'" in problem(CLASS, stars, text="a", label="0")
 
 
 @pytest.mark.parametrize("task", [CLASS, MANY, TAGS])
@@ -138,7 +138,7 @@ def test_a_record_without_a_label_says_nothing_about_the_task(task: TaskConfig) 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("pso", "`label` is 'pso', which is no label of the task 't' (did you mean \"pos\"?)"),
+        ("pso", "`label` is 'pso', which is not a label of the task 't' (did you mean \"pos\"?)"),
         (2, "`label` is 2, beyond the 2 labels of the task 't'; expected 0 to 1"),
         ("2", "`label` is 2, beyond the 2 labels"),
         (-1, "`label` is -1; expected the name of a class, or its index"),
@@ -234,7 +234,7 @@ def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
     assert label(numbered, text=None, tokens=["a"], ner=[3]) == (Span(0, 1, "2"),)
     plain = TaskConfig(kind="tagging", num_labels=4)
     assert label(plain, text=None, tokens=["a"], ner=[3]) == (Span(0, 1, "3"),)
-    assert "nothing says which tags they count" in problem(TAGS, tokens=["a"], ner=[0])
+    assert "no tags are listed for them" in problem(TAGS, tokens=["a"], ner=[0])
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
     [
         (["O"], "`ner` has 1 tag for 2 tokens; expected one tag a token. Correct the tags."),
         ([], "`ner` has 0 tags for 2 tokens"),
-        (["O", "B-PRE"], "`ner[1]` is 'B-PRE', which is no label of the task 't' (did you mean"),
-        (["O", "PER"], "`ner[1]` is 'PER', which is no label"),
+        (["O", "B-PRE"], "`ner[1]` is 'B-PRE', which is not a label of the task 't' (did you mean"),
+        (["O", "PER"], "`ner[1]` is 'PER', which is not a label"),
         (["O", 1], "`ner[1]` is 1; expected tags such as B-PER and O, or only indices"),
         ([0, 5], "`ner[1]` is 5, beyond the 5 labels of the task 't'"),
         ([True, False], "`ner[0]` is True; expected tags"),
@@ -269,11 +269,11 @@ def test_tags_that_are_none_are_errors(value: Any, expected: str) -> None:
         ([{"start": True, "end": 4, "label": "PER"}], "goes from True to 4"),
         ([{"start": 0, "end": 4, "label": 1}], "`entities[0].label` is 1; expected the name of"),
         ([{"start": 0, "end": 4, "label": "O"}], "`entities[0].label` is 'O'"),
-        ([{"start": 0, "end": 4, "label": "PRE"}], "is 'PRE', which is no label"),
+        ([{"start": 0, "end": 4, "label": "PRE"}], "is 'PRE', which is not a label"),
         ([{"start": 4, "end": 5, "label": "PER"}], "`entities[0]` covers only white space"),
         (
             [{"start": 1, "end": 5, "label": "PER", "text": "John"}],
-            "`entities[0]` covers 'ohn ' but says 'John'",
+            "`entities[0]` covers 'ohn ' but has the text 'John'",
         ),
         (
             [{"start": 3, "end": 6, "label": "LOC"}, {"start": 0, "end": 4, "label": "PER"}],
@@ -437,7 +437,7 @@ def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
         (
             TaskConfig(kind="classification", labels=("neg", "pos")),
             classes("pos", "posi"),
-            ":2: 'posi' is no label of the task 't' (did you mean \"pos\"?); expected one of",
+            ":2: 'posi' is not a label of the task 't' (did you mean \"pos\"?); expected one of",
         ),
         (
             TaskConfig(kind="classification", labels=("neg", "pos")),
@@ -471,7 +471,7 @@ def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
             [{"ner": ["x", "O"]}, {"entities": [{"start": 0, "end": 1, "label": "y"}]}],
             ":2: the task 't' has an entity 'y' here, and elsewhere tags that are classes of",
         ),
-        (TAGS, [{"ner": [0, 1]}], ":1: `tags` has indices of tags, and nothing says which"),
+        (TAGS, [{"ner": [0, 1]}], ":1: `tags` has indices of tags, and no tags are"),
         (TAGS, [{"ner": ["O", "O"]}], "the task 't' has no label: no entity in 1 record"),
         (
             TaskConfig(kind="tagging", num_labels=5),
@@ -481,7 +481,7 @@ def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
         (
             TaskConfig(kind="tagging", labels=("O", "B-x", "I-x")),
             [{"ner": ["B-y", "O"]}],
-            ":1: 'y' is no label of the task 't'; expected one of its `labels`: x",
+            ":1: 'y' is not a label of the task 't'; expected one of its `labels`: x",
         ),
         (
             TaskConfig(kind="tagging", labels=("B-x", "y")),
@@ -491,7 +491,7 @@ def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
         (
             TaskConfig(kind="tagging", labels=("O", "B-x", "I-x")),
             [{"ner": ["x", "O"]}],
-            ":1: 'x' is no label of the task 't'",
+            ":1: 'x' is not a label of the task 't'",
         ),
         (MANY, [{"labels": []}], "no label: `labels` is empty in all records that have it"),
         (CLASS, classes("a", ""), ":2: `label` is a blank label"),
@@ -567,7 +567,7 @@ def test_unseen_labels_are_kept_on_request_and_counted(tmp_path: Path) -> None:
     )
     tasks = {"c": CLASS, "m": MANY, "t": TAGS}
     sets = {"c": LabelSet(("old",)), "m": LabelSet(("a",)), "t": TagSet.of_types(["p"])}
-    with pytest.raises(DataError, match=r"x.jsonl:1: `label` is 'new', which is no label"):
+    with pytest.raises(DataError, match=r"x.jsonl:1: `label` is 'new', which is not a label"):
         list(read_records(path, tasks, sets))
     records = list(read_records(path, tasks, sets, allow_unseen=True))
     assert unseen_labels(records, "c", sets["c"]) == {"new": 1}
@@ -604,7 +604,7 @@ def test_labels_that_count_from_1_are_as_many_as_occur(tmp_path: Path) -> None:
     stars = discover(tmp_path, CLASS, *classes(1, 5, 2, 3, 4))
     assert stars.names == ("1", "2", "3", "4", "5")
     assert label(CLASS, stars, label=5) == "5"
-    assert "`label` is '0', which is no label" in problem(CLASS, stars, text="a", label=0)
+    assert "`label` is '0', which is not a label" in problem(CLASS, stars, text="a", label=0)
     five = TaskConfig(kind="classification", num_labels=5)
     assert discover(tmp_path, five, *classes(1, 5, 2, 3, 4)) == stars
     assert discover(tmp_path, CLASS, *classes(0, 2, 1)).names == ("0", "1", "2")

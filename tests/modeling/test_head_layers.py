@@ -287,7 +287,9 @@ def test_more_layers_than_there_are_cannot_be_had() -> None:
         make_head_layers(settings, encoder())
 
 
-@pytest.mark.parametrize(("said", "message"), [(2, "lacks"), (None, "too much"), (9, "at most 2")])
+@pytest.mark.parametrize(
+    ("said", "message"), [(2, "lacks"), (None, "unexpected"), (9, "at most 2")]
+)
 def test_a_folder_whose_configuration_says_otherwise_is_refused(
     tmp_path: Path, said: int | None, message: str
 ) -> None:

@@ -567,7 +567,10 @@ def test_parameters_that_do_not_fit_are_named_and_nothing_is_loaded() -> None:
         load_state(module, state, "a.pt")
     message = str(caught.value)
     assert message.startswith("a.pt: ")
-    assert "it lacks 0.bias; it has head.weight too much; it has 0.weight float32[2, 4]" in message
+    assert (
+        "it lacks 0.bias; it has the unexpected head.weight; it has 0.weight float32[2, 4]"
+        in message
+    )
     assert "0.weight float32[2, 4] for float32[2, 3]" in message
     assert "1.num_batches_tracked float32[] for int64[]" in message
     assert same(module.state_dict(), before)

@@ -137,5 +137,5 @@ def test_an_encoder_whose_layers_are_not_alone_is_an_error() -> None:
         vocab_size=50, hidden_size=16, embedding_size=8, num_attention_heads=2,
         num_hidden_layers=3, intermediate_size=16,
     )  # fmt: skip
-    with pytest.raises(ModelError, match="layers of a AlbertModel cannot be run by themselves"):
+    with pytest.raises(ModelError, match="layers of a AlbertModel cannot be run alone"):
         UpperLayers(AlbertModel(shape), 1)

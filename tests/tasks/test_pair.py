@@ -150,5 +150,5 @@ def test_a_label_needs_its_second_text(tmp_path: Path) -> None:
     path = write_records(path, [{"text": "a", "text2": "b", "label": "x"}])
     (record,) = read_records(path, {"same": TASK}, {"same": LabelSet(("x", "y"))})
     assert record.labels == {"same": Pair("b", "x")}
-    with pytest.raises(DataError, match="`label` is 'x', which is no label"):
+    with pytest.raises(DataError, match="`label` is 'x', which is not a label"):
         list(read_records(path, {"same": TASK}, {"same": LabelSet(("y", "z"))}))

@@ -790,8 +790,8 @@ def test_a_label_outside_the_configured_ones_is_named_with_its_place(
         extra = [{"text": "it is", "label": "statement"}] if name == file else []
         write_records(tmp_path / f"{name}.jsonl", [*records, *extra])
     message = {
-        "train": r"train\.jsonl:3: 'statement' is no label of the task 'intent'; expected one of",
-        "valid": r"valid\.jsonl:3: `label` is 'statement', which is no label of the task 'intent'",
+        "train": r"train\.jsonl:3: 'statement' is not a label of the task 'intent'; expected one",
+        "valid": r"valid\.jsonl:3: `label` is 'statement', which is not a label of the task",
     }[file]
     refused(tmp_path, DataError, message, tasks=tasks)
 

@@ -1,4 +1,4 @@
-"""Models as the contents of model folders and checkpoints, and rebuilt from them."""
+"""Conversion of models to the contents of model folders and checkpoints, and back."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ HEADS = "heads."
 # Prefix of the encoder's parameters.
 _BACKBONE = "encoder.backbone."
 
-# Prefix of the heads' own layers beside the heads. No task's name can begin like this.
+# Prefix of the heads' own layers among the heads. No task's name can start like this.
 _LAYERS_OF_HEADS = "_head_layers."
 
 
 def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
-    """Return everything of an encoder except its weights."""
+    """Return an encoder without its weights."""
     return EncoderFiles(
         config=encoder.config,
         files=encoder.files,
@@ -48,7 +48,7 @@ def encoder_files(encoder: Encoder, max_length: int) -> EncoderFiles:
 
 
 def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) -> Encoder:
-    """Build an encoder whose weights are loaded next.
+    """Build an encoder; the weights are loaded afterwards.
 
     Args:
         files: everything except the weights.
@@ -106,7 +106,7 @@ def head_state(model: MultiTaskModel) -> dict[str, Tensor]:
 
 
 def task_specs(model: MultiTaskModel) -> list[dict[str, Any]]:
-    """Describe the tasks of a model, as JSON values."""
+    """Return the specs of a model's tasks, as JSON values."""
     return [model.head(name).spec(name).to_json() for name in model.heads]
 
 
@@ -154,7 +154,7 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
 
 
 def make_head_layers(config: Config, encoder: Encoder) -> HeadLayers | None:
-    """Copy the upper layers for the heads, if the configuration has any.
+    """Copy the upper layers for the heads, if the configuration asks for it.
 
     Raises:
         ConfigError: the encoder has fewer layers.

@@ -1,8 +1,8 @@
 """Checkpoints: one file with everything needed to resume a run or to use its model.
 
-A checkpoint is a torch file of tensors, text and numbers alone. Its structure is checked before
-torch reads it, and the SHA-256 of all that was read afterwards, so that a file that is cut,
-damaged, hostile or not a checkpoint is refused by name, and a damaged tensor too.
+A checkpoint is a torch file that holds only tensors, text and numbers. Its structure is checked
+before torch reads it, and the SHA-256 of everything read is checked afterwards. A file that is
+truncated, damaged, hostile or not a checkpoint is refused by name, and so is a damaged tensor.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class CheckpointContents:
     """The state needed to resume the run: nested dictionaries, lists and tuples of tensors, text,
     numbers, truth values and None."""
     epoch: int
-    """Epochs done."""
+    """The number of finished epochs."""
     step: int
-    """Optimiser steps done in the whole run."""
+    """The number of optimiser steps in the whole run."""
     manyheads_version: str = __version__
 
 
@@ -94,14 +94,14 @@ class Refused:
 
 
 def save_checkpoint(path: StrPath, contents: CheckpointContents) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint completely or not at all.
 
     Tensors on the CPU are written without a copy, unless they are parts of larger ones.
 
     Raises:
         StorageError: it could not be written; an earlier file of that name is unchanged.
-        TypeError, ValueError: the contents include something that a checkpoint cannot hold; the
-            error names the place.
+        TypeError, ValueError: a checkpoint cannot hold a part of the contents; the error names its
+            path.
     """
     tree = plain(_document(contents))
     tensors = {pointer(path): leaf for path, leaf in leaves(tree) if isinstance(leaf, Tensor)}
@@ -117,8 +117,8 @@ def load_checkpoint(path: StrPath) -> CheckpointContents:
     """Read and verify a checkpoint. Its tensors are on the CPU.
 
     Raises:
-        ModelError: it is not a checkpoint, or is cut, damaged, hostile or of a newer format. In
-            every case nothing in it was executed.
+        ModelError: it is not a checkpoint, or is truncated, damaged, hostile or of a newer format.
+            Nothing in it is executed in any case.
         StorageError: it cannot be read.
     """
     where = os.fspath(path)
@@ -143,11 +143,11 @@ def read_position(path: StrPath) -> Position:
 
 
 def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]]:
-    """Find the checkpoint that a run continues from.
+    """Find the checkpoint from which a run continues.
 
     Returns:
-        The intact checkpoint that is furthest in the run, if any, and those that were refused and
-        are, or might be, further.
+        The intact checkpoint that is furthest in the run, if there is one, and the refused ones
+        that are, or may be, further.
     """
     known, refused = _positions(save_dir)
     for _, path in sorted(known, reverse=True):
@@ -161,7 +161,7 @@ def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]
 def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
     """Remove checkpoints that newer ones replace.
 
-    Of the checkpoints within epochs only the newest stays, and only until its epoch ends. Files
+    Of the checkpoints within epochs, only the newest is kept, and only until its epoch ends. Files
     that cannot be read are neither counted nor removed.
 
     Args:
@@ -188,7 +188,7 @@ def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
 
 
 def remove_checkpoints(save_dir: StrPath) -> tuple[Path, ...]:
-    """Remove every checkpoint in a folder, for a run that starts again there.
+    """Remove every checkpoint in a folder, for a run that starts afresh there.
 
     Raises:
         StorageError: one could not be removed.
@@ -263,7 +263,7 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
         normalize=encoder.get("normalize", bool),
         max_length=encoder.get("max_length", int),
         hidden_size=encoder.get("hidden_size", int),
-        # Version 0.1 wrote neither.
+        # Version 0.1 wrote neither of these.
         dense=_dense(encoder),
         reading=Reading.from_json(encoder.inner("reading"))
         if "reading" in encoder.values
@@ -317,7 +317,7 @@ def _read_document(file: BinaryIO, where: str, *, tensors: bool = True) -> dict[
 def _verified(document: dict[str, Any], where: str) -> dict[str, Any]:
     """Verify the tensors of a document, each copied out of the copy of the file."""
     digests = document["manifest"].get("tensors")
-    copies: dict[tuple[int, int], Tensor] = {}  # by storage: tied tensors stay so
+    copies: dict[tuple[int, int], Tensor] = {}  # by storage, so that tied tensors stay tied
 
     def copied(path: KeyPath, mapped: Tensor) -> Tensor:
         storage = mapped.data_ptr(), mapped.nbytes

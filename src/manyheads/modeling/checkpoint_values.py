@@ -1,4 +1,4 @@
-"""The nested values that a checkpoint holds: made plain, checked, and summed up in digests."""
+"""The nested values of a checkpoint: conversion to plain values, checks and digests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MAX_KEY_BITS = 31
 def leaves(value: Any) -> Iterator[tuple[KeyPath, Any]]:
     """Yield everything in nested containers that is not one, with its path, in order.
 
-    A container deeper than `MAX_DEPTH` is yielded as if it were not one.
+    A container deeper than `MAX_DEPTH` is yielded like a value.
     """
     todo: list[tuple[KeyPath, Any]] = [((), value)]
     while todo:
@@ -56,7 +56,7 @@ def leaves(value: Any) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def replaced(value: Any, replace: Callable[[KeyPath, Tensor], Any], path: KeyPath = ()) -> Any:
-    """Copy nested containers with another value in place of each tensor."""
+    """Copy nested containers with each tensor replaced."""
     if isinstance(value, dict):
         return {key: replaced(inner, replace, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -76,7 +76,7 @@ def read_torch_file(file: BinaryIO, where: str, *, tensors: bool = True) -> Any:
 
     Args:
         file: the open file.
-        where: what to call it in an error.
+        where: its place, for errors.
         tensors: whether to read the tensors; if not, the elements of all but small ones are zero.
 
     Returns:
@@ -84,7 +84,7 @@ def read_torch_file(file: BinaryIO, where: str, *, tensors: bool = True) -> Any:
         None.
 
     Raises:
-        ModelError: it is not a torch file, is damaged, or holds anything else.
+        ModelError: it is not a torch file, is damaged, or holds other values.
     """
     with private_copy(file, where, tensors=tensors) as copy:
         check_torch_file(copy, where)
@@ -129,10 +129,10 @@ def plain(value: Any, path: KeyPath = ()) -> Any:
     Args:
         value: mappings (keys: text and whole numbers), lists and tuples of tensors, text, numbers,
             truth values and None.
-        path: where `value` is in the whole.
+        path: the path to `value`.
 
     Raises:
-        TypeError, ValueError: a checkpoint cannot hold something in them.
+        TypeError, ValueError: a checkpoint cannot hold one of these values.
     """
     if len(path) > MAX_DEPTH:
         raise ValueError(f"{pointer(path)[:200]} is nested more than {MAX_DEPTH} levels deep")
@@ -151,7 +151,7 @@ def plain(value: Any, path: KeyPath = ()) -> Any:
     if value is None or type(value) in (str, bool):
         return value
     if isinstance(value, float):
-        return float(value)  # numpy's is a subclass, and reads as the number it is
+        return float(value)  # numpy's float64 is a subclass of float
     if type(value) is int and value.bit_length() <= _MAX_INT_BITS:
         return value
     raise TypeError(

@@ -1,4 +1,4 @@
-"""The device, threads and precision that the encoder runs with."""
+"""The device, threads and precision with which the encoder runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manyheads.config import available_cores
 from manyheads.errors import RequestError, shorten
 
 BF16_GAIN = 1.2
-"""The least speed-up of bf16 products over float32 ones at which bf16 is chosen."""
+"""The speed-up of bf16 products over float32 ones from which bf16 is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Compute:
     """Why this precision was chosen."""
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context to run the encoder in."""
+        """Return the context in which to run the encoder."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -92,7 +92,7 @@ def choose_compute(
     Args:
         device: see `choose_device`.
         precision: `float32`, `bf16`, or `auto`: bf16 where products of the encoder's size are
-            at least `BF16_GAIN` times faster in it, as measured now.
+            at least `BF16_GAIN` times as fast in it, as measured now.
         threads: processor threads; default, all available cores.
         hidden: the encoder's hidden size.
 
@@ -140,7 +140,7 @@ def product_rate(
 
 
 def _rate(action: Callable[[], None], device: torch.device, seconds: float) -> float:
-    """Return how often an action runs per second."""
+    """Return the number of runs of an action per second."""
     done, start = 0, time.perf_counter()
     while True:
         for _ in range(8):

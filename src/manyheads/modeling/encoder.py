@@ -32,13 +32,13 @@ from manyheads.storage import Reading, embedding_size, vocabulary_size
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# This many layers are always built to look at, whatever is stored: it takes a moment.
+# This many layers are always allowed for the skeleton: building them takes only a moment.
 _FEW_LAYERS = 100
-# Tokens that are read to find the table of positions.
+# The number of tokens that are read to find the table of positions.
 _PROBED = 4
 # Stands for the longest input of an encoder that nothing limits.
 _UNBOUNDED = 1 << 20
-# Buffers that a model computes itself, such as its positions.
+# The limit for buffers that a model computes itself, such as its positions.
 _MAX_BUFFER_BYTES = 64 << 20
 
 
@@ -49,19 +49,19 @@ class Encoded:
     tokens: Tensor
     """[B, T, H] the last layer, in the encoder's own precision."""
     layers: tuple[Tensor, ...] | None
-    """Each [B, T, H]: the embedding layer's output and every layer's, where asked for."""
+    """Each [B, T, H]: the outputs of the embedding layer and of every layer, if requested."""
     sentence: Tensor
     """[B, E] float32, pooled and not normalised."""
 
 
 class Encoder(nn.Module):
-    """A pretrained transformer with its pooling and its tokenizer's files.
+    """A pretrained transformer with its pooling and the files of its tokenizer.
 
     Args:
         backbone: an encoder of `transformers`.
         pooling: how its token vectors make the sentence embedding.
         files: the tokenizer's small files by name.
-        reading: what of a text its embedding reads.
+        reading: how its embedding reads a text.
 
     Raises:
         ModelError: a Dense layer's weights do not fit it.
@@ -110,20 +110,21 @@ class Encoder(nn.Module):
         where: str,
         reading: Reading | None = None,
     ) -> Encoder:
-        """Build an encoder of a configuration's shape, for weights that are loaded next.
+        """Build an encoder with a configuration's shape; its weights are loaded afterwards.
 
         Args:
-            config: as its library saves it.
+            config: in the form in which its library saves it.
             pooling: how its token vectors make the sentence embedding.
             files: the tokenizer's small files by name.
-            state: the weights, by the names that the library gives them. What they do not bear
-                out is not built, so that no configuration can ask for more memory than they take.
-            where: the file or folder that all this comes from, for an error.
-            reading: what of a text its embedding reads.
+            state: the weights, by the library's names. A shape that they do not have is refused
+                before it is built, so that a configuration cannot ask for more memory than they
+                take.
+            where: the file or folder of all this, for errors.
+            reading: how its embedding reads a text.
 
         Raises:
-            ModelError: the configuration is not one that `transformers` itself can build, or the
-                weights are not its own.
+            ModelError: `transformers` itself cannot build the configuration, or the weights do not
+                belong to it.
         """
         shape = _shape(config, len(state), where)
         check_state(_skeleton(shape, where), state, where)
@@ -146,9 +147,9 @@ class Encoder(nn.Module):
         return EncoderShape(hidden, int(config.num_hidden_layers), sentence)
 
     def use_sparse_gradients(self) -> None:
-        """Give the token table sparse gradients: only for the rows that a batch reads.
+        """Use sparse gradients for the token table: only for the rows that a batch reads.
 
-        Backward passes then spend nothing on the other rows; `AdamW` treats both alike.
+        Backward passes then spend no time on the other rows; the result is the same for `AdamW`.
         """
         table = self.backbone.get_input_embeddings()
         if isinstance(table, nn.Embedding):
@@ -158,8 +159,8 @@ class Encoder(nn.Module):
     def max_positions(self) -> int:
         """The longest input in sub-tokens, special tokens included.
 
-        It is what the table of positions holds, as seen when the encoder reads a few tokens. An
-        encoder without such a table reads what its configuration names.
+        It is the size of the table of positions, which is found by running the encoder on a few
+        tokens. Without such a table, the configuration's limit applies.
         """
         if self._max_positions is None:
             self._max_positions = longest_input(self.backbone, self.pad_id)
@@ -251,11 +252,11 @@ def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
 
 
 def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:
-    """Read a configuration; it may not have many more layers than there are stored tensors.
+    """Read a configuration; it may not have more layers than there are stored tensors.
 
     Raises:
-        ModelError: it is not of an encoder of text that `transformers` itself knows, or it has too
-            many layers.
+        ModelError: `transformers` itself does not have this text encoder, or it has too many
+            layers.
     """
     from transformers import AutoConfig
 
@@ -288,7 +289,7 @@ def _build(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
 
 
 def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
-    """Build an encoder on the meta device, which has shapes and takes no memory."""
+    """Build an encoder on the meta device, where tensors have shapes and take no memory."""
     with torch.device("meta"):
         backbone = _build(shape, where)
     size = sum(buffer.nbytes for buffer in backbone.buffers())
@@ -301,7 +302,7 @@ def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
 
 
 def _try(encoder: Encoder, where: str) -> None:
-    """Run an encoder on two tokens: some faults of a configuration show only then.
+    """Run an encoder on two tokens, because some errors of a configuration show only then.
 
     Raises:
         ModelError: it cannot.
@@ -333,8 +334,8 @@ def _try(encoder: Encoder, where: str) -> None:
 def longest_input(backbone: PreTrainedModel, pad_id: int) -> int:
     """Return the longest input in sub-tokens.
 
-    A table of positions is one that is looked up with numbers in a row when the encoder reads one
-    and the same token a few times; it ends so many tokens after the first of these numbers.
+    When the encoder reads the same token several times, its table of positions is looked up with
+    consecutive numbers. The longest input is the number of rows from the first of them on.
     """
     limits: list[int] = []
 
@@ -375,7 +376,7 @@ def _unusable(error: Exception, where: str) -> ModelError:
 
 def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:
     config = backbone.config
-    # AutoModel makes a decoder beside every encoder of T5's kind, also where there is none.
+    # AutoModel adds a decoder to encoders such as T5's, even if the model has none.
     decodes = getattr(config, "is_encoder_decoder", False) or hasattr(backbone, "decoder")
     if decodes or not hasattr(config, "hidden_size"):
         raise ModelError(

@@ -15,13 +15,13 @@ class EncoderShape:
 
     hidden_size: int
     num_layers: int
-    """Transformer layers; the hidden states are one more, with the embedding layer's first."""
+    """The number of transformer layers; hidden states are one more, the embedding layer's first."""
     own_sentence_size: int | None = None
-    """Length of a sentence vector, where it isn't that of a token's."""
+    """The length of a sentence vector, if it differs from that of a token vector."""
 
     @property
     def sentence_size(self) -> int:
-        """Length of a sentence vector."""
+        """The length of a sentence vector."""
         return self.hidden_size if self.own_sentence_size is None else self.own_sentence_size
 
 

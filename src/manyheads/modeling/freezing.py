@@ -1,4 +1,4 @@
-"""Freezing: which parts of a model training leaves unchanged.
+"""Freezing: the parts of a model that training leaves unchanged.
 
 The groups of an encoder are counted from the bottom. Group 0 is the embedding layer, with what
 all layers share (MPNet's table of relative positions); group i is the i-th layer, and modules after
@@ -34,7 +34,7 @@ _POOLER = re.compile(r"pooler(\..*)?")
 
 
 def frozen_depth(config: Config, num_layers: int) -> int:
-    """Return how many groups of the encoder are frozen when training begins, from the bottom.
+    """Return the number of groups, from the bottom, that are frozen when training starts.
 
     Args:
         config: its `freeze` is read.
@@ -62,12 +62,12 @@ def frozen_depth(config: Config, num_layers: int) -> int:
 
 
 def depth_at(config: Config, num_layers: int, step: int, steps_per_epoch: int) -> int:
-    """Return how many groups of the encoder are frozen at an optimiser step.
+    """Return the number of groups that are frozen at an optimiser step.
 
     Args:
         config: its `freeze` and `unfreeze_every` are read.
         num_layers: the encoder's layers.
-        step: optimiser steps done before this one.
+        step: the number of optimiser steps before this one.
         steps_per_epoch: optimiser steps of an epoch.
 
     Raises:
@@ -80,7 +80,7 @@ def depth_at(config: Config, num_layers: int, step: int, steps_per_epoch: int) -
 
 
 def _interval(every: int | str, steps_per_epoch: int) -> int:
-    """Return the steps between two unfreezings, given as steps or as epochs (`2e`)."""
+    """Return the number of steps between two unfreezings, given in steps or in epochs (`2e`)."""
     text = str(every)
     return int(text[:-1]) * steps_per_epoch if text.endswith("e") else int(text)
 
@@ -132,14 +132,14 @@ class _Group:
 
 
 class Freezing:
-    """Freezes a part of a model, and unfreezes it as training goes on.
+    """Freezes a part of a model, and unfreezes it as training proceeds.
 
-    Before the first step everything that is ever trained is unfrozen, because the optimiser has to
-    know it. Parameters that already need no gradient are left alone.
+    Before the first step, everything that will be trained at some time is unfrozen, because the
+    optimiser needs to know it. Parameters that already need no gradient are left alone.
 
     Args:
         model: the model.
-        config: names what is frozen.
+        config: defines what is frozen.
         steps_per_epoch: optimiser steps of an epoch.
 
     Raises:
@@ -172,13 +172,13 @@ class Freezing:
             )
 
     def depth_at(self, step: int) -> int:
-        """Return how many groups are frozen after `step` optimiser steps."""
+        """Return the number of groups that are frozen after `step` optimiser steps."""
         layers = self._model.encoder.shape.num_layers
         return depth_at(self._config, layers, step, self._steps_per_epoch)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the whole encoder is frozen at present."""
+        """Whether the whole encoder is currently frozen."""
         return self.depth > self._model.encoder.shape.num_layers
 
     def go_to(self, step: int) -> None:
@@ -204,12 +204,12 @@ class Freezing:
                 module.training = False
         for part in self._still:
             for module in part.modules():
-                # cuDNN takes no gradient through a recurrent layer in evaluation mode. Those here
-                # have no dropout of their own.
+                # cuDNN cannot backpropagate through a recurrent layer in evaluation mode. Those
+                # here have no dropout of their own.
                 module.training = isinstance(module, nn.RNNBase)
 
     def describe(self) -> str:
-        """Describe how much of the model is trained at first, and what is unfrozen later."""
+        """Report how much of the model is trained at first, and what is unfrozen later."""
         depth = self.depth_at(0)
         trained = self._trained(depth)
         total = sum(p.numel() for p in self._model.parameters())
@@ -238,7 +238,7 @@ def _members(encoder: Encoder, *, apart: bool) -> list[_Group]:
 
     Args:
         encoder: the encoder.
-        apart: whether each layer gets its group; otherwise group 0 has everything.
+        apart: whether each layer gets its own group; otherwise group 0 has everything.
     """
     groups = [_Group() for _ in range(1 + encoder.shape.num_layers)]
     parameters, modules = dict(encoder.named_parameters()), dict(encoder.named_modules())

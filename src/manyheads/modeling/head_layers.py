@@ -1,8 +1,8 @@
-"""Upper layers of the encoder that belong to the heads alone.
+"""Upper layers that belong to the heads alone.
 
-The heads read a copy of the encoder's upper layers that is trained with them; the encoder's own
-upper layers make the sentence embedding, which can thus stay unchanged. Both share the lower
-layers, which run once.
+The heads read a copy of the encoder's upper layers, which is trained with them. The encoder's own
+upper layers compute the sentence embedding, which can therefore stay unchanged. Both share the
+lower layers, which run once.
 
 Axes: B sentences, T tokens, H hidden.
 """
@@ -23,10 +23,10 @@ class HeadLayers(nn.Module):
 
     Args:
         encoder: the encoder; it is not changed.
-        count: how many of its layers are copied, from 1.
+        count: the number of layers to copy, at least 1.
 
     Raises:
-        ModelError: the encoder has fewer layers, or they cannot be run by themselves.
+        ModelError: the encoder has fewer layers, or they cannot be run alone.
     """
 
     def __init__(self, encoder: Encoder, count: int) -> None:
@@ -42,16 +42,16 @@ class HeadLayers(nn.Module):
     def forward(
         self, below: Sequence[Tensor], attention_mask: Tensor, *, all_layers: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...] | None, Tensor]:
-        """Run them.
+        """Run the layers.
 
         Args:
-            below: hidden states of the encoder, each [B, T, H], the last of them number `reads`.
+            below: hidden states of the encoder, each [B, T, H]; the last one has index `reads`.
             attention_mask: [B, T] int64, 0 for padding.
-            all_layers: also return every hidden state, `below` among them.
+            all_layers: also return every hidden state, including `below`.
 
         Returns:
-            The last layer's output [B, T, H]; the hidden states, each [B, T, H], where they are
-            asked for; the sentence vector [B, H] float32, pooled as the encoder's.
+            The last layer's output [B, T, H]; the hidden states, each [B, T, H], if requested; the
+            sentence vector [B, H] float32, pooled like the encoder's.
         """
         tokens, own = self.layers(below[-1], attention_mask, all_layers=all_layers)
         layers = None if own is None else (*below, *own[1:])
@@ -59,5 +59,5 @@ class HeadLayers(nn.Module):
         return tokens, layers, sentence
 
     def set_attention(self, implementation: str) -> None:
-        """Choose the attention implementation, by its name in `transformers`."""
+        """Set the attention implementation, by its name in `transformers`."""
         self.layers.shell.set_attn_implementation(implementation)

@@ -1,9 +1,9 @@
 """Low-rank adapters that learn in place of the encoder's weights.
 
-Beside a linear layer `W x` stands `alpha / rank * B A x`, where A and B are small and W is frozen
-(Hu et al., 2022, "LoRA"). The layers are those of the library `peft`, put into the encoder's own
+A linear layer `W x` becomes `W x + alpha / rank * B A x`, where A and B are small and W is frozen
+(Hu et al., 2022, "LoRA"). The layers are those of the library `peft`, injected into the encoder's
 module. A saved model has `W + alpha / rank * B A` under the usual names of the encoder's weights,
-so that loading it needs no `peft` and shows no adapter.
+so that it loads without `peft` and without adapters.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from peft.tuners.lora import Linear
 
 ADAPTERS = "lora"
-"""The checkpoint's key for what the merged weights do not contain: the adapters, and the weights
-that they stand beside."""
+"""The checkpoint's key for what the merged weights do not contain: the adapters and the weights
+that they adapt."""
 
-# Parts of the names of the weights that an adapter stands beside, and of its own.
+# Parts of the names of adapted weights, and of an adapter's own.
 _BASE, _OWN = ".base_layer.", ".lora_"
 _ADAPTER = "default"
 
@@ -73,9 +73,9 @@ def check_adapters(encoder: Encoder, config: Config) -> None:
 
 
 def add_adapters(encoder: Encoder, config: Config) -> None:
-    """Put the configured adapters, if any, into an encoder, and freeze everything else in it.
+    """Add the configured adapters, if any, to an encoder, and freeze everything else in it.
 
-    At first they change nothing. Their values come from torch's random generator. Layers that the
+    At first they change no output. Their values come from torch's random generator. Layers that the
     configuration freezes get none.
     """
     settings = config.lora
@@ -86,7 +86,7 @@ def add_adapters(encoder: Encoder, config: Config) -> None:
     alpha = 2 * settings.rank if settings.alpha is None else settings.alpha
     wanted = LoraConfig(
         r=settings.rank,
-        lora_alpha=alpha,  # type: ignore[arg-type] # a fraction does as well
+        lora_alpha=alpha,  # type: ignore[arg-type] # peft accepts fractions too
         lora_dropout=settings.dropout,
         target_modules=list(_targets(encoder, config, settings)),
     )
@@ -135,7 +135,7 @@ def _merged(layer: Linear, weight: Tensor) -> Tensor:
 
 
 def adapter_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what `plain_state` lacks: adapters, and the weights that they stand beside."""
+    """Return what `plain_state` lacks: the adapters and the weights that they adapt."""
     adapted = _adapted(module)
     return {
         name: tensor
@@ -146,7 +146,7 @@ def adapter_state(module: nn.Module) -> dict[str, Tensor]:
 
 def _adapted(module: nn.Module) -> dict[str, Linear]:
     """Return the layers with an adapter, by name."""
-    # Without the library no adapter exists, and importing it takes time.
+    # If the library is not imported, there is no adapter, and importing it takes time.
     if sys.modules.get("peft") is None:
         return {}
     from peft.tuners.lora import Linear

@@ -34,7 +34,7 @@ class ModelInputs:
 
     @classmethod
     def of(cls, batch: Batch) -> ModelInputs:
-        """Wrap a batch of arrays, without a copy."""
+        """Wrap a batch of arrays without copying them."""
         arrays = (batch.input_ids, batch.attention_mask, batch.word_starts, batch.word_mask)
         return cls(*(torch.from_numpy(array) for array in arrays))
 
@@ -56,7 +56,7 @@ class MultiTaskModel(nn.Module):
     Args:
         encoder: the shared encoder.
         heads: the heads by task name.
-        head_layers: layers that the heads read in place of the encoder's own upper layers.
+        head_layers: layers that the heads read instead of the encoder's own upper layers.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def answering(self) -> list[str]:
-        """The tasks that have a result for a text, beside its embedding."""
+        """The tasks for which a text has a result besides its embedding."""
         return [name for name in self.heads if kind_of(self.head(name).kind).answers]
 
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:

@@ -1,8 +1,8 @@
-"""Model folders: a model written for three libraries at once, and read back strictly.
+"""Model folders: a model written for three libraries at once, and read strictly.
 
 The folder is a Manyheads model, a sentence-transformers model and a transformers checkpoint. Its
-tensors are safetensors and all else is text, so that no file in it can run code. The names of the
-files, and all that needs no torch, are in `storage.manifest`.
+tensors are safetensors and everything else is text, so that no file in it can run code. The names
+of the files, and everything that works without torch, are in `storage.manifest`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from manyheads.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors")
 _SENTENCE_TRANSFORMERS = "sentence_transformers.models"
-# What the flags of pooling are called, beside `pooling_mode_` and the mode's name.
+# The names of pooling flags that are not `pooling_mode_` and the mode's name.
 _FLAGS = {
     **{mode: f"pooling_mode_{mode}_tokens" for mode in ("mean", "max", "weightedmean")},
     "cls": "pooling_mode_cls_token",
@@ -85,7 +85,7 @@ class ModelContents:
 
 
 def save_model_folder(path: StrPath, contents: ModelContents) -> None:
-    """Write a model folder, whole or not at all. The same contents make the same bytes.
+    """Write a model folder completely or not at all. The same contents make the same bytes.
 
     Raises:
         RequestError: a folder of this name holds something other than a model.
@@ -113,12 +113,12 @@ def load_model_folder(path: StrPath) -> ModelContents:
     """Read and verify a model folder. Its tensors are on the CPU.
 
     Raises:
-        ModelError: it is not a model folder, or a file in it is missing, cut, damaged, another
-            model's, hostile, or of a newer format.
+        ModelError: it is not a model folder, or a file in it is missing, truncated, damaged,
+            hostile, of another model or of a newer format.
         StorageError: it cannot be read.
     """
     manifest = read_manifest(path)
-    # Tensors are read once, into memory: the bytes that are verified are those that are used.
+    # Tensors are read into memory once, so that the verified bytes are those that are used.
     tensors = (LAYOUT.weights, LAYOUT.heads)
     manifest.verify(*(name for name in manifest.files if name not in tensors))
     return ModelContents(
@@ -188,9 +188,9 @@ def _module_files(encoder: EncoderFiles) -> dict[str, bytes]:
 
 
 def _pooling(encoder: EncoderFiles) -> dict[str, Any]:
-    """Return the pooling's settings, where possible as versions before 6 of the library read them.
+    """Return the pooling's settings, if possible in the form that versions before 6 read.
 
-    Those have a flag for each mode, and no order.
+    Those have a flag for each mode, and no order of modes.
     """
     modes = encoder.pooling.split("+")
     if modes != [mode for mode in POOLING_MODES if mode in modes]:
@@ -236,7 +236,7 @@ def _manifest(
         },
         "shared_tensors": shared,
     }
-    # As it will be read back, so that the seal does not depend on types that JSON does not have.
+    # In the form in which it is read, so that the seal does not depend on types that JSON lacks.
     values = json.loads(json.dumps(values))
     return {**values, "sha256": seal(values)}
 
@@ -265,14 +265,14 @@ def _card(contents: ModelContents) -> str:
 
 
 def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dict[str, str]:
-    """Write tensors as safetensors, a format in which no two can share memory.
+    """Write tensors as safetensors, where no two tensors can share memory.
 
-    If a tensor has several names, the first is written, as in transformers.
+    Of a tensor with several names only the first is written, as in transformers.
 
     Args:
-        file: what to write.
+        file: the file to write.
         state: the tensors.
-        path: the model folder as the user knows it, for an error.
+        path: the model folder as the user knows it, for errors.
 
     Returns:
         For every name that was not written, the name that was.
@@ -291,14 +291,14 @@ def _save_tensors(file: Path, state: Mapping[str, Tensor], path: StrPath) -> dic
         tensors[name] = whole.clone() if is_part else whole
     with explained(path):
         try:
-            # The metadata is what transformers asks for.
+            # transformers requires this metadata.
             save_file(tensors, file, {"format": "pt"})
         except SafetensorError as error:
             code = _OS_ERROR.search(str(error))
             if code is None:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-        # The library creates files that only their owner can read.
+        # The library creates files that only the owner can read.
         file.chmod(file.parent.stat().st_mode & 0o666)
     return shared
 

@@ -1,4 +1,4 @@
-"""Pooling: one vector for a sentence from the vectors of its tokens, as sentence-transformers does.
+"""Pooling: from token vectors to one sentence vector, as in sentence-transformers.
 
 Axes: B sentences, T tokens, H hidden, E embedding.
 """
@@ -19,21 +19,21 @@ from manyheads.storage import DenseLayer
 
 @dataclass(frozen=True, slots=True)
 class PoolingSpec:
-    """How token vectors make the sentence embedding."""
+    """How the sentence embedding is computed from token vectors."""
 
     mode: str = "mean"
-    """One of `POOLING_MODES`, or several joined by `+`: their vectors are concatenated."""
+    """One of `POOLING_MODES`, or several joined by `+`, whose vectors are concatenated."""
     normalize: bool = False
     """Whether the embedding is scaled to length one."""
     dense: tuple[DenseLayer, ...] = ()
-    """Layers between the two."""
+    """Dense layers between pooling and normalisation."""
 
 
 class SentencePooling(nn.Module):
-    """Token vectors to a sentence vector: pooling, then the Dense layers.
+    """Computes a sentence vector from token vectors: pooling, then the Dense layers.
 
     Args:
-        spec: how.
+        spec: the pooling.
 
     Raises:
         ModelError: a Dense layer's weights are not those that its settings describe.
@@ -53,7 +53,7 @@ class SentencePooling(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A Dense layer. Its weights are buffers that neither training nor `state_dict` sees."""
+    """A Dense layer. Its weights are buffers outside of training and of `state_dict`."""
 
     def __init__(self, layer: DenseLayer) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def pool(tokens: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
         return tokens.masked_fill(mask == 0, -torch.inf).amax(dim=1)
     weights = mask.to(tokens.dtype)
     if mode == "lasttoken":
-        # The token that no other follows.
+        # 1 for the last token of each sentence only.
         weights = weights - functional.pad(weights[:, 1:], (0, 0, 0, 1))
     elif mode == "weightedmean":
         weights = weights * weights.cumsum(dim=1)

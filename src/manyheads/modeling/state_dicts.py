@@ -19,7 +19,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
     Args:
         module: receives them.
         state: the tensors by the module's names.
-        where: the file they come from, for an error.
+        where: the file they come from, for errors.
 
     Raises:
         ModelError: a parameter is missing, unexpected, or of another shape or type; all are
@@ -32,14 +32,14 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
 def check_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Check that parameters and buffers fit a module (raises as `load_state` does).
 
-    The module may be on torch's device `meta`, which has shapes and takes no memory.
+    The module may be on torch's device `meta`, where tensors have shapes and take no memory.
     """
     wanted = module.state_dict()
     problems = []
     if missing := [name for name in wanted if name not in state]:
         problems.append(f"lacks {listing(missing)}")
     if unexpected := [name for name in state if name not in wanted]:
-        problems.append(f"has {listing(unexpected)} too much")
+        problems.append(f"has the unexpected {listing(unexpected)}")
     if misfits := [
         f"{name} {_described(state[name])} for {_described(tensor)}"
         for name, tensor in wanted.items()

@@ -1,7 +1,7 @@
-"""A smaller encoder made of some of another one's layers.
+"""A smaller encoder made of some layers of another.
 
-A student that begins with its teacher's layers learns from far less data than a new one (Sanh et
-al., 2019, "DistilBERT"). Embeddings, tokenizer and pooling are the source's.
+A student that starts with its teacher's layers needs far less data than a new one (Sanh et al.,
+2019, "DistilBERT"). Embeddings, tokenizer and pooling are the source's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _WHERE = "student_layers"
 
 
 def student_of(encoder: Encoder, layers: int | Sequence[int]) -> Encoder:
-    """Make an encoder of some of an encoder's layers, with weights of its own.
+    """Make an encoder of some of another's layers, with weights of its own.
 
     Args:
         encoder: the source; it is not changed.
-        layers: how many, spread evenly up to the last one; or their numbers, from 1.
+        layers: the number of layers, spread evenly up to the last; or their numbers, from 1.
 
     Raises:
         ConfigError: the source does not have these layers.
@@ -49,10 +49,10 @@ def student_of(encoder: Encoder, layers: int | Sequence[int]) -> Encoder:
 
 
 def chosen_layers(layers: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """Return the numbers, from 1, of the layers that a student has of an encoder of `count`.
+    """Return the numbers, from 1, of the layers that a student takes from an encoder of `count`.
 
     Raises:
-        ConfigError: there are not that many, or not these.
+        ConfigError: the encoder does not have these layers.
     """
     if isinstance(layers, int):
         found = tuple(round(place * count / layers) for place in range(1, layers + 1))
@@ -68,7 +68,7 @@ def chosen_layers(layers: int | Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _config_of(encoder: Encoder, chosen: Sequence[int]) -> dict[str, Any]:
-    """Return an encoder's configuration with some of its layers."""
+    """Return an encoder's configuration for some of its layers."""
     values = encoder.config
     count = encoder.shape.num_layers
     names: Mapping[str, str] = encoder.backbone.config.attribute_map

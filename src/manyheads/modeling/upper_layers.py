@@ -1,4 +1,4 @@
-"""The upper layers of an encoder, run by themselves from a hidden state below them.
+"""The upper layers of an encoder, run alone on a hidden state below them.
 
 The layers below can be frozen with their activations cached, or feed several tops.
 
@@ -24,18 +24,18 @@ _EMBEDDINGS = "embeddings"
 
 
 class UpperLayers(nn.Module):
-    """An encoder of `transformers` from one of its layers up, with the final norm if it has one.
+    """An encoder of `transformers` from one of its layers up, including a final norm.
 
-    The layers are the encoder's own modules, not copies; `copy.deepcopy` of the whole makes a copy
-    that is trained separately. Masks, position biases and rotations come from the encoder's own
-    code, so the result equals the encoder's to the bit.
+    The layers are the encoder's own modules, not copies; `copy.deepcopy` makes a copy that can be
+    trained separately. Masks, position biases and rotations come from the encoder's own
+    code, so the result is bit-identical to the encoder's.
 
     Args:
-        backbone: the encoder. It may be on the device `meta`, for the shapes alone.
+        backbone: the encoder; it may be on the device `meta`, for shapes alone.
         first: the number of the first layer that is run, from 0.
 
     Raises:
-        ModelError: this encoder has no such layer, or its layers cannot be run by themselves.
+        ModelError: the encoder has no such layer, or its layers cannot be run alone.
     """
 
     def __init__(self, backbone: PreTrainedModel, first: int) -> None:
@@ -65,14 +65,13 @@ class UpperLayers(nn.Module):
         """Run the layers.
 
         Args:
-            hidden: [B, T, H] the hidden state that the first of them reads: number `first` of
-                `Encoded.layers`.
+            hidden: [B, T, H] the input of the first of them, `Encoded.layers[first]`.
             attention_mask: [B, T] int64, 0 for padding.
             all_layers: also return every hidden state.
 
         Returns:
-            The last layer's output [B, T, H], and where asked for the hidden states, each
-            [B, T, H]: `hidden` and every layer's output.
+            The last layer's output [B, T, H], and if requested the hidden states, each [B, T, H]:
+            `hidden` and every layer's output.
         """
         output = self.shell(
             inputs_embeds=hidden, attention_mask=attention_mask, output_hidden_states=all_layers
@@ -108,14 +107,14 @@ def _layers_path(backbone: PreTrainedModel, count: int) -> list[str]:
     """Return the path of the list of an encoder's layers.
 
     Raises:
-        ModelError: it has no such list, or no embeddings to stand in for.
+        ModelError: it has no such list, or no embeddings to replace.
     """
     found: list[str] = [
         name
         for name, module in backbone.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == count
     ]
-    # The outermost comes first; a list inside a layer is not the list of layers.
+    # The outermost list comes first; a list inside a layer is not the list of layers.
     if not found or not isinstance(getattr(backbone, _EMBEDDINGS, None), nn.Module):
         raise _unknown(backbone)
     return found[0].split(".")
@@ -148,7 +147,7 @@ def _trial_mask(*, last_of: tuple[Tensor, ...]) -> Tensor:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module's mode is restored."""
+    """Switch to evaluation mode temporarily; every module's mode is restored."""
     modes = {each: each.training for each in module.modules()}
     module.eval()
     try:
@@ -160,7 +159,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _unknown(backbone: nn.Module) -> ModelError:
     return ModelError(
-        f"the layers of a {type(backbone).__name__} cannot be run by themselves",
+        f"the layers of a {type(backbone).__name__} cannot be run alone",
         expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
         fix="Choose another encoder, or leave out what needs its upper layers alone.",
     )

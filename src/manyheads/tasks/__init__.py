@@ -1,8 +1,8 @@
 """What a task is: its kind, labels, decoding, results and metrics, the same for every backend.
 
 Training, evaluation, prediction and the server share these functions, with or without a
-deep-learning framework. Every sentence is decoded as if it were alone: neither its padding nor
-its batch mates change the result.
+deep-learning framework. Every sentence is decoded independently: neither padding nor the other
+sentences of its batch change the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calibration: from a head's scores to probabilities that mean what they say.
+"""Calibration: maps a head's scores to probabilities that match the share of right answers.
 
 Axes: N examples, L labels. A score's log-odds are `log(p / (1 - p))`.
 """
@@ -21,17 +21,17 @@ Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 LARGEST = 1e4
-"""The largest stored parameter in either direction. Beyond it a probability is 0 or 1."""
+"""The largest absolute value of a stored parameter. Beyond it a probability is 0 or 1."""
 MOST_KNOTS = 64
-"""The most points of a stored isotonic curve."""
+"""The maximum number of points of a stored isotonic curve."""
 MOST_LABELS = 1 << 20
 
 FEWEST_RECORDS = 20
-"""Records, or entities, below which nothing is calibrated."""
+"""The least number of records, or of entities, for a calibration."""
 
 _EDGE = 1e-7
 _FEWEST_EACH = 5
-"""Right and wrong examples that a label needs for a slope and bias of its own."""
+"""The number of right and of wrong examples that a label needs for its own slope and bias."""
 
 
 class Calibration(ABC):
@@ -91,20 +91,20 @@ class Platt(Curve):
         return {"slope": list(self.slope), "bias": list(self.bias)}
 
     def probabilities(self, log_odds: NDArray[np.floating[Any]]) -> Values:
-        """Return probabilities; of L labels their axis is the last one."""
+        """Return probabilities; with a curve for each label, labels are the last axis."""
         scaled = log_odds * np.asarray(self.slope) + np.asarray(self.bias)
         return np.asarray(sigmoid(scaled), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Isotonic(Curve):
-    """A rising curve through some points, straight in between (Zadrozny and Elkan, 2002)."""
+    """A non-decreasing, piecewise linear curve (Zadrozny and Elkan, 2002)."""
 
     method: ClassVar[str] = "isotonic"
     log_odds: tuple[float, ...]
-    """Rising."""
+    """Strictly increasing."""
     shares: tuple[float, ...]
-    """The probability at each point, never falling."""
+    """The probability at each point, non-decreasing."""
 
     def parameters(self) -> dict[str, Any]:
         """Return the points."""
@@ -123,11 +123,11 @@ _METHODS: Mapping[str, tuple[type[Calibration], tuple[str, ...]]] = {
 
 
 def read_calibration(stored: object, where: str) -> Calibration:
-    """Read a calibration back, strictly: known method, finite parameters of sensible number.
+    """Read a stored calibration strictly: a known method with finite parameters, not too many.
 
     Args:
         stored: as `Calibration.to_json` wrote it.
-        where: what to call it in an error.
+        where: its place, for errors.
 
     Raises:
         ModelError: it is not a calibration.
@@ -142,7 +142,7 @@ def read_calibration(stored: object, where: str) -> Calibration:
     if kind is Temperature:
         [temperature] = _numbers([values["temperature"]], "temperature", where)
         if temperature < 1 / LARGEST:
-            raise _refused(f"the temperature {temperature:g}", "one above zero", where)
+            raise _refused(f"the temperature {temperature:g}", "a number above zero", where)
         return Temperature(temperature)
     first, second = (_numbers(values[name], name, where) for name in names)
     if len(first) != len(second):
@@ -152,7 +152,7 @@ def read_calibration(stored: object, where: str) -> Calibration:
         return Platt(first, second)
     rising = bool((np.diff(first) > 0).all() and (np.diff(second) >= 0).all())
     if not rising or len(first) > MOST_KNOTS or not 0 <= second[0] <= second[-1] <= 1:
-        raise _refused("a curve that is no isotonic one", "points that rise from 0 to 1", where)
+        raise _refused("a curve that is not isotonic", "points that rise from 0 to 1", where)
     return Isotonic(first, second)
 
 
@@ -186,8 +186,9 @@ def log_odds(probabilities: NDArray[np.floating[Any]]) -> Values:
 def fit_temperature(logits: NDArray[np.floating[Any]], gold: NDArray[np.int64]) -> Temperature:
     """Find the temperature under which the right classes are the most probable.
 
-    By golden section over its logarithm: the negative log-likelihood has one minimum in 1 / T. A
-    pull towards 1, of a few records' weight, keeps it sensible where a few records are all right.
+    By golden-section search over its logarithm: the negative log-likelihood has one minimum in
+    1 / T. A prior towards 1, with the weight of a few records, bounds it where all of a few records
+    are right.
 
     Args:
         logits: [N, L].
@@ -208,7 +209,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], gold: NDArray[np.int64]) 
 def golden_section(
     function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-4
 ) -> float:
-    """Return where a function with one minimum between two numbers is the least."""
+    """Return the minimiser, between two numbers, of a function with a single minimum."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
@@ -232,8 +233,8 @@ def fit_logistic(
     Args:
         features: [N, F]; put a column of ones among them for a bias.
         right: [N].
-        ridge: strength of the pull towards `centre`, in examples.
-        centre: [F] the weights without any evidence; default, zeros.
+        ridge: the weight of the prior towards `centre`, in examples.
+        centre: [F] the prior mean of the weights; default, zeros.
 
     Returns:
         [F] weights.
@@ -254,7 +255,7 @@ def fit_logistic(
         gradient = features.T @ (share - target) + ridge * (weights - middle)
         curvature = (features * (share * (1 - share))[:, None]).T @ features
         step = np.linalg.solve(curvature + (ridge + 1e-9) * np.eye(len(weights)), gradient)
-        # Halved until it helps: far from the minimum a full step can overshoot.
+        # Halved until the loss falls: far from the minimum a full step can overshoot.
         scale = 1.0
         while (found := loss(weights - scale * step)) > best and scale > 1e-6:
             scale /= 2
@@ -272,7 +273,7 @@ def fit_platt(scores: Values, right: Bools) -> Platt:
 
 
 def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
-    """Fit a logistic curve for each label, pulled towards a common one by ten examples' weight.
+    """Fit a logistic curve for each label, with a prior of ten examples towards a common one.
 
     Args:
         scores: [N, L] log-odds.
@@ -291,7 +292,7 @@ def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
 def _slope_and_bias(
     scores: Values, right: Bools, centre: Values, ridge: float = 1.0
 ) -> tuple[float, float]:
-    """Fit slope and bias; a slope that would turn the order round becomes flat."""
+    """Fit slope and bias; a negative slope, which would reverse the order, becomes 0."""
     features = np.stack([scores, np.ones_like(scores)], axis=1)
     slope, bias = fit_logistic(features, right, ridge=ridge, centre=centre).tolist()
     if slope > 0:
@@ -300,7 +301,7 @@ def _slope_and_bias(
 
 
 def pool_adjacent_violators(values: Values, weights: Values) -> Values:
-    """Return the never falling sequence closest to N values by weighted squares."""
+    """Return the non-decreasing sequence closest to N values in weighted squares."""
     means: list[float] = []
     masses: list[float] = []
     counts: list[int] = []
@@ -317,10 +318,11 @@ def pool_adjacent_violators(values: Values, weights: Values) -> Values:
 
 
 def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
-    """Fit a never falling curve to N log-odds by pooling adjacent violators.
+    """Fit a non-decreasing curve to N log-odds by pooling adjacent violators.
 
-    Each pool's share is smoothed towards the share of all by one example, and is put at the mean
-    of its log-odds, so that equal scores that happen to be all right do not become certainty.
+    Each pool's share is smoothed towards the overall share with the weight of one example, and
+    placed at the mean of its log-odds. So equal scores that all happen to be right do not get
+    probability 1.
     """
     order = np.argsort(scores, kind="stable")
     scores, targets = scores[order], right[order].astype(np.float64)
@@ -354,7 +356,7 @@ def fit_curve(scores: Values, right: Bools, folds: NDArray[np.int64]) -> Curve:
 def cross_validated(
     fit: Callable[[Values, Bools], Curve], scores: Values, right: Bools, folds: NDArray[np.int64]
 ) -> tuple[Values, float]:
-    """Return the probabilities of N examples from fits without their fold, and their log loss."""
+    """Return the out-of-fold probabilities of N examples, and their log loss."""
     found = np.full(len(scores), right.mean() if len(right) else 0.5)
     for fold in np.unique(folds):
         held = folds == fold

@@ -1,4 +1,4 @@
-"""Labels that are names of classes: read from records, and decided from all of them."""
+"""Labels that are names of classes: how they are read from records, and which ones a task has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Names:
     Args:
         task: its name, for messages.
         known: the labels; without them, names stay as they are and indices become names.
-        keeps_unseen: whether names beyond the known ones are kept instead of refused.
+        keeps_unseen: whether names that are not known are kept instead of refused.
     """
 
     def __init__(self, task: str, known: LabelSet | None, keeps_unseen: bool) -> None:
@@ -65,7 +65,7 @@ class Names:
     def unknown(self, name: str, known: Sequence[str], field: str, where: str) -> DataError:
         """Make the error for a name that is not known."""
         return DataError(
-            f"`{field}` is {shorten(name)}, which is no label of the task {self.task!r}"
+            f"`{field}` is {shorten(name)}, which is not a label of the task {self.task!r}"
             f"{nearest(name, known)}",
             where=where,
             expected=f"one of: {listing(known)}",

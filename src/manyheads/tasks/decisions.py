@@ -1,4 +1,4 @@
-"""Decisions: a gold label beside the prediction it is compared with, and the kind of error."""
+"""Decisions: gold labels paired with predictions, each with its kind of error."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def entity_decisions(
 ) -> tuple[Decision, ...]:
     """Compare entities by their characters.
 
-    Entities that are not right are grouped by overlap. One gold entity under several predictions
-    is split, one prediction over several gold entities has merged them. In larger groups each
-    gold entity goes to the prediction that it shares most characters with.
+    Wrong entities are grouped by overlap. A gold entity that overlaps several predictions is split,
+    and a prediction that overlaps several gold entities has merged them. In larger groups each gold
+    entity is paired with the prediction that it shares most characters with.
 
     Args:
         gold: the right entities.
@@ -61,7 +61,7 @@ def entity_decisions(
 
 
 def _overlapping(gold: list[Span], predicted: list[Span]) -> list[tuple[list[Span], list[Span]]]:
-    """Group entities that overlap, directly or through others."""
+    """Group entities that overlap, directly or by way of others."""
     marked = sorted([(s, True) for s in gold] + [(s, False) for s in predicted])
     groups: list[tuple[list[Span], list[Span]]] = []
     end = -1

@@ -1,4 +1,4 @@
-"""From logits to labels: the arithmetic that kinds of tasks decode by.
+"""From logits to labels: the arithmetic of decoding.
 
 Axes: B sentences, W words (right-padded), L labels. Logits are float32.
 """
@@ -60,7 +60,7 @@ def decode_multilabel(logits: Floats, threshold: float = 0.5) -> list[Scored]:
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Return the probability of each label by itself, in the shape of the logits."""
+    """Return the probability of each label independently, in the shape of the logits."""
     # Written with exp of a non-positive number only: no overflow, whatever the logits.
     small = np.exp(-np.abs(logits))
     shares: NDArray[np.floating[Any]] = np.where(logits >= 0, 1.0, small) / (1.0 + small)
@@ -88,13 +88,13 @@ def decode_tags(
         emissions: [B, W, L], the tagging head's logits.
         lengths: [B], the number of words of each sentence; zero is allowed.
         labels: tag names, in the order of L.
-        transitions: a CRF's; without them the words are independent but for the scheme.
+        transitions: a CRF's; without them the words are independent, apart from the scheme.
         stages: see `TagSet.stages`.
 
     Returns:
-        for each sentence the tags of its words, and a probability for each word: the product of an
-        entity's is the probability that exactly this span has this type. Words outside entities
-        have 1. Where tags are plain classes, it is the probability of the word's tag.
+        for each sentence the tags of its words, and a factor for each word. The product of an
+        entity's factors is the probability that exactly this span has this type; words outside
+        entities have 1. Where tags are plain classes, it is the probability of the word's tag.
     """
     counts = np.asarray(lengths, dtype=np.int64)
     _check_tag_shapes(emissions, counts, labels, transitions)
@@ -128,9 +128,9 @@ def _entity_factors(
 ) -> Floats:  # fmt: skip
     """Factor the probability of each entity over its words, [B, W] float32.
 
-    The first word has the probability that the entity begins there, the others that it goes on,
-    and the last one also that it ends there. With a CRF these are exact, given the whole sentence;
-    without one, the words are independent.
+    The factor of the first word is the probability that the entity begins there, those of the
+    others that it continues, and that of the last one also that it ends there. With a CRF these are
+    exact, given the whole sentence; without one, the words are independent.
     """
     factors = np.ones(ids.shape, np.float32)
     rules = tag_rules(labels, Scheme.BIO)
@@ -165,7 +165,7 @@ def _factors(
     goes_on: NDArray[np.float64],
     on: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Put the factors of `_entity_factors` together.
+    """Combine probabilities into the factors of `_entity_factors`.
 
     Args:
         rules: the tags'.
@@ -173,7 +173,7 @@ def _factors(
         lengths: [B].
         here: [B, W] the probability of each word's tag.
         goes_on: [B, W - 1] the probability of the next word's tag, after a word's.
-        on: [B, W - 1] the probability that a word's entity goes on in the next word.
+        on: [B, W - 1] the probability that a word's entity continues in the next word.
     """
     inside = _inside(lengths, tags.shape[1])
     factors = np.where(rules.entity[tags] & inside, here, 1.0)
@@ -185,12 +185,12 @@ def _factors(
 
 
 def _inside(lengths: Ints, words: int) -> NDArray[np.bool_]:
-    """Return [B, W], whether a word is one of the sentence's."""
+    """Return [B, W], whether a position is a word of the sentence, not padding."""
     return np.arange(words) < lengths[:, None]
 
 
 def _of_tags(values: NDArray[np.float64], tags: Ints) -> NDArray[np.float64]:
-    """Take the values of one tag a word: [B, W, L] and [B, W] -> [B, W]."""
+    """Select the value of each word's tag: [B, W, L] and [B, W] -> [B, W]."""
     chosen: NDArray[np.float64] = np.take_along_axis(values, tags[..., None], axis=-1)[..., 0]
     return chosen
 

@@ -1,4 +1,4 @@
-"""The values that one field has in all records, by which kinds of tasks recognise their labels."""
+"""Statistics of a field's values, by which kinds of tasks recognise their labels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from manyheads.tasks.label_values import MAX_LABEL_LENGTH, SECOND_TEXT, read_num
 from manyheads.tasks.labels import OUTSIDE
 
 MAX_DISTINCT = 5000
-"""Different values that are counted; a field with more of them has texts or numbers."""
+"""The maximum number of distinct values counted; a field with more holds texts or numbers."""
 
 _SPAN = {"start", "end", "label"}
 
 
 @dataclass
 class FieldValues:
-    """What the values of a field are like. All numbers are of records."""
+    """Statistics of a field's values. All counts are of records."""
 
     name: str
     records: int = 0
@@ -27,23 +27,23 @@ class FieldValues:
     paired: int = 0
     """Of these, with a second text."""
     texts: int = 0
-    """With one string, or a truth value."""
+    """With one string, or a boolean."""
     classes: int = 0
-    """With one string, truth value or whole number."""
+    """With one string, boolean or whole number."""
     wholes: int = 0
-    """With a whole number, or a string that is one."""
+    """With a whole number, or a string that reads as one."""
     numbers: int = 0
-    """With any number, or a string that is one."""
+    """With any number, or a string that reads as one."""
     lists: int = 0
-    """With a list of strings or whole numbers; an empty one counts."""
+    """With a list of strings or whole numbers, even an empty one."""
     filled: int = 0
     """With a list that is not empty."""
     repeating: int = 0
-    """With a list that has an item twice."""
+    """With a list in which an item is repeated."""
     per_word: int = 0
-    """With as many items as the text has words: in a list, or in a string between spaces."""
+    """With as many items as the text has words, in a list or in a string separated by spaces."""
     spans: int = 0
-    """With a list of objects with start, end and label; not with an empty list."""
+    """With a list of objects that have start, end and label; an empty list does not count."""
     has_outside: bool = False
     """Whether `O` is among the items."""
     longest: int = 0
@@ -51,7 +51,7 @@ class FieldValues:
     low: float = math.inf
     high: float = -math.inf
     distinct: Counter[str] = field(default_factory=Counter)
-    """The values, or the items of lists, or the labels of spans, with the number of each."""
+    """The values, items of lists or labels of spans, with their counts."""
 
     def add(self, value: Any, words: int, fields: Mapping[str, Any]) -> None:
         """Take note of a record's value.
@@ -81,7 +81,7 @@ class FieldValues:
             self.has_outside |= OUTSIDE in parts and len(parts) > 1
 
     def _add_list(self, value: list[Any], words: int) -> None:
-        # A word of a sentence may have no tag.
+        # Some words of a sentence may have no tag.
         kinds = {type(item) for item in value if item is not None}
         if kinds == {dict} and None not in value:
             self.spans += all(item.keys() >= _SPAN for item in value)
@@ -107,7 +107,7 @@ class FieldValues:
 
     @property
     def is_few(self) -> bool:
-        """Whether there are few different values, as classes have: each occurs twice or more."""
+        """Whether there are few distinct values, as with classes: at most half of all."""
         return (
             2 <= len(self.distinct) <= MAX_DISTINCT
             and 2 * len(self.distinct) <= self.distinct.total()
@@ -116,7 +116,7 @@ class FieldValues:
 
     @property
     def is_identifier(self) -> bool:
-        """Whether they number the records: whole numbers, each of them once."""
+        """Whether the values number the records: whole numbers, all distinct."""
         return self.wholes == self.records and len(self.distinct) == self.distinct.total()
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""The labels of a task that discovery finds in the training data, and checks that kinds share."""
+"""The labels that discovery finds in the training data, and the checks that kinds share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from manyheads.errors import DataError, counted, listing, nearest, shorten
 
 MAX_LABELS = 100_000
-"""The most different labels of a task: more are texts, and would fill the memory."""
+"""The maximum number of distinct labels of a task: more would be texts, and fill the memory."""
 
 _L = TypeVar("_L", str, int)
 
@@ -25,7 +25,7 @@ class Found:
     task: str = ""
     """The task's name, for messages."""
     fields: str = ""
-    """The fields of its labels, for messages."""
+    """The fields that hold its labels, for messages."""
     names: dict[str, str] = field(default_factory=dict)
     """Names of classes or tags."""
     indices: dict[int, str] = field(default_factory=dict)
@@ -60,11 +60,11 @@ class Found:
 
 
 def natural_order(names: Iterable[str]) -> list[str]:
-    """Sort names, the numbers in them by value: `level 2` comes before `level 10`."""
+    """Sort names, with numbers in them by value: `level 2` comes before `level 10`."""
 
     def key(name: str) -> tuple[list[tuple[int, int, str]], str]:
         parts = re.split(r"([0-9]+)", name)
-        # `2` and `02` have the same value: the text decides.
+        # `2` and `02` have the same value, so the text breaks the tie.
         return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p], name
 
     return sorted(names, key=key)
@@ -149,7 +149,7 @@ def refuse_mixture(task: str, found: Found) -> None:
 def unlisted(task: str, name: str, known: Sequence[str], where: str) -> DataError:
     """Make the error for a label that the configuration does not list."""
     return DataError(
-        f"{shorten(name)} is no label of the task {task!r}{nearest(name, known)}",
+        f"{shorten(name)} is not a label of the task {task!r}{nearest(name, known)}",
         where=where,
         expected=f"one of its `labels`: {listing(known)}",
         fix="Correct the record, or add the label to the configuration.",

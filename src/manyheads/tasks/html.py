@@ -1,4 +1,4 @@
-"""What notebooks show of models, predictions and scores: small HTML tables without styles of pages.
+"""Small HTML tables with which notebooks show models, predictions and scores.
 
 All text is escaped: it comes from users and models.
 """
@@ -42,7 +42,7 @@ def _cell(value: object) -> str:
 
 
 def marked(text: str, spans: Iterable[Marked]) -> Html:
-    """Return a text with stretches marked; of those that overlap the first is."""
+    """Return a text with stretches marked; of overlapping ones only the first is marked."""
     parts, end = [], 0
     for span in sorted(spans):
         if span.start < end:

@@ -1,4 +1,4 @@
-"""Labels as they stand in records (names or indices, tags or spans); only their form is checked."""
+"""Labels as records hold them (names or indices, tags or spans); only their form is checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
 
 _NO_TAG, _DASHES = (None, -100), ("-", "_")
-"""What stands in files for the tag of a word that has none; the dashes among tags of entities."""
+"""Markers of a word without a tag in files; the dashes are markers only beside tags of entities."""
 
 NameOrIndex = str | int
 Word = TypeVar("Word")
@@ -183,7 +183,7 @@ def without_unlabelled(
 def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple[Span, ...]:
     """Read entities: objects with `start`, `end` (characters, exclusive) and `label`, in any order.
 
-    An entity that is there twice counts once.
+    A repeated entity counts once.
 
     Raises:
         DataError: one is outside the text, covers nothing, overlaps another, or has a `text`
@@ -203,7 +203,7 @@ def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple
 
 
 def read_number(value: Any) -> float:
-    """Read a number, or one written as text; NaN for anything else."""
+    """Read a number, also one written as text; NaN for anything else."""
     try:
         return math.nan if type(value) is bool else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -219,7 +219,7 @@ def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
         where: the record's place.
 
     Raises:
-        DataError: there is none, or it is blank.
+        DataError: it is missing or blank.
     """
     text = fields.get(SECOND_TEXT)
     if text is None:
@@ -294,7 +294,7 @@ def check_name(name: str, field: str, where: str) -> str:
 
 
 def composed(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC), as two keyboards write the same name."""
+    """Return a name in Unicode's composed form (NFC): keyboards differ in how they write a name."""
     return normalize("NFC", name)
 
 
@@ -334,7 +334,7 @@ def _span(item: Any, field: str, text: str, where: str) -> Span:
         raise DataError(f"`{field}` covers only white space", where=where, expected="words")
     if item.get("text", covered) != covered:
         raise DataError(
-            f"`{field}` covers {shorten(covered)} but says {shorten(item['text'])}",
+            f"`{field}` covers {shorten(covered)} but has the text {shorten(item['text'])}",
             where=where,
             expected="the text between `start` and `end`",
             fix="Offsets count characters (Unicode code points), not bytes or UTF-16 units.",

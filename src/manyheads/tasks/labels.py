@@ -29,7 +29,7 @@ UNTYPED = "ENTITY"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A labelled stretch of text: characters `start` to `end`, `end` exclusive."""
+    """A labelled stretch of text: characters `start` to `end`, which is exclusive."""
 
     start: int
     end: int
@@ -41,13 +41,13 @@ class Span:
 
 
 class PartlyLabelled(tuple[Span, ...]):
-    """The spans of a text in which some words have no tag; these are neither learned nor scored."""
+    """The spans of a text in which some words have no tag; they are neither learned nor scored."""
 
     unlabelled: tuple[WordSpan, ...]
     """The characters of these words, none of which is in a span."""
 
     def __new__(cls, spans: Iterable[Span], unlabelled: Iterable[WordSpan]) -> PartlyLabelled:
-        """Leave out the words that a span covers: their tags follow from their neighbours'."""
+        """Make the label; a word that a span covers is not unlabelled: the span implies its tag."""
         label = super().__new__(cls, spans)
         label.unlabelled = tuple(
             (start, end)
@@ -93,7 +93,7 @@ class Scheme(str, Enum):
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The ordered names of a task's labels; a label's index is its place.
+    """The ordered names of a task's labels; a label's index is its position.
 
     Raises:
         DataError: a name is empty or occurs twice.
@@ -173,13 +173,13 @@ class TagSet(LabelSet):
 
 
 def units_of(label_sets: Iterable[LabelSet]) -> Units:
-    """Return what carries tags in a model with these labels: the finest units of its tasks."""
+    """Return the units that carry tags in a model with these labels: the finest of its tasks."""
     units = [labels.units for labels in label_sets if isinstance(labels, TagSet)]
     return Units.PIECES if Units.PIECES in units else Units.WORDS
 
 
 def with_units(labels: LabelSet, units: Units) -> LabelSet:
-    """Return the labels of a task whose tags are on other units."""
+    """Return labels with other units for their tags, if they are tags."""
     return replace(labels, units=units) if isinstance(labels, TagSet) else labels
 
 
@@ -223,7 +223,7 @@ def with_dashes(tags: Sequence[str]) -> Sequence[str]:
 
 
 def from_io(tags: Sequence[str]) -> list[str]:
-    """Return tags for types of entities that stand alone."""
+    """Return `I-` tags for bare types of entities, as in the scheme IO."""
     return [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
 
 
@@ -257,7 +257,7 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
 def to_bio(tags: Sequence[str]) -> list[str]:
     """Turn one sentence's tags into BIO, from BIO, IOB1, IOBES, BILOU or BMES.
 
-    The schemes need no telling apart: an entity begins at `B-`, `S-`, `U-` or `W-`, and wherever
+    The scheme does not have to be known: an entity begins at `B-`, `S-`, `U-` or `W-`, and wherever
     a type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`, `W-`). This
     is how the reference scorer conlleval and seqeval's default mode read them.
     """

@@ -32,11 +32,11 @@ class Result(ABC):
         return self.words()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all values in full precision, as plain ones."""
+        """Return all values in full precision, as plain Python values."""
         return _present(asdict(self)) if is_dataclass(self) else self.to_json()
 
     def cells(self) -> dict[str, Any]:
-        """Return the values of the result's columns in a table, by the ending of their names."""
+        """Return the values of the result's table columns, by the suffix of the column's name."""
         return {"": self.to_json()}
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Result(ABC):
 
     @abstractmethod
     def decision(self) -> object:
-        """Return what was decided, which equal answers have in common; None if nothing was."""
+        """Return a value that is equal for equal answers; None if nothing was decided."""
 
     @abstractmethod
     def scores(self) -> Iterable[float]:
@@ -68,9 +68,9 @@ class ClassResult(Result):
     id: int | None
     score: float | None
     logit: float | None = None
-    """The head's own output, if it was asked for."""
+    """The head's raw output, if it was requested."""
     candidates: tuple[ClassResult, ...] = ()
-    """The most probable labels, if they were asked for or none is decided."""
+    """The most probable labels, if they were requested or none is decided."""
 
     @property
     def undecided(self) -> bool:
@@ -120,7 +120,7 @@ class MultilabelResult(Result):
 
     labels: tuple[ClassResult, ...]
     candidates: tuple[ClassResult, ...] = ()
-    """The most probable labels, if they were asked for, and those below their thresholds."""
+    """The most probable labels, if they were requested, and those below their thresholds."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the labels as a JSON object."""
@@ -163,7 +163,7 @@ class Entity:
     end: int
     score: float
     logit: float | None = None
-    """The log-odds of its probability before calibration, if they were asked for."""
+    """The log-odds of its probability before calibration, if they were requested."""
 
     def to_json(self, *, undecided: bool = False) -> dict[str, Any]:
         """Return the entity as a JSON object; if it is undecided, its label as a candidate."""
@@ -293,23 +293,23 @@ class Prediction:
     """A model's answers for one text, or for a pair of texts."""
 
     text: str
-    """As the user gave it; a list of tokens is joined by spaces."""
+    """The text as the user gave it; a list of tokens is joined by spaces."""
     results: Mapping[str, Result]
     """By the task's name, in the order of the model's tasks."""
     embedding: NDArray[np.float32] | None = None
-    """[H] if it was asked for and the text has words."""
+    """[H], if it was requested and the text has words."""
     windows: int = 1
-    """In how many parts the text was read: more than one when it is longer than the encoder
-    takes, none when it has no words."""
+    """The number of parts in which the text was read: more than one if it is longer than the
+    encoder accepts, none if it has no words."""
     text2: str | None = None
     """The second text, of a pair."""
     embedding2: NDArray[np.float32] | None = None
     """[H] the second text's."""
     in_scope: float | None = None
-    """The probability that the text is of the kind that the model was trained on; None if the model
-    does not know."""
+    """The probability that the text belongs to one of the known classes; None if the model has no
+    scope."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Other fields of the record that the text was read from, where they are kept."""
+    """The other fields of the record that the text was read from, if they are kept."""
 
     def __getitem__(self, task: str) -> Any:
         """Return a task's result.
@@ -371,8 +371,8 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Return the prediction as one JSON object.
 
-        `embedding` is present if it was requested, `empty` and `windows` where they differ from the
-        usual.
+        `embedding` is present if it was requested, `empty` and `windows` if they differ from their
+        defaults.
         """
         record: dict[str, Any] = {"text": self.text}
         if self.text2 is not None:
@@ -416,7 +416,7 @@ def two_lines(prediction: Prediction) -> str:
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what was not asked for, at every depth."""
+    """Leave out optional values that were not requested, at every depth."""
     found = {}
     for name, value in values.items():
         if name in _ON_REQUEST and not value and value != 0.0:
@@ -427,17 +427,17 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """Keep line breaks and terminal control sequences of a text out of the line."""
+    """Return a text on one line, without terminal control sequences."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def percent(share: float) -> str:
-    """Write a probability for people; never as certain as 0 % or 100 %."""
+    """Write a probability for people, never as 0 % or 100 %."""
     if share < 0.005:
         return "under 1 %"
     return "over 99 %" if share >= 0.995 else f"{100 * share:.0f} %"
 
 
 def rounded(score: float | None) -> float | None:
-    """Round a score as JSON shows it."""
+    """Round a score for JSON."""
     return None if score is None else round(score, _SCORE_DIGITS)

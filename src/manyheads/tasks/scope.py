@@ -1,7 +1,7 @@
-"""Scope: the probability that a text is of the classes that a model knows.
+"""Scope: the probability that a text belongs to one of a model's classes.
 
-From what one pass of the encoder has already computed: the embedding, and the logits of a task of
-classes. Everything is numpy, and small enough to be stored beside the model.
+It is computed from what one pass of the encoder yields: the embedding, and the logits of a task of
+classes. Everything is numpy, and small enough to be stored with the model.
 
 Axes: N texts, H embedding, R reduced, K classes.
 """
@@ -21,10 +21,10 @@ Floats = NDArray[np.floating[Any]]
 Values = NDArray[Any]
 
 FEATURES = ("distance", "cosine", "energy", "logit", "odds")
-"""The distance to the nearest class (Mahalanobis) and its cosine; of the logits the free energy,
-the largest one, and the log-odds of the most probable class."""
+"""The Mahalanobis distance to the nearest class and the cosine with it; the free energy of the
+logits, the largest logit, and the log-odds of the most probable class."""
 RANK = 64
-"""Directions of the embedding that are kept, at most."""
+"""The maximum number of directions of the embedding that are kept."""
 FEWEST_RECORDS = 60
 FEWEST_CLASSES = 3
 
@@ -33,18 +33,18 @@ _FAR = 1e6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """What tells texts of known classes from others."""
+    """Distinguishes texts of known classes from others."""
 
     task: str
-    """The task of classes that it reads."""
+    """The task whose classes and logits it reads."""
     middle: Values
     """[H] the mean embedding."""
     whitening: Values
-    """[H, R] to directions in which texts of one class vary by 1."""
+    """[H, R] projects to directions in which texts of one class have variance 1."""
     centres: Values
     """[K, R] the whitened mean of each class; NaN for a class without examples."""
     weights: Values
-    """[features + 1] of the logistic regression, the bias last."""
+    """[features + 1] weights of the logistic regression, the bias last."""
 
     def probabilities(self, embeddings: Floats, logits: Floats) -> Values:
         """Return the probability that texts are in scope, [N].
@@ -105,9 +105,9 @@ def fit_scope(
 ) -> Scope | None:
     """Fit a scope on texts of known classes that the model was not trained on.
 
-    The weights are fitted out of fold: each text is compared with classes that it is not part of.
-    It is shown a second time as one of an unknown class: its own class is taken away from the
-    centres and the logits.
+    The weights are fitted out of fold: each text is compared with classes that were described
+    without it. It also serves as an example of an unknown class: its own class is then removed from
+    the centres and the logits.
 
     Args:
         task: the name of the task of classes.
@@ -115,8 +115,8 @@ def fit_scope(
         logits: [N, K].
         gold: [N] the right classes.
         folds: [N].
-        unknown: embeddings and logits of texts that are out of scope, if there are any; they count
-            as much as the others.
+        unknown: embeddings and logits of texts that are out of scope, if there are any; they weigh
+            as much as the examples made of known texts.
 
     Returns:
         None where there are too few records or classes.
@@ -146,8 +146,8 @@ def fit_scope(
 def _described(task: str, values: Values, gold: NDArray[np.int64], classes: int) -> Scope:
     """Describe where the texts of each class are, as a scope without weights.
 
-    The reduced directions are those in which classes differ most, scaled by how texts of one class
-    vary. That covariance is shrunk by half towards a multiple of the identity.
+    The directions are those in which the embeddings differ most relative to their covariance within
+    classes, which is shrunk by half towards a multiple of the identity.
 
     Args:
         task: the name of the task of classes.
@@ -176,7 +176,7 @@ def _described(task: str, values: Values, gold: NDArray[np.int64], classes: int)
 
 def _weights(known: Values, other: Values) -> Values:
     """Fit the logistic regression, both sides with the same weight, on standardised features."""
-    # As many of each: the rarer side is repeated.
+    # The rarer side is repeated until both have the same number of rows.
     most = max(len(known), len(other))
     both = np.concatenate([np.resize(side, (most, side.shape[1])) for side in (known, other)])
     right = np.arange(2 * most) < most

@@ -1,4 +1,4 @@
-"""How a task's results are scored: calibrated, held to thresholds, and with candidates.
+"""How a task's results are scored: calibration, thresholds and candidates.
 
 Axes: N records, L labels, D decisions.
 """
@@ -16,21 +16,21 @@ from manyheads.errors import ModelError, shorten
 from manyheads.tasks.calibration import Calibration
 
 CANDIDATES = 3
-"""Candidates shown in place of a label that is undecided, unless `top_k` says otherwise."""
+"""The number of candidates shown in place of an undecided label, unless `top_k` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The scores from which at least a share of a task's answers is right."""
+    """The scores from which at least a given share of a task's answers is right."""
 
     precision: float
-    """The share asked for."""
+    """The requested share."""
     confidence: float
-    """The probability with which it holds on further data of the same kind."""
+    """The probability that the precision holds on new data of the same kind."""
     score: float
-    """The score from which an answer counts, of labels without one of their own."""
+    """The score from which an answer counts, for labels without a score of their own."""
     labels: Mapping[str, float] = field(default_factory=dict)
-    """By label, where there was evidence enough."""
+    """By label, where there was enough evidence."""
 
     def of(self, label: str | None) -> float:
         """Return the score from which a label counts."""
@@ -47,7 +47,7 @@ class Thresholds:
 
 
 def read_thresholds(stored: object, where: str) -> Thresholds:
-    """Read thresholds back, strictly.
+    """Read stored thresholds strictly.
 
     Raises:
         ModelError: they are not what `Thresholds.to_json` returns.
@@ -81,18 +81,18 @@ class Scoring:
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
     top_k: int = 0
-    """How many of the most probable labels are listed with each result."""
+    """The number of most probable labels listed with each result."""
     logits: bool = False
-    """Whether results have the head's own output as well."""
+    """Whether results include the head's raw output."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether results stay as they are decoded."""
+        """Whether results stay as decoded."""
         return self == _PLAIN
 
     @property
     def candidates(self) -> int:
-        """How many candidates stand in place of an undecided label."""
+        """The number of candidates shown in place of an undecided label."""
         return self.top_k or CANDIDATES
 
 
@@ -100,12 +100,12 @@ _PLAIN = Scoring()
 
 
 class Evidence(NamedTuple):
-    """What calibration learns from one record, as the kind of the task made it."""
+    """What a calibration learns from one record, in the form of the task's kind."""
 
     scores: NDArray[np.float64]
     """Logits [L] of classes; log-odds of each predicted entity."""
     gold: NDArray[np.int64]
-    """Of classes the right one, or L flags; of entities a flag each, whether it is right."""
+    """The right class, or L flags; for entities a flag each, whether it is right."""
     labels: tuple[str, ...] = ()
     """The type of each predicted entity."""
 
@@ -124,7 +124,7 @@ class Judged(NamedTuple):
 
 
 def judged(answers: Sequence[tuple[Any, Any, Sequence[str]]]) -> Judged:
-    """Put together the scores, flags and labels of each record's answers."""
+    """Join the scores, flags and labels of each record's answers."""
     counts = [len(labels) for _, _, labels in answers]
     none = np.zeros(0)
     return Judged(

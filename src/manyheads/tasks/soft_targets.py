@@ -1,4 +1,4 @@
-"""Soft targets: what a model can learn of another one's answers, beside or without labels.
+"""Soft targets: the answers of another model, learned beside labels or in place of them.
 
 Axes: W words, L labels.
 """
@@ -22,7 +22,7 @@ Spans = NDArray[np.integer[Any]]
 
 
 def columns_of(theirs: Sequence[str], labels: LabelSet) -> NDArray[np.int64]:
-    """Return for each label its place among a teacher's labels.
+    """Return each label's position among a teacher's labels.
 
     Raises:
         DataError: the labels differ in more than their order.
@@ -32,7 +32,7 @@ def columns_of(theirs: Sequence[str], labels: LabelSet) -> NDArray[np.int64]:
     strange = [name for name in theirs if name not in labels]
     if missing or strange:
         raise DataError(
-            f"its labels lack {listing(missing)}" if missing else f"it has {listing(strange)} too",
+            f"its labels lack {listing(missing)}" if missing else f"it also has {listing(strange)}",
             expected=f"the labels of the data: {listing(labels.names)}",
             fix="Train the teacher on data with the same labels, or list them in `labels`.",
         )
@@ -76,8 +76,8 @@ def read_probability(value: Any, name: str, where: str) -> float:
 def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bool) -> Floats:
     """Read the probabilities of labels: {NAME: p}, or a prediction's {"label": NAME, "score": p}.
 
-    Of classes that exclude each other, those that are not named share what is left to 1; of others,
-    they have probability 0.
+    Exclusive classes that are not named share the rest of 1 equally; other classes that are not
+    named get 0.
 
     Raises:
         DataError: it has another form, or an unknown label.
@@ -108,9 +108,7 @@ def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bo
     unnamed = np.isnan(result)
     named = float(result[~unnamed].sum())
     if exclusive and (named > 1.001 or (named == 0 and not unnamed.any())):
-        raise DataError(
-            f"the probabilities of classes sum up to {named:g}", where=where, expected="1"
-        )
+        raise DataError(f"the probabilities of classes sum to {named:g}", where=where, expected="1")
     rest = max(0.0, 1 - named) / unnamed.sum() if exclusive and unnamed.any() else 0.0
     result[unnamed] = rest
     return result / result.sum() if exclusive else result

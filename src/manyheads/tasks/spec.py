@@ -31,7 +31,7 @@ class TaskSpec:
         scheme: tagging only: what the tags mean.
         decoder: tagging only: whether learned transitions are used ("crf") or none ("linear").
         threshold: multilabel only: the probability from which a label is predicted.
-        details: what else the kind stores (its `spec_fields`), in values of JSON.
+        details: other values that the kind stores (its `spec_fields`), as JSON values.
 
     Raises:
         ModelError: the fields are not those of the kind, or a value is impossible.
@@ -82,7 +82,7 @@ class TaskSpec:
         return kind_of(self.kind).metric_of(self)
 
     def label_set(self) -> LabelSet:
-        """Return the task's labels as the set that data are read with."""
+        """Return the task's labels as the set with which data are read."""
         kind = find_kind(self.kind)
         return LabelSet(self.labels) if kind is None else kind.label_set(self)
 
@@ -103,7 +103,7 @@ class TaskSpec:
 
     @classmethod
     def from_json(cls, stored: object) -> TaskSpec:
-        """Read a task back, strictly: no field missing, none unknown, each of its type.
+        """Read a stored task strictly: no field missing, none unknown, each of its type.
 
         Raises:
             ModelError: what is stored is not a task.
@@ -146,7 +146,7 @@ class TaskSpec:
 def decode(
     spec: TaskSpec, logits: Floats, lengths: Lengths | None = None, learned: Any = None
 ) -> Any:
-    """Decode a task's logits as its kind asks.
+    """Decode a task's logits by its kind.
 
     Args:
         spec: the task.

@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, by the probabilities of models that did not see them in training.
+"""Labels that are likely wrong, according to models that did not see them in training.
 
 Axes: W words, L labels, K types.
 """
@@ -22,31 +22,31 @@ MISSING = "missing"
 SUPERFLUOUS = "superfluous"
 
 LONGEST = 4
-"""Units, such as tokens, of an entity that is looked for where there is no label."""
+"""The longest unlabelled entity that is looked for, in units such as tokens."""
 _SHIFT = 2
-"""Units by which a border is moved outwards at most."""
+"""The number of units by which a border is moved outwards at most."""
 _LEAST = 0.01
-"""Share of a uniform distribution mixed into the probabilities, so that no word alone decides."""
+"""Share of a uniform distribution mixed into the probabilities, so that no single word decides."""
 _OUTSIDE = 0.95
-"""From this probability of no entity, none is looked for at a word."""
+"""From this probability of no entity, a word is not searched for one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """A part of a record's label that is likely wrong, and a proposal for it.
 
-    Both parts are values of JSON: the name of a class, or `{"start", "end", "label"}` of an entity;
+    Both parts are JSON values: the name of a class, or `{"start", "end", "label"}` of an entity;
     None where there is none.
     """
 
     error: str
     score: float
-    """How much likelier the proposal is than the label: the difference of their log
-    probabilities, of an entity the mean over the words that change."""
+    """How much more likely the proposal is than the label: the difference of their log
+    probabilities; for an entity, the mean over the words that change."""
     given: Any
     proposed: Any
     evidence: tuple[float, ...] = ()
-    """Numbers by which a ranking can be learned; of one length for all suspicions of a kind."""
+    """Features from which a ranking can be learned; as many for all suspicions of a kind."""
 
 
 Is = Callable[[Suspicion], bool]
@@ -83,7 +83,7 @@ def span_of_json(value: Any) -> Span | None:
 
 
 def class_suspicion(names: Sequence[str], given: str, logs: Floats) -> Suspicion | None:
-    """Compare the class of a text with the most probable other one.
+    """Compare the class of a text with the most probable alternative.
 
     Args:
         names: of the classes.
@@ -99,7 +99,7 @@ def class_suspicion(names: Sequence[str], given: str, logs: Floats) -> Suspicion
 
 
 def classes_suspicions(names: Sequence[str], given: Sequence[str], logs: Floats) -> list[Suspicion]:
-    """Compare each class of a text, and the lack of each other one, with its opposite.
+    """Compare each class of a text, and the absence of each other one, with its opposite.
 
     Args:
         names: of the classes.
@@ -122,9 +122,9 @@ def span_suspicions(
     units: Sequence[WordSpan],
     logs: Floats,
 ) -> list[Suspicion]:
-    """Compare each entity with no entity, other types and other borders, and look for missing ones.
+    """Compare each entity with no entity, other types and other borders, and find missing ones.
 
-    The changes that overlap exclude each other; only the best of them is returned.
+    Overlapping changes exclude each other; only the best of them is returned.
 
     Args:
         tags: BIO tags.
@@ -146,14 +146,14 @@ def span_suspicions(
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """An entity in the place of another one; either may be None."""
+    """An entity in place of another; either may be None."""
 
     total: float
-    """By how much the log probability of the text's tags grows."""
+    """The increase of the log probability of the text's tags."""
     changed: int
     """Words whose tag changes."""
     begin: int
-    """The first word that the change is about, and the one after the last."""
+    """The first word that the change affects; `end` is the one after the last."""
     end: int
     error: str
     given: Span | None
@@ -161,7 +161,7 @@ class _Change:
 
 
 class _Changes:
-    """Scores changes of a text's entities. Places are numbers of words."""
+    """Scores changes of a text's entities. Places are word numbers."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Changes:
                 yield _Change(float(gains[kind]), end - begin, begin, end, MISSING, None, proposed)
 
     def suspicion(self, change: _Change) -> Suspicion:
-        """Return a change with its mean over the words: a long entity is no more suspect."""
+        """Return a change with its mean over the words, so that long entities are not favoured."""
         given, proposed = (self._logs_of(change, one) for one in (change.given, change.proposed))
         gains = proposed - given
         outside = self._outside[change.begin : change.end]
@@ -262,7 +262,7 @@ class _Changes:
         if place == other:
             gains[own] = -np.inf
         kind = int(gains.argmax())
-        # With the same type, the words inside both keep their tags, except for a new beginning.
+        # With the same type, words inside both keep their tags, except at a new beginning.
         changed = high - low
         if kind == own:
             changed = abs(first - begin) + abs(last - end) + (first != begin)

@@ -1,4 +1,4 @@
-"""Labels that are tags of words or spans of a text: read from records, and decided from them."""
+"""Labels that are tags or spans: how they are read from records, and which tags a task has."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ from manyheads.text import Units
 
 _PREFIXES = "BIESLUMW"
 _SHARE = 0.02
-"""Spans that begin or end inside a word, of all: fewer are taken for slips of annotation."""
+"""Share of spans that begin or end inside a word; a smaller one is taken for annotation errors."""
 
 
 @dataclass(slots=True)
 class FoundTags(Found):
-    """The tags and spans of a task's records, and where the spans begin and end."""
+    """The tags and spans of a task's records, and how many spans begin or end inside words."""
 
     entities: int = 0
-    """Spans."""
+    """The number of spans."""
     inside_words: int = 0
-    """Spans that begin or end inside a word."""
+    """The number of spans that begin or end inside a word."""
 
     @property
     def units(self) -> Units:
@@ -67,8 +67,8 @@ class TagReader:
 
     Args:
         names: the task's labels.
-        known: the tags, if they are known.
-        order: the tags that indices count (see `index_order`).
+        known: the tags, if they are decided.
+        order: the tags that indices refer to (see `index_order`).
         form: how tags without a prefix are read (`TaskConfig.scheme`).
     """
 
@@ -159,9 +159,9 @@ def word_tags(
 def index_order(
     labels: Sequence[str] | None, count: int | None, known: LabelSet | None = None
 ) -> tuple[str, ...]:
-    """Return the tags that indices count: as the configuration lists them, or as they are known.
+    """Return the tags that indices refer to: as the configuration lists them, or the known ones.
 
-    Without either, `num_labels` makes them (see `numbered_tags`). Empty where it is not set.
+    Without either, they follow from `num_labels` (see `numbered_tags`); empty if it is not set.
     """
     if labels is not None and (known is None or are_tags(labels)):
         return tuple(labels)
@@ -173,7 +173,7 @@ def index_order(
 def numbered_tags(count: int) -> tuple[str, ...]:
     """Return tags with numbers for names.
 
-    `O, B-1, I-1, B-2, I-2...` for an odd count, as O and two tags a type always are; the classes
+    `O, B-1, I-1, B-2, I-2...` for an odd count, which O and two tags per type have; the classes
     `0, 1, 2...` for an even one.
     """
     if count % 2:
@@ -182,9 +182,9 @@ def numbered_tags(count: int) -> tuple[str, ...]:
 
 
 def indices_need_names(task: str, field: str, where: str) -> DataError:
-    """Make the error for indices of tags that nothing gives a meaning."""
+    """Make the error for indices of tags without a list of tags."""
     return DataError(
-        f"`{field}` has indices of tags, and nothing says which tags they count",
+        f"`{field}` has indices of tags, and no tags are listed for them",
         where=where,
         expected=f"names, or the task {task!r} with `labels` or `num_labels`",
         fix="List the tags in order as the task's `labels`.",
@@ -227,20 +227,20 @@ def decide_tags(
 
 
 def _one_or_the_other(task: str, found: Found) -> DataError:
-    """Make the error for tags that may be types of entities or classes of words."""
+    """Make the error for tags that could be types of entities or classes of words."""
     bare = next(name for name in found.names if name != OUTSIDE)
     return DataError(
         f"the tags of the task {task!r} are `O` and names without a prefix, such as "
         f"{shorten(bare)}",
         where=found.names[bare],
-        expected="B- and I- before the types of entities, or a word on how these are meant",
+        expected="B- and I- before the types of entities, or the scheme of the tags",
         fix=f"Set `tasks.{task}.scheme`: io, if they are types of entities, neighbours of one type "
         "together; plain, if every word has a class and O is one.",
     )
 
 
 def _scheme(task: str, found: Found) -> Scheme:
-    """Decide by all tags together whether they mark entities or are classes of words."""
+    """Decide from all tags whether they mark entities or are classes of words."""
     try:
         scheme = scheme_of(found.names)
     except DataError as error:

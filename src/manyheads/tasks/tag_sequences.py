@@ -1,4 +1,4 @@
-"""Sequences of tags: which are allowed, which is the best, and how sure each tag is.
+"""Sequences of tags: which are allowed, which is the best, and how probable each tag is.
 
 Axes: B sentences, W words (right-padded), L labels, of them F free and N inside (`I-x`).
 """
@@ -45,8 +45,8 @@ class Transitions:
 class TagRules:
     """The tag sequences that a scheme allows. Arrays are read-only.
 
-    Under BIO a tag `I-x` follows only `B-x` and `I-x` and never begins a sentence; all else is
-    free, as everything is with plain classes.
+    Under BIO a tag `I-x` follows only `B-x` and `I-x` and never begins a sentence; everything else
+    is allowed, as with plain classes.
     """
 
     start: NDArray[np.bool_]
@@ -54,7 +54,7 @@ class TagRules:
     pairwise: NDArray[np.bool_]
     """[L, L] (from, to): whether a tag may follow another."""
     free: Ints
-    """[F]: the tags that any tag may precede."""
+    """[F]: the tags that may follow any tag."""
     inside: Ints
     """[N]: the others, F + N = L."""
     before: Ints
@@ -67,7 +67,7 @@ class TagRules:
 
 @lru_cache(maxsize=64)
 def tag_rules(labels: tuple[str, ...], scheme: Scheme) -> TagRules:
-    """Derive from the tags' names, in any order, which sequences are allowed."""
+    """Derive the allowed sequences from the names of the tags, in any order."""
     inside = [i for i, tag in enumerate(labels) if scheme is Scheme.BIO and tag.startswith("I-")]
     before = [[labels.index("B" + labels[i][1:]), i] for i in inside]
     start = np.ones(len(labels), np.bool_)
@@ -125,8 +125,8 @@ def best_paths(
         return paths
     if transitions is not None:
         return _viterbi(emissions, lengths, rules, transitions)
-    # Each word's best tag by itself makes the best sequence wherever that is an allowed one:
-    # nearly always, once a model is trained.
+    # The best tag of each word makes the best sequence wherever that is allowed: nearly always,
+    # once a model is trained.
     inside = np.arange(words) < lengths[:, None]
     paths = np.where(inside, emissions.argmax(axis=-1), 0)
     wrong = inside[:, 0] & ~rules.start[paths[:, 0]]
@@ -300,7 +300,7 @@ def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Tra
 
 
 def _by_length(lengths: Ints, words: int) -> tuple[Ints, list[int]]:
-    """Sort sentences, longest first, and count those that reach each word.
+    """Sort sentences, longest first, and count those that have each word.
 
     With them in this order, each step of a recursion works on the first so many sentences and
     never on padding.

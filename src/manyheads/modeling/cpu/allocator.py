@@ -2,8 +2,8 @@
 
 Each step allocates and frees the same hundreds of megabytes. glibc returns large blocks to the
 system at once, and each page is mapped and cleared again in the next step, which takes a tenth of
-the step on two cores. The setting holds for the whole process, so only a process of our own, the
-command line's, makes it: a program that imports Manyheads keeps its own allocator.
+the step on two cores. The setting applies to the whole process, so only the command line makes it:
+a program that imports Manyheads keeps its own allocator settings.
 """
 
 from __future__ import annotations

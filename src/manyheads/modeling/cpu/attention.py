@@ -1,8 +1,8 @@
-"""Attention with dropout for training on a processor.
+"""Attention with dropout for training on CPUs.
 
-With dropout, torch falls back to many small operations on a processor, and its softmax over short
-rows is slow. Here the keys come first, so that softmax vectorises over contiguous rows, and the
-backward pass is written by hand.
+With dropout, torch uses many small operations on CPUs, and its softmax over short rows is slow.
+Here the keys are the first axis, so that softmax vectorises over contiguous rows, and the backward
+pass is written by hand.
 
 Axes: B sentences, A attention heads, T tokens (Tq queries, Tk keys), D size of a head.
 """
@@ -22,7 +22,7 @@ NAME = "manyheads"
 
 
 def use_attention(backbone: Any) -> None:
-    """Make a `transformers` encoder use this attention, if its attention can be chosen."""
+    """Make a `transformers` encoder use this attention, if its attention can be set."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     if backbone.config._attn_implementation != "sdpa":
@@ -35,8 +35,8 @@ def use_attention(backbone: Any) -> None:
 def mask_of(*, device: torch.device | str = "cpu", **options: Any) -> Tensor | None:
     """Make a batch's mask, in the form that `transformers` expects.
 
-    Only on a processor is a batch without padding given no mask: on another device, reading the
-    mask would block until all its work is done.
+    A batch without padding gets no mask, but only on CPUs: on other devices, reading the mask would
+    block until all queued work is done.
     """
     from transformers.masking_utils import sdpa_mask
 
@@ -96,7 +96,7 @@ def _bias(mask: Tensor | None) -> Tensor | None:
     if mask is None:
         return None
     if mask.dtype == torch.bool:
-        # Finite, so that a token that may attend to nothing gets a mean and not NaN.
+        # Finite, so that a token that may attend to nothing gets a mean instead of NaN.
         mask = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
     return mask.float().permute(3, 0, 1, 2).contiguous()
 
@@ -141,12 +141,12 @@ def _flat(vectors: Tensor) -> Tensor:
 
 
 def _keys_first(scores: Tensor, heads: torch.Size) -> Tensor:
-    """Turn [B A, Tk, Tq] of any precision into float32 [Tk, B, A, Tq], contiguous."""
+    """Turn [B A, Tk, Tq] of any precision into contiguous float32 [Tk, B, A, Tq]."""
     apart = scores.view(*heads, *scores.shape[1:]).permute(2, 0, 1, 3)
     return apart.contiguous().float()
 
 
 def _queries_first(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn [Tk, B, A, Tq] into [B A, Tq, Tk] of a precision, contiguous."""
+    """Turn [Tk, B, A, Tq] into contiguous [B A, Tq, Tk] of the given precision."""
     apart = weights.permute(1, 2, 3, 0).to(dtype, memory_format=torch.contiguous_format)
     return apart.reshape(-1, *apart.shape[2:])

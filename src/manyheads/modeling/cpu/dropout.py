@@ -1,7 +1,7 @@
-"""Dropout with cheap random numbers on a processor.
+"""Dropout with cheap random numbers on CPUs.
 
 `torch` draws a random float for each element on one core, which took a tenth of a training step.
-Here one 64-bit number serves four elements.
+Here one 64-bit number is used for four elements.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LEVELS = 2**16
-"""Probabilities are rounded to multiples of one part in this many."""
+"""Probabilities are rounded to multiples of one over this."""
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, with `dropout` on a processor."""
+    """`nn.Dropout` by way of `dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop elements in training; elsewhere return the input."""
+        """Drop elements in training mode; in evaluation mode return the input."""
         return dropout(input, self.p) if self.training else input
 
 
 def dropout(values: Tensor, p: float) -> Tensor:
     """Set a random share of the elements to zero and scale the others up.
 
-    Srivastava et al. (2014), "Dropout". The masks follow from one number drawn by torch's own
-    generator, so they are reproducible from a seed.
+    Srivastava et al. (2014), "Dropout". The masks follow from one number that is drawn with torch's
+    generator, so a seed reproduces them.
 
     Args:
         values: float, of any shape and precision.
@@ -57,7 +57,7 @@ def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
 
 
 def replace_dropout(module: nn.Module) -> None:
-    """Replace every `nn.Dropout` below a module by `Dropout`."""
+    """Replace every `nn.Dropout` inside a module by `Dropout`."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
             setattr(module, name, Dropout(child.p))

@@ -1,4 +1,4 @@
-"""The heads: a class for each kind of task, which the kind names."""
+"""The heads: one class for each kind of task, which the kind names."""
 
 from __future__ import annotations
 

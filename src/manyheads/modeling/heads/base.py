@@ -1,4 +1,4 @@
-"""The base class of all heads, and what they share.
+"""The base class of all heads, and shared functions.
 
 Axes: B sentences, T tokens, W words, H hidden, L labels.
 """
@@ -20,17 +20,17 @@ from manyheads.tasks import LabelSet, TaskSpec, decode, kind_of
 from manyheads.tasks.kinds import UNLABELLED, Shape
 
 IGNORE = UNLABELLED
-"""The target of padding and of what has no label; it never counts."""
+"""The target of padding and of sentences or words without a label; it is ignored."""
 
 
 class Head(nn.Module, ABC):
-    """A task on top of the encoder: from features to logits, loss and labels.
+    """The part of a model for one task: from features to logits, loss and labels.
 
     A kind of task names its head's class (`manyheads.tasks.Kind.head`).
 
     Args:
         labels: the task's labels, in the order of the logits.
-        reads_all_layers: whether `Features.layers` must be there.
+        reads_all_layers: whether it needs `Features.layers`.
     """
 
     kind: ClassVar[str]
@@ -43,13 +43,13 @@ class Head(nn.Module, ABC):
 
     @property
     def reads(self) -> Literal["sentence", "words", "tokens"]:
-        """The parts of a sentence that are read: its vector, its words' first tokens, or all."""
+        """The parts of a sentence it reads: its vector, its words' first tokens, or all tokens."""
         return "tokens"
 
     @classmethod
     @abstractmethod
     def from_config(cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> Head:
-        """Make a new head, its weights drawn from torch's random numbers.
+        """Make a new head with random weights from torch's generator.
 
         Raises:
             ConfigError: the settings do not fit together.
@@ -64,18 +64,18 @@ class Head(nn.Module, ABC):
         """Compute the mean loss over the labels.
 
         Returns:
-            A float32 scalar; zero, with zero gradients, without any label.
+            A float32 scalar; zero, with zero gradients, if there is no label.
         """
 
     def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-        """Compute the mean distance from a teacher's answers, over those that are known.
+        """Compute the mean distance from a teacher's answers, where they are known.
 
         Args:
             logits: as `forward` returned them.
             targets: float32, NaN where nothing is known: [B, S] or [B, W, S] (see `Kind.adopted`);
                 of a kind of pairs, [R, S + 1] with the row of the second text last.
-            temperature: probabilities are compared after division of their logarithms by it, and
-                the loss is multiplied by its square (Hinton et al., 2015).
+            temperature: divides the logarithms of the probabilities before they are compared; the
+                loss is multiplied by its square (Hinton et al., 2015).
 
         Returns:
             A float32 scalar; zero, with zero gradients, where nothing is known.
@@ -86,7 +86,7 @@ class Head(nn.Module, ABC):
         )
 
     def spec(self, name: str) -> TaskSpec:
-        """Describe the task, under its name, for decoding."""
+        """Return the task's description for decoding, under a name."""
         return TaskSpec(name, self.kind, self.labels.names)
 
     def learned(self) -> Any:
@@ -100,9 +100,9 @@ class Head(nn.Module, ABC):
         return kind_of(self.kind).learned(self.spec(self.kind), read)
 
     def forward(self, features: Features) -> Tensor:
-        """Compute the logits in float32, whatever precision the encoder runs in.
+        """Compute the logits in float32, regardless of the encoder's precision.
 
-        Heads are too small to gain from lower precision, which logits, softmax and CRF suffer from.
+        Heads are too small to gain from lower precision, which harms logits, softmax and CRF.
         """
         device = features.tokens.device.type
         if not torch.is_autocast_enabled(device):
@@ -127,7 +127,7 @@ def divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
 
     Args:
         logits: [..., L].
-        targets: [..., L] probabilities; NaN in a row that does not count.
+        targets: [..., L] probabilities; NaN in rows that are ignored.
         temperature: see `Head.soft_loss`.
     """
     known = ~targets[..., 0].isnan()
@@ -139,7 +139,7 @@ def divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
 
 
 def pairs_of(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the labelled pairs out of a batch.
+    """Select the labelled pairs of a batch.
 
     Args:
         outputs: [R, H] of a batch's texts.
@@ -147,7 +147,7 @@ def pairs_of(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             first one; -100 elsewhere.
 
     Returns:
-        the outputs of first texts and of second texts, [P, H] each, and the labels [P].
+        the outputs of first and second texts, [P, H] each, and the labels [P].
     """
     labelled = targets[:, 0] != IGNORE
     labels, rows = targets[labelled].unbind(dim=1)
@@ -155,10 +155,10 @@ def pairs_of(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
-    """Pick some of each sentence's vectors: [B, T, H] and int64 [B, W] -> [B, W, H].
+    """Select some of each sentence's vectors: [B, T, H] and int64 [B, W] -> [B, W, H].
 
-    One flat selection of whole rows: several times faster than a gather of every number, in
-    torch as in onnxruntime.
+    A single selection of whole rows is several times faster than gathering single numbers, both in
+    torch and in onnxruntime.
     """
     batch, tokens, hidden = vectors.shape
     offsets = torch.arange(batch, device=rows.device).unsqueeze(1) * tokens
@@ -167,7 +167,7 @@ def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
 
 
 def output_layer(size: int, num_labels: int) -> nn.Linear:
-    """Make a classifier whose first predictions are close to uniform."""
+    """Make a classifier whose initial predictions are close to uniform."""
     linear = nn.Linear(size, num_labels)
     nn.init.normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)

@@ -1,4 +1,4 @@
-"""One class a sentence.
+"""Classification of sentences: one class per sentence.
 
 Axes: B sentences, L labels.
 """
@@ -19,7 +19,7 @@ from manyheads.tasks import LabelSet
 
 @final
 class ClassificationHead(SentenceHead):
-    """Predicts the one class of a sentence.
+    """Predicts the class of a sentence.
 
     Args:
         labels: the classes.

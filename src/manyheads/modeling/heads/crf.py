@@ -1,7 +1,7 @@
 """Linear-chain conditional random field: learned scores of sequences of tags.
 
-Lafferty, McCallum and Pereira (2001). Training alone happens here; decoding is numpy's, in
-`manyheads.tasks`, so that it needs no torch.
+Lafferty, McCallum and Pereira (2001). This is for training only; decoding is in
+`manyheads.tasks`, in numpy, so that it works without torch.
 
 Axes: B sentences, W words (right-padded), L labels, of them F free and N inside (`I-x`).
 """
@@ -22,8 +22,8 @@ _TINY = torch.finfo(torch.float32).tiny
 class CRF(nn.Module):
     """Scores of tags at the start, at the end and after one another, over a tag set.
 
-    What the scheme forbids has probability zero, always. All arithmetic is float32 in log
-    space, also under autocast.
+    Sequences that the scheme forbids have probability zero. All arithmetic is float32 in log space,
+    also under autocast.
     """
 
     order: Tensor
@@ -41,7 +41,7 @@ class CRF(nn.Module):
         self.pairwise = nn.Parameter(torch.empty(len(tags), len(tags)))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
-        # Free tags first. The buffers follow from the tags, so the saved state is without them.
+        # Free tags first. The buffers follow from the tags and are not saved.
         order = np.concatenate([rules.free, rules.inside])
         before = np.argsort(order)[rules.before]
         self.register_buffer("order", torch.tensor(order), persistent=False)
@@ -55,8 +55,8 @@ class CRF(nn.Module):
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Compute each sentence's log-probability of its tags.
 
-        Words without a tag may have any: the probability is that of all sequences with the tags
-        that are known (Tsuboi et al., 2008, "Training conditional random fields using incomplete
+        Words without a tag may have any tag: the probability is that of all sequences with the
+        known tags (Tsuboi et al., 2008, "Training conditional random fields using incomplete
         annotations").
 
         Args:
@@ -71,7 +71,7 @@ class CRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions = emissions.float().masked_fill(~mask.unsqueeze(2), 0.0)
             tags = tags.masked_fill(~mask, 0)
-            # On other devices, to look whether there are such words would wait for the device.
+            # On other devices, checking for such words would block.
             if not tags.is_cpu or bool((tags < 0).any()):
                 return self._log_share(emissions, tags, mask)
             return self._path_score(emissions, tags, mask) - self._log_partition(emissions, mask)
@@ -85,15 +85,15 @@ class CRF(nn.Module):
         return known - all_paths
 
     def divergence(self, emissions: Tensor, probabilities: Tensor, mask: Tensor) -> Tensor:
-        """Compute each sentence's divergence from sequences whose words are drawn independently.
+        """Compute each sentence's divergence from a distribution with independent words.
 
-        Its gradient in a word's emission is the tag's marginal probability minus the one given.
-        What the scheme forbids is left out of the given sequences, two words at a time, so that
-        the divergence is approximate (and exact where each word is sure).
+        Its gradient with respect to an emission is the tag's marginal probability minus the given
+        one. Forbidden transitions are left out of the given distribution two words at a time, so
+        that the divergence is approximate (and exact if every word has one certain tag).
 
         Args:
             emissions: [B, W, L] float, any precision.
-            probabilities: [B, W, L] each word's, which sum up to 1.
+            probabilities: [B, W, L] of each word's tags, which sum to 1.
             mask: [B, W] bool, true for a sentence's first words, false for padding.
 
         Returns:
@@ -109,7 +109,7 @@ class CRF(nn.Module):
             return self._log_partition(emissions, mask) - score - uncertainty
 
     def _expected_score(self, emissions: Tensor, given: Tensor, mask: Tensor) -> Tensor:
-        """Compute the mean score of sequences whose words are drawn independently: [B]."""
+        """Compute the expected score of sequences with independent words: [B]."""
         score = (emissions * given).sum(dim=(1, 2))
         before, after = given[:, :-1], given[:, 1:]
         steps = ((before @ (self.pairwise * self.follows)) * after).sum(dim=2)
@@ -132,10 +132,10 @@ class CRF(nn.Module):
     def _log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Sum over all allowed paths, in log space: [B].
 
-        A step into the free tags, which all tags may precede, is a matrix product of exponentials
-        relative to the sentence's best tag: what vanishes in it is below float32's resolution of
-        the sum. A step into an inside tag comes from two tags that may both be far below the
-        best, so it is made in log space.
+        A step into the free tags, which may follow all tags, is a matrix product of exponentials
+        relative to the sentence's best tag: terms that vanish are below float32's resolution of the
+        sum. A step into an inside tag comes from two tags that may both be far below the best, so
+        it is computed in log space.
         """
         before, num_inside = self.before.flatten(), self.before.shape[1]
         num_free = len(self.order) - num_inside

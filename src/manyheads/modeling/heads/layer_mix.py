@@ -1,4 +1,4 @@
-"""A learned mix of all encoder layers, for a head that does best with more than the last one.
+"""A learned mix of all encoder layers, for heads that benefit from more than the last one.
 
 Peters et al. (2018), "Deep contextualized word representations", equation 1.
 
@@ -16,10 +16,10 @@ from manyheads.modeling.features import Features
 
 
 class ScalarMix(nn.Module):
-    """The weighted mean of the hidden states, the weights a softmax, times a learned scale.
+    """The mean of the hidden states with softmax weights, times a learned scale.
 
     Args:
-        num_states: K, the encoder's layers and its embedding layer.
+        num_states: K, the number of layers including the embedding layer.
     """
 
     def __init__(self, num_states: int) -> None:
@@ -37,7 +37,7 @@ class TokenReader(nn.Module):
     """The token vectors that a head reads: the last layer's, or a mix of all layers'.
 
     Args:
-        mix: how to mix; None reads the last layer.
+        mix: the mix; None reads the last layer.
     """
 
     def __init__(self, mix: ScalarMix | None) -> None:

@@ -1,4 +1,4 @@
-"""Any number of classes a sentence.
+"""Multilabel classification: any number of classes per sentence.
 
 Axes: B sentences, L labels.
 """
@@ -16,13 +16,13 @@ from manyheads.modeling.heads.base import IGNORE
 from manyheads.modeling.heads.sentence import SentenceHead, SentenceScorer
 from manyheads.tasks import LabelSet, TaskSpec
 
-# Probabilities nearer to 0 or 1 count as this near.
+# Probabilities are clamped to this distance from 0 and 1.
 _EPSILON = 1e-6
 
 
 @final
 class MultilabelHead(SentenceHead):
-    """Predicts for each label, independently, whether a sentence has it.
+    """Predicts for each label independently whether it applies to a sentence.
 
     Args:
         labels: the labels.
@@ -49,8 +49,8 @@ class MultilabelHead(SentenceHead):
 
         Args:
             logits: [B, L].
-            targets: [B, L] float, 1 for a label that the sentence has, 0 for one it has not, -100
-                where it is not known (usually a whole row).
+            targets: [B, L] float: 1 for a label that applies, 0 for one that does not, -100 where
+                it is not known (usually a whole row).
         """
         known = targets != IGNORE
         total = functional.binary_cross_entropy_with_logits(
@@ -66,7 +66,7 @@ class MultilabelHead(SentenceHead):
 
         Args:
             logits: [B, L].
-            targets: [B, L], NaN in a row that does not count.
+            targets: [B, L], NaN in rows that are ignored.
             temperature: divides the logits of both.
         """
         known = ~targets.isnan()

@@ -1,7 +1,7 @@
 """Small networks between the encoder and a tagging head's classifier.
 
-They let the words attend to each other with the task's own weights: most useful where the
-encoder is frozen. Neither padding nor batch mates change a sentence's result.
+They relate words to each other with weights of the task's own, which helps most with a frozen
+encoder. Neither padding nor the other sentences of a batch change a sentence's result.
 
 Axes: B sentences, W words (right-padded), H size in, N size out.
 """
@@ -20,9 +20,9 @@ from manyheads.modeling.heads.base import take_rows
 class BiLSTM(nn.Module):
     """Bidirectional LSTM layers (Graves and Schmidhuber, 2005); N is twice `size`.
 
-    Each direction is an LSTM of its own, and the backward one reads every sentence reversed
-    within its own length. So padding comes last for both and has no effect, without the packed
-    sequences that no exporter supports.
+    Each direction is a separate LSTM, and the backward one reads every sentence reversed within its
+    own length. Padding therefore comes last for both and has no effect. Packed sequences, which no
+    exporter supports, are not needed.
     """
 
     def __init__(self, input_size: int, size: int, num_layers: int, dropout: float) -> None:
@@ -72,7 +72,7 @@ class TransformerNeck(nn.Module):
 class _TransformerLayer(nn.Module):
     def __init__(self, size: int, dropout: float) -> None:
         super().__init__()
-        # About 32 units a head, as in the small encoders, and a divisor of any size.
+        # About 32 units per head, as in small encoders; the number of heads divides the size.
         self.heads = next(n for n in range(max(1, size // 32), 0, -1) if size % n == 0)
         self.attention_norm = nn.LayerNorm(size)
         self.attention = nn.Linear(size, 3 * size)

@@ -1,4 +1,4 @@
-"""One class for two texts.
+"""Classification of pairs: one class for two texts.
 
 Axes: R texts of a batch, P pairs among them, H numbers of a text's vector, L classes.
 """
@@ -23,13 +23,13 @@ from manyheads.tasks import LabelSet
 class PairHead(Head):
     """Classifies two texts by their vectors u and v: by u, v, |u - v| and u * v.
 
-    A text's output is its vector, so that the encoder reads each text once, whatever it is paired
-    with. The classifier comes when both are known: here in training, and in
+    A text's output is its vector, so that the encoder reads each text once, however many pairs have
+    it. The classifier is applied when both vectors are known: here in training, and in
     `manyheads.tasks.kinds.pair` in prediction.
 
     Args:
         labels: the classes.
-        reader: makes the vectors.
+        reader: computes the vectors.
         size: H.
         dropout: share of the vectors' numbers dropped in training.
         label_smoothing: the share of the target that is spread over all classes.

@@ -1,4 +1,4 @@
-"""One number a sentence.
+"""Regression: one number per sentence.
 
 Axes: B sentences.
 """

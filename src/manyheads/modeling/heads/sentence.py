@@ -1,4 +1,4 @@
-"""The common part of heads for whole sentences: features to vectors, and to a score per label.
+"""The common part of heads for sentences: from features to vectors and scores of labels.
 
 Axes: B sentences, T tokens, H hidden, L labels.
 """
@@ -22,7 +22,7 @@ from manyheads.modeling.pooling import pool
 from manyheads.tasks import LabelSet
 
 SENTENCE, EMBEDDING, ATTENTION = "sentence", "embedding", "attention"
-"""Poolings beyond those of `manyheads.modeling.pooling`: the encoder's own, the same scaled to
+"""Poolings besides those of `manyheads.modeling.pooling`: the encoder's own, the same scaled to
 length one, and a learned one."""
 
 _ENCODERS_OWN = frozenset({SENTENCE, EMBEDDING})
@@ -34,7 +34,7 @@ _FIT_STEPS = 100
 
 
 class AttentionPooling(nn.Module):
-    """A sentence vector in which each token has a learned weight.
+    """A mean of the tokens with learned weights.
 
     Additive attention with one query (Yang et al., 2016, "Hierarchical attention networks").
     """
@@ -52,11 +52,11 @@ class AttentionPooling(nn.Module):
 
 
 class SentenceReader(nn.Module):
-    """The vectors that describe a sentence, joined.
+    """Computes the vectors that describe a sentence, concatenated.
 
     Args:
         encoder: the encoder's shape.
-        pooling: which vectors.
+        pooling: the vectors to compute.
         mix: whether tokens are read from a mix of all layers instead of the last.
     """
 
@@ -69,14 +69,14 @@ class SentenceReader(nn.Module):
             encoder.sentence_size if mode in _ENCODERS_OWN else encoder.hidden_size
             for mode in pooling
         )
-        """Numbers of the joined vector."""
+        """The length of the concatenated vector."""
 
     @classmethod
     def from_config(cls, config: TaskConfig, encoder: EncoderShape) -> SentenceReader:
         """Make the reader that a task's configuration asks for.
 
         Raises:
-            ConfigError: all layers are to be mixed, and nothing would read the mix.
+            ConfigError: layers are to be mixed, and no pooling reads the mix.
         """
         return cls(encoder, pooling=config.pooling, mix=mixes(config))
 
@@ -90,7 +90,7 @@ class SentenceReader(nn.Module):
         return self.read(features)
 
     def read(self, features: Features) -> Tensor:
-        """Return the joined vectors [B, `size`] float32, which a scorer's layers take."""
+        """Return the concatenated vectors [B, `size`] float32, the input of a scorer's layers."""
         return torch.cat(self._vectors(features), dim=1)
 
     def _vectors(self, features: Features) -> list[Tensor]:
@@ -117,7 +117,7 @@ def mixes(config: TaskConfig) -> bool:
     """Return whether a head mixes the encoder's layers.
 
     Raises:
-        ConfigError: it is to, and none of its poolings would read the mix.
+        ConfigError: layers are to be mixed, and no pooling reads the mix.
     """
     mix = config.reads == "mix"
     if mix and set(config.pooling) <= _ENCODERS_OWN:
@@ -131,12 +131,12 @@ def mixes(config: TaskConfig) -> bool:
 
 
 class SentenceScorer(SentenceReader):
-    """Scores of labels for a sentence: pooled vectors, dropout, a hidden layer on request, linear.
+    """Scores the labels of a sentence: pooled vectors, dropout, an optional hidden layer, linear.
 
     Args:
         encoder: the encoder's shape.
         num_labels: L.
-        pooling: the vectors that are joined to describe the sentence.
+        pooling: the vectors to concatenate.
         mix: whether tokens are read from a mix of all layers instead of the last.
         hidden: units of the hidden layer; None for none.
         dropout: share of inputs and hidden units dropped in training.
@@ -166,7 +166,7 @@ class SentenceScorer(SentenceReader):
         """Make the scorer that a task's configuration asks for.
 
         Raises:
-            ConfigError: all layers are to be mixed, and nothing would read the mix.
+            ConfigError: layers are to be mixed, and no pooling reads the mix.
         """
         return cls(
             encoder,
@@ -184,7 +184,7 @@ class SentenceScorer(SentenceReader):
 
 
 class SentenceHead(Head):
-    """The base of heads that score a sentence.
+    """The base of heads that score sentences.
 
     Args:
         labels: the labels.
@@ -206,13 +206,13 @@ class SentenceHead(Head):
         return scores
 
     def fit(self, vectors: Tensor, targets: Tensor) -> None:
-        """Fit the output layer to given vectors, by regularised logistic regression.
+        """Fit the output layer to given vectors by regularised logistic regression.
 
-        The problem is convex, so the result does not depend on the weights before.
+        The problem is convex, so the result does not depend on the initial weights.
 
         Args:
-            vectors: [B, H] float32 of all sentences to fit, as `SentenceReader.read` returns them.
-            targets: of these, as `loss` takes them.
+            vectors: [B, H] float32 of all sentences, from `SentenceReader.read`.
+            targets: their targets, as for `loss`.
         """
         output = self.scorer.layers[-1]
         assert isinstance(output, nn.Linear)

@@ -1,4 +1,4 @@
-"""Scored pairs of sentences, which train the sentence embedding itself.
+"""Similarity: scored pairs of sentences, which train the sentence embedding itself.
 
 Axes: R sentences of a batch, P scored pairs, H hidden.
 """
@@ -22,7 +22,7 @@ SCALE = 20.0
 
 @final
 class SimilarityHead(Head):
-    """Orders the cosines of embeddings by the scores of their pairs; it has no parameters."""
+    """Trains the cosines of pairs to have the order of their scores; it has no parameters."""
 
     kind: ClassVar[str] = "similarity"
 
@@ -43,11 +43,11 @@ class SimilarityHead(Head):
         return features.encoder_sentence.float()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the CoSENT loss: each two pairs whose cosines are not ordered as their scores.
+        """Compute the CoSENT loss, which penalises cosines that are not in the order of the scores.
 
-        log(1 + sum of exp(20 (cos_i - cos_j)) over all pairs i, j of which people scored j
-        higher), after Su (2022), "CoSENT: a more efficient sentence vector scheme than
-        Sentence-BERT". Only the order of scores counts, which is what Spearman measures.
+        It is log(1 + sum of exp(20 (cos_i - cos_j))) over all i, j such that pair j has the higher
+        score (Su, 2022, "CoSENT: a more efficient sentence vector scheme than Sentence-BERT"). Only
+        the order of scores matters, as in Spearman's correlation.
 
         Args:
             logits: [R, H].

@@ -1,4 +1,4 @@
-"""A tag for every word: entities, slots, parts of speech.
+"""Tagging: a tag for every word, for entities, slots or parts of speech.
 
 Axes: B sentences, W words, H hidden, L labels.
 """
@@ -31,7 +31,7 @@ class TaggingHead(Head):
         reader: the token vectors to read.
         neck: a network between them and the classifier, or None.
         hidden_size: H, the size of the encoder's vectors.
-        crf: learns sequences of tags; None takes the words one by one.
+        crf: learns sequences of tags; None decides word by word.
         dropout: share of the classifier's inputs, and of the neck's, dropped in training.
     """
 
@@ -77,7 +77,7 @@ class TaggingHead(Head):
         )
 
     def logits(self, features: Features) -> Tensor:
-        """Return the emissions [B, W, L] float32, arbitrary for padding."""
+        """Return the emissions [B, W, L] float32; those of padding are arbitrary."""
         words = self.dropout(take_rows(self.reader(features), features.word_starts))
         if self.neck is not None:
             words = self.dropout(self.neck(words, features.word_mask))
@@ -85,15 +85,15 @@ class TaggingHead(Head):
         return emissions
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the mean loss a labelled word.
+        """Compute the mean loss per labelled word.
 
         Cross-entropy; with a CRF the negative log-likelihood of whole sentences, divided by the
         number of words so that tasks stay comparable.
 
         Args:
             logits: [B, W, L].
-            targets: [B, W] int64, -100 where padded and all through a sentence without labels,
-                `UNKNOWN` for a word without a label in one that has some. With a CRF, words come
+            targets: [B, W] int64, -100 for padding and for all words of a sentence without labels,
+                `UNKNOWN` for a word without a label in another sentence. With a CRF, words come
                 before padding and make an allowed sequence.
         """
         labelled = targets >= 0
@@ -111,13 +111,12 @@ class TaggingHead(Head):
     def soft_loss(self, logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
         """Compute the mean divergence from each word's distribution over the tags.
 
-        With a CRF, the teacher's sequences are those whose words are drawn independently, and the
-        temperature does not count.
+        With a CRF, the tags of the teacher's words are treated as independent, and the temperature
+        is ignored.
 
         Args:
             logits: [B, W, L].
-            targets: [B, W, L]; NaN where padded, and all through a sentence of which nothing is
-                known.
+            targets: [B, W, L]; NaN for padding, and for all words of a sentence without targets.
             temperature: see `Head.soft_loss`.
         """
         if self.crf is None:

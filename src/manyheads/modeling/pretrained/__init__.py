@@ -1,4 +1,4 @@
-"""Pretrained encoders: where they are, and what their small files set."""
+"""Pretrained encoders: where they are found, and the settings in their small files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The types of encoders that are built: models of text that `transformers` implements itself.
+"""The supported types of encoders: text models that `transformers` implements itself.
 
-The library knows several hundred types of models. Those of images or sound, and those made of parts
-of other types, are refused by name before anything of theirs is constructed.
+The library has several hundred types of models. Those of images or sound, and those that are made
+of parts of other types, are refused by name before any part is constructed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ENCODERS = """
     xlm-roberta xlm-roberta-xl xlnet xmod yoso
 """
 
-# They embed by their last token.
+# These embed by their last token.
 _DECODERS = """
     falcon gemma gemma2 gemma3_text gpt2 gpt_neo gpt_neox llama ministral mistral modernbert-decoder
     olmo olmo2 opt phi phi3 qwen2 qwen3 smollm3 stablelm starcoder2
@@ -24,12 +24,12 @@ _DECODERS = """
 TEXT_MODELS = frozenset((*_ENCODERS.split(), *_DECODERS.split()))
 """Encoders and decoders of text, by `model_type`."""
 
-# `transformers` builds them with a decoder; they are refused for it, once they are built.
+# `transformers` builds these with a decoder; they are refused for that once they are built.
 _ENCODER_DECODERS = frozenset({"bart", "mbart", "mt5", "t5", "umt5"})
 
 
 def refuse_other_types(model_type: object, where: str) -> None:
-    """Refuse a model that is not one of text.
+    """Refuse a model that is not a text model.
 
     Raises:
         ModelError: its `model_type` is not listed here.

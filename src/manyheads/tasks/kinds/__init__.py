@@ -1,4 +1,4 @@
-"""The kinds of tasks: one file each, and everything that another room asks about them."""
+"""The kinds of tasks: one file each, with everything that other packages need to know of them."""
 
 from __future__ import annotations
 

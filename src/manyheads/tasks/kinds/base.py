@@ -1,4 +1,4 @@
-"""What a kind of task is: everything about it that another room asks.
+"""The base class of kinds of tasks: everything that other packages need to know of a kind.
 
 Axes: B sentences, W words, L labels.
 """
@@ -53,32 +53,32 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     name: ClassVar[str]
     """The value of `kind` in configurations and model folders."""
     fields: ClassVar[tuple[str, ...]]
-    """The fields of a record in which the label is looked for unless the task sets `field`."""
+    """The fields of a record that may hold the label, unless the task sets `field`."""
     head: ClassVar[str | type[Any]]
-    """The head's class, a subclass of `manyheads.modeling.Head`; or `module:class`, which is only
-    imported where torch is used."""
+    """The head's class, a subclass of `manyheads.modeling.Head`; or `module:class`, which is
+    imported only where torch is used."""
     metrics: ClassVar[tuple[str, ...]]
-    """The numbers among the metrics by which a best model can be chosen: larger is better."""
+    """The metrics by which the best model can be chosen: numbers, larger is better."""
     main_metric: ClassVar[str]
-    """The one number that stands for a task, larger is better."""
+    """The metric that represents a task; larger is better."""
     options: ClassVar[tuple[str, ...]] = HEAD_OPTIONS
-    """The options of a task that this kind takes, beside those that all kinds take."""
+    """The options of a task that this kind accepts, beside those that all kinds accept."""
     spec_fields: ClassVar[tuple[str, ...]] = ()
-    """The fields of its `TaskSpec` beside name, kind and labels."""
+    """The fields of its `TaskSpec` besides name, kind and labels."""
     optional_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of its `TaskSpec` that are only stored where they differ from a default."""
+    """Fields of its `TaskSpec` that are stored only if they differ from their default."""
     named_labels: ClassVar[bool] = False
-    """Whether labels have names, so that a task has at least one."""
+    """Whether labels have names; a task then has at least one label."""
     can_be_empty: ClassVar[bool] = False
     """Whether a label may be empty: no class applies, or there is no entity."""
     exclusive: ClassVar[bool] = False
     """Whether every label is exactly one of the classes."""
     answers: ClassVar[bool] = True
-    """Whether there is a result for a text, beside its embedding."""
+    """Whether a text has a result besides its embedding."""
     pairs: ClassVar[bool] = False
     """Whether labels are about two texts, `text` and `text2`."""
     per_word: ClassVar[bool] = False
-    """Whether there is an output for every word rather than for the text."""
+    """Whether the head has an output for every word rather than for the text."""
     whole_batches: ClassVar[bool] = False
     """Whether the loss compares the records of a batch with each other, so that a batch cannot be
     split between processes."""
@@ -94,16 +94,16 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
         Args:
             task: its name, for messages.
             settings: its configuration.
-            known: its labels; without them, names are taken as they are and indices as names.
-            keeps_unseen: whether names that are not among the known labels are kept.
+            known: its labels; without them, names are kept as they are and indices become names.
+            keeps_unseen: whether names beyond the known labels are kept.
         """
 
     def found(self, task: str, fields: str) -> Found:
-        """Begin to collect the labels of the training data."""
+        """Start collecting the labels of the training data."""
         return Found(task, fields)
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a record's label. By default it is only read.
+        """Note a record's label. By default it is only read.
 
         Raises:
             DataError: it is not a label of this kind.
@@ -130,7 +130,7 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     # ------------------------------------------------------------------------------- to training
 
     def target_type(self, labels: LabelSet) -> type[np.number[Any]]:
-        """Return the type that targets are stored in."""
+        """Return the type in which targets are stored."""
         return np.int16 if len(labels) < 2**15 else np.int32
 
     @abstractmethod
@@ -166,7 +166,7 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     # --------------------------------------------------------------- from logits to what is shown
 
     def label_set(self, spec: TaskSpec) -> LabelSet:
-        """Return the labels of a stored task, as discovery decided them.
+        """Return the labels of a stored task.
 
         Raises:
             DataError: they are not labels of this kind.
@@ -174,11 +174,11 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
         return LabelSet(spec.labels)
 
     def output_size(self, spec: TaskSpec) -> int:
-        """Return how many numbers the head computes for a text or word; 0 if that varies."""
+        """Return the number of outputs for a text or word; 0 if it depends on the encoder."""
         return len(spec.labels)
 
     def learned(self, spec: TaskSpec, read: ReadParameter) -> Any:
-        """Return what decoding needs of the head's parameters; None if it needs none.
+        """Return the parameters of the head that decoding needs, or None.
 
         Args:
             spec: the task.
@@ -199,7 +199,7 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
         raise self._no_answer(spec)
 
     def results(self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Any) -> list[Result]:
-        """Turn decoded answers into what a prediction shows, a result a text."""
+        """Turn decoded answers into results, one per text."""
         raise self._no_answer(spec)
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
@@ -226,13 +226,13 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     def outcome(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any
     ) -> tuple[Any, Any]:
-        """Return gold and prediction of a record, in a form that can be compared.
+        """Return a record's gold label and prediction in a comparable form.
 
         Args:
             spec: the task.
             label: the record's.
             tokens: the characters of the record's tokens, if it has any.
-            result: of a prediction for it; of a kind that does not answer, the cosine of the
+            result: the prediction's; for a kind that does not answer, the cosine of the
                 embeddings of a pair.
         """
 
@@ -249,6 +249,6 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     def ratio(self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]) -> Ratio | None:
         """Return the main metric as a ratio of sums over records, for tests of differences.
 
-        None, by default: it is no such ratio, and such tests are impossible.
+        None, the default, means that it is no such ratio, and that such tests are impossible.
         """
         return None

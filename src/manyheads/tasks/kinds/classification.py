@@ -1,4 +1,4 @@
-"""Classification: one class a sentence."""
+"""Classification: one class per sentence."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ class NamedClasses(Kind):
         return (read_class(record.fields[field], field, record.where),)
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a record's classes (see `Kind.collect`)."""
+        """Note a record's classes (see `Kind.collect`)."""
         classes = self.classes(record, field)
         found.note(found.names, (c for c in classes if isinstance(c, str)), record.where)
         found.note(found.indices, (c for c in classes if isinstance(c, int)), record.where)
 
     def missing(self, found: Found, labelled: int) -> str:
-        """Describe what is missing where no record has a class."""
+        """Report that no record has a class."""
         return "" if len(found) else f"{found.fields} is empty in all records that have it"
 
     def decide(self, settings: Settings, found: Found, refuse: Refuse) -> LabelSet:
@@ -107,7 +107,7 @@ class NamedClasses(Kind):
     def scored(
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
-        """Calibrate the classes' probabilities, and list the most probable (see `Kind.scored`)."""
+        """Calibrate the probabilities and list candidates (see `Kind.scored`)."""
         shares = self.calibrated(logits, learned, scoring.calibration)
         own = self.class_logits(logits, learned) if scoring.logits else None
         return [
@@ -123,10 +123,10 @@ class NamedClasses(Kind):
 
         Args:
             spec: the task.
-            result: as `results` made it.
+            result: from `results`.
             shares: [L] the calibrated probabilities.
-            logits: [L] if they are asked for.
-            scoring: what is asked for.
+            logits: [L] if they are requested.
+            scoring: the requested scoring.
         """
 
     def fit_calibration(
@@ -155,7 +155,7 @@ def class_index(spec: TaskSpec, name: str) -> int:
 
 @register_kind
 class Classification(NamedClasses):
-    """One class a sentence."""
+    """One class per sentence."""
 
     name = "classification"
     fields = ("label",)
@@ -174,23 +174,23 @@ class Classification(NamedClasses):
     sought_as: ClassVar[str | None] = "classification"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are classes: few different names or indices."""
+        """Return whether the values are classes: few distinct names or indices."""
         few = values.is_few or (values.name in self.fields and len(values.distinct) > 1)
         return values.classes == values.records and few and values.all_paired == self.pairs
 
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
-        """Return that the head begins fitted, which is worth most with few records a class.
+        """Start with a fitted head, which helps most with few records per class.
 
-        A head of the user's own form begins as usual.
+        A head with the user's own options starts as usual.
         """
         if self.pairs or {"reads", *SENTENCE_OPTIONS} & set(given):
             return {}
         return {"start": "fitted", "pooling": ["embedding"], "label_smoothing": 0.1}
 
     def starting_rates(self, values: FieldValues) -> Rates:
-        """Return rates that are lower with few records a class.
+        """Return lower rates for few records per class.
 
-        A fitted head needs little change then, and an encoder that is tuned faster forgets more
+        A fitted head then needs little change, and an encoder that is tuned faster forgets more
         than five sentences teach it (measured on banking77).
         """
         if self.pairs:
@@ -225,7 +225,7 @@ class Classification(NamedClasses):
         return decode_classes(logits)
 
     def probabilities(self, logits: Floats, learned: Any) -> Floats:
-        """Return the probability of each class; those of a text sum up to 1."""
+        """Return the probability of each class; those of a text sum to 1."""
         return softmax(self.class_logits(logits, learned))
 
     def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
@@ -295,7 +295,7 @@ class Classification(NamedClasses):
         return list(class_results(spec, decoded))
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
-        """Return that no class was chosen."""
+        """Return a result without a class."""
         return ClassResult(None, None, None)
 
     def columns(self, spec: TaskSpec) -> Columns:
@@ -363,7 +363,7 @@ def class_name(spec: TaskSpec, index: int) -> str | None:
 
 
 def class_results(spec: TaskSpec, scored: Scored) -> Iterator[ClassResult]:
-    """Name the classes that indices stand for."""
+    """Turn indices into named classes."""
     for i, score in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True):
         yield ClassResult(spec.labels[i], i, score)
 

@@ -35,35 +35,35 @@ class Rates(NamedTuple):
 
 
 class Discovery:
-    """Tasks that are found in a file without a configuration: a kind writes `recognises`."""
+    """Discovery of tasks in files without a configuration: a kind writes `recognises`."""
 
     sought_as: ClassVar[str | None] = None
-    """The name of the task that the data check looks for in files without a configuration."""
+    """The name of the task for which the data check searches files without a configuration."""
 
     def recognises(self, values: FieldValues) -> bool:
         """Return whether the values of a field can be labels of this kind.
 
-        This is how tasks are found in a file without a configuration. Default: never, so that a
-        task of this kind has to be configured.
+        This is how tasks are found in a file without a configuration. Default: never, so that tasks
+        of the kind have to be configured.
         """
         return False
 
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
-        """Return the options of a task that is found so, where they are not the defaults.
+        """Return the options of a task that is found in this way, where they are not the defaults.
 
         Args:
             values: those of its field.
-            given: the options that the user sets, which lie over these.
+            given: the options that the user sets, which override these.
         """
         return {}
 
     def starting_rates(self, values: FieldValues) -> Rates:
-        """Return the learning rates that suit such a task alone; the highest of a run count."""
+        """Return the learning rates that suit such a task; a run uses the highest of its tasks."""
         return Rates()
 
 
 class Calibrating:
-    """Scores that mean what they say.
+    """Probabilities and their calibration.
 
     A kind with probabilities sets `has_probabilities`, and writes `probabilities`. One whose scores
     are calibrated after training sets `calibrates`, and writes `calibrated`, `scored`, `evidence`,
@@ -75,7 +75,7 @@ class Calibrating:
     calibrates: ClassVar[bool] = False
     """Whether scores are calibrated after training (see `fit_calibration`)."""
     scopes: ClassVar[bool] = False
-    """Whether a text has exactly one class, by which it can be of none that is known."""
+    """Whether texts have exactly one class, so that a text can be out of scope."""
 
     def probabilities(self, logits: Floats, learned: Any) -> Floats:
         """Return the probability of every label, [B, L], for kinds that have them.
@@ -102,16 +102,16 @@ class Calibrating:
     def scored(
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
-        """Return results with calibrated scores, held to thresholds, and with candidates.
+        """Return results with calibrated scores, thresholds applied, and candidates.
 
-        By default they stay as they are.
+        By default they are unchanged.
 
         Args:
             spec: the task.
-            results: as `results` made them, a result a text.
+            results: from `results`, one per text.
             logits: the head's outputs for these texts.
             learned: see `learned`.
-            scoring: what is asked for; never plain.
+            scoring: the requested scoring; never plain.
         """
         return results
 
@@ -119,21 +119,21 @@ class Calibrating:
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
         logits: Floats,
     ) -> Evidence | None:  # fmt: skip
-        """Return what calibration learns from a record; None if it learns nothing.
+        """Return the evidence of a record for calibration; None if it has none.
 
         Args:
             spec: the task.
             label: the record's.
             tokens: the characters of the record's tokens, if it has any.
-            result: of a prediction for it, without calibration.
-            logits: [L] of a kind with an output a text, as `class_logits` returned them.
+            result: the prediction's, without calibration.
+            logits: [L] from `class_logits`, of a kind with one output per text.
         """
         return None
 
     def fit_calibration(
         self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
     ) -> Calibration | None:
-        """Fit a calibration; None where there is too little evidence.
+        """Fit a calibration; None if there is too little evidence.
 
         Args:
             spec: the task.
@@ -154,7 +154,7 @@ class Calibrating:
 
 
 class Teaching:
-    """Answers that another model can learn: a kind sets `teaches`, and writes `soft`."""
+    """Distillation: a kind that another model can learn from sets `teaches`, and writes `soft`."""
 
     name: ClassVar[str]
     teaches: ClassVar[bool] = False
@@ -163,7 +163,7 @@ class Teaching:
     def soft(
         self, spec: TaskSpec, outputs: Floats, lengths: Lengths | None, learned: Any
     ) -> Floats:
-        """Return what another model can learn of the outputs, for kinds that teach.
+        """Return the outputs in the form that another model learns, for kinds that teach.
 
         Args:
             spec, lengths, learned: see `decode`.
@@ -178,13 +178,13 @@ class Teaching:
     def adopted(
         self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
     ) -> Floats:
-        """Turn what a teacher knows of a text into targets of its student.
+        """Turn a teacher's answers for a text into targets of its student.
 
         Default: probabilities of the same labels, in the student's order.
 
         Args:
             teacher: the teacher's task.
-            soft: [S] or [V, S], as `soft` made them.
+            soft: [S] or [V, S], from `soft`.
             labels: the student's labels.
             read: [V, 2] the characters of the words that the teacher read.
             words: [W, 2] the characters of the student's words.
@@ -211,10 +211,10 @@ class Teaching:
             where: its place, for messages.
 
         Returns:
-            as `adopted`.
+            see `adopted`.
 
         Raises:
-            DataError: it is not of this kind.
+            DataError: it is not one of this kind.
         """
         raise DataError(
             f"tasks of kind {self.name} learn nothing from a file of soft labels", where=where
@@ -222,41 +222,41 @@ class Teaching:
 
 
 class Reporting:
-    """How results and errors are shown to people; everything has a default."""
+    """How results and errors are reported; everything has a default."""
 
     decides: ClassVar[bool] = True
-    """Whether an answer is right or wrong; a number is only near or far."""
+    """Whether an answer is either right or wrong; a number has a distance instead."""
     in_words: ClassVar[str] = ""
-    """A sentence about the metrics, which it names in braces; empty for the main metric alone."""
+    """A sentence with metrics in braces; if empty, only the main metric is reported."""
     measured_in: ClassVar[str] = "numbers"
-    """The unit in which metrics are counted, for tables."""
+    """The unit that metrics count, for tables."""
     table_columns: ClassVar[Mapping[str, str]] = {}
-    """For a table of all tasks, the metric in each shared column."""
+    """The metric for each column of the table of all tasks."""
     table_note: ClassVar[str] = ""
-    """How the columns of that table are to be read for this kind."""
+    """How to read the columns of that table for this kind."""
     card_tag: ClassVar[str | None] = None
     """The name of such a task on model hubs."""
     no_labels: ClassVar[str] = "numbers"
     """The text on the model card in place of labels, for kinds without names."""
 
     def shown(self, spec: TaskSpec, value: Any) -> Any:
-        """Return gold or prediction, as `outcome` made them, as a value of JSON that people read.
+        """Return gold or prediction, as made by `outcome`, as a readable JSON value.
 
-        Entities are a list of objects with `start`, `end` and `label`. By default numbers and
-        strings are themselves, anything else its `str`.
+        Entities are a list of objects with `start`, `end` and `label`. By default, numbers and
+        strings are unchanged, and other values are converted by `str`.
         """
         return value if isinstance(value, str | int | float) else str(value)
 
     def decisions(
         self, spec: TaskSpec, gold: Any, predicted: Any, scores: Sequence[float]
     ) -> tuple[Decision, ...]:
-        """Compare the labels of one record with the predictions one by one.
+        """Compare a record's labels with its predictions one by one.
 
-        By default the answer is one decision, right or wrong; none if the kind does not decide.
+        By default the answer is one decision; none if the kind does not decide.
 
         Args:
             spec: the task.
-            gold, predicted: of the record, as `outcome` made them.
+            gold, predicted: from `outcome`.
             scores: the probabilities of the answer (`Result.scores`).
         """
         if not self.decides:
@@ -266,12 +266,12 @@ class Reporting:
         return (Decision(right, found, error, scores[0] if len(scores) == 1 else None),)
 
     def distance(self, spec: TaskSpec, gold: Any, predicted: Any) -> float | None:
-        """Return how far a number is from the right one. Default: None, it has no meaning."""
+        """Return the distance of a number from the right one. Default: None, there is none."""
         return None
 
 
 class LabelChecks(Calibrating):
-    """Likely wrong labels.
+    """Detection of likely wrong labels.
 
     A kind sets `checks_labels`, and writes `suspicions`, `corrected` and `field_value`.
     """
@@ -291,7 +291,7 @@ class LabelChecks(Calibrating):
     def suspicions(
         self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
     ) -> list[Suspicion]:
-        """Compare a record's label with others, for kinds that `checks_labels`.
+        """Compare a record's label with alternatives, for kinds that check labels.
 
         Args:
             spec: the task.
@@ -300,24 +300,25 @@ class LabelChecks(Calibrating):
             logs: the log probabilities of a model that has not seen the record.
 
         Returns:
-            For each part of the label the most probable other one, likelier or not.
+            For each part of the label the most probable alternative, whether it is more likely or
+            not.
         """
         raise NotImplementedError
 
     def spoiled(
         self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
     ) -> tuple[Label, Is] | None:
-        """Make one part of a label wrong, for kinds whose ranking is learned from such labels.
+        """Corrupt one part of a label, for kinds whose ranking is learned from such labels.
 
         Args:
             spec: the task.
             label: the record's.
             text: its text.
-            generator: draws what becomes wrong.
+            generator: draws the change.
 
         Returns:
-            The label, and a function that returns whether a suspicion is about the change. None
-            where what was drawn is not possible, and by default: suspicions rank by their score.
+            The label, and a function that returns whether a suspicion is about the change. None if
+            the drawn change is impossible; also by default, which ranks suspicions by their score.
         """
         return None
 
@@ -330,5 +331,5 @@ class LabelChecks(Calibrating):
         raise NotImplementedError
 
     def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
-        """Return a label as the value of a record's field, in values of JSON."""
+        """Return a label as the JSON value of a record's field."""
         raise NotImplementedError

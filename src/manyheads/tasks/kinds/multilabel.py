@@ -1,4 +1,4 @@
-"""Multilabel: any number of classes a sentence."""
+"""Multilabel: any number of classes per sentence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _FoundClasses(Found):
 
 @register_kind
 class Multilabel(NamedClasses):
-    """Any number of classes a sentence."""
+    """Any number of classes per sentence."""
 
     name = "multilabel"
     fields = ("labels",)
@@ -80,7 +80,7 @@ class Multilabel(NamedClasses):
     sought_as = "multilabel"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are lists of classes."""
+        """Return whether the values are lists of classes."""
         few = values.is_few or values.name in self.fields
         lists = bool(values.filled) and values.lists == values.records
         return lists and few and not values.repeating and not values.all_paired
@@ -90,11 +90,11 @@ class Multilabel(NamedClasses):
         return read_classes(record.fields[field], field, record.where)
 
     def found(self, task: str, fields: str) -> Found:
-        """Begin to collect classes (see `Kind.found`)."""
+        """Start collecting classes (see `Kind.found`)."""
         return _FoundClasses(task, fields)
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a record's classes, and of lists that may be vectors."""
+        """Note a record's classes, and lists that may be vectors."""
         super().collect(found, record, field, settings)
         if isinstance(found, _FoundClasses):
             value = record.fields[field]
@@ -154,7 +154,7 @@ class Multilabel(NamedClasses):
         return decode_multilabel(logits, cast(float, spec.threshold))
 
     def probabilities(self, logits: Floats, learned: Any) -> Floats:
-        """Return the probability of each class by itself."""
+        """Return the independent probability of each class."""
         return sigmoid(logits).astype(np.float32)
 
     def calibrated(self, logits: Floats, learned: Any, calibration: Calibration | None) -> Floats:
@@ -217,7 +217,7 @@ class Multilabel(NamedClasses):
         return [MultilabelResult(tuple(class_results(spec, scored))) for scored in decoded]
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
-        """Return that no class applies."""
+        """Return a result without classes."""
         return MultilabelResult(())
 
     def columns(self, spec: TaskSpec) -> Columns:
@@ -276,7 +276,7 @@ class Multilabel(NamedClasses):
     def suspicions(
         self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
     ) -> list[Suspicion]:
-        """Compare each class, and the lack of each other one, with its opposite."""
+        """Compare each class, and the absence of each other one, with its opposite."""
         return classes_suspicions(spec.labels, label, logs)
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:

@@ -1,6 +1,6 @@
 """Pair: one class for two texts, such as duplicates or entailment.
 
-Each text goes through the encoder by itself, and the head reads both vectors: u, v, |u - v|, u * v
+The encoder reads each text separately, and the head reads both vectors: u, v, |u - v|, u * v
 (Conneau et al., 2017, "Supervised learning of universal sentence representations").
 
 Axes: B pairs, H numbers of a vector, L classes.
@@ -77,7 +77,7 @@ class PairClassification(Classification):
         return read
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a pair's class."""
+        """Note a pair's class."""
         read_second_text(record.fields, "a label", record.where)
         super().collect(found, record, field, settings)
 
@@ -89,7 +89,7 @@ class PairClassification(Classification):
         return [UNLABELLED if label is None else labels.index(label.value)]
 
     def collate(self, targets: Targets, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
-        """Return [B, 2] int64: the class, and the place of the second text in the batch."""
+        """Return [B, 2] int64: the class, and the position of the second text in the batch."""
         return paired(targets, rows, super().collate(targets, rows, width))
 
     def output_size(self, spec: TaskSpec) -> int:
@@ -97,7 +97,7 @@ class PairClassification(Classification):
         return 0
 
     def learned(self, spec: TaskSpec, read: ReadParameter) -> PairClassifier:
-        """Return the last layer, which is applied to both texts' vectors when they are known."""
+        """Return the last layer, which is applied when both texts' vectors are known."""
         size = len(spec.labels)
         return PairClassifier(
             read("classifier.weight", (size, None)), read("classifier.bias", (size,))
@@ -111,7 +111,7 @@ class PairClassification(Classification):
         Args:
             spec: the task.
             logits: [B, 2, H] the vectors of both texts.
-            lengths: not needed.
+            lengths: not used.
             learned: the last layer.
         """
         return decode_classes(self.class_logits(logits, learned))

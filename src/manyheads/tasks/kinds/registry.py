@@ -9,7 +9,7 @@ from manyheads.errors import ModelError, listing, nearest, shorten
 from manyheads.tasks.kinds.base import Kind
 
 ENTRY_POINTS = "manyheads.kinds"
-"""The group in which an installed package names the modules that register kinds of its own."""
+"""The entry point group in which packages name the modules that register their kinds."""
 
 _KINDS: dict[str, Kind] = {}
 
@@ -60,6 +60,6 @@ def kind_of(name: str) -> Kind:
 
 
 def _load_installed() -> None:
-    """Import the modules that installed packages register kinds in."""
+    """Import the modules in which installed packages register kinds."""
     for entry in entry_points(group=ENTRY_POINTS):
         entry.load()

@@ -1,4 +1,4 @@
-"""Regression: one number a sentence, such as a price, a rating or a strength."""
+"""Regression: one number per sentence, such as a price, a rating or a strength."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Numbers(LabelSet):
 
 @dataclass(slots=True)
 class FoundNumbers(Found):
-    """The moments of the numbers so far, by Welford's method."""
+    """The running moments of the numbers, by Welford's method."""
 
     count: int = 0
     mean: float = 0.0
@@ -68,7 +68,7 @@ class FoundNumbers(Found):
     """The sum of squared distances from the mean."""
 
     def add(self, number: float) -> None:
-        """Take note of a number."""
+        """Add a number."""
         self.count += 1
         distance = number - self.mean
         self.mean += distance / self.count
@@ -77,7 +77,7 @@ class FoundNumbers(Found):
 
 @register_kind
 class Regression(Kind):
-    """One number a sentence."""
+    """One number per sentence."""
 
     name = "regression"
     fields = ("value",)
@@ -98,7 +98,7 @@ class Regression(Kind):
     card_tag = "text-regression"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are numbers of single texts, and no identifiers."""
+        """Return whether the values are numbers of single texts, and not identifiers."""
         varied = len(values.distinct) > 1
         named = values.name in self.fields or not values.is_identifier
         return values.numbers == values.records and varied and named and not values.all_paired
@@ -122,11 +122,11 @@ class Regression(Kind):
         return read
 
     def found(self, task: str, fields: str) -> FoundNumbers:
-        """Begin to collect numbers."""
+        """Start collecting numbers."""
         return FoundNumbers(task, fields)
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a record's number."""
+        """Note a record's number."""
         assert isinstance(found, FoundNumbers)
         found.add(self.reader(found.task, settings, None, True)(record, field))
 
@@ -196,7 +196,7 @@ class Regression(Kind):
         return [ValueResult(value) for value in decoded.tolist()]
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
-        """Return that there is no number."""
+        """Return a result without a number."""
         return ValueResult(None)
 
     def columns(self, spec: TaskSpec) -> Columns:
@@ -210,7 +210,7 @@ class Regression(Kind):
     def outcome(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: ValueResult
     ) -> tuple[float, float]:
-        """Return both numbers; the mean of the training data stands for a text without words."""
+        """Return both numbers; a text without words counts with the mean of the training data."""
         return label, self.label_set(spec).mean if result.value is None else result.value
 
     def measure(

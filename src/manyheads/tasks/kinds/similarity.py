@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from manyheads.tasks.spec import TaskSpec
 
 MILLION = 1_000_000
-"""The parts of its range in which a score is stored, so that all targets are whole numbers."""
+"""Scores are stored in millionths of their range, so that all targets are whole numbers."""
 
 
 @register_kind
 class Similarity(Kind):
-    """Scored pairs of sentences. A single text has no result: what they train is the embedding."""
+    """Scored pairs of sentences. They train the embedding; a single text has no other result."""
 
     name = "similarity"
     fields = ("score",)
@@ -54,7 +54,7 @@ class Similarity(Kind):
     no_labels = "scored pairs"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are numbers of pairs of texts, and do not number texts or pairs."""
+        """Return whether the values are numbers of pairs of texts, and not identifiers."""
         varied = len(values.distinct) > 1
         is_scale = values.is_few or values.wholes < values.records
         named = values.name in self.fields or is_scale
@@ -99,7 +99,7 @@ class Similarity(Kind):
         return [round(MILLION * (label.value - low) / (high - low))]
 
     def collate(self, targets: Targets, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
-        """Return [B, 2] float32: scores from 0 to 1, and the places of the second texts."""
+        """Return [B, 2] float32: scores from 0 to 1, and the positions of the second texts."""
         scores = targets.values.padded(rows, UNLABELLED, 1)[:, 0] / MILLION
         scores = np.where(targets.labelled[rows], scores, UNLABELLED).astype(np.float32)
         return paired(targets, rows, scores)

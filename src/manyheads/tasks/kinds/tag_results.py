@@ -104,7 +104,7 @@ def entity_shares(
 
 
 def scored_entities(result: TaggingResult, scoring: Scoring) -> TaggingResult:
-    """Calibrate one text's entities, and set those apart that do not reach their thresholds."""
+    """Calibrate one text's entities; those that do not reach their thresholds become undecided."""
     if not result.entities:
         return result
     scores = log_odds(np.array([entity.score for entity in result.entities]))

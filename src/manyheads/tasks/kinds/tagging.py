@@ -1,4 +1,4 @@
-"""Tagging: a tag for every word, which makes entities, slots or parts of speech."""
+"""Tagging: a tag for every word, for entities, slots or parts of speech."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ _FIELDS: dict[str, Columns] = {
     "text": str, "label": str, "start": int, "end": int, "score": float
 }  # fmt: skip
 _MANY = 3000
-"""Records from which the usual rates are enough. At 600 sentences of SNIPS, nine epochs with the
-higher ones are better than twenty with the usual."""
+"""The number of records from which the usual rates suffice. With 600 sentences of SNIPS, nine
+epochs at the higher rates are better than twenty at the usual ones."""
 _TOKEN: Columns = {"text": str, "tag": str, "id": int, "start": int, "end": int}
 
 
@@ -140,11 +140,11 @@ class Tagging(Kind):
     card_tag = "token-classification"
 
     def recognises(self, values: FieldValues) -> bool:
-        """Return whether they are spans, or a tag for each word."""
+        """Return whether the values are spans, or a tag for each word."""
         tags = values.per_word == values.records and (
             values.has_outside or bool(values.repeating) or values.lists == values.records
         )
-        # CoNLL files fill columns that they do not use with one mark.
+        # CoNLL files fill unused columns with one mark.
         tags = tags and (values.name in self.fields or len(values.distinct) > 1)
         empty = values.lists - values.filled
         return tags or bool(values.spans and values.spans + empty == values.records)
@@ -154,7 +154,7 @@ class Tagging(Kind):
         return {"decoder": "crf", "neck": "bilstm"}
 
     def starting_rates(self, values: FieldValues) -> Rates:
-        """Return higher rates where records are few: a CRF and a BiLSTM begin at random."""
+        """Return higher rates for few records: a CRF and a BiLSTM start from random weights."""
         return Rates(2e-4, 5e-3) if values.records < _MANY else Rates()
 
     def reader(
@@ -167,11 +167,11 @@ class Tagging(Kind):
         return TagReader(names, tags, order, settings.scheme).read
 
     def found(self, task: str, fields: str) -> FoundTags:
-        """Begin to collect tags and spans."""
+        """Start collecting tags and spans."""
         return FoundTags(task, fields)
 
     def collect(self, found: Found, record: RawRecord, field: str, settings: Settings) -> None:
-        """Take note of a record's tags, or of the types of its spans."""
+        """Note a record's tags, or the types of its spans."""
         where = record.where
         raw = read_tags(
             record.fields[field], field, record.text, record.tokens, where, settings.scheme
@@ -188,7 +188,7 @@ class Tagging(Kind):
                 found.inside_words += inside_words(raw, set(starts), set(ends))
 
     def missing(self, found: Found, labelled: int) -> str:
-        """Describe what is missing where no record has an entity."""
+        """Report that no record has an entity."""
         some = found.types or found.indices or found.names.keys() - {OUTSIDE}
         return "" if some else f"no entity in {counted(labelled, 'record')}"
 
@@ -229,7 +229,7 @@ class Tagging(Kind):
         """Find the best sequence of tags for each sentence.
 
         Raises:
-            ModelError: the CRF's transitions are missing, or there and not used.
+            ModelError: the CRF's transitions are missing, or present and not used.
         """
         if (spec.decoder == "crf") != (learned is not None):
             state = "missing" if learned is None else "there, and its decoder is linear"
@@ -255,10 +255,10 @@ class Tagging(Kind):
     def adopted(
         self, teacher: TaskSpec, soft: Floats, labels: LabelSet, read: Spans, words: Spans
     ) -> Floats:
-        """Return the tags' probabilities for the student's words, wherever these begin and end.
+        """Return the tags' probabilities for the student's words, whose borders may differ.
 
-        A word that begins inside one of the teacher's continues its entities. If the teacher does
-        not read one of the words, nothing is known of the sentence.
+        A word that begins inside one of the teacher's words continues its entities. If the teacher
+        does not read one of the words, the targets of the whole sentence are unknown.
         """
         numbers, continues = word_of_each(words, read)
         if (numbers < 0).any():
@@ -287,7 +287,7 @@ class Tagging(Kind):
     def scored(
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
-        """Calibrate the entities' probabilities; those below their thresholds are set apart."""
+        """Calibrate the entities' probabilities; those below their thresholds become undecided."""
         return [scored_entities(r, scoring) if isinstance(r, TaggingResult) else r for r in results]
 
     def evidence(
@@ -325,7 +325,7 @@ class Tagging(Kind):
         return isinstance(calibration, Curve) and not many and spec.scheme is not Scheme.PLAIN
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
-        """Return that no token has an entity."""
+        """Return a result without entities."""
         return TaggingResult(
             (), tuple(token_tags(spec.labels, text, [OUTSIDE] * len(text.tokens or ())))
         )
@@ -349,7 +349,7 @@ class Tagging(Kind):
     ) -> tuple[TaggedText, TaggedText]:
         """Return the entities of the record and of the prediction, by characters.
 
-        Their tags are on the record's own tokens, or else on those of the result.
+        Their tags are those of the record's own tokens, or else of the result's.
         """
         scheme = _scheme(spec)
         gaps = unlabelled_words(label)
@@ -365,8 +365,8 @@ class Tagging(Kind):
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
         places = list(tokens or places)
         if gaps:
-            # An entity that reaches into unlabelled words may be right or wrong, and so does not
-            # show that one of the record's under it is missed.
+            # An entity that reaches into unlabelled words may be right or wrong, so entities of the
+            # record that it overlaps cannot be counted as missed.
             unsure = [(s.start, s.end) for s in found if touches(gaps, s.start, s.end)]
             found = tuple(s for s in found if (s.start, s.end) not in unsure)
             label = tuple(s for s in label if not touches(unsure, s.start, s.end))
@@ -434,7 +434,7 @@ class Tagging(Kind):
     def spoiled(
         self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
     ) -> tuple[Label, Is] | None:
-        """Make one entity wrong, missing or superfluous."""
+        """Corrupt one entity, or add or remove one."""
         if spec.scheme is Scheme.PLAIN:
             return None
         return spoiled_spans(self.label_set(spec).types, label, _units_of(text), generator)
@@ -456,12 +456,12 @@ class Tagging(Kind):
 
 
 def _units_of(text: ReadText) -> Sequence[WordSpan]:
-    """Return what entities consist of: the user's tokens, or the words."""
+    """Return the units of entities: the user's tokens, or the words."""
     return text.words if text.tokens is None else text.tokens
 
 
 def _class_decision(gold: str, predicted: str) -> Decision:
-    """Compare the classes of a token; `O` is none."""
+    """Compare the classes of a token; `O` means no class."""
     if gold == OUTSIDE:
         return Decision(None, predicted, INVENTED)
     if predicted == OUTSIDE:

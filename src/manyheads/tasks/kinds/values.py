@@ -1,4 +1,4 @@
-"""The values that kinds of tasks take and return: records, settings, targets and their shapes.
+"""The values that kinds of tasks accept and return: records, settings, targets and shapes.
 
 Axes: N records, R rows of a batch.
 """
@@ -15,22 +15,22 @@ from manyheads.tasks.labels import WordSpan
 from manyheads.tasks.tag_sequences import Floats
 
 UNLABELLED = -100
-"""The target of padding and of records without a label of the task; it never counts."""
+"""The target of padding and of records without a label of the task; it is ignored."""
 UNKNOWN = -101
-"""The target of a word without a tag in a sentence whose other words have some."""
+"""The target of a word without a tag in a sentence that has tags for other words."""
 
 HEAD_OPTIONS = ("reads", "dropout", "frozen")
 """Options of every kind whose head has parameters."""
 LABEL_OPTIONS = ("labels", "num_labels")
 """Options of every kind whose labels have names."""
 SENTENCE_OPTIONS = ("pooling", "hidden")
-"""Options of a head that reads one vector a sentence (`SentenceScorer`)."""
+"""Options of a head that reads one vector per sentence (`SentenceScorer`)."""
 
 Lengths = Sequence[int] | NDArray[np.integer[Any]]
 
 Label = Any
-"""A record's label, by name: of the built-in kinds a class, any number of classes, spans, or a
-`Pair`."""
+"""A record's label, by name. In the built-in kinds: a class, any number of classes, spans, a number
+or a `Pair`."""
 Columns = type[Any] | dict[str, "Columns"] | list["Columns"]
 """The type of a table's column: `str`, `int` or `float`, a dict of them for a struct, or a list of
 one element for a list."""
@@ -41,19 +41,19 @@ class Settings(Protocol):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a record in which the label may be."""
+        """The fields of a record that may hold the label."""
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The labels, where the configuration lists them."""
+        """The labels, if the configuration lists them."""
 
     @property
     def num_labels(self) -> int | None:
-        """How many labels there are at most."""
+        """The maximum number of labels."""
 
     @property
     def scheme(self) -> str:
-        """How tags without a prefix are read."""
+        """The interpretation of tags without a prefix."""
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -72,7 +72,7 @@ class RawRecord(NamedTuple):
 
 
 class ReadText(Protocol):
-    """A text that was predicted for."""
+    """A text that the model has read."""
 
     @property
     def text(self) -> str:
@@ -88,13 +88,13 @@ class ReadText(Protocol):
 
 
 class Rows(Protocol):
-    """Rows of numbers of different lengths."""
+    """Rows of numbers, of different lengths."""
 
     def row(self, i: int) -> NDArray[Any]:
         """Return one row."""
 
     def padded(self, rows: NDArray[np.int64], fill: int, width: int | None = None) -> NDArray[Any]:
-        """Gather rows into a rectangle, filled up at the right."""
+        """Gather rows into a rectangle, padded on the right."""
 
 
 class Targets(Protocol):
@@ -106,7 +106,7 @@ class Targets(Protocol):
 
     @property
     def values(self) -> Rows:
-        """[N] rows, as `Kind.target` made them."""
+        """[N] rows from `Kind.target`."""
 
     @property
     def num_labels(self) -> int:
@@ -138,9 +138,9 @@ def fits(found: tuple[int, ...], expected: Shape) -> bool:
 def paired(
     targets: Targets, rows: NDArray[np.int64], values: NDArray[Any]
 ) -> NDArray[Any]:  # fmt: skip
-    """Put beside each pair's target the place of its second text in the batch.
+    """Add to each pair's target the position of its second text in the batch.
 
-    The second texts stand at the end of a batch, in the order of the first ones.
+    The second texts are at the end of a batch, in the order of the first ones.
 
     Args:
         targets: of all records.

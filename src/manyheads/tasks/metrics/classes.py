@@ -1,4 +1,4 @@
-"""Metrics of sentence labels: one class a sentence, or any number of them.
+"""Metrics of sentence labels: one class per sentence, or any number of them.
 
 Equal to scikit-learn's, with its rule for macro averages: they are over the labels that occur,
 as gold or as prediction. Gold labels that are unknown to the model (index -1) are never right;
@@ -32,7 +32,7 @@ from manyheads.tasks.metrics.counts import (
 
 
 class ClassificationMetrics(TypedDict):
-    """Scores of one class a sentence; `precision`, `recall` and `f1` are macro averages."""
+    """Scores of one class per sentence; `precision`, `recall` and `f1` are macro averages."""
 
     accuracy: float
     precision: float
@@ -44,7 +44,7 @@ class ClassificationMetrics(TypedDict):
 
 
 class MultilabelMetrics(TypedDict):
-    """Scores of any number of classes a sentence.
+    """Scores of any number of classes per sentence.
 
     `accuracy` is the share of sentences with exactly the right set; `precision`, `recall` and
     `f1` are macro averages.
@@ -61,7 +61,7 @@ class MultilabelMetrics(TypedDict):
 def classification_metrics(
     gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str]
 ) -> ClassificationMetrics:
-    """Score one class a sentence.
+    """Score one class per sentence.
 
     Args:
         gold: the right class of each sentence, an index into `labels`, or -1 for a class that
@@ -104,7 +104,7 @@ def classification_counts(gold: Sequence[int], predicted: Sequence[int]) -> Sent
 def multilabel_metrics(
     gold: Sequence[frozenset[int]], predicted: Sequence[frozenset[int]], labels: Sequence[str]
 ) -> MultilabelMetrics:
-    """Score any number of classes a sentence.
+    """Score any number of classes per sentence.
 
     Args:
         gold: the right classes of each sentence, indices into `labels`; -1 stands for classes
@@ -155,7 +155,7 @@ def _sentence_counts(
 
 
 def _special(meaning: str, labels: Sequence[str]) -> str:
-    """Return a name in angle brackets for what is no label, with more of them if a label has it."""
+    """Return a name in angle brackets that no label has."""
     name = f"<{meaning}>"
     while name in labels:
         name = f"<{name}>"

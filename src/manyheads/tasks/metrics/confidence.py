@@ -1,4 +1,4 @@
-"""Confidence: whether the scores of answers mean what they say.
+"""Confidence: how well the scores of answers match their correctness.
 
 Axes: D answers.
 """
@@ -50,7 +50,7 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
 
 
 def binned(scores: Scores, bins: int = BINS) -> list[NDArray[np.int64]]:
-    """Put answers into bins of equal mass, in the order of their scores; few answers in fewer bins.
+    """Sort answers by score into bins of equal mass; few answers get fewer bins.
 
     Returns:
         the numbers of each bin's answers.

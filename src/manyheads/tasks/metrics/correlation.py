@@ -1,4 +1,4 @@
-"""Metrics of similarities: how well they agree with people's, or with those of another encoder.
+"""Metrics of similarities: agreement with human scores, or with another encoder.
 
 Axes: P pairs, N sentences, H hidden.
 """

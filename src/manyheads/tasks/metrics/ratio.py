@@ -18,8 +18,8 @@ from manyheads.tasks.metrics.counts import Floats, SentenceCounts
 class Ratio:
     """A metric as a sum over sentences divided by another: float64 [B] each.
 
-    The numbers of several runs on the same sentences may be added up: the bootstrap then
-    compares what the runs reach together.
+    The sums of several runs on the same sentences can be added: the bootstrap then compares the
+    pooled runs.
     """
 
     numerator: Floats

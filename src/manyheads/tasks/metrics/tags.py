@@ -29,13 +29,13 @@ from manyheads.tasks.metrics.counts import (
 
 @dataclass(frozen=True, slots=True)
 class TaggedText:
-    """A text's entities and the tags of its tokens, right ones or predicted ones.
+    """A text's entities and the tags of its tokens, gold or predicted.
 
     Two are equal when their entities are; of tags that are plain classes, when the tags are.
     """
 
     tags: tuple[str, ...] = field(compare=False)
-    """One a token, the same tokens in gold and prediction."""
+    """One per token, for the same tokens in gold and prediction."""
     entities: frozenset[Span] | None = None
     """None where tags are plain classes."""
     _compared: tuple[str, ...] = field(init=False, repr=False)
