@@ -15,12 +15,12 @@ from manyheads.modeling import Encoder, find_encoder
 from manyheads.modeling.cpu.attention import NAME, attention
 from tiny import tiny_encoder_folder
 
-# So small a share that no weight is dropped, but that it is not torch's own attention that runs.
+# So small that no weight is dropped, but not 0, so that torch's own attention does not run.
 ALMOST_NONE = 1e-9
 
 
 def layer(*, causal: bool = False, groups: int = 1) -> nn.Module:
-    """An encoder's layer of attention, as far as it matters here."""
+    """The attributes of an encoder's attention layer that matter here."""
     module = nn.Module()
     module.is_causal, module.num_key_value_groups = causal, groups
     return module
@@ -37,7 +37,7 @@ def vectors(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float6
     kind=st.sampled_from(["none", "keys", "pairs", "float"]),
     seed=st.integers(0, 2**31),
 )
-def test_it_equals_torchs_attention_and_its_gradients(
+def test_attention_and_its_gradients_equal_torchs(
     shape: tuple[int, int, int, int], kind: str, seed: int
 ) -> None:
     query, key, value = vectors(shape, seed)
@@ -62,7 +62,7 @@ def test_it_equals_torchs_attention_and_its_gradients(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_are_dropped_in_the_asked_share() -> None:
+def test_the_requested_share_of_weights_is_dropped() -> None:
     # All scores are equal, so each answer is the mean of the values that were not dropped.
     torch.manual_seed(1)
     tokens, p = 64, 0.25
@@ -91,7 +91,7 @@ def test_heads_may_share_their_keys_and_values() -> None:
 
 
 @pytest.mark.parametrize("model_type", ["bert", "distilbert", "roberta", "mpnet", "modernbert"])
-def test_an_encoder_trains_with_it_and_its_configuration_does_not_tell(
+def test_an_encoder_trains_with_it_and_its_configuration_does_not_mention_it(
     model_type: str, tmp_path: Path
 ) -> None:
     folder = tiny_encoder_folder(tmp_path, model_type=model_type)

@@ -56,10 +56,10 @@ def fields(values: CheckpointContents) -> dict[str, Any]:
     }
 
 
-# There and back
+# Round trips
 
 
-def test_everything_comes_back_exactly(tmp_path: Path) -> None:
+def test_everything_is_restored_exactly(tmp_path: Path) -> None:
     saved = contents()
     save_checkpoint(tmp_path / "a.pt", saved)
     loaded = load_checkpoint(tmp_path / "a.pt")
@@ -92,7 +92,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
 @settings(deadline=None, max_examples=60)
-def test_any_training_state_comes_back_exactly(
+def test_any_training_state_is_restored_exactly(
     tmp_path_factory: pytest.TempPathFactory, training: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "property.pt"
@@ -107,7 +107,7 @@ def test_the_same_contents_make_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "other name.pt").read_bytes()
 
 
-def test_torch_alone_can_read_a_checkpoint(tmp_path: Path) -> None:
+def test_plain_torch_can_read_a_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", contents())
     document = torch.load(tmp_path / "a.pt", weights_only=True)
     assert set(document) == {
@@ -117,7 +117,7 @@ def test_torch_alone_can_read_a_checkpoint(tmp_path: Path) -> None:
     assert equal(document["model"], dict(contents().model))
 
 
-def test_shared_tensors_are_written_once_and_parts_without_their_whole(tmp_path: Path) -> None:
+def test_shared_tensors_are_written_once_and_views_without_their_base(tmp_path: Path) -> None:
     large = torch.randn(300, 300)
     model = {"a": large, "tied": large, "row": large[7], "turned": large[:2].T}
     save_checkpoint(tmp_path / "a.pt", contents(model=model))
@@ -127,7 +127,7 @@ def test_shared_tensors_are_written_once_and_parts_without_their_whole(tmp_path:
     assert loaded["a"].data_ptr() == loaded["tied"].data_ptr()
 
 
-def test_parameters_are_saved_as_plain_tensors_and_stay_as_they_were(tmp_path: Path) -> None:
+def test_parameters_are_saved_as_plain_tensors_and_do_not_change(tmp_path: Path) -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     save_checkpoint(tmp_path / "a.pt", contents(model={"a": parameter}))
     assert parameter.requires_grad
@@ -142,7 +142,7 @@ def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
     assert equal(dict(loaded.model), dict(contents().model))
 
 
-def test_a_numpy_float_is_saved_as_the_number_it_is(tmp_path: Path) -> None:
+def test_a_numpy_float_is_saved_as_a_plain_number(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", contents(training={"score": np.float64(0.1)}))
     assert load_checkpoint(tmp_path / "a.pt").training == {"score": 0.1}
 
@@ -167,7 +167,7 @@ def _nested(depth: int) -> Any:
         ({"a": _nested(70)}, r"/training/a/0/0.* is nested more than 64 levels deep"),
     ],
 )
-def test_what_a_checkpoint_cannot_hold_is_named_before_anything_is_written(
+def test_values_that_a_checkpoint_cannot_hold_are_named_before_anything_is_written(
     tmp_path: Path, value: dict[Any, Any], message: str
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
@@ -185,7 +185,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_flipped_bit_in_a_tensor_is_blamed_on_it(tmp_path: Path, intact: Path) -> None:
+def test_the_error_for_a_flipped_bit_in_a_tensor_names_it(tmp_path: Path, intact: Path) -> None:
     saved = contents()
     for name, tensor in (
         ("/model/weight", saved.model["weight"]),
@@ -217,11 +217,11 @@ def test_a_flipped_bit_anywhere_is_refused_or_without_effect(tmp_path: Path, int
         except ModelError as error:
             assert str(error).startswith(f"{path}: ")  # noqa: PT017
             refused += 1
-    # The rest are padding, times and the like, which mean nothing.
+    # The rest is padding, times and the like, which have no effect.
     assert refused > len(places) / 3
 
 
-def test_a_cut_file_is_refused(tmp_path: Path, intact: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, intact: Path) -> None:
     original = intact.read_bytes()
     path = tmp_path / "a.pt"
     for length in {0, 1, 3, 4, 30, *range(100, len(original), 997), len(original) - 1}:
@@ -246,7 +246,7 @@ def test_tensors_of_another_checkpoint_are_refused(tmp_path: Path, intact: Path)
         load_checkpoint(tmp_path / "a.pt")
 
 
-def test_a_missing_file_and_a_folder_are_explained(tmp_path: Path) -> None:
+def test_the_errors_for_a_missing_file_and_a_folder_explain_them(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"a\.pt: cannot be read: there is no such file"):
         load_checkpoint(tmp_path / "a.pt")
     with pytest.raises(StorageError, match="cannot be read: it is a folder; expected a file"):
@@ -256,7 +256,7 @@ def test_a_missing_file_and_a_folder_are_explained(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "pipe")
 
 
-# Strangers
+# Other files
 
 
 def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_another_programs_checkpoint_is_refused(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / "a.pt")
 
 
-def test_a_pickle_bomb_in_a_checkpoint_does_not_go_off(tmp_path: Path, intact: Path) -> None:
+def test_code_pickled_in_a_checkpoint_is_not_executed(tmp_path: Path, intact: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
             return os.mkdir, (os.fspath(tmp_path / "executed"),)
@@ -342,7 +342,7 @@ def test_a_hostile_checkpoint_with_right_checksums_is_refused(
         load_checkpoint(tmp_path / "a.pt")
 
 
-def test_what_the_helper_above_writes_unchanged_is_accepted(tmp_path: Path) -> None:
+def test_an_unchanged_document_from_the_helper_is_accepted(tmp_path: Path) -> None:
     write_document(tmp_path / "a.pt", lambda tree: None)
     assert equal(fields(load_checkpoint(tmp_path / "a.pt")), fields(contents()))
 
@@ -351,7 +351,7 @@ def test_what_the_helper_above_writes_unchanged_is_accepted(tmp_path: Path) -> N
 
 
 class Killed(BaseException):
-    """Stands for a process that ends in the middle: nothing after it is done."""
+    """Simulates the end of the process: nothing after it is executed."""
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -402,13 +402,13 @@ def names(folder: Path) -> list[str]:
 
 
 def damage(path: Path) -> None:
-    """Flip a bit of a tensor, which only a full reading finds."""
+    """Flip a bit of a tensor, which only a full read detects."""
     data = bytearray(path.read_bytes())
     data[data.index(load_checkpoint(path).model["weight"].numpy().tobytes())] ^= 1
     path.write_bytes(data)
 
 
-def test_checkpoints_are_listed_by_number_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_checkpoints_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     fill(tmp_path, ("epoch", 10, 100), ("epoch", 9, 90), ("step", 9, 95))
     for name in ("mtl_epoch3.pt.bak", "mtl_epochX.pt", "model.pt", ".mtl_epoch1.pt"):
         (tmp_path / name).touch()
@@ -446,7 +446,7 @@ def test_the_newest_is_the_one_furthest_in_the_run(
     assert (found.path.name, refused) == (newest, ())
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_newest_intact(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_skipped_in_favour_of_the_newest_intact_one(tmp_path: Path) -> None:
     fill(tmp_path, ("epoch", 1, 10), ("epoch", 2, 20), ("epoch", 3, 30), ("step", 3, 35))
     epoch_path(tmp_path, 4).write_bytes(b"")
     damage(epoch_path(tmp_path, 3))
@@ -454,11 +454,11 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_newest_intact(tmp_path: Pat
     found, refused = newest_intact(tmp_path)
     assert found is not None
     assert (found.path.name, found.contents.step) == ("mtl_epoch2.pt", 20)
-    told = {file.path.name: str(file.error) for file in refused}
-    assert set(told) == {"mtl_epoch3.pt", "mtl_epoch4.pt", "mtl_step35.pt"}
-    assert "the checksum of tensor '/model/weight' is wrong" in told["mtl_epoch3.pt"]
-    assert "is empty" in told["mtl_epoch4.pt"]
-    assert "it is cut" in told["mtl_step35.pt"]
+    messages = {file.path.name: str(file.error) for file in refused}
+    assert set(messages) == {"mtl_epoch3.pt", "mtl_epoch4.pt", "mtl_step35.pt"}
+    assert "the checksum of tensor '/model/weight' is wrong" in messages["mtl_epoch3.pt"]
+    assert "is empty" in messages["mtl_epoch4.pt"]
+    assert "it is cut" in messages["mtl_step35.pt"]
 
 
 def test_without_any_checkpoint_there_is_no_newest(tmp_path: Path) -> None:
@@ -486,7 +486,7 @@ def test_only_the_newest_checkpoints_are_kept(
     assert prune(tmp_path, keep) == ()
 
 
-def test_a_step_gives_way_to_the_end_of_its_epoch(tmp_path: Path) -> None:
+def test_a_checkpoint_within_an_epoch_is_removed_at_its_end(tmp_path: Path) -> None:
     fill(tmp_path, ("step", 0, 10), ("epoch", 1, 10))
     prune(tmp_path, None)
     assert names(tmp_path) == ["mtl_epoch1.pt"]
@@ -501,7 +501,7 @@ def test_unreadable_checkpoints_are_neither_counted_nor_removed(tmp_path: Path) 
         prune(tmp_path, 0)
 
 
-def test_a_run_that_starts_anew_removes_every_checkpoint(tmp_path: Path) -> None:
+def test_a_run_that_starts_afresh_removes_every_checkpoint(tmp_path: Path) -> None:
     fill(tmp_path, ("epoch", 1, 10), ("step", 1, 15))
     epoch_path(tmp_path, 3).write_bytes(b"")
     (tmp_path / "metrics.jsonl").touch()
@@ -511,7 +511,7 @@ def test_a_run_that_starts_anew_removes_every_checkpoint(tmp_path: Path) -> None
 
 @given(st.binary(max_size=300))
 @settings(deadline=None, max_examples=100)
-def test_any_bytes_are_refused_with_one_kind_of_error(
+def test_arbitrary_bytes_are_refused_with_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.pt"

@@ -152,7 +152,7 @@ def test_gradient_at_the_emissions_is_the_marginals_that_decoding_computes() -> 
 
 @pytest.mark.parametrize("scale", [0.0, 30.0, 1000.0])
 @pytest.mark.parametrize("tags", TAG_SETS[:2])
-def test_large_logits_lose_nothing(tags: TagSet, scale: float) -> None:
+def test_large_logits_lose_no_precision(tags: TagSet, scale: float) -> None:
     crf = make_crf(tags, 5, scale=3.0)
     emissions, gold, mask = make_batch(tags, 5, scale, batch=40, words=12)
     emissions.requires_grad_()
@@ -165,9 +165,9 @@ def test_large_logits_lose_nothing(tags: TagSet, scale: float) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
-def test_an_entity_that_looked_impossible_at_its_first_word_is_not_lost() -> None:
-    # 200 nats against B-x at the first word, 200 for I-x at the second: beyond what float32
-    # can hold as a ratio of probabilities, and still as probable as O, O.
+def test_an_entity_with_an_improbable_first_word_is_not_lost() -> None:
+    # 200 nats against B-x at the first word and 200 in favour of I-x at the second: more than
+    # float32 can hold as a ratio of probabilities, but together as probable as O, O.
     tags = TagSet(("O", "B-x", "I-x"))
     crf = make_crf(tags, 0, scale=0.0)
     emissions = torch.tensor([[[200.0, 0.0, 0.0], [0.0, -200.0, 200.0]]])
@@ -176,7 +176,7 @@ def test_an_entity_that_looked_impossible_at_its_first_word_is_not_lost() -> Non
     torch.testing.assert_close(found, torch.tensor([0.5]).log())
 
 
-def test_learned_preferences_beyond_float32_leave_no_nan() -> None:
+def test_transitions_beyond_the_range_of_float32_cause_no_nan() -> None:
     tags = TAG_SETS[0]
     crf = make_crf(tags, 1, scale=300.0)
     emissions, gold, mask = make_batch(tags, 1, scale=300.0, words=8)
@@ -225,7 +225,7 @@ def test_a_sentence_of_no_words_has_log_likelihood_zero_and_no_gradient() -> Non
         assert not tensor.grad.any()
 
 
-def test_arithmetic_is_float32_whatever_the_emissions_are() -> None:
+def test_arithmetic_is_float32_for_emissions_of_any_precision() -> None:
     tags = TAG_SETS[0]
     crf = make_crf(tags, 4)
     emissions, gold, mask = make_batch(tags, 4)
@@ -237,7 +237,7 @@ def test_arithmetic_is_float32_whatever_the_emissions_are() -> None:
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-def test_forbidden_steps_are_neither_learned_nor_read() -> None:
+def test_forbidden_transitions_are_neither_learned_nor_read() -> None:
     tags = TagSet(("O", "B-x", "I-x"))
     crf = make_crf(tags, 6)
     emissions, gold, mask = make_batch(tags, 6)
@@ -253,5 +253,5 @@ def test_forbidden_steps_are_neither_learned_nor_read() -> None:
     torch.testing.assert_close(crf.log_likelihood(emissions, gold, mask), before)
 
 
-def test_only_learned_scores_are_saved() -> None:
+def test_only_parameters_are_saved() -> None:
     assert set(CRF(TAG_SETS[0]).state_dict()) == {"start", "end", "pairwise"}

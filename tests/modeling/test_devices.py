@@ -32,12 +32,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_without_an_accelerator_the_processor_is_used(machine: pytest.MonkeyPatch) -> None:
+def test_without_an_accelerator_the_cpu_is_used(machine: pytest.MonkeyPatch) -> None:
     assert choose_device("auto") == choose_device("cpu") == CPU
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7", "mps"])
-def test_a_device_that_is_not_there_is_refused(machine: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_device_is_refused(machine: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(RequestError, match=f"device '{name}' is not available.*`device: auto`"):
         choose_device(name)
 
@@ -75,7 +75,7 @@ def test_the_cores_are_those_that_the_process_may_use(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("gain", "precision"), [(BF16_GAIN * 1.01, "bf16"), (BF16_GAIN * 0.99, "float32")]
 )
-def test_the_faster_arithmetic_is_chosen_by_measurement(
+def test_the_faster_precision_is_chosen_by_measurement(
     monkeypatch: pytest.MonkeyPatch, gain: float, precision: str
 ) -> None:
     def rate(device: torch.device, dtype: torch.dtype, hidden: int, rows: int) -> float:
@@ -89,7 +89,7 @@ def test_the_faster_arithmetic_is_chosen_by_measurement(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_configured_arithmetic_is_taken_without_measuring(
+def test_a_configured_precision_is_used_without_measuring(
     monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.setattr(devices, "product_rate", lambda *_: pytest.fail("measured"))
@@ -99,7 +99,7 @@ def test_a_configured_arithmetic_is_taken_without_measuring(
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("float32", torch.float32), ("bf16", torch.bfloat16)]
 )
-def test_products_are_computed_in_the_chosen_arithmetic(precision: str, dtype: torch.dtype) -> None:
+def test_products_are_computed_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(4, 4)
     with Compute(CPU, precision, 1, "").autocast():
         assert layer(torch.ones(1, 4)).dtype == dtype

@@ -11,7 +11,7 @@ from manyheads.modeling.cpu.dropout import Dropout, dropout, replace_dropout
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_the_asked_share_is_dropped_and_the_mean_stays(p: float, dtype: torch.dtype) -> None:
+def test_the_requested_share_is_dropped_and_the_mean_stays(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     dropped = dropout(torch.ones(1_000, 1_000, dtype=dtype), p)
     assert dropped.dtype == dtype
@@ -22,7 +22,7 @@ def test_the_asked_share_is_dropped_and_the_mean_stays(p: float, dtype: torch.dt
     assert kept.item() == pytest.approx(1 / (1 - p), rel=5e-3)
 
 
-def test_a_seed_makes_the_same_masks_and_the_next_call_others() -> None:
+def test_a_seed_repeats_the_masks_and_the_next_call_draws_others() -> None:
     ones = torch.ones(7, 13)
     torch.manual_seed(3)
     first, second = dropout(ones, 0.5), dropout(ones, 0.5)
@@ -38,7 +38,7 @@ def test_neighbouring_elements_are_dropped_independently() -> None:
     assert correlations.abs().max() < 0.02
 
 
-def test_the_gradient_passes_where_the_values_did() -> None:
+def test_the_gradient_has_the_mask_of_the_values() -> None:
     torch.manual_seed(2)
     values = torch.randn(50, 3, requires_grad=True)
     dropped = dropout(values, 0.3)

@@ -1,4 +1,4 @@
-"""One wrapper runs encoders of every architecture."""
+"""Encoders of every architecture run behind one wrapper."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_the_longest_input_is_known_and_can_be_read(model_type: str) -> None:
     encoded = own(ids, torch.ones_like(ids))
     assert encoded.tokens.shape == (1, LIMIT, 32)
     assert encoded.tokens.isfinite().all()
-    if model_type != "modernbert":  # its positions are angles, of which there is no last
+    if model_type != "modernbert":  # its positions are rotations, which are not limited
         longer = torch.full((1, LIMIT + 1), 20)
         with pytest.raises((IndexError, RuntimeError)):
             own(longer, torch.ones_like(longer))
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_padding_does_not_change_what_an_encoder_reads(model_type: str) -> None:
+def test_padding_does_not_change_an_encoders_output(model_type: str) -> None:
     own = encoder(model_type)
     ids, mask = batch(own, TEXTS)
     wider_ids, wider_mask = batch(own, TEXTS, extra=9)
@@ -76,7 +76,7 @@ def test_padding_does_not_change_what_an_encoder_reads(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_all_layers_are_there_when_asked_for(model_type: str) -> None:
+def test_all_layers_are_returned_on_request(model_type: str) -> None:
     own = encoder(model_type)
     ids, mask = batch(own, TEXTS)
     with torch.inference_mode():
@@ -89,9 +89,7 @@ def test_all_layers_are_there_when_asked_for(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_every_kind_of_encoder_trains_is_saved_and_loads_as_the_same(
-    tmp_path: Path, model_type: str
-) -> None:
+def test_every_type_of_encoder_trains_and_survives_saving(tmp_path: Path, model_type: str) -> None:
     write_records(tmp_path / "train.jsonl", sentences(8, 1))
     write_records(tmp_path / "valid.jsonl", sentences(4, 2))
     result = train(
@@ -135,7 +133,7 @@ def test_pooling_reduces_tokens_and_leaves_padding_out() -> None:
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_embeddings_have_length_one_where_the_encoder_says_so(normalize: bool) -> None:
+def test_embeddings_have_length_one_if_the_encoder_normalises(normalize: bool) -> None:
     own = Encoder(encoder().backbone, PoolingSpec("mean", normalize), encoder().files)
     vectors = torch.tensor([[3.0, 4.0]])
     assert own.embed(vectors).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]] * normalize + [
@@ -143,7 +141,7 @@ def test_embeddings_have_length_one_where_the_encoder_says_so(normalize: bool) -
     ] * (not normalize)
 
 
-def test_an_encoder_is_built_again_from_its_configuration() -> None:
+def test_an_encoder_is_rebuilt_from_its_configuration() -> None:
     own = encoder()
     again = Encoder.from_config(
         own.config, own.pooling, own.files, own.backbone.state_dict(), "best"
@@ -173,7 +171,7 @@ def test_weights_that_lack_a_parameter_are_refused(folder: Path) -> None:
         load(folder)
 
 
-def test_a_missing_pooler_is_no_loss_and_a_foreign_head_no_harm(folder: Path) -> None:
+def test_a_missing_pooler_and_a_foreign_head_are_accepted(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
     kept["cls.predictions.bias"] = torch.zeros(3)
@@ -211,7 +209,7 @@ def test_a_configuration_that_transformers_does_not_know_is_refused(
             load(folder)
 
 
-def test_a_model_that_is_no_encoder_is_refused() -> None:
+def test_a_model_that_is_not_an_encoder_is_refused() -> None:
     values = {
         "model_type": "t5", "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2,
         "vocab_size": 9, "decoder_start_token_id": 0,

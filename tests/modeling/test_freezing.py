@@ -68,7 +68,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 def with_state(optimizer: Any) -> set[str]:
-    """The names of the parameters that the optimiser remembers something of."""
+    """The names of the parameters with optimiser state."""
     names = [name for group in optimizer["param_groups"] for name in group["names"]]
     return {names[number] for number, state in optimizer["state"].items() if state}
 
@@ -87,7 +87,7 @@ def test_every_parameter_of_an_encoder_is_in_the_group_of_its_layer(model_type: 
 
 @pytest.mark.parametrize("model_type", ["bert", "modernbert"])
 @pytest.mark.parametrize(("freeze", "depth"), REGIMES.items())
-def test_what_is_frozen_stays_to_the_bit_and_the_rest_is_trained(
+def test_frozen_parameters_stay_bit_identical_and_the_rest_is_trained(
     tmp_path: Path, model_type: str, freeze: str, depth: int
 ) -> None:
     settings = config(
@@ -102,7 +102,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_is_trained(
 
 
 @pytest.mark.parametrize("freeze", ["embeddings", "layers:1"])
-def test_frozen_parts_go_with_reduced_precision_and_held_embeddings(
+def test_freezing_works_with_reduced_precision_and_distilled_embeddings(
     tmp_path: Path, freeze: str
 ) -> None:
     settings = config(
@@ -116,7 +116,7 @@ def test_frozen_parts_go_with_reduced_precision_and_held_embeddings(
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize(("freeze", "depth"), REGIMES.items())
-def test_dropout_is_off_and_no_gradient_is_kept_in_the_frozen_part_alone(
+def test_only_the_frozen_part_has_no_dropout_and_no_gradients(
     model_type: str, freeze: str, depth: int
 ) -> None:
     model = MultiTaskModel(encoder(model_type), {})
@@ -134,7 +134,7 @@ def test_dropout_is_off_and_no_gradient_is_kept_in_the_frozen_part_alone(
         assert torch.equal(one, other) == (group < depth or not drops), group
 
 
-def test_heads_learn_under_a_frozen_encoder_as_ever() -> None:
+def test_heads_learn_on_a_frozen_encoder() -> None:
     model = make_model()
     Freezing(model, Config(freeze="encoder"), 1).train_mode()
     assert all(head.training for head in model.heads.values())
@@ -179,7 +179,7 @@ def test_layers_are_unfrozen_from_the_top_one_by_one(
 @pytest.mark.parametrize(
     "settings", [{"balancing": "pcgrad"}, {"balancing": "gradnorm"}, {"log_gradients": 1}], ids=str
 )
-def test_gradients_are_compared_as_soon_as_something_of_the_encoder_is_trained(
+def test_gradients_are_compared_as_soon_as_a_part_of_the_encoder_is_trained(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     made = config(tmp_path, freeze="encoder", unfreeze_every=2, schedule="joint", **settings)
@@ -195,7 +195,9 @@ def test_gradients_are_compared_as_soon_as_something_of_the_encoder_is_trained(
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5])
-def test_a_run_stopped_around_an_unfreezing_goes_on_to_the_bit(tmp_path: Path, stop: int) -> None:
+def test_a_run_stopped_around_an_unfreezing_resumes_bit_identically(
+    tmp_path: Path, stop: int
+) -> None:
     def settings(name: str) -> Config:
         return config(
             tmp_path / name, freeze="encoder", unfreeze_every=2, checkpoint_every=1,
@@ -213,7 +215,7 @@ def test_a_run_stopped_around_an_unfreezing_goes_on_to_the_bit(tmp_path: Path, s
         assert_equal(one[part], other[part], part)
 
 
-def test_a_task_of_pairs_waits_until_there_is_something_for_it_to_train(tmp_path: Path) -> None:
+def test_a_task_of_pairs_waits_until_a_part_of_the_encoder_is_unfrozen(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("text,text2,score\na,b,0.1\njohn,mary,0.9\nin,at,0.5\n", encoding="utf-8")
     tasks = {"pairs": {"kind": "similarity"}}
@@ -257,7 +259,7 @@ def test_an_unfreezing_that_never_comes_is_refused(tmp_path: Path) -> None:
     [(2, "every 2 steps one more of the encoder's layers, all from step 6 on: "),
      ("1e", "every 8 steps one more of the encoder's layers, the lowest 2 never: ")],
 )  # fmt: skip
-def test_the_user_is_told_when_layers_are_unfrozen(
+def test_the_schedule_of_unfreezing_is_reported(
     tmp_path: Path, every: int | str, told: str
 ) -> None:
     spy = Spy()
@@ -274,7 +276,7 @@ def test_the_user_is_told_when_layers_are_unfrozen(
     assert spy.said(f"{told}{trained:,} parameters at the end.")
 
 
-def test_the_user_is_told_how_much_is_trained(tmp_path: Path) -> None:
+def test_the_share_of_trained_parameters_is_reported(tmp_path: Path) -> None:
     spy = Spy()
     train(config(tmp_path, freeze="encoder", tasks={"a": {"kind": "classification",
           "field": "label"}}), reporter=spy)  # fmt: skip
@@ -282,7 +284,7 @@ def test_the_user_is_told_how_much_is_trained(tmp_path: Path) -> None:
     assert spy.said(f"Training 66 of {total:,} parameters (0.")
 
 
-def test_more_layers_than_there_are_cannot_be_frozen(tmp_path: Path) -> None:
+def test_freezing_more_layers_than_there_are_is_refused(tmp_path: Path) -> None:
     assert [frozen_depth(Config(freeze=f"layers:{k}"), 6) for k in (1, 5)] == [2, 6]
     with pytest.raises(ConfigError, match=r"`freeze` is layers:2, and the encoder has 2 layers; "
                        r"expected at most layers:1\. For all layers write"):  # fmt: skip

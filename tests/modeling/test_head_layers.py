@@ -64,7 +64,7 @@ def with_own_layers(model: MultiTaskModel, count: int) -> MultiTaskModel:
 
 
 def shake(model: MultiTaskModel) -> None:
-    """Make the heads' layers others than the encoder's, as training does."""
+    """Make the heads' layers differ from the encoder's, as training does."""
     torch.manual_seed(1)
     assert model.head_layers is not None
     with torch.no_grad():
@@ -80,7 +80,7 @@ def prepared(folder: Path, **changes: Any) -> Run:
 
 @pytest.mark.parametrize("count", [1, LAYERS])
 @pytest.mark.parametrize("mixing", [[], ["ner", "intent"]])
-def test_until_they_learn_the_heads_read_what_they_would_read_of_the_encoder(
+def test_before_training_the_heads_read_the_same_as_from_the_encoder(
     count: int, mixing: list[str]
 ) -> None:
     plain = make_model(mixing)
@@ -94,7 +94,7 @@ def test_until_they_learn_the_heads_read_what_they_would_read_of_the_encoder(
         assert not torch.allclose(changed[task], expected[task], atol=1e-3), task
 
 
-def test_the_embedding_alone_does_without_them() -> None:
+def test_for_the_embedding_alone_they_do_not_run() -> None:
     model = with_own_layers(make_model(), 1)
     assert model.head_layers is not None
     model.head_layers.register_forward_hook(lambda *_: pytest.fail("they ran"))
@@ -116,7 +116,7 @@ def test_they_are_trained_and_the_encoder_is_not(tmp_path: Path, model_type: str
     assert spy.history[0]["metrics"]["drift"]["cosine"] == pytest.approx(1.0)
 
 
-def test_they_learn_at_the_encoders_rate(tmp_path: Path) -> None:
+def test_they_have_the_encoders_learning_rate(tmp_path: Path) -> None:
     made = prepared(tmp_path, learning_rate=1e-4, head_learning_rate=1e-2)
     rates = {
         name.partition(".")[0]: group["peak_lr"]
@@ -127,7 +127,7 @@ def test_they_learn_at_the_encoders_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"keep_embeddings": 1}, {"pairs": True}], ids=str)
-def test_the_encoder_can_be_tuned_for_what_is_asked_of_the_embedding(
+def test_the_encoder_can_be_tuned_for_its_embedding(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     changes: dict[str, Any] = {"head_layers": 1, "keep_embeddings": settings.get("keep_embeddings")}
@@ -148,7 +148,7 @@ def test_the_encoder_can_be_tuned_for_what_is_asked_of_the_embedding(
 @pytest.mark.parametrize(
     ("count", "tasks"), [(1, None), (1, MIXED), (LAYERS, MIXED)], ids=["last", "mixed", "all"]
 )
-def test_what_is_below_them_runs_once_a_sentence(
+def test_the_layers_below_run_once_per_sentence(
     tmp_path: Path, tasks: Mapping[str, Any] | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -173,7 +173,7 @@ def test_what_is_below_them_runs_once_a_sentence(
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
 
 
-def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_makes_a_bit_identical_model(tmp_path: Path) -> None:
     changes = {**OWN, "checkpoint_every": 2}
     train(hard_config(tmp_path / "whole", **changes))
     killed = hard_config(tmp_path / "killed", **changes)
@@ -187,7 +187,7 @@ def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(tmp_pa
         assert one["best"][name] == other["best"][name]
 
 
-def test_folder_and_checkpoint_answer_alike_and_the_embedding_is_the_encoders(
+def test_folder_and_checkpoint_predict_the_same_and_the_embedding_is_the_encoders(
     tmp_path: Path,
 ) -> None:
     from sentence_transformers import SentenceTransformer
@@ -232,7 +232,7 @@ def int8_products(graph: onnx.ModelProto) -> int:
      ("onnx", 0.5, {"backbone": {2, 3}, "head_layers": {0, 1}}),
      ("openvino", 0.5, {"backbone": {2, 3}, "head_layers": {0, 1}})],
 )  # fmt: skip
-def test_layers_that_int8_spares_are_the_last_of_both_branches(
+def test_the_layers_that_stay_float_are_the_last_of_both_branches(
     form: str, float_layers: float, kept: dict[str, set[int]], tmp_path: Path
 ) -> None:
     made = Encoder.from_source(find_encoder(str(encoder_folder(layers=4)), "auto")).eval()
@@ -256,7 +256,7 @@ def test_layers_that_int8_spares_are_the_last_of_both_branches(
     )
     for branch, layers in kept.items():
         assert {int(layer) for one, layer in found if one == branch} == layers
-    # What is not fused with the attention: its output and the two of the feed-forward block.
+    # The products outside of the fused attention: its output and two of the feed-forward block.
     each = 3 if form == "onnx" else 6
     assert len(found) == each * sum(map(len, kept.values()))
 
@@ -281,21 +281,21 @@ def test_impossible_settings_are_refused_by_name(values: dict[str, Any], message
         load_config(None, values)
 
 
-def test_more_layers_than_there_are_cannot_be_had() -> None:
+def test_more_layers_than_there_are_is_refused() -> None:
     settings: Config = load_config(None, {"freeze": "encoder", "head_layers": 3})
     with pytest.raises(ConfigError, match=r"`head_layers` is 3.*at most 2"):
         make_head_layers(settings, encoder())
 
 
 @pytest.mark.parametrize(
-    ("said", "message"), [(2, "lacks"), (None, "unexpected"), (9, "at most 2")]
+    ("stored", "message"), [(2, "lacks"), (None, "unexpected"), (9, "at most 2")]
 )
-def test_a_folder_whose_configuration_says_otherwise_is_refused(
-    tmp_path: Path, said: int | None, message: str
+def test_a_folder_whose_configuration_disagrees_is_refused(
+    tmp_path: Path, stored: int | None, message: str
 ) -> None:
     result, _ = run(tmp_path, **OWN)
     contents = load_model_folder(result.best)
-    settings = {**contents.config, "head_layers": said}
+    settings = {**contents.config, "head_layers": stored}
     save_model_folder(result.best, replace(contents, config=settings))
     with pytest.raises((ModelError, ConfigError), match=message):
         load(result.best)

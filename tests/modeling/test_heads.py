@@ -81,7 +81,7 @@ def make(name: str, **changes: Any) -> Head:
 def random_features(
     tokens: int = 9, lengths: tuple[int, ...] = (9, 6, 4), seed: int = 0, num_layers: int = 3
 ) -> Features:
-    """Sentences of so many tokens, the first and last special, one word for each other token."""
+    """Sentences of the given lengths: each token but the first and the last is a word."""
     generator = torch.Generator().manual_seed(seed)
     batch, hidden = len(lengths), SHAPE.hidden_size
     layers = tuple(
@@ -128,7 +128,7 @@ def gradients(head: Head, features: Features, targets: Tensor) -> list[Tensor]:
 
 
 def scribble(features: Features) -> Features:
-    """The same sentences, with other numbers wherever there is padding."""
+    """The same sentences with other values for padding."""
     generator = torch.Generator().manual_seed(99)
     padding = (features.attention_mask == 0).unsqueeze(2)
 
@@ -171,7 +171,7 @@ def test_logits_are_float32_and_have_a_score_for_every_label(name: str) -> None:
 
 
 @all_heads
-def test_padding_counts_for_neither_loss_nor_gradients(name: str) -> None:
+def test_padding_affects_neither_loss_nor_gradients(name: str) -> None:
     head, features = make(name), random_features()
     targets = random_targets(name, features)
     for before, after in zip(
@@ -195,8 +195,8 @@ def test_a_sentence_has_the_same_logits_alone_and_in_any_batch(name: str) -> Non
 
 
 @all_heads
-def test_loss_is_the_mean_over_what_is_labelled(name: str) -> None:
-    """Unlabelled sentences change nothing, and two halves weigh by their sentences or words."""
+def test_loss_is_the_mean_over_labelled_sentences_or_words(name: str) -> None:
+    """Unlabelled sentences change nothing; parts are weighted by their sentences or words."""
     head, features = make(name), random_features()
     first, second = cut(features, slice(0, 1), 9), cut(features, slice(1, 3), 6)
     targets = random_targets(name, features)
@@ -227,7 +227,7 @@ def test_a_batch_without_labels_has_loss_zero_and_gradients_zero(name: str) -> N
 
 
 @all_heads
-def test_sentences_without_words_do_no_harm(name: str) -> None:
+def test_sentences_without_words_are_harmless(name: str) -> None:
     features = random_features(tokens=2, lengths=(2, 2))
     head = make(name)
     loss, *found = gradients(head, features, random_targets(name, features))
@@ -239,7 +239,7 @@ def test_sentences_without_words_do_no_harm(name: str) -> None:
 
 
 @all_heads
-def test_heads_compute_in_float32_over_an_encoder_in_bfloat16(name: str) -> None:
+def test_heads_compute_in_float32_on_an_encoder_in_bfloat16(name: str) -> None:
     head, features = make(name).eval(), random_features()
     assert features.layers is not None
     rounded = dataclasses.replace(
@@ -270,7 +270,7 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 @all_heads
-def test_torch_and_numpy_decode_alike(name: str) -> None:
+def test_torch_and_numpy_decode_the_same(name: str) -> None:
     head, features = make(name).eval(), random_features()
     logits = head(features)
     lengths = features.word_mask.sum(dim=1).numpy()
@@ -293,7 +293,7 @@ def test_the_same_seed_makes_the_same_head(name: str) -> None:
 
 
 @all_heads
-def test_a_head_with_dropout_draws_it_in_training_only(name: str) -> None:
+def test_a_head_applies_dropout_in_training_only(name: str) -> None:
     head, features = make(name, dropout=0.5), random_features()
     assert not torch.equal(head(features), head(features))
     head.eval()
@@ -316,7 +316,7 @@ def test_sentence_losses_are_the_textbook_ones(name: str) -> None:
     torch.testing.assert_close(head.loss(logits, targets), expected)
 
 
-def test_a_fitted_head_separates_what_it_was_fitted_to_and_forgets_its_random_start() -> None:
+def test_a_fitted_head_separates_its_data_and_does_not_depend_on_its_initial_weights() -> None:
     torch.manual_seed(0)
     vectors, targets = torch.randn(30, 16), torch.arange(30) % 3
     vectors[:, :3] += 3 * nn.functional.one_hot(targets, 3)
@@ -339,8 +339,8 @@ def test_the_embedding_is_the_sentence_vector_at_length_one() -> None:
     assert head.reads == "sentence"
 
 
-def test_crf_loss_is_comparable_to_a_cross_entropy_a_word() -> None:
-    """Where the words alone decide, with plain classes, the two losses are one."""
+def test_crf_loss_is_comparable_to_a_cross_entropy_per_word() -> None:
+    """With plain classes and no transitions, the two losses are equal."""
     tags = TagSet(("noun", "verb"), Scheme.PLAIN)
     linear = make_head(TaskConfig(kind="tagging"), tags, SHAPE)
     crf = make_head(TaskConfig(kind="tagging", decoder="crf"), tags, SHAPE)
@@ -354,7 +354,7 @@ def test_crf_loss_is_comparable_to_a_cross_entropy_a_word() -> None:
     torch.testing.assert_close(crf.loss(logits, targets), linear.loss(logits, targets))
 
 
-def test_mix_begins_as_the_mean_and_learns_which_layer_matters() -> None:
+def test_mix_starts_as_the_mean_and_learns_which_layer_matters() -> None:
     torch.manual_seed(0)
     mix = ScalarMix(4)
     layers = [torch.randn(8, 5, 6) for _ in range(4)]
@@ -368,7 +368,7 @@ def test_mix_begins_as_the_mean_and_learns_which_layer_matters() -> None:
     torch.testing.assert_close(mix(layers), 2 * layers[1], atol=0.1, rtol=0.1)
 
 
-def test_attention_pooling_weighs_tokens_and_never_padding() -> None:
+def test_attention_pooling_weighs_tokens_but_not_padding() -> None:
     torch.manual_seed(0)
     pooling = AttentionPooling(4)
     with torch.no_grad():
@@ -380,7 +380,7 @@ def test_attention_pooling_weighs_tokens_and_never_padding() -> None:
     torch.testing.assert_close(pooled, torch.ones(1, 4))
 
 
-def test_sentence_poolings_are_joined_in_their_order() -> None:
+def test_sentence_poolings_are_concatenated_in_order() -> None:
     head = make("rich classification", reads="last", hidden=None, pooling=("sentence", "max"))
     assert isinstance(head, ClassificationHead)
     features = random_features()
@@ -398,7 +398,7 @@ def test_words_are_read_through_their_first_tokens() -> None:
     assert torch.equal(take_rows(vectors, rows), expected)
 
 
-def test_bilstm_neck_equals_torchs_own_over_packed_sentences() -> None:
+def test_bilstm_neck_equals_torchs_on_packed_sentences() -> None:
     torch.manual_seed(0)
     neck = BiLSTM(6, 5, num_layers=2, dropout=0.0)
     reference = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
@@ -417,7 +417,7 @@ def test_bilstm_neck_equals_torchs_own_over_packed_sentences() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 30, 48, 100, 128])
-def test_transformer_neck_takes_any_size(size: int) -> None:
+def test_transformer_neck_accepts_any_size(size: int) -> None:
     neck = TransformerNeck(6, size, num_layers=1, dropout=0.0)
     mask = torch.tensor([[True, True], [False, False]])
     found = neck(torch.randn(2, 2, 6), mask)
@@ -425,13 +425,13 @@ def test_transformer_neck_takes_any_size(size: int) -> None:
     assert torch.isfinite(found).all()
 
 
-def test_mixing_layers_that_nothing_reads_is_refused() -> None:
+def test_mixing_layers_without_a_pooling_that_reads_them_is_refused() -> None:
     config = TaskConfig(kind="classification", reads="mix")
     with pytest.raises(ConfigError, match="mixes layers that nothing reads; expected cls, mean"):
         make_head(config, CLASSES, SHAPE)
 
 
-def test_a_mixing_head_that_gets_one_layer_says_so() -> None:
+def test_a_mixing_head_that_gets_one_layer_raises() -> None:
     features = dataclasses.replace(random_features(), layers=None)
     with pytest.raises(ValueError, match="needs all of them"):
         make("crf")(features)
@@ -445,7 +445,7 @@ def test_a_tagging_head_needs_tags() -> None:
 @pytest.mark.parametrize(
     ("name", "mixes"), [("classification", False), ("tagging", False), ("crf", True)]
 )
-def test_a_head_says_whether_it_reads_all_layers(name: str, mixes: bool) -> None:
+def test_a_head_states_whether_it_reads_all_layers(name: str, mixes: bool) -> None:
     assert make(name).reads_all_layers is mixes
 
 
@@ -456,7 +456,7 @@ def test_a_kind_that_is_not_registered_has_no_head() -> None:
 
 
 class Exportable(nn.Module):
-    """A head with tensors for arguments, as an exporter wants them."""
+    """A head with tensors as arguments, as an exporter needs."""
 
     def __init__(self, head: Head) -> None:
         super().__init__()

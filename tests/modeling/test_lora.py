@@ -49,7 +49,7 @@ LAYERS = {
 
 
 def encoder(model_type: str = "bert", **settings: Any) -> Encoder:
-    """A tiny encoder with adapters that change something."""
+    """A tiny encoder, with adapters if there are settings."""
     made = Encoder.from_source(find_encoder(str(encoder_folder(model_type)), "auto")).eval()
     if settings:
         add_adapters(made, load_config(None, {"lora": settings}))
@@ -58,7 +58,7 @@ def encoder(model_type: str = "bert", **settings: Any) -> Encoder:
 
 
 def shake(module: nn.Module) -> None:
-    """Make adapters what they may be after training: at first they change nothing."""
+    """Give adapters random values, as after training: at first they change no output."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -79,7 +79,7 @@ def prepared(folder: Path, **changes: Any) -> Run:
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_adapters_stand_where_they_are_asked_for_and_change_nothing_at_first(
+def test_adapters_are_in_the_requested_layers_and_change_nothing_at_first(
     model_type: str,
 ) -> None:
     attention, linear = LAYERS[model_type]
@@ -98,7 +98,7 @@ def test_adapters_stand_where_they_are_asked_for_and_change_nothing_at_first(
 
 @pytest.mark.parametrize("targets", ["attention", "all"])
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_merged_weights_compute_what_weights_and_adapters_did(
+def test_merged_weights_compute_the_same_as_weights_and_adapters(
     model_type: str, targets: str
 ) -> None:
     adapted, plain = encoder(model_type, rank=2, alpha=3, targets=targets), encoder(model_type)
@@ -111,7 +111,7 @@ def test_merged_weights_compute_what_weights_and_adapters_did(
     torch.testing.assert_close(embedded(plain), embedded(adapted), atol=1e-5, rtol=1e-5)
 
 
-def test_merged_weights_and_adapters_together_give_back_the_state_to_the_bit() -> None:
+def test_merged_weights_and_adapters_together_restore_the_state_exactly() -> None:
     one, other = encoder(rank=2, targets="all"), encoder(rank=2, targets="all")
     shake(one)
     both = with_adapters(plain_state(one.backbone), adapter_state(one.backbone))
@@ -125,7 +125,7 @@ def test_without_adapters_the_state_is_the_modules_own() -> None:
     assert adapter_state(plain) == {}
 
 
-def test_what_only_sounds_like_an_adapter_is_none() -> None:
+def test_names_like_an_adapters_do_not_make_an_adapter() -> None:
     encoder(rank=2)  # so that the library is loaded
     heads = nn.ModuleDict({"lora_A": nn.Linear(2, 2), "base_layer": nn.Linear(2, 2)})
     model = nn.ModuleDict({"heads": heads})
@@ -170,7 +170,7 @@ def test_the_optimiser_holds_adapters_and_heads_alone(tmp_path: Path) -> None:
     assert rates == {made.config.learning_rate}
 
 
-def test_adapters_stand_in_the_layers_that_are_not_frozen_alone(tmp_path: Path) -> None:
+def test_only_layers_that_are_not_frozen_have_adapters(tmp_path: Path) -> None:
     made = prepared(tmp_path, lora=2, freeze="layers:1")
     names = [name for group in made.optimizer.param_groups for name in group["names"]]
     adapters = [name for name in names if not name.startswith("heads.")]
@@ -179,7 +179,7 @@ def test_adapters_stand_in_the_layers_that_are_not_frozen_alone(tmp_path: Path) 
     assert adapters == [name for name in made.model.state_dict() if ".lora_" in name]
 
 
-def test_adapters_begin_as_the_seed_says_and_leave_the_heads_theirs(tmp_path: Path) -> None:
+def test_adapters_follow_from_the_seed_and_do_not_change_the_initial_heads(tmp_path: Path) -> None:
     one, other = prepared(tmp_path / "a", lora=2), prepared(tmp_path / "b", lora=2)
     assert_equal(dict(one.model.state_dict()), dict(other.model.state_dict()))
     another = prepared(tmp_path / "c", lora=2, seed=7)
@@ -189,7 +189,7 @@ def test_adapters_begin_as_the_seed_says_and_leave_the_heads_theirs(tmp_path: Pa
     assert_equal(dict(one.model.heads.state_dict()), dict(without.model.heads.state_dict()))
 
 
-def test_dropout_of_adapters_is_the_projects_own() -> None:
+def test_adapters_use_our_dropout() -> None:
     adapted = encoder(rank=2, dropout=0.5)
     kinds = [
         type(part) for n, part in adapted.named_modules() if n.endswith("lora_dropout.default")
@@ -202,7 +202,7 @@ def test_dropout_of_adapters_is_the_projects_own() -> None:
     assert not torch.equal(embedded(adapted), calm)
 
 
-def test_a_run_that_is_killed_and_resumed_makes_the_same_model_to_the_bit(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_makes_a_bit_identical_model(tmp_path: Path) -> None:
     changes = {
         "lora": {"rank": 2, "dropout": 0.3, "targets": "all"},
         "keep_embeddings": 2.0,
@@ -236,7 +236,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult
     return folder, *run(folder, **TRAINED)
 
 
-def test_the_best_model_is_written_again_from_a_checkpoint(
+def test_the_best_model_is_restored_from_a_checkpoint(
     trained: tuple[Path, TrainResult, Spy],
 ) -> None:
     folder, result, _ = trained
@@ -247,7 +247,7 @@ def test_the_best_model_is_written_again_from_a_checkpoint(
     assert weights.read_bytes() == before
 
 
-def test_the_model_folder_is_a_plain_one(trained: tuple[Path, TrainResult, Spy]) -> None:
+def test_the_model_folder_has_no_trace_of_adapters(trained: tuple[Path, TrainResult, Spy]) -> None:
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel
 
@@ -262,12 +262,12 @@ def test_the_model_folder_is_a_plain_one(trained: tuple[Path, TrainResult, Spy])
     ours = np.stack([p.embedding for p in load(result.best).predict(TEXTS, embed=True)])
     theirs = SentenceTransformer(str(result.best), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    _, told = AutoModel.from_pretrained(result.best, output_loading_info=True)
-    assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
+    _, info = AutoModel.from_pretrained(result.best, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
 
 
-def test_folder_checkpoint_and_the_run_itself_say_the_same(
+def test_folder_checkpoint_and_run_have_the_same_scores(
     trained: tuple[Path, TrainResult, Spy],
 ) -> None:
     _, result, spy = trained
@@ -308,7 +308,7 @@ def test_a_checkpoint_is_read_without_peft(
     assert [p.to_json() for p in without] == [p.to_json() for p in with_it]
 
 
-def test_without_peft_training_says_what_to_install(
+def test_without_peft_the_error_names_the_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manyheads.modeling.lora, "find_spec", lambda name: None)
@@ -345,7 +345,7 @@ def test_impossible_settings_are_refused_by_name(values: dict[str, Any], message
         load_config(None, values)
 
 
-def test_what_an_encoder_cannot_have_is_refused_before_anything_is_trained(
+def test_impossible_adapters_are_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match=r"`lora\.rank` is 33.*at most 32"):
@@ -358,7 +358,7 @@ def test_what_an_encoder_cannot_have_is_refused_before_anything_is_trained(
     check_adapters(encoder(), load_config(None, {"lora.targets": "all"}))
 
 
-def test_a_run_does_not_go_on_with_other_adapters(trained: tuple[Path, TrainResult, Spy]) -> None:
+def test_a_run_does_not_resume_with_other_adapters(trained: tuple[Path, TrainResult, Spy]) -> None:
     other = {**TRAINED, "lora": {"rank": 4, "targets": "all"}}
     with pytest.raises(RequestError, match=r"lora\.rank is 4 and was 2"):
         train(config(trained[0], **other), resume=True)

@@ -12,7 +12,7 @@ from tiny_models import make_inputs, make_model
 
 
 def calls(model: nn.Module) -> list[str]:
-    """The names of the parts that run from now on."""
+    """A list that collects the names of the parts that run."""
     ran: list[str] = []
     parts = {"encoder": model.encoder, **dict(model.heads.items())}  # type: ignore[union-attr]
     for name, part in parts.items():
@@ -33,7 +33,7 @@ def test_all_heads_and_the_embedding_come_from_one_pass() -> None:
 
 
 @pytest.mark.parametrize("tasks", [["ner"], ["topics", "intent"], []])
-def test_only_the_heads_that_are_asked_for_run(tasks: list[str]) -> None:
+def test_only_the_requested_heads_run(tasks: list[str]) -> None:
     model = make_model()
     ran = calls(model)
     outputs = model(make_inputs(), tasks)
@@ -44,7 +44,7 @@ def test_only_the_heads_that_are_asked_for_run(tasks: list[str]) -> None:
         torch.testing.assert_close(values, everything[name], msg=name)
 
 
-def test_all_layers_are_kept_only_where_an_asked_head_mixes_them() -> None:
+def test_all_layers_are_kept_only_if_a_requested_head_mixes_them() -> None:
     model = make_model(mixing=["ner"])
     assert model.features(make_inputs(), ["intent"]).layers is None
     layers = model.features(make_inputs(), ["intent", "ner"]).layers
@@ -78,7 +78,7 @@ def test_a_sentence_does_not_depend_on_the_others_of_its_batch(mixing: list[str]
             torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_training_one_task_leaves_the_other_heads_alone() -> None:
+def test_training_one_task_does_not_change_the_other_heads() -> None:
     model = make_model()
     outputs = model(make_inputs(), ["intent"])
     model.head("intent").loss(outputs["intent"], torch.tensor([0, -100, 2])).backward()

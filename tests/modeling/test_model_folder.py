@@ -63,7 +63,7 @@ TEXTS = ["John lives in Paris.", "hi", "what is the weather in london on monday 
 
 
 def encoder_contents(source: Path, seed: int = 0, **changes: Any) -> ModelContents:
-    """Take a tiny encoder folder apart, as the training does."""
+    """The contents of a tiny encoder's folder, as training makes them."""
     from transformers import AutoModel
 
     backbone = AutoModel.from_pretrained(source)
@@ -129,7 +129,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def mean_embeddings(source: Path, texts: list[str], max_length: int) -> Tensor:
-    """Embed texts by the book."""
+    """Embeddings computed step by step."""
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -142,7 +142,7 @@ def mean_embeddings(source: Path, texts: list[str], max_length: int) -> Tensor:
     return nn.functional.normalize((tokens * mask).sum(1) / mask.sum(1), dim=-1)
 
 
-def test_sentence_transformers_gives_the_same_embeddings(source: Path, pristine: Path) -> None:
+def test_sentence_transformers_computes_the_same_embeddings(source: Path, pristine: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(os.fspath(pristine), device="cpu")
@@ -198,10 +198,10 @@ def test_the_runtime_reads_its_part_without_torch(pristine: Path, contents: Mode
         np.testing.assert_array_equal(heads[name], tensor.numpy())
 
 
-# There and back
+# Round trips
 
 
-def test_everything_comes_back_exactly(pristine: Path, contents: ModelContents) -> None:
+def test_everything_is_restored_exactly(pristine: Path, contents: ModelContents) -> None:
     loaded = load_model_folder(pristine)
     assert list(loaded.tasks) == TASKS
     assert loaded.encoder == contents.encoder
@@ -223,12 +223,12 @@ def test_the_same_contents_make_the_same_bytes(tmp_path: Path, best: Path, sourc
     for name in ("a", "b"):
         save_model_folder(tmp_path / name, again)
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    # And writing what was read changes nothing.
+    # Writing what was read changes nothing.
     save_model_folder(tmp_path / "c", load_model_folder(best))
     assert files(tmp_path / "c") == files(best)
 
 
-def test_shared_tensors_are_written_once_and_parts_without_their_whole(
+def test_shared_tensors_are_written_once_and_views_without_their_base(
     tmp_path: Path, contents: ModelContents
 ) -> None:
     table = torch.randn(300, 32)
@@ -239,7 +239,7 @@ def test_shared_tensors_are_written_once_and_parts_without_their_whole(
     assert same({name: loaded[name] for name in state}, state)
 
 
-def test_the_files_can_be_read_by_whoever_can_read_the_folder(
+def test_the_files_are_readable_for_everyone_who_can_read_the_folder(
     tmp_path: Path, contents: ModelContents
 ) -> None:
     old = os.umask(0o027)
@@ -325,7 +325,7 @@ def test_every_file_but_manifest_and_card_is_listed(best: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_a_damaged_cut_or_missing_file_is_refused_by_name(best: Path, name: str) -> None:
+def test_a_damaged_truncated_or_missing_file_is_refused_by_name(best: Path, name: str) -> None:
     path = best / name
     original = path.read_bytes()
     flipped = bytearray(original)
@@ -361,7 +361,7 @@ def test_a_change_of_the_manifest_is_refused(best: Path) -> None:
     path.write_text(text.replace("B-PER", "B-LOC"))
     with pytest.raises(ModelError, match=r"manyheads\.json: has changed since the model was saved"):
         read_manifest(best)
-    path.write_text(json.dumps(json.loads(text)))  # laid out otherwise, and the same
+    path.write_text(json.dumps(json.loads(text)))  # formatted differently, with the same contents
     load_model_folder(best)
 
 
@@ -386,7 +386,7 @@ def test_a_newer_format_is_refused_by_name(best: Path) -> None:
         load_model_folder(best)
 
 
-def test_what_is_no_model_folder_is_refused(tmp_path: Path, source: Path) -> None:
+def test_other_folders_are_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(ModelError, match="missing: is not a folder that exists; expected a model"):
         load_model_folder(tmp_path / "missing")
     with pytest.raises(ModelError, match=r"has no manyheads\.json; expected a model folder"):
@@ -472,7 +472,7 @@ def test_a_folder_that_asks_for_its_own_code_is_refused(
         read_encoder(read_manifest(best))
 
 
-def test_a_word_of_the_vocabulary_is_not_taken_for_a_wish(best: Path) -> None:
+def test_a_word_of_the_vocabulary_is_not_taken_for_a_setting(best: Path) -> None:
     replace_file(best, "tokenizer.json", b'{"model": {"vocab": {"auto_map": 7}}}')
     read_encoder(read_manifest(best))
 
@@ -487,7 +487,7 @@ def entry(shape: list[int], begin: int = 0, end: int = 16, dtype: str = "F32") -
 
 
 class Bomb:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     path = ""
 
@@ -514,7 +514,7 @@ class Bomb:
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors"])
-def test_tensors_whose_header_lies_are_refused(best: Path, name: str, data: bytes) -> None:
+def test_tensors_with_an_invalid_header_are_refused(best: Path, name: str, data: bytes) -> None:
     replace_file(best, name, data)
     message = re.escape(f"{best / name}: is not a usable safetensors file (")
     with pytest.raises(ModelError, match=message):
@@ -593,7 +593,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return value
 
 
-def test_the_card_tells_tasks_scores_and_how_to_load(pristine: Path) -> None:
+def test_the_card_has_tasks_scores_and_how_to_load_the_model(pristine: Path) -> None:
     card = (pristine / LAYOUT.card).read_text()
     assert front_matter(card) == {
         "library_name": "sentence-transformers",
@@ -630,14 +630,14 @@ def card_of(**changes: Any) -> str:
     return model_card(**(values | changes))
 
 
-def test_a_card_without_scores_or_base_model_says_so() -> None:
+def test_a_card_may_lack_scores_and_base_model() -> None:
     card = card_of(tasks=TASKS[:1])
     assert "# A sentence encoder with one head\n" in card
     assert "None were recorded." in card
     assert "base_model" not in front_matter(card)
 
 
-def test_a_path_on_this_machine_is_not_told_as_base_model() -> None:
+def test_a_local_path_is_not_published_as_base_model() -> None:
     for path in ("/home/me/encoder", "./encoder", "../a/b", "C:\\encoder", "~/encoder", "a/b/c"):
         assert "base_model" not in front_matter(card_of(base_model=path))
     assert front_matter(card_of(base_model="distilbert-base-uncased"))["base_model"]

@@ -31,7 +31,7 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**values, **changes}))
 
 
-# ------------------------------------------------------------------------------ the default one
+# -------------------------------------------------------------------------- the default encoder
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_packaged_weights_that_are_missing_are_refused(packaged: Path) -> None:
         packaged_encoder()
 
 
-def test_the_published_copy_is_what_the_requirements_bring() -> None:
+def test_the_requirements_install_the_published_copy() -> None:
     pytest.importorskip(finding.PACKAGED)
     source = find_encoder(DEFAULT_MODEL)
     assert source.config["hidden_size"] == 384
@@ -92,7 +92,7 @@ def test_without_the_package_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -
 # ------------------------------------------------------------------------------------- the hub
 
 
-def test_pickles_and_code_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickles_and_code_are_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     asked: dict[str, Any] = {}
@@ -109,7 +109,7 @@ def test_pickles_and_code_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/no/where", "a/b/c"])
-def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
+def test_a_missing_folder_is_not_looked_up_on_the_hub(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finding, "_download", lambda name: pytest.fail("asked the hub"))
@@ -117,7 +117,7 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
         find_encoder(name)
 
 
-def test_an_encoder_that_is_not_here_and_cannot_be_fetched_is_named(
+def test_an_encoder_that_cannot_be_downloaded_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import huggingface_hub.constants
@@ -128,7 +128,7 @@ def test_an_encoder_that_is_not_here_and_cannot_be_fetched_is_named(
 
 
 @pytest.mark.parametrize("name", ["not a name!", "two--dashes"])
-def test_what_is_no_name_on_the_hub_is_refused(name: str) -> None:
+def test_an_invalid_name_on_the_hub_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match=r"there is no encoder .* on the hub"):
         find_encoder(name)
 
@@ -150,7 +150,7 @@ def test_a_configuration_without_a_model_type_is_refused(folder: Path, text: str
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "tokenizer.json"])
-def test_code_of_the_encoders_own_is_refused(folder: Path, file: str) -> None:
+def test_an_encoder_with_code_of_its_own_is_refused(folder: Path, file: str) -> None:
     edit(folder / file, auto_map={"AutoModel": "evil.Model"})
     with pytest.raises(ModelError, match=rf'{file}: "auto_map" asks for code'):
         find_encoder(str(folder))
@@ -187,7 +187,7 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path) -> None:
         find_encoder(str(folder))
 
 
-def test_a_tokenizer_is_made_of_a_vocabulary_where_that_is_all_there_is(folder: Path) -> None:
+def test_without_a_tokenizer_json_the_tokenizer_is_made_from_the_vocabulary(folder: Path) -> None:
     from tokenizers import Tokenizer
 
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -201,7 +201,7 @@ def test_a_tokenizer_is_made_of_a_vocabulary_where_that_is_all_there_is(folder: 
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "merges.txt"])
-def test_a_file_of_the_tokenizer_that_is_a_link_out_is_refused(
+def test_a_tokenizer_file_that_links_out_of_the_folder_is_refused(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "private").write_text("secret\n")
@@ -242,9 +242,7 @@ def write_pooling(folder: Path, values: Any) -> None:
         ({"pooling_mode": "max", "include_prompt": True}, "max"),
     ],
 )
-def test_the_pooling_is_what_the_folder_says(
-    folder: Path, settings: dict[str, Any], mode: str
-) -> None:
+def test_the_pooling_is_the_folders(folder: Path, settings: dict[str, Any], mode: str) -> None:
     write_pooling(folder, settings)
     assert find_encoder(str(folder)).pooling == PoolingSpec(mode, normalize=True)
     modules = json.loads((folder / "modules.json").read_text())
@@ -252,13 +250,13 @@ def test_the_pooling_is_what_the_folder_says(
     assert find_encoder(str(folder)).pooling == PoolingSpec(mode, normalize=False)
 
 
-def test_a_plain_encoder_is_pooled_by_the_mean(folder: Path) -> None:
+def test_a_plain_encoder_has_mean_pooling(folder: Path) -> None:
     (folder / "modules.json").unlink()
     assert find_encoder(str(folder)).pooling == PoolingSpec("mean", normalize=False)
     assert find_encoder(str(folder), "cls").pooling == PoolingSpec("cls", normalize=False)
 
 
-def test_another_pooling_is_refused_and_can_be_replaced_as_the_message_says(folder: Path) -> None:
+def test_an_unknown_pooling_is_refused_and_can_be_replaced(folder: Path) -> None:
     write_pooling(folder, {"pooling_mode": "median"})
     with pytest.raises(ModelError, match=r"the encoder pools by 'median'.*Set `pooling` to mean"):
         find_encoder(str(folder))
@@ -300,11 +298,11 @@ def test_a_tokenizer_with_more_tokens_than_the_encoder_has_vectors_is_refused(
         Encoder.from_source(find_encoder(str(folder)))
 
 
-def test_the_tokenizer_is_the_one_that_the_library_makes_of_the_folder(folder: Path) -> None:
+def test_the_tokenizer_is_the_one_that_the_library_makes_from_the_folder(folder: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    # The library builds this class anew from its settings, whatever tokenizer.json does.
+    # The library rebuilds this class from its settings, regardless of tokenizer.json.
     edit(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False)
     made = Tokenizer.from_str(find_encoder(str(folder)).files["tokenizer.json"].decode())
     theirs = AutoTokenizer.from_pretrained(folder)
@@ -325,7 +323,7 @@ def test_the_tokenizer_is_the_one_that_the_library_makes_of_the_folder(folder: P
         lambda f: shutil.rmtree(f / "1_Pooling"),
     ],
 )
-def test_broken_and_hostile_folders_end_with_one_message(
+def test_broken_and_hostile_folders_are_refused_with_one_message(
     folder: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(folder)

@@ -79,7 +79,7 @@ def test_pairs_train_the_embedding_together_with_a_head(tmp_path: Path) -> None:
     assert "| likeness | similarity | scored pairs |" in card
 
 
-def test_a_model_of_pairs_predicts_embeddings_and_nothing_else(tmp_path: Path) -> None:
+def test_a_model_of_pairs_predicts_embeddings_only(tmp_path: Path) -> None:
     settings = pair_settings(tmp_path)
     settings["tasks"] = {"likeness": settings["tasks"]["likeness"]}
     result, _ = run(tmp_path, **settings)
@@ -91,7 +91,7 @@ def test_a_model_of_pairs_predicts_embeddings_and_nothing_else(tmp_path: Path) -
         model.predict(["john"], tasks=["likeness"])
 
 
-def test_the_similarity_that_is_scored_is_the_cosine_of_the_embeddings(tmp_path: Path) -> None:
+def test_predicted_similarities_are_cosines_of_the_embeddings(tmp_path: Path) -> None:
     result, _ = run(tmp_path, **pair_settings(tmp_path))
     report = evaluate(result.best, tmp_path / "held_out.jsonl", tasks=["likeness"])
     model = load(result.best)
@@ -106,7 +106,7 @@ def test_the_similarity_that_is_scored_is_the_cosine_of_the_embeddings(tmp_path:
     assert report.outcomes.correct["likeness"] == [None] * 16
 
 
-def test_pairs_and_other_labels_of_the_same_records_train_at_once(tmp_path: Path) -> None:
+def test_pairs_and_other_labels_of_the_same_records_train_together(tmp_path: Path) -> None:
     records = [
         {**pair, "label": "a" if i % 2 else "b"} if i % 3 else {"text": "john eats", "label": "a"}
         for i, pair in enumerate(pairs(15, 3))
@@ -137,8 +137,8 @@ def test_pairs_and_other_labels_of_the_same_records_train_at_once(tmp_path: Path
     assert result.history[0]["metrics"]["records"] == 15
 
 
-def test_pairs_and_unlabelled_texts_are_read_behind_the_encoders_prompt(tmp_path: Path) -> None:
-    """As the embedding is read; heads read texts as they are."""
+def test_pairs_and_unlabelled_texts_are_read_after_the_encoders_prompt(tmp_path: Path) -> None:
+    """Like texts for the embedding; heads read texts without it."""
     texts = tmp_path / "texts.txt"
     texts.write_text("john eats\n", encoding="utf-8")
     settings = pair_settings(tmp_path)
@@ -168,7 +168,7 @@ def test_pairs_and_unlabelled_texts_are_read_behind_the_encoders_prompt(tmp_path
     assert any("'likeness' is trained without the encoder's default" in one for one in heard)
 
 
-def test_the_loss_is_that_of_every_two_pairs_in_the_wrong_order() -> None:
+def test_the_loss_sums_over_every_two_pairs_with_different_scores() -> None:
     head = make_head(TaskConfig(kind="similarity"), LabelSet(()), EncoderShape(4, 1))
     torch.manual_seed(0)
     logits = torch.randn(7, 4, requires_grad=True)
@@ -220,7 +220,7 @@ def test_the_sts_benchmark_is_read_without_a_header_and_other_tables_with_one(
         ({"text": "a", "text2": 3, "score": 1}, r"pairs.jsonl:2: `text2` is 3"),
     ],
 )
-def test_what_is_no_scored_pair_is_told_with_its_line(
+def test_the_error_for_an_invalid_pair_names_its_line(
     tmp_path: Path, record: dict[str, Any], message: str
 ) -> None:
     path = write_records(
@@ -232,7 +232,7 @@ def test_what_is_no_scored_pair_is_told_with_its_line(
         discover_labels({"likeness": TASK}, [str(path)])
 
 
-def test_the_data_check_reads_pairs_and_tells_copies_of_both_sentences(tmp_path: Path) -> None:
+def test_the_data_check_reads_pairs_and_compares_both_sentences(tmp_path: Path) -> None:
     records = [
         {"text": "a man", "text2": "a woman", "score": 2},
         {"text": "a man", "text2": "a dog", "score": 1},
@@ -247,13 +247,13 @@ def test_the_data_check_reads_pairs_and_tells_copies_of_both_sentences(tmp_path:
     assert (file.tasks["likeness"].labelled, file.tasks["likeness"].labels) == (3, {})
 
 
-def test_unlabelled_sentences_may_come_as_pairs(tmp_path: Path) -> None:
+def test_unlabelled_sentences_may_be_pairs(tmp_path: Path) -> None:
     path = write_records(tmp_path / "texts.jsonl", [*pairs(3), {"text": "alone"}])
     result, _ = run(tmp_path, keep_embeddings={"texts": str(path)})
     assert result.best.exists()
 
 
-def test_settings_that_pairs_do_not_have_are_refused_by_name(tmp_path: Path) -> None:
+def test_settings_that_do_not_apply_to_pairs_are_refused_by_name(tmp_path: Path) -> None:
     for values, message in (
         ({"dropout": 0.2}, r"`dropout` is for"),
         ({"labels": ["a"]}, r"`labels` is for"),
@@ -278,7 +278,7 @@ def test_a_correlation_is_not_compared_sentence_by_sentence(tmp_path: Path) -> N
         compare(config(tmp_path, **pair_settings(tmp_path)), out=tmp_path / "comparison")
 
 
-def test_a_file_without_scores_has_nothing_for_pairs(tmp_path: Path) -> None:
+def test_a_file_without_scores_is_refused(tmp_path: Path) -> None:
     path = write_records(tmp_path / "plain.jsonl", sentences(3))
     with pytest.raises(DataError, match=r"'likeness' has no label: none of 3 records has `score`"):
         discover_labels({"likeness": TASK}, [str(path)])

@@ -1,4 +1,4 @@
-"""Students: smaller encoders made of some of another one's layers."""
+"""Students: smaller encoders made of some layers of another."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def encoder(model_type: str = "bert", layers: int = 4) -> Encoder:
     ("layers", "count", "chosen"),
     [(3, 6, (2, 4, 6)), (1, 6, (6,)), (2, 6, (3, 6)), (4, 6, (2, 3, 4, 6)), ([1, 3], 6, (1, 3))],
 )
-def test_a_number_of_layers_is_spread_up_to_the_last(
+def test_a_number_of_layers_is_spread_evenly_up_to_the_last(
     layers: Any, count: int, chosen: tuple[int, ...]
 ) -> None:
     assert chosen_layers(layers, count) == chosen
 
 
 @pytest.mark.parametrize("model_type", ["bert", "distilbert", "roberta", "mpnet", "modernbert"])
-def test_a_student_of_the_lower_layers_computes_what_they_do(model_type: str) -> None:
+def test_a_student_of_the_lower_layers_computes_the_same(model_type: str) -> None:
     source = encoder(model_type)
     student = student_of(source, [1, 2]).eval()
     mask = torch.ones_like(IDS)
@@ -46,12 +46,12 @@ def test_a_student_of_the_lower_layers_computes_what_they_do(model_type: str) ->
     assert own is not None
     assert (len(layers), len(own)) == (5, 3)
     assert torch.equal(own[1], layers[1])
-    # Of ModernBERT the last of these has its final norm behind it.
+    # In ModernBERT the final norm follows the last layer.
     assert model_type == "modernbert" or torch.equal(own[2], layers[2])
     assert student.config["architectures"] == source.config["architectures"]
 
 
-def test_the_layers_are_those_that_are_named(tmp_path: Path) -> None:
+def test_the_chosen_layers_are_copied(tmp_path: Path) -> None:
     source = encoder()
     names = [name for name in source.backbone.state_dict() if ".layer.3." in name]
     student = student_of(source, 2).backbone.state_dict()
@@ -74,7 +74,7 @@ def test_a_trained_student_is_a_folder_that_sentence_transformers_reads(tmp_path
     np.testing.assert_allclose(load(result.best).encode(texts), model.encode(texts), atol=1e-5)
 
 
-def test_a_student_is_held_at_the_whole_encoder_and_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_a_student_approaches_the_whole_encoder_and_resumes_bit_identically(tmp_path: Path) -> None:
     def settings(name: str) -> Any:
         return config(
             tmp_path / name, student_layers=[1], num_epochs=2, checkpoint_every=1,
@@ -88,7 +88,7 @@ def test_a_student_is_held_at_the_whole_encoder_and_resumes_to_the_bit(tmp_path:
     whole, stopped = settings("whole"), settings("stopped")
     spy = Spy()
     train(whole, reporter=spy)
-    # It begins elsewhere, and approaches.
+    # It starts at a distance, which decreases.
     distances = [loss for name, loss in spy.losses if name == "embedding"]
     assert distances[0] > 0.01
     assert distances[-1] < distances[0]
@@ -99,7 +99,7 @@ def test_a_student_is_held_at_the_whole_encoder_and_resumes_to_the_bit(tmp_path:
     assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
 
 
-def test_layers_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_missing_layers_are_refused(tmp_path: Path) -> None:
     for layers in (2, 3, [1, 2], [3]):
         with pytest.raises(ConfigError, match=r"`student_layers` is .* 2 layers.*from 1 to 1"):
             run(tmp_path, student_layers=layers)

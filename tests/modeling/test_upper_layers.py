@@ -1,4 +1,4 @@
-"""The upper layers alone are bit-identical to those in the whole encoder."""
+"""Upper layers that run alone are bit-identical to those in the whole encoder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def batch(encoder: Encoder) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def test_from_every_layer_on_they_give_what_the_whole_encoder_gives(encoder: Encoder) -> None:
+def test_from_every_layer_on_the_output_equals_the_whole_encoders(encoder: Encoder) -> None:
     ids, mask = batch(encoder)
     whole = encoder(ids, mask, all_layers=True)
     assert whole.layers is not None
@@ -55,14 +55,14 @@ def test_from_every_layer_on_they_give_what_the_whole_encoder_gives(encoder: Enc
         assert len(states) == LAYERS - first + 1
         for mine, theirs in zip(states, whole.layers[first:], strict=True):
             assert torch.equal(mine, theirs), first
-    # And the encoder has noticed nothing.
+    # And the encoder itself is unchanged.
     again = encoder(ids, mask, all_layers=True)
     assert again.layers is not None
     assert len(again.layers) == LAYERS + 1
     assert torch.equal(again.tokens, whole.tokens)
 
 
-def test_a_copy_learns_for_itself_and_gives_the_same_until_then(encoder: Encoder) -> None:
+def test_a_copy_is_trained_separately_and_is_equal_until_then(encoder: Encoder) -> None:
     ids, mask = batch(encoder)
     upper = copy.deepcopy(UpperLayers(encoder.backbone, 2))
     with torch.no_grad():

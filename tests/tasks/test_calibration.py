@@ -1,4 +1,4 @@
-"""Calibration recovers what made the data, never turns the order round, and refuses nonsense."""
+"""Calibration recovers known curves, keeps the order of scores, and is validated when read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=30)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_made_the_classes_is_found(temperature: float) -> None:
+def test_a_known_temperature_is_recovered(temperature: float) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (4000, 4))
     shares = softmax((logits / temperature).astype(np.float32))
@@ -37,7 +37,7 @@ def test_the_temperature_that_made_the_classes_is_found(temperature: float) -> N
     assert fit_temperature(logits, gold).temperature == pytest.approx(temperature, rel=0.06)
 
 
-def test_a_logistic_curve_is_found_again() -> None:
+def test_a_logistic_curve_is_recovered() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0, 3, 6000)
     right = rng.random(6000) < sigmoid(0.5 * scores - 1.0)
@@ -46,7 +46,7 @@ def test_a_logistic_curve_is_found_again() -> None:
     assert curve.bias[0] == pytest.approx(-1.0, abs=0.1)
 
 
-def test_each_label_has_its_curve_and_one_without_examples_the_common_one() -> None:
+def test_each_label_gets_a_curve_and_a_label_without_examples_the_common_one() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0, 2, (3000, 3))
     right = rng.random((3000, 3)) < sigmoid(scores + np.array([2.0, -2.0, 0.0]))
@@ -58,11 +58,11 @@ def test_each_label_has_its_curve_and_one_without_examples_the_common_one() -> N
 
 
 @given(values=values)
-def test_pooling_gives_the_closest_sequence_that_never_falls(values: list[float]) -> None:
+def test_pooling_returns_the_closest_non_decreasing_sequence(values: list[float]) -> None:
     found = pool_adjacent_violators(np.array(values), np.ones(len(values)))
     assert (np.diff(found) >= -1e-12).all()
     assert found.mean() == pytest.approx(np.mean(values))
-    # No other sequence of a few levels that never falls is closer.
+    # No non-decreasing sequence of two levels is closer.
     error = ((found - values) ** 2).sum()
     for cut in range(len(values)):
         first, rest = np.mean(values[: cut + 1]), np.mean(values[cut + 1 :] or [1.0])
@@ -73,7 +73,7 @@ def test_pooling_gives_the_closest_sequence_that_never_falls(values: list[float]
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
 @settings(deadline=None, max_examples=40)
-def test_curves_rise_and_stay_between_zero_and_one(seed: int, count: int) -> None:
+def test_curves_do_not_decrease_and_stay_between_zero_and_one(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     scores, right = rng.normal(0, 4, count).round(1), rng.random(count) < rng.random()
     for curve in (fit_platt(scores, right), fit_isotonic(scores, right)):
@@ -84,7 +84,7 @@ def test_curves_rise_and_stay_between_zero_and_one(seed: int, count: int) -> Non
         assert read_calibration(curve.to_json(), "model") == curve
 
 
-def test_the_better_of_both_curves_is_taken() -> None:
+def test_the_better_of_both_curves_is_chosen() -> None:
     rng = np.random.default_rng(0)
     scores, folds = rng.normal(0, 3, 4000), rng.integers(0, 5, 4000)
     logistic = rng.random(4000) < sigmoid(scores)
@@ -118,7 +118,7 @@ def test_log_odds_of_certainty_are_finite() -> None:
         {"method": "isotonic", "log_odds": list(range(99)), "shares": [0.5] * 99},
     ],
 )
-def test_a_stored_calibration_that_is_none_is_refused(stored: Any) -> None:
+def test_an_invalid_stored_calibration_is_refused(stored: Any) -> None:
     with pytest.raises(ModelError, match="its calibration has"):
         read_calibration(stored, "model")
 

@@ -1,4 +1,4 @@
-"""Confidence metrics: known values, and what makes them zero."""
+"""Confidence metrics of scores whose calibration is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_calibrated_scores_have_a_small_error_and_overconfident_ones_a_large_one
     assert good["ece"] < 0.015
     assert bad["ece"] > 0.1
     assert bad["brier"] > good["brier"]
-    # The order is the same, and so is the area under risk and coverage.
+    # The order is the same, and so is the area under the risk-coverage curve.
     assert bad["aurc"] == pytest.approx(good["aurc"])
 
 
@@ -28,12 +28,12 @@ def test_bins_have_equal_mass() -> None:
     assert set(counts.tolist()) == {200}
 
 
-def test_risk_rises_with_coverage_where_errors_are_the_least_sure() -> None:
+def test_risk_rises_with_coverage_if_errors_have_the_lowest_scores() -> None:
     coverage, risk = risk_coverage(
         np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, False])
     )
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert risk == pytest.approx([0, 0, 1 / 3, 1 / 2])
-    # Of equal scores none is taken before another.
+    # Equal scores are taken together.
     _, equal = risk_coverage(np.full(4, 0.5), np.array([True, True, False, False]))
     assert equal.tolist() == [0.5] * 4

@@ -1,4 +1,4 @@
-"""Every gold label and every prediction is in exactly one decision, and errors have a kind."""
+"""Every gold label and every prediction is in exactly one decision, and every error has a kind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARIS = (0, 5, "LOC")
         ([PARIS, (9, 12, "PER")], [(5, 9, "LOC")], ["missed", "invented", "missed"]),
     ],
 )
-def test_an_error_of_entities_has_a_kind(
+def test_errors_of_entities_are_classified(
     gold: list[tuple[int, int, str]], predicted: list[tuple[int, int, str]], errors: list[str]
 ) -> None:
     decisions = entity_decisions(spans(*gold), spans(*predicted))
@@ -77,7 +77,7 @@ def test_decisions_count_what_the_metrics_count(gold: list[Span], predicted: lis
 CLASSES = ("a", "b", "c")
 
 
-def test_classes_that_are_unknown_or_not_given_are_errors_of_their_own() -> None:
+def test_unknown_classes_and_missing_answers_are_errors_of_their_own() -> None:
     spec = TaskSpec("t", "classification", CLASSES)
     kind = kind_of("classification")
     assert kind.decisions(spec, 0, 0, (0.9,)) == (Decision("a", "a", "", 0.9),)
@@ -108,7 +108,7 @@ def test_tags_that_are_plain_classes_are_compared_token_by_token() -> None:
     assert kind_of("tagging").shown(spec, gold) == "O N V"
 
 
-def test_numbers_decide_nothing_and_have_a_distance() -> None:
+def test_numbers_have_a_distance_and_no_decisions() -> None:
     spec = TaskSpec("t", "regression", (), details={"mean": 0.0, "deviation": 1.0})
     kind = kind_of("regression")
     assert kind.decisions(spec, 1.0, 3.0, ()) == ()

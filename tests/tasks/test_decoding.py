@@ -1,4 +1,4 @@
-"""Decoding equals brute force, obeys the scheme, and is independent of other sentences."""
+"""Decoding equals brute force, follows the scheme, and is independent of other sentences."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def random_batch(
 
 
 def may_follow(tags: TagSet, before: str | None, tag: str) -> bool:
-    """The BIO rule, said another way than in the package."""
+    """The BIO rule, written independently of the package."""
     if tags.scheme is Scheme.PLAIN or not tag.startswith("I-"):
         return True
     return before in (f"B-{tag[2:]}", tag)
@@ -128,7 +128,7 @@ def test_every_decoded_sequence_is_allowed_and_scored(
 
 @given(tags=tag_sets, seed=seeds, crf=st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_neither_padding_nor_batch_mates_change_a_sentence(
+def test_neither_padding_nor_other_sentences_change_a_sentence(
     tags: TagSet, seed: int, crf: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -165,10 +165,10 @@ def test_an_inside_tag_that_follows_nothing_is_replaced_by_the_best_allowed_one(
     assert decoded.ids.tolist() == [1, 2]
 
 
-def test_a_long_sentence_is_decoded_as_exactly_as_a_short_one() -> None:
+def test_a_long_sentence_is_decoded_as_precisely_as_a_short_one() -> None:
     rng = np.random.default_rng(0)
     emissions = rng.normal(0, 1, (1, 3000, 5)).astype(np.float32)
-    # What all tags of a word have in common decides nothing, but it adds up.
+    # A constant for all tags of a word changes no decision, but accumulates over the words.
     raised, lengths = emissions + np.float32(64.0), np.array([3000])
     transitions = random_transitions(rng, 5)
     tags = TAG_SETS[0]
@@ -183,7 +183,7 @@ def test_plain_classes_that_look_like_tags_are_free() -> None:
     assert not tag_rules(("O", "B-x", "I-x"), Scheme.BIO).pairwise[0, 2]
 
 
-def test_marginals_stay_finite_where_the_words_insist_on_what_is_forbidden() -> None:
+def test_marginals_stay_finite_where_logits_strongly_favour_forbidden_tags() -> None:
     emissions = np.full((1, 3, 3), -1e4, np.float32)
     emissions[..., 2] = 1e4
     (decoded,) = decode_tags(emissions, [3], ("O", "B-x", "I-x"), Scheme.BIO, Transitions.zeros(3))
@@ -203,14 +203,14 @@ def test_a_batch_of_no_sentences_and_sentences_of_no_words_are_decoded() -> None
     assert decode_classes(np.zeros((0, 3), np.float32)).ids.shape == (0,)
 
 
-def test_classes_are_the_most_probable_ones() -> None:
+def test_the_most_probable_classes_are_chosen() -> None:
     logits = np.array([[0.0, 1000.0], [np.log(3.0), 0.0]], np.float32)
     ids, scores = decode_classes(logits)
     assert ids.tolist() == [1, 0]
     np.testing.assert_allclose(scores, [1.0, 0.75], rtol=1e-6)
 
 
-def test_labels_are_those_that_reach_the_threshold() -> None:
+def test_labels_that_reach_the_threshold_are_chosen() -> None:
     logits = np.array([[0.0, -1000.0, 1000.0], [-1.0, -2.0, -3.0]], np.float32)
     first, second = decode_multilabel(logits, 0.5)
     assert first.ids.tolist() == [0, 2]
@@ -241,7 +241,7 @@ def test_with_a_crf_an_entitys_score_is_the_share_of_the_paths_that_have_exactly
             assert entity_score(factors[span.start : span.end]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_linear_heads_entity_must_begin_go_on_and_end_there() -> None:
+def test_a_linear_heads_entity_score_covers_its_start_continuation_and_end() -> None:
     words = [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.9, 0.06, 0.04]]
     emissions = np.log(np.array([words], np.float32))
     (decoded,) = decode_tags(emissions, [3], ("O", "B-x", "I-x"), Scheme.BIO)
@@ -356,12 +356,12 @@ def test_a_stored_task_without_a_field_is_refused(field: str) -> None:
         TaskSpec.from_json(stored)
 
 
-def test_what_is_no_object_is_no_task() -> None:
+def test_a_stored_task_has_to_be_an_object() -> None:
     with pytest.raises(ModelError, match="expected an object"):
         TaskSpec.from_json(["ner"])
 
 
-def test_decode_goes_by_the_kind() -> None:
+def test_decode_depends_on_the_kind() -> None:
     logits = np.array([[2.0, 1.0]], np.float32)
     classes = decode(SPECS[0], logits)
     assert not isinstance(classes, list)
@@ -375,7 +375,7 @@ def test_decode_goes_by_the_kind() -> None:
     assert words.ids.shape == (1,)
 
 
-def test_decode_refuses_what_it_cannot_do() -> None:
+def test_decode_refuses_impossible_requests() -> None:
     emissions = np.zeros((1, 2, 3), np.float32)
     with pytest.raises(ModelError, match="of kind 'similarity', which has no results"):
         decode(SPECS[4], emissions)

@@ -1,4 +1,4 @@
-"""Tags and spans have one meaning under every scheme, equal to the reference scorer's."""
+"""Tags and spans mean the same under every scheme, and as in the reference scorer."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_any_tags_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
 
 @settings(deadline=None)
 @given(ANY_TAGS)
-def test_bio_tags_made_from_any_tags_are_valid_and_stay_as_they_are(tags: list[str]) -> None:
+def test_bio_tags_made_from_any_tags_are_valid_and_do_not_change_again(tags: list[str]) -> None:
     bio = to_bio(tags)
     assert is_valid_bio(bio)
     assert to_bio(bio) == bio
@@ -110,7 +110,7 @@ def test_bio_tags_made_from_any_tags_are_valid_and_stay_as_they_are(tags: list[s
 
 @st.composite
 def spans_and_words(draw: st.DrawFn) -> tuple[list[Span], list[tuple[int, int]]]:
-    """Any spans, also overlapping, empty or within a word, and any words in order."""
+    """Any spans (overlapping, empty, parts of words) and any words in order."""
     cuts = sorted(draw(st.sets(st.integers(0, 30), max_size=16)))
     words = list(zip(cuts[::2], cuts[1::2], strict=False))
     ends = st.integers(0, 32)
@@ -140,7 +140,7 @@ def test_neighbours_of_one_type_stay_two_entities() -> None:
     assert spans_of(["B-PER", "B-PER"], words) == spans
 
 
-def test_plain_tags_give_each_word_a_class_of_its_own() -> None:
+def test_with_plain_tags_each_word_has_its_own_class() -> None:
     words = [(0, 4), (5, 9)]
     spans = spans_of(["NOUN", "NOUN"], words, Scheme.PLAIN)
     assert spans == (Span(0, 4, "NOUN"), Span(5, 9, "NOUN"))
@@ -163,7 +163,7 @@ def test_tags_and_words_of_different_number_are_refused() -> None:
         (["O", "NOUN"], Scheme.PLAIN),
     ],
 )
-def test_the_scheme_is_told_by_the_form_of_the_tags(tags: list[str], scheme: Scheme) -> None:
+def test_the_scheme_follows_from_the_form_of_the_tags(tags: list[str], scheme: Scheme) -> None:
     assert scheme_of(tags) is scheme
 
 
@@ -177,7 +177,7 @@ def test_a_prefix_needs_a_type() -> None:
     assert not any(map(is_prefixed, ["B-", "B", "O", "", "X-PER", "BPER"]))
 
 
-def test_labels_have_the_index_of_their_place() -> None:
+def test_the_index_of_a_label_is_its_position() -> None:
     labels = LabelSet(("no", "yes"))
     assert [labels.index(name) for name in labels.names] == [0, 1]
     assert len(labels) == 2
@@ -185,7 +185,7 @@ def test_labels_have_the_index_of_their_place() -> None:
     assert "maybe" not in labels
 
 
-def test_an_unknown_label_is_answered_with_the_nearest_and_the_known_ones() -> None:
+def test_the_error_for_an_unknown_label_names_the_nearest_and_the_known_ones() -> None:
     with pytest.raises(
         DataError, match=r"label 'weathr' is not known \(did you mean \"weather\"\?\).*one of: "
     ):
@@ -201,7 +201,7 @@ def test_label_names_are_distinct_and_not_empty(names: tuple[str, ...], message:
         LabelSet(names)
 
 
-def test_a_tag_set_is_made_of_types_and_knows_them() -> None:
+def test_a_tag_set_is_made_from_types_and_lists_them() -> None:
     tags = TagSet.of_types(["PER", "LOC"])
     assert tags.names == ("O", "B-PER", "I-PER", "B-LOC", "I-LOC") == bio_names(tags.types)
     assert tags.types == ("PER", "LOC")

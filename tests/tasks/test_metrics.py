@@ -186,23 +186,23 @@ def test_multilabel_metrics_equal_scikit_learns(
     gold, predicted = [g for g, _ in pairs], [p for _, p in pairs]
     ours = multilabel_metrics(gold, predicted, LABELS)
     columns = [0, 1, 2, 3, -1]
-    right, said = (
+    right, guess = (
         np.array([[label in answer for label in columns] for answer in answers])
         for answers in (gold, predicted)
     )
-    assert ours["accuracy"] == pytest.approx(reference.accuracy_score(right, said))
-    present = (right | said).any(axis=0)
+    assert ours["accuracy"] == pytest.approx(reference.accuracy_score(right, guess))
+    present = (right | guess).any(axis=0)
     if not present.any():
         assert numbers(ours) == {n: float(n == "accuracy") for n in kind_of("multilabel").metrics}
         return
     precision, recall, f1, support = reference.precision_recall_fscore_support(
-        right, said, average=None, zero_division=0
+        right, guess, average=None, zero_division=0
     )
     assert ours["precision"] == pytest.approx(precision[present].mean())
     assert ours["recall"] == pytest.approx(recall[present].mean())
     assert ours["f1"] == pytest.approx(f1[present].mean())
     assert ours["f1_micro"] == pytest.approx(
-        reference.f1_score(right, said, average="micro", zero_division=0)
+        reference.f1_score(right, guess, average="micro", zero_division=0)
     )
     for i, name in enumerate((*LABELS, "<unknown>")):
         assert (name in ours["per_class"]) == present[i]
@@ -222,7 +222,7 @@ def test_multilabel_metrics_equal_scikit_learns(
 
 
 @pytest.mark.parametrize("index", [9, -1])
-def test_impossible_labels_of_a_set_are_refused(index: int) -> None:
+def test_impossible_labels_in_a_set_are_refused(index: int) -> None:
     with pytest.raises(ValueError, match=f"predicted index {index} is not one of 4 labels"):
         multilabel_metrics([frozenset()], [frozenset({index})], LABELS)
 
@@ -278,7 +278,7 @@ def test_tagging_metrics_equal_seqevals_on_any_sequence(
 
 @settings(deadline=None, max_examples=200)
 @given(tagged([*TAGS, "L-PER", "U-PER", "U-LOC"]))
-def test_entities_are_the_spans_that_the_rest_of_the_house_reads(
+def test_entities_are_the_spans_that_the_rest_of_the_package_reads(
     sentences: tuple[list[list[str]], list[list[str]]],
 ) -> None:
     gold, predicted = (
@@ -293,19 +293,19 @@ def test_entities_are_the_spans_that_the_rest_of_the_house_reads(
     assert f1_of(counts) == pytest.approx(metrics_of(*sentences)["f1"])
     mixed_up = sum(
         (g.start, g.end) == (p.start, p.end) and g.label != p.label
-        for right, said in zip(gold, predicted, strict=True)
+        for right, guess in zip(gold, predicted, strict=True)
         for g in right
-        for p in said
+        for p in guess
     )
     assert sum(c["count"] for c in metrics_of(*sentences)["confusions"]) == mixed_up
 
 
-def test_an_entity_never_reaches_over_the_end_of_its_sentence() -> None:
+def test_an_entity_never_continues_in_the_next_sentence() -> None:
     counts = counted([["B-PER"], ["I-PER"]], [["B-PER"], ["B-PER"]])
     assert counts.hits.tolist() == counts.gold.tolist() == [1, 1]
 
 
-def test_half_an_entity_is_no_entity() -> None:
+def test_a_part_of_an_entity_is_not_a_hit() -> None:
     gold, predicted = [["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]]
     result = metrics_of(gold, predicted)
     assert result["f1"] == 0.0
@@ -317,7 +317,7 @@ def test_an_entity_of_the_wrong_type_is_listed_as_a_confusion() -> None:
     assert result["confusions"] == [{"gold": "PER", "predicted": "LOC", "count": 1}]
 
 
-def test_where_there_is_no_entity_at_all_the_scores_are_zero_as_seqevals() -> None:
+def test_without_any_entity_the_scores_are_zero_as_in_seqeval() -> None:
     result = metrics_of([["O", "O"]], [["O", "O"]])
     assert result["precision"] == result["recall"] == result["f1"] == result["f1_macro"] == 0.0
     assert result["token_accuracy"] == 1.0
@@ -337,7 +337,7 @@ def test_plain_tags_are_scored_token_by_token(
     right = [g == p for g, p in zip(flat_gold, flat_predicted, strict=True)]
     accuracy = sum(right) / len(right) if right else 0.0
     assert ours["token_accuracy"] == pytest.approx(accuracy)
-    # `O` is no class: neither found nor missed.
+    # `O` is not a class: it is neither found nor missed.
     classes = sorted({*flat_gold, *flat_predicted} - {"O"})
     assert sorted(ours["per_type"]) == classes
     if classes:
@@ -352,7 +352,7 @@ def test_plain_tags_are_scored_token_by_token(
 
 
 def test_entities_are_compared_by_their_characters() -> None:
-    # The tags of the words are the same; what the user would get is not.
+    # The tags of the words are the same, but the results for the user are not.
     gold = TaggedText(("B-NUM",), frozenset({Span(5, 8, "NUM")}))
     wide = TaggedText(("B-NUM",), frozenset({Span(5, 10, "NUM")}))
     assert gold != wide
@@ -397,7 +397,7 @@ def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
         assert pearson(x, y) == pytest.approx(reference.pearsonr(x, y)[0], abs=1e-6)
 
 
-def test_equal_ranks_correlate_fully_however_the_values_are_bent() -> None:
+def test_spearman_depends_on_ranks_alone() -> None:
     x = [0.1, 0.5, 0.5, 0.9, 3.0]
     assert spearman(x, np.exp(x)) == pytest.approx(1.0)
     assert spearman(x, [-v for v in x]) == pytest.approx(-1.0)
@@ -427,7 +427,7 @@ def example_metrics() -> dict[str, metrics.TaskMetrics]:
     }
 
 
-def test_the_listed_metrics_of_each_kind_are_those_it_has() -> None:
+def test_the_metrics_that_each_kind_lists_are_those_it_computes() -> None:
     for kind, result in example_metrics().items():
         assert sorted(numbers(result)) == sorted(kind_of(kind).metrics)
         assert kind_of(kind).main_metric in kind_of(kind).metrics
@@ -435,12 +435,12 @@ def test_the_listed_metrics_of_each_kind_are_those_it_has() -> None:
     assert pos.main_metric == "token_accuracy"
 
 
-def test_metrics_are_json_as_they_are() -> None:
+def test_metrics_are_json_values() -> None:
     for result in example_metrics().values():
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_no_records_score_zero_and_do_not_crash() -> None:
+def test_without_records_all_scores_are_zero() -> None:
     empty = [
         classification_metrics([], [], LABELS),
         multilabel_metrics([], [], LABELS),

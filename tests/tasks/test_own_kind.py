@@ -1,4 +1,4 @@
-"""A kind of task from outside the package: one file, and every verb knows it."""
+"""A kind of task from outside the package, in one file, works with every command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training_setup import PLACES, run, sentences, write_records
 
 @dataclass(frozen=True)
 class StarsResult(Result):
-    """How many stars a text gets; None without words."""
+    """The number of stars of a text; None without words."""
 
     stars: float | None
 
@@ -50,7 +50,7 @@ class StarsResult(Result):
 
 
 class StarsHead(Head):
-    """One number a sentence; its loss is the mean squared error."""
+    """One number per sentence; its loss is the mean squared error."""
 
     kind = "stars"
 
@@ -78,7 +78,7 @@ class StarsHead(Head):
 
 @register_kind
 class Stars(Kind):
-    """One number a sentence, as people give stars."""
+    """One number per sentence: a rating in stars."""
 
     name = "stars"
     fields = ("stars",)
@@ -141,7 +141,7 @@ TASKS = {"stars": {"kind": "stars"}, "intent": {"kind": "classification"}}
 
 
 def rated(count: int, seed: int) -> list[dict[str, Any]]:
-    """Sentences that have more stars the later their place comes in the list."""
+    """Sentences with more stars for places later in the list."""
     records = sentences(count, seed, fields=("label",))
     places = list(PLACES)
     for record in records[:-1]:

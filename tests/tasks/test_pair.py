@@ -25,7 +25,7 @@ TASK = TaskConfig(kind="pair")
 
 
 def duplicates(count: int, seed: int) -> list[dict[str, Any]]:
-    """Pairs about the same place or about two; neither text alone decides."""
+    """Pairs about the same place or about two; neither text alone determines the class."""
     draw = random.Random(seed)
     records: list[dict[str, Any]] = []
     for i in range(count):

@@ -1,4 +1,4 @@
-"""The kind `regression`: one number a sentence."""
+"""The kind `regression`: one number per sentence."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_its_export_predicts_the_same(trained: Path) -> None:
     assert found == pytest.approx(expected, abs=0.1)
 
 
-def test_discovery_takes_mean_and_deviation_and_tells_what_is_no_number(tmp_path: Path) -> None:
+def test_discovery_computes_mean_and_deviation_and_refuses_other_values(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": "a", "value": v} for v in (1, 2.5, "4", None)]
     path = write_records(tmp_path / "train.jsonl", rows)
     found = discover_labels({"price": TASK}, [str(path)])["price"]

@@ -1,4 +1,4 @@
-"""Texts of no known class are told from others, with and without examples of such."""
+"""Texts of unknown classes are recognised, with and without examples of such texts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from manyheads.tasks.scope import fit_scope
 def texts(
     rng: np.random.Generator, classes: int, count: int, centres: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings around the first classes' centres, and the logits of a head that knows five."""
+    """Embeddings around the centres of the first classes, and logits of five classes."""
     gold = rng.integers(0, classes, count)
     embeddings = (centres[gold] + rng.normal(0, 0.3, (count, centres.shape[1]))).astype(np.float32)
     return embeddings, (4 * embeddings @ centres[:5].T).astype(np.float32), gold
 
 
 def area(scope: Scope, known: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> float:
-    """The area under the curve: how often a known text has the higher probability."""
+    """The AUROC: how often a known text has the higher probability."""
     one, two = (scope.probabilities(*some[:2]) for some in (known, other))
     return float((one[:, None] > two[None]).mean())
 

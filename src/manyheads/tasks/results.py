@@ -356,17 +356,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as a dict: `to_json` in full precision, embeddings as arrays."""
-        record: dict[str, Any] = {"text": self.text}
-        if self.text2 is not None:
-            record["text2"] = self.text2
-        record.update((name, result.to_dict()) for name, result in self.results.items())
-        if self.in_scope is not None:
-            record["in_scope"] = self.in_scope
-        if self.embedding is not None:
-            record["embedding"] = self.embedding
-        if self.embedding2 is not None:
-            record["embedding2"] = self.embedding2
-        return record
+        return self._values({name: result.to_dict() for name, result in self.results.items()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the prediction as one JSON object.
@@ -374,10 +364,7 @@ class Prediction:
         `embedding` is present if it was requested, `empty` and `windows` if they differ from their
         defaults.
         """
-        record: dict[str, Any] = {"text": self.text}
-        if self.text2 is not None:
-            record["text2"] = self.text2
-        record.update((name, result.to_json()) for name, result in self.results.items())
+        record = self._values({name: result.to_json() for name, result in self.results.items()})
         if self.in_scope is not None:
             record["in_scope"] = rounded(self.in_scope)
         if self.embedding is not None:
@@ -389,6 +376,15 @@ class Prediction:
         elif self.windows > 1:
             record["windows"] = self.windows
         return record
+
+    def _values(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Return texts, results and what was requested beside them."""
+        texts = {"text": self.text, "text2": self.text2}
+        others = {
+            "in_scope": self.in_scope, "embedding": self.embedding, "embedding2": self.embedding2
+        }  # fmt: skip
+        record = {name: text for name, text in texts.items() if text is not None} | dict(results)
+        return record | {name: value for name, value in others.items() if value is not None}
 
 
 def two_lines(prediction: Prediction) -> str:

@@ -31,18 +31,6 @@ from manyheads.tasks.metrics.counts import (
 )
 
 
-class ClassificationMetrics(TypedDict):
-    """Scores of one class per sentence; `precision`, `recall` and `f1` are macro averages."""
-
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-    f1_micro: float
-    per_class: dict[str, LabelReport]
-    confusions: list[Confusion]
-
-
 class MultilabelMetrics(TypedDict):
     """Scores of any number of classes per sentence.
 
@@ -56,6 +44,12 @@ class MultilabelMetrics(TypedDict):
     f1: float
     f1_micro: float
     per_class: dict[str, LabelReport]
+
+
+class ClassificationMetrics(MultilabelMetrics):
+    """Scores of one class per sentence; the set of a sentence is that class."""
+
+    confusions: list[Confusion]
 
 
 def classification_metrics(
@@ -80,14 +74,8 @@ def classification_metrics(
     counts = LabelCounts(
         names, *(tally(x, len(names)) for x in (hits, guess[guess < len(names)], right))
     )
-    macro = counts.macro()
     return {
-        "accuracy": share(len(hits), len(right)),
-        "precision": macro["precision"],
-        "recall": macro["recall"],
-        "f1": macro["f1"],
-        "f1_micro": counts.micro()["f1"],
-        "per_class": counts.reports(),
+        **_metrics(share(len(hits), len(right)), counts),
         "confusions": confusions(right, guess, (*names, _special("no answer", labels))),
     }
 
@@ -124,15 +112,7 @@ def multilabel_metrics(
         names, *(tally(pairs % len(names), len(names)) for pairs in (hits, guess, right))
     )
     sentences = _sentence_counts(len(gold), len(names), hits, guess, right)
-    macro = counts.macro()
-    return {
-        "accuracy": share(sentences.correct.sum(), len(gold)),
-        "precision": macro["precision"],
-        "recall": macro["recall"],
-        "f1": macro["f1"],
-        "f1_micro": counts.micro()["f1"],
-        "per_class": counts.reports(),
-    }
+    return _metrics(share(sentences.correct.sum(), len(gold)), counts)
 
 
 def multilabel_counts(
@@ -144,6 +124,18 @@ def multilabel_counts(
     guess = _pairs("predicted", predicted, len(labels))
     hits = np.intersect1d(right, guess, assume_unique=True)
     return _sentence_counts(len(gold), len(labels) + 1, hits, guess, right)
+
+
+def _metrics(accuracy: float, counts: LabelCounts) -> MultilabelMetrics:
+    macro = counts.macro()
+    return {
+        "accuracy": accuracy,
+        "precision": macro["precision"],
+        "recall": macro["recall"],
+        "f1": macro["f1"],
+        "f1_micro": counts.micro()["f1"],
+        "per_class": counts.reports(),
+    }
 
 
 def _sentence_counts(
