@@ -29,6 +29,7 @@ from tokenizers.models import WordLevel
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
 from manyheads.text.tokenizer_growth import check_growth
+from manyheads.text.word_features import word_features
 from manyheads.text.words import (
     CodePoints,
     Positions,
@@ -42,6 +43,7 @@ from manyheads.text.words import (
 _CHARACTERS_AT_ONCE = 1 << 20
 _TEXTS_AT_ONCE = 1 << 13
 _THREADS = "RAYON_NUM_THREADS"
+_CASED = "John Smith met ANNA in New York."
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -73,6 +75,8 @@ class Encoding:
     """Number of special tokens before the text."""
     suffix: int
     """Number of special tokens after the text."""
+    word_features: NDArray[np.int32] | None = None
+    """[W, F] see `word_features`; None from a tokenizer without them."""
 
 
 class TextTokenizer:
@@ -84,17 +88,21 @@ class TextTokenizer:
             ordinary characters. SentencePiece models that list them among their pieces still
             find them; each is then an ordinary word.
         units: the units that carry tags.
+        word_features: whether encodings have the features of their words.
 
     Raises:
         ModelError: the tokenizer produces no tokens for text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, units: Units = Units.WORDS) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, units: Units = Units.WORDS, *, word_features: bool = False
+    ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.units = units
+        self.word_features = word_features
         self.prefix, self.suffix = _special_tokens_around(tokenizer)
 
     @classmethod
@@ -115,11 +123,24 @@ class TextTokenizer:
         return str(self._tokenizer.to_str())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_from_json, (self.to_json(), self.units))
+        return (_from_json, (self.to_json(), self.units, self.word_features))
 
     def with_units(self, units: Units) -> TextTokenizer:
         """Return the same tokenizer with tags on other units."""
-        return self if units is self.units else TextTokenizer(self._tokenizer, units)
+        if units is self.units:
+            return self
+        return TextTokenizer(self._tokenizer, units, word_features=self.word_features)
+
+    def with_word_features(self, word_features: bool) -> TextTokenizer:
+        """Return the same tokenizer, with or without the features of words."""
+        if word_features is self.word_features:
+            return self
+        return TextTokenizer(self._tokenizer, self.units, word_features=word_features)
+
+    @property
+    def lower_cases(self) -> bool:
+        """Whether the encoder cannot see the case of letters."""
+        return bool(np.array_equal(self.encode(_CASED).ids, self.encode(_CASED.lower()).ids))
 
     def encode(self, text: str) -> Encoding:
         """Encode a whole text of any length."""
@@ -156,6 +177,7 @@ class TextTokenizer:
         text_starts = (lengths + 1).cumsum() - (lengths + 1)
         offsets += np.repeat(text_starts, token_counts)[:, None]
         word_starts, word_spans = align(*word_borders(codes), offsets, codes, self.units)
+        features = word_features(codes, word_spans) if self.word_features else None
         word_ends = word_starts.searchsorted(token_ends)
         word_counts = word_ends.copy()
         word_counts[1:] -= word_ends[:-1]
@@ -173,6 +195,7 @@ class TextTokenizer:
                     spans[word:word_end],
                     prefix,
                     suffix,
+                    None if features is None else features[word:word_end],
                 )
             )
             token, word = token_end, word_end
@@ -313,8 +336,8 @@ def _merge(
     return starts[solid][is_start], ends[solid][is_end], merged[first]
 
 
-def _from_json(text: str, units: Units) -> TextTokenizer:
-    return TextTokenizer.from_json(text, units=units)
+def _from_json(text: str, units: Units, word_features: bool) -> TextTokenizer:
+    return TextTokenizer.from_json(text, units=units).with_word_features(word_features)
 
 
 @contextmanager

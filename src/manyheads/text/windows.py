@@ -38,6 +38,8 @@ class Window:
     """Range of the words, as indices in the whole text, whose tags come from this window."""
     weight: int
     """Weight in a mean over windows: the number of tokens without special ones."""
+    word_features: NDArray[np.int32] | None = None
+    """[W, F] as in `Encoding`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Batch:
     """[B, W] position of each word's first sub-token, 0 where there is none; W is at least 1."""
     word_mask: NDArray[np.bool_]
     """[B, W], true where there is a word."""
+    word_features: NDArray[np.int64] | None = None
+    """[B, W, F] the features of each word, 0 where there is none; None where no head reads them."""
 
     def feeds(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays for some inputs of an exported graph, by the inputs' names."""
@@ -83,6 +87,7 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
         encoding.word_spans[:words],
         encoding.prefix,
         encoding.suffix,
+        _rows(encoding, 0, words),
     )
     return kept, len(encoding.word_starts) - words
 
@@ -98,7 +103,8 @@ def beginning(encoding: Encoding, max_length: int) -> Window:
     end = min(_capacity(encoding, max_length), _body(encoding))
     words = int(encoding.word_starts.searchsorted(encoding.prefix + end))
     ids = _ids_between(encoding, 0, end)
-    return Window(ids, encoding.word_starts[:words], 0, (0, words), end)
+    features = _rows(encoding, 0, words)
+    return Window(ids, encoding.word_starts[:words], 0, (0, words), end, features)
 
 
 def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
@@ -116,7 +122,8 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
     """
     words = len(encoding.word_starts)
     if len(encoding.ids) <= max_length:
-        return [Window(encoding.ids, encoding.word_starts, 0, (0, words), _body(encoding))]
+        every, features = (0, words), encoding.word_features
+        return [Window(encoding.ids, encoding.word_starts, 0, every, _body(encoding), features)]
     capacity = _capacity(encoding, max_length)
     if not 0 <= stride < capacity:
         raise ModelError(
@@ -137,6 +144,7 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
             first,
             (decided[i], decided[i + 1]),
             end - start,
+            _rows(encoding, first, last),
         )
         for i, ((start, end), (first, last)) in enumerate(zip(spans, bounds, strict=True))
     ]
@@ -171,7 +179,12 @@ def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:
     """Pad encodings or windows, at least one, into a batch."""
     input_ids, token_mask = _padded([item.ids for item in items], pad_id)
     word_starts, word_mask = _padded([item.word_starts for item in items], 0)
-    return Batch(input_ids, token_mask.astype(np.int64), word_starts, word_mask)
+    features = None
+    rows = [item.word_features for item in items if item.word_features is not None]
+    if rows:
+        features = np.zeros((*word_mask.shape, rows[0].shape[1]), np.int64)
+        features[word_mask] = np.concatenate(rows)
+    return Batch(input_ids, token_mask.astype(np.int64), word_starts, word_mask, features)
 
 
 def plan_batches(
@@ -197,6 +210,11 @@ def plan_batches(
         batches.append(order[start:end])
         start = end
     return batches
+
+
+def _rows(encoding: Encoding, first: int, last: int) -> NDArray[np.int32] | None:
+    """Return the features of some of a text's words."""
+    return None if encoding.word_features is None else encoding.word_features[first:last]
 
 
 def _body(encoding: Encoding) -> int:

@@ -9,6 +9,7 @@ Axes: C characters (of one text, or of many laid end to end), W words.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,20 +113,26 @@ def _kind(code: int) -> int:
     return _RUN if category[0] == "N" or code == ord("_") else _ALONE
 
 
-class _Kinds:
-    """The kind of every character, computed per page of 256 characters on first use."""
+class CharacterTable:
+    """A number for every character, computed per page of 256 characters on first use.
 
-    def __init__(self) -> None:
+    Args:
+        kind: returns the number of a code point, from 0 to 255.
+    """
+
+    def __init__(self, kind: Callable[[int], int]) -> None:
+        self._kind = kind
         self._table = np.zeros(0x110000, np.uint8)
         self._known = np.zeros(0x110000 // _PAGE, np.bool_)
         self._learn(0)
 
     def _learn(self, page: int) -> None:
         codes = range(page * _PAGE, (page + 1) * _PAGE)
-        self._table[codes.start : codes.stop] = [_kind(code) for code in codes]
+        self._table[codes.start : codes.stop] = [self._kind(code) for code in codes]
         self._known[page] = True
 
     def of(self, codes: CodePoints) -> NDArray[np.uint8]:
+        """Return the numbers of some characters, in the same shape."""
         if codes.dtype != np.uint8:
             pages = codes // _PAGE
             for page in np.unique(pages[~self._known[pages]]).tolist():
@@ -133,4 +140,4 @@ class _Kinds:
         return self._table[codes]
 
 
-_kinds = _Kinds()
+_kinds = CharacterTable(_kind)
