@@ -103,6 +103,7 @@ def test_a_key_is_looked_up_in_its_own_section() -> None:
 def test_a_trained_heads_architecture_is_fixed() -> None:
     assert where(TaskConfig, warm_start="fixed") == {
         "kind", "decoder", "neck", "neck_size", "neck_layers", "reads", "pooling", "hidden",
+        "word_features",
     }  # fmt: skip
     assert where(TaskConfig, warm_start="inherited") == {"threshold", "score_range"}
     assert where(TaskConfig, warm_start="training") == {

@@ -97,6 +97,7 @@ def test_every_family_exports_to_a_fused_graph_that_computes_the_same(
         {"neck": "transformer", "neck_size": 32},
         {"reads": "mix"},
         {"decoder": "crf"},
+        {"word_features": "on"},
     ],
 )
 def test_heads_of_every_form_are_in_the_graph(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_every_family_converts_to_static_int8_by_every_setting(
     model = model_of(
         tiny_encoder_folder(tmp_path / "encoder", model_type=model_type, layers=4),
         intent=TaskConfig(kind="classification"),
-        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8, word_features="on"),
     )
     converted = openvino_model(model, tmp_path / "work")
     from manyheads.exporting.openvino import STATIC_SETTINGS, files_of, quantize_static
@@ -333,7 +334,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     tasks = {
         "intent": {"kind": "classification"},
-        "ner": {"kind": "tagging", "decoder": "crf"},
+        "ner": {"kind": "tagging", "decoder": "crf", "word_features": "on"},
     }
     write_records(folder / "train.jsonl", sentences(120, 1))
     write_records(folder / "valid.jsonl", sentences(40, 2))

@@ -40,7 +40,7 @@ def hard_config(folder: Path, **changes: Any) -> Config:
             },
             "ner": {
                 "kind": "tagging", "train_file": str(folder / "tags.jsonl"), "dropout": 0.3,
-                "decoder": "crf", "neck": "bilstm", "neck_size": 8,
+                "decoder": "crf", "neck": "bilstm", "neck_size": 8, "word_features": "on",
             },
         },
         "num_epochs": EPOCHS,

@@ -30,6 +30,7 @@ def export_graph(model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
 
 def batch_of(model: MultiTaskModel, texts: list[str], max_length: int = 32) -> Batch:
     tokenizer = TextTokenizer.from_json(model.encoder.tokenizer_json)
+    tokenizer = tokenizer.with_word_features(model.reads_word_features)
     parts = [windows(e, max_length, 0)[0] for e in tokenizer.encode_batch(texts)]
     return pad_batch(parts, model.encoder.pad_id)
 

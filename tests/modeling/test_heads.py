@@ -23,6 +23,7 @@ from manyheads.modeling.heads.layer_mix import ScalarMix
 from manyheads.modeling.heads.necks import BiLSTM, TransformerNeck
 from manyheads.modeling.heads.sentence import AttentionPooling
 from manyheads.tasks import LabelSet, Scheme, Scored, TagSet, TaskSpec, decode
+from manyheads.text import WORD_FEATURE_COLUMNS, WORD_FEATURE_ROWS
 
 SHAPE = EncoderShape(hidden_size=16, num_layers=3)
 CLASSES = LabelSet(("a", "b", "c"))
@@ -46,6 +47,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "neck_size": 5,
         "neck_layers": 2,
         "decoder": "crf",
+    },
+    "shaped": {"kind": "tagging", "word_features": "on"},
+    "shaped bilstm": {
+        "kind": "tagging",
+        "word_features": "on",
+        "decoder": "crf",
+        "neck": "bilstm",
+        "neck_size": 5,
     },
     "transformer": {
         "kind": "tagging",
@@ -100,7 +109,13 @@ def random_features(
         word_starts=(words + 1) * word_mask,
         word_mask=word_mask,
         encoder_sentence=sentence,
+        word_features=_random_ids(word_mask, generator) * word_mask[:, :, None],
     )
+
+
+def _random_ids(word_mask: Tensor, generator: torch.Generator) -> Tensor:
+    shape = (*word_mask.shape, WORD_FEATURE_COLUMNS)
+    return torch.randint(1, WORD_FEATURE_ROWS, shape, generator=generator)
 
 
 def random_targets(name: str, features: Features, unlabelled: tuple[int, ...] = ()) -> Tensor:
@@ -136,6 +151,7 @@ def scribble(features: Features) -> Features:
         return torch.where(padding, torch.randn(vectors.shape, generator=generator) * 50, vectors)
 
     assert features.layers is not None
+    assert features.word_features is not None
     return dataclasses.replace(
         features,
         tokens=over(features.tokens),
@@ -143,12 +159,18 @@ def scribble(features: Features) -> Features:
         word_starts=torch.where(
             features.word_mask, features.word_starts, features.tokens.shape[1] - 1
         ),
+        word_features=torch.where(
+            features.word_mask[:, :, None],
+            features.word_features,
+            _random_ids(features.word_mask, generator),
+        ),
     )
 
 
 def cut(features: Features, rows: slice, tokens: int) -> Features:
     """Some of the sentences, with less padding."""
     assert features.layers is not None
+    assert features.word_features is not None
     words = max(1, tokens - 2)
     return Features(
         tokens=features.tokens[rows, :tokens],
@@ -158,6 +180,7 @@ def cut(features: Features, rows: slice, tokens: int) -> Features:
         word_starts=features.word_starts[rows, :words],
         word_mask=features.word_mask[rows, :words],
         encoder_sentence=features.encoder_sentence[rows],
+        word_features=features.word_features[rows, :words],
     )
 
 
@@ -469,6 +492,7 @@ class Exportable(nn.Module):
         sentence: Tensor,
         word_starts: Tensor,
         word_mask: Tensor,
+        word_features: Tensor,
     ) -> Tensor:
         logits: Tensor = self.head(
             Features(
@@ -479,6 +503,7 @@ class Exportable(nn.Module):
                 word_starts=word_starts,
                 word_mask=word_mask,
                 encoder_sentence=sentence,
+                word_features=word_features,
             )
         )
         return logits
@@ -486,12 +511,14 @@ class Exportable(nn.Module):
 
 def tensors_of(features: Features) -> dict[str, Tensor]:
     assert features.layers is not None
+    assert features.word_features is not None
     return {
         "layers": torch.stack(features.layers),
         "attention_mask": features.attention_mask,
         "sentence": features.sentence,
         "word_starts": features.word_starts,
         "word_mask": features.word_mask,
+        "word_features": features.word_features,
     }
 
 
@@ -504,6 +531,7 @@ def test_heads_export_to_onnx_for_any_batch_and_length(name: str, tmp_path: Path
         "sentence": {0: "batch"},
         "word_starts": {0: "batch", 1: "words"},
         "word_mask": {0: "batch", 1: "words"},
+        "word_features": {0: "batch", 1: "words"},
     }
     traced = tensors_of(random_features(tokens=7, lengths=(7, 5)))
     path = tmp_path / "head.onnx"

@@ -25,8 +25,11 @@ LINEAR: Mapping[str, Any] = {"intent": {"kind": "classification"}, "ner": {"kind
 SENTENCE: Mapping[str, Any] = {"intent": {"kind": "classification", "hidden": 8}}
 POOLED: Mapping[str, Any] = {
     "intent": {"kind": "classification", "pooling": ["sentence", "max", "attention"]},
-    "ner": {"kind": "tagging", "neck": "bilstm", "neck_size": 8, "decoder": "crf"},
-}
+    "ner": {
+        "kind": "tagging", "neck": "bilstm", "neck_size": 8, "decoder": "crf",
+        "word_features": "on",
+    },
+}  # fmt: skip
 MIXED: Mapping[str, Any] = {
     "intent": {"kind": "classification"},
     "ner": {"kind": "tagging", "reads": "mix", "neck": "transformer", "neck_size": 8},

@@ -147,6 +147,19 @@ def test_whatever_training_sees_of_a_record_changes_the_fingerprint(change: dict
     assert build([other, *RECORDS[1:]]).fingerprint() != build().fingerprint()
 
 
+def test_the_case_of_letters_counts_where_a_head_reads_it() -> None:
+    cased, lower = ([Record(text, None, {}, "1")] for text in ("John lives", "john lives"))
+    assert build(cased).fingerprint() == build(lower).fingerprint()
+    assert build(cased).inputs(np.asarray([0]), 0).word_features is None
+    tokenizer = TOKENIZER.with_word_features(True)
+    sets = [build_dataset(records, "a", {}, {}, tokenizer, 32) for records in (cased, lower)]
+    assert sets[0].fingerprint() != sets[1].fingerprint()
+    rows = [dataset.inputs(np.asarray([0, 0]), 0).word_features for dataset in sets]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert (rows[0] != rows[1]).any(dim=2).tolist() == [[True, False]] * 2
+
+
 def test_no_record_at_all_is_refused() -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: there is no record; expected at least one"):
         build([])

@@ -44,6 +44,7 @@ def calibration_batches(
     )
     some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
     tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
+    tokenizer = tokenizer.with_word_features(any(spec.word_features for spec in specs))
     encodings = tokenizer.encode_batch([record.text for record in some])
     return [
         pad_batch([windows(encoding, max_length, 0)[0]], pad_id=0)

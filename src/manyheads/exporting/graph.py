@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from manyheads.errors import ModelError, shorten
 from manyheads.inference.backends.base import INPUTS
 from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel
+from manyheads.text import WORD_FEATURE_COLUMNS, WORD_FEATURE_ROWS
 
 if TYPE_CHECKING:
     import onnx
@@ -84,10 +85,12 @@ def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto
         "attention_mask": {0: "batch", 1: "tokens"},
         "word_tokens": {0: "batch", 1: "words"},
         "word_mask": {0: "batch", 1: "words"},
+        "word_features": {0: "batch", 1: "words"},
     }
     for name, values in outputs.items():
         axes[name] = {0: "batch"} | ({1: "words"} if values.dim() == 3 else {})
-    return _trace(model, _Traced(model), example, INPUTS, list(outputs), axes, opset)
+    inputs = INPUTS[: len(example)]
+    return _trace(model, _Traced(model), example, inputs, list(outputs), axes, opset)
 
 
 def trace_encoder(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto:
@@ -332,7 +335,7 @@ def _check_sizes(
         found = session.run(names, {name: given[name].numpy() for name in sorted(wanted)})
         with torch.no_grad():
             expected = traced(*inputs)
-        masks = {"tokens": inputs[1].bool(), "words": inputs[-1].bool()}
+        masks = {"tokens": inputs[1].bool(), "words": inputs[3 if words else 1].bool()}
         for name, values, computed in zip(names, expected, found, strict=True):
             rows = masks.get(axes[name].get(1, ""), slice(None))
             if not torch.allclose(values[rows], torch.from_numpy(computed)[rows], 1e-3, 1e-3):
@@ -354,7 +357,11 @@ def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
     ids = torch.where(mask.bool(), ids.clamp(max=vocabulary - 1), model.encoder.pad_id)
     word_mask = torch.arange(words) < torch.tensor([[words], [3], [4]])
     word_starts = (torch.arange(words) + 1) * word_mask
-    return ids, mask, word_starts, word_mask
+    if not model.reads_word_features:
+        return ids, mask, word_starts, word_mask
+    features = torch.arange(batch * words * WORD_FEATURE_COLUMNS) % WORD_FEATURE_ROWS
+    features = features.reshape(batch, words, WORD_FEATURE_COLUMNS) * word_mask[:, :, None]
+    return ids, mask, word_starts, word_mask, features
 
 
 @contextmanager

@@ -96,7 +96,9 @@ class Predictor:
         """Computes whether texts are of the classes that the model knows; None: it cannot tell."""
         self.specs = tuple(specs)
         self.max_length = max_length
-        self.tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
+        tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
+        reads_features = any(spec.word_features is not None for spec in specs)
+        self.tokenizer = tokenizer.with_word_features(reads_features)
         self.pairs = any(spec.answers and kind_of(spec.kind).pairs for spec in self.specs)
         """Whether a task answers for pairs of texts."""
         self._learned = dict(learned or {})

@@ -44,3 +44,6 @@ class Features:
     encoder_sentence: Tensor
     """[B, H] the encoder's own sentence vector, from which the embedding is made. It equals
     `sentence` unless the heads have layers of their own."""
+    word_features: Tensor | None = None
+    """[B, W, F] int64 the features of each word (see `text.word_features`); None if no head reads
+    them."""

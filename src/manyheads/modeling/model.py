@@ -31,23 +31,27 @@ class ModelInputs:
     """[B, W] int64, the position of each word's first sub-token; 0 where padded."""
     word_mask: Tensor
     """[B, W] bool."""
+    word_features: Tensor | None = None
+    """[B, W, F] int64, the features of each word; None if no head reads them."""
 
     @classmethod
     def of(cls, batch: Batch) -> ModelInputs:
         """Wrap a batch of arrays without copying them."""
         arrays = (batch.input_ids, batch.attention_mask, batch.word_starts, batch.word_mask)
-        return cls(*(torch.from_numpy(array) for array in arrays))
+        ids, mask, starts, word_mask = (torch.from_numpy(array) for array in arrays)
+        features = batch.word_features
+        known = None if features is None else torch.from_numpy(features)
+        return cls(ids, mask, starts, word_mask, known)
 
     def to(self, device: torch.device) -> ModelInputs:
         """Copy to a device asynchronously."""
         return ModelInputs(
-            *(
-                moved(tensor, device)
-                for tensor in (
-                    self.input_ids, self.attention_mask, self.word_starts, self.word_mask
-                )
-            )
-        )  # fmt: skip
+            moved(self.input_ids, device),
+            moved(self.attention_mask, device),
+            moved(self.word_starts, device),
+            moved(self.word_mask, device),
+            None if self.word_features is None else moved(self.word_features, device),
+        )
 
 
 class MultiTaskModel(nn.Module):
@@ -81,6 +85,11 @@ class MultiTaskModel(nn.Module):
         """The tasks for which a text has a result besides its embedding."""
         return [name for name in self.heads if kind_of(self.head(name).kind).answers]
 
+    @property
+    def reads_word_features(self) -> bool:
+        """Whether a head reads `Features.word_features`."""
+        return any(self.head(name).reads_word_features for name in self.heads)
+
     def features(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> Features:
         """Run the encoder once and collect the inputs of the heads of `tasks` (default: all)."""
         names = self.answering if tasks is None else list(tasks)
@@ -88,7 +97,9 @@ class MultiTaskModel(nn.Module):
         own = bool(names) and self.head_layers is not None
         mask = inputs.attention_mask
         encoded = self.encoder(inputs.input_ids, mask, all_layers=mixes or own)
-        return self.features_of(encoded, mask, inputs.word_starts, inputs.word_mask, mixes=mixes)
+        return self.features_of(
+            encoded, mask, inputs.word_starts, inputs.word_mask, inputs.word_features, mixes=mixes
+        )
 
     def features_of(
         self,
@@ -96,6 +107,7 @@ class MultiTaskModel(nn.Module):
         attention_mask: Tensor,
         word_starts: Tensor,
         word_mask: Tensor,
+        word_features: Tensor | None,
         *,
         mixes: bool,
     ) -> Features:
@@ -104,7 +116,7 @@ class MultiTaskModel(nn.Module):
         Args:
             encoded: an encoder pass; with its hidden states where a head mixes them, and up to the
                 one that the heads' own layers read.
-            attention_mask, word_starts, word_mask: as in `ModelInputs`.
+            attention_mask, word_starts, word_mask, word_features: as in `ModelInputs`.
             mixes: whether a head mixes the hidden states.
         """
         tokens, layers, sentence = encoded.tokens, encoded.layers, encoded.sentence
@@ -121,6 +133,7 @@ class MultiTaskModel(nn.Module):
             word_starts=word_starts,
             word_mask=word_mask,
             encoder_sentence=encoded.sentence,
+            word_features=word_features,
         )
 
     def forward(self, inputs: ModelInputs, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:

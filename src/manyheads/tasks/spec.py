@@ -12,6 +12,7 @@ from manyheads.tasks.kinds.values import Lengths
 from manyheads.tasks.label_values import composed
 from manyheads.tasks.labels import LabelSet, Scheme
 from manyheads.tasks.tag_sequences import Floats
+from manyheads.text import WORD_FEATURES_VERSION
 
 Decoder = Literal["linear", "crf"]
 EMBEDDING = "embedding"
@@ -60,6 +61,11 @@ class TaskSpec:
                 )
         if self.decoder not in (None, "linear", "crf"):
             raise self._error(f"decoder {shorten(self.decoder)}", expected='"linear" or "crf"')
+        if self.word_features not in (None, WORD_FEATURES_VERSION):
+            raise self._error(
+                f"word_features {shorten(self.word_features)}",
+                expected=f"{WORD_FEATURES_VERSION}, the version that this version of Manyheads has",
+            )
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise self._error(f"threshold {self.threshold}", expected="a number from 0 to 1")
         if kind and self.labels and not kind.named_labels:
@@ -70,6 +76,11 @@ class TaskSpec:
             self.label_set()
         except DataError as error:
             raise self._error(error.found, expected=error.expected) from None
+
+    @property
+    def word_features(self) -> int | None:
+        """The version of the features of words that its head reads; None if it reads none."""
+        return self.details.get("word_features")
 
     @property
     def answers(self) -> bool:

@@ -56,13 +56,18 @@ class CachedBatch:
     """[B, W] int64, each word's position among the P tokens; 0 for padding."""
     word_mask: Tensor
     """[B, W] bool."""
+    word_features: Tensor | None = None
+    """[B, W, F] int64 (see `ModelInputs`); never cached."""
 
     def to(self, device: torch.device) -> CachedBatch:
         """Copy to a device, asynchronously where it can."""
-        others = (self.sentence, self.attention_mask, self.word_starts, self.word_mask)
         return CachedBatch(
             {number: moved(state, device) for number, state in self.states.items()},
-            *(moved(tensor, device) for tensor in others),
+            moved(self.sentence, device),
+            moved(self.attention_mask, device),
+            moved(self.word_starts, device),
+            moved(self.word_mask, device),
+            None if self.word_features is None else moved(self.word_features, device),
         )
 
 
@@ -203,6 +208,7 @@ class _Sentences:
             torch.from_numpy(mask.astype(np.int64)),
             torch.from_numpy(word_starts.copy()),
             torch.from_numpy(word_mask),
+            self._dataset.word_features(rows),
         )
 
     def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -322,7 +328,8 @@ class ActivationCache:
         key = digest.digest()
         if key not in self._evaluated:
             self._evaluated[key] = self._stored(self._exactly(inputs))
-        return self._evaluated[key].to(self._compute.device)
+        cached = replace(self._evaluated[key], word_features=inputs.word_features)
+        return cached.to(self._compute.device)
 
     def _stored(self, cached: CachedBatch) -> CachedBatch:
         """Move a batch's hidden states to the cache's memory."""
@@ -345,6 +352,7 @@ class ActivationCache:
             mask,
             cached.word_starts,
             cached.word_mask,
+            cached.word_features,
             mixes=self._reads.mixes,
         )
 

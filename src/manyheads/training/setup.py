@@ -55,6 +55,7 @@ from manyheads.training.teaching import TEACHERS, Teaching
 from manyheads.training.terms import LossTerm
 from manyheads.training.threads import choose_threads
 from manyheads.training.warm_start import WarmStart, load_warm_start, refuse_carried
+from manyheads.training.word_features import decide_word_features
 
 Report = Callable[[str], None]
 """Receives messages for the user."""
@@ -173,7 +174,9 @@ def prepare_encoder(
     original = _original(encoder, found)
     if config.student_layers is not None and not found:
         encoder = student_of(encoder, config.student_layers)
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     config = warm_start.complete(config)
+    config = decide_word_features(config, tokenizer, found, warm_start.tasks)
     check_adapters(encoder, config)
     # A resumed run keeps its precision, whatever a measurement would choose today.
     precision = found.training["precision"] if found else config.precision
@@ -192,7 +195,6 @@ def prepare_encoder(
         f"{compute.precision} ({'; '.join([*reasons, compute.reason])})."
     )
     max_length = usable_length(config, encoder)
-    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     return EncoderStage(config, encoder, original, warm_start, tokenizer, max_length, compute)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from manyheads.config import (
+    AUTO,
     Config,
     Strict,
     TaskConfig,
@@ -187,7 +188,7 @@ def _completed(task: TaskConfig, trained: TaskConfig) -> TaskConfig:
         update={
             key: getattr(trained, key)
             for key in _settings(TaskConfig, "inherited", "fixed")
-            if key not in task.model_fields_set
+            if key not in task.model_fields_set or getattr(task, key) == AUTO
         }
     )
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from manyheads.errors import ModelError, shorten
 from manyheads.text import Batch, Floats
 
-INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask")
+INPUTS = ("input_ids", "attention_mask", "word_tokens", "word_mask", "word_features")
 """The inputs that a graph may have, as `Batch` names them."""
 
 

@@ -46,6 +46,11 @@ class Head(nn.Module, ABC):
         """The parts of a sentence it reads: its vector, its words' first tokens, or all tokens."""
         return "tokens"
 
+    @property
+    def reads_word_features(self) -> bool:
+        """Whether `Features.word_features` must be there."""
+        return False
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape) -> Head:

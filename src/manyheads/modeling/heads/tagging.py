@@ -17,9 +17,10 @@ from manyheads.modeling.heads.base import IGNORE, Head, divergence, output_layer
 from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
+from manyheads.modeling.heads.word_features import SIZE, WordFeatures
 from manyheads.tasks import LabelSet, TagSet, TaskSpec
 from manyheads.tasks.spec import Decoder
-from manyheads.text import Units
+from manyheads.text import WORD_FEATURES_VERSION, Units
 
 
 @final
@@ -30,9 +31,10 @@ class TaggingHead(Head):
         tags: the tag set.
         reader: the token vectors to read.
         neck: a network between them and the classifier, or None.
-        hidden_size: H, the size of the encoder's vectors.
+        hidden_size: the size of the words' vectors that neck or classifier read.
         crf: learns sequences of tags; None decides word by word.
         dropout: share of the classifier's inputs, and of the neck's, dropped in training.
+        word_features: joins what the words look like to their vectors, or None.
     """
 
     kind: ClassVar[str] = "tagging"
@@ -46,10 +48,12 @@ class TaggingHead(Head):
         hidden_size: int,
         crf: CRF | None,
         dropout: float,
+        word_features: WordFeatures | None = None,
     ) -> None:
         super().__init__(tags, reads_all_layers=reader.mix is not None)
         self.tags = tags
         self.reader = reader
+        self.word_features = word_features
         self.neck = neck
         self.dropout = Dropout(dropout)
         self.classifier = output_layer(neck.output_size if neck else hidden_size, len(tags))
@@ -60,6 +64,11 @@ class TaggingHead(Head):
         """The parts of a sentence that are read (see `Head.reads`)."""
         return "words"
 
+    @property
+    def reads_word_features(self) -> bool:
+        """Whether `Features.word_features` must be there."""
+        return self.word_features is not None
+
     @classmethod
     def from_config(
         cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
@@ -67,18 +76,24 @@ class TaggingHead(Head):
         """Make a new head (see `Head.from_config`)."""
         if not isinstance(labels, TagSet):
             raise TypeError(f"a tagging head needs a TagSet, not a {type(labels).__name__}")
+        word_features = WordFeatures() if config.word_features == "on" else None
+        size = encoder.hidden_size + (SIZE if word_features else 0)
         return cls(
             labels,
             TokenReader(ScalarMix(encoder.num_layers + 1) if config.reads == "mix" else None),
-            make_neck(config, encoder.hidden_size),
-            hidden_size=encoder.hidden_size,
+            make_neck(config, size),
+            hidden_size=size,
             crf=CRF(labels) if config.decoder == "crf" else None,
             dropout=config.dropout,
+            word_features=word_features,
         )
 
     def logits(self, features: Features) -> Tensor:
         """Return the emissions [B, W, L] float32; those of padding are arbitrary."""
-        words = self.dropout(take_rows(self.reader(features), features.word_starts))
+        words = take_rows(self.reader(features), features.word_starts)
+        if self.word_features is not None:
+            words = self.word_features(words, features.word_mask, features.word_features)
+        words = self.dropout(words)
         if self.neck is not None:
             words = self.dropout(self.neck(words, features.word_mask))
         emissions: Tensor = self.classifier(words)
@@ -133,5 +148,7 @@ class TaggingHead(Head):
             details["units"] = tags.units.value
         if tags.stages:
             details["stages"] = list(tags.stages)
+        if self.reads_word_features:
+            details["word_features"] = WORD_FEATURES_VERSION
         decoder: Decoder = "linear" if self.crf is None else "crf"
         return TaskSpec(name, self.kind, tags.names, tags.scheme, decoder, details=details)

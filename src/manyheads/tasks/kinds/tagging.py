@@ -109,9 +109,10 @@ class Tagging(Kind):
         "neck",
         "neck_size",
         "neck_layers",
+        "word_features",
     )
     spec_fields = ("scheme", "decoder")
-    optional_fields = ("units", "stages")
+    optional_fields = ("units", "stages", "word_features")
     named_labels = True
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"

@@ -21,7 +21,7 @@ from manyheads.data.records import Reach, Record
 from manyheads.errors import DataError
 from manyheads.modeling import ModelInputs
 from manyheads.tasks import Kind, LabelSet, kind_of
-from manyheads.text import Encoding, TextTokenizer, truncate
+from manyheads.text import WORD_FEATURE_COLUMNS, Encoding, TextTokenizer, truncate
 from manyheads.training.data.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
 
 _CHUNK = 2_000
@@ -76,6 +76,8 @@ class Dataset:
 
     texts: Ragged | None = None
     """Each record's text as UTF-8, where it is needed after tokenisation."""
+    features: Ragged | None = None
+    """Per record the features of its words, one word after the other, if a head reads them."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -127,7 +129,16 @@ class Dataset:
             torch.from_numpy(mask.astype(np.int64)),
             torch.from_numpy(self.words.padded(rows, 0, width)),
             torch.from_numpy(word_mask),
+            self.word_features(rows),
         )
+
+    def word_features(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Gather and pad the features of a batch's words, [B, W, F] int64, if a head reads them."""
+        if self.features is None:
+            return None
+        width = max(1, int(self.words.lengths_of(rows).max(initial=0)))
+        padded = self.features.padded(rows, 0, width * WORD_FEATURE_COLUMNS)
+        return torch.from_numpy(padded.reshape(len(rows), width, WORD_FEATURE_COLUMNS))
 
     def fingerprint(self) -> str:
         """Return a checksum of everything that training sees of the records."""
@@ -138,6 +149,8 @@ class Dataset:
             self.words.values,
             self.words.offsets,
         ]
+        if self.features is not None:
+            arrays.append(self.features.values)
         for name in sorted(self.targets):
             target = self.targets[name]
             digest.update(name.encode())
@@ -201,6 +214,7 @@ class _Builder:
         self._tokens, self._words = RaggedBuilder(np.int32, limit), RaggedBuilder(np.int16, limit)
         self._places = RaggedBuilder(np.int8, limit)
         self._texts = RaggedBuilder(np.int8, limit) if keep_texts else None
+        self._features = RaggedBuilder(np.int16, limit) if tokenizer.word_features else None
         self._targets = {
             name: _TargetBuilder(task, label_sets[name], limit) for name, task in tasks.items()
         }
@@ -225,6 +239,9 @@ class _Builder:
         self._places.extend([_bytes(record.where) for record in rows])
         if self._texts is not None:
             self._texts.extend([_bytes(record.text) for record in rows])
+        if self._features is not None:
+            rows_of = [e.word_features for e in encodings if e.word_features is not None]
+            self._features.extend([one.astype(np.int16).ravel() for one in rows_of])
         for name, builder in self._targets.items():
             builder.extend(name, rows, encodings)
 
@@ -253,6 +270,7 @@ class _Builder:
             second_rows,
             self._reach,
             None if self._texts is None else self._texts.finish(),
+            None if self._features is None else self._features.finish(),
         )
 
 

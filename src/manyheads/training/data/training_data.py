@@ -110,7 +110,8 @@ def load_training_data(
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
     label_sets, read_as = _with_trained(config, label_sets, trained or {})
-    tokenizer = tokenizer.with_units(units)
+    reads_features = any(task.word_features == "on" for task in config.tasks.values())
+    tokenizer = tokenizer.with_units(units).with_word_features(reads_features)
     reader = _Reader(config, label_sets, read_as, tokenizer, max_length, prompt, warn)
     validation = [reader.validation(path, names) for path, names in valid_files.items()]
     datasets = [reader.training(path, names) for path, names in train_files.items()]

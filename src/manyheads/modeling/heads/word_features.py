@@ -1,0 +1,43 @@
+"""What a head reads of the words' own characters, beside the encoder's vectors.
+
+Axes: B sentences, W words (right-padded), F columns of features, H hidden, N size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from manyheads.text import WORD_FEATURE_ROWS
+
+SIZE = 32
+"""N."""
+
+
+class WordFeatures(nn.Module):
+    """Embeds the features of each word and its neighbours (see `text.word_features`).
+
+    The neighbours tell how much the case of a word says: little in a line of capitals.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(WORD_FEATURE_ROWS, SIZE)
+        nn.init.normal_(self.table.weight, std=0.1)
+        self.context = nn.Linear(3 * SIZE, SIZE)
+
+    def forward(self, words: Tensor, mask: Tensor, features: Tensor | None) -> Tensor:
+        """Append N numbers to each word's vector: float32 [B, W, H] -> [B, W, H + N].
+
+        Args:
+            words: [B, W, H].
+            mask: [B, W] bool.
+            features: [B, W, F] int64.
+        """
+        if features is None:
+            raise ValueError("a head that reads word features needs them")
+        own = self.table(features).sum(dim=2) * mask.unsqueeze(2)
+        none = torch.zeros_like(own[:, :1])
+        before, after = torch.cat([none, own[:, :-1]], dim=1), torch.cat([own[:, 1:], none], dim=1)
+        context = torch.relu(self.context(torch.cat([before, own, after], dim=2)))
+        return torch.cat([words, own + context], dim=2)
