@@ -167,7 +167,7 @@ def test_a_saved_model_is_the_same_and_one_trained_further_has_its_weights(
     assert changed.predict_proba(TEXTS) == pytest.approx(np.full((2, 2), 0.5))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(RequestError, match="holds something else than a model"):
+    with pytest.raises(RequestError, match="holds something other than a model"):
         model.save(tmp_path / "other")
 
 

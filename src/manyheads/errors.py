@@ -65,7 +65,7 @@ class CheckFailed(ManyheadsError):
 
 
 def at(path: str | os.PathLike[str], line: int | None = None, unit: str = "line") -> str:
-    """Return a place in a file: `train.csv:12` for lines, `train.json record 3` for records."""
+    """Return a location in a file: `train.csv:12` for lines, `train.json record 3` for records."""
     if line is None:
         return os.fspath(path)
     return f"{os.fspath(path)}:{line}" if unit == "line" else f"{os.fspath(path)} {unit} {line}"
@@ -86,7 +86,7 @@ def shorten(value: object, limit: int = 80) -> str:
 
 
 def install(extra: str) -> str:
-    """Return the sentence that tells how to install what an extra brings, for `fix`."""
+    """Return the sentence that explains how to install an extra, for `fix`."""
     return (
         f'Run, in a checkout: pip install -e ".[{extra}]"; or with a wheel of manyheads: '
         f'pip install "FILE.whl[{extra}]".'
@@ -99,7 +99,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 _LONG = 1024
-"""A limit in characters that almost no path exceeds."""
+"""Names of more characters than this are shortened; hardly any path is as long."""
 
 
 def listing(names: Iterable[object], limit: int = 12) -> str:

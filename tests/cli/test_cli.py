@@ -98,7 +98,7 @@ def test_the_version_is_told(run: Callable[..., SimpleNamespace]) -> None:
         (["train", "--batch-size"], "error: option '--batch-size' requires an argument"),
         (
             ["train", "a.yaml", "b.yaml"],
-            "a.yaml is a configuration, and b.yaml stands beside it",
+            "a.yaml is a configuration, and is given together with b.yaml",
         ),
         (
             ["predict", "--format", "xml", "text"],

@@ -37,7 +37,7 @@ def of_kind(report: DataReport, kind: Kind) -> list[Finding]:
 
 
 def only(report: DataReport, kind: Kind) -> Finding:
-    """The one finding of a kind, of which there is one."""
+    """The only finding of a kind."""
     (finding,) = of_kind(report, kind)
     assert report.counts[kind] == 1
     return finding
@@ -127,7 +127,7 @@ def test_a_file_that_breaks_off_is_an_error_and_the_others_are_checked(tmp_path:
     assert report.counts[Kind.BROKEN_RECORD] == 1
 
 
-def test_what_cannot_be_opened_at_all_is_the_request_at_fault(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened_are_an_error_of_the_request(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", sound(0))
     with pytest.raises(DataError, match="there is no such file"):
         check_data([path, str(tmp_path / "absent.json")])
@@ -175,7 +175,7 @@ def test_copies_between_files_are_leaks_where_both_answer_the_same_task(tmp_path
     assert Kind.LEAK not in apart.counts
 
 
-def test_texts_alone_leak_where_no_file_has_labels(tmp_path: Path) -> None:
+def test_repeated_texts_are_leaks_if_no_file_has_labels(tmp_path: Path) -> None:
     one, two = (write(tmp_path / f"{n}.jsonl", {"text": "a"}) for n in (1, 2))
     assert only(check_data([one, two]), Kind.LEAK).where == f"{two}:1"
     assert only(check_data([one, two], {}), Kind.LEAK).where == f"{two}:1"
@@ -201,8 +201,8 @@ def test_tags_and_entities_of_one_sentence_do_not_contradict(tmp_path: Path) -> 
         max_size=12,
     )
 )
-@settings(deadline=None, max_examples=200)
-def test_copies_are_those_that_comparing_all_pairs_finds(
+@settings(deadline=None, max_examples=80)
+def test_copies_are_the_same_as_by_comparing_all_pairs(
     records: list[tuple[str, str | None, int]],
 ) -> None:
     records.sort(key=lambda record: record[2])
@@ -280,7 +280,7 @@ def test_other_schemes_are_read_and_only_noted(
     assert report.ok
 
 
-def test_inside_starts_show_in_indices_and_in_text_too(tmp_path: Path) -> None:
+def test_entities_that_begin_inside_are_found_in_indices_and_in_text_too(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x.jsonl",
         {"tokens": ["a", "b"], "ner": [0, 2]}, {"tokens": ["c"], "ner": [1]},
@@ -356,7 +356,7 @@ def test_a_script_that_the_vocabulary_lacks_is_a_warning(
 
 
 @given(st.text(st.sampled_from("ab .,é日\u0301\u200d😀"), min_size=1, max_size=12), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_a_border_inside_a_word_is_always_found(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject
 ) -> None:
@@ -447,14 +447,14 @@ def test_indices_have_the_names_that_the_configuration_lists(tmp_path: Path) -> 
     assert only(report, Kind.BROKEN_RECORD).where == f"{path}:3"
 
 
-def test_one_class_alone_is_warned_about(tmp_path: Path) -> None:
+def test_a_single_class_is_warned_about(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "x"})
     report = check_data([path], {"c": CLASS})
     assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'x'"
     assert report.ok
 
 
-def test_a_task_needs_a_label_somewhere_and_in_each_file_that_is_for_it(tmp_path: Path) -> None:
+def test_a_task_needs_a_label_in_each_of_its_files(tmp_path: Path) -> None:
     one = write(tmp_path / "one.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "y"})
     two = write(tmp_path / "two.jsonl", {"text": "c", "category": "x"})
     report = check_data([one, two], BOTH)
@@ -464,7 +464,7 @@ def test_a_task_needs_a_label_somewhere_and_in_each_file_that_is_for_it(tmp_path
     assert "no record has `label`, the label of the task 'c'" in only(report, Kind.NO_LABEL).message
 
 
-def test_without_tasks_the_usual_fields_are_looked_at(tmp_path: Path) -> None:
+def test_without_tasks_the_usual_fields_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", sound(0), sound(1))
     report = check_data([path])
     assert set(report.files[0].tasks) == {"classification", "ner"}
@@ -502,7 +502,7 @@ def test_long_files_are_checked_chunk_by_chunk(tmp_path: Path, tokenizer: TextTo
     assert report.ok
 
 
-# What is not read is said.
+# Contents that are not read are reported.
 
 
 def test_a_file_in_which_no_task_finds_a_label_is_an_error_that_names_the_fields(
@@ -543,7 +543,7 @@ def test_records_that_a_format_passes_over_are_counted(tmp_path: Path) -> None:
     ]
 
 
-def test_validation_data_without_one_entity_are_warned_about(tmp_path: Path) -> None:
+def test_validation_data_without_entities_are_warned_about(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", *map(sound, range(4)))
     valid = write(tmp_path / "valid.jsonl", {"text": "it rained", "ner": ["O", "O"]})
     found = only(check_data([train, valid], {"t": TAGS}), Kind.NO_ENTITY)
@@ -552,7 +552,7 @@ def test_validation_data_without_one_entity_are_warned_about(tmp_path: Path) -> 
     assert Kind.NO_ENTITY not in check_data([train], {"t": TAGS}).counts
 
 
-def test_an_entity_that_is_there_twice_is_noted(tmp_path: Path) -> None:
+def test_a_repeated_entity_is_noted(tmp_path: Path) -> None:
     item = {"start": 0, "end": 1, "label": "x"}
     path = write(tmp_path / "x.jsonl", {"text": "a", "entities": [item, item]})
     assert "2 entities, of which 1 differ" in only(check_data([path]), Kind.REPEATED).message

@@ -21,7 +21,7 @@ words = st.text(alphabet="abcé中", min_size=1, max_size=5)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the files of property tests, each of which writes its own over and over."""
+    """A folder for property tests, each of which overwrites its own file again and again."""
     return tmp_path_factory.mktemp("convert")
 
 
@@ -49,7 +49,7 @@ records = st.builds(
 @given(st.lists(records, min_size=1, max_size=4))
 @pytest.mark.parametrize("tool", ["doccano", "label-studio", "manyheads"])
 @settings(deadline=None, max_examples=30)
-def test_what_is_written_for_a_tool_is_read_back(
+def test_files_written_for_a_tool_are_read_back(
     folder: Path, tool: str, items: list[dict[str, Any]]
 ) -> None:
     source = write(folder / "ours.jsonl", *items)
@@ -72,7 +72,7 @@ def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
         convert(plain, target, to="doccano")
 
 
-def test_any_format_becomes_ours_by_the_layout(tmp_path: Path) -> None:
+def test_any_format_is_converted_by_the_layout(tmp_path: Path) -> None:
     source = tmp_path / "x.csv"
     source.write_text("body,topic,note\na b,x,\n")
     target = tmp_path / "out.jsonl"
@@ -102,7 +102,7 @@ def predict(texts: Iterable[str]) -> Iterator[Answers]:
     return iter([Answers(text) for text in texts])
 
 
-def test_predictions_are_suggestions_beside_labels_or_labels_where_there_are_none(
+def test_predictions_are_suggestions_beside_labels_or_replace_missing_ones(
     tmp_path: Path,
 ) -> None:
     source = write(tmp_path / "x.jsonl", {"text": "hi you"}, {"text": "bye", "label": "bye"})
@@ -121,10 +121,10 @@ def test_predictions_are_suggestions_beside_labels_or_labels_where_there_are_non
     assert second["annotations"][0]["result"][0]["value"] == {"choices": ["bye"]}
 
 
-def test_requests_that_make_no_sense_are_refused_before_reading(tmp_path: Path) -> None:
+def test_contradictory_requests_are_refused_before_reading(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
-    with pytest.raises(RequestError, match=r"'docano' is no tool .*did you mean \"doccano\""):
+    with pytest.raises(RequestError, match=r"no tool 'docano' .*did you mean \"doccano\""):
         convert("absent.jsonl", target, to="docano")
-    with pytest.raises(RequestError, match="predictions cannot be written as labels of our own"):
+    with pytest.raises(RequestError, match="predictions cannot be written as labels in Manyheads"):
         convert("absent.jsonl", target, predict=predict)
     assert not target.exists()

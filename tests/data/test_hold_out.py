@@ -64,7 +64,7 @@ def test_copies_stay_together_and_no_label_loses_all_its_records(
     assert {names[i] for i in range(len(names)) if i not in held} == set(names)
 
 
-def test_what_is_held_out_does_not_depend_on_the_order_of_the_records() -> None:
+def test_the_held_out_records_do_not_depend_on_the_order_of_the_data() -> None:
     keys = [f"text {i}" for i in range(50)]
     labels = of_classes(*("ab"[i % 2] for i in range(50)))
     backwards = hold_out(keys[::-1], labels[::-1], 0.2)
@@ -79,7 +79,7 @@ def test_another_seed_holds_out_other_records_of_the_same_labels() -> None:
     assert [sum(i % 2 for i in part) for part in parts] == [5, 5, 5]
 
 
-def test_near_copies_differ_in_case_punctuation_white_space_and_digits_alone() -> None:
+def test_near_copies_differ_only_in_case_punctuation_white_space_and_digits() -> None:
     key = text_key(record("Order 12: where is  it?"))
     assert key == text_key(record("order 345 - Where is it"))
     assert key != text_key(record("Order 12: where is she?"))
@@ -100,7 +100,7 @@ def write(path: Path, records: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def test_both_parts_are_written_and_take_the_place_of_the_files(tmp_path: Path) -> None:
+def test_both_parts_are_written_and_replace_the_files(tmp_path: Path) -> None:
     rows = [{"text": f"text {'x' * i}", "label": "ab"[i % 2], "id": i} for i in range(40)]
     files = [write(tmp_path / "1.jsonl", rows[:25]), write(tmp_path / "2.jsonl", rows[25:])]
     tasks = {"topic": {"kind": "classification", "field": "label"}}
@@ -121,7 +121,7 @@ def test_both_parts_are_written_and_take_the_place_of_the_files(tmp_path: Path) 
     assert all(one.keys() == {"text", "label"} for one in written)
 
 
-def test_validation_data_that_are_named_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_named_validation_data_are_used_unchanged(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(10)]
     values = {
         "files": [write(tmp_path / "1.jsonl", rows)],

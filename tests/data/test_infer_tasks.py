@@ -1,4 +1,4 @@
-"""Tasks worked out from data files alone."""
+"""Tasks are worked out from data files without a configuration."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) 
     }
 
 
-def test_numbers_of_texts_and_pairs_and_unused_columns_are_no_labels(tmp_path: Path) -> None:
+def test_numbers_of_texts_and_pairs_and_unused_columns_are_not_labels(tmp_path: Path) -> None:
     many = inferred(tmp_path, records(6000, id=range(6000), topic=["a", "b"]))
     assert [task.name for task in many.tasks] == ["topic"]
     pairs = inferred(tmp_path, records(**PAIR, label=["a", "b"], qid=[*range(10), 0]))
@@ -103,7 +103,7 @@ def test_numbers_of_texts_and_pairs_and_unused_columns_are_no_labels(tmp_path: P
     assert [task.name for task in dashes.tasks] == ["ner"]
 
 
-def test_an_ambiguous_field_is_a_question_with_the_options_that_answer_it(tmp_path: Path) -> None:
+def test_an_ambiguous_field_is_refused_with_the_options_that_name_its_task(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as caught:
         inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]))
     message = str(caught.value)
@@ -127,7 +127,7 @@ def test_named_tasks_are_the_only_ones(tmp_path: Path) -> None:
     assert list(found.unused) == ["topic"]
 
 
-def test_a_head_of_the_users_own_form_begins_as_usual(tmp_path: Path) -> None:
+def test_a_head_with_options_of_the_user_keeps_them(tmp_path: Path) -> None:
     given = {"kind": "classification", "hidden": 8}
     found = inferred(tmp_path, records(stars=["a", "b"]), tasks={"stars": TaskConfig(**given)})
     assert found.options() == {"stars": given}

@@ -52,7 +52,7 @@ def test_tasks_with_files_of_different_layouts_are_checked_trained_and_evaluated
     assert set(evaluate(tmp_path / "saved" / "best").kinds) == {"intent", "ner"}
 
 
-def test_what_is_held_out_of_a_task_s_own_file_has_no_layout_any_more(tmp_path: Path) -> None:
+def test_the_held_out_part_of_a_tasks_own_file_has_the_standard_layout(tmp_path: Path) -> None:
     rows = [{"body": f"text {'x' * i}", "topic": "ab"[i % 2]} for i in range(40)]
     task: dict[str, Any] = {"kind": "classification", "map": {"body": "text", "topic": "label"}}
     task["train_file"] = str(write_records(tmp_path / "x.jsonl", rows))
@@ -71,7 +71,7 @@ def test_what_is_held_out_of_a_task_s_own_file_has_no_layout_any_more(tmp_path: 
         splits_of(make_config(values))
 
 
-def test_a_file_of_a_task_has_the_common_layout_as_far_as_the_task_has_none(tmp_path: Path) -> None:
+def test_a_file_of_a_task_has_the_common_layout_unless_the_task_has_its_own(tmp_path: Path) -> None:
     layout = of(
         text_field="body", format="jsonl", train_file="a", valid_file="b",
         tasks={

@@ -30,12 +30,12 @@ from manyheads.data.readers import (
 )
 from manyheads.errors import DataError
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the files of property tests, each of which writes its own over and over."""
+    """A folder for property tests, each of which overwrites its own file again and again."""
     return tmp_path_factory.mktemp("readers")
 
 
@@ -270,7 +270,7 @@ def test_plain_text_round_trip(folder: Path, texts: list[str]) -> None:
     assert fields(path, format="text") == [{"text": text} for text in expected]
 
 
-# Whatever a file holds, nothing but a DataError comes out.
+# Whatever a file holds, the only error is a DataError.
 
 ENDINGS = [".json", ".jsonl", ".csv", ".tsv", ".conll", ".txt", ".parquet"]
 FRAGMENTS = [
@@ -286,7 +286,7 @@ anything = st.binary(max_size=200) | st.lists(
 
 @given(anything, st.booleans())
 @pytest.mark.parametrize("ending", ENDINGS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 def test_random_bytes_raise_nothing_but_data_errors(
     folder: Path, ending: str, content: bytes, goes_on: bool
 ) -> None:
@@ -302,7 +302,7 @@ def test_random_bytes_raise_nothing_but_data_errors(
 
 @given(st.data())
 @pytest.mark.parametrize("name", ["json", "json lines", "conll", "folder", "parquet"])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_damaged_files_raise_nothing_but_data_errors(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
@@ -328,7 +328,7 @@ def test_damaged_files_raise_nothing_but_data_errors(
 # Bad files, each with its message.
 
 
-def test_missing_files_and_folders_say_what_may_have_been_meant(tmp_path: Path) -> None:
+def test_missing_files_and_folders_suggest_similar_names(tmp_path: Path) -> None:
     write(tmp_path / "train.json", "[]")
     text = message(tmp_path / "trian.json")
     assert "trian.json: there is no such file or folder" in text
@@ -342,7 +342,7 @@ def test_a_folder_needs_all_three_files_of_one_length(tmp_path: Path) -> None:
     path = write_seq_folder(tmp_path / "x")
     with (path / "label").open("a") as file:
         file.write("c\n")
-    assert f"{path}:3: seq.in has ended, but label goes on" in message(path)
+    assert f"{path}:3: seq.in has ended, but label continues" in message(path)
     (path / "seq.out").unlink()
     assert f"{path}: a folder without seq.out; expected the files seq.in" in message(path)
 
@@ -376,7 +376,7 @@ def test_files_without_a_record_are_errors(name: str, content: str, tmp_path: Pa
             '[{"text": "a"}',
             ":1 (record 1): broken JSON at column 15: the file ends inside the",
         ),
-        ('[{"text": "a"}] x', ":1 (record 1): broken JSON at column 17: something follows"),
+        ('[{"text": "a"}] x', ":1 (record 1): broken JSON at column 17: text follows"),
         ('[\n"a"]', ":2 (record 1): the record is 'a'; expected an object"),
         ("[1, 2]", ":1 (record 1): the record is 1; expected an object"),
         ('[{"text": "a', ":1 (record 1): broken JSON at column 11: unterminated string"),
@@ -473,11 +473,11 @@ def test_nul_bytes_are_errors(ending: str, tmp_path: Path) -> None:
         ("text,label\na\rb,c\n", ":2: broken CSV: new-line character seen in unquoted field"),
     ],
 )
-def test_broken_csv_says_where(content: str, expected: str, tmp_path: Path) -> None:
+def test_broken_csv_is_located(content: str, expected: str, tmp_path: Path) -> None:
     assert expected in message(write(tmp_path / "x.csv", content))
 
 
-def test_csv_tokens_are_split_and_empty_cells_say_nothing(tmp_path: Path) -> None:
+def test_csv_tokens_are_split_and_empty_cells_are_missing_values(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "tokens,ner,label\na b,O O,\n,,x\n")
     assert fields(path) == [
         {"tokens": ["a", "b"], "ner": "O O", "label": None},
@@ -497,11 +497,11 @@ def test_csv_tokens_are_split_and_empty_cells_say_nothing(tmp_path: Path) -> Non
         ("a NN\n\n# NN\n", ":3: '# NN' may be a comment or the token '#'"),
     ],
 )
-def test_broken_columns_say_where(content: str, expected: str, tmp_path: Path) -> None:
+def test_broken_columns_are_located(content: str, expected: str, tmp_path: Path) -> None:
     assert expected in message(write(tmp_path / "x.conll", content))
 
 
-def test_comments_and_documents_are_no_tokens_and_hash_signs_are(tmp_path: Path) -> None:
+def test_hash_signs_are_tokens_but_comments_and_document_lines_are_not(tmp_path: Path) -> None:
     text = (
         "# a comment of five words\n#\n-DOCSTART-\tX\tX\tO\n\n"
         "#\tN\tx\tO\n#b\tN\tx\tB-a\n\n \t \n# text = c d\n#\tN\tx\tO\n-DOCSTART-\nc\tN\tx\tO\n"
@@ -536,7 +536,7 @@ def test_content_and_name_have_to_agree(
     assert expected in message(write(tmp_path / name, content))
 
 
-def test_a_format_can_be_asked_for(tmp_path: Path) -> None:
+def test_a_format_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "x", "good O\nbad O\n")
     assert fields(path, format="text") == [{"text": "good O"}, {"text": "bad O"}]
     assert fields(path, format="conll") == [{"tokens": ["good", "bad"], "ner": ["O", "O"]}]
@@ -545,13 +545,13 @@ def test_a_format_can_be_asked_for(tmp_path: Path) -> None:
     assert set(FORMATS) >= {"json", "jsonl", "csv", "tsv", "conll", "parquet", "seq", "datasets"}
 
 
-def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.json")
     assert "a device, pipe or socket; expected a file or folder" in message(tmp_path / "x.json")
     assert "a device, pipe or socket" in message("/dev/zero")
 
 
-def test_names_that_are_no_unicode_are_shown_escaped(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_shown_escaped(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.jsonl"
     with open(path, "wb") as file:  # noqa: PTH123 -- a name that pathlib would decode
         file.write(b"{}\n[]")
@@ -560,10 +560,10 @@ def test_names_that_are_no_unicode_are_shown_escaped(tmp_path: Path) -> None:
     text.encode()
 
 
-# Going on, and bounds.
+# Continuing after errors, and limits.
 
 
-def test_line_based_formats_go_on_after_a_bad_record(tmp_path: Path) -> None:
+def test_line_based_formats_continue_after_a_bad_record(tmp_path: Path) -> None:
     cases = {
         "x.jsonl": b'{"text": "a"}\n{\n\xff\n[]\n{"text": "b"}\n',
         "x.csv": b'text,label\na,\n"b"c,d\n\xff,x\nx\nb,\n',
@@ -579,7 +579,7 @@ def test_line_based_formats_go_on_after_a_bad_record(tmp_path: Path) -> None:
         assert message_of_first == str(errors[0])
 
 
-def test_a_file_of_broken_records_alone_is_not_said_to_be_empty(tmp_path: Path) -> None:
+def test_a_file_with_only_broken_records_is_not_reported_as_empty(tmp_path: Path) -> None:
     errors: list[DataError] = []
     assert not list(read_rows(write(tmp_path / "x.jsonl", "{\n[]"), on_error=errors.append))
     assert len(errors) == 2
@@ -604,7 +604,7 @@ def test_records_have_a_largest_size(name: str, content: str, tmp_path: Path) ->
     assert fields(path) if name != "y.jsonl" and name != "z.json" else message(path)
 
 
-def test_reading_goes_on_after_a_line_that_is_too_long(tmp_path: Path) -> None:
+def test_reading_continues_after_a_line_that_is_too_long(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", '{"text": "' + "a" * 5000 + '"}\n{"text": "b"}\n\xff\n')
     errors: list[DataError] = []
     rows = list(read_rows(path, limit_bytes=1000, on_error=errors.append))
@@ -625,14 +625,14 @@ def test_memory_does_not_grow_with_the_file(name: str, tmp_path: Path) -> None:
         name, f'{{"text": "{words}"}}' + (",\n" if name == "x.json" else "\n")
     )
     head = {"x.json": "[", "x.csv": "text\n"}.get(name, "")
-    path = write(tmp_path / name, head + record * 10_000 + ("{}]" if name == "x.json" else ""))
+    path = write(tmp_path / name, head + record * 6000 + ("{}]" if name == "x.json" else ""))
     tracemalloc.start()
     try:
         rows = sum(1 for _ in read_rows(path))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert rows >= 10_000
+    assert rows >= 6000
     assert peak < path.stat().st_size / 2
 
 
@@ -659,7 +659,7 @@ def test_a_missing_package_is_named_with_its_command(
     assert str(caught.value).startswith(str(path))
 
 
-def test_parquet_gives_indices_the_names_that_it_keeps(tmp_path: Path) -> None:
+def test_indices_in_parquet_get_the_class_names_of_the_file(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -675,7 +675,7 @@ def test_parquet_gives_indices_the_names_that_it_keeps(tmp_path: Path) -> None:
     assert "x.parquet row 3: `label` has the class 5; expected 0 to 1" in str(errors[0])
 
 
-def test_damaged_parquet_says_so(tmp_path: Path) -> None:
+def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = write(tmp_path / "x.parquet", b"PAR1" + string.printable.encode() + b"PAR1")
     assert f"{path}: not a sound Parquet file after 0 rows" in message(path)
@@ -693,7 +693,7 @@ def local_dataset(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_data_set_by_name_streams_the_split_that_is_asked_for(local_dataset: Path) -> None:
+def test_a_data_set_by_name_streams_the_named_split(local_dataset: Path) -> None:
     name = f"datasets:{local_dataset}"
     assert is_dataset_name(name)
     assert fields(f"{name}@test") == [{"text": "test a", "label": 0}, {"text": "b", "label": 1}]
@@ -705,7 +705,7 @@ def test_a_data_set_by_name_streams_the_split_that_is_asked_for(local_dataset: P
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_data_set_that_cannot_be_had_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_data_set_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def unreachable(*args: object, **options: object) -> None:

@@ -24,7 +24,7 @@ from manyheads.data.records import (
 from manyheads.errors import DataError
 from manyheads.tasks import LabelSet, Scheme, Span, TagSet, TaskSpec, tags_of
 
-QUICK = settings(deadline=None, max_examples=100)
+QUICK = settings(deadline=None, max_examples=60)
 CLASS = TaskConfig(kind="classification")
 MANY = TaskConfig(kind="multilabel")
 TAGS = TaskConfig(kind="tagging")
@@ -81,8 +81,8 @@ def test_tokens_beside_a_text_are_found_in_it() -> None:
     assert record.tokens == ((0, 1), (1, 3), (3, 4), (6, 10), (10, 11), (11, 12))
     assert parse(text="a b", tokens=["a", "b"]).tokens == ((0, 1), (2, 3))
     text = problem(text="banana a", tokens=["a"])
-    assert "token 0, 'a', does not come next in the text, where 'banana a' stands" in text
-    assert "the text goes on after the last token: 'c'" in problem(text="a c", tokens=["a"])
+    assert "token 0, 'a', does not come next in the text, which continues with 'banana a'" in text
+    assert "the text continues after the last token: 'c'" in problem(text="a c", tokens=["a"])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_tokens_beside_a_text_are_found_in_it() -> None:
         ({"text": "a", "tokens": []}, "`tokens` is an empty list"),
     ],
 )
-def test_texts_that_are_none_are_errors(fields: dict[str, Any], expected: str) -> None:
+def test_invalid_texts_are_errors(fields: dict[str, Any], expected: str) -> None:
     assert expected in problem(**fields)
 
 
@@ -151,13 +151,13 @@ def test_a_record_without_a_label_says_nothing_about_the_task(task: TaskConfig) 
         ("x\ud800", "with half a character"),
     ],
 )
-def test_values_that_are_no_class_are_errors(value: Any, expected: str) -> None:
+def test_values_that_are_not_a_class_are_errors(value: Any, expected: str) -> None:
     text = problem(CLASS, LabelSet(("neg", "pos")), text="a", label=value)
     assert expected in text
     assert len(text) < 1000
 
 
-def test_classes_that_hold_are_a_list() -> None:
+def test_the_classes_that_apply_are_a_list() -> None:
     known = LabelSet(("a", "b", "c"))
     assert label(MANY, known, labels=["c", 0]) == ("c", "a")
     assert label(MANY, known, labels=[]) == ()
@@ -201,7 +201,7 @@ def test_spans_are_characters_of_the_text_or_of_the_joined_tokens() -> None:
     assert label(TAGS, PEOPLE, text=None, tokens=["a"], ner=["O"]) == ()
 
 
-def test_tags_win_over_entities_and_nothing_over_neither() -> None:
+def test_tags_take_precedence_over_entities_unless_they_are_missing() -> None:
     entities = [{"start": 0, "end": 4, "label": "LOC"}]
     both = {"tokens": ["John"], "ner": ["B-PER"], "entities": entities}
     assert label(TAGS, PEOPLE, text=None, **both) == (Span(0, 4, "PER"),)
@@ -253,7 +253,7 @@ def test_indices_count_the_tags_as_the_configuration_lists_them() -> None:
         (5, "`ner` is 5; expected a list of tags"),
     ],
 )
-def test_tags_that_are_none_are_errors(value: Any, expected: str) -> None:
+def test_invalid_tags_are_errors(value: Any, expected: str) -> None:
     assert expected in problem(TAGS, PEOPLE, tokens=["John", "lives"], ner=value)
 
 
@@ -281,7 +281,7 @@ def test_tags_that_are_none_are_errors(value: Any, expected: str) -> None:
         ),
     ],
 )
-def test_entities_that_are_none_are_errors(entities: Any, expected: str) -> None:
+def test_invalid_entities_are_errors(entities: Any, expected: str) -> None:
     assert expected in problem(TAGS, PEOPLE, text="John lives", entities=entities)
 
 
@@ -350,8 +350,8 @@ json_value = st.recursive(
     ),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=300)
-def test_whatever_a_record_says_nothing_but_a_data_error_comes_out(
+@settings(deadline=None, max_examples=100)
+def test_any_record_is_read_or_refused_with_a_data_error(
     fields: dict[str, Any], known: bool
 ) -> None:
     tasks = {"c": CLASS, "m": MANY, "t": TAGS, "n": TaskConfig(kind="tagging", num_labels=5)}
@@ -383,7 +383,7 @@ def classes(*values: Any) -> list[dict[str, Any]]:
     return [{"label": value} for value in values]
 
 
-def test_names_come_sorted_with_numbers_by_value(tmp_path: Path) -> None:
+def test_names_are_sorted_with_numbers_by_value(tmp_path: Path) -> None:
     names = discover(tmp_path, CLASS, *classes("l 10", "l 2", "b", None, "l 2")).names
     assert names == ("b", "l 2", "l 10")
     assert discover(tmp_path, CLASS, *classes("10", "9", "2")).names == ("2", "9", "10")
@@ -397,7 +397,7 @@ def test_names_come_sorted_with_numbers_by_value(tmp_path: Path) -> None:
     assert plain == TagSet(("O", "VERB"), Scheme.PLAIN)
 
 
-def test_indices_make_names_of_their_own(tmp_path: Path) -> None:
+def test_indices_become_names(tmp_path: Path) -> None:
     assert discover(tmp_path, CLASS, *classes(2, 0)).names == ("0", "1", "2")
     three = TaskConfig(kind="classification", num_labels=3)
     assert discover(tmp_path, three, *classes(1, 0)).names == ("0", "1", "2")
@@ -409,14 +409,14 @@ def test_indices_make_names_of_their_own(tmp_path: Path) -> None:
     assert discover(tmp_path, four, {"ner": [0, 1]}) == TagSet(tuple("0123"), Scheme.PLAIN)
 
 
-def test_as_many_labels_as_the_configuration_says_are_fine(tmp_path: Path) -> None:
+def test_the_configured_number_of_labels_is_accepted(tmp_path: Path) -> None:
     two = TaskConfig(kind="classification", num_labels=2)
     assert discover(tmp_path, two, *classes("b", "a")).names == ("a", "b")
     five = TaskConfig(kind="tagging", num_labels=5)
     assert len(discover(tmp_path, five, {"ner": ["B-x", "I-y"]})) == 5
 
 
-def test_labels_of_the_configuration_win(tmp_path: Path) -> None:
+def test_configured_labels_take_precedence(tmp_path: Path) -> None:
     listed = TaskConfig(kind="classification", labels=("z", "a", "m"))
     assert discover(tmp_path, listed, *classes("a", 2)).names == ("z", "a", "m")
     order = ("O", "B-y", "I-y", "B-x", "I-x")
@@ -503,11 +503,11 @@ def test_labels_that_contradict_are_named_with_their_place(
     assert expected in undiscovered(tmp_path, task, *records)
 
 
-def test_a_task_without_a_label_is_told_what_fields_there_are(tmp_path: Path) -> None:
+def test_a_task_without_a_label_is_refused_with_the_fields_of_the_records(tmp_path: Path) -> None:
     text = undiscovered(tmp_path, CLASS, {"category": "x", "id": 1}, {"label": None})
     assert "train.jsonl: the task 't' has no label: none of 2 records has `label`" in text
     assert "in one of the records' fields: text, category, id, label" in text
-    assert "Set `tasks.t.field` to the one that has them" in text
+    assert "Set `tasks.t.field` to the field that has them" in text
 
 
 def test_each_task_learns_from_its_own_files_in_one_pass(tmp_path: Path) -> None:
@@ -545,7 +545,7 @@ def test_records_are_read_with_their_labels_and_places(tmp_path: Path) -> None:
     assert [record.text for record in read_records(path, {}, {})] == ["a", "b"]
 
 
-def test_reading_goes_on_where_someone_takes_the_errors(tmp_path: Path) -> None:
+def test_reading_continues_if_a_callback_takes_the_errors(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"text": "a"}, {"text": ""}, {"text": "b"})
     with Path(path).open("a") as file:
         file.write("{\n")
@@ -590,7 +590,7 @@ def test_unseen_labels_are_kept_on_request_and_counted(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_and_not_new_stays_an_error(
+def test_errors_other_than_unseen_labels_stay_errors(
     task: TaskConfig, known: LabelSet, fields: dict[str, Any]
 ) -> None:
     with pytest.raises(DataError, match=r"x.jsonl:7: .* the task 't'"):
@@ -638,7 +638,7 @@ def test_tags_of_other_forms_are_read(tags: list[str], spans: Any, tmp_path: Pat
     assert label(TAGS, **{"text": None, **record}) == spans
 
 
-def test_names_beside_o_are_a_question(tmp_path: Path) -> None:
+def test_names_without_a_prefix_beside_o_are_ambiguous(tmp_path: Path) -> None:
     record = {"text": "a b c", "ner": ["x", "x", "O"]}
     text = undiscovered(tmp_path, TAGS, record)
     assert "the tags of the task 't' are `O` and names without a prefix, such as 'x'" in text
@@ -660,7 +660,7 @@ def test_types_that_look_like_tags_are_types(tmp_path: Path) -> None:
     assert discover(tmp_path, two, record) == TagSet.of_types(["E-mail", "U-Bahn"])
 
 
-def test_an_entity_that_is_there_twice_counts_once() -> None:
+def test_a_repeated_entity_counts_once() -> None:
     item = {"start": 0, "end": 1, "label": "PER"}
     assert label(TAGS, PEOPLE, entities=[item, item]) == (Span(0, 1, "PER"),)
 

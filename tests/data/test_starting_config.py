@@ -13,7 +13,7 @@ from manyheads.data.starting_config import starting_config
 @pytest.mark.parametrize(
     ("records", "rates"), [(10, (2e-5, 2e-4)), (80, (5.7e-5, 5.7e-4)), (1000, (1e-4, 1e-3))]
 )
-def test_an_encoder_is_tuned_more_slowly_with_few_records_a_class(
+def test_an_encoder_is_tuned_more_slowly_with_few_records_per_class(
     tmp_path: Path, records: int, rates: tuple[float, float]
 ) -> None:
     path = tmp_path / "data.jsonl"

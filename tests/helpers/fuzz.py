@@ -1,13 +1,14 @@
 """Feed a million bad inputs; each must be accepted, or refused in one message.
 
     python tests/helpers/fuzz.py --cases 1000000 --seed 0
-    python tests/helpers/fuzz.py --target readers --case 4711 --seed 0     # one case again
+    python tests/helpers/fuzz.py --target readers --case 4711 --seed 0     # repeat one case
 
-The cases are spread over the targets of `fuzz_targets`. A case is made of random numbers that
-follow from the seed, the target and its number, so that any of them can be done again alone. The
-one allowed outcome of a bad input is a `ManyheadsError`: another exception, a broken property, a
-message that is too long, more than the time or the memory that a case may take are findings, and
-the program ends with status 1. Prints a JSON object that counts the cases.
+The cases are spread over the targets of `fuzz_targets`, a thousand at a time. A case is made from
+random numbers that follow from the seed, the target and the case's number, so that each can be
+repeated alone. The only allowed outcome of a bad input is a `ManyheadsError`. Another exception, a
+broken property, a message that is too long, too much time and too much memory are findings. Prints
+a JSON object that counts the cases, also when it is stopped early (Ctrl-C or SIGTERM). The exit
+status is 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import json
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,14 +81,49 @@ def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) ->
         tally.found(case, f"took {seconds:.0f} seconds")
 
 
-def limit_memory() -> None:
-    """Limit the memory of a case."""
-    with contextlib.suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * os.sysconf(
-            "SC_PAGESIZE"
-        )
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
+@contextlib.contextmanager
+def limited_memory() -> Iterator[None]:
+    """Limit the address space of the process to its current size and `MEMORY` more."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    used = pages * os.sysconf("SC_PAGESIZE")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def fuzz(cases: int, seed: int, tallies: Mapping[str, Tally], bench: Bench) -> None:
+    """Run the cases, each target's share of every thousand in turn."""
+    total = sum(TARGETS[name][1] for name in tallies)
+    rounds = max(1, cases // 1000)
+    for number in range(rounds):
+        for name, tally in tallies.items():
+            share = -(-cases * TARGETS[name][1] // total)
+            for case in range(share * number // rounds, share * (number + 1) // rounds):
+                try_case(name, case, seed, bench, tally)
+        if number % 50 == 49:
+            done = sum(tally.cases for tally in tallies.values())
+            print(f"{done:,} cases", file=sys.stderr, flush=True)
+
+
+def report_of(seed: int, tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    """Return the counts as values of JSON."""
+    return {
+        "cases": sum(tally.cases for tally in tallies.values()),
+        "seed": seed,
+        "findings": sum(len(tally.findings) for tally in tallies.values()),
+        "targets": {
+            name: {
+                "cases": tally.cases,
+                "refused": tally.refused,
+                "findings": len(tally.findings),
+                "seconds": round(tally.seconds, 1),
+            }
+            for name, tally in tallies.items()
+        },
+    }
 
 
 def main() -> int:
@@ -96,34 +135,17 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="run this case of the target only")
     arguments = parser.parse_args()
     tallies = {name: Tally() for name in TARGETS if arguments.target in (None, name)}
-    total = sum(TARGETS[name][1] for name in tallies)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="manyheads-fuzz-", dir=in_memory_folder()) as folder:
         bench = Bench.set_up(Path(folder))
-        limit_memory()
-        for name, tally in tallies.items():
-            if arguments.case is not None:
-                numbers = range(arguments.case, arguments.case + 1)
-            else:
-                numbers = range(-(-arguments.cases * TARGETS[name][1] // total))
-            for number in numbers:
-                try_case(name, number, arguments.seed, bench, tally)
-    findings = sum(len(tally.findings) for tally in tallies.values())
-    report = {
-        "cases": sum(tally.cases for tally in tallies.values()),
-        "seed": arguments.seed,
-        "findings": findings,
-        "targets": {
-            name: {
-                "cases": tally.cases,
-                "refused": tally.refused,
-                "findings": len(tally.findings),
-                "seconds": round(tally.seconds, 1),
-            }
-            for name, tally in tallies.items()
-        },
-    }
+        with limited_memory(), contextlib.suppress(KeyboardInterrupt):
+            if arguments.case is None:
+                fuzz(arguments.cases, arguments.seed, tallies, bench)
+            for name in tallies if arguments.case is not None else ():
+                try_case(name, arguments.case, arguments.seed, bench, tallies[name])
+    report = report_of(arguments.seed, tallies)
     print(json.dumps(report))
-    return 1 if findings else 0
+    return 1 if report["findings"] else 0
 
 
 if __name__ == "__main__":

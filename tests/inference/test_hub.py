@@ -78,7 +78,7 @@ def test_a_model_on_the_hub_with_other_files_is_refused_before_they_are_fetched(
     values["files"]["setup.py"] = {"size": 1, "sha256": "0" * 64}
     files["manyheads.json"] = json.dumps({**values, "sha256": seal(values)}).encode()
     before = len(hub.requests)
-    with pytest.raises(ModelError, match=r"lists setup\.py; expected safetensors and JSON alone"):
+    with pytest.raises(ModelError, match=r"lists setup\.py; expected only safetensors and JSON"):
         manyheads.load("me/evil")
     assert {r.rpartition("/")[2] for r in hub.requests[before:]} == {"manyheads.json"}
 

@@ -295,9 +295,9 @@ def test_code_pickled_in_a_checkpoint_is_not_executed(tmp_path: Path, intact: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.update(format_version="1"), "names '1' as its format"),
-        (lambda t: t.update(format_version=0), "names 0 as its format"),
-        (lambda t: t.pop("step"), "has None as step; expected what Manyheads writes there"),
+        (lambda t: t.update(format_version="1"), "has '1' as its format version"),
+        (lambda t: t.update(format_version=0), "has 0 as its format version"),
+        (lambda t: t.pop("step"), "has None as step; expected a value that Manyheads writes"),
         (lambda t: t.update(epoch=-1), "has -1 as epoch"),
         (lambda t: t.update(step=True), "has True as step"),
         (lambda t: t.update(config=[]), r"has \[\] as config"),
@@ -314,7 +314,7 @@ def test_code_pickled_in_a_checkpoint_is_not_executed(tmp_path: Path, intact: Pa
         (lambda t: t["encoder"].update(files={1: "a"}), "has {1: 'a'} as encoder.files"),
         (
             lambda t: t["encoder"]["config"].update(auto_map={"AutoModel": "evil.Evil"}),
-            'config.json: "auto_map" asks for code of the model\'s own to be run',
+            'config.json: "auto_map" asks for code from the model to be run',
         ),
         (
             lambda t: t["encoder"]["files"].update({"tokenizer_config.json": '{"auto_map": [1]}'}),

@@ -266,7 +266,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(
     tmp_path: Path, contents: ModelContents
 ) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(RequestError, match="holds something else than a model; expected a model"):
+    with pytest.raises(RequestError, match="holds something other than a model; expected a model"):
         save_model_folder(tmp_path, contents)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
@@ -349,9 +349,7 @@ def test_a_file_of_another_model_is_refused(
     save_model_folder(tmp_path / "other", other)
     shutil.copy(tmp_path / "other" / name, best / name)
     blamed = "heads.safetensors|model.safetensors" if name == "manyheads.json" else name
-    with pytest.raises(
-        ModelError, match=f"({blamed}): has the SHA-256 .* belongs to another model"
-    ):
+    with pytest.raises(ModelError, match=f"({blamed}): has the SHA-256 .* from another model"):
         load_model_folder(best)
 
 
@@ -402,7 +400,7 @@ def test_other_folders_are_refused(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(format_version=True), "names True as its format"),
+        (lambda v: v.update(format_version=True), "has True as its format version"),
         (lambda v: v.pop("versions"), "has None as versions"),
         (lambda v: v.update(tasks={}), "has {} as tasks"),
         (lambda v: v.update(tasks=[1]), r"has \[1\] as tasks"),

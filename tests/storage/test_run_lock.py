@@ -83,7 +83,7 @@ def test_the_lock_can_be_taken_again_after_its_release(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_taking_the_lock_clears_away_what_killed_writers_left(tmp_path: Path) -> None:
+def test_taking_the_lock_removes_what_killed_writers_left(tmp_path: Path) -> None:
     (tmp_path / ".file.0123abcd.manyheads-tmp").touch()
     with RunLock(tmp_path):
         assert names(tmp_path) == [run_lock.LOCK_NAME]
@@ -131,7 +131,7 @@ def test_a_missing_folder_is_explained(tmp_path: Path) -> None:
         RunLock(tmp_path / "missing").acquire()
 
 
-def test_a_folder_removed_meanwhile_does_not_hinder_the_release(tmp_path: Path) -> None:
+def test_the_lock_is_released_even_if_its_folder_was_removed(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with RunLock(folder) as lock:
@@ -184,7 +184,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         ),
     ],
 )
-def test_an_owner_is_described_as_far_as_its_file_does(
+def test_an_owner_is_described_as_far_as_its_file_allows(
     tmp_path: Path, text: str, message: str
 ) -> None:
     with RunLock(tmp_path) as lock:

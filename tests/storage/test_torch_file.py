@@ -118,7 +118,7 @@ def saved(value: Any, **options: Any) -> bytes:
 
 
 class Bomb:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class Bomb:
         return os.mkdir, (os.fspath(self.path),)
 
 
-# What was checked is what is used
+# The bytes that were checked are the bytes that are used
 
 
 @pytest.mark.parametrize("change", ["replaced", "overwritten", "cut"])
@@ -178,7 +178,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_plain_values_are_read_as_pickle_wrote_them(value: Any) -> None:
     assert ascii(read(torch_file(pickle.dumps(copy.deepcopy(value), protocol=2)))) == ascii(value)
 
@@ -206,13 +206,13 @@ def test_tensors_of_all_types_and_shapes_are_read(dtype: torch.dtype) -> None:
 
 
 def test_torch_reads_what_the_tests_write_by_hand() -> None:
-    """Else the refusals below would prove nothing."""
+    """Otherwise the refusals below would prove nothing."""
     data = torch_file(program(EMPTY_DICT, text("a"), tensor(), SETITEM))
     assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["a"], torch.zeros(4))
     assert torch.equal(read(data)["a"], torch.zeros(4))
 
 
-def test_leaves_are_met_in_order_with_their_paths() -> None:
+def test_leaves_are_yielded_in_order_with_their_paths() -> None:
     value = {"a": [1, (2,)], "b/c~d": {3: None}, "empty": {}}
     met = [(pointer(path), leaf) for path, leaf in leaves(value)]
     assert met == [("/a/0", 1), ("/a/1/0", 2), ("/b~1c~0d/3", None)]
@@ -233,12 +233,12 @@ def test_leaves_are_met_in_order_with_their_paths() -> None:
     ],
     ids=["empty", "text", "the mark of a ZIP", "a byte short", "half", "a byte too long"],
 )
-def test_what_is_no_whole_torch_file_is_refused(data: bytes, message: str) -> None:
+def test_other_files_and_truncated_ones_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         read(data)
 
 
-def test_a_flipped_bit_in_the_pickle_is_damage_and_not_an_attack() -> None:
+def test_a_flipped_bit_in_the_pickle_is_reported_as_damage() -> None:
     data = bytearray(torch_file(program(glob("torch.FloatStorage"))))
     data[data.index(b"Float")] ^= 1
     with pytest.raises(ModelError, match=r"is damaged: .* CRC-32 for file 'archive/data\.pkl'"):
@@ -322,7 +322,7 @@ def test_an_object_that_no_tensor_needs_is_named(name: str) -> None:
         (program(glob("collections.OrderedDict"), b")", REDUCE), "holds a part of a tensor"),
     ],
 )
-def test_what_is_neither_value_nor_tensor_is_refused(body: bytes, message: str) -> None:
+def test_objects_that_are_neither_values_nor_tensors_are_refused(body: bytes, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         read(torch_file(body))
 
@@ -367,7 +367,7 @@ def test_a_garbled_pickle_is_refused(body: bytes) -> None:
 # Files that would take all memory
 
 
-def test_a_container_met_twice_is_refused_before_it_multiplies() -> None:
+def test_a_repeated_container_is_refused_before_it_multiplies() -> None:
     laughs = program(EMPTY_LIST, b"q\x00", b"h\x00", APPEND)
     with pytest.raises(ModelError, match="refers to one container twice"):
         read(torch_file(laughs))
@@ -386,7 +386,7 @@ def test_a_container_met_twice_is_refused_before_it_multiplies() -> None:
     ],
 )
 @pytest.mark.parametrize("many", [False, True])
-def test_keys_that_take_for_ever_to_hash_are_refused(key: bytes, many: bool) -> None:
+def test_keys_that_take_forever_to_hash_are_refused(key: bytes, many: bool) -> None:
     items = MARK + key + b"Nu" if many else key + b"N" + SETITEM
     with pytest.raises(ModelError, match="makes no sense"):
         read(torch_file(program(EMPTY_DICT, items)))
@@ -449,7 +449,7 @@ def test_endless_programs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (program(tensor(shape=(2, 2), stride=(1, 2))), "a part or a rearrangement"),
     ],
 )
-def test_a_tensor_that_its_record_does_not_bear_out_is_refused(body: bytes, message: str) -> None:
+def test_a_tensor_that_does_not_match_its_record_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         read(torch_file(body))
 
@@ -517,7 +517,7 @@ def test_two_records_of_one_name_are_refused() -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_garbled_files_are_refused_with_one_kind_of_error(data: st.DataObject) -> None:
     original = bytearray(HONEST)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -532,7 +532,7 @@ def test_garbled_files_are_refused_with_one_kind_of_error(data: st.DataObject) -
 @given(
     st.lists(st.sampled_from([bytes([code]) for code in b"\x80\x02}])(N\x88KJXqht\x85aesucQR."]))
 )
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_any_opcodes_are_followed_or_refused(opcodes: list[bytes]) -> None:
     try:
         check_pickle(PROTO + b"".join(opcodes) + STOP, "file")

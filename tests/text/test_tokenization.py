@@ -33,7 +33,7 @@ def _trimming_bpe() -> Tokenizer:
 
 
 def _metaspace_alone() -> Tokenizer:
-    """White space is nothing special to this one: tokens may reach across it."""
+    """A tokenizer whose tokens may include white space anywhere."""
     tokenizer = tiny_unigram()
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -95,7 +95,7 @@ def test_words_are_runs_of_letters_and_single_symbols(text: str, words: list[str
 
 
 @given(texts)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_words_cover_everything_visible_and_no_white_space(text: str) -> None:
     spans = segment(text).tolist()
     inside = [False] * len(text)
@@ -110,7 +110,7 @@ def test_words_cover_everything_visible_and_no_white_space(text: str) -> None:
 
 
 @given(texts, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_sentence_has_the_same_words_however_it_was_cut_into_tokens(
     text: str, random: Random
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_sentence_has_the_same_words_however_it_was_cut_into_tokens(
 @every_tokenizer
 @given(text=texts)
 @settings(deadline=None, max_examples=60)
-def test_every_encoded_word_is_sound(tokenizer: TextTokenizer, text: str) -> None:
+def test_every_encoded_word_is_valid(tokenizer: TextTokenizer, text: str) -> None:
     encoding = tokenizer.encode(text)
     assert encoding.ids.dtype == encoding.word_starts.dtype == encoding.word_spans.dtype == np.int32
     assert encoding.word_spans.shape == (len(encoding.word_starts), 2)
@@ -179,7 +179,7 @@ def align_by_loops(
 @every_tokenizer
 @given(text=texts)
 @settings(deadline=None, max_examples=60)
-def test_words_and_first_sub_tokens_are_what_the_offsets_say(
+def test_words_and_first_sub_tokens_follow_from_the_offsets(
     tokenizer: TextTokenizer, text: str
 ) -> None:
     raw = tokenizer._tokenizer.encode(re.sub("[\ud800-\udfff]", "\ufffd", text))
@@ -191,7 +191,7 @@ def test_words_and_first_sub_tokens_are_what_the_offsets_say(
 
 
 @given(texts, st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6)), max_size=20))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_any_offsets_lead_to_words_in_order(text: str, drawn: list[tuple[int, int]]) -> None:
     """Even those of a tokenizer that reorders characters."""
     words = segment(text)
@@ -263,7 +263,7 @@ def test_bytes_of_one_emoji_are_one_word() -> None:
     assert _tokens("byte bpe", "a 😀 b") == [("a", 1), ("😀", 3), ("b", 7)]
 
 
-def test_words_that_a_sub_token_does_not_tell_apart_are_one_word() -> None:
+def test_words_that_share_a_sub_token_are_one_word() -> None:
     # One unknown token stands for the four of them.
     assert _tokens("wordpiece", "hi สxส you") == [("hi", 1), ("สxส", 3), ("you", 4)]
 
@@ -353,20 +353,21 @@ def test_special_tokens_are_counted_where_the_template_puts_them() -> None:
     assert tokenizer.encode("John").word_starts.tolist() == [2]
 
 
-def test_half_a_surrogate_pair_does_no_harm() -> None:
+def test_an_unpaired_surrogate_does_no_harm() -> None:
     text = "John \ud83d Paris \ude00."
     encoding = TOKENIZERS["minilm"].encode_batch(["x", text])[1]
     assert [text[s:e] for s, e in encoding.word_spans.tolist()] == ["John", "Paris", "."]
 
 
 @pytest.mark.parametrize("text", ["John lives in Paris, 😀 today. ", "a", " "])
-def test_a_text_of_a_million_characters_is_encoded_whole(text: str) -> None:
-    long = text * (1_000_000 // len(text))
+def test_a_text_of_200_000_characters_is_encoded_whole(text: str) -> None:
+    count = 200_000 // len(text)
+    long = text * count
     encoding = TOKENIZERS["unigram"].encode(long)
     if words := words_of(text):
         assert encoding.word_spans[-1, 1] >= len(long) - len(text)
     if len(words) > 1:
-        assert len(encoding.word_starts) == len(words) * (1_000_000 // len(text))
+        assert len(encoding.word_starts) == len(words) * count
 
 
 def test_a_tokenizer_survives_json_and_pickle() -> None:

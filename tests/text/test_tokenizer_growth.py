@@ -33,7 +33,7 @@ def test_replacements_that_multiply_are_refused() -> None:
         TextTokenizer.from_json(with_normalizer(nested))
 
 
-def test_what_is_put_before_a_text_is_bounded() -> None:
+def test_the_length_of_a_prefix_is_bounded() -> None:
     with pytest.raises(ModelError, match="makes a text 1002 longer"):
         TextTokenizer.from_json(with_normalizer(normalizers.Prepend("a" * 1000)))
 

@@ -46,7 +46,7 @@ def body(encoding: Encoding, ids: np.ndarray) -> list[int]:
 
 
 def context(encoding: Encoding, window: Window, word: int) -> float:
-    """How many tokens there are from a word to the nearer border that is not the text's own."""
+    """Count the tokens from a word to the nearer end of the window inside the text."""
     tokens = body(encoding, window.ids)
     all_tokens = body(encoding, encoding.ids)
     starts = [*(encoding.word_starts - encoding.prefix).tolist(), len(all_tokens)]
@@ -56,7 +56,7 @@ def context(encoding: Encoding, window: Window, word: int) -> float:
 
 
 @given(encodings(), st.integers(1, 12), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_context(
     encoding: Encoding, capacity: int, data: st.DataObject
 ) -> None:
@@ -97,7 +97,7 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
 
 
 @given(encodings(), st.integers(1, 12))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_truncation_keeps_the_first_window_and_counts_what_it_loses(
     encoding: Encoding, capacity: int
 ) -> None:
@@ -218,7 +218,7 @@ def test_a_batch_without_words_still_has_a_column_for_them() -> None:
 
 
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 200), st.integers(1, 20))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_batches_hold_every_sentence_once_within_the_budget(
     lengths: list[int], budget: int, most: int
 ) -> None:

@@ -194,7 +194,7 @@ def test_lines_are_reviewed_and_fed_back(one_record: Path, tmp_path: Path) -> No
         ({"proposed": {"start": 20, "end": 30, "label": "LOC"}}, ":1: the proposal does not fit"),
         ({"score": "high"}, r"lines\.jsonl:1: `score` is 'high'"),
         ({"proposed": {"start": 4}}, r"lines\.jsonl:1: an entity is .*expected .*or null"),
-        ({"record": 2}, r"lines\.jsonl:1: record 2 is to be changed, and .* has 1 record"),
+        ({"record": 2}, r"lines\.jsonl:1: record 2 should be changed, but .* has 1 record"),
         ({"task": "other"}, "has no 'other' label"),
         ({"record": "one"}, r"lines\.jsonl:1: `record` is 'one'"),
     ],

@@ -1,4 +1,4 @@
-"""Records of any format written as ours, or for a labelling tool, with predictions if wanted."""
+"""Convert records of any format to JSON lines, or for a labelling tool with predictions."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def convert(
     predict: Predict | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> int:
-    """Write the records of a file of any format as JSON lines, and return how many there are.
+    """Write the records of a file of any format as JSON lines, and return their number.
 
     Args:
-        source: what `read_rows` reads.
+        source: data that `read_rows` reads.
         target: the file, which appears when it is complete. For Label Studio it is a JSON list.
         to: one of `TOOLS`.
-        layout: how the source is laid out, as far as the user says so.
-        predict: answers texts; for a tool, the answers are written beside the labels as
-            suggestions (Label Studio) or in their place where there are none (doccano).
-        on_unread: takes what the source has and records cannot hold, counted by kind.
+        layout: the layout of the source, as far as the user states it.
+        predict: predicts for texts; for a tool, the predictions are written beside the labels as
+            suggestions (Label Studio), or in place of missing labels (doccano).
+        on_unread: receives the counts, by kind, of contents that records cannot hold.
 
     Raises:
         DataError: the source cannot be read, or a record cannot be written for the tool.
-        RequestError: there is no such tool, or predictions are asked for without one.
+        RequestError: there is no such tool, or predictions are requested without one.
     """
     if to not in TOOLS:
         raise RequestError(
-            f"{to!r} is no tool to write for{nearest(to, TOOLS)}",
+            f"there is no tool {to!r}{nearest(to, TOOLS)}",
             expected=f"one of: {listing(TOOLS)}",
         )
     if predict is not None and to == "manyheads":
         raise RequestError(
-            "predictions cannot be written as labels of our own format",
+            "predictions cannot be written as labels in Manyheads' own format",
             expected="--to doccano or --to label-studio",
             fix="`manyheads predict --format jsonl` writes predictions.",
         )
@@ -111,7 +111,7 @@ def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterat
 def _answered(
     rows: Iterator[Row], predict: Predict | None
 ) -> Iterator[tuple[Row, dict[str, Any] | None]]:
-    """Yield each row with its prediction; rows wait for theirs, a chunk of texts at most."""
+    """Yield each row with its prediction; at most one chunk of rows waits for predictions."""
     if predict is None:
         for row in rows:
             yield row, None
@@ -128,7 +128,7 @@ def _answered(
 
 
 def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[str] | None]:
-    """Return a row's text, its entities and its classes; None where it says nothing of them.
+    """Return a row's text, its entities and its classes; None for those it does not have.
 
     Raises:
         DataError: labels that the tool cannot show.
@@ -231,8 +231,8 @@ def label_studio_task(
     Args:
         text: the text.
         labels: the entities and the classes.
-        proposed: those that are proposed.
-        score: of the proposal; Label Studio sorts by it.
+        proposed: the proposed entities and classes.
+        score: the proposal's score, by which Label Studio sorts.
     """
 
     def result(part: tuple[Sequence[Span], Sequence[str]]) -> list[dict[str, Any]]:

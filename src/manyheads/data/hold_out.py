@@ -114,8 +114,8 @@ def splits_of(config: Config) -> tuple[Split, ...]:
         raise ConfigError(
             f"`{layout[0]}` is set, and {listing(unvalidated)} has no validation data while other "
             "tasks have some",
-            expected="validation data for every task, or for none: what is held out of a file is "
-            "written in another layout",
+            expected="validation data for every task, or for none: the parts of a file that is "
+            "split are written in the standard layout",
             fix=f"Set `tasks.{unvalidated[0]}.valid_file`.",
         )
     for split in splits:
@@ -134,7 +134,7 @@ def splits_of(config: Config) -> tuple[Split, ...]:
 def with_parts(config: Config) -> Config:
     """Return the configuration that reads the parts in place of the files that are split.
 
-    The parts are JSON lines of our own, so how the files are laid out no longer matters.
+    The parts are JSON lines in the standard layout, so the settings of `LAYOUT` are dropped.
     """
     splits = splits_of(config)
     if not splits:
@@ -198,7 +198,7 @@ def write_parts(config: Config, split: Split) -> Parts:
 def _keys_and_labels(
     split: Split, tasks: Mapping[str, TaskConfig], layout: Layout | None
 ) -> tuple[list[str], list[Labels]]:
-    """Read each record of a split; return what its copies share, and its labels."""
+    """Read the records of a split; return the key that copies of each share, and its labels."""
     parse = RecordParser(tasks, discover_labels(tasks, split.files, layout))
     keys: list[str] = []
     labels: list[Labels] = []
@@ -225,17 +225,17 @@ def _too_few(split: Split, keys: Sequence[str]) -> DataError:
 def hold_out(
     keys: Sequence[str], labels: Sequence[Labels], share: float, seed: int = 0
 ) -> set[int]:
-    """Choose the records to hold out; all of the same key are on one side.
+    """Choose the records to hold out; records with the same key stay together.
 
-    Labels are served from the rarest to the most frequent, so that each has its share (the greedy
-    form of Sechidis et al. 2011, "On the stratification of multi-label data"), and none loses all
-    of its records.
+    Labels are processed from the rarest to the most frequent, so that each gets its share (the
+    greedy form of Sechidis et al. 2011, "On the stratification of multi-label data"), and none
+    loses all of its records.
 
     Args:
-        keys: of each record, what copies of it share.
+        keys: of each record, the key that copies of it share.
         labels: of each record.
         share: the share to hold out.
-        seed: which of the records are taken.
+        seed: determines which records are chosen.
     """
     share = min(share, MOST / max(1, len(keys)))
     groups: dict[str, list[int]] = defaultdict(list)
@@ -244,7 +244,7 @@ def hold_out(
     totals = Counter(label for mine in labels for label in mine)
     counts = {key: Counter(x for i in mine for x in labels[i]) for key, mine in groups.items()}
     holders: dict[tuple[str, str], list[str]] = defaultdict(list)
-    # The order of a hash: as good as drawn, and the same however the records are ordered.
+    # Ordered by a hash: random, and independent of the order of the records.
     for key in sorted(groups, key=lambda key: _order(key, seed)):
         for label in counts[key]:
             holders[label].append(key)
@@ -260,7 +260,7 @@ def hold_out(
             mine = counts[key]
             if key in chosen or any(taken[x] + n >= totals[x] for x, n in mine.items()):
                 continue
-            # A text with many copies would take more than a label's share.
+            # A text with many copies would exceed a label's share.
             if taken[label] + mine[label] > max(wanted, 1) and mine[label] > 1:
                 continue
             chosen.add(key)
@@ -269,7 +269,7 @@ def hold_out(
 
 
 def text_key(record: Record) -> str:
-    """Return what near copies of a text have in common: its words in lower case, digits as one."""
+    """Return a key that near copies of a text share: its words in lower case, all digits alike."""
     texts = "\n".join(record.texts)
     folded = normalize("NFKC", texts).casefold()
     key = " ".join(re.sub(r"\d+", "0", re.sub(r"[^\w\n]|_", " ", folded)).split())
@@ -277,7 +277,7 @@ def text_key(record: Record) -> str:
 
 
 def labels_of(record: Record) -> Labels:
-    """Return a record's labels; of a task without a name for it, such as a number, an empty one."""
+    """Return a record's labels, with an empty name for one without a name, such as a number."""
     return frozenset(
         (task, name)
         for task, label in record.labels.items()

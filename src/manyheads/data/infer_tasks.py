@@ -28,7 +28,7 @@ class InferredTask:
 
     name: str
     options: Mapping[str, Any]
-    """Its keys of the configuration."""
+    """Its keys in the configuration."""
     values: FieldValues
 
     @property
@@ -45,9 +45,9 @@ class InferredTasks:
     records: int
     tasks: tuple[InferredTask, ...]
     unused: Mapping[str, FieldValues] = field(default_factory=dict)
-    """The fields that are no task's, except the texts."""
+    """The fields that no task uses, except the texts."""
     unread: Mapping[str, int] = field(default_factory=dict)
-    """What the readers passed over, by kind."""
+    """The counts of contents that the readers passed over, by kind."""
 
     @property
     def complete(self) -> bool:
@@ -55,14 +55,14 @@ class InferredTasks:
         return all(task.values.records == self.records for task in self.tasks)
 
     def notes(self) -> dict[str, str]:
-        """Return what was found of each task, in words."""
+        """Describe the labels of each task in words."""
         return {
             task.name: f"field `{task.values.name}`: {task.values.describe()}"
             for task in self.tasks
         }
 
     def options(self) -> dict[str, dict[str, Any]]:
-        """Return the tasks as a configuration has them."""
+        """Return the tasks in the form of a configuration."""
         return {task.name: dict(task.options) for task in self.tasks}
 
 
@@ -71,20 +71,20 @@ def infer_tasks(
     layout: Layout | None = None,
     tasks: Mapping[str, TaskConfig] | None = None,
 ) -> InferredTasks:
-    """Read files, and find the tasks that their fields hold labels of.
+    """Read files, and find the tasks for which their fields hold labels.
 
     A field is a task if exactly one kind recognises its values (`Kind.recognises`), or if several
     do and exactly one of them has the field among its usual ones.
 
     Args:
         files: data of any format that the readers know, read as one.
-        layout: how they are laid out, as far as the user states it.
-        tasks: the tasks, where the user names them; the values of their fields are counted.
+        layout: their layout, as far as the user states it.
+        tasks: the tasks, if the user names them; the values of their fields are counted.
 
     Raises:
         DataError: a file cannot be read, or a record has no text.
-        RequestError: a field could be several kinds of task, no field is one, or a task that is
-            named has no labels.
+        RequestError: a field fits several kinds of task, no field fits one, or a named task has no
+            labels.
     """
     columns: dict[str, FieldValues] = {}
     unread: dict[str, int] = {}
@@ -134,7 +134,7 @@ def _recognised(
 
 
 def _joined(columns: Mapping[str, FieldValues]) -> str:
-    """Return the option that reads joined labels, where a column seems to have them."""
+    """Return the option that splits joined labels, if a column seems to have them."""
     cells = columns["labels"].distinct if "labels" in columns else ()
     mark = next((mark for mark in ",;|" if any(mark in cell for cell in cells)), "")
     return mark and f" For several labels in a cell of `labels`: --label-separator '{mark}'."
@@ -169,7 +169,7 @@ def _task(values: FieldValues, kind: Kind, taken: Sequence[str]) -> InferredTask
     if not name or name in TAKEN_NAMES or name in taken:
         name = f"task_{len(taken) + 1}"
     options = _starting(kind, values)
-    # A task's own name is the first field in which its labels are looked for.
+    # A task's labels are first looked for in the field of its own name.
     known = name == values.name or (usual and name == kind.sought_as)
     return InferredTask(name, options if known else {**options, "field": values.name}, values)
 
@@ -189,8 +189,8 @@ def _ambiguous(
     return RequestError(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
         f"{' or '.join(kind.name for kind in able)}; all fields: {_described(columns)}",
-        expected="a field whose values leave no choice, or tasks that are named",
-        fix=f"Name every task that is to be learned: {choices}.",
+        expected="a field whose values fit one kind of task, or named tasks",
+        fix=f"Name every task that should be learned: {choices}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A configuration for labelled files alone: their tasks, and settings that suit few records."""
+"""A configuration for labelled files without one: their tasks, and settings for few records."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SETTINGS: Mapping[str, Any] = {
     "batch_size": 16,
     "keep_checkpoints": 1,
 }
-"""What is set where a run begins without a configuration, beside the learning rates, which depend
-on its tasks. Measured with all-MiniLM-L6-v2 (see docs/benchmarks.md)."""
+"""The settings of a run without a configuration, apart from the learning rates, which depend on its
+tasks. Measured with all-MiniLM-L6-v2 (see docs/benchmarks.md)."""
 
 
 def starting_config(
@@ -29,15 +29,15 @@ def starting_config(
 
     Args:
         files: data of any format that the readers know, read as one.
-        overrides: settings that lie over what is worked out, as `load_config` takes them. `tasks`
-            among them are the tasks, and no others are looked for.
+        overrides: settings that replace those worked out, as `load_config` takes them. If they
+            include `tasks`, no others are looked for.
 
     Returns:
-        The configuration, and what was found in the files.
+        The configuration, and the tasks found in the files.
 
     Raises:
         DataError: a file cannot be read.
-        RequestError: the tasks are not clear; the message shows the option that names them.
+        RequestError: the tasks are ambiguous; the message shows the option that names them.
         ConfigError: a setting is not allowed.
     """
     given = dict(overrides or {})
@@ -58,7 +58,7 @@ def starting_config(
 
 
 def split_paths(paths: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Tell a configuration from data files among the arguments of `train`.
+    """Separate a configuration from data files among the arguments of `train`.
 
     Returns:
         The configuration, or None and the data files.
@@ -71,9 +71,9 @@ def split_paths(paths: Sequence[str]) -> tuple[Path | None, list[str]]:
         return None, list(paths)
     if len(paths) > 1:
         raise RequestError(
-            f"{configs[0]} is a configuration, and {listing(p for p in paths if p != configs[0])} "
-            "stands beside it",
-            expected="one configuration, or data files alone",
+            f"{configs[0]} is a configuration, and is given together with "
+            f"{listing(p for p in paths if p != configs[0])}",
+            expected="one configuration, or only data files",
             fix="Name the files in the configuration (`files`), or leave it out.",
         )
     return Path(configs[0]), []

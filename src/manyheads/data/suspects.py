@@ -34,18 +34,18 @@ class Suspect:
     """`wrong class`; for entities `wrong type`, `wrong border`, `wrong type and border`; for
     entities and multilabel classes `missing` and `superfluous`."""
     score: float
-    """How much likelier the proposal is than the label: the difference of log probabilities."""
+    """How much more likely the proposal is than the label: the difference of log probabilities."""
     given: Any
-    """The class, or the entity as `{"start", "end", "label"}`; None where one is missing."""
+    """The class, or the entity as `{"start", "end", "label"}`; None if one is missing."""
     proposed: Any
-    """What it should probably be; None where it is superfluous."""
+    """What it should probably be; None if it is superfluous."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as values of JSON."""
+        """Return the suspect as JSON values."""
         return asdict(self)
 
     def in_words(self, value: Any) -> str:
-        """Return `given` or `proposed` as people read it."""
+        """Return `given` or `proposed` in readable form."""
         if isinstance(value, Mapping):
             return f"{self.text[value['start'] : value['end']]} ({value['label']})"
         return "(none)" if value is None else str(value)
@@ -53,7 +53,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Suspects:
-    """The labels of a file that are likely wrong, the likeliest first."""
+    """The labels of a file that are likely wrong, the most likely first."""
 
     data: str
     records: int
@@ -63,7 +63,7 @@ class Suspects:
     notes: tuple[str, ...] = ()
     """What was not checked, and why."""
     seconds: float = 0.0
-    """How long it took to find them."""
+    """The duration of the search."""
 
     def __len__(self) -> int:
         return len(self.suspects)
@@ -72,7 +72,7 @@ class Suspects:
         return iter(self.suspects)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as values of JSON."""
+        """Return everything as JSON values."""
         return {
             "data": self.data,
             "records": self.records,
@@ -83,7 +83,7 @@ class Suspects:
 
 
 def write_suspects(suspects: Iterable[Suspect], path: str | os.PathLike[str]) -> None:
-    """Write suspects as JSON lines, which `read_suspects` reads after a person has edited them."""
+    """Write suspects as JSON lines, which `read_suspects` reads after they have been reviewed."""
     with atomic_file(Path(path)) as stream:
         for suspect in suspects:
             line = json.dumps(suspect.to_json(), ensure_ascii=False)
@@ -91,7 +91,7 @@ def write_suspects(suspects: Iterable[Suspect], path: str | os.PathLike[str]) ->
 
 
 def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
-    """Read reviewed lines: those that were removed stay as they are in the data.
+    """Read reviewed lines. Labels whose lines were removed stay unchanged in the data.
 
     Raises:
         DataError: a line is not a suspect.
@@ -108,7 +108,7 @@ def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
                 where=row.where,
                 expected="a line of `manyheads data suspects`: `record`, `text`, `task`, `given` "
                 "and `proposed`",
-                fix="Keep all fields of a line; change `proposed` alone.",
+                fix="Keep all fields of a line; change only `proposed`.",
             )
         found.append(
             Suspect(
@@ -127,7 +127,7 @@ def write_fixed(
     tasks: Mapping[str, TaskConfig],
     layout: Layout | None = None,
 ) -> int:
-    """Write a file's records with the proposals in place of the labels, as JSON lines.
+    """Write a file's records as JSON lines, with the proposals in place of the labels.
 
     Args:
         source: the file, which is not changed.
@@ -157,11 +157,11 @@ def write_fixed(
             stream.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
         for left in by_record.values():
             raise DataError(
-                f"record {left[0].record:,} is to be changed, and {source} has "
+                f"record {left[0].record:,} should be changed, but {source} has "
                 f"{counted(number, 'record')}",
                 where=left[0].where,
                 expected="suspects of this file",
-                fix="Name the file that they were found in.",
+                fix="Name the file in which they were found.",
             )
     return changed
 
@@ -169,7 +169,7 @@ def write_fixed(
 def _corrected(
     row: Row, parse: RecordParser, suspects: Sequence[Suspect], tasks: Mapping[str, TaskConfig]
 ) -> dict[str, Any]:
-    """Return the fields of a row whose labels change.
+    """Return the changed label fields of a row.
 
     Raises:
         DataError: a proposal does not fit the record.
@@ -183,7 +183,7 @@ def _corrected(
                 f"record {suspect.record:,} of {row.source} has {found}",
                 where=suspect.where,
                 expected="the record as it was when the suspects were found",
-                fix="Find the suspects of this file again.",
+                fix="Search this file for suspects again.",
             )
         kind = kind_of(tasks[suspect.task].kind)
         try:

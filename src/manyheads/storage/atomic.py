@@ -1,9 +1,9 @@
-"""Write files and folders whole or not at all, so that no interruption can damage them.
+"""Write files and folders completely or not at all, so that no interruption can damage them.
 
-New contents go to a temporary sibling, are flushed to the disk, and take the old name in one step
-of the file system; then the folder is flushed too. At any moment, also after a power cut, a reader
-finds the old contents or the new, never a part. What a killed writer leaves behind is recognised
-by its name and by the lock that no process holds, and is removed by the next writer.
+New contents are written to a temporary sibling, flushed to disk, and renamed over the old in one
+step of the file system; then the folder is flushed too. At any moment, even after a power cut, a
+reader finds the old contents or the new, never a part of them. The next writer removes what a
+killed one left behind, which it recognises by the name and by the missing lock.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _AT_FDCWD = -100
 
 # errno -> (what was found, what was expected, what to do)
 _ROOM = ("room for the new contents beside the old", "Free some space or choose another folder")
-_WRITABLE = "a place that this user may use"
+_WRITABLE = "a location that this user can access"
 _NO_LOCKS = ("its file system has no locks", "one with `flock`", "Choose another folder")
 _REASONS = {
     errno.ENOSPC: ("the disk is full", *_ROOM),
     errno.EDQUOT: ("the disk quota is used up", *_ROOM),
-    errno.EFBIG: ("the file system does not take a file so large", "", "Choose another disk"),
+    errno.EFBIG: ("the file system does not support so large a file", "", "Choose another disk"),
     errno.EROFS: ("the file system is read-only", _WRITABLE, "Choose another folder"),
     errno.EACCES: ("permission is denied", _WRITABLE, "Change the permissions or the path"),
     errno.EPERM: ("the system does not permit it", _WRITABLE, "Choose another path"),
     errno.ENOENT: ("there is no such file or folder", "", "Check the path"),
-    errno.ENOTDIR: ("a file stands where a folder is needed", "a folder", "Correct the path"),
+    errno.ENOTDIR: ("there is a file where a folder is needed", "a folder", "Correct the path"),
     errno.EISDIR: ("it is a folder", "a file", "Correct the path"),
     errno.ENAMETOOLONG: ("the name is too long", "", "Choose a shorter one"),
-    errno.ELOOP: ("its symbolic links lead in a circle", "", "Correct the links"),
+    errno.ELOOP: ("its symbolic links form a loop", "", "Correct the links"),
     errno.EIO: ("the disk reported an input/output error", "", "Check the disk"),
     errno.ENXIO: ("it is a socket or a device", "a file", "Correct the path"),
     errno.EMFILE: ("too many files are open", "", "Raise the limit with `ulimit -n`"),
@@ -66,12 +66,12 @@ class StorageError(ManyheadsError):
 
 
 def explain(error: OSError, path: StrPath, action: str = "written") -> StorageError:
-    """Turn the system's error about a path into one that suggests a fix.
+    """Convert the system's error about a path into one that suggests a fix.
 
     Args:
-        error: what the system reported.
-        path: the file or folder that the user knows about, not a temporary one.
-        action: what could not be done to it, such as "written" or "read".
+        error: the system's error.
+        path: the file or folder that the user knows, not a temporary one.
+        action: the action that failed, such as "written" or "read".
     """
     system = error.strerror or str(error) or type(error).__name__
     found, expected, fix = _REASONS.get(error.errno or 0, (system, "", "Check the path"))
@@ -88,7 +88,7 @@ def explain(error: OSError, path: StrPath, action: str = "written") -> StorageEr
 
 @contextmanager
 def explained(path: StrPath, action: str = "written") -> Iterator[None]:
-    """Raise the system's errors in the body as errors about `path` (see `explain`)."""
+    """Convert the system's errors in the body to errors about `path` (see `explain`)."""
     try:
         yield
     except OSError as error:
@@ -96,25 +96,25 @@ def explained(path: StrPath, action: str = "written") -> Iterator[None]:
 
 
 def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
-        StorageError: it could not be written; the old contents are as they were.
+        StorageError: it could not be written; the old contents are unchanged.
     """
     with atomic_file(path) as file:
         file.write(data)
 
 
 def write_json(path: StrPath, value: Any, *, indent: int | None = 2) -> None:
-    """Write a value as a JSON file, whole or not at all (see `write_bytes`).
+    """Write a value as a JSON file, completely or not at all (see `write_bytes`).
 
-    The text is ASCII, so that it survives every editor, and a string with a lone surrogate too.
+    The text is ASCII, so that any editor can save it, and so that lone surrogates can be written.
     """
     write_bytes(path, json_bytes(value, indent=indent))
 
 
 def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
-    """Return the bytes that `write_json` writes: ASCII, keys in their order, a newline at the end.
+    """Return the bytes that `write_json` writes: ASCII, keys in order, a newline at the end.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot express.
@@ -126,11 +126,11 @@ def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
 def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when it is complete.
 
-    An exception in the body leaves the old contents as they were. A symbolic link is followed; a
+    After an exception in the body the old contents are unchanged. A symbolic link is followed; a
     device or pipe, such as `/dev/stdout`, is written to directly.
 
     Raises:
-        StorageError: it could not be written; the old contents are as they were.
+        StorageError: it could not be written; the old contents are unchanged.
     """
     target = _real(path)
     mode = _mode(target)
@@ -157,26 +157,26 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        # A library that writes to the file may have raised an error of its own.
+        # A library that writes to the file may have raised its own error.
         if raw.failure is not None and error is not raw.failure and isinstance(error, Exception):
             raise raw.failure from error
         raise
     finally:
         # Closing the raw file first: after a failed write, closing the buffer would try again.
         with suppress(OSError):
-            raw.close()  # and gives up the lock
+            raw.close()  # which releases the lock
 
 
 @contextmanager
 def atomic_folder(path: StrPath) -> Iterator[Path]:
-    """Yield an empty folder to fill, which takes the place of `path` only when it is complete.
+    """Yield an empty folder to fill, which replaces `path` only when it is complete.
 
-    Old and new are exchanged in one step where the file system can, as local ones do, by two
-    renames elsewhere. Everything in the old folder is removed. An
-    exception in the body leaves the old folder as it was.
+    Old and new are exchanged in one step if the file system can do so, as local ones can, and by
+    two renames otherwise. Everything in the old folder is removed. After an exception in the body
+    the old folder is unchanged.
 
     Raises:
-        StorageError: it could not be written; the old folder is as it was.
+        StorageError: it could not be written; the old folder is unchanged.
     """
     target = _real(path)
     with explained(path):
@@ -224,9 +224,9 @@ def sha256_file(path: StrPath) -> str:
 
 
 class _ReportingFile(io.FileIO):
-    """A raw file whose failed writes name the file that the user knows about.
+    """A raw file whose failed writes raise errors about the path that the user knows.
 
-    Only failed writes are explained, not other errors in the body that writes.
+    Other errors in the body that writes are left alone.
     """
 
     def __init__(self, descriptor: int, path: StrPath) -> None:
@@ -243,7 +243,7 @@ class _ReportingFile(io.FileIO):
 
 
 def _free_space(path: StrPath) -> str:
-    """Describe how much room is left, if the system reports it."""
+    """Describe how much space is left, if the system reports it."""
     place = Path(path).absolute()
     for folder in (place, *place.parents):
         with suppress(OSError):
@@ -267,7 +267,7 @@ def _real(path: StrPath) -> Path:
         try:
             return Path(os.path.realpath(path))
         except ValueError as error:  # a null byte
-            raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
+            raise StorageError(f"path {os.fspath(path)!r} is not valid: {error}") from error
 
 
 def _mode(path: Path) -> int | None:
@@ -288,7 +288,7 @@ def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems have nothing to flush and say so; real failures are others.
+        # Some file systems cannot flush and report one of these; real failures have other codes.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
 
@@ -311,15 +311,15 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Put a complete folder in the place of another; afterwards `temporary` is to be removed."""
+    """Replace a folder with a complete one; the caller then removes `temporary`."""
     if not target.exists():
         temporary.rename(target)
         return
     try:
         _exchange(temporary, target)
     except OSError as error:
-        # NFS and 9p cannot. A writer killed between the renames leaves the old folder aside, and
-        # `remove_leftovers` puts it back.
+        # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers` moves
+        # the old folder back.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
         lock = lock_folder(target)

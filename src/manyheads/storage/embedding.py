@@ -24,9 +24,9 @@ class Reading:
     max_length: int | None = None
     """Tokens of the text, special ones included; default, as many as the heads read at once."""
     lower_case: bool = False
-    """Whether the tokenizer lowers the case. Its `tokenizer.json` does so by itself."""
+    """Whether sentence-transformers lower-cases texts; `tokenizer.json` does so by itself."""
     prompts: Mapping[str, str] = field(default_factory=dict)
-    """By name, text to put before another text."""
+    """By name, the text that is put before another text."""
     default_prompt_name: str | None = None
     include_prompt: bool = True
     """Whether pooling includes the prompt's tokens."""
@@ -35,7 +35,7 @@ class Reading:
 
     @property
     def prompt(self) -> str:
-        """The text before every text, where no other prompt is asked for."""
+        """The prompt that is put before every text unless another one is requested."""
         return self.prompts.get(self.default_prompt_name or "", "")
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class DenseLayer:
-    """A linear layer behind the pooling, as sentence-transformers saves it. It never learns."""
+    """A linear layer after the pooling, as sentence-transformers saves it. It is not trained."""
 
     activation: str
     """One of `ACTIVATIONS`."""
@@ -80,7 +80,7 @@ class DenseLayer:
     use_residual: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """Return all but the weights, as the layer's `config.json` has them."""
+        """Return the settings without the weights, in the form of the layer's `config.json`."""
         part = "linear" if self.activation == "Identity" else "activation"
         settings: dict[str, Any] = {
             "in_features": self.in_features,
@@ -111,7 +111,7 @@ class DenseLayer:
 
 
 def vocabulary_size(tokenizer: bytes, where: str) -> int:
-    """Return one more than the highest id in a `tokenizer.json`."""
+    """Return the highest id in a `tokenizer.json`, plus one."""
     values = parse_json(tokenizer, where)
     vocabulary = values.get("model", {}).get("vocab", ())
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
@@ -125,5 +125,5 @@ def known_pooling(mode: object) -> bool:
 
 
 def embedding_size(hidden_size: int, pooling: str, dense: Sequence[DenseLayer]) -> int:
-    """Return the length of the embeddings that pooled token vectors of a size make."""
+    """Return the length of the embeddings that are pooled from token vectors."""
     return dense[-1].out_features if dense else hidden_size * len(pooling.split("+"))

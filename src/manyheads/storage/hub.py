@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub: fetched and pushed as safetensors, JSON and the card alone.
+"""Models on the Hugging Face hub: only safetensors, JSON and the card are fetched and pushed.
 
-The hub is asked only by these functions, for a name that the user gave. No other file is requested
-or sent: neither graphs nor code nor pickles.
+Only these functions contact the hub, and only for a name that the user gave. No other files are
+requested or sent: neither graphs nor code nor pickles.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _ALLOWED = (".json", ".safetensors")
 
 
 def is_hub_name(model: StrPath) -> bool:
-    """Return whether a model is named as on the hub: `user/name` or `user/name@revision`.
+    """Return whether a model has the form of a hub name: `user/name` or `user/name@revision`.
 
-    A path that exists is none.
+    An existing path is not a hub name.
     """
     return _NAME.fullmatch(os.fspath(model)) is not None and not Path(model).exists()
 
@@ -38,10 +38,10 @@ def fetch_model(name: str) -> Path:
     All its files are of one commit, whose hash is the name of the folder.
 
     Args:
-        name: `user/name` for its newest state, or `user/name@revision`.
+        name: `user/name` for the newest revision, or `user/name@revision`.
 
     Returns:
-        the model's folder in the cache.
+        The model's folder in the cache.
 
     Raises:
         ModelError: there is no such model, the hub cannot be reached, or it has files other than
@@ -57,8 +57,8 @@ def fetch_model(name: str) -> Path:
         if strange:
             raise ModelError(
                 f"lists {listing(strange)}", where=name,
-                expected="safetensors and JSON alone, as `manyheads push` writes it",
-                fix="Nothing of it was fetched. Ask its author to push the model again.",
+                expected="only safetensors and JSON, as `manyheads push` uploads them",
+                fix="None of its files was fetched. Ask its author to push the model again.",
             )  # fmt: skip
         for file in manifest.files:
             inside(folder, file)
@@ -74,8 +74,8 @@ def push_model(folder: StrPath, name: str, *, private: bool = False) -> str:
 
     Args:
         folder: the model folder.
-        name: `user/name`; made if it does not exist.
-        private: whether a new repository can be seen by its owner alone.
+        name: `user/name`; created if it does not exist.
+        private: whether only its owner can see a new repository.
 
     Raises:
         ModelError: it is no model folder, or damaged.
@@ -86,7 +86,7 @@ def push_model(folder: StrPath, name: str, *, private: bool = False) -> str:
     if not is_model_folder(folder):
         raise ModelError(
             "is not a model folder", where=os.fspath(folder),
-            expected="one such as saved_model/best; a checkpoint has more than a model",
+            expected="one such as saved_model/best; a checkpoint holds more than the model",
         )  # fmt: skip
     manifest = read_manifest(folder)
     manifest.verify()
@@ -102,9 +102,9 @@ def push_model(folder: StrPath, name: str, *, private: bool = False) -> str:
 
 
 def _write_plain(manifest: Manifest, target: Path) -> None:
-    """Link a model's safetensors and JSON into a folder, with a manifest of these alone."""
+    """Link a model's safetensors and JSON into a folder, with a manifest of only these."""
     kept = [name for name in manifest.files if name.endswith(_ALLOWED)]
-    # Graphs and what belongs to them are below folders that the model itself does not have.
+    # Graphs and their reports are in folders of their own.
     kept = [name for name in kept if not name.startswith(("onnx/", "openvino/"))]
     for name in (*kept, LAYOUT.card):
         file = target / name
@@ -127,7 +127,7 @@ def _api() -> Any:
 
 @contextmanager
 def _asking(failed: str, error: type[ModelError | RequestError] = ModelError) -> Iterator[None]:
-    """Turn the hub's errors into ones for the user."""
+    """Convert the hub's errors to user errors."""
     try:
         from huggingface_hub import errors
     except ImportError as missing:
@@ -135,7 +135,7 @@ def _asking(failed: str, error: type[ModelError | RequestError] = ModelError) ->
             f"{failed} is reached by huggingface_hub, which cannot be imported ({missing})",
             fix="Run: pip install huggingface_hub.",
         ) from None
-    # The base of all errors of the HTTP library that huggingface_hub uses: it has used several.
+    # The base class of the errors of the HTTP library, which depends on huggingface_hub's version.
     http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
         yield

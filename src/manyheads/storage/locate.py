@@ -44,7 +44,7 @@ def step_path(save_dir: StrPath, step: int) -> Path:
 
 
 def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
-    """Return the checkpoints in a folder by their names: of epochs, then of steps, by number.
+    """Return the checkpoints in a folder: those of epochs, then those of steps, by number.
 
     A folder that does not exist has none.
     """
@@ -60,10 +60,10 @@ def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
 
     Args:
         model: a model folder, a checkpoint, or the folder of a run.
-        prefer: which of a run's models is taken.
+        prefer: which of a run's models to use.
 
     Raises:
-        ModelError: it names none.
+        ModelError: there is none.
     """
     path = Path(model)
     if is_model_folder(path) or path.is_file():
@@ -103,7 +103,7 @@ def other_best(checkpoint: Path) -> Path | None:
 
 
 def logged_epochs(run: Path) -> list[dict[str, Any]]:
-    """Return the epochs in a run's metrics log; none where that is gone or damaged."""
+    """Return the epochs in a run's metrics log; none if it is missing or damaged."""
     try:
         lines = (run / _METRICS).read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
@@ -113,7 +113,7 @@ def logged_epochs(run: Path) -> list[dict[str, Any]]:
 
 
 def _best_epoch(run: Path) -> int | None:
-    """Return the run's best epoch by its metrics log, or None where that is gone or damaged."""
+    """Return the run's best epoch by its metrics log, or None if it is missing or damaged."""
     try:
         entries = logged_epochs(run)
         return max(int(one["epoch"]) for one in entries if one.get("best") is True)

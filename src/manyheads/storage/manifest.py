@@ -1,8 +1,8 @@
 """The files of a model folder, read and verified without a deep-learning framework.
 
 `manyheads.json` is the folder's manifest: it describes the model, and lists the size and SHA-256 of
-every other file. Each file is verified as it is read, so that one that is damaged, cut, missing or
-another model's is refused by name. The model card alone is not listed: users may edit it.
+every other file. Each file is verified as it is read; one that is damaged, truncated, missing or
+from another model is refused by name. Only the model card is not listed, because users may edit it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _TOKENIZER_JSON = (LAYOUT.tokenizer, LAYOUT.tokenizer_config)
 
 @dataclass(frozen=True, slots=True)
 class EncoderFiles:
-    """All of an encoder but its weights."""
+    """Everything of an encoder except its weights."""
 
     config: Mapping[str, Any]
     """`config.json`, as transformers writes it."""
@@ -93,7 +93,7 @@ class EncoderFiles:
     hidden_size: int
     """Length of a token's vector."""
     dense: tuple[DenseLayer, ...] = ()
-    """Layers behind the pooling."""
+    """Layers after the pooling."""
     reading: Reading = field(default_factory=Reading)
 
     @property
@@ -129,11 +129,11 @@ class Manifest:
     versions: Mapping[str, str] = field(repr=False)
     files: Mapping[str, StoredFile] = field(repr=False)
     shared_tensors: Mapping[str, Mapping[str, str]] = field(repr=False)
-    """By safetensors file: for each name without a tensor of its own, the name of the tensor that
-    it shares."""
+    """By safetensors file: for each name without its own tensor, the name of the tensor that it
+    shares."""
     reading: Reading = field(default_factory=Reading)
     dense: tuple[Mapping[str, Any], ...] = ()
-    """The settings of each layer behind the pooling."""
+    """The settings of each layer after the pooling."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """How scores are calibrated: `tasks`, `backends` and `scope`; empty if they are not."""
 
@@ -155,17 +155,17 @@ class Manifest:
         if name not in self.files:
             raise ModelError(
                 f"has no {shorten(name)} in its list of files",
-                expected="every file that the model consists of",
+                expected="all files of the model",
                 fix=_GET_AGAIN,
                 where=os.fspath(self.folder / LAYOUT.manifest),
             )
         return inside(self.folder, name)
 
     def read(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
-        """Read one of the model's files, and verify what was read.
+        """Read one of the model's files, and verify its contents.
 
         Raises:
-            ModelError: it is not listed, missing, cut, damaged or another model's.
+            ModelError: it is not listed, missing, truncated, damaged or from another model.
             StorageError: it cannot be read.
         """
         path = self.path(name)
@@ -182,7 +182,7 @@ class Manifest:
         """Verify some of the model's files, or all of them, in constant memory.
 
         Raises:
-            ModelError: one is not listed, missing, cut, damaged or another model's.
+            ModelError: one is not listed, missing, truncated, damaged or from another model.
             StorageError: one cannot be read.
         """
         for name in names or self.files:
@@ -204,7 +204,7 @@ class Manifest:
             raise ModelError(
                 f"has {counted(size, 'byte')}",
                 expected=f"the {expected} bytes that the model was saved with",
-                fix=f"It is cut, or belongs to another model. {_GET_AGAIN}",
+                fix=f"It is truncated, or from another model. {_GET_AGAIN}",
                 where=os.fspath(path),
             )
 
@@ -214,7 +214,7 @@ class Manifest:
             raise ModelError(
                 f"has the SHA-256 {digest}",
                 expected=f"{expected}, which the model was saved with",
-                fix=f"It is damaged, or belongs to another model. {_GET_AGAIN}",
+                fix=f"It is damaged, or from another model. {_GET_AGAIN}",
                 where=os.fspath(path),
             )
 
@@ -225,15 +225,15 @@ def is_model_folder(path: StrPath) -> bool:
 
 
 def refuse_other_folder(path: StrPath) -> None:
-    """Check that a folder that a model is written to holds nothing else.
+    """Check that a folder to which a model will be written holds nothing else.
 
     Raises:
-        RequestError: it does.
+        RequestError: it holds something else.
     """
     target = Path(path)
     if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
         raise RequestError(
-            "holds something else than a model",
+            "holds something other than a model",
             expected="a model folder to replace, an empty folder, or none",
             fix="Move it away, or choose another name.",
             where=os.fspath(path),
@@ -285,11 +285,11 @@ def check_format_version(
     Args:
         version: the format's number, as found.
         versions: the versions of the software that wrote it, as found.
-        where: what to call the file in an error.
-        newest: the newest format known.
+        where: the file's name in an error.
+        newest: the newest known format.
 
     Raises:
-        ModelError: it is newer, or no number of a format.
+        ModelError: it is newer, or not the number of a format.
     """
     if type(version) is int and 1 <= version <= newest:
         return
@@ -302,7 +302,7 @@ def check_format_version(
             where=where,
         )
     raise ModelError(
-        f"names {shorten(version)} as its format",
+        f"has {shorten(version)} as its format version",
         expected=f"a number from 1 to {newest}",
         fix=_GET_AGAIN,
         where=where,
@@ -316,10 +316,10 @@ def seal(values: Mapping[str, Any]) -> str:
 
 
 def read_encoder(manifest: Manifest) -> EncoderFiles:
-    """Read all of a model's encoder but its weights.
+    """Read everything of a model's encoder except its weights.
 
     Raises:
-        ModelError: a file is not as it was saved, or asks for code of the model's own to be run.
+        ModelError: a file has changed since it was saved, or asks to run the model's own code.
         StorageError: a file cannot be read.
     """
     config = manifest.read_json(LAYOUT.config)
@@ -344,20 +344,20 @@ def read_encoder(manifest: Manifest) -> EncoderFiles:
 
 
 def dense_folder(index: int) -> str:
-    """Return the name of the folder of a layer behind the pooling, the first of which is 0."""
+    """Return the name of the folder of a layer after the pooling, counted from 0."""
     return f"{index + 2}_Dense"
 
 
 def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
-    """Refuse an encoder that asks for Python code of its own to be run, or for endless memory.
+    """Refuse an encoder that asks to run its own Python code, or for unlimited memory.
 
     Args:
         config: its `config.json`, parsed.
         files: its tokenizer's files by name.
-        where: what to call their folder or file in an error.
+        where: the name of their folder or file in an error.
 
     Raises:
-        ModelError: it does, or one of these is not a JSON object.
+        ModelError: it does so, or one of these is not a JSON object.
     """
     parsed = {
         name: parse_json(files.get(name, b"{}"), f"{where}/{name}") for name in _TOKENIZER_JSON
@@ -367,7 +367,7 @@ def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(
                 "is not a JSON object", expected="one", fix=_GET_AGAIN, where=f"{where}/{name}"
             )
-    # Only the top level of tokenizer.json: below is the vocabulary, where any word may occur.
+    # Only the top level of tokenizer.json: any word may occur in the vocabulary below.
     refuse_code(dict.fromkeys(parsed[LAYOUT.tokenizer], True), f"{where}/{LAYOUT.tokenizer}")
     refuse_code(parsed[LAYOUT.tokenizer_config], f"{where}/{LAYOUT.tokenizer_config}")
     refuse_code(config, f"{where}/{LAYOUT.config}")
@@ -378,7 +378,7 @@ def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:
     """Read the parameters of every head, by `<task>.<parameter>`.
 
     Raises:
-        ModelError: the file is not as it was saved, or not one of tensors.
+        ModelError: the file has changed since it was saved, or does not hold tensors.
     """
     data = manifest.read(LAYOUT.heads, MAX_HEADS_BYTES)
     try:
@@ -443,7 +443,7 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
 
 
 def _calibration(fields: Fields) -> Mapping[str, Any]:
-    """Check what is shown of a calibration; the predictor checks the parameters."""
+    """Check the values of a calibration that are displayed; the predictor checks the parameters."""
     if "calibration" not in fields.values:
         return {}
     calibration = fields.inner("calibration")

@@ -1,7 +1,7 @@
-"""Keep two runs from writing to one folder at once, and never let a dead run block a new one.
+"""Prevent two runs from writing to one folder at once; a dead run never blocks a new one.
 
 The lock is the operating system's (`flock`): it ends with the process that holds it, however that
-process ends. The locked file names its owner, for the message that a second run gets.
+process ends. The locked file names its owner, for the message to a second run.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class RunLock:
     """The right to write to a folder, held by one process at a time.
 
     Use it as a context manager around everything that writes to the folder. Entering it also
-    clears away what killed writers left there.
+    removes the temporary files of killed writers.
 
     Args:
         folder: the folder; it must exist.
 
     Raises:
-        RequestError: on entering, when another process holds the lock; it is named.
-        StorageError: on entering, when the folder cannot be written to.
+        RequestError: on entering, if another process holds the lock, which the message names.
+        StorageError: on entering, if the folder cannot be written to.
     """
 
     def __init__(self, folder: StrPath) -> None:
@@ -96,7 +96,7 @@ class RunLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock (the class says what is raised)."""
+        """Take the lock (raises as the class describes)."""
         if self._descriptor is not None:
             raise RuntimeError("the lock is already held by this object")
         try:
@@ -110,14 +110,14 @@ class RunLock:
         remove_leftovers(self.folder)
 
     def release(self) -> None:
-        """Give the lock back. Nothing happens when it is not held, or the folder is gone."""
+        """Release the lock, if it is held and the folder still exists."""
         if self._descriptor is not None and _is_same(self._descriptor, self.path):
             with suppress(OSError):
                 self.path.unlink()
         self.forget()
 
     def forget(self) -> None:
-        """Close this process's descriptor of the lock, and leave the file alone."""
+        """Close this process's descriptor of the lock without touching the file."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)
@@ -129,7 +129,7 @@ class RunLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its owner may have removed it after we opened it and before we locked it.
+                # Its owner may have removed the file between our opening and locking it.
                 if _is_same(descriptor, self.path):
                     os.truncate(descriptor, 0)
                     os.pwrite(descriptor, _as_bytes(Owner.current()), 0)

@@ -1,7 +1,7 @@
-"""Temporary files and folders, made so that those a killed writer leaves behind can be removed.
+"""Temporary files and folders, made so that those of a killed writer can be found and removed.
 
 A temporary name includes its target's, and its writer holds the system's lock on it. The lock ends
-with the process, however that ends: what no process holds is a leftover.
+with the process, however that ends: a temporary file that is not locked is a leftover.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def create_temporary_file(target: Path) -> tuple[Path, int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666)
         _lock(descriptor)
-        # Between these two calls another process's clean-up may have removed it.
+        # Another process's clean-up may have removed it between the two calls.
         if os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)
@@ -66,17 +66,17 @@ def lock_folder(path: Path) -> int:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> int:
-    """Remove what killed writers left in a folder; a living writer's files stay.
+    """Remove what killed writers left in a folder; files of living writers stay.
 
-    A folder that was moved aside and not yet replaced is put back. A leftover that cannot be
-    removed is no error.
+    A folder that was moved aside and not yet replaced is moved back. A leftover that cannot be
+    removed is not an error.
 
     Args:
-        folder: where to look, not in its subfolders.
+        folder: the folder; its subfolders are not searched.
         name: look only for leftovers of this file or folder.
 
     Returns:
-        How many were removed or put back.
+        The number of leftovers that were removed or moved back.
     """
     count = 0
     with suppress(OSError):
@@ -98,29 +98,29 @@ def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) ->
 
 
 def sibling(target: Path, kind: str) -> Path:
-    """Return a new name beside a file or folder: of one to come (`tmp`) or to go (`old`)."""
+    """Return a new name beside a file or folder, for its new version (`tmp`) or its old (`old`)."""
     return target.with_name(f".{_shortened(target.name)}.{secrets.token_hex(4)}.manyheads-{kind}")
 
 
 def _lock(descriptor: int) -> None:
-    # Without locks the leftovers of a killed writer stay, and nothing else changes.
+    # Without locks, the leftovers of killed writers stay; nothing else changes.
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _abandoned(path: Path) -> bool:
-    """Return whether no living process works on a temporary file or folder."""
+    """Return whether no living process holds the lock of a temporary file or folder."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.close(descriptor)
-    except OSError:  # a living writer's, not ours to open, or without locks
+    except OSError:  # locked by a living writer, not accessible, or no locks here
         return False
     return True
 
 
 def _shortened(name: str) -> str:
-    """Cut a name so that the temporary one made from it is not too long for the file system."""
+    """Shorten a name so that the temporary name made from it is not too long."""
     return os.fsdecode(os.fsencode(name)[:200])

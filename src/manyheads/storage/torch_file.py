@@ -7,8 +7,8 @@ memory for the tensors. This module refuses what torch does not limit:
 - a compressed record of a gigabyte of zeros, records that claim more bytes than the file has, and a
   zip directory, which grows tenfold when it is read;
 - `bytearray(1 << 40)`: torch calls more functions than tensors need;
-- a container met twice, which may hold a billion copies of itself, and millions of opcodes;
-- dictionary keys that take for ever to hash: nested tuples, and whole numbers made to collide.
+- a container that occurs twice, which can nest to a billion copies, and millions of opcodes;
+- dictionary keys that take forever to hash: nested tuples, and integers chosen to collide.
 
 Formats: APPNOTE.TXT 6.3, sections 4.3 and 4.5; the opcodes as `pickletools` documents them.
 """
@@ -53,15 +53,15 @@ _OPCODES = _KEYS.union(
 
 
 def check_torch_file(file: BinaryIO, where: str) -> None:
-    """Refuse a torch file that could take memory or time without end.
+    """Refuse a torch file that could take unlimited memory or time.
 
     Args:
         file: the open file; its position does not matter.
-        where: what to call it in an error.
+        where: its name in an error.
 
     Raises:
-        ModelError: it is not a torch file, is cut or damaged, or holds anything but tensors, text
-            and numbers.
+        ModelError: it is not a torch file, is truncated or damaged, or holds anything but tensors,
+            text and numbers.
     """
     size = file.seek(0, os.SEEK_END)
     with _opened(file, size, where) as archive:
@@ -76,7 +76,7 @@ def private_copy(file: BinaryIO, where: str, *, tensors: bool) -> Iterator[Binar
 
     Args:
         file: the open file; its position does not matter.
-        where: what to call it in an error.
+        where: its name in an error.
         tensors: whether to copy the tensors; if not, most of their bytes are zeros, which take
             no memory.
 
@@ -96,7 +96,7 @@ def private_copy(file: BinaryIO, where: str, *, tensors: bool) -> Iterator[Binar
 
 
 def _tensor_ranges(file: BinaryIO, size: int, where: str) -> list[tuple[int, int]]:
-    """Return where the elements of large tensors are, but for the first few."""
+    """Return the ranges of the file that hold large tensors, without their first few elements."""
     with _opened(file, size, where) as archive:
         ranges = [
             (entry.header_offset + _HEADER, entry.header_offset + entry.file_size)
@@ -108,7 +108,7 @@ def _tensor_ranges(file: BinaryIO, size: int, where: str) -> list[tuple[int, int
 
 def _copy_range(file: BinaryIO, copy: BinaryIO, start: int, end: int) -> None:
     for place in range(start, end, _CHUNK):
-        # If the file has been cut meanwhile, zeros stay in the copy, and the checks find them.
+        # If the file has been truncated, the copy keeps zeros there, which the checks detect.
         os.pwrite(copy.fileno(), os.pread(file.fileno(), min(_CHUNK, end - place), place), place)
 
 
@@ -125,7 +125,7 @@ def _opened(file: BinaryIO, size: int, where: str) -> Iterator[zipfile.ZipFile]:
 
 
 def damaged(found: str, where: str) -> ModelError:
-    """Report that a file is not as it was written."""
+    """Return the error for a file that has changed since it was written."""
     return ModelError(
         f"is damaged: {found}",
         expected="the bytes that were written",
@@ -135,7 +135,7 @@ def damaged(found: str, where: str) -> ModelError:
 
 
 def hostile(found: str, where: str) -> ModelError:
-    """Report that a file holds something that no checkpoint does."""
+    """Return the error for a file that holds something that no checkpoint does."""
     return ModelError(
         found,
         expected="tensors, text and numbers only, as `manyheads train` writes them",
@@ -165,10 +165,10 @@ def _check_start(file: BinaryIO, where: str) -> None:
 
 
 def _check_directory(file: BinaryIO, size: int, where: str) -> None:
-    """Check the end of the zip, where its directory lies and how large it is, before reading it.
+    """Check the end of the zip, and the place and size of its directory, before reading it.
 
-    The directory must end where the file does, since torch and `zipfile` differ in how they look
-    for one that does not.
+    The directory must end where the file does: torch and `zipfile` search for it in different ways
+    if it does not.
     """
     tail_size = _END64.size + _END64_LOCATOR.size + _END.size
     file.seek(max(0, size - tail_size))
@@ -190,7 +190,7 @@ def _check_directory(file: BinaryIO, size: int, where: str) -> None:
 
 
 def _program(archive: zipfile.ZipFile, size: int, where: str) -> bytes:
-    """Return the pickle of a zip that torch wrote: records stored as they are, under one folder."""
+    """Return the pickle of a zip that torch wrote: uncompressed records in one folder."""
     entries = archive.infolist()
     names = [entry.filename.lower() for entry in entries]
     folder = entries[0].filename.partition("/")[0] if entries else ""
@@ -212,7 +212,7 @@ def _program(archive: zipfile.ZipFile, size: int, where: str) -> bytes:
 
 
 def check_pickle(program: bytes, where: str) -> None:
-    """Follow a pickle with the names of its values alone: nothing is called, looked up or built.
+    """Follow a pickle by the names of its values; nothing is called, imported or built.
 
     Raises:
         ModelError: it holds anything but tensors, text and numbers, or a container twice.
@@ -232,7 +232,8 @@ def check_pickle(program: bytes, where: str) -> None:
 class _Steps:
     """A pickle's stack and memo, with a name in place of each value.
 
-    The name is that of the opcode that made it; of a global, its own; of a tuple, its items'.
+    The name of a value is that of the opcode that made it; a global has its own name, and a tuple
+    the names of its items.
     """
 
     def __init__(self, where: str) -> None:
@@ -242,7 +243,7 @@ class _Steps:
         self.memo: dict[int, Any] = {}
 
     def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Do to the names what an opcode does to the values, or refuse it."""
+        """Apply an opcode to the names as pickle applies it to the values, or refuse it."""
         name = opcode.name
         if name not in _OPCODES:
             raise hostile(f"uses the pickle opcode {name}", self.where)
@@ -263,7 +264,7 @@ class _Steps:
                 self.stack.append(self._result(name, argument, items))
 
     def _taken(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
-        """Take what an opcode takes from the stack, the container that it adds to first."""
+        """Take an opcode's arguments from the stack; a container that it adds to comes first."""
         count = len(opcode.stack_before)
         above: list[Any] = []
         if pickletools.markobject in opcode.stack_before:

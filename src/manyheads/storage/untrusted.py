@@ -20,8 +20,8 @@ from manyheads.storage.atomic import StorageError, StrPath, explain, explained
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 100
-# The largest whole numbers in an encoder's configuration: of any kind, of what is built one by one,
-# and by name.
+# The largest integers in an encoder's configuration: in general, for parts that are built one by
+# one, and by name.
 MAX_SIZE = 10_000_000
 MAX_LAYERS = 500
 _BUILT_ONE_BY_ONE = ("layer", "block", "group", "depth", "stage")
@@ -38,14 +38,14 @@ def open_regular(path: StrPath) -> Iterator[BinaryIO]:
     """Open a regular file for reading.
 
     Raises:
-        StorageError: it is missing, unreadable or something else; opening a pipe would block.
+        StorageError: it is missing, unreadable or not a regular file; opening a pipe would block.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise explain(error, path, "read") from error
     except ValueError as error:  # a null byte
-        raise StorageError(f"path {os.fspath(path)!r} is not one: {error}") from error
+        raise StorageError(f"path {os.fspath(path)!r} is not valid: {error}") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -74,7 +74,7 @@ def read_bytes(path: StrPath, max_bytes: int) -> bytes:
         raise StorageError(
             f"cannot be read: it has {max(size, len(data))} bytes",
             expected=f"at most {max_bytes}",
-            fix="Check that it is the file that was meant.",
+            fix="Check that it is the right file.",
             where=os.fspath(path),
         )
     return data
@@ -96,8 +96,8 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
     """Parse JSON of limited depth.
 
     Args:
-        data: the text; its size is the caller's to limit.
-        where: what to call it in an error.
+        data: the text, whose size the caller has limited.
+        where: its name in an error.
 
     Raises:
         ModelError: it is not JSON, or nested too deep.
@@ -132,7 +132,7 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
 def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
     """Yield every value in nested dictionaries and lists, with its key and depth.
 
-    Items of a list have no key. It does not recurse, and works only as far as it is asked.
+    Items of a list have no key. The walk is lazy and not recursive.
     """
     todo: list[tuple[str | None, Any, int]] = [(None, value, 0)]
     while todo:
@@ -145,39 +145,39 @@ def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
 
 
 def refuse_code(value: Any, where: str) -> None:
-    """Refuse a configuration that asks for Python code of its own to be run.
+    """Refuse a configuration that asks to run its own Python code.
 
     Args:
         value: the parsed `config.json`, `tokenizer_config.json` or the like.
-        where: what to call it in an error.
+        where: its name in an error.
 
     Raises:
         ModelError: it has a key such as `auto_map`, at any depth, or names attention kernels to
-            be fetched.
+            download.
     """
     for key, item, _ in walk(value):
         foreign = key in _ATTENTION_KEYS and "/" in str(item)
         if foreign or (key in _CODE_KEYS and item not in (None, False, {}, [])):
             raise ModelError(
-                f'"{key}" asks for code of the model\'s own to be run: {shorten(item)}',
-                expected="a model that transformers knows by itself",
+                f'"{key}" asks for code from the model to be run: {shorten(item)}',
+                expected="a model that transformers supports itself",
                 fix="Manyheads runs no code from a model; choose another one.",
                 where=where,
             )
 
 
 def refuse_sizes(value: Any, where: str) -> None:
-    """Refuse a configuration with numbers that no encoder has, before a library builds from them.
+    """Refuse a configuration with numbers that no encoder has, before a library builds from it.
 
-    A library makes a list of `num_labels` names, and layers without a parameter cost nothing in a
-    file: neither shows in the stored tensors.
+    A library creates `num_labels` names of labels, and layers without parameters take no space in a
+    file: the stored tensors reveal neither.
 
     Args:
         value: the parsed `config.json`.
-        where: what to call it in an error.
+        where: its name in an error.
 
     Raises:
-        ModelError: a whole number in it is too large.
+        ModelError: an integer in it is too large.
     """
     for key, item, _ in walk(value):
         is_many = any(part in str(key) for part in _BUILT_ONE_BY_ONE)
@@ -192,7 +192,7 @@ def refuse_sizes(value: Any, where: str) -> None:
 
 
 def inside(folder: StrPath, name: str) -> Path:
-    """Return the path of a file that a folder's own files name, if it stays in that folder.
+    """Return the path of a file that a folder's own files name, if it is inside that folder.
 
     The files of a Hugging Face cache are links from `snapshots/` to `blobs/` beside it; those
     count as inside.
@@ -222,7 +222,7 @@ def inside(folder: StrPath, name: str) -> Path:
         raise ModelError(
             f"the symbolic link {shorten(name)} leads out of the folder",
             expected="a file in it",
-            fix="If a tool for data versions made the link, copy the folder with its contents: "
+            fix="If a data-versioning tool made the link, copy the folder with its contents: "
             "cp -rL FOLDER COPY.",
             where=os.fspath(folder),
         )
@@ -241,7 +241,7 @@ class Fields:
     prefix: str = ""
 
     def get(self, name: str, kind: type) -> Any:
-        """Return a field of exactly this type; a whole number must not be negative.
+        """Return a field of exactly this type; an integer must not be negative.
 
         Raises:
             ModelError: the field is missing or of another type.
@@ -280,7 +280,7 @@ class Fields:
         """
         raise ModelError(
             f"has {shorten(value)} as {shorten(self.prefix + name)[1:-1]}",
-            expected="what Manyheads writes there",
+            expected="a value that Manyheads writes",
             fix=self.fix,
             where=self.where,
         )

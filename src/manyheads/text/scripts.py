@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from manyheads.text.tokenization import TextTokenizer
 
 SCRIPT_SAMPLE = 2000
-"""Texts that are looked at."""
+"""Texts that are examined."""
 _LEAST_WORDS = 20
 _LEAST_SHARE = 0.1
 

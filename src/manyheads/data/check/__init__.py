@@ -8,13 +8,13 @@ These are errors, because training would fail, learn something wrong, or be meas
 - an entity that ends inside a word, or has no word: the model sees words;
 - an entity or labelled token that truncation cuts off;
 - an entity that begins with `I-` in a file where others begin with `B-`. A file in which none
-  does is IOB1, and only a note says so.
+  does is IOB1, which only a note reports.
 
 These are warnings: a text that occurs twice with the same labels, records without any label,
 white space at the border of an entity, records that truncation shortens without losing a label,
-labels that only a later file has, labels that differ only in case, accents' encoding or white
-space, a task with one class only, and validation data without one entity. Notes report the fields
-that no task reads, and what a format holds that records cannot.
+labels that only a later file has, labels that differ only in case, the encoding of accents or
+white space, a task with only one class, and validation data without entities. Notes report fields
+that no task reads, and contents of a format that records cannot hold.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from manyheads.tasks.labels import unlabelled_words
 
 _NONE = -1
 _PARTLY = 1
-"""Stands for a label that says nothing about some words: it contradicts no other."""
+"""Stands for a label that leaves out some words: it contradicts no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,30 @@ class Copy:
     duplicate_of: Place | None
     """The first record with this text in the same file."""
     leaked_from: Place | None
-    """The first one in another file that answers one of the same tasks."""
+    """The first one in another file with a label of one of the same tasks."""
     contradicts: tuple[str, Place] | None
-    """A task that a record before answers differently, and that record."""
+    """A task for which an earlier record has another label, and that record."""
 
 
 class CopyFinder:
-    """Remembers texts and labels as 64-bit hashes: some 8 bytes a task and 24 more a record.
+    """Stores texts and labels as 64-bit hashes: about 24 bytes a record and 8 more for each task.
 
-    Two texts that differ in white space alone are the same. Two others have the same hash by a
-    chance that is negligible up to some hundred millions of records.
+    Texts that differ only in white space are the same. The chance that two others have the same
+    hash is negligible up to some hundred million records.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self._files = array("i")
         self._lines = array("q")
         self._texts = array("q")
-        # A hash per record and task; 0 where the record says nothing about the task.
+        # A hash for each record and task; 0 if the record has no label for the task.
         self._labels = {task: array("q") for task in tasks}
 
     def add(self, file: int, line: int, record: Record) -> None:
-        """Remember a record."""
+        """Store a record."""
         self._files.append(file)
         self._lines.append(line)
-        # A pair is the copy of another where both of its sentences are.
+        # A pair is a copy of another if both of its texts are.
         self._texts.append(hash("\n".join(" ".join(text.split()) for text in record.texts)))
         for task, column in self._labels.items():
             label = record.labels.get(task)
@@ -66,7 +66,7 @@ class CopyFinder:
         """Yield every record whose text has occurred before, in the order of files and lines.
 
         Args:
-            tasks: those whose labels are compared. Without any, texts alone make a leak.
+            tasks: those whose labels are compared. Without any, every repeated text is a leak.
         """
         columns = [self._labels[task] for task in tasks]
         texts = np.frombuffer(self._texts, np.int64)
@@ -98,8 +98,8 @@ class CopyFinder:
     ) -> Iterator[tuple[int, int, int, int, int]]:
         """Compare the records of one text, in their order; all but the first are copies.
 
-        Yields record numbers: the copy, its twin in the same file, where it is leaked from, the
-        task that is contradicted (by its number), and the record that does.
+        Yields record numbers: the copy, the first in the same file, the one it is leaked from, the
+        number of the contradicted task, and the record with the other label.
         """
         first_in: dict[int, int] = {}
         answered: list[dict[int, int]] = [{} for _ in columns]
@@ -129,7 +129,7 @@ def _elsewhere(first_in: Mapping[int, int], file: int) -> int:
 
 
 def _hash(label: Label, text: str) -> int:
-    """Hash a label, entities by their text: white space elsewhere moves their offsets."""
+    """Hash a label; entities by their text, since white space elsewhere shifts their offsets."""
     if unlabelled_words(label):
         return _PARTLY
     if not isinstance(label, tuple):

@@ -18,7 +18,7 @@ class Severity(str, Enum):
     ERROR = "error"
     """Training would fail, learn something wrong, or be measured wrongly."""
     WARNING = "warning"
-    """Probably not what was meant, but harmless or repaired."""
+    """Probably unintended, but harmless or repaired."""
     NOTE = "note"
     """How something was read."""
 
@@ -76,7 +76,7 @@ _NOTES = frozenset({Kind.SCHEME, Kind.UNREAD, Kind.REPEATED, Kind.PIECES})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found, where, and what to do about it."""
+    """One problem or remark, its place, and the fix."""
 
     kind: Kind
     where: str
@@ -101,7 +101,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long the texts of a file are; every figure but the mean is a length that occurs."""
+    """The lengths of a file's texts; every figure except the mean is a length that occurs."""
 
     mean: float
     median: int
@@ -112,7 +112,7 @@ class Lengths:
 
     @classmethod
     def of(cls, lengths: ArrayLike) -> Lengths:
-        """Summarise lengths, [N] whole numbers."""
+        """Summarise lengths, [N] integers."""
         values = np.asarray(lengths, np.int64)
         if not values.size:
             return cls(0.0, 0, 0, 0, 0, 0)
@@ -127,7 +127,7 @@ class TaskSummary:
 
     kind: str
     labelled: int
-    """Records with a label, an empty list of labels or entities included."""
+    """Records with a label, which may be an empty list of labels or entities."""
     unlabelled: int
     labels: Mapping[str, int]
     """How often each label occurs, the most frequent first; for tags, entities by type."""
@@ -155,7 +155,7 @@ class FileSummary:
     words_lost: int
     """Words beyond `max_length`."""
     labels_lost: int
-    """Entities and labelled tokens that are cut or lost by that."""
+    """Entities and labelled tokens that are cut or lost as a result."""
     duplicates: int
     """Records whose text occurs before in the same file."""
     leaks: int
@@ -212,7 +212,7 @@ class DataReport:
 
 
 class Findings:
-    """Collects findings: so many of each kind in each file, and the number of all."""
+    """Collects findings: the first of each kind in each file, and their numbers."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -226,7 +226,7 @@ class Findings:
             self.listed.append(Finding(kind, where, message, fix))
 
     def add_unlisted(self, path: str, kind: Kind, count: int) -> None:
-        """Count findings without keeping their places."""
+        """Count findings without listing them."""
         self._counts[path, kind] += count
 
     def count(self, path: str, kind: Kind) -> int:

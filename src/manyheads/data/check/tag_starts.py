@@ -1,4 +1,4 @@
-"""Tags that begin an entity with `I-`: a slip under BIO, the rule under IOB1."""
+"""Tags that begin an entity with `I-`: an error in BIO, the rule in IOB1."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from manyheads.tasks import OUTSIDE, is_prefixed
 
 @dataclass(slots=True)
 class TagStarts:
-    """Watches the tags of one task in one file, to tell its scheme at the end."""
+    """Counts the tags of one task in one file, which show its scheme at the end."""
 
     limit: int
-    """How many places are remembered."""
+    """The number of places that are stored."""
     inside: list[tuple[str, str]] = field(default_factory=list)
     """Places and tags of the first entities that begin with `I-`, `E-` or `L-`."""
     inside_count: int = 0
     begin_count: int = 0
-    """Entities that begin with `B-` (or `S-`, `U-`) where IOB1 would have no need of it."""
+    """Entities that begin with `B-` (or `S-`, `U-`) where IOB1 would not."""
     prefixes: set[str] = field(default_factory=set)
 
     def add(self, tags: Sequence[str], where: str) -> None:
-        """Take note of one sentence's tags."""
+        """Count one sentence's tags."""
         kind, ended = "", True
         for i, tag in enumerate(tags):
             if tag == OUTSIDE or not is_prefixed(tag):
@@ -40,7 +40,7 @@ class TagStarts:
 
     @property
     def scheme(self) -> str:
-        """The scheme by name; `BIO` where nothing else shows."""
+        """The name of the scheme; `BIO` if the tags show no other."""
         if self.prefixes & set("ES"):
             return "IOBES"
         if self.prefixes & set("LU"):

@@ -1,7 +1,7 @@
 """Readers: streamed rows from files of every format.
 
-One module a format. `read_rows` is the entry; a format is added as a module with one function
-from a `Source` to rows, and a line in `formats.FORMATS`.
+One module per format. The entry point is `read_rows`. A format is added as a module with one
+function from a `Source` to rows, and a line in `formats.FORMATS`.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def read_rows(
     """Stream the records of a file, a folder or a named data set, in order.
 
     Args:
-        path: a file or folder, `FILE@SPLIT` of a format that keeps several splits in one, or
-            `datasets:NAME[:CONFIG][@SPLIT]`, or the name of records in memory (`in_memory`).
+        path: a file or folder; `FILE@SPLIT` for a format that keeps several splits in one file;
+            `datasets:NAME[:CONFIG][@SPLIT]`; or the name of records in memory (`in_memory`).
         layout: the format and the names of fields, as far as the user states them.
         limit_bytes: the largest record that is read; memory is bounded accordingly.
-        on_error: takes the errors of single records where the others can still be read;
+        on_error: receives the errors of single records if the others can still be read;
             without it, the first error is raised.
-        on_unread: takes, at the end, what the format has and records cannot hold, counted by kind.
+        on_unread: receives, at the end, the counts of contents that records cannot hold, by kind.
 
     Raises:
-        DataError: something cannot be read, or there is not a single record. What shows before
-            the first record, such as a missing file, is raised at once.
+        DataError: something cannot be read, or there is no record. Errors that show before the
+            first record, such as a missing file, are raised at once.
     """
     given = os.fspath(path)
-    # A file's name may hold bytes that are no characters; messages show them escaped.
+    # A file's name may contain bytes that are not characters; messages show them escaped.
     name = given.encode(errors="backslashreplace").decode()
     layout = (layout or Layout()).of_file(given)
     counter = _Counter(on_error)
@@ -90,9 +90,9 @@ def read_rows(
 
 
 def is_data_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is of data rather than of a YAML configuration.
+    """Return whether a path names data rather than a YAML configuration.
 
-    A YAML file is data if its content is of a format that is written so.
+    A YAML file is data if its content is of a format that is written in YAML.
     """
     name = os.fspath(path)
     if is_dataset_name(name) or not name.lower().endswith((".yaml", ".yml")):
@@ -112,7 +112,7 @@ def _told(
 
 
 def _named(chosen: Format, source: Source) -> Iterator[Row]:
-    """Yield a format's rows, their fields called as the layout says.
+    """Yield a format's rows, with their fields renamed by the layout.
 
     Raises:
         DataError: no row has a field that the layout names.
@@ -141,7 +141,7 @@ def _renamed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
 
 
 def _without_disputed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
-    """Take the label `-` of a column `gold_label` for none."""
+    """Replace the label `-` of a column `gold_label` by None."""
     name = source.layout.names.get(_GOLD, _GOLD)
     for row in rows:
         if row.fields.get(name) == "-":
@@ -151,7 +151,7 @@ def _without_disputed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
 
 
 class _Counter:
-    """Makes a file without any record, sound or broken, an error."""
+    """Refuses a file without any record, valid or broken."""
 
     def __init__(self, on_error: Callable[[DataError], None] | None) -> None:
         self._on_error = on_error

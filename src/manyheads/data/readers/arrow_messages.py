@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 MAGIC = b"ARROW1\0\0"
-"""How a file begins; without it, and without the footer that ends it, a file is a stream."""
+"""The first bytes of a file. Without them and the footer, its contents are a stream."""
 
 _CONTINUATION = 0xFFFFFFFF
 # Numbers of the fields in Message.fbs.
@@ -20,7 +20,7 @@ _DATA, _BUFFERS, _COMPRESSION = 1, 2, 3
 
 
 def unpacked_sizes(data: memoryview, start: int) -> Iterator[tuple[int, int]]:
-    """Yield the bytes of each compressed batch of a stream, packed and unpacked.
+    """Yield the sizes in bytes of each compressed batch of a stream: packed and unpacked.
 
     Args:
         data: the file.
@@ -58,7 +58,7 @@ def _sizes(batch: _Table, data: memoryview, body: int) -> tuple[int, int]:
         if length > 0:
             (size,) = struct.unpack_from("<q", data, body + offset)
             packed += length
-            # -1 stands for a buffer that is not compressed after all.
+            # -1 stands for a buffer that is stored uncompressed.
             unpacked += max(size, length)
     return packed, unpacked
 
@@ -73,11 +73,11 @@ class _Table:
 
     @classmethod
     def root(cls, data: memoryview) -> _Table:
-        """Return the table that a message begins with."""
+        """Return a message's root table."""
         return cls(data, struct.unpack_from("<I", data)[0])
 
     def place(self, field: int) -> int | None:
-        """Return where a field's value is, or None where the table lacks it."""
+        """Return the position of a field's value, or None if the table lacks it."""
         slot = 4 + 2 * field
         if slot + 2 > self._end:
             return None
@@ -85,7 +85,7 @@ class _Table:
         return self._at + offset if offset else None
 
     def number(self, field: int, form: str) -> int:
-        """Return a number, 0 where it is missing."""
+        """Return a number, or 0 if it is missing."""
         place = self.place(field)
         return 0 if place is None else int(struct.unpack_from(form, self._data, place)[0])
 

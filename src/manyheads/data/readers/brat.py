@@ -1,4 +1,4 @@
-"""brat: a folder of texts (`x.txt`) with their annotations beside them (`x.ann`)."""
+"""brat: a folder of texts (`x.txt`), each with its annotations (`x.ann`)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class _Span:
 
 
 def is_brat(folder: Path) -> bool:
-    """Return whether a folder has annotations of brat."""
+    """Return whether a folder has brat annotations."""
     return next(folder.glob("*.ann"), None) is not None
 
 
 def read_brat(source: Source) -> Iterator[Row]:
-    """Yield each line of the texts with its `entities`, which are characters of the whole file.
+    """Yield each line of the texts with its `entities`; brat counts characters of the whole file.
 
-    Entities in pieces are counted as unread, as are relations, events and attributes.
+    Discontinuous entities are counted as unread, as are relations, events and attributes.
 
     Raises:
-        DataError: an annotation has no text, or does not fit it.
+        DataError: an annotation file has no text, or does not fit it.
     """
     for path in sorted(source.path.glob("*.ann")):
         texts = path.with_suffix(".txt")
@@ -51,7 +51,7 @@ def read_brat(source: Source) -> Iterator[Row]:
             raise DataError(
                 f"there is no {texts.name} beside it",
                 where=str(path),
-                expected="the text that it annotates",
+                expected="the annotated text",
             )
         spans = sorted(_spans(replace(source, path=path, name=str(path))), key=lambda s: s.start)
         yield from _lines(replace(source, path=texts, name=str(texts)), spans)
@@ -77,7 +77,7 @@ def _lines(source: Source, spans: list[_Span]) -> Iterator[Row]:
     for span in spans:
         source.refuse(
             DataError(
-                f"an entity begins at character {span.start}, behind the end of the text",
+                f"an entity begins at character {span.start}, after the end of the text",
                 where=span.where,
                 expected=f"offsets below {offset}",
             )
@@ -88,7 +88,7 @@ def _within(span: _Span, text: str, offset: int) -> dict[str, Any]:
     start, end = span.start - offset, span.end - offset
     if end > len(text):
         raise DataError(
-            f"the entity {shorten(span.text)} goes over the end of a line",
+            f"the entity {shorten(span.text)} crosses the end of a line",
             where=span.where,
             expected="entities within one line of the text",
             fix="Join the lines, or split the entity.",

@@ -1,4 +1,4 @@
-"""Class names that a table keeps beside its columns of indices, put back in their place."""
+"""Class names that a table stores beside its columns of indices, put in place of the indices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
     """Return the class names of each column that has them.
 
     Args:
-        features: as `datasets.Features.to_dict()` returns them, and as the `datasets` library
-            writes them into Parquet files: a column of classes has `_type: ClassLabel`, one of
-            lists of classes has it inside `feature`, or inside a list of one.
+        features: in the form of `datasets.Features.to_dict()`, which the `datasets` library also
+            writes into Parquet files: a column of classes has `_type: ClassLabel`, one of lists of
+            classes has it inside `feature`, or inside a list of one.
     """
     found = {column: _names(feature) for column, feature in features.items()}
     return {column: names for column, names in found.items() if names}
@@ -39,7 +39,7 @@ def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -
 
 
 def stored_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, Names]:
-    """Return the class names that the `datasets` library keeps in a table's metadata."""
+    """Return the class names that the `datasets` library stored in a table's metadata."""
     try:
         stored: Any = json.loads((metadata or {}).get(b"huggingface", b"{}"))
         features = stored["info"]["features"]
@@ -66,5 +66,5 @@ def _name(index: Any, column: str, names: Names, where: str) -> str:
     raise DataError(
         f"`{column}` has the class {shorten(index)}",
         where=where,
-        expected=f"0 to {len(names) - 1}, as the table's own class names say",
+        expected=f"0 to {len(names) - 1}, the indices of the table's class names",
     )

@@ -1,4 +1,4 @@
-"""Classes of a text: one field where each text has one class, another where some have more."""
+"""Lists of classes: read as `label` if no text has several classes, or else as `labels`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from manyheads.errors import DataError
 
 
 def one_or_many(read: Callable[[Source], Iterator[Row]], source: Source) -> Iterator[Row]:
-    """Yield rows whose `labels` become `label` where no row of the file has more than one.
+    """Yield rows whose `labels` become `label` if no row of the file has more than one.
 
-    Tools write a list of classes for texts with one class as for texts with several; the whole
-    file shows which was meant, so it is read twice. A text without a class then has no label.
+    Tools write a list of classes even if each text has one; only the whole file shows which is
+    meant, so it is read twice. A text without a class then has no label.
     """
     if _have_several(read, source.quiet()):
         yield from read(source)
@@ -26,7 +26,7 @@ def one_or_many(read: Callable[[Source], Iterator[Row]], source: Source) -> Iter
 
 
 def _have_several(read: Callable[[Source], Iterator[Row]], source: Source) -> bool:
-    # What is broken is reported in the second reading.
+    # Broken records are reported by the second reading.
     with suppress(DataError):
         return any(len(row.fields.get("labels") or ()) > 1 for row in read(source))
     return False

@@ -14,15 +14,15 @@ from manyheads.tasks import OUTSIDE, is_prefixed
 _DOCUMENT = "-DOCSTART-"
 _FIX = "Separate token and tag by a tab, sentences by a blank line; begin comments with `# `."
 _NAMES = "# global.columns ="
-"""Begins a comment that names the columns, as CoNLL-U Plus does."""
+"""The start of a comment that names the columns, as in CoNLL-U Plus."""
 _SAMPLE = 2000
 _SAMPLE_SIZE = 2**20
-"""Tokens, and their characters, by which columns are told apart."""
+"""Tokens, and their characters, by which the columns are recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How a file separates its columns, and what they are called."""
+    """How a file separates its columns, and their names."""
 
     tabs: bool
     names: tuple[str, ...]
@@ -37,11 +37,11 @@ class Columns:
 def read_conll(source: Source) -> Iterator[Row]:
     """Yield a row for each sentence: `tokens`, `ner` (the last column), and `col2`, `col3`...
 
-    Columns are separated by tabs, or by any white space where the first token's line has no tab.
-    The layout or a `# global.columns = ...` line may name them. A first column of numbers
-    that count the tokens is left out, and one of tags before a column of words is `ner`.
-    `-DOCSTART-` lines separate documents. A comment is `#` or `# ...` before the first token of
-    a sentence, without the columns of a token: a token may itself be `#`.
+    Columns are separated by tabs, or by any white space if the first token's line has no tab. The
+    layout or a `# global.columns = ...` line may name them. A first column that numbers the tokens
+    is left out, and one of tags before a column of words is `ner`. `-DOCSTART-` lines separate
+    documents. A comment is `#` or `# ...` before the first token of a sentence, with another number
+    of columns than a token: a token may itself be `#`.
     """
     columns = _find_columns(source)
     sentence: list[list[str]] = []
@@ -82,7 +82,7 @@ def read_conll(source: Source) -> Iterator[Row]:
 
 
 def looks_like_columns(lines: Iterable[str]) -> bool:
-    """Return whether all lines but comments have the same columns, first or last of entity tags."""
+    """Return whether all lines except comments have as many columns, the first or last of tags."""
     tabs: bool | None = None
     width = 0
     first_are_tags = last_are_tags = True
@@ -122,7 +122,7 @@ def _split(line: str, tabs: bool) -> list[str]:
 
 
 def _find_columns(source: Source) -> Columns:
-    """Find a file's columns by its first lines."""
+    """Recognise a file's columns by its first lines."""
     tabs: bool | None = None
     sample: list[list[str]] = []
     starts: list[int] = []
@@ -186,7 +186,7 @@ def _check_first(line: str, tabs: bool, where: str) -> None:
 def _names(
     sample: Sequence[Sequence[str]], starts: Sequence[int], named: list[str] | None, source: Source
 ) -> list[str]:
-    """Name the columns of a file: as it or the layout does, or else by what they hold."""
+    """Name the columns of a file: as the file or the layout does, or else by their content."""
     width = len(sample[0])
     has_index = width > 2 and _counts(sample, starts)
     if named is not None:
@@ -212,13 +212,13 @@ def _names(
             f"no column of {width} is the tokens', only: {listing(names)}",
             where=source.name,
             expected="the column of the tokens by number or name",
-            fix="Say which it is: --tokens-field 2 --map 4=ner, counted from 1.",
+            fix="Name it: --tokens-field 2 --map 4=ner, counted from 1.",
         )
     return names
 
 
 def _words_and_tags(sample: Sequence[Sequence[str]], first: int) -> tuple[int, int]:
-    """Return the columns of the words and of the tags: the first and the last, unless turned."""
+    """Return the columns of the words and of the tags: the first and the last, or the reverse."""
     last = len(sample[0]) - 1
     rows = [cells for cells in sample if len(cells) == last + 1]
     firsts, lasts = ({cells[i] for cells in rows} for i in (first, last))
@@ -228,14 +228,14 @@ def _words_and_tags(sample: Sequence[Sequence[str]], first: int) -> tuple[int, i
         and not all(map(is_entity_tag, lasts))
     ):
         return last, first
-    # GermEval 2014 has nested entities in a column of their own behind the outer ones.
+    # GermEval 2014 has nested entities in a column of their own after the outer ones.
     if first == 1 and last == 3 and all(is_entity_tag(cells[2]) for cells in rows):
         return 1, 2
     return first, last
 
 
 def _counts(sample: Sequence[Sequence[str]], starts: Sequence[int]) -> bool:
-    """Return whether the first column holds numbers alone, and counts the tokens somewhere."""
+    """Return whether the first column holds only numbers, and numbers the tokens somewhere."""
     begun = set(starts)
     counts = False
     for i, cells in enumerate(sample):
@@ -247,7 +247,7 @@ def _counts(sample: Sequence[Sequence[str]], starts: Sequence[int]) -> bool:
 
 
 def _is_comment(line: str, cells: list[str], columns: Columns, where: str, begins: bool) -> bool:
-    """Return whether a line that may be odd is a comment; they stand where a sentence begins.
+    """Return whether an unusual line is a comment; comments stand before a sentence.
 
     Raises:
         DataError: it is neither a comment nor a token, or could be both.
@@ -293,16 +293,16 @@ def _fields(
                 f"the first column has {shorten(odd)}",
                 where=at(source.name, line),
                 expected="numbers that count the tokens, as before",
-                fix="For CoNLL-U, with its ranges such as 1-2, say --format conllu.",
+                fix="For CoNLL-U, with ranges such as 1-2: --format conllu.",
             )
     if not columns.has_index and not source.layout.names:
-        # The token first, then as the file has them.
+        # The token first, then the other columns in their order.
         return {"tokens": table.pop("tokens"), **table}
     return table
 
 
 def _is_border(line: str) -> bool:
-    """Return whether a line stands between sentences: a blank one, or a document's beginning."""
+    """Return whether a line separates sentences: a blank one, or the start of a document."""
     return not line or line.isspace() or line.startswith(_DOCUMENT)
 
 

@@ -32,7 +32,7 @@ def read_conllu(source: Source) -> Iterator[Row]:
     """Yield `tokens`, `text` where a comment has it, `lemma`, `upos`, `xpos`, `deprel` and `ner`.
 
     A token of several words (`1-2`) is one token, its values joined by `+`. Empty nodes (`3.1`)
-    are no part of the text. `ner` is the value of `NER=` in the last column, as Stanza writes it,
+    are not part of the text. `ner` is the value of `NER=` in the last column, as Stanza writes it,
     `O` where a word of the sentence has none.
     """
     words: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""CSV and TSV with a header; scored pairs of sentences also without one."""
+"""CSV and TSV with a header; scored pairs of sentences may lack one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def read_cells(source: Source, delimiter: str) -> Iterator[Row]:
 
 
 def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of each record, the header's too, with the line that it begins on.
+    """Yield the cells of each record, the header included, with its first line's number.
 
     Raises:
         DataError: the first record is broken; the errors of later ones go to the source.
     """
     lines = _CountedLines(source)
-    # A limit of the whole process, and a low one: it is only ever raised.
+    # This limit is the whole process's, and low: it is raised and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), source.limit))
     reader = (
         _TsvRecords(lines)
@@ -62,7 +62,7 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
             problem = DataError(
                 f"broken CSV: {error}",
                 where=at(source.name, line),
-                expected='cells with quotes in them quoted, and each quote in them doubled ("")',
+                expected='cells that contain quotes to be quoted, with each quote doubled ("")',
             )
             if not begun:
                 raise problem from None
@@ -74,7 +74,7 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
 
 
 class _CountedLines(Iterator[str]):
-    """Lines for the csv module, which keeps a record until its quotes close: bounded here."""
+    """Lines for the csv module, which collects a record until its quotes close; limited here."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -107,11 +107,11 @@ class _CountedLines(Iterator[str]):
 
 
 class _TsvRecords(Iterator[list[str]]):
-    """Records of TSV, which some tools quote as CSV and others do not quote at all.
+    """Records of TSV, which some tools quote like CSV and others do not quote at all.
 
-    A cell in quotes loses them. One that begins with a quote and does not end with one is text
-    like any other where this line and the next have as many cells as the header; else it goes on
-    over the tabs or line breaks up to the closing quote.
+    Quotes around a cell are removed. A cell that begins with a quote and does not end with one is
+    ordinary text if this line and the next have as many cells as the header; otherwise it continues
+    over tabs or line breaks to the closing quote.
     """
 
     def __init__(self, lines: _CountedLines) -> None:

@@ -35,13 +35,13 @@ def _rows(source: Source) -> Iterator[Row]:
             yield Row(source.name, number, "document", _fields(document))
     except DataError:
         raise
-    # The library documents no base of what it raises for a broken file.
+    # The library documents no base class of its errors for a broken file.
     except Exception as error:
         raise DataError(
             f"not a sound .spacy file after {counted(number, 'document')} "
             f"({type(error).__name__}: {shorten(str(error), 200)})",
             where=source.name,
-            fix="Write it again with the spaCy that is installed here.",
+            fix="Write it again with the installed version of spaCy.",
         ) from error
 
 

@@ -43,7 +43,7 @@ def _rows(source: Source) -> Iterator[Row]:
 
 
 def _has_spans(source: Source) -> bool:
-    """Return whether lists under `label` are of spans, which an empty one does not show."""
+    """Return whether the lists under `label` hold spans; an empty list does not show it."""
     try:
         for row in read_objects(source.quiet()):
             for key in ("label", "labels"):

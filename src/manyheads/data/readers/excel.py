@@ -12,7 +12,7 @@ from manyheads.data.readers.table import table_rows
 from manyheads.errors import DataError, shorten
 
 _MOST = 2**29
-"""Bytes that a workbook may unpack to; its texts are held in memory."""
+"""The largest unpacked size of a workbook in bytes; its texts are held in memory."""
 
 
 def read_excel(source: Source) -> Iterator[Row]:
@@ -43,7 +43,7 @@ def _cells(source: Source, openpyxl: Any) -> Iterator[tuple[int, list[str]]]:
         book = openpyxl.load_workbook(source.path, read_only=True, data_only=True)
         try:
             if len(book.sheetnames) > 1:
-                source.pass_over("sheets behind the first", len(book.sheetnames) - 1)
+                source.pass_over("sheets after the first", len(book.sheetnames) - 1)
             for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
                 cells = [_text(value) for value in row]
                 if not any(cells):
@@ -56,7 +56,7 @@ def _cells(source: Source, openpyxl: Any) -> Iterator[tuple[int, list[str]]]:
             book.close()
     except DataError:
         raise
-    # The library documents no base of what it raises for a broken workbook.
+    # The library documents no base class of its errors for a broken workbook.
     except Exception as error:
         raise DataError(
             f"not a sound workbook ({type(error).__name__}: {shorten(str(error), 200)})",
@@ -66,7 +66,7 @@ def _cells(source: Source, openpyxl: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(value: Any) -> str:
-    """Return a cell as CSV would have it: whole numbers without a decimal point."""
+    """Return a cell as in CSV: whole numbers without a decimal point."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""The beginning of a file, by which its format is recognised."""
+"""The first bytes of a file, by which its format is recognised."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HEAD_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Head:
-    """The first bytes of a file, without a byte-order mark, and views of them."""
+    """The first bytes of a file, and views of them without a byte-order mark."""
 
     data: bytes
     ending: str
-    """The file name's last suffix in lower case, `.gz` not counted."""
+    """The file name's last suffix except `.gz`, in lower case."""
     layout: Layout = field(default_factory=Layout)
 
     @cached_property
@@ -38,7 +38,7 @@ class Head:
 
     @cached_property
     def values(self) -> list[Any]:
-        """The first JSON values: of lines, or the items of a list. Empty where it is not JSON."""
+        """The first JSON values: of lines, or items of a list. Empty if the text is not JSON."""
         return list(self._values())
 
     @cached_property

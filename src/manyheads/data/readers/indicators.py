@@ -19,9 +19,9 @@ _NUMBERING = re.compile(r"(?i)(.*_)?(id|index|idx)")
 
 
 def is_indicators(head: Head) -> bool:
-    """Return whether several columns hold 0 and 1 alone, and one other holds texts.
+    """Return whether several columns hold only 0 and 1, and one other column holds texts.
 
-    A table with a column that is named as the text's is not meant: each of its columns of 0 and 1
+    A table with a column named `text` or `tokens` does not count: each of its columns of 0 and 1
     may be a task of its own.
     """
     end = -1 if len(head.data) >= HEAD_BYTES else None
@@ -40,10 +40,10 @@ def is_indicators(head: Head) -> bool:
 
 
 def read_indicators(source: Source) -> Iterator[Row]:
-    """Yield a row's fields with, as `labels`, the names of the columns that have a 1.
+    """Yield a row's fields, and as `labels` the names of the columns that have a 1.
 
-    The columns of labels are those that hold 0 and 1 alone in every row, and -1 where nothing is
-    known, which makes a row without labels.
+    The columns of labels are those that hold only 0, 1 and -1. A row with a -1, which stands for an
+    unknown value, has no labels.
 
     Raises:
         DataError: there is no such column.
@@ -65,7 +65,7 @@ def read_indicators(source: Source) -> Iterator[Row]:
 
 
 def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
-    """Return the columns of labels, and that of the text where no name shows it."""
+    """Return the columns of labels, and the text's column if no column has its name."""
     records = (cells for _, cells in read_records(source.quiet(), delimiter))
     header = next(records, [])
     names = source.layout.names
@@ -77,7 +77,7 @@ def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
     ]
     if not labels:
         raise DataError(
-            f"no column holds 0 and 1 alone: {listing(header)}",
+            f"no column holds only 0 and 1: {listing(header)}",
             where=source.name,
             expected="a column of 0 and 1 for each label",
         )
@@ -91,7 +91,7 @@ def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
 def _open_columns(
     header: list[str], records: Iterable[list[str]], named: Iterable[str]
 ) -> tuple[dict[int, str], set[int]]:
-    """Return the columns without another value than 0, 1 and -1, and those with a 1."""
+    """Return the columns with no other values than 0, 1 and -1, and those that have a 1."""
     taken = set(named)
     columns = {i: cell for i, cell in enumerate(header) if cell not in taken}
     ones: set[int] = set()
@@ -107,7 +107,7 @@ def _open_columns(
 def _text_column(
     header: list[str], records: Iterable[list[str]], others: Mapping[int, str]
 ) -> str | None:
-    """Return the one column beside others and numberings, if it has cells of several words."""
+    """Return the only column beside the others and numberings, if it has cells of several words."""
     rest = [
         i for i, name in enumerate(header)
         if i not in others and not _NUMBERING.fullmatch(name.strip())

@@ -17,8 +17,8 @@ from manyheads.errors import DataError, at
 _CHUNK = 2**18
 _SPACE = re.compile(r"[ \t\r\n]*")
 
-# The longest stretch of a valid file whose absence at the end of the window is reported before
-# the end: "-Infinity", or a pair of \uXXXX escapes.
+# How far before the end of the window a decoding error can be if the window merely cut a valid
+# value: "-Infinity", or a pair of \uXXXX escapes.
 _LONGEST_CUT = 16
 
 Keys = tuple[str, ...]
@@ -32,7 +32,7 @@ class JsonValue:
     """The keys of the objects around it; a list around it adds an empty one."""
     value: Any
     row: Row
-    """Its place, with the value as fields where it is an object."""
+    """Its place, with the value as fields if it is an object."""
 
 
 def read_json_values(
@@ -42,12 +42,12 @@ def read_json_values(
 
     Args:
         source: the file.
-        enter: given the keys around a list or object, returns whether it holds the values rather
-            than being one.
-        opening: the brackets that the file may begin with.
+        enter: given the keys around a list or object, returns whether it contains the values
+            rather than being one.
+        opening: the brackets with which the file may begin.
 
     Raises:
-        DataError: broken JSON, after which nothing shows where the next value would begin.
+        DataError: the JSON is broken, so that the next value cannot be found.
     """
     with opened(source.path, source.name) as file:
         window = Window(file, source)
@@ -59,7 +59,7 @@ def read_json_values(
         yield from _values(window, source, (), enter)
         if window.next_character():
             kind = "list" if opening == "[" else "value"
-            raise window.error(f"something follows the end of the {kind}", "the end of the file")
+            raise window.error(f"text follows the end of the {kind}", "the end of the file")
 
 
 def read_objects(source: Source) -> Iterator[Row]:
@@ -68,7 +68,7 @@ def read_objects(source: Source) -> Iterator[Row]:
 
 
 def read_json_list(source: Source) -> Iterator[Row]:
-    """Yield the objects of a JSON list; a value of another kind can be skipped, broken JSON not."""
+    """Yield the objects of a JSON list; other values can be skipped, broken JSON cannot."""
     for item in read_json_values(source, lambda keys: not keys, "["):
         try:
             expect_object(item.value, item.row.where)
@@ -87,7 +87,7 @@ def begins_with_list(source: Source) -> bool:
 def _values(
     window: Window, source: Source, keys: Keys, enter: Callable[[Keys], bool]
 ) -> Iterator[JsonValue]:
-    """Yield the value at the window's position, or those in it."""
+    """Yield the value at the window's position, or the values inside it."""
     bracket = window.next_character()
     if bracket not in ("[", "{") or not enter(keys):
         window.record += 1
@@ -107,7 +107,7 @@ def _values(
         if bracket == "{":
             key = window.key()
             if key in seen:
-                raise window.error(f"the key {key!r} again", "each key once")
+                raise window.error(f"the key {key!r} is repeated", "each key once")
             seen.add(key)
             inner = (*keys, key)
         yield from _values(window, source, inner, enter)
@@ -122,7 +122,7 @@ def _values(
 
 
 class Window:
-    """The part of the file that is in memory, and where in the file it begins."""
+    """The part of the file that is in memory, and its position in the file."""
 
     def __init__(self, file: BinaryIO, source: Source) -> None:
         self._file, self._source = file, source
@@ -131,7 +131,7 @@ class Window:
         self._lines = 0
         self._ended = False
         self._text = ""
-        # Of the first character in the window; the line is that of `_counted`.
+        # The column of the window's first character; the line of the character at `_counted`.
         self._column = 1
         self._line, self._counted = 1, 0
         self.position = 0
@@ -147,7 +147,7 @@ class Window:
     def next_character(self) -> str:
         """Move to the next character that is not white space; empty at the end of the file."""
         while True:
-            # The pattern matches everywhere, if only nothing.
+            # The pattern also matches the empty string, so it always matches.
             self.position = _SPACE.match(self._text, self.position).end()  # type: ignore[union-attr]
             if self.position < len(self._text):
                 return self._text[self.position]
@@ -155,7 +155,7 @@ class Window:
                 return ""
 
     def value(self) -> Any:
-        """Return the JSON value at `position` and move behind it.
+        """Return the JSON value at `position` and move past it.
 
         Raises:
             DataError: there is none, or it is larger than a record may be.
@@ -172,18 +172,18 @@ class Window:
             except ValueError as error:
                 raise broken(error, self._where(self.line)) from None
             else:
-                # A number may continue beyond the window; an object or list cannot.
+                # A number may continue beyond the window; an object, list or string cannot.
                 if end < len(self._text) or type(value) in (dict, list, str):
                     return self._accept(value, end)
                 if not self._read(size):
                     return self._accept(value, end)
             if len(self._text) - self.position > self._source.limit:
                 raise self._source.too_large(self.line)
-            # Decoding begins anew with each read: doubling keeps the work linear.
+            # Each read starts decoding again: doubling keeps the total work linear.
             size *= 2
 
     def _accept(self, value: Any, end: int) -> Any:
-        # A character has at most four bytes; only large records are worth counting exactly.
+        # A character has at most four bytes, so only large records are counted exactly.
         limit = self._source.limit
         if 4 * (end - self.position) > limit:
             size = len(self._text[self.position : end].encode())
@@ -193,7 +193,7 @@ class Window:
         return value
 
     def key(self) -> str:
-        """Return the key at `position` and move behind its colon.
+        """Return the key at `position` and move past its colon.
 
         Raises:
             DataError: there is none.
@@ -207,7 +207,7 @@ class Window:
         return key
 
     def error(self, found: str, expected: str) -> DataError:
-        """Make an error for what stands at `position`."""
+        """Make an error about the text at `position`."""
         column = self._column_of(self.position)
         return DataError(
             f"broken JSON at column {column}: {found}",
@@ -216,7 +216,7 @@ class Window:
         )
 
     def _is_cut(self, error: json.JSONDecodeError) -> bool:
-        """Return whether the end of the window alone may explain a failure."""
+        """Return whether the end of the window may be the only cause of a failure."""
         near_end = error.pos >= len(self._text) - _LONGEST_CUT
         return near_end or error.msg.startswith("Unterminated string")
 
@@ -233,7 +233,7 @@ class Window:
         return self._column + position if begin < 0 else position - begin
 
     def _read(self, size: int) -> bool:
-        """Drop what lies before `position` and append up to `size` bytes more of the file."""
+        """Drop the text before `position` and append up to `size` more bytes of the file."""
         if self._ended:
             return False
         data = self._file.read(size)
@@ -245,7 +245,7 @@ class Window:
             offset = self._bytes + len(data) - len(error.object) + error.start
             byte = error.object[error.start]
             raise not_utf8(self._source.name, line, offset, byte) from None
-        # Nothing moves at the end of the file: an error's position stays what it is.
+        # At the end of the file nothing moves, so that an error's position stays valid.
         if not data:
             return False
         if "\0" in text:

@@ -18,7 +18,7 @@ def is_massive(head: Head) -> bool:
 
 
 def read_massive(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, the intent as `label`, and `scenario`, of the chosen partitions.
+    """Yield `text`, `entities`, the intent as `label`, and `scenario` of the chosen partitions.
 
     Raises:
         DataError: the file has several partitions and none is chosen.

@@ -1,4 +1,4 @@
-"""Packages that only some formats need: imported at their door, with the command that helps."""
+"""Packages that only some formats need: imported on use, with a command to install them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def optional_module(module: str, what: str, where: str) -> Any:
 
     Args:
         module: the module; its first part is the package's name.
-        what: what needs it, for the message.
+        what: the action that needs it, for the message.
         where: the file being read, for the message.
 
     Raises:

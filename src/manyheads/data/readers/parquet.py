@@ -68,10 +68,10 @@ def _text_columns(schema: Any) -> list[str]:
 
 
 def _rows_at_once(source: Source) -> int:
-    """Return how many rows are decoded at once, by the size that the file states.
+    """Return how many rows to decode at once, according to the sizes that the file states.
 
     Raises:
-        DataError: rows are larger than a record may be, or the file unpacks to far more than it is.
+        DataError: rows are larger than a record may be, or the file expands too far.
         ValueError: its footer is damaged.
     """
     largest = 1
@@ -90,7 +90,7 @@ def _rows_at_once(source: Source) -> int:
 
 
 def _rows_of(batch: Any, arrow: Any, source: Source, first: int) -> int:
-    """Return how many rows of a batch become Python objects at once, by its longest text.
+    """Return how many rows of a batch to convert at once, according to its longest text.
 
     Raises:
         DataError: a text is longer than a record may be.

@@ -1,7 +1,7 @@
 """The sizes that a Parquet file states in its footer, read without pyarrow.
 
-pyarrow ends the whole process on some footers that are damaged, when it is asked for the sizes of a
-column; it refuses the same footers as it reads. The footer is Thrift's compact protocol
+When asked for the sizes of a column, pyarrow ends the whole process on some damaged footers, which
+it refuses when it reads rows. The footer is in Thrift's compact protocol
 (https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md).
 """
 
@@ -89,7 +89,7 @@ class _Compact:
         while head := self._byte():
             kind, step = head & 15, head >> 4
             number = number + step if step else self._integer()
-            # A truth value is in the kind itself.
+            # A Boolean's value is in the kind itself.
             fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth + 1)
         return fields
 

@@ -1,4 +1,4 @@
-"""Plain text: one sentence a line, no labels."""
+"""Plain text: one sentence per line, without labels."""
 
 from __future__ import annotations
 

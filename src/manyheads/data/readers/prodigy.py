@@ -38,8 +38,8 @@ def is_prodigy(head: Head) -> bool:
 def read_prodigy(source: Source) -> Iterator[Row]:
     """Yield accepted annotations: `text`, `tokens`, `entities`, and `label` or `labels`.
 
-    Ignored and rejected examples are passed over and counted. Where all examples of a file ask
-    about one label, a rejected one says that this label does not hold: `labels` is then empty.
+    Ignored and rejected examples are passed over and counted. If all examples of a file ask about
+    the same label, a rejected one means that the label does not apply: `labels` is then empty.
     """
     only = _only_label(source)
     return (
@@ -67,7 +67,7 @@ def _rows(source: Source, only: str | None) -> Iterator[Row]:
 
 
 def _only_label(source: Source) -> str | None:
-    """Return the one label that yes-or-no examples ask about, where some of them are rejected."""
+    """Return the label that all yes-or-no examples ask about, if some of them are rejected."""
     labels: set[Any] = set()
     rejected = False
     with suppress(DataError):
@@ -95,11 +95,11 @@ def _fields(row: Row, is_binary: bool) -> dict[str, Any]:
 
 
 def _rest(record: Any) -> dict[str, Any]:
-    """Return the text and all that is not Prodigy's own."""
+    """Return the text and all fields that are not Prodigy's own."""
     fields = {name: value for name, value in record.items() if name not in _INTERNAL}
     tokens = fields.get("tokens")
     if type(tokens) is list and all(type(token) is dict for token in tokens):
-        # Spans are of characters, and the text has the tokens: white space is one here too.
+        # Spans are in characters, so the tokens, which include white space, are not needed.
         del fields["tokens"]
     return fields
 

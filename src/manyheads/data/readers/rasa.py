@@ -1,4 +1,4 @@
-"""Rasa's markup of entities in sentences, which its YAML and Markdown share."""
+"""Rasa's markup of entities in sentences, shared by its YAML and Markdown formats."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}))")
 
 
 def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str, Any]:
-    """Read `fly to [Oslo](city)` or `[NYC]{"entity": "city"}` to text, entities and label.
+    """Convert `fly to [Oslo](city)` or `[NYC]{"entity": "city"}` to text, entities and label.
 
     Values, roles and groups of an entity are counted as unread.
 
     Raises:
-        DataError: what stands in braces is not JSON with an `entity`.
+        DataError: the text in braces is not JSON with an `entity`.
     """
     pieces: list[tuple[str, str | None]] = []
     position = 0

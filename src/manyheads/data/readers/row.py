@@ -1,4 +1,4 @@
-"""What readers share: the source they take, and the rows that they yield."""
+"""Types that readers share: sources, layouts and rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from manyheads.config import Config
 from manyheads.errors import ConfigError, DataError, at, counted, listing
 
 MAX_RECORD_BYTES = 16 * 2**20
-"""The largest record that is read. Python objects take up to some forty times the bytes of what
-they are read from, so this bounds memory at several hundred megabytes whatever a file holds."""
+"""The largest record that is read. Python objects take up to about forty times the bytes that they
+are read from, so this limits memory to several hundred megabytes, whatever a file holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record as its file has it: fields by name, not checked yet.
+    """One record as it is in its file: fields by name, not yet validated.
 
-    `line` is the line it begins at, or its number where a format has no lines (`unit` says
-    which); `record` is its number where it has both.
+    `line` is its first line, or its number if the format has no lines (`unit` says which);
+    `record` is its number if it has both.
     """
 
     source: str
@@ -32,14 +32,14 @@ class Row:
 
     @property
     def where(self) -> str:
-        """The row's place in words, for messages."""
+        """The row's place, for messages."""
         place = at(self.source, self.line, self.unit)
         return place if self.record is None else f"{place} (record {self.record})"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a file is laid out, as far as the user says so."""
+    """How files are laid out, as far as the user states it."""
 
     format: str | None = None
     """A name from `FORMATS`; by default the file's content and ending decide."""
@@ -47,10 +47,10 @@ class Layout:
     """Fields or columns of the file, each with the field that it is read as. Columns of a table
     without a header are named by their numbers, from 1."""
     separator: str | None = None
-    """What separates the labels in one cell of a table's `labels` column."""
+    """The separator of several labels in a cell of a table's `labels` column."""
 
     own: Mapping[str, Layout] = field(default_factory=dict)
-    """The files that are laid out in another way, by path."""
+    """The layouts of files that differ, by path."""
 
     @classmethod
     def of(cls, config: Config) -> Layout:
@@ -92,11 +92,11 @@ class Layout:
 
     @property
     def numbered(self) -> bool:
-        """Whether columns are named by number, so that a table has no header."""
+        """Whether columns are named by number, which means that tables have no header."""
         return any(name.isdecimal() for name in self.names)
 
     def header(self, names: Sequence[str], where: str) -> list[str]:
-        """Rename the columns of a table; a column whose name is taken by another becomes unread.
+        """Rename the columns of a table; a column whose name another one takes is not read.
 
         Raises:
             DataError: a column that the user names is not there.
@@ -113,7 +113,7 @@ class Layout:
                     f"there is no column {name!r}, only {shown}",
                     where=where,
                     expected="the columns that the options name",
-                    fix="Columns are named as in the header; by number where there is none.",
+                    fix="Name columns as in the header, or by number if there is none.",
                 )
         taken = set(self.names.values())
         return [
@@ -158,7 +158,7 @@ def _distinct(fields: Iterable[tuple[str, str]], option: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to read, and what to do with records in it that cannot be read."""
+    """A file to read, and how to handle records that cannot be read."""
 
     path: Path
     name: str
@@ -167,17 +167,17 @@ class Source:
     on_error: Callable[[DataError], None] | None = None
     layout: Layout = field(default_factory=Layout)
     split: str | None = None
-    """The part of the file to read, of formats that keep several in one."""
+    """The part of the file to read, for formats that keep several splits in one file."""
     legacy_encoding: str | None = None
-    """The encoding of lines that are not UTF-8, where a format is known to use it."""
+    """The encoding of lines that are not UTF-8, if a format is known to use one."""
     unread: Counter[str] = field(default_factory=Counter)
-    """What the reader passed over, by kind."""
+    """The counts of contents that the reader passed over, by kind."""
 
     def refuse(self, error: DataError) -> None:
-        """Report the error of one record where the others can still be read.
+        """Report the error of one record if the others can still be read.
 
         Raises:
-            DataError: the caller wants the first error raised.
+            DataError: the error, if no callback takes it.
         """
         if self.on_error is None:
             raise error
@@ -201,11 +201,11 @@ class Source:
             yield Row(place.source, place.line, place.unit, found, place.record)
 
     def quiet(self) -> Source:
-        """Return the source for a first look, in which errors and counts go nowhere."""
+        """Return the source for a first pass, whose errors and counts are discarded."""
         return replace(self, on_error=lambda error: None, unread=Counter())
 
     def pass_over(self, what: str, count: int = 1) -> None:
-        """Count something that is not read, such as `records whose answer is "ignore"`."""
+        """Count content that is not read, such as `records whose answer is "ignore"`."""
         self.unread[what] += count
 
     def too_large(self, line: int) -> DataError:

@@ -1,4 +1,4 @@
-"""A folder of `seq.in`, `seq.out` and `label`: the form of the intent-and-slot literature."""
+"""A folder of `seq.in`, `seq.out` and `label`, as in the literature on intents and slots."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def _rows(source: Source, files: Sequence[Source]) -> Iterator[Row]:
             ended = SEQ_FILES[lines.index(None)]
             longer = next(n for n, line in zip(SEQ_FILES, lines, strict=True) if line is not None)
             raise DataError(
-                f"{ended} has ended, but {longer} goes on",
+                f"{ended} has ended, but {longer} continues",
                 where=at(source.name, number),
                 expected="seq.in, seq.out and label of equal length",
-                fix="Look for the line that one of them lacks.",
+                fix="Find the line that is missing in one of them.",
             )
         texts = [line for line in lines if isinstance(line, str)]
         for line in lines:
@@ -51,7 +51,7 @@ def _rows(source: Source, files: Sequence[Source]) -> Iterator[Row]:
         if len(texts) < len(lines):
             continue
         tokens, tags = _split(texts[0]), _split(texts[1])
-        # A class may have spaces in its name; tokens and tags cannot.
+        # The name of a class may contain spaces; tokens and tags cannot.
         label = texts[2].strip(" \t") or None
         if tokens or tags or label:
             fields = {"tokens": tokens, "ner": tags, "label": label}
@@ -59,5 +59,5 @@ def _rows(source: Source, files: Sequence[Source]) -> Iterator[Row]:
 
 
 def _split(line: str) -> list[str]:
-    """Split at spaces and tabs; other white space, such as a no-break space, is not a border."""
+    """Split at spaces and tabs; other white space, such as a no-break space, belongs to words."""
     return [part for part in line.replace("\t", " ").split(" ") if part]

@@ -26,8 +26,8 @@ def is_snips(head: Head) -> bool:
 def read_snips(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Both layouts are read: the benchmark's, of intents, and the library's, of `intents` and
-    `entities`. The latter are values without sentences, and counted as unread.
+    Both layouts are read: the benchmark's, with intents as keys, and the library's, with `intents`
+    and `entities`. The latter are values without sentences, and are counted as unread.
     """
     for item in read_json_values(source, _enter, "{"):
         keys, row = item.keys, item.row
@@ -45,7 +45,7 @@ def read_snips(source: Source) -> Iterator[Row]:
 def _enter(keys: Keys) -> bool:
     if keys[:1] == ("intents",):
         return len(keys) < 3 or keys[2:] == ("utterances",)
-    # An intent's list, but not what stands below one of its utterances.
+    # An intent's list, but not the values inside its utterances.
     return not keys or (len(keys) == 1 and keys[0] != "entities")
 
 

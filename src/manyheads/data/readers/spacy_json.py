@@ -27,7 +27,7 @@ def is_spacy(head: Head) -> bool:
 
 
 def read_spacy(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, and `label` or `labels` (the classes of a score from 0.5 on)."""
+    """Yield `text`, `entities`, and `label` or `labels` (classes with a score from 0.5)."""
     return one_or_many(_rows, source)
 
 

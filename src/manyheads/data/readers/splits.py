@@ -1,4 +1,4 @@
-"""The parts of a file that holds several, such as train and test: chosen as `FILE@SPLIT`."""
+"""Splits, such as train and test, of files that hold several: chosen as `FILE@SPLIT`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from manyheads.errors import DataError, listing, nearest
 
 
 def without_split(path: str) -> tuple[str, str | None]:
-    """Take `FILE@SPLIT` apart; a file whose own name has an `@` is left whole."""
+    """Separate `FILE@SPLIT`; an existing file with an `@` in its name is left whole."""
     file, at_sign, split = path.rpartition("@")
     if not at_sign or not file or not split or "/" in split or _exists(path):
         return path, None
@@ -25,10 +25,10 @@ def _exists(path: str) -> bool:
 
 
 def chosen_splits(source: Source, found: Iterable[str]) -> frozenset[str]:
-    """Return the splits to read: those named, joined by `+`, or the only one there is.
+    """Return the splits to read: those named, joined by `+`, or the only one.
 
     Raises:
-        DataError: one is not there, or there are several and none is named.
+        DataError: a named split does not exist, or there are several and none is named.
     """
     known = list(dict.fromkeys(found))
     file = source.name.removesuffix(f"@{source.split}") if source.split else source.name

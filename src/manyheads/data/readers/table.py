@@ -1,4 +1,4 @@
-"""What tables have in common: a header that names the columns, and cells that are texts."""
+"""Tables: a header that names the columns, and cells that are texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from manyheads.errors import DataError, at, listing, nearest, shorten
 TEXT_COLUMNS = ("text", "tokens")
 
 PAIR_COLUMNS = ("text", "text2", "score")
-"""The columns of a file that has no header and begins with a pair of texts and a number, as the STS
-benchmark does."""
+"""The columns of a file without a header that begins with two texts and a number, like the STS
+benchmark."""
 
 _ITEM = re.compile(
     r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(-?\d+))(?:\s*,|(?=[\s\]'"])|$)""", re.DOTALL
@@ -30,9 +30,9 @@ def table_rows(
     """Yield the rows of a table, its columns named by the first record or the layout.
 
     Args:
-        source: the file; the errors of rows go to it.
+        source: the file, which receives the errors of rows.
         records: the cells of each record, with its number.
-        unit: what the number counts, `line` or `row`.
+        unit: the unit of the number, `line` or `row`.
 
     Raises:
         DataError: the first record cannot be a header.
@@ -56,7 +56,7 @@ def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str],
     """Return the columns' names, and whether the first line is a record rather than the header.
 
     Raises:
-        DataError: the names are not distinct, or none is the text's.
+        DataError: the names are not distinct, or none is that of the text.
     """
     where = at(source.name, line)
     if source.layout.numbered:
@@ -70,7 +70,7 @@ def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str],
     if twice is not None or "" in names:
         what = f"the column {shorten(twice)} twice" if twice else "a column without a name"
         raise DataError(
-            f"the header has {what}", where=where, expected="a name of its own for each column"
+            f"the header has {what}", where=where, expected="a distinct name for each column"
         )
     return _with_text(renamed, names, where), False
 
@@ -80,9 +80,9 @@ def _fields(
 ) -> dict[str, Any]:
     """Return a row's cells by the header's names.
 
-    Cells are texts, and lists where they are written as Python, NumPy or JSON write lists:
-    `tokens` is else split at white space, `labels` at the layout's separator. An empty cell of
-    any column but the text's is nothing.
+    Cells are texts, or lists if they have the form of a Python, NumPy or JSON list. Otherwise
+    `tokens` is split at white space, and `labels` at the layout's separator. An empty cell is None,
+    except in the text's column.
 
     Raises:
         DataError: there are more or fewer cells than columns, or half a list.
@@ -92,7 +92,7 @@ def _fields(
             f"{len(cells)} cell{'s' * (len(cells) != 1)}, beginning with {shorten(cells[0])}",
             where=where,
             expected=f"{len(header)}, as the header has ({listing(header)})",
-            fix="Quote cells that have separators or line breaks in them.",
+            fix="Quote cells that contain separators or line breaks.",
         )
     fields: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
@@ -110,7 +110,7 @@ def _fields(
 
 
 def cell_list(cell: str) -> list[Any] | None:
-    """Read a list that was written into a cell, such as `['a', 'b']` or `['a' 'b']`."""
+    """Read a list from a cell, such as `['a', 'b']` or `['a' 'b']`; None if it is not one."""
     if len(cell) > _LONGEST_LITERAL:
         return None
     try:
@@ -121,7 +121,7 @@ def cell_list(cell: str) -> list[Any] | None:
 
 
 def _scalars(cell: str) -> list[Any] | None:
-    """Read quoted texts or whole numbers, with commas or only white space between them."""
+    """Read quoted texts or integers, separated by commas or white space."""
     items: list[Any] = []
     position, end = 1, len(cell.rstrip("]").rstrip())
     while position < end:
@@ -132,7 +132,7 @@ def _scalars(cell: str) -> list[Any] | None:
         if number is not None:
             items.append(int(number))
         else:
-            # The quoted part as Python reads it: escapes are Python's.
+            # Python evaluates the quoted part, whose escapes are Python's.
             items.append(_literal(match.group(0).strip().rstrip(",").rstrip()))
         position = match.end()
     return items if None not in items else None
@@ -146,19 +146,19 @@ def _literal(cell: str) -> Any:
 
 
 def _not_a_list(cell: str, name: str, where: str) -> str:
-    """Return a cell unless it is a broken list, such as NumPy's abbreviated `['a' ... 'z']`."""
+    """Return a cell, or refuse a broken list such as NumPy's abbreviated `['a' ... 'z']`."""
     if cell.startswith(("['", '["')) and name in ("tokens", "ner", "labels", "entities"):
         raise DataError(
-            f"`{name}` is {shorten(cell)}, a list that is cut short or broken",
+            f"`{name}` is {shorten(cell)}, a truncated or broken list",
             where=where,
-            expected="a whole list such as ['a', 'b'], or words with spaces between",
-            fix="Write the table again with all items; JSON lines keep lists as they are.",
+            expected="a complete list such as ['a', 'b'], or words separated by spaces",
+            fix="Write the table again with all items, or as JSON lines, which preserve lists.",
         )
     return cell
 
 
 def _is_pair(cells: Sequence[str]) -> bool:
-    """Return whether a first line is a scored pair: no header names a column by a number."""
+    """Return whether the first line is a scored pair: in no header is a column's name a number."""
     if len(cells) != len(PAIR_COLUMNS) or any(cell in TEXT_COLUMNS for cell in cells):
         return False
     return _is_number(cells[2]) and all(cell and not _is_number(cell) for cell in cells[:2])
@@ -172,7 +172,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
-    """Return the names if one of them is the text's.
+    """Return the names if one of them is that of the text.
 
     Raises:
         DataError: none is; the message shows the columns and the options that name them.
@@ -182,7 +182,7 @@ def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
     hint = next((nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), "")
     other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
     fix = (
-        "Say which columns they are, such as --text-field COLUMN --map COLUMN=label (of two texts, "
+        "Name the columns, such as --text-field COLUMN --map COLUMN=label (of two texts, "
         "--text2-field COLUMN for the second); without a header, by number: --text-field 1 --map "
         "2=label. Columns of 0 and 1: --format indicators."
     )

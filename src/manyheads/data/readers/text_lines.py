@@ -1,4 +1,4 @@
-"""Lines of a text file in bounded memory: UTF-8, or an error that names the first other byte."""
+"""Lines of a UTF-8 file in bounded memory; an error names the first byte that is not UTF-8."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from manyheads.errors import DataError, at
 UTF8_BOM = b"\xef\xbb\xbf"
 
 Line = str | DataError
-"""A line without its line break, or the error of an unreadable one: a value, so that a reader can
-keep its place and continue after it."""
+"""A line without its line break, or the error of an unreadable one, which is not raised so that a
+reader can keep its place and continue."""
 
 
 @contextmanager
 def opened(path: Path, name: str) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacked if its name ends in `.gz`.
+    """Open a file for reading, decompressed if its name ends in `.gz`.
 
     Raises:
         DataError: it cannot be opened, or reading fails later.
@@ -47,14 +47,14 @@ def opened(path: Path, name: str) -> Iterator[BinaryIO]:
 
 
 def read_lines(source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, numbered from 1 by their order.
+    """Yield the lines of a UTF-8 file.
 
-    A line ends at LF or CR LF alone: the other line breaks of Unicode are characters of a text
-    like any other. A byte-order mark at the beginning of the file is not part of the first line.
+    A line ends at LF or CR LF: Unicode's other line breaks are ordinary characters. A byte-order
+    mark at the beginning of the file is not part of the first line.
 
     Args:
         source: the file.
-        keep_ends: leave line breaks where they are.
+        keep_ends: whether lines keep their line breaks.
     """
     with opened(source.path, source.name) as file:
         yield from lines_of(file, source, keep_ends=keep_ends)
@@ -70,7 +70,7 @@ def sound_lines(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
-    """Yield the lines of an open stream, as `read_lines` does those of a file."""
+    """Yield the lines of an open stream, as `read_lines` does for a file."""
     offset = 0
     for number, raw in enumerate(iter(partial(file.readline, source.limit + 1), b""), 1):
         size = len(raw)
@@ -87,7 +87,7 @@ def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iter
 
 
 def _skip_line(file: BinaryIO, limit: int) -> int:
-    """Skip the rest of a line that is too long to hold; return how many bytes that were."""
+    """Skip the rest of a line that is too long, and return its number of bytes."""
     skipped = 0
     while rest := file.readline(limit):
         skipped += len(rest)
@@ -118,7 +118,7 @@ def not_utf8(name: str, line: int, offset: int, byte: int) -> DataError:
 
 
 def nul_byte(name: str, line: int) -> DataError:
-    """Make the error for a NUL byte, which no text has."""
+    """Make the error for a NUL byte, which does not occur in text."""
     return DataError(
         "a NUL byte",
         where=at(name, line),

@@ -1,4 +1,4 @@
-"""Discover the labels of each task in one pass over the training data."""
+"""Collect the labels of each task in one pass over the training data."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from manyheads.tasks.kinds import Label, RawRecord
 _MAX_FIELDS = 100
 
 Paths = Iterable[str] | Mapping[str, Iterable[str]]
-"""Files for all tasks, or for each file the tasks that learn from it (`Config.train_files`)."""
+"""Files for all tasks, or a mapping from each file to its tasks (`Config.train_files`)."""
 
 
 def discover_labels(
     tasks: Mapping[str, TaskConfig], paths: Paths, layout: Layout | None = None
 ) -> dict[str, LabelSet]:
-    """Return the labels of every task: as configured, or else as found in the training data.
+    """Return the labels of every task: those configured, or else those in the training data.
 
-    Names that are found come sorted, numbers in them by value; those of tags by entity type,
-    after `O`. `num_labels` bounds them. Indices alone make the names `0` to `num_labels - 1`, or
-    up to the largest index.
+    Names found in the data are sorted, numbers in them by value; tags come after `O`, by entity
+    type. There may be `num_labels` of them. Labels that are only indices get the names `0` to
+    `num_labels - 1`, or up to the largest index.
 
     Raises:
-        DataError: a record is broken, a task has no label, more than `num_labels` or one that its
-            `labels` do not list, or names and indices are mixed.
+        DataError: a record is broken; a task has no label, more than `num_labels`, or one that its
+            `labels` do not list; or names and indices are mixed.
     """
     files = paths if isinstance(paths, Mapping) else {path: tuple(tasks) for path in paths}
     collectors = {name: LabelCollector(name, task) for name, task in tasks.items()}
@@ -79,7 +79,7 @@ class LabelCollector:
 
         Args:
             paths: the files that were read, for messages.
-            refuse: takes the error of each label that the configuration does not list.
+            refuse: receives the error for each label that the configuration does not list.
 
         Raises:
             DataError: there is none, or what was found contradicts itself or the configuration.
@@ -98,14 +98,14 @@ class LabelCollector:
             f"the task {self._task!r} has no label: {found}",
             where=listing(paths),
             expected=f"labels in one of the records' fields: {listing(self._fields) or '(none)'}",
-            fix=f"Set `tasks.{self._task}.field` to the one that has them, or leave out the task.",
+            fix=f"Set `tasks.{self._task}.field` to the field that has them, or remove the task.",
         )
 
 
 def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Counter[str]:
     """Count the labels of a task in records that are not among the known ones.
 
-    Entity types, for tags: a sentence counts as often as it has entities of such a type.
+    For tags, entity types are counted: once for each entity of such a type.
     """
     known = frozenset(labels.types if isinstance(labels, TagSet) else labels.names)
     counts: Counter[str] = Counter()
@@ -116,7 +116,7 @@ def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Cou
 
 
 def label_names(label: Label) -> list[str]:
-    """Return the names in a record's label of a task: its class, classes, or types of its spans.
+    """Return the names in a label: its class, its classes, or the types of its spans.
 
     A number has no name.
     """

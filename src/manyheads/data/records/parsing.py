@@ -30,17 +30,17 @@ def read_records(
     """Stream the records of a file, a folder or a named data set (see `read_rows`).
 
     Args:
-        path: where they are.
-        tasks: the tasks whose labels are read; without any, records are texts alone.
+        path: the file, folder or data set.
+        tasks: the tasks whose labels are read; without any, records are unlabelled texts.
         label_sets: the known labels of each task.
-        layout: how the file is laid out, as far as the user says so.
-        allow_unseen: keep names that are not among the known labels, unless the configuration
-            lists the labels itself: in validation data they are errors the model cannot avoid
-            (see `unseen_labels`).
+        layout: the layout of the file, as far as the user states it.
+        allow_unseen: whether to keep names that are not among the known labels, unless the
+            configuration lists the labels: in validation data they are errors that the model
+            cannot avoid (see `unseen_labels`).
         keep: fields whose values are kept beside the labels (`Record.kept`).
-        on_error: takes the errors of single records; without it, the first one is raised.
-        read_elsewhere: more tasks, whose fields are not reported as unread.
-        on_unread: takes, at the end, messages about what is not read of the file.
+        on_error: receives the errors of single records; without it, the first one is raised.
+        read_elsewhere: further tasks, whose fields are not reported as unread.
+        on_unread: receives, at the end, messages about the parts of the file that are not read.
 
     Raises:
         DataError: a record cannot be read or does not fit its tasks.
@@ -65,10 +65,10 @@ def read_records(
 
 
 class RecordParser:
-    """Makes records of rows.
+    """Makes records from rows.
 
-    A task without a label set takes names as they are and indices as names (`"0"`, `"1"`);
-    indices of tags then need the task's `labels` or `num_labels`.
+    For a task without a label set, names are kept and indices become names (`"0"`, `"1"`); indices
+    of tags then need the task's `labels` or `num_labels`.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RecordParser:
         return Record(text, tokens, labels, raw.where, kept)
 
     def _reads_pair(self, row: Row, used: Collection[str]) -> bool:
-        """Return whether a task reads both texts of a row, or one that was left out would.
+        """Return whether a task reads both texts of a row, or a task that was left out would.
 
         Args:
             row: the row.

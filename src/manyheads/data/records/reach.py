@@ -42,8 +42,8 @@ class Reach:
 
         Args:
             record: the record.
-            encoding: of its text; not needed where the record has tokens, since its entities begin
-                and end with them, and they are whole words.
+            encoding: of its text; not needed if the record has tokens, which are whole words, and
+                with which its entities begin and end.
         """
         labelled = {task: spans for task in self.tasks if (spans := record.labels.get(task))}
         if not labelled:
@@ -58,7 +58,7 @@ class Reach:
             self.inside[task] = self.inside.get(task, 0) + inside
 
     def add_all(self, records: Iterable[Record], tokenizer: TextTokenizer) -> Reach:
-        """Count the entities of records; return this object."""
+        """Count the entities of records, and return this object."""
         labelled = (r for r in records if any(r.labels.get(task) for task in self.tasks))
         while some := list(islice(labelled, _CHUNK)):
             texts = [record.text for record in some if record.tokens is None]

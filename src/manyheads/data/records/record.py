@@ -24,11 +24,11 @@ class Record:
     tokens: tuple[WordSpan, ...] | None
     """The characters of each of the user's tokens, where the text was given as tokens."""
     labels: Mapping[str, Label]
-    """By task; a task without a label learns nothing from this record."""
+    """The labels by task; a task without a label learns nothing from this record."""
     where: str
     """The record's place, for messages."""
     kept: tuple[Any, ...] = ()
-    """The values of the fields that the reader was asked to keep, None where there is none."""
+    """The values of the fields that the caller asked to keep; None for missing ones."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Record:
         return (self.text, *dict.fromkeys(others))
 
     def spans(self, task: str) -> list[Span]:
-        """Return the labelled spans of a tagging task; none where the record is unlabelled."""
+        """Return the labelled spans of a tagging task; none if the record is unlabelled."""
         label = self.labels.get(task)
         items = label if isinstance(label, tuple) else ()
         return [item for item in items if isinstance(item, Span)]
@@ -46,11 +46,11 @@ class Record:
 def read_text(row: Row) -> tuple[str, tuple[WordSpan, ...] | None]:
     """Return the text of a row, and the characters of its tokens where it has any.
 
-    `tokens` alone make the text by joining them with spaces. With `text` beside them they are
-    looked up in it, one after the other.
+    Without `text`, the text is the tokens joined with spaces. With it, the tokens are looked up in
+    it, one after the other.
 
     Raises:
-        DataError: there is neither, the text is blank, or a token is not one.
+        DataError: there is neither, the text is blank, or a token is not valid.
     """
     text, tokens = row.fields.get("text"), row.fields.get("tokens")
     if text is None:
@@ -92,7 +92,7 @@ def word_spans(tokens: Sequence[str]) -> tuple[WordSpan, ...]:
 def _joined(tokens: Any, row: Row) -> tuple[str, tuple[WordSpan, ...]]:
     try:
         text = " ".join(tokens) if type(tokens) is list else ""
-        # Splitting gives the same list back, unless a token is empty or has white space in it.
+        # Splitting returns the same list, unless a token is empty or contains white space.
         is_sound = text.split() == tokens or (
             type(tokens) is list and all(tokens) and not text.isspace()
         )
@@ -113,8 +113,8 @@ def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
         begin = text.find(token, start)
         if begin < 0 or text[start:begin].strip():
             raise DataError(
-                f"token {i}, {shorten(token)}, does not come next in the text, where "
-                f"{shorten(text[start : start + 40])} stands",
+                f"token {i}, {shorten(token)}, does not come next in the text, which continues "
+                f"with {shorten(text[start : start + 40])}",
                 where=row.where,
                 expected="the tokens of the text, in order and with only white space between",
                 fix="Leave out `text` or `tokens`.",
@@ -123,7 +123,7 @@ def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
         found.append((begin, start))
     if text[start:].strip():
         raise DataError(
-            f"the text goes on after the last token: {shorten(text[start:].strip())}",
+            f"the text continues after the last token: {shorten(text[start:].strip())}",
             where=row.where,
             expected="tokens that cover the text",
             fix="Leave out `text` or `tokens`.",
@@ -137,8 +137,8 @@ def _no_text(row: Row) -> DataError:
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
         where=row.where,
         expected="`text`, a string, or `tokens`, a list of words",
-        fix="Say which field it is: --text-field NAME (of two texts, --text2-field NAME for the "
-        "second), or --tokens-field NAME for a list of words.",
+        fix="Name the field: --text-field NAME (and --text2-field NAME for a second text), or "
+        "--tokens-field NAME for a list of words.",
     )
 
 

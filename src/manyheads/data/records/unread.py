@@ -1,4 +1,4 @@
-"""Count what is not read of a file: fields, words without a tag, what records cannot hold."""
+"""Count the parts of a file that are not read: fields, untagged words, other contents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_FIELDS = 1000
 
 
 class Unread:
-    """What is not read of a file's records.
+    """Counts the parts of a file's records that are not read.
 
     Args:
         tasks: the tasks that read them.
@@ -31,7 +31,7 @@ class Unread:
         self._passed_over: dict[str, int] = {}
 
     def add(self, row: Row, record: Record) -> None:
-        """Count what a record leaves out of its row."""
+        """Count the parts of a row that its record leaves out."""
         if not self._known.issuperset(row.fields) and len(self._fields) < _MOST_FIELDS:
             self._fields.update(
                 name
@@ -43,7 +43,7 @@ class Unread:
                 self._untagged[task] += len(words)
 
     def passed_over(self, counts: Mapping[str, int]) -> None:
-        """Take note of what the format has and records cannot hold, counted by kind."""
+        """Add the counts, by kind, of contents that records cannot hold."""
         self._passed_over.update(counts)
 
     def counts(self) -> list[str]:
