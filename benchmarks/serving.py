@@ -425,9 +425,10 @@ def soak(setup: Setup) -> list[dict[str, Any]]:
         while load.running:
             time.sleep(options.reload_every)
             if load.running:
+                # By now, the version before the last reload has been freed.
+                memory.append(running.memory())
                 running.post("/v1/models/model:reload")
                 reloads += 1
-                memory.append(running.memory())
         [summary] = load.summaries()
     errors = sum(count for status, count in summary["statuses"].items() if status != "200")
     # The first reloads fill the allocator's pools.

@@ -217,18 +217,29 @@ def test_a_batch_without_words_still_has_a_column_for_them() -> None:
     assert not batch.word_mask.any()
 
 
-@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 200), st.integers(1, 20))
+@given(
+    st.lists(st.integers(0, 50), max_size=60), st.integers(1, 200), st.integers(1, 20),
+    st.sampled_from([0, 10]),
+)  # fmt: skip
 @settings(deadline=None, max_examples=50)
 def test_batches_hold_every_sentence_once_within_the_budget(
-    lengths: list[int], budget: int, most: int
+    lengths: list[int], budget: int, most: int, overhead: int
 ) -> None:
-    batches = [batch.tolist() for batch in plan_batches(lengths, budget, most)]
+    batches = [batch.tolist() for batch in plan_batches(lengths, budget, most, overhead)]
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     sizes = [lengths[i] for batch in batches for i in batch]
     assert sizes == sorted(sizes, reverse=True)
     for batch in batches:
         assert len(batch) <= most
         assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= budget
-    for batch in batches[:-1]:
+    for batch in batches[:-1] if not overhead else ():
         # No batch is smaller than it has to be.
         assert len(batch) == most or (len(batch) + 1) * max(1, lengths[batch[0]]) > budget
+
+
+def test_a_batch_ends_early_where_that_saves_more_padding_than_a_batch_costs() -> None:
+    lengths = [5, 30, 5, 28, 5, 5]
+    planned = [plan_batches(lengths, 512, 256, overhead) for overhead in (24, 200)]
+    assert [[batch.tolist() for batch in plan] for plan in planned] == [
+        [[1, 3], [0, 2, 4, 5]], [[1, 3, 0, 2, 4, 5]],
+    ]  # fmt: skip

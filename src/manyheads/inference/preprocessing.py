@@ -31,6 +31,9 @@ _NONE: Floats = np.empty(0, np.float32)
 # The least tokens of a batch, where there are more: parallel workers share what there is.
 _LEAST_TOKENS = 32
 
+# What a batch costs besides its tokens, in tokens: running the graph, and decoding.
+_BATCH_OVERHEAD = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -152,7 +155,8 @@ class Preprocessor:
         """Plan the batches of a chunk: windows of similar length, a fair share for each worker."""
         lengths = [len(chunk.inputs[i][part].ids) for i, part in chunk.places]
         share = max(_LEAST_TOKENS, -(-sum(lengths) // workers))
-        batches = plan_batches(lengths, min(self.limits.tokens, share), self.limits.sentences)
+        tokens = min(self.limits.tokens, share)
+        batches = plan_batches(lengths, tokens, self.limits.sentences, _BATCH_OVERHEAD)
         members = [batch.tolist() for batch in batches] or [[]]
         chunk.batches_left = len(members)
         for some in members:

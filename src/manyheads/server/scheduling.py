@@ -46,8 +46,9 @@ class Wanted:
 Predict: TypeAlias = Callable[[Sequence[Text], Wanted], Sequence[Prediction]]
 """Predicts for texts."""
 
-_NEAR = 512
-"""Queued texts among which a lane looks for those of similar length."""
+_NEAR = 192
+"""The oldest queued texts, among which a lane looks for those of similar length. With more, lists
+would be spread over many batches and all be finished at the same time, when the lanes then wait."""
 
 _STALL_SECONDS = 5.0
 """A batch that takes longer than this makes the server not ready."""
@@ -135,7 +136,7 @@ class Scheduler:
         predict: Predict,
         *,
         lanes: int,
-        budget: int = 1024,
+        budget: int = 2048,
         max_waiting: int = 2048,
         hang_seconds: float = 30.0,
         stall_seconds: float = _STALL_SECONDS,

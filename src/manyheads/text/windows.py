@@ -188,7 +188,10 @@ def pad_batch(items: Sequence[Encoding | Window], pad_id: int) -> Batch:
 
 
 def plan_batches(
-    lengths: Sequence[int] | NDArray[np.integer[Any]], token_budget: int, max_sentences: int
+    lengths: Sequence[int] | NDArray[np.integer[Any]],
+    token_budget: int,
+    max_sentences: int,
+    overhead: int = 0,
 ) -> list[NDArray[np.int64]]:
     """Group sentences of similar length into batches of bounded size, the longest first.
 
@@ -196,6 +199,8 @@ def plan_batches(
         lengths: tokens of each sentence.
         token_budget: tokens of a batch, padding included. A longer sentence is its own batch.
         max_sentences: sentences of a batch.
+        overhead: what one more batch costs, in tokens. A batch ends early where that saves more
+            padding than it costs.
 
     Returns:
         The indices of the sentences of each batch.
@@ -207,6 +212,11 @@ def plan_batches(
     while start < len(order):
         fitting = token_budget // max(1, int(sizes[order[start]]))
         end = start + max(1, min(max_sentences, fitting))
+        if overhead:
+            members = sizes[order[start:end]]
+            saved = (members[0] - members) * np.arange(len(members), 0, -1)
+            if saved.max() > overhead:
+                end = start + int(saved.argmax())
         batches.append(order[start:end])
         start = end
     return batches
