@@ -91,6 +91,9 @@ def test_a_full_queue_gets_429_with_retry_after_and_recovers() -> None:
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert error(refused)["type"] == "rate_limit_error"
+        # It is refused before it is read.
+        headers = {"content-type": "application/json"}
+        assert client.post("/v1/predict", content=b"{", headers=headers).status_code == 429
         gate.open.set()
         assert first.result(60).status_code == second.result(60).status_code == 200
         assert predict(client, "fifth").status_code == 200

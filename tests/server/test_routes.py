@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from manyheads.errors import DataError
 from manyheads.inference import load_predictor
-from manyheads.server.examples import read_examples
+from manyheads.server.examples import _plain, read_examples
 from serving import served_model, serving
 
 
@@ -95,6 +96,18 @@ def test_the_nearest_examples_are_returned_on_request(client: httpx.Client, tmp_
         assert "embedding" not in found
         assert "is empty" in empty["error"]["message"]
         assert asked.get("/v1/models").json()["data"][0]["examples"] == 2
+
+
+def test_values_that_json_cannot_hold_are_shown_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "examples.jsonl"
+    record = {"text": "a \ud800", "id": 10**30, "list": [2**63, -(2**63) - 1], "score": "mine"}
+    file.write_text(json.dumps(record) + "\n")
+    with serving(served_model(), examples=file) as asked:
+        [one] = post(asked, "/v1/predict", {"texts": "a", "neighbours": 1})["predictions"]
+    [found] = one["neighbours"]
+    assert 0 < found.pop("score") <= 1
+    assert found == {"text": "a ?", "id": str(10**30), "list": [2**63, str(-(2**63) - 1)]}
+    assert _plain({1: b"x", "day": date(2026, 1, 2)}) == {"1": "b'x'", "day": "2026-01-02"}
 
 
 def test_a_file_of_examples_without_texts_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,22 @@ class Service:
         except RequestError as error:
             raise Problem(404, str(error), param="model", code="model_not_found") from None
 
+    def check_room(self) -> None:
+        """Do nothing if a model can queue a request. Under overload, most requests are refused,
+        and reading each first would take much of the processor.
+
+        Raises:
+            Problem: the queues of all models are full.
+        """
+        for model in self.registry.all():
+            try:
+                model.scheduler.check_room()
+            except QueueFull as error:
+                full = error
+            else:
+                return
+        raise problem_of(full)
+
     async def answer(
         self,
         request: Request,

@@ -42,7 +42,7 @@ class Examples:
         count = min(count, len(scores))
         best = np.argpartition(-scores, count - 1)[:count]
         best = best[np.argsort(-scores[best])]
-        return [{"score": round(float(scores[i]), 6), **self.records[i]} for i in best]
+        return [{**self.records[i], "score": round(float(scores[i]), 6)} for i in best]
 
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
@@ -78,4 +78,21 @@ def _record(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(
             "the example has no text", expected="a field `text` or `tokens`", where=where
         )
-    return {"text": text, **{k: v for k, v in fields.items() if k not in ("text", "tokens")}}
+    labels = {k: v for k, v in fields.items() if k not in ("text", "tokens")}
+    return {"text": _plain(text), **_plain(labels)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: dates, bytes and integers beyond 64 bits as strings, and
+    no lone surrogates."""
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
+    return str(value)

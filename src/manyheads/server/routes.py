@@ -56,6 +56,7 @@ class _Route(APIRoute):
 
         async def handle(request: Request) -> Response:
             _check_content_type(request)
+            _service(request).check_room()
             try:
                 given = from_json(await request.body(), allow_inf_nan=False)
             except ValueError as error:

@@ -192,17 +192,26 @@ class Scheduler:
         request = _Request(len(texts), done, self._tracing.context())
         answers = [Answer(text, wanted, _estimate(text), deadline, request) for text in texts]
         with self._changed:
+            self.check_room()
+            self._queue += answers
+            # One text needs one lane; a second that wakes up would only compete for the
+            # interpreter.
+            self._arrived.notify(len(answers))
+        return answers
+
+    def check_room(self) -> None:
+        """Do nothing if a request could be queued.
+
+        Raises:
+            QueueFull: too many texts are queued, or the scheduler is closed.
+        """
+        with self._changed:
             if len(self._queue) >= self._max_waiting:
                 self._queue = [answer for answer in self._queue if not answer.cancelled]
             waiting = len(self._queue)
             if self._closed or waiting >= self._max_waiting:
                 seconds = waiting / (self._rate * len(self._lanes))
                 raise QueueFull(waiting, max(1.0, seconds))
-            self._queue += answers
-            # One text needs one lane; a second that wakes up would only compete for the
-            # interpreter.
-            self._arrived.notify(len(answers))
-        return answers
 
     @property
     def waiting(self) -> int:
