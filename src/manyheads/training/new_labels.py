@@ -59,12 +59,12 @@ from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
 from manyheads.training.data.dataset import Dataset, build_dataset
 
-STEPS = 150
+STEPS = 80
 LEARNING_RATE = 0.02
-NEW_SHARE = 0.2
+NEW_SHARE = 0.3
 """The weight of the new examples in the loss; that of kept records is the rest. Labels of which a
 text may have several do not compete with the old ones: there both weigh the same."""
-SHRINKAGE = 0.03
+SHRINKAGE = 0.3
 """How far the covariance of the inputs is drawn towards a multiple of the identity."""
 MOST_KEPT = 6000
 """Kept records that are read at most."""
