@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from torch.nn import functional
 
 from accuracy import machine
 from manyheads.api import train
 from manyheads.config import TaskConfig
 from manyheads.evaluation import mean_interval
-from manyheads.modeling import EncoderShape, find_encoder, make_head
+from manyheads.modeling import EncoderShape, find_encoder, make_head, pool
 from manyheads.modeling.heads import SentenceHead
 from manyheads.tasks import LabelSet, Scheme, spans_of, tags_of
 from manyheads.tasks.metrics import TaggedText, tagging_metrics
-from manyheads.training import name_texts
+from manyheads.training import fit_head, name_texts
 
 Floats = NDArray[np.float32]
 Record = dict[str, Any]
@@ -170,26 +170,40 @@ def ours(split: Split, seed: int) -> Answers:
 
 
 def embedded(texts: Sequence[str]) -> Tensor:
-    """Embed texts with the untouched encoder, each once: [N, H] float32."""
-    new = [text for text in dict.fromkeys(texts) if text not in _VECTORS]
+    """Embed texts with the untouched encoder, each once, as our head reads them: [N, 2 H]."""
+    new = sorted({*texts} - _VECTORS.keys(), key=len)
     if new:
-        encoder = SentenceTransformer(str(find_encoder(MODEL).root), device="cpu")
-        _VECTORS.update(zip(new, encoder.encode(new), strict=True))
+        hub: Any = import_module("transformers")
+        folder = find_encoder(MODEL).folder
+        encoder = hub.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = hub.AutoTokenizer.from_pretrained(folder)
+        for start in range(0, len(new), 64):
+            part = new[start : start + 64]
+            inputs = tokenizer(
+                part, padding=True, truncation=True, max_length=128, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                states = encoder(**inputs, output_hidden_states=True).hidden_states
+            pooled = [
+                functional.normalize(pool(state, inputs["attention_mask"], "mean"), dim=1)
+                for state in (states[-1], states[len(states) // 2])
+            ]
+            _VECTORS.update(zip(part, torch.cat(pooled, dim=1).numpy(), strict=True))
     return torch.from_numpy(np.stack([_VECTORS[text] for text in texts]))
 
 
 def fitted(split: Split, seed: int) -> Answers:
-    """Fit our head to the untouched encoder's embeddings, as a run on a file begins."""
+    """Fit our head to the untouched encoder's vectors, as a run on a file begins."""
     labels = LabelSet(tuple(sorted({r["label"] for r in split.train})))
     names = name_texts(labels.names)
     vectors = embedded([*map(text_of, split.train), *names.values()])
     targets = [labels.index(name) for name in (*(r["label"] for r in split.train), *names)]
     task = TaskConfig(
-        kind="classification", start="fitted", pooling=("embedding",), label_smoothing=0.1
+        kind="classification", start="fitted", pooling=("embedding", "middle"), label_smoothing=0.1
     )
-    head = make_head(task, labels, EncoderShape(vectors.shape[1], 1)).eval()
+    head = make_head(task, labels, EncoderShape(vectors.shape[1] // 2, 1)).eval()
     assert isinstance(head, SentenceHead)
-    head.fit(vectors, torch.tensor(targets))
+    fit_head(head, vectors, torch.tensor(targets), len(names))
     logits = head.scorer.layers(embedded([text_of(r) for r in split.test]))
     return [{"label": labels.names[int(best)]} for best in logits.argmax(dim=1)]
 

@@ -31,7 +31,8 @@ def records(count: int = 12, **fields: Sequence[Any]) -> list[dict[str, Any]]:
 
 SPAN = [{"start": 0, "end": 8, "label": "THING"}]
 CLASSES = {
-    "kind": "classification", "start": "fitted", "pooling": ["embedding"], "label_smoothing": 0.1
+    "kind": "classification", "start": "fitted", "pooling": ["embedding", "middle"],
+    "label_smoothing": 0.1,
 }  # fmt: skip
 PAIR = {"text2": ["another sentence"]}
 

@@ -105,7 +105,7 @@ def test_heads_of_every_form_are_in_the_graph(changes: dict[str, Any], tmp_path:
     model = model_of(
         folder,
         ner=TaskConfig(kind="tagging", **changes),
-        topic=TaskConfig(kind="classification", hidden=8, pooling=["attention", "max"]),
+        topic=TaskConfig(kind="classification", hidden=8, pooling=["attention", "middle"]),
         flags=TaskConfig(kind="multilabel"),
     )
     graph, fusions = export_graph(model)

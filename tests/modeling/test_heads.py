@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rich classification": {
         "kind": "classification",
         "reads": "mix",
-        "pooling": ("sentence", "embedding", "cls", "mean", "max", "attention"),
+        "pooling": ("sentence", "embedding", "cls", "mean", "max", "attention", "middle"),
         "hidden": 7,
     },
     "multilabel": {"kind": "multilabel"},
@@ -360,6 +360,16 @@ def test_the_embedding_is_the_sentence_vector_at_length_one() -> None:
     longer = dataclasses.replace(features, sentence=3 * features.sentence)
     torch.testing.assert_close(head(features), head(longer))
     assert head.reads == "sentence"
+
+
+def test_the_middle_layer_is_read_alone_and_at_length_one() -> None:
+    head, features = make("classification", pooling=("middle",)).eval(), random_features()
+    assert head.reads_all_layers
+    assert features.layers is not None
+    layers = [torch.zeros_like(layer) for layer in features.layers]
+    layers[2] = 3 * features.layers[2]
+    other = dataclasses.replace(features, layers=tuple(layers), sentence=-features.sentence)
+    torch.testing.assert_close(head(features), head(other))
 
 
 def test_crf_loss_is_comparable_to_a_cross_entropy_per_word() -> None:

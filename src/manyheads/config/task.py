@@ -102,11 +102,12 @@ class TaskConfig(Strict):
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"
     """What the head reads: the encoder's last layer, or a learned mix of all its layers."""
-    pooling: tuple[Literal["sentence", "embedding", "cls", "mean", "max", "attention"], ...] = (
-        Field(default=("sentence",), min_length=1)
-    )
+    pooling: tuple[
+        Literal["sentence", "embedding", "cls", "mean", "max", "attention", "middle"], ...
+    ] = Field(default=("sentence",), min_length=1)
     """Sentence heads: the vectors that are concatenated as the head's input; `sentence` is the
-    encoder's own embedding before normalisation, `embedding` the same scaled to length 1."""
+    encoder's own embedding before normalisation, `embedding` the same scaled to length 1, `middle`
+    the mean over the tokens of its middle layer, scaled to length 1."""
     hidden: Int | None = Field(default=None, ge=1)
     """Sentence heads: units of a hidden layer. Default: none."""
     label_smoothing: Annotated[Float, OWN] = Field(default=0.0, ge=0, lt=1)

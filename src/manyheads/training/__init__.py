@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from manyheads.training.add_head import add_head_config
     from manyheads.training.comparison import Comparison, compare, config_alone
     from manyheads.training.distill import distill_config
-    from manyheads.training.head_start import name_texts
+    from manyheads.training.head_start import fit_head, name_texts
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.launch import is_first_process
     from manyheads.training.loop import TrainResult, train
@@ -44,6 +44,7 @@ __all__ = [
     "config_alone",
     "distill_config",
     "fetch",
+    "fit_head",
     "forward_backward",
     "is_first_process",
     "is_ignored",
@@ -61,7 +62,7 @@ __getattr__ = loader(
         "add_head": ("add_head_config",),
         "comparison": ("Comparison", "compare", "config_alone"),
         "distill": ("distill_config",),
-        "head_start": ("name_texts",),
+        "head_start": ("fit_head", "name_texts"),
         "in_flight": ("InFlightStep", "STEPS_AHEAD", "StepResult", "fetch"),
         "launch": ("is_first_process",),
         "loop": ("TrainResult", "train"),

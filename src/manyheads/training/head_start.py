@@ -4,7 +4,7 @@ A sentence encoder separates most classes before any training. A head that begin
 linear classifier of its vectors spares the encoder the gradients of random weights, which few
 records do not make good.
 
-Axes: N sentences, H hidden.
+Axes: N sentences, H numbers of the vectors that a head reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from manyheads.config import Config
 from manyheads.data.records import Record
 from manyheads.modeling import Compute, MultiTaskModel
-from manyheads.modeling.heads.sentence import SentenceHead
+from manyheads.modeling.heads.sentence import MIDDLE, SentenceHead
 from manyheads.text import TextTokenizer
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset, build_dataset
@@ -30,6 +30,11 @@ MOST_RECORDS = 10_000
 
 _SHARE_OF_NAMES = 0.9
 """The share of a task's classes whose names must be words for names to be used."""
+_FOLDS = 4
+_MOST_JUDGED = 1500
+"""The most records by which it is decided whether a head begins with the middle layer."""
+_JUDGING_STEPS = 30
+
 _BATCH = 64
 
 
@@ -71,8 +76,49 @@ def fit_heads(
             part for one, rows in sets for part in _vectors(model, head, task, one, rows, compute)
         ]
         vectors, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        head.fit(vectors, targets)
+        fit_head(head, vectors, targets, len(names))
         yield head
+
+
+def fit_head(head: SentenceHead, vectors: Tensor, targets: Tensor, names: int = 0) -> None:
+    """Fit a head that is in evaluation mode to the vectors it reads.
+
+    If the middle layer is among them, cross-validation on the records decides whether its vectors
+    are used or begin with weights of 0: they help with the broad topics of CLINC150 (1.6 points of
+    accuracy) and harm with the narrow one of banking77 (0.7).
+
+    Args:
+        head: the head.
+        vectors: [N, H] float32 of the records, then of the classes' names.
+        targets: [N] int64 of these.
+        names: how many of them are names, which are never predicted.
+    """
+    if MIDDLE in head.scorer.pooling:
+        without = vectors.clone()
+        without[:, head.scorer.columns(MIDDLE)] = 0.0
+        if _held_out_loss(head, without, targets, names) <= _held_out_loss(
+            head, vectors, targets, names
+        ):
+            vectors = without
+    head.fit(vectors, targets)
+
+
+def _held_out_loss(head: SentenceHead, vectors: Tensor, targets: Tensor, names: int) -> float:
+    """Return a head's loss on records, summed over folds that it is not fitted to."""
+    count = len(targets) - names
+    places = torch.linspace(0, count - 1, min(count, _MOST_JUDGED)).long().to(targets.device)
+    judged = places[targets[places].argsort(stable=True)]  # Each fold has its share of a class.
+    named = torch.arange(count, len(targets), device=targets.device)
+    total = 0.0
+    for fold in range(_FOLDS):
+        held = torch.arange(len(judged), device=judged.device) % _FOLDS == fold
+        fitted = torch.cat([judged[~held], named])
+        head.fit(vectors[fitted], targets[fitted], _JUDGING_STEPS)
+        rows = judged[held]
+        with torch.no_grad():
+            loss = head.loss(head.scorer.layers(vectors[rows]), targets[rows])
+        total += float(loss) * len(rows)
+    return total
 
 
 def name_texts(labels: Sequence[str]) -> dict[str, str]:

@@ -46,7 +46,7 @@ class PairHead(Head):
         dropout: float,
         label_smoothing: float,
     ) -> None:
-        super().__init__(labels, reads_all_layers=reader.reader.mix is not None)
+        super().__init__(labels, reads_all_layers=reader.reads_all_layers)
         self.reader = reader
         self.dropout = Dropout(dropout)
         self.classifier = output_layer(4 * size, len(labels))

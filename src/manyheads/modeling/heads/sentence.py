@@ -21,16 +21,17 @@ from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.pooling import pool
 from manyheads.tasks import LabelSet
 
-SENTENCE, EMBEDDING, ATTENTION = "sentence", "embedding", "attention"
+SENTENCE, EMBEDDING, ATTENTION, MIDDLE = "sentence", "embedding", "attention", "middle"
 """Poolings besides those of `manyheads.modeling.pooling`: the encoder's own, the same scaled to
-length one, and a learned one."""
+length one, a learned one, and the mean of the middle layer's tokens, scaled to length one."""
 
 _ENCODERS_OWN = frozenset({SENTENCE, EMBEDDING})
+_UNMIXED = _ENCODERS_OWN | {MIDDLE}
 
 _STRENGTH = 30.0
 """The inverse strength of the L2 penalty of fitted heads, per labelled sentence (the C of
 scikit-learn). On normalised embeddings of banking77 and CLINC150, 10 is as good."""
-_FIT_STEPS = 100
+FIT_STEPS = 100
 
 
 class AttentionPooling(nn.Module):
@@ -63,12 +64,10 @@ class SentenceReader(nn.Module):
     def __init__(self, encoder: EncoderShape, *, pooling: Sequence[str], mix: bool) -> None:
         super().__init__()
         self.pooling = tuple(pooling)
+        self._shape = encoder
         self.reader = TokenReader(ScalarMix(encoder.num_layers + 1) if mix else None)
         self.attention = AttentionPooling(encoder.hidden_size) if ATTENTION in pooling else None
-        self.size = sum(
-            encoder.sentence_size if mode in _ENCODERS_OWN else encoder.hidden_size
-            for mode in pooling
-        )
+        self.size = sum(map(self._size, pooling))
         """The length of the concatenated vector."""
 
     @classmethod
@@ -84,6 +83,21 @@ class SentenceReader(nn.Module):
     def reads(self) -> Literal["sentence", "tokens"]:
         """The features of a sentence that the head reads (see `Head.reads`)."""
         return "sentence" if set(self.pooling) <= _ENCODERS_OWN else "tokens"
+
+    @property
+    def reads_all_layers(self) -> bool:
+        """Whether `Features.layers` must be there."""
+        return self.reader.mix is not None or MIDDLE in self.pooling
+
+    def columns(self, pooling: str) -> slice:
+        """Return where the vector of a pooling is in the joined one."""
+        sizes = [self._size(mode) for mode in self.pooling]
+        place = self.pooling.index(pooling)
+        return slice(sum(sizes[:place]), sum(sizes[: place + 1]))
+
+    def _size(self, pooling: str) -> int:
+        shape = self._shape
+        return shape.sentence_size if pooling in _ENCODERS_OWN else shape.hidden_size
 
     def forward(self, features: Features) -> Tensor:
         """Return [B, `size`] float32."""
@@ -102,6 +116,11 @@ class SentenceReader(nn.Module):
         if self.reads == "sentence":
             return [own[mode] for mode in self.pooling]
         tokens = self.reader(features)
+        if MIDDLE in self.pooling:
+            if features.layers is None:
+                raise ValueError("a head that reads the middle layer needs all of them")
+            middle = features.layers[len(features.layers) // 2]
+            own[MIDDLE] = functional.normalize(pool(middle, features.attention_mask, "mean"), dim=1)
         vectors = []
         for mode in self.pooling:
             if mode in own:
@@ -120,7 +139,7 @@ def mixes(config: TaskConfig) -> bool:
         ConfigError: layers are to be mixed, and no pooling reads the mix.
     """
     mix = config.reads == "mix"
-    if mix and set(config.pooling) <= _ENCODERS_OWN:
+    if mix and set(config.pooling) <= _UNMIXED:
         raise ConfigError(
             f"`reads: mix` with `pooling: [{', '.join(config.pooling)}]` mixes layers that nothing "
             "reads",
@@ -192,7 +211,7 @@ class SentenceHead(Head):
     """
 
     def __init__(self, labels: LabelSet, scorer: SentenceScorer) -> None:
-        super().__init__(labels, reads_all_layers=scorer.reader.mix is not None)
+        super().__init__(labels, reads_all_layers=scorer.reads_all_layers)
         self.scorer = scorer
 
     @property
@@ -205,7 +224,7 @@ class SentenceHead(Head):
         scores: Tensor = self.scorer(features)
         return scores
 
-    def fit(self, vectors: Tensor, targets: Tensor) -> None:
+    def fit(self, vectors: Tensor, targets: Tensor, steps: int = FIT_STEPS) -> None:
         """Fit the output layer to given vectors by regularised logistic regression.
 
         The problem is convex, so the result does not depend on the initial weights.
@@ -213,6 +232,7 @@ class SentenceHead(Head):
         Args:
             vectors: [B, H] float32 of all sentences, from `SentenceReader.read`.
             targets: their targets, as for `loss`.
+            steps: the solver's limit.
         """
         output = self.scorer.layers[-1]
         assert isinstance(output, nn.Linear)
@@ -220,7 +240,7 @@ class SentenceHead(Head):
         nn.init.zeros_(output.weight)
         nn.init.zeros_(output.bias)
         solver = torch.optim.LBFGS(
-            output.parameters(), max_iter=_FIT_STEPS, line_search_fn="strong_wolfe"
+            output.parameters(), max_iter=steps, line_search_fn="strong_wolfe"
         )
 
         def objective() -> Tensor:

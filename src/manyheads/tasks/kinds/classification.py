@@ -185,7 +185,7 @@ class Classification(NamedClasses):
         """
         if self.pairs or {"reads", *SENTENCE_OPTIONS} & set(given):
             return {}
-        return {"start": "fitted", "pooling": ["embedding"], "label_smoothing": 0.1}
+        return {"start": "fitted", "pooling": ["embedding", "middle"], "label_smoothing": 0.1}
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return lower rates for few records per class.
