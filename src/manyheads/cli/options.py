@@ -122,15 +122,14 @@ LabelSeparator = Annotated[
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """The options for how data are laid out, as one parameter of a command."""
+class TextOptions:
+    """The options for where the texts are in data, as one parameter of a command."""
 
     format: FileFormat = None
     text_field: TextField = None
     text2_field: Text2Field = None
     tokens_field: TokensField = None
     field_map: FieldMap = None
-    label_separator: LabelSeparator = None
 
     def layout(self, settings: Config | None = None) -> Layout:
         """Return how data are laid out: by these options, or else by a configuration."""
@@ -141,6 +140,13 @@ class DataOptions:
             return Layout.of(make_config(values))
         stated = make_config({name: getattr(settings, name) for name in given} | values)
         return replace(Layout.of(stated), own=Layout.of(settings).own)
+
+
+@dataclass(frozen=True)
+class DataOptions(TextOptions):
+    """The options for how labelled data are laid out."""
+
+    label_separator: LabelSeparator = None
 
 
 @dataclass(frozen=True)

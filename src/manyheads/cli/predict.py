@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,16 +20,10 @@ from manyheads.cli.errors import tell
 from manyheads.cli.kept_fields import columns_of
 from manyheads.cli.options import (
     DEFAULT_MODEL,
-    Backend,
-    BatchTokens,
-    DataOptions,
-    Device,
-    FieldMap,
+    ComputeOptions,
     Tasks,
-    Text2Field,
-    TextField,
-    Threads,
-    TokensField,
+    TextOptions,
+    takes_groups,
     task_names,
 )
 from manyheads.cli.prediction_job import FORMS, Form, PredictionJob
@@ -51,7 +45,6 @@ from manyheads.cli.texts import (
     is_person,
     stdin_texts,
 )
-from manyheads.config import BATCH_TOKENS
 from manyheads.errors import RequestError, counted
 from manyheads.inference import can_continue, describe_run
 
@@ -61,7 +54,22 @@ _PATIENCE = 2.0
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+@dataclass(frozen=True)
+class _InputOptions(TextOptions):
+    """The options for how the input is laid out; `--format` is that of the output."""
+
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--input-format",
+            metavar="NAME",
+            help="The format of FILE, if its ending does not show it, or of standard input.",
+        ),
+    ] = None
+
+
 @app.command()
+@takes_groups
 def predict(
     arguments: Annotated[
         list[str] | None,
@@ -85,17 +93,7 @@ def predict(
             "standard input.",
         ),
     ] = None,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The format of FILE, if its ending does not show it, or of standard input.",
-        ),
-    ] = None,
-    text_field: TextField = None,
-    text2_field: Text2Field = None,
-    tokens_field: TokensField = None,
-    field_map: FieldMap = None,
+    source: _InputOptions,
     to: Annotated[
         str | None,
         typer.Option(
@@ -130,8 +128,8 @@ def predict(
     thresholds: Annotated[
         bool,
         typer.Option(
-            help="Leave undecided what does not reach the model's thresholds, if it has any "
-            "(manyheads thresholds)."
+            help="Leave answers undecided whose score does not reach the model's thresholds, if it "
+            "has any (manyheads thresholds)."
         ),
     ] = True,
     logits: Annotated[
@@ -139,12 +137,10 @@ def predict(
     ] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
-        WhenEmpty, typer.Option(help="A text without words ends the command, is answered, or left.")
+        WhenEmpty,
+        typer.Option(help="A text without words ends the command, is answered, or is left out."),
     ] = WhenEmpty.REFUSE,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
-    batch_tokens: BatchTokens = BATCH_TOKENS,
+    compute: ComputeOptions,
     engine: EngineOption = Engine.LOCAL,
     workers: Workers = None,
     ray_address: RayAddress = None,
@@ -160,18 +156,13 @@ def predict(
             f"{counted(len(given), 'text')} among the arguments and --file {file}",
             fix="Give one of the two.",
         )
+    scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
     if engine is Engine.RAY:
-        odd = ["--resume"] * resume + ["--top-k"] * bool(top_k) + ["--logits"] * logits
-        odd += ["--no-thresholds"] * (not thresholds)
-        odd += [f"--format {one.value}" for one in Form if one is form_named is not Form.TEXT]
-        fields = {"text": text_field, "text2": text2_field, "tokens": tokens_field}
-        odd += [f"--{name}-field" for name, value in fields.items() if value is not None]
-        odd += ["--map"] * bool(field_map)
         predict_with_ray(
-            name, [file] if file is not None else given, to, unsupported=odd,
-            input_format=input_format, embed=embed, tasks=task_names(tasks),
-            when_empty=when_empty, backend=backend, device=device, threads=threads,
-            batch_tokens=batch_tokens, workers=workers, address=ray_address,
+            name, [file] if file is not None else given, to,
+            unsupported=_not_with_ray(source, form_named, resume, scoring),
+            input_format=source.format, embed=embed, tasks=task_names(tasks),
+            when_empty=when_empty, workers=workers, address=ray_address, **vars(compute),
         )  # fmt: skip
         return
     refuse_ray_options(workers, ray_address)
@@ -183,19 +174,37 @@ def predict(
     from manyheads.inference import load_predictor
 
     predictor = load_predictor(
-        name, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        alone=bool(given), warn=lambda text: tell("warning", text),
-    )  # fmt: skip
-    scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
+        name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
+    )
     job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
     job.check_tasks()
     if given:
         job.write(texts, output)
     elif file is not None:
-        data = DataOptions(input_format, text_field, text2_field, tokens_field, field_map)
-        _answer_file(job, name, file, data, output, resume)
+        _answer_file(job, name, file, source, output, resume)
     else:
         _answer_input(job, output)
+
+
+def _not_with_ray(
+    source: TextOptions, form: Form | None, resume: bool, scoring: Mapping[str, Any]
+) -> list[str]:
+    """Return the options given that the engine ray does not have."""
+    fields = {
+        "--text-field": source.text_field,
+        "--text2-field": source.text2_field,
+        "--tokens-field": source.tokens_field,
+        "--map": source.field_map,
+    }
+    given = {
+        "--resume": resume,
+        "--top-k": scoring["top_k"],
+        "--logits": scoring["logits"],
+        "--no-thresholds": not scoring["thresholds"],
+        f"--format {form.value if form else ''}": form not in (None, Form.TEXT),
+        **fields,
+    }
+    return [option for option, value in given.items() if value]
 
 
 def _form(named: Form | None, output: Path | None) -> Form:
@@ -219,15 +228,20 @@ def _check_output(form: Form, file: str | None, output: Path | None, resume: boo
 
 
 def _answer_file(
-    job: PredictionJob, model: str, file: str, data: DataOptions, output: Path | None, resume: bool
+    job: PredictionJob,
+    model: str,
+    file: str,
+    source: TextOptions,
+    output: Path | None,
+    resume: bool,
 ) -> None:
     """Predict for the texts of a file, resumably where the output can be continued."""
-    layout = data.layout()
+    layout = source.layout()
     texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
     if job.form in (Form.CSV, Form.PARQUET) and file != "-":
-        lines = has_lines(file) or data.format == "text"
+        lines = has_lines(file) or source.format == "text"
         job = replace(job, fields={} if lines else columns_of(file, layout))
-    total = count_texts(file, data.format)
+    total = count_texts(file, source.format)
     if job.form is Form.PARQUET or not output or file == "-" or not can_continue(output):
         job.write(texts, output, progress=True, total=total)
         return
@@ -235,7 +249,7 @@ def _answer_file(
         model,
         file,
         backend=job.predictor.backend.name,
-        input_format=data.format,
+        input_format=source.format,
         fields=dict(layout.names),
         format=job.form.value,
         embed=job.embed,

@@ -1,4 +1,4 @@
-"""`manyheads predict --engine ray`: the options of it, and what they come to."""
+"""`manyheads predict --engine ray`: its options, and the prediction with them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ EngineOption = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="With --engine ray: processes. Default: what there is room for."
+        metavar="N",
+        min=1,
+        help="With --engine ray: processes. Default: as many as fit.",
     ),
 ]
 RayAddress = Annotated[
@@ -44,7 +46,7 @@ RayAddress = Annotated[
 
 
 def refuse_ray_options(workers: int | None, address: str | None) -> None:
-    """Refuse the options of the engine ray where it was not asked for.
+    """Refuse the options of the engine ray without it.
 
     Raises:
         RequestError: one was given.
@@ -71,10 +73,10 @@ def predict_with_ray(
     workers: int | None,
     address: str | None,
 ) -> None:
-    """Predict for files, as `manyheads.inference.ray.predict_files` does, and say what came out.
+    """Predict for files with `manyheads.inference.ray.predict_files`, and report what was written.
 
     Raises:
-        ManyheadsError: something that was asked for is at fault.
+        ManyheadsError: the request is at fault.
     """
     if unsupported:
         raise RequestError(f"{unsupported[0]} with --engine ray, which writes Parquet, whole")

@@ -114,19 +114,14 @@ def evaluate(
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
-    loaded = (
-        model
-        if isinstance(model, LoadedModel)
-        else load_model(
-            "saved_model" if model is None else model,
-            prefer=checkpoint or ("latest" if model is None else "best"),
-            backend=backend,
-            device=device,
-            threads=threads,
-            batch_tokens=batch_tokens,
-            warn=warn,
-        )
-    )
+    if isinstance(model, LoadedModel):
+        loaded = model
+    else:
+        prefer = checkpoint or ("latest" if model is None else "best")
+        loaded = load_model(
+            "saved_model" if model is None else model, prefer=prefer, backend=backend,
+            device=device, threads=threads, batch_tokens=batch_tokens, warn=warn,
+        )  # fmt: skip
     notes: list[str] = []
 
     def note(message: str) -> None:
@@ -137,21 +132,26 @@ def evaluate(
     outcomes = score(loaded.predictor, sets)
     _check_labelled(outcomes, _chosen(loaded, tasks), files, all_wanted=tasks is not None)
     evaluation = outcomes.evaluation()
-    confidence = {
-        name: found
-        for name, task in outcomes.tasks.items()
-        if (found := task.confidence(calibrated=name in loaded.predictor.scorings)) is not None
-    }
-    moved: DriftMetrics | str = "it was not asked for"
     records = [record for some, _ in sets for record in some]
+    moved: DriftMetrics | str = "it was not asked for"
     if drift:
         moved = measure_drift(loaded.predictor, loaded.config, records, threads)
     if not isinstance(moved, str):
         evaluation["drift"] = moved
-    reason = moved if isinstance(moved, str) else ""
     return EvaluationReport(
-        loaded.path, tuple(files), evaluation, outcomes, reason, records, tuple(notes), confidence
-    )
+        loaded.path, tuple(files), evaluation, outcomes, moved if isinstance(moved, str) else "",
+        records, tuple(notes), _confidence(outcomes, loaded),
+    )  # fmt: skip
+
+
+def _confidence(outcomes: Outcomes, loaded: LoadedModel) -> dict[str, ConfidenceMetrics]:
+    """Return by task with scores how far they can be trusted."""
+    calibrated = loaded.predictor.scorings
+    return {
+        name: found
+        for name, task in outcomes.tasks.items()
+        if (found := task.confidence(calibrated=name in calibrated)) is not None
+    }
 
 
 def labelled_sets(

@@ -19,10 +19,11 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
-from manyheads.evaluation.scoring import TaskOutcomes, score
+from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
     INT8,
+    LoadedModel,
     Predictor,
     exported_backends,
     load_exported,
@@ -146,10 +147,7 @@ def calibrate(
         ManyheadsError: the model or the data cannot be used, or there are too few records.
     """
     manifest = _model_folder(model)
-    loaded = load_model(
-        manifest.folder, backend=_exact_backend(manifest), threads=threads,
-        batch_tokens=batch_tokens, warn=warn,
-    )  # fmt: skip
+    loaded = _loaded(manifest, threads, batch_tokens, warn)
     files, sets = labelled_sets(loaded, data, layout=layout, warn=warn)
     source = "the validation records" if data is None else f"records of {Path(files[0]).name}"
     outcomes = score(loaded.predictor, sets, evidence=True)
@@ -168,18 +166,30 @@ def calibrate(
             manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
         )
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
-    strange = [] if unknown is None else _strange(loaded.predictor, outcomes.scope_task, unknown)
-    scope = fit_scope_of(outcomes, unknown=strange)
     report = CalibrationReport(loaded.path, fitted, backends)
-    values = report.to_json()
-    if scope is not None:
-        add_files(manifest.folder, scope_files(scope))
-        values["scope"] = {"task": scope.task, "source": source, "unknown": len(strange)}
-    elif unknown is not None:
-        warn("whether texts are in scope cannot be told: that needs a task of exclusive classes, "
-             "with two records of at least three classes and 60 in all")  # fmt: skip
-    set_calibration(manifest.folder, values)
+    scope = _fitted_scope(manifest, loaded.predictor, outcomes, unknown, source, warn)
+    set_calibration(manifest.folder, {**report.to_json(), **scope})
     return report
+
+
+def _fitted_scope(
+    manifest: Manifest,
+    predictor: Predictor,
+    outcomes: Outcomes,
+    unknown: StrPath | None,
+    source: str,
+    warn: Warn,
+) -> dict[str, Any]:
+    """Store what tells whether texts are in scope; return its entry, or nothing without one."""
+    strange = [] if unknown is None else _strange(predictor, outcomes.scope_task, unknown)
+    scope = fit_scope_of(outcomes, unknown=strange)
+    if scope is None:
+        if unknown is not None:
+            warn("whether texts are in scope cannot be known: that needs a task of exclusive "
+                 "classes, with two records of at least three classes and 60 in all")  # fmt: skip
+        return {}
+    add_files(manifest.folder, scope_files(scope))
+    return {"scope": {"task": scope.task, "source": source, "unknown": len(strange)}}
 
 
 def _strange(
@@ -230,19 +240,9 @@ def thresholds(
                 f"{name} is {shorten(share)}", expected="a number from 0.5 to below 1"
             )
     manifest = _model_folder(model)
-    loaded = load_model(
-        manifest.folder, backend=_exact_backend(manifest), threads=threads,
-        batch_tokens=batch_tokens, warn=warn,
-    )  # fmt: skip
+    loaded = _loaded(manifest, threads, batch_tokens, warn)
     known: Mapping[str, Any] = manifest.calibration.get("tasks", {})
-    wanted = [name for name in (tasks or known) if name in known]
-    if not wanted or len(wanted) < len(tasks or ()):
-        raise ModelError(
-            "is not calibrated" if not known else f"has no calibration of {listing(tasks or ())}",
-            expected="calibrated scores" + (f", as of {listing(known)}" if known else ""),
-            fix=f"Run: manyheads calibrate {manifest.folder}",
-            where=str(manifest.folder),
-        )
+    wanted = _calibrated(manifest, known, tasks)
     _, sets = labelled_sets(loaded, data, layout=layout, tasks=wanted, warn=warn)
     outcomes = score(loaded.predictor, sets, evidence=True)
     found = {}
@@ -260,6 +260,34 @@ def thresholds(
     return ThresholdReport(loaded.path, outcomes.records, found)
 
 
+def _calibrated(
+    manifest: Manifest, known: Mapping[str, Any], tasks: Sequence[str] | None
+) -> list[str]:
+    """Return the tasks to find thresholds for; by default, all that are calibrated.
+
+    Raises:
+        ModelError: one of them is not calibrated, or none is.
+    """
+    wanted = [name for name in (tasks or known) if name in known]
+    if wanted and len(wanted) == len(tasks or wanted):
+        return wanted
+    raise ModelError(
+        "is not calibrated" if not known else f"has no calibration of {listing(tasks or ())}",
+        expected="calibrated scores" + (f", as of {listing(known)}" if known else ""),
+        fix=f"Run: manyheads calibrate {manifest.folder}",
+        where=str(manifest.folder),
+    )
+
+
+def _loaded(manifest: Manifest, threads: int | None, batch_tokens: int, warn: Warn) -> LoadedModel:
+    """Load a model with the backend that computes in float32: an exported graph if it has one."""
+    exact = (one for one in exported_backends(manifest) if one not in INT8)
+    return load_model(
+        manifest.folder, backend=next(exact, "torch"), threads=threads,
+        batch_tokens=batch_tokens, warn=warn,
+    )  # fmt: skip
+
+
 def _model_folder(model: StrPath) -> Manifest:
     """Find a model folder, which keeps calibrations; a checkpoint does not."""
     path = resolve_model(model)
@@ -270,8 +298,3 @@ def _model_folder(model: StrPath) -> Manifest:
             where=str(path),
         )
     return read_manifest(path)
-
-
-def _exact_backend(manifest: Manifest) -> str:
-    """Return the backend that computes in float32: an exported graph where there is one."""
-    return next((one for one in exported_backends(manifest) if one not in INT8), "torch")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,24 +92,11 @@ def make_report(
     wrong = wrong_answers(outcomes, decided)
     listed = _spread(sorted(wrong), MAX_ERRORS)
     errors = tuple(_error_record(row, records[row], wrong[row], slices[row]) for row in listed)
-    notes = list(beside.notes)
-    if len(listed) < len(wrong):
-        notes.append(
-            f"{len(listed):,} of the {len(wrong):,} records with an error are listed, spread "
-            "evenly; `manyheads evaluate --errors FILE` writes all of them"
-        )
-    if beside.embed is not None and beside.training:
-        errors = _with_neighbours(errors, records, beside.training, beside.embed)
-        if len(errors) > MAX_EMBEDDED:
-            notes.append(f"the first {MAX_EMBEDDED:,} errors have their nearest training sentences")
-        if len(beside.training) > MAX_TRAINING:
-            notes.append(
-                f"the nearest of {MAX_TRAINING:,} training sentences, spread evenly over all "
-                f"{len(beside.training):,}"
-            )
+    near = beside.training if beside.embed is not None else None
     sentences = None
     if beside.embed is not None:
         sentences = _sentence_map(records, tuple(decided), wrong, beside.embed)
+        errors = _with_neighbours(errors, records, near or (), beside.embed)
     return Report(
         evaluated.model,
         evaluated.data,
@@ -120,8 +107,24 @@ def make_report(
         len(wrong),
         sentences,
         beside.epochs,
-        tuple(notes),
+        (*beside.notes, *_limit_notes(len(wrong), len(errors), len(near or ()))),
     )
+
+
+def _limit_notes(wrong: int, listed: int, training: int) -> Iterator[str]:
+    """Yield what is left out: errors, their neighbours, and training sentences among those."""
+    if listed < wrong:
+        yield (
+            f"{listed:,} of the {wrong:,} records with an error are listed, spread evenly; "
+            "`manyheads evaluate --errors FILE` writes all of them"
+        )
+    if training and listed > MAX_EMBEDDED:
+        yield f"the first {MAX_EMBEDDED:,} errors have their nearest training sentences"
+    if training > MAX_TRAINING:
+        yield (
+            f"the nearest of {MAX_TRAINING:,} training sentences, spread evenly over all "
+            f"{training:,}"
+        )
 
 
 def decisions_of(task: TaskOutcomes) -> list[tuple[Decision, ...]]:
@@ -317,7 +320,7 @@ def _with_neighbours(
 ) -> tuple[ErrorRecord, ...]:
     known = [training[i] for i in _spread(range(len(training)), MAX_TRAINING)]
     some = errors[:MAX_EMBEDDED]
-    if not some:
+    if not some or not known:
         return errors
     vectors = embed([records[error.row].text for error in some])
     rows, cosines = nearest_rows(vectors, embed([record.text for record in known]), _NEIGHBOURS)
