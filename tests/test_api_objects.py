@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import manyheads
+from manyheads.cli import COMMANDS
 from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import DataError, RequestError
 from manyheads.tasks import Entity, TaggingResult
@@ -259,21 +260,8 @@ def test_the_data_check_takes_records_and_says_what_it_found() -> None:
 
 
 def test_the_package_shows_its_verbs() -> None:
-    verbs = {
-        "add_head",
-        "add_label",
-        "augment",
-        "check",
-        "compare",
-        "convert",
-        "distill",
-        "evaluate",
-        "export",
-        "load",
-        "push",
-        "report",
-        "train",
-    }
+    verbs = {command.replace("-", "_") for command in COMMANDS if command != "data"}
+    verbs |= {"augment", "check", "convert", "load", "select", "suspects"}
     assert verbs <= set(dir(manyheads))
     code = "import manyheads; help(manyheads)"
     shown = subprocess.run(
@@ -295,6 +283,23 @@ def test_a_head_is_added_from_records(model: manyheads.TrainedModel, tmp_path: P
     )  # fmt: skip
     assert list(both.tasks) == ["classification", "ner", "mood"]
     assert both.predict(TEXTS)[0]["ner"] == model.predict(TEXTS)[0]["ner"]
+
+
+def test_a_model_is_described_and_asked_by_its_path(model: manyheads.TrainedModel) -> None:
+    found = manyheads.info(model)
+    assert found.kind == "model folder"
+    assert [spec.name for spec in found.tasks] == ["classification", "ner"]
+    assert "  classification: classification (question, statement)" in repr(found).splitlines()
+    assert manyheads.predict(TEXTS, model)[0] == model.predict(TEXTS)[0]
+
+
+def test_a_configuration_is_written_for_files(tmp_path: Path) -> None:
+    data = write_records(tmp_path / "train.jsonl", sentences(40, 1))
+    made = manyheads.init(data, out=tmp_path / "c.yaml", num_epochs=2)
+    assert manyheads.load_config(tmp_path / "c.yaml").tasks == made.tasks
+    assert made.num_epochs == 2
+    with pytest.raises(RequestError, match="the file exists"):
+        manyheads.init(data, out=tmp_path / "c.yaml")
 
 
 def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_text(

@@ -6,10 +6,14 @@
     model.predict(["John lives in Paris"])
 
 train       train a model on records in memory or files, and return it
+demo        train a small model on the demonstration data
+init        write a configuration for labelled files
 load        load a trained model: predict, predict_proba, encode, evaluate, save
+predict     load a model and predict for texts
+info        describe a model from its files
 evaluate    score a model on labelled records
 report      report what a model gets wrong, as a page
-calibrate   make a model's scores mean what they say
+calibrate   calibrate a model's scores
 thresholds  find the scores from which enough answers are right
 export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
@@ -22,6 +26,7 @@ add_head    add a task to a trained model
 add_label   add classes or entity types to a trained task
 distill     train a smaller or better model on the answers of trained ones
 push        push a model to the Hugging Face hub
+serve       serve models over HTTP
 load_config read a configuration
 
 SentenceClassifier is a scikit-learn classifier.
@@ -43,10 +48,14 @@ if TYPE_CHECKING:
         check,
         compare,
         convert,
+        demo,
         distill,
         evaluate,
         export,
+        info,
+        init,
         load,
+        predict,
         push,
         report,
         select,
@@ -80,11 +89,15 @@ __all__ = [
     "check",
     "compare",
     "convert",
+    "demo",
     "distill",
     "evaluate",
     "export",
+    "info",
+    "init",
     "load",
     "load_config",
+    "predict",
     "push",
     "report",
     "select",
@@ -106,10 +119,14 @@ __getattr__ = loader(
             "check",
             "compare",
             "convert",
+            "demo",
             "distill",
             "evaluate",
             "export",
+            "info",
+            "init",
             "load",
+            "predict",
             "push",
             "report",
             "select",

@@ -92,7 +92,7 @@ def _started_from(settings: Config) -> Config:
 
 
 def _tokenizer(settings: Config | None, tell: Tell) -> TextTokenizer | None:
-    """Return the encoder's tokenizer, or say why nothing will be said about truncation."""
+    """Return the encoder's tokenizer, or report why truncation is not checked."""
     from manyheads.modeling import TOKENIZER, find_encoder, packaged_encoder
     from manyheads.text import TextTokenizer
 

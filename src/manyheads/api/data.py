@@ -1,22 +1,70 @@
-"""The verbs about data: `check`, `suspects`, `select`, `convert` and `augment`."""
+"""The verbs about data: `init`, `check`, `suspects`, `select`, `convert` and `augment`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import as_config, named_data
 from manyheads.api.models import load
-from manyheads.config import Config, make_config
+from manyheads.config import Config, make_config, write_config
 from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, at
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
     from manyheads.data.augment import Augmented
     from manyheads.data.check import DataReport
+    from manyheads.data.infer_tasks import InferredTasks
     from manyheads.data.suspects import Suspects
     from manyheads.evaluation.selection import Selection
+
+
+def init(
+    *files: StrPath,
+    out: StrPath = "config.yaml",
+    tasks: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Config:
+    """Write a commented configuration for labelled files; the command is `manyheads init`.
+
+    Args:
+        *files: labelled data of any format.
+        out: the configuration to write.
+        tasks: the tasks by name, as in a configuration; default: those found in the data.
+        overwrite: replace the file if it exists.
+        **settings: configuration fields.
+
+    Raises:
+        ManyheadsError: a file or setting is invalid, or `out` exists.
+    """
+    given = settings if tasks is None else {**settings, "tasks": tasks}
+    return write_starting_config([os.fspath(one) for one in files], out, given, overwrite)[0]
+
+
+def write_starting_config(
+    files: Sequence[str], out: StrPath, overrides: Mapping[str, Any], overwrite: bool
+) -> tuple[Config, InferredTasks]:
+    """Write the configuration that `starting_config` infers; return both.
+
+    Raises:
+        ManyheadsError: see `init`.
+    """
+    from manyheads.data.starting_config import starting_config
+
+    if Path(out).exists() and not overwrite:
+        raise RequestError(
+            "the file exists",
+            where=at(out),
+            fix="Replace it with --overwrite, or name another: --out.",
+        )
+    config, found = starting_config(files, overrides)
+    write_config(config, Path(out), found.notes())
+    return config, found
 
 
 def check(

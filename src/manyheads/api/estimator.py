@@ -40,7 +40,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         num_epochs: the number of epochs, or `auto`.
         learning_rate: the encoder's learning rate; None chooses it by the records a class.
         batch_size: sentences in a batch.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers.
         settings: other fields of the configuration.
         progress: whether training shows its progress.
     """
@@ -68,7 +68,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on texts and their classes.
 
         Raises:
-            RequestError: X are no texts, or not as many as y.
+            RequestError: X has no texts, or not as many as y.
             ManyheadsError: a setting is invalid, or there are too few records.
         """
         texts, labels = _texts(X), np.asarray(y)
@@ -115,7 +115,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(np.isnan(shares), np.float32(1 / len(self.classes_)), shares)
 
     def _keep(self, files: Mapping[str, bytes]) -> None:
-        """Take over a model folder, which goes when the classifier goes."""
+        """Copy a model folder; the copy is removed with the classifier."""
         folder = mkdtemp(prefix="manyheads-classifier-")
         for name, data in files.items():
             path = Path(folder) / name

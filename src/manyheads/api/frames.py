@@ -1,4 +1,4 @@
-"""DataFrames of pandas and polars: texts out of them, predictions into them."""
+"""DataFrames of pandas and polars: reading their texts and adding predictions."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
 
 
 def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bool) -> Any:
-    """Return a DataFrame with further columns for predictions; it is not changed itself.
+    """Return a copy of a DataFrame with columns for predictions.
 
-    A column that is there already is kept, and the new one is called `predicted_NAME`.
+    A column that exists is kept, and the new one is called `predicted_NAME`.
     """
     columns: dict[str, list[Any]] = {}
     for number, prediction in enumerate(predictions):
@@ -57,7 +57,7 @@ def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bo
     renamed = {f"predicted_{n}" if n in names else n: values for n, values in columns.items()}
     if hasattr(frame, "assign"):
         return frame.assign(**renamed)
-    # polars makes columns of a frame of the same height.
+    # polars joins frames of the same height.
     new = type(frame)(renamed, strict=False)
     return frame.hstack(new)
 

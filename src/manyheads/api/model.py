@@ -36,7 +36,7 @@ class Model:
     """A trained model. Functions that take the path of a model take this object as well.
 
     Args:
-        load: loads it, once something is asked of it.
+        load: loads it when it is first used.
     """
 
     def __init__(self, load: Callable[[], LoadedModel]) -> None:
@@ -59,12 +59,12 @@ class Model:
 
     @property
     def predictor(self) -> Predictor:
-        """What computes the predictions."""
+        """The predictor."""
         return self._loaded.predictor
 
     @property
     def backend(self) -> Backend:
-        """What runs the model."""
+        """The backend that runs the model."""
         return self.predictor.backend
 
     @property
@@ -81,7 +81,7 @@ class Model:
     def module(self) -> MultiTaskModel:
         """The model as a `torch.nn.Module`, for a training loop of your own.
 
-        With the backend `torch` it is what predicts. `save` then writes its present weights.
+        With the backend `torch` it makes the predictions. After that, `save` writes its weights.
         """
         if self._module is None:
             from manyheads.inference.backends.pytorch import TorchBackend, load_trained
@@ -105,7 +105,7 @@ class Model:
         return "\n".join([*lines, f"  backend: {self.backend.name}"])
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook: a row for each task, encoder and backend."""
+        """Return a table for notebooks: a row for each task, encoder and backend."""
         rows = [
             [name, f"{spec.kind}: {listing(spec.labels, _LABELS_SHOWN)}".removesuffix(": ")]
             for name, spec in self.tasks.items()
@@ -157,9 +157,8 @@ class Model:
 
         A notebook shows the list as a table.
 
-        The DataFrame has the columns and index of the one given, and for each task a column of its
-        name (`predicted_NAME` if there is one already) and for classes their probability
-        (`NAME_score`).
+        The result has the columns and index of the DataFrame, for each task a column of its name
+        (`predicted_NAME` if that exists), and for classes their probability (`NAME_score`).
 
         Args:
             texts: strings, lists of tokens, pairs of strings, or a pandas or polars DataFrame.
@@ -239,15 +238,27 @@ class Model:
             return evaluate(self._loaded, data=name, tasks=tasks)
 
     def report(
-        self, data: Any = None, out: StrPath | None = None, *, tasks: Sequence[str] | None = None
+        self,
+        data: Any = None,
+        out: StrPath | None = None,
+        *,
+        against: StrPath | None = None,
+        suspects: bool = False,
+        curve: bool = False,
+        tasks: Sequence[str] | None = None,
+        slices: Sequence[str] = (),
+        progress: bool = True,
     ) -> Report:
         """Report what the model gets wrong (see `manyheads.report`)."""
         from manyheads.api import report
 
-        return report(self, data, out=out, tasks=tasks)
+        return report(
+            self, data, out=out, against=against, suspects=suspects, curve=curve, tasks=tasks,
+            slices=slices, progress=progress,
+        )  # fmt: skip
 
     def save(self, path: StrPath) -> Path:
-        """Write the model to a folder: a copy, or if `module` was used its present weights.
+        """Write the model to a folder: a copy, or the weights of `module` if that was used.
 
         Raises:
             RequestError: the folder holds something else.
@@ -264,7 +275,7 @@ class Model:
 
 
 class TrainedModel(Model):
-    """The best model of a run, and what the run found. It is loaded when it is first used.
+    """The best model of a run, and the run's results. It is loaded when it is first used.
 
     Args:
         result: the run's outcome.
@@ -295,7 +306,7 @@ class TrainedModel(Model):
 
     @property
     def best_score(self) -> float:
-        """The score by which it was chosen."""
+        """Its score, the best of all epochs."""
         return self.result.best_score
 
     @property
@@ -317,7 +328,7 @@ class TrainedModel(Model):
 
 
 class ExtendedModel(Model):
-    """A model with labels that were added to a task, and what they changed.
+    """A model with labels that were added to a task, and the answers that changed.
 
     Args:
         result: what was added and changed.

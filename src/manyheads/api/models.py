@@ -1,4 +1,4 @@
-"""The verbs about model folders: `load`, `export` and `push`."""
+"""The verbs about model folders: `load`, `predict`, `info`, `export` and `push`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import messages, optional_data
+from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
 from manyheads.storage import StrPath
 
@@ -38,6 +39,33 @@ def load(
 
     loaded = load_model(model, backend=backend, device=device, threads=threads)
     return Model(lambda: loaded)
+
+
+def predict(texts: Any, model: StrPath = "saved_model", **options: Any) -> Any:
+    """Predict for texts; the command is `manyheads predict`.
+
+    It loads the model. To predict more than once, load it yourself: `load(model).predict(texts)`.
+
+    Args:
+        texts: strings, lists of tokens, pairs of strings, or a DataFrame.
+        model: a model folder, a checkpoint, a run's folder, or a name on the hub.
+        **options: those of `Model.predict`.
+
+    Raises:
+        ManyheadsError: the model, a text or an option is invalid.
+    """
+    return load(model).predict(texts, **options)
+
+
+def info(model: StrPath = "saved_model") -> Description:
+    """Describe a model from its files, which are checked; the command is `manyheads info`.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    found = describe(model)
+    found.verify()
+    return found
 
 
 def export(

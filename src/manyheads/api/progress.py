@@ -1,4 +1,4 @@
-"""What a run started from Python shows, and the functions that it calls."""
+"""The progress of runs that are started from Python, and their callbacks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
 def progress_of(config: Config) -> Reporter:
-    """Return what shows a run: a bar on a terminal, plain lines elsewhere."""
+    """Return the reporter of a run: a bar on a terminal, plain lines elsewhere."""
     if not is_first_process():
         return Reporter()
     return TrainingProgress({n: kind_of(t.kind).main_metric for n, t in config.tasks.items()})
 
 
 class Calling(Reporter):
-    """Calls functions at each step and epoch, and passes everything on to another reporter.
+    """Calls functions at each step and epoch, and forwards everything to another reporter.
 
     Args:
         reporter: shows the progress.
@@ -36,25 +36,25 @@ class Calling(Reporter):
         self._reporter, self._on_step, self._on_epoch = reporter, on_step, on_epoch
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Pass it on."""
+        """Forward it."""
         self._reporter.begin(total_steps, done_steps, tasks)
 
     def step(self, report: StepReport) -> None:
-        """Pass it on, then call the function for steps."""
+        """Forward it, then call the function for steps."""
         self._reporter.step(report)
         if self._on_step is not None:
             self._on_step(report)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Pass it on, then call the function for epochs with the last entry."""
+        """Forward it, then call the function for epochs with the last entry."""
         self._reporter.epoch(history)
         if self._on_epoch is not None:
             self._on_epoch(history[-1])
 
     def message(self, text: str) -> None:
-        """Pass it on."""
+        """Forward it."""
         self._reporter.message(text)
 
     def end(self) -> None:
-        """Pass it on."""
+        """Forward it."""
         self._reporter.end()

@@ -1,4 +1,4 @@
-"""Searches with what a user may leave out: suspect labels, learning curves, texts to label."""
+"""The searches behind `suspects`, `select` and `report`: suspect labels, texts to label, curves."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class ManyheadsComponent:
     such tasks by `TASK:LABEL`. The embedding becomes `doc.vector`.
 
     Args:
-        model: the path of a model; loaded when the first document comes.
+        model: the path of a model; loaded with the first document.
     """
 
     def __init__(self, model: str) -> None:
@@ -48,7 +48,7 @@ class ManyheadsComponent:
         return next(self.pipe([doc]))
 
     def pipe(self, stream: Iterable[Any], *, batch_size: int = 128) -> Iterator[Any]:
-        """Predict for documents, so many at once."""
+        """Predict for documents in batches."""
         docs = iter(stream)
         while some := list(islice(docs, batch_size)):
             found = self.model.predict([doc.text for doc in some], embed=True)
@@ -61,7 +61,7 @@ class ManyheadsComponent:
         self.model.save(path)
 
     def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> ManyheadsComponent:
-        """Take the model from a pipeline's folder."""
+        """Load the model from a pipeline's folder."""
         self._path = str(Path(path))
         self.__dict__.pop("model", None)
         return self

@@ -1,4 +1,4 @@
-"""The verbs that train: `train`, `add_head`, `add_label`, `distill` and `compare`."""
+"""The verbs that train: `train`, `demo`, `add_head`, `add_label`, `distill` and `compare`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from manyheads.api.arguments import (
     optional_data,
 )
 from manyheads.api.model import ExtendedModel, TrainedModel
-from manyheads.config import Config
+from manyheads.config import Config, load_config
+from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import are_records, are_splits
 from manyheads.storage import StrPath
 
@@ -42,14 +43,14 @@ def train(
 
     Args:
         data: labelled records: dicts, a DataFrame, an Arrow table, a `datasets.Dataset`, or the
-            path of a file or several. Tasks that are not named are worked out. Or a configuration.
+            path of a file or several. Tasks that are not named are inferred. Or a configuration.
         config: a configuration, its YAML file, or a mapping of its values.
         valid: labelled records, or a file, on which the best model is chosen; default: a part of
             the data is held out.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        reporter: shows progress in the place of that.
+        reporter: shows the progress instead.
         on_step: called with a `StepReport` for each loss of a step.
         on_epoch: called at the end of an epoch with its losses, metrics and score.
         **settings: configuration fields, such as `num_epochs`, which override `config`.
@@ -60,6 +61,28 @@ def train(
     with ExitStack() as named:
         chosen = _train_config(data, config, valid, settings, named, resume)
         return _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
+
+
+def demo(
+    *,
+    save_dir: StrPath = str(DEMO["save_dir"]),
+    overwrite: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a small model on the demonstration data; the command is `manyheads demo`.
+
+    Args:
+        save_dir: the folder of the model.
+        overwrite: replace the model in `save_dir`.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        **settings: configuration fields.
+
+    Raises:
+        ManyheadsError: a setting or the folder is invalid.
+    """
+    config = load_config(None, {**DEMO, **settings, "save_dir": os.fspath(save_dir)})
+    return _run(config, False, overwrite, progress, None)
 
 
 def add_head(
@@ -92,7 +115,7 @@ def add_head(
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        reporter: shows progress in the place of that.
+        reporter: shows the progress instead.
         **settings: configuration fields, such as `num_epochs`; `freeze` to train the encoder.
 
     Raises:
@@ -140,7 +163,7 @@ def distill(
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        reporter: shows progress in the place of that.
+        reporter: shows the progress instead.
         **settings: configuration fields, such as `student_layers`.
 
     Raises:
@@ -184,8 +207,8 @@ def add_label(
         model: a model folder, a checkpoint or a run's folder; it is not changed.
         task: the task.
         train_file: examples of the new labels, in memory or a file.
-        kept: labelled records of the old labels, by which the new ones are kept apart from them and
-            changed answers are counted; default: the validation data of the run.
+        kept: labelled records of the old labels, from which the new ones are told apart, and on
+            which changed answers are counted; default: the validation data of the run.
         save_dir: folder of the new model.
         overwrite: replace the model in `save_dir`.
         threads: processor threads; default: all available cores.
@@ -251,7 +274,7 @@ def compare(
 def _train_config(
     data: Any, config: Any, valid: Any, settings: Mapping[str, Any], named: ExitStack, resume: bool
 ) -> Config:
-    """Return the configuration that data and settings mean; records keep their names in `named`."""
+    """Return the configuration of a training; records in memory keep names until `named` closes."""
     from manyheads.training.files import run_config
 
     if valid is not None:

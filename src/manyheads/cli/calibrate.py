@@ -1,4 +1,4 @@
-"""`manyheads calibrate`: makes a trained model's scores mean what they say."""
+"""`manyheads calibrate`: calibrates the scores of a trained model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def calibrate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Texts that are of no class that the model knows, to tell such texts better.",
+            help="Texts of no class that the model knows, to recognise such texts better.",
         ),
     ] = None,
     data: DataOptions,
@@ -44,7 +44,7 @@ def calibrate(
     """Calibrate a trained model, so that of answers with score 0.8 eight in ten are right.
 
     Training does this by itself; models of earlier versions, and data that have changed, need it.
-    Thresholds are of the scores before, and are removed.
+    Thresholds belong to the former scores and are removed.
     """
     from manyheads.evaluation import calibrate as run
 

@@ -118,7 +118,7 @@ def suspects(
         str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
     ] = None,
     threads: Threads = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="How the records are split.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Determines how records are split.")] = 0,
     data: DataOptions,
     json_file: JsonFile = None,
 ) -> None:
@@ -159,18 +159,18 @@ def select(
     ],
     *,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="The model that is to become better.")
+        str, typer.Option(metavar="MODEL", help="The model to improve.")
     ] = DEFAULT_MODEL,
     count: Annotated[int, typer.Option(metavar="N", min=1, help="How many texts to choose.")] = 100,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON lines to write.")] = Path(
         "selected.jsonl"
     ),
     tasks: Tasks = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Where the clusters begin.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Determines the first clusters.")] = 0,
     compute: ComputeOptions,
     data: DataOptions,
 ) -> None:
-    """Choose the texts most worth labelling next: unsure ones, unlike each other."""
+    """Choose the texts most worth labelling next: uncertain ones, unlike each other."""
     from manyheads.api.searches import chosen_texts
     from manyheads.display import Counter
 
@@ -208,7 +208,7 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Whose format to write: manyheads, doccano or label-studio."
+            metavar="NAME", help="The format to write: manyheads, doccano or label-studio."
         ),
     ] = "manyheads",
     model: Annotated[

@@ -15,7 +15,6 @@ from manyheads.cli.options import (
     overrides_of,
     takes_config_fields,
 )
-from manyheads.errors import RequestError, at
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,18 +37,10 @@ def init(
     **fields: str | None,
 ) -> None:
     """Write a configuration for labelled data, to read and change before training."""
-    from manyheads.config import write_config
-    from manyheads.data.starting_config import starting_config
+    from manyheads.api.data import write_starting_config
     from manyheads.display import inferred_tables, show
 
-    if out.exists() and not overwrite:
-        raise RequestError(
-            "the file exists",
-            where=at(out),
-            fix="Replace it with --overwrite, or name another: --out.",
-        )
     overrides: dict[str, Any] = dict(overrides_of(fields, settings or ()))
-    config, found = starting_config(files, overrides | named_tasks(tasks))
+    config, found = write_starting_config(files, out, overrides | named_tasks(tasks), overwrite)
     show(inferred_tables(found, config))
-    write_config(config, out, found.notes())
     print(f"The configuration: {out}\nTrain with it: manyheads train {out}")

@@ -110,8 +110,8 @@ def write_parquet(
         file: where it is written.
         predictions: the predictions.
         specs: the tasks that are answered.
-        fields: the records' other fields, with the types of their values. Values that are no
-            strings, numbers or truth values are written as JSON.
+        fields: the records' other fields, with the types of their values. Values other than
+            strings, numbers and booleans are written as JSON.
         embed: whether there are embeddings.
         pairs: whether there are second texts.
 

@@ -22,7 +22,7 @@ def push(
 ) -> None:
     """Push a model to the Hugging Face hub: safetensors, JSON and the model card alone.
 
-    Log in first: hf auth login. Exported graphs stay here. Whoever has the name can then run
+    Log in first: hf auth login. Exported graphs are not pushed. Others can then run
     `manyheads predict USER/NAME "a text"`.
     """
     from manyheads.storage import push_model, resolve_model

@@ -135,7 +135,7 @@ def file_texts(
 
     Args:
         path: any file that can be trained on, plain text (.txt, a pipe), or `-`.
-        layout: its format and the names of its fields, as far as the user says so.
+        layout: its format and the names of its fields, as far as they are given.
         when_empty: what to do about a text that is empty.
         pairs: whether `text2`, where a record has it, makes a pair with its text.
 

@@ -31,12 +31,13 @@ def thresholds(
     model: Annotated[str, model_argument("the best model")] = DEFAULT_MODEL,
     *,
     precision: Annotated[
-        float, typer.Option(metavar="SHARE", help="The share of answers that has to be right.")
+        float, typer.Option(metavar="SHARE", help="The share of answers that must be right.")
     ] = 0.95,
     confidence: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", help="How certain that has to be for further data of the same kind."
+            metavar="SHARE",
+            help="The probability with which that must hold on further data.",
         ),
     ] = 0.95,
     file: LabelledFile = None,
@@ -48,8 +49,8 @@ def thresholds(
 ) -> None:
     """Find, by task and label, the score from which that share of the answers is right.
 
-    The scores are stored in the model. What does not reach them, `predict` leaves undecided. Exit
-    status 1 if a task does not reach the precision at any score.
+    The scores are stored in the model. `predict` leaves answers below them undecided. Exit status
+    1 if a task does not reach the precision at any score.
     """
     from manyheads.evaluation import thresholds as run
 

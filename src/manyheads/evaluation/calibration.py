@@ -47,7 +47,7 @@ class FittedTask:
 
 
 def folds_of(records: int, seed: int = 0) -> NDArray[np.int64]:
-    """Deal records to folds of equal size: [records]."""
+    """Assign records to folds of equal size: [records]."""
     folds: NDArray[np.int64] = np.random.default_rng(seed).permutation(records) % FOLDS
     return folds
 
@@ -136,7 +136,7 @@ def fit_scope_of(
     leave_out: Sequence[int] = (),
     unknown: Sequence[tuple[Any, Any]] = (),
 ) -> Scope | None:
-    """Fit what tells texts of known classes from others.
+    """Fit the scope: texts of the known classes, as opposed to all others.
 
     Args:
         outcomes: of labelled records, with evidence.

@@ -35,9 +35,9 @@ class EvaluationReport:
     records: Sequence[Record] = field(default=(), repr=False)
     """The records, in the order in which outcomes count them."""
     notes: tuple[str, ...] = ()
-    """What is not read of the data, or not scored as one might think."""
+    """Data that were not read, and labels that are not scored as expected."""
     confidence: Mapping[str, ConfidenceMetrics] = field(default_factory=dict)
-    """By task with scores, how far they can be trusted."""
+    """By task with scores, the metrics of their calibration."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -54,7 +54,7 @@ class EvaluationReport:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook: a row for each metric that is one number."""
+        """Return a table for notebooks: a row for each metric that is one number."""
         rows = [
             [name, metric, f"{value:.4f}"]
             for name, metrics in self.evaluation["tasks"].items()
@@ -99,8 +99,8 @@ def evaluate(
         checkpoint: which model of a run's folder is scored; default, the best one, or the latest
             if no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
-        layout: how `data` are laid out, as far as the user says so; the validation files are read
-            as the model's configuration says.
+        layout: how `data` are laid out, where content and names do not show it; validation files
+            are read as the model's configuration says.
         tasks: the tasks to score; default, all that the data have labels for.
         backend: the runtime; `auto` takes the fastest.
         device: see `manyheads.modeling.devices.choose_device`.
@@ -145,7 +145,7 @@ def evaluate(
 
 
 def _confidence(outcomes: Outcomes, loaded: LoadedModel) -> dict[str, ConfidenceMetrics]:
-    """Return by task with scores how far they can be trusted."""
+    """Return the metrics of the calibration of each task with scores."""
     calibrated = loaded.predictor.scorings
     return {
         name: found
@@ -163,7 +163,7 @@ def labelled_sets(
     keep: Sequence[str] = (),
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[str], list[tuple[list[Record], tuple[str, ...]]]]:
-    """Read labelled records for a model, and warn of what it cannot get right.
+    """Read labelled records for a model, and warn of labels that it cannot predict.
 
     Args and errors are those of `evaluate`.
 

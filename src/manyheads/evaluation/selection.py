@@ -1,4 +1,4 @@
-"""The texts of a pool that are most worth labelling next: unsure ones, unlike each other.
+"""The texts of a pool that are most worth labelling next: uncertain ones, unlike each other.
 
 Axes: N texts, E embedding, K texts to choose.
 """
@@ -28,12 +28,12 @@ _CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A text to label, and how unsure the model is about it."""
+    """A text to label, and how uncertain the model is about it."""
 
     text: str
     where: str
     uncertainty: float
-    """1 minus the score of the least sure answer of its tasks."""
+    """1 minus the lowest score among the answers of its tasks."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def select(
 ) -> Selection:
     """Choose the texts of a pool to label next.
 
-    Of the texts about which the model is least sure, ten times as many as are wanted, those are
-    chosen that stand for the others: their embeddings make clusters, weighted by uncertainty, and
+    Of the most uncertain texts, ten times as many as are wanted, the most representative are
+    chosen: their embeddings make clusters, weighted by uncertainty, and
     each cluster gives the text nearest to its centre (Zhdanov 2019, "Diverse mini-batch active
     learning").
 
@@ -105,7 +105,7 @@ def select(
         unsure[i] = uncertainty(prediction)
         vectors.append(_vector(prediction, vectors))
         advance(1)
-    # An answer without a score, such as no entity, is as unsure as the usual one.
+    # An answer without a score, such as no entity, counts as an average one.
     known = unsure[~np.isnan(unsure)]
     unsure[np.isnan(unsure)] = np.median(known) if len(known) else 1.0
     rows = spread_rows(np.stack(vectors), unsure, count, seed)
@@ -127,7 +127,7 @@ def _vector(prediction: Prediction, before: Sequence[Floats]) -> Floats:
 
 
 def spread_rows(vectors: Floats, weights: NDArray[np.float64], count: int, seed: int) -> list[int]:
-    """Choose rows of large weight that stand for the others of large weight.
+    """Choose rows of large weight that represent the others of large weight.
 
     Args:
         vectors: [N, E].

@@ -82,7 +82,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
 
 
 def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Return where a share lies with probability `level`, of which a sample is known.
+    """Return the confidence interval of a share, from a sample.
 
     The interval is Wilson's score interval (1927), which holds for small samples and rare events.
 
@@ -139,7 +139,7 @@ def paired_bootstrap(
 def bootstrap_interval(
     ratio: Ratio, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Return where a metric lies with probability `level`, by resampling the sentences.
+    """Return the confidence interval of a metric, by resampling the sentences.
 
     The method is that of `paired_bootstrap`.
 

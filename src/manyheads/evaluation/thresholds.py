@@ -57,13 +57,13 @@ class FoundThresholds:
 def find_thresholds(judged: Judged, precision: float, confidence: float = 0.95) -> FoundThresholds:
     """Find the least score of a task, and of each label, from which the precision holds.
 
-    A label that has too few answers for a threshold of its own takes the task's. Where its answers
-    from there on are right less often than asked, its score rises until they are not.
+    A label with too few answers for a threshold of its own has the task's, or a higher score where
+    too few of its answers from there on are right.
 
     Args:
         judged: answers to records that the model was not trained on.
-        precision: the share of answers that has to be right.
-        confidence: the probability with which it has to hold on further records.
+        precision: the share of answers that must be right.
+        confidence: the probability with which that must hold on further records.
     """
     whole = reach(judged.scores, judged.right, precision, confidence)
     labels: dict[str, Reached] = {}
@@ -102,9 +102,9 @@ def reach(
 ) -> Reached | None:
     """Find the least score from which the precision holds with confidence.
 
-    Fixed-sequence tests (Angelopoulos et al., 2021, "Learn then test"): from a few places, chosen
-    without a look at the answers, the score goes down as long as an exact binomial test rejects
-    that the precision is below what is asked. Their errors together are at most 1 - confidence.
+    Fixed-sequence tests (Angelopoulos et al., 2021, "Learn then test"): from a few places, fixed
+    before looking at the answers, the score is lowered as long as an exact binomial test rejects
+    a precision below the target. The probability of any error is at most 1 - confidence.
 
     Args:
         scores: [D].

@@ -1,4 +1,4 @@
-"""The verbs `calibrate` and `thresholds`: how far a model's scores can be trusted."""
+"""The verbs `calibrate` and `thresholds`: calibrated scores, and from which on to trust them."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ def calibrate(
 ) -> CalibrationReport:
     """Calibrate a trained model's scores on labelled records, and store that in its folder.
 
-    Thresholds are of the former scores, and are removed.
+    Thresholds belong to the former scores and are removed.
 
     Args:
         model: a model folder, or a run's folder (its best model).
         data: any labelled file; default, the validation files of the run.
         unknown: a file of texts that are out of scope, of no class that the model knows.
-        layout: how `data` are laid out, as far as the user says so.
+        layout: how `data` are laid out, where content and names do not show it.
         threads: processor threads; default, all cores.
         batch_tokens: sub-tokens of a batch, padding included.
         warn: called with messages that do not stop the work.
@@ -180,7 +180,7 @@ def _fitted_scope(
     source: str,
     warn: Warn,
 ) -> dict[str, Any]:
-    """Store what tells whether texts are in scope; return its entry, or nothing without one."""
+    """Fit and store the scope of a model's texts; return its entry in the manifest, if any."""
     strange = [] if unknown is None else _strange(predictor, outcomes.scope_task, unknown)
     scope = fit_scope_of(outcomes, unknown=strange)
     if scope is None:
@@ -222,10 +222,10 @@ def thresholds(
 
     Args:
         model: a model folder, or a run's folder (its best model).
-        precision: the share of answers that has to be right.
-        confidence: the probability with which it has to hold on further records.
+        precision: the share of answers that must be right.
+        confidence: the probability with which that must hold on further records.
         data: any labelled file; default, the validation files of the run.
-        layout: how `data` are laid out, as far as the user says so.
+        layout: how `data` are laid out, where content and names do not show it.
         tasks: the tasks; default, all that have scores.
         threads: processor threads; default, all cores.
         batch_tokens: sub-tokens of a batch, padding included.

@@ -76,7 +76,7 @@ def make_report(
     Args:
         evaluated: the evaluation.
         fields: custom fields to slice by; the records keep their values.
-        surroundings: training data, embeddings and the training run, where they are at hand.
+        surroundings: training data, embeddings and the training run, if available.
 
     Raises:
         RequestError: no record has one of the fields.

@@ -1,4 +1,4 @@
-"""Confidence: whether the scores of predictions mean what they say.
+"""Confidence: the scores of predictions, compared with the share that is right.
 
 Axes: P predictions, of all records.
 """

@@ -38,7 +38,7 @@ class LabelScore:
     errors: int
     """Decisions that are wrong and have it as gold label or prediction."""
     training: int | None = None
-    """Training records with it; None where the training data are not at hand."""
+    """Training records with it; None if the training data are not available."""
     low: float | None = None
     """The 95 % interval of its F1 (bootstrap over records); None where there is none."""
     high: float | None = None
@@ -82,7 +82,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Whether scores mean what they say."""
+    """How well scores agree with the share of predictions that is right."""
 
     bins: tuple[Bin, ...]
     """Of equal mass: those of the calibration error of `evaluate`."""

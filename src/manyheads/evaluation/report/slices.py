@@ -59,7 +59,7 @@ def record_slices(
     Args:
         records: the records, which keep the values of `fields`.
         fields: the custom fields to slice by.
-        training: the training data, if they are at hand.
+        training: the training data, if available.
 
     Raises:
         RequestError: no record has a field.

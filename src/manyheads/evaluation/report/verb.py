@@ -192,7 +192,7 @@ def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
     files = {in_run(path, loaded): names for path, names in loaded.config.train_files().items()}
     for path in files:
         if not is_own(path, loaded) or not Path(without_split(path)[0]).exists():
-            return None, f"the training data are not at hand: {path}"
+            return None, f"the training data are not available: {path}"
     sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
     layout = Layout.of(loaded.config)
     try:
