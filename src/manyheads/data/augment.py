@@ -141,7 +141,7 @@ def augment(
     records = new = fixed = 0
     with atomic_file(Path(target)) as file:
         for one in _sentences(source, layout):
-            file.write(_line(one.value))
+            file.write(_line(one.written))
             records += 1
             texts.add(hash(one.text))
         for number, one in enumerate(_sentences(source, layout)):
@@ -191,6 +191,14 @@ class _Sentence:
     def is_pair(self) -> bool:
         """Whether its label also depends on a second text, so that a new text might change it."""
         return self.value.get(SECOND_TEXT) is not None
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """Its fields, tags as entities: new records have those, and a task reads one field."""
+        if "ner" not in self.value:
+            return self.value
+        others = {name: value for name, value in self.value.items() if name != "ner"}
+        return {**others, "entities": _as_json(self.spans)}
 
     @property
     def kept(self) -> dict[str, Any]:
