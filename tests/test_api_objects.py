@@ -21,6 +21,8 @@ import manyheads
 from manyheads.cli import COMMANDS
 from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import DataError, RequestError
+from manyheads.evaluation import evaluate
+from manyheads.inference import load_model
 from manyheads.tasks import Entity, TaggingResult
 from training_setup import Spy, sentences, settings, write_records
 
@@ -283,6 +285,17 @@ def test_a_head_is_added_from_records(model: manyheads.TrainedModel, tmp_path: P
     )  # fmt: skip
     assert list(both.tasks) == ["classification", "ner", "mood"]
     assert both.predict(TEXTS)[0]["ner"] == model.predict(TEXTS)[0]["ner"]
+
+
+def test_validation_records_in_memory_are_read_while_they_are_named(
+    model: manyheads.TrainedModel,
+) -> None:
+    loaded = load_model(model.path)
+    with in_memory(sentences(8, 2), "valid") as name:
+        named = loaded.config.model_copy(update={"files": None, "valid_file": name})
+        scored = evaluate(replace(loaded, config=named), drift=False)
+    assert scored.data == (name,)
+    assert scored.evaluation["tasks"] == model.evaluate().evaluation["tasks"]
 
 
 def test_a_model_is_described_and_asked_by_its_path(model: manyheads.TrainedModel) -> None:

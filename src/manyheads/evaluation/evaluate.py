@@ -10,6 +10,7 @@ from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.data.readers.memory import is_in_memory
 from manyheads.data.records import Reach, Record, read_records, unseen_labels
 from manyheads.errors import DataError, ModelError, RequestError, counted, listing, nearest, shorten
 from manyheads.evaluation.drift import measure_drift
@@ -310,7 +311,11 @@ def own_validation_files(
                 "because a model may come from anywhere",
                 fix=f"Name them: manyheads evaluate MODEL --file {path}",
             )
-    gone = [path for path in files if not Path(without_split(path)[0]).exists()]
+    gone = [
+        path
+        for path in files
+        if not is_in_memory(path) and not Path(without_split(path)[0]).exists()
+    ]
     if gone:
         fix = "Name a file: manyheads evaluate MODEL --file FILE"
         others = [name for path, names in files.items() if path not in gone for name in names]
