@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -334,6 +335,10 @@ def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_tex
     assert "&lt;b&gt;<mark" in shown
     assert "john <b><small>PER</small></b></mark>&lt;/b&gt; &amp; paris" in shown
     assert '<td style="text-align:left">accuracy</td>' in model.evaluate()._repr_html_()
+    found = model.report([{"text": "<i>", "label": "question"}] * 3)
+    assert repr(found).startswith(f"Report({os.fspath(model)!r}, 3 records, ")
+    assert "\n  classification: accuracy " in repr(found)
+    assert "classification: accuracy " in found._repr_html_()
 
 
 def test_records_in_memory_are_converted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from manyheads.data.records import read_text
 from manyheads.errors import RequestError, counted
 from manyheads.inference import LoadedModel
 from manyheads.tasks import Prediction
+from manyheads.tasks.html import table
 
 Floats = NDArray[np.float32]
 
@@ -47,6 +48,12 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: a row for each text."""
+        rows = [[one.text, f"{one.uncertainty:.2f}", one.where] for one in self.chosen]
+        title = f"{counted(len(self), 'text')} of {self.texts:,} in {self.pool}"
+        return table(title, ["text", "uncertainty", "where"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the selection as values of JSON."""

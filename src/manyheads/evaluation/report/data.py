@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from manyheads.data.suspects import Suspect
+from manyheads.errors import counted
+from manyheads.tasks.html import table
 
 MAX_ERRORS = 5000
 """Records with an error that are listed at most; of more, some spread evenly."""
@@ -317,7 +319,7 @@ def _change_in_words(task: TaskChange, model: str) -> str:
     return f"{text}."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a model does on labelled data, and what it gets wrong."""
 
@@ -327,19 +329,30 @@ class Report:
     """As `evaluate --json` writes it."""
     frame_interval: tuple[float, float] | None
     tasks: tuple[TaskReport, ...]
-    errors: tuple[ErrorRecord, ...] = field(repr=False)
+    errors: tuple[ErrorRecord, ...]
     wrong_records: int
     """Records with an error; more than are listed in `errors` where there are many."""
-    sentences: SentenceMap | None = field(default=None, repr=False)
-    epochs: tuple[Epoch, ...] = field(default=(), repr=False)
+    sentences: SentenceMap | None = None
+    epochs: tuple[Epoch, ...] = ()
     notes: tuple[str, ...] = ()
     """What is not shown, and why."""
-    changes: Changes | None = field(default=None, repr=False)
+    changes: Changes | None = None
     """What changed from another model, where one is named."""
-    suspects: tuple[Suspect, ...] | None = field(default=None, repr=False)
+    suspects: tuple[Suspect, ...] | None = None
     """The labels of the training data that are likely wrong, where they were looked for."""
-    curves: tuple[LearningCurve, ...] = field(default=(), repr=False)
+    curves: tuple[LearningCurve, ...] = ()
     """By task, the score by number of training records, where it was measured."""
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"Report({self._title()})", *self.verdict])
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: the verdict, a row for each sentence."""
+        return table(self._title(), ["verdict"], [[sentence] for sentence in self.verdict])
+
+    def _title(self) -> str:
+        records = counted(self.evaluation["records"], "record")
+        return f"{self.model!r}, {records}, {counted(self.wrong_records, 'error')}"
 
     @property
     def verdict(self) -> Sequence[str]:
