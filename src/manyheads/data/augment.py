@@ -171,8 +171,7 @@ def _new_sentence(
         text, spans = exchange(one.text, one.spans, one.group, values, numbers)
         if hash(text) not in texts:
             texts.add(hash(text))
-            entities = [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
-            return {**one.kept, "text": text, "entities": entities}
+            return {**one.kept, "text": text, "entities": _as_json(spans)}
     return None
 
 
@@ -213,6 +212,10 @@ def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterato
         text, spans, classes = entities_and_classes(row)
         group = None if classes is None else tuple(classes)
         yield _Sentence(text, spans or (), group, writable_fields(row))
+
+
+def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
