@@ -6,7 +6,7 @@ for the words a model sees, and spans are read back from the tags it predicts.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
@@ -261,17 +261,22 @@ def to_bio(tags: Sequence[str]) -> list[str]:
     a type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`, `W-`). This
     is how the reference scorer conlleval and seqeval's default mode read them.
     """
-    bio: list[str] = []
+    return [
+        f"{'B' if begins else 'I'}-{kind}" if kind else OUTSIDE for begins, kind in _entities(tags)
+    ]
+
+
+def _entities(tags: Sequence[str]) -> Iterator[tuple[bool, str]]:
+    """Yield for each tag whether an entity begins there, and its type; "" outside entities."""
     kind, ended = "", True
     for tag in tags:
-        if not is_prefixed(tag):
-            bio.append(OUTSIDE)
+        if tag == OUTSIDE or not is_prefixed(tag):
             kind, ended = "", True
+            yield False, kind
             continue
-        begins = tag[0] in "BSUW" or ended or tag[2:] != kind
+        begins = ended or tag[2:] != kind or tag[0] in "BSUW"
         kind, ended = tag[2:], tag[0] in _ENDING
-        bio.append(f"{'B' if begins else 'I'}-{kind}")
-    return bio
+        yield begins, kind
 
 
 def spans_of(
@@ -287,13 +292,11 @@ def spans_of(
     if scheme is Scheme.PLAIN:
         return tuple(Span(s, e, tag) for tag, (s, e) in zip(tags, words, strict=True))
     spans: list[Span] = []
-    for tag, (start, end) in zip(to_bio(tags), words, strict=True):
-        if tag == OUTSIDE:
-            continue
-        if tag[0] == "B":
-            spans.append(Span(start, end, tag[2:]))
-        else:
-            spans[-1] = Span(spans[-1].start, end, tag[2:])
+    for (begins, kind), (start, end) in zip(_entities(tags), words, strict=True):
+        if begins:
+            spans.append(Span(start, end, kind))
+        elif kind:
+            spans[-1] = Span(spans[-1].start, end, kind)
     return tuple(spans)
 
 

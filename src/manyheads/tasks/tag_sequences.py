@@ -267,6 +267,7 @@ def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Tra
     scores = emissions[order][:, :, tags]
     pairwise = transitions.pairwise[np.ix_(tags, tags)]
     free = np.ascontiguousarray(pairwise[:, None, :split])
+    spread = free.max() - free.min()
     before = place[rules.before.T]
     inside = pairwise[before, np.arange(split, size)]
 
@@ -277,8 +278,11 @@ def _viterbi(emissions: Floats, lengths: Ints, rules: TagRules, transitions: Tra
         last, here = scores[:count, t - 1], scores[:count, t]
         # Scores relative to the best keep float32 exact however long the sentence is.
         last -= last.max(axis=-1, keepdims=True)
+        # A tag that lies further below the best than any two transitions differ precedes no best
+        # path. (Not written as >=, so that NaN keeps all tags.)
+        near = np.flatnonzero(~(last < -spread).all(axis=0))
         # [from, B, to]: reducing the first axis is what numpy vectorises best.
-        here[:, :split] += (last.T[:, :, None] + free).max(axis=0)
+        here[:, :split] += (last.T[near, :, None] + free[near]).max(axis=0)
         if split < size:
             arriving = last[:, before] + inside
             here[:, split:] += np.maximum(arriving[:, 0], arriving[:, 1])

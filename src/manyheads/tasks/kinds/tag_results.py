@@ -6,8 +6,7 @@ Axes: E entities.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from manyheads.tasks.calibration import Calibration, Curve, log_odds
 from manyheads.tasks.decoding import Scored, entity_score, sigmoid
 from manyheads.tasks.kinds.values import ReadText
 from manyheads.tasks.labels import OUTSIDE, Scheme, Span, WordSpan, spans_of, tags_of
-from manyheads.tasks.results import Entity, TaggingResult, TokenTag
+from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
 from manyheads.tasks.scoring import Scoring
 from manyheads.text import Units, segment
 
@@ -33,19 +32,20 @@ def tagging_result(
         text: the text.
         scored: the tag and the factor of each word (see `decode_tags`).
     """
-    ids = scored.ids.tolist()
+    ids, words = scored.ids.tolist(), text.words
     tags = [labels[i] for i in ids]
     plain = scheme is Scheme.PLAIN
-    spans = spans_of(tags, text.words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
+    spans = spans_of(tags, words, scheme) if plain or any(t != OUTSIDE for t in tags) else ()
     if text.tokens is not None:
         tokens = token_tags(labels, text, tags_of(spans, text.tokens, scheme))
     else:
         tokens = [
-            _token(text, word, tag, i) for word, tag, i in zip(text.words, tags, ids, strict=True)
+            TokenTag(text.text[start:end], tag, i, start, end)
+            for (start, end), tag, i in zip(words, tags, ids, strict=True)
         ]
         if units is Units.PIECES:
             tokens = _joined(text.text, tokens)
-    entities = () if plain else _entities(text, spans, scored.scores.tolist())
+    entities = () if plain else _entities(text.text, words, spans, scored.scores.tolist())
     return TaggingResult(tuple(entities), tuple(tokens))
 
 
@@ -53,45 +53,51 @@ def token_tags(labels: Sequence[str], text: ReadText, tags: Sequence[str]) -> li
     """Pair the user's tokens with their tags."""
     index = {label: i for i, label in enumerate(labels)}
     return [
-        _token(text, token, tag, index.get(tag, -1))
-        for token, tag in zip(text.tokens or (), tags, strict=True)
+        TokenTag(text.text[start:end], tag, index.get(tag, -1), start, end)
+        for (start, end), tag in zip(text.tokens or (), tags, strict=True)
     ]
 
 
-def _token(text: ReadText, place: WordSpan, tag: str, index: int) -> TokenTag:
-    start, end = place
-    return TokenTag(text.text[start:end], tag, index, start, end)
-
-
-def _entities(text: ReadText, spans: Iterable[Span], factors: Sequence[float]) -> list[Entity]:
+def _entities(
+    text: str, words: Sequence[WordSpan], spans: Iterable[Span], factors: Sequence[float]
+) -> list[Entity]:
     """Score each span by the factors of its words."""
-    starts = [start for start, _ in text.words]
+    starts = [start for start, _ in words]
     entities = []
     for span in spans:
         first, end = bisect_left(starts, span.start), bisect_left(starts, span.end)
-        covered, score = text.text[span.start : span.end], entity_score(factors[first:end])
+        covered, score = text[span.start : span.end], entity_score(factors[first:end])
         entities.append(Entity(covered, span.label, span.start, span.end, score))
     return entities
 
 
 def _joined(text: str, pieces: Sequence[TokenTag]) -> list[TokenTag]:
     """Join the pieces of a word again where no entity begins or ends between them."""
-    starts = set(segment(text)[:, 0].tolist())
     tokens: list[TokenTag] = []
+    starts: set[int] | None = None
+    end = -1
     for piece in pieces:
-        before = tokens[-1] if tokens else None
-        goes_on = piece.tag.startswith("I-") and before and before.tag[2:] == piece.tag[2:]
-        if (
-            before is None
-            or piece.start in starts
-            or piece.start != before.end
-            or not (goes_on or piece.tag == before.tag == OUTSIDE)
-        ):
-            tokens.append(piece)
+        place = piece.start
+        is_joined = place == end and _go_together(tokens[-1].tag, piece.tag)
+        # No word begins between two letters or digits; other places need the text's words.
+        if is_joined and not (text[place - 1 : place + 1].isascii() and text[place].isalnum()
+                              and text[place - 1].isalnum()):  # fmt: skip
+            starts = set(segment(text)[:, 0].tolist()) if starts is None else starts
+            is_joined = place not in starts
+        end = piece.end
+        if is_joined:
+            _, tag, index, start, _ = tokens[-1]
+            tokens[-1] = TokenTag(text[start:end], tag, index, start, end)
         else:
-            whole = text[before.start : piece.end]
-            tokens[-1] = before._replace(text=whole, end=piece.end)
+            tokens.append(piece)
     return tokens
+
+
+def _go_together(tag: str, following: str) -> bool:
+    """Return whether the tags of two pieces are of one entity, or both outside of any."""
+    if following == OUTSIDE:
+        return tag == OUTSIDE
+    return following.startswith("I-") and tag[2:] == following[2:]
 
 
 def entity_shares(
@@ -103,17 +109,39 @@ def entity_shares(
     return np.asarray(sigmoid(scores), np.float64)
 
 
-def scored_entities(result: TaggingResult, scoring: Scoring) -> TaggingResult:
-    """Calibrate one text's entities; those that do not reach their thresholds become undecided."""
-    if not result.entities:
-        return result
-    scores = log_odds(np.array([entity.score for entity in result.entities]))
-    limits = scoring.thresholds
+def scored_entities(results: Sequence[Result], scoring: Scoring) -> list[Result]:
+    """Calibrate the entities of some texts; those below their thresholds become undecided.
+
+    Args:
+        results: those of `tagging_result`; others stay as they are.
+        scoring: the calibration, the thresholds, and whether log-odds are kept.
+    """
+    entities = [e for r in results if isinstance(r, TaggingResult) for e in r.entities]
+    # All texts at once: an array for each would take longer than its few entities.
+    odds = log_odds(np.array([entity.score for entity in entities], np.float64))
+    each = iter(entity_shares(odds, scoring.calibration).tolist()), iter(odds.tolist())
+    return [
+        _scored(result, scoring, *each)
+        if isinstance(result, TaggingResult) and result.entities
+        else result
+        for result in results
+    ]
+
+
+def _scored(
+    result: TaggingResult, scoring: Scoring, shares: Iterator[float], odds: Iterator[float]
+) -> TaggingResult:
+    """Score one text's entities, whose probabilities and log-odds come next."""
+    limits, keeps_odds = scoring.thresholds, scoring.logits
     decided: list[Entity] = []
     undecided: list[Entity] = []
-    known = entity_shares(scores, scoring.calibration).tolist()
-    for entity, score, logit in zip(result.entities, known, scores.tolist(), strict=True):
-        new = replace(entity, score=score, logit=logit if scoring.logits else None)
+    for entity in result.entities:
+        score, logit = next(shares), next(odds)
         reached = limits is None or score >= limits.of(entity.label)
-        (decided if reached else undecided).append(new)
+        (decided if reached else undecided).append(
+            Entity(
+                entity.text, entity.label, entity.start, entity.end, score,
+                logit if keeps_odds else None,
+            )
+        )  # fmt: skip
     return TaggingResult(tuple(decided), result.tokens, tuple(undecided))

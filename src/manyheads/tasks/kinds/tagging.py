@@ -289,7 +289,7 @@ class Tagging(Kind):
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
         """Calibrate the entities' probabilities; those below their thresholds become undecided."""
-        return [scored_entities(r, scoring) if isinstance(r, TaggingResult) else r for r in results]
+        return scored_entities(results, scoring)
 
     def evidence(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
@@ -472,9 +472,11 @@ def _class_decision(gold: str, predicted: str) -> Decision:
 
 def _units(spec: TaskSpec) -> Units:
     stored = spec.details.get("units", Units.WORDS.value)
-    if stored not in [units.value for units in Units]:
-        raise DataError(f"units are {shorten(stored)}", expected='"words" or "pieces"')
-    return Units(stored)
+    try:
+        return Units(stored)
+    except ValueError:
+        found = f"units are {shorten(stored)}"
+        raise DataError(found, expected='"words" or "pieces"') from None
 
 
 def _stages(spec: TaskSpec) -> tuple[int, ...]:
