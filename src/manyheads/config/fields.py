@@ -104,6 +104,9 @@ EpochCount = Annotated[int | str, PlainValidator(_epoch_count)]
 """A number of epochs, or `auto`."""
 
 
+RENAMING = "a mapping from fields to the fields that they are read as"
+
+
 def pairs(value: object) -> object:
     """Read `a=b,c=d`, as the command line has it, as a mapping."""
     if not isinstance(value, str):

@@ -14,6 +14,7 @@ from pydantic import (
 
 from manyheads.config.fields import (
     INPUT_FILE,
+    RENAMING,
     Float,
     Int,
     Setting,
@@ -67,7 +68,9 @@ class TaskConfig(Strict):
     task's training records that is held out."""
     format: Annotated[str | None, READING] = None
     """The format of this task's own files. Default: the common `format`."""
-    map: Annotated[dict[str, str] | None, BeforeValidator(pairs), READING] = None
+    map: Annotated[
+        dict[str, str] | None, BeforeValidator(pairs), replace(READING, allowed=RENAMING)
+    ] = None
     """The fields or columns of this task's own files, each with the field that it is read as
     ({sentence: text, topic: label}). Default: the common `map` and fields."""
     label_separator: Annotated[str | None, READING] = Field(default=None, min_length=1)

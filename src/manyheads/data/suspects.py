@@ -142,9 +142,7 @@ def write_fixed(
     Raises:
         DataError: a proposal does not fit the file.
     """
-    by_record: dict[int, list[Suspect]] = {}
-    for suspect in suspects:
-        by_record.setdefault(suspect.record, []).append(suspect)
+    by_record = _by_record(suspects)
     parse = RecordParser(tasks, {})
     number = changed = 0
     with atomic_file(Path(target)) as stream:
@@ -224,9 +222,7 @@ def write_label_studio(
     Returns:
         The number of records.
     """
-    by_record: dict[int, list[Suspect]] = {}
-    for suspect in suspects:
-        by_record.setdefault(suspect.record, []).append(suspect)
+    by_record = _by_record(suspects)
     parse = RecordParser(tasks, {})
     written: dict[int, dict[str, Any]] = {}
     for number, row in enumerate(read_rows(source, layout=layout), 1):
@@ -245,6 +241,13 @@ def write_label_studio(
         values = [written[number] for number in by_record]
         stream.write(json.dumps(values, ensure_ascii=False, indent=0).encode() + b"\n")
     return len(written)
+
+
+def _by_record(suspects: Iterable[Suspect]) -> dict[int, list[Suspect]]:
+    found: dict[int, list[Suspect]] = {}
+    for suspect in suspects:
+        found.setdefault(suspect.record, []).append(suspect)
+    return found
 
 
 def _parts(

@@ -402,13 +402,7 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
     fields = Fields(values, where, _GET_AGAIN)
     encoder, listed = fields.inner("encoder"), fields.inner("files")
     shared = fields.inner("shared_tensors")
-    files: dict[str, StoredFile] = {}
-    for name in listed.values:
-        stored = listed.inner(name)
-        digest = stored.get("sha256", str)
-        if not _SHA256.fullmatch(digest):
-            stored.refuse("sha256", digest)
-        files[name] = StoredFile(stored.get("size", int), digest)
+    files = {name: _stored_file(listed.inner(name)) for name in listed.values}
     names = encoder.get("tokenizer_files", list)
     known = all(isinstance(name, str) and name in files for name in names)
     if LAYOUT.tokenizer not in names or not known:
@@ -440,6 +434,13 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
         calibration=_calibration(fields),
     )
+
+
+def _stored_file(entry: Fields) -> StoredFile:
+    digest = entry.get("sha256", str)
+    if not _SHA256.fullmatch(digest):
+        entry.refuse("sha256", digest)
+    return StoredFile(entry.get("size", int), digest)
 
 
 def _calibration(fields: Fields) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from manyheads.config.fields import FREE, INPUT_FILE, Float, Int, Strict, pairs
+from manyheads.config.fields import FREE, INPUT_FILE, RENAMING, Float, Int, Strict, pairs
 
 # The tasks hold what the numbers of labels mean, and are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
@@ -41,7 +41,9 @@ class Data(Strict):
     """The field or column of a pair's second text. Default: `text2`."""
     tokens_field: Annotated[str | None, FREE] = None
     """The field or column of the tokens, where texts are lists of words. Default: `tokens`."""
-    map: Annotated[dict[str, str], BeforeValidator(pairs), FREE] = Field(default_factory=dict)
+    map: Annotated[dict[str, str], BeforeValidator(pairs), replace(FREE, allowed=RENAMING)] = Field(
+        default_factory=dict
+    )
     """Fields or columns of the data files, each with the field that it is read as
     ({category: label}); on the command line, category=label,topic=intent. Default: none."""
     label_separator: Annotated[str | None, FREE] = Field(default=None, min_length=1)
