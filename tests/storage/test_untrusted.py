@@ -22,6 +22,7 @@ from manyheads.storage import (
     read_json,
     refuse_code,
     refuse_sizes,
+    vocabulary_size,
 )
 from manyheads.storage.untrusted import walk
 
@@ -166,6 +167,28 @@ def test_a_number_that_no_encoder_has_is_refused(config: dict[str, Any]) -> None
 
 def test_the_numbers_of_large_encoders_are_accepted() -> None:
     refuse_sizes({"num_hidden_layers": 64, "vocab_size": 1_000_000, "pad_token_id": -1}, "config")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        {"model": []},
+        {"model": {"vocab": 1}},
+        {"model": {"vocab": {"a": 0}}, "added_tokens": [["a"]]},
+        {"model": {"vocab": {"a": 0}}, "added_tokens": 1},
+    ],
+)
+def test_a_vocabulary_that_cannot_be_counted_is_refused(values: Any) -> None:
+    with pytest.raises(ModelError, match=r"folder: tokenizer\.json is not a tokenizer"):
+        vocabulary_size(json.dumps(values).encode(), "folder")
+
+
+def test_a_vocabulary_ends_at_its_highest_id() -> None:
+    tokens = [{"id": 7}, {"content": "x"}]
+    for vocabulary, size in (({"a": 0, "b": 9}, 10), ([["a", -1.0]] * 3, 8)):
+        values = {"model": {"vocab": vocabulary}, "added_tokens": tokens}
+        assert vocabulary_size(json.dumps(values).encode(), "folder") == size
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from manyheads.errors import ModelError
 from manyheads.storage.untrusted import MAX_SIZE, Fields, parse_json
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -111,11 +112,23 @@ class DenseLayer:
 
 
 def vocabulary_size(tokenizer: bytes, where: str) -> int:
-    """Return the highest id in a `tokenizer.json`, plus one."""
+    """Return the highest id in a `tokenizer.json`, plus one.
+
+    Raises:
+        ModelError: it is not JSON, or not a tokenizer's.
+    """
     values = parse_json(tokenizer, where)
-    vocabulary = values.get("model", {}).get("vocab", ())
-    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
-    ids += [token.get("id") for token in values.get("added_tokens", ())]
+    try:
+        vocabulary = values.get("model", {}).get("vocab", ())
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+        ids += [token.get("id") for token in values.get("added_tokens") or ()]
+    except (AttributeError, TypeError):
+        raise ModelError(
+            "tokenizer.json is not a tokenizer",
+            expected="a `model` with its `vocab`, and `added_tokens` as objects",
+            fix="Copy the encoder's tokenizer.json again.",
+            where=where,
+        ) from None
     return 1 + max((number for number in ids if isinstance(number, int)), default=-1)
 
 
