@@ -38,7 +38,7 @@ MIXED: Mapping[str, Any] = {
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of sentences of every pass of the encoder."""
+    """Record the number of sentences in every pass of the encoder."""
     seen: list[int] = []
     forward = Encoder.forward
 
@@ -72,10 +72,10 @@ def activations(prepared_run: Run) -> ActivationCache:
         (MIXED, "bf16"),
     ],
 )
-def test_training_is_the_same_with_and_without(
+def test_training_is_the_same_with_and_without_the_cache(
     tmp_path: Path, tasks: Mapping[str, Any], precision: str, freeze: str
 ) -> None:
-    # The tuned layers have no dropout here: it would draw for other numbers of elements.
+    # The tuned layers have no dropout here: it would draw for a different number of elements.
     changes = {"freeze": freeze, "tasks": tasks, "num_epochs": 3, "precision": precision}
     kept, kept_spy = run(tmp_path / "kept", **changes)
     anew, anew_spy = run(tmp_path / "anew", cache_activations="off", **changes)
@@ -100,7 +100,7 @@ def test_the_encoder_reads_each_sentence_once_in_all_epochs(
     assert read[0] >= 14 + prepare
 
 
-def test_the_frozen_layers_run_once_a_sentence_and_those_above_each_time(
+def test_frozen_layers_run_once_per_sentence_and_those_above_each_time(
     tmp_path: Path, passes: list[int]
 ) -> None:
     read = []
@@ -108,12 +108,12 @@ def test_the_frozen_layers_run_once_a_sentence_and_those_above_each_time(
         passes.clear()
         result, _ = run(tmp_path / str(epochs), freeze="layers:1", tasks=LINEAR, num_epochs=epochs)
         read.append(sum(passes))
-    # What is left is the measurement of the embedding's drift, which there is now.
+    # What remains is the measurement of the embedding's drift.
     assert result.history[-1]["metrics"]["drift"]["cosine"] < 1
     assert read[0] == read[1]
 
 
-def test_without_the_cache_the_encoder_reads_them_each_time(
+def test_without_the_cache_the_encoder_reads_sentences_each_time(
     tmp_path: Path, passes: list[int]
 ) -> None:
     run(tmp_path, freeze="encoder", tasks=LINEAR, num_epochs=4, cache_activations="off")
@@ -121,7 +121,7 @@ def test_without_the_cache_the_encoder_reads_them_each_time(
 
 
 @pytest.mark.parametrize("freeze", ["none", "embeddings"])
-def test_where_little_is_frozen_nothing_is_kept(tmp_path: Path, freeze: str) -> None:
+def test_nothing_is_cached_if_little_is_frozen(tmp_path: Path, freeze: str) -> None:
     settings = config(tmp_path, freeze=freeze)
     made = prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
     assert not isinstance(made.reader, ActivationCache)
@@ -137,7 +137,7 @@ def test_where_little_is_frozen_nothing_is_kept(tmp_path: Path, freeze: str) -> 
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_kept_is_what_the_encoder_gives(
+def test_cached_activations_are_the_encoders_outputs(
     tmp_path: Path, model_type: str, tasks: Mapping[str, Any], frozen: dict[str, Any]
 ) -> None:
     made = prepared(tmp_path, tasks=tasks, model_name=str(encoder_folder(model_type)), **frozen)
@@ -155,7 +155,7 @@ def test_what_is_kept_is_what_the_encoder_gives(
                 assert torch.allclose(values, found[name], atol=1e-5), name
 
 
-def test_no_more_is_kept_than_the_heads_read(tmp_path: Path) -> None:
+def test_only_what_the_heads_read_is_cached(tmp_path: Path) -> None:
     sizes = {}
     for name, tasks in (("sentence", SENTENCE), ("words", LINEAR), ("tokens", POOLED),
                         ("layers", MIXED)):  # fmt: skip
@@ -171,7 +171,7 @@ def test_no_more_is_kept_than_the_heads_read(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_sentence_is_kept_the_same_whatever_batch_asks_for_it(tmp_path: Path) -> None:
+def test_a_sentences_activations_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     rows = np.arange(14)
     one, other = (activations(prepared(tmp_path, tasks=LINEAR)) for _ in range(2))
     for row in np.random.default_rng(0).permutation(rows):
@@ -182,7 +182,7 @@ def test_a_sentence_is_kept_the_same_whatever_batch_asks_for_it(tmp_path: Path) 
         assert torch.equal(state, second.states[number])
 
 
-def test_beyond_the_limit_of_memory_all_is_mapped_from_disk_and_the_same(tmp_path: Path) -> None:
+def test_activations_beyond_the_memory_limit_are_mapped_from_disk(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"freeze": "encoder", "tasks": MIXED, "num_epochs": 2}
     results = [
         run(tmp_path / str(limit), cache_memory=limit, **changes)[0].save_dir for limit in (100, 0)
@@ -192,7 +192,7 @@ def test_beyond_the_limit_of_memory_all_is_mapped_from_disk_and_the_same(tmp_pat
 
 
 @pytest.mark.parametrize("freeze", ["encoder", "layers:1"])
-def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, freeze: str) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path, freeze: str) -> None:
     changes = {"freeze": freeze, "tasks": POOLED, "num_epochs": 3, "precision": "bf16"}
     train(config(tmp_path / "whole", **changes))
     settings = config(tmp_path / "parts", checkpoint_every=1, **changes)
@@ -207,7 +207,7 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, freeze: str) -> None:
     assert_equal(whole, parts)
 
 
-def test_what_is_kept_is_let_go_when_the_first_layer_is_unfrozen(tmp_path: Path) -> None:
+def test_the_cache_is_freed_when_the_first_layer_is_unfrozen(tmp_path: Path) -> None:
     made = prepared(tmp_path, unfreeze_every=2)
     seen = []
     for step in range(4):
@@ -217,7 +217,7 @@ def test_what_is_kept_is_let_go_when_the_first_layer_is_unfrozen(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("step", "kept"), [(1, True), (2, True), (3, False)])
-def test_a_resumed_run_is_evaluated_as_the_last_step_left_it(
+def test_a_resumed_run_evaluates_the_model_of_its_last_step(
     tmp_path: Path, step: int, kept: bool
 ) -> None:
     made = prepared(tmp_path, unfreeze_every=2)
@@ -227,7 +227,7 @@ def test_a_resumed_run_is_evaluated_as_the_last_step_left_it(
     assert isinstance(made.reader, ActivationCache) == kept
 
 
-def test_unfreezing_with_and_without_what_was_kept_makes_the_same_model(tmp_path: Path) -> None:
+def test_unfreezing_with_and_without_the_cache_makes_the_same_model(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"freeze": "encoder", "unfreeze_every": "1e", "num_epochs": 3}
     kept, _ = run(tmp_path / "kept", tasks=POOLED, **changes)
     anew, _ = run(tmp_path / "anew", tasks=POOLED, cache_activations="off", **changes)
@@ -244,7 +244,7 @@ def test_an_option_of_the_cache_needs_something_frozen(
         config(tmp_path, **option)
 
 
-def test_how_far_a_frozen_encoder_has_gone_is_measured_once(
+def test_the_drift_of_a_frozen_encoder_is_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[int] = []

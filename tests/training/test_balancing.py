@@ -98,7 +98,7 @@ def test_dynamic_weight_averaging_by_hand() -> None:
         assert balancer.factor("b") == pytest.approx(10 * 2 * math.exp(b / 2) / total)
 
 
-def test_a_task_that_an_epoch_passed_over_has_the_last_two_it_was_in() -> None:
+def test_dynamic_averaging_uses_a_tasks_last_two_epochs() -> None:
     balancer = DynamicAveraging({"a": 1.0, "b": 1.0}, temperature=1.0)
     balancer.begin_epoch([{"a": 1.0, "b": 4.0}, {"a": 1.0}, {"a": 1.0, "b": 4.0}])
     assert balancer.factor("a") == balancer.factor("b") == 1
@@ -124,7 +124,7 @@ def test_uncertainty_is_learned_and_logged(tmp_path: Path) -> None:
     weights = [w for line in lines for w in line["weight"].values()]
     assert weights[0] != 1
     assert len(set(weights)) == len(lines)
-    # The rate of the heads, and no part in what they or the encoder are.
+    # With the learning rate of the heads, in a group of its own.
     assert lines[-1]["learning_rate"][-1] == lines[-1]["learning_rate"][-2]
     assert not [name for name in checkpoint.model if "variance" in name]
 
@@ -140,7 +140,7 @@ def test_dynamic_averaging_follows_the_epochs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [*ANYWHERE, *COMPARING])
-def test_a_stopped_run_goes_on_to_the_bit(method: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(method: str, tmp_path: Path) -> None:
     changes = {
         "balancing": method, "num_epochs": 3, "checkpoint_every": 1,
         "schedule": "joint" if method == "gradnorm" else "together",
@@ -162,7 +162,7 @@ def test_a_stopped_run_goes_on_to_the_bit(method: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unbalanced(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TrainResult]:
-    """Trains with a schedule and static weights, once for all tests."""
+    """Train with a schedule and static weights, once for all tests."""
     return cache(
         lambda schedule: run(tmp_path_factory.mktemp(schedule), schedule=schedule, num_epochs=3)[0]
     )
@@ -181,7 +181,7 @@ def test_a_method_changes_what_is_trained(
     result, _ = run(tmp_path, balancing=method, schedule=schedule, num_epochs=3)
     plain = unbalanced(schedule)
     assert result.history[0]["loss"].keys() == plain.history[0]["loss"].keys()
-    # By more than rounding, which is all that a weight would change of a clipped gradient.
+    # By more than rounding: a weight alone would change only that in a clipped gradient.
     losses, unweighted = (one.history[-1]["loss"] for one in (result, plain))
     assert any(loss != pytest.approx(unweighted[task], rel=1e-5) for task, loss in losses.items())
 
@@ -196,7 +196,7 @@ def test_a_method_changes_what_is_trained(
         (3, {"schedule": "joint"}, 0.01),
     ],
 )
-def test_a_task_has_its_weight_where_the_gradients_of_its_own_steps_are_clipped(
+def test_a_tasks_weight_counts_although_its_own_steps_are_clipped(
     weight: float, more: dict[str, Any], norm: float, tmp_path: Path
 ) -> None:
     made = config(tmp_path, max_grad_norm=0.01, **{"tasks.ner.weight": weight}, **more)
@@ -272,7 +272,7 @@ def test_a_method_is_a_name_or_a_mapping_and_its_options_can_be_set_one_by_one(
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_balanced_is_refused_by_name(values: Any, message: str) -> None:
+def test_settings_that_cannot_be_balanced_are_refused_by_name(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, values)
 
@@ -283,13 +283,13 @@ def test_a_task_alone_is_not_balanced(tmp_path: Path) -> None:
 
 
 def gram(*gradients: Sequence[float]) -> Gram:
-    """What is known of some gradients, of tasks a, b and so on."""
+    """The Gram matrix of some gradients, of tasks a, b and so on."""
     rows = np.array(gradients, np.float64)
     return Gram(tuple("abcd"[: len(rows)]), rows @ rows.T)
 
 
 def combined(balancer: Any, *gradients: Sequence[float], step: int = 0) -> list[float]:
-    """The gradient to which a method combines others."""
+    """The gradient that a method makes of others."""
     counts = balancer.combine(gram(*gradients), step)
     rows = [count * np.array(row) for count, row in zip(counts.values(), gradients, strict=True)]
     return sum(rows).tolist()  # type: ignore[union-attr]
@@ -297,9 +297,9 @@ def combined(balancer: Any, *gradients: Sequence[float], step: int = 0) -> list[
 
 def test_pcgrad_by_hand() -> None:
     balancer = PCGrad({"a": 1.0, "b": 1.0}, seed=1)
-    # (2, 0) loses its part along (-1, 1): -1 (-1, 1), so (1, 1); (-1, 1) loses -1/2 (2, 0): (0, 1).
+    # (2, 0) loses its part along (-1, 1), -1 (-1, 1): (1, 1); (-1, 1) loses -1/2 (2, 0): (0, 1).
     assert combined(balancer, (2, 0), (-1, 1)) == pytest.approx([1, 2])
-    # Nothing is taken from gradients that agree.
+    # Gradients that agree stay as they are.
     assert combined(balancer, (2, 0), (1, 1)) == [3, 1]
     assert combined(balancer, (2, 0), (0, 0)) == [2, 0]
 
@@ -333,9 +333,8 @@ def test_pcgrad_projects_one_after_the_other_in_an_order_of_the_step() -> None:
 
 def test_cagrad_by_hand() -> None:
     balancer = CAGrad({"a": 1.0, "b": 1.0}, c=0.5)
-    # Of like gradients the mean is longer by c; of (2, 0) and (-1, 0), with the mean (1/2, 0), the
-    # worse off is the second: (1/2, 0) + c/2 (-1, 0) = (1/4, 0). Twice that, as there are two
-    # tasks.
+    # For equal gradients the mean is longer by c. For (2, 0) and (-1, 0), with the mean (1/2, 0),
+    # the second gains least: (1/2, 0) + c/2 (-1, 0) = (1/4, 0), times the number of tasks.
     assert combined(balancer, (1, 0), (0, 1)) == pytest.approx([1.5, 1.5])
     assert combined(balancer, (2, 0), (-1, 0)) == pytest.approx([0.5, 0])
     assert combined(CAGrad({"a": 1.0, "b": 1.0}, c=0), (2, 0), (-1, 3)) == pytest.approx([1, 3])
@@ -358,13 +357,13 @@ def test_cagrad_finds_the_direction_whose_worst_gain_is_largest() -> None:
 
 def test_gradnorm_by_hand() -> None:
     balancer = GradNorm({"a": 1.0, "b": 2.0}, alpha=1.0, learning_rate=0.1)
-    # b's own weight is no part of its length: 3 and 1, mean 2. At first all rates are 1; a is too
-    # long and b too short, so that the weights go by 0.1 * 3/2 and 0.1 * 1/2.
+    # b's own weight does not count in its norm: 3 and 1, mean 2. At first all rates are 1; a is too
+    # long and b too short, so the weights change by 0.1 * 3/2 and 0.1 * 1/2.
     balancer.learn(gram((3, 0), (0, 2)), {"a": 4.0, "b": 1.0})
     a, b = 1 - 0.15, 1 + 0.05
     assert balancer.factor("a") == pytest.approx(2 * a / (a + b))
     assert balancer.factor("b") == pytest.approx(2 * 2 * b / (a + b))
-    # a is at half, b at all of its first loss: rates 2/3 and 4/3. With lengths 1 and 1 a is too
+    # a is at half of its first loss, b at all of it: rates 2/3 and 4/3. With norms of 1, a is too
     # long and b too short.
     before = [balancer.factor("a"), balancer.factor("b") / 2]
     balancer.learn(gram((1, 0), (0, 2)), {"a": 2.0, "b": 1.0})
@@ -376,7 +375,7 @@ def test_gradnorm_by_hand() -> None:
     assert balancer.factor("b") == pytest.approx(4 * b / (a + b))
 
 
-def test_what_cannot_be_compared_counts_as_ever() -> None:
+def test_gradients_that_cannot_be_compared_keep_their_weights() -> None:
     broken = Gram(("a", "b"), np.array([[1, np.nan], [np.nan, 1]]))
     for balancer in (PCGrad({"a": 1.0, "b": 1.0}, 1), CAGrad({"a": 1.0, "b": 1.0})):
         assert balancer.combine(broken, 0) == {"a": 1, "b": 1}
@@ -388,7 +387,7 @@ def test_what_cannot_be_compared_counts_as_ever() -> None:
     assert balancer.weight.tolist() == [1, 1]
 
 
-def test_sparse_gradients_are_multiplied_and_added_as_if_they_were_dense() -> None:
+def test_sparse_gradients_are_multiplied_and_added_like_dense_ones() -> None:
     def taken(sparse: bool) -> tuple[Gram, list[torch.Tensor]]:
         torch.manual_seed(0)
         table = nn.Embedding(9, 4, sparse=sparse)
@@ -491,7 +490,7 @@ def test_the_log_has_the_means_of_the_steps_since_its_last_line(tmp_path: Path) 
             assert value == pytest.approx(np.mean([one[quantity][name] for one in singles]))
 
 
-def test_a_stopped_run_tells_the_same_gradients(tmp_path: Path) -> None:
+def test_a_resumed_run_logs_the_same_gradients(tmp_path: Path) -> None:
     whole, stopped = (
         config(tmp_path / name, schedule="together", log_gradients=1, log_every=3,
                num_epochs=2, checkpoint_every=1)
@@ -509,7 +508,7 @@ def test_a_stopped_run_tells_the_same_gradients(tmp_path: Path) -> None:
     assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
 
 
-def test_surgery_takes_conflict_out_of_a_step(tmp_path: Path) -> None:
+def test_surgery_removes_the_conflict_from_a_step(tmp_path: Path) -> None:
     made = config(tmp_path, schedule="together", balancing="pcgrad")
     one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
     plan = plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0)

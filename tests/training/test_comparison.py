@@ -32,7 +32,7 @@ TASKS = {
 
 @dataclass
 class Runs:
-    """Remembers the runs of a comparison, and can end one of their steps."""
+    """Records the runs of a comparison, and can stop one at a step."""
 
     at_step: Callable[[int, int], None] = lambda run, step: None
     titles: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ def test_each_task_alone_and_all_together_are_trained_for_each_seed(
     assert both.sentences == {"intent": 20, "ner": 28}
 
 
-def test_a_verdict_is_made_of_what_the_models_reach(
+def test_a_verdict_is_computed_from_the_models_scores(
     base: Path, compared: tuple[Comparison, Runs]
 ) -> None:
     comparison, _ = compared
@@ -121,7 +121,7 @@ def reached(comparison: Comparison) -> list[Any]:
     return [(v.task, v.alone, v.together, v.sentences) for v in comparison.verdicts]
 
 
-def test_a_finished_comparison_trains_nothing_again(
+def test_a_finished_comparison_is_not_trained_again(
     base: Path, compared: tuple[Comparison, Runs]
 ) -> None:
     runs = Runs()
@@ -131,9 +131,7 @@ def test_a_finished_comparison_trains_nothing_again(
     assert again.training == compared[0].training
 
 
-def test_a_stopped_comparison_goes_on_where_it_was(
-    base: Path, compared: tuple[Comparison, Runs]
-) -> None:
+def test_a_stopped_comparison_resumes(base: Path, compared: tuple[Comparison, Runs]) -> None:
     def kill(run: int, step: int) -> None:
         if (run, step) == (2, 6):
             raise Killed
@@ -162,12 +160,12 @@ def test_a_folder_with_another_comparison_is_refused(
         Runs().compare(two_tasks(base, learning_rate=0.5), base / "out")
 
 
-def test_a_run_whose_log_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"metrics.jsonl: the log of the run cannot be read"):
         training_seconds(tmp_path)
 
 
-def test_test_files_are_scored_on_in_place_of_the_validation_data(
+def test_models_are_scored_on_test_files_if_there_are_any(
     base: Path, compared: tuple[Comparison, Runs]
 ) -> None:
     one = write_records(base / "test.jsonl", sentences(20, 9))
@@ -209,7 +207,7 @@ def test_one_task_cannot_be_compared(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_alone_a_task_keeps_all_but_what_is_about_several(tmp_path: Path) -> None:
+def test_a_task_alone_keeps_all_settings_but_those_of_several_tasks(tmp_path: Path) -> None:
     tasks = {
         "intent": {"kind": "classification", "ratio": 2.0, "weight": 3.0, "dropout": 0.4},
         "ner": {"kind": "tagging", "decoder": "crf"},
@@ -230,19 +228,19 @@ def test_alone_a_task_keeps_all_but_what_is_about_several(tmp_path: Path) -> Non
     assert ner.tasks["ner"].decoder == "crf"
 
 
-def test_the_tasks_that_the_flat_keys_mean_can_be_trained_alone(tmp_path: Path) -> None:
+def test_the_tasks_of_the_flat_keys_can_be_trained_alone(tmp_path: Path) -> None:
     both = config(tmp_path, num_classes=2, num_ner_labels=5)
     assert config_alone(both, "ner", 1).tasks["ner"].num_labels == 5
 
 
-def test_alone_a_task_has_as_many_passes_as_with_the_others(tmp_path: Path) -> None:
+def test_a_task_alone_has_as_many_passes_as_with_the_others(tmp_path: Path) -> None:
     large = write_records(tmp_path / "large.jsonl", sentences(64, 3))
     tasks = {
         "intent": {"kind": "classification", "train_file": str(large)},
         "ner": {"kind": "tagging"},
     }
     both = config(tmp_path, tasks=tasks, num_epochs=6, schedule="temperature", schedule_alpha=0.0)
-    # Of 16 and 4 steps an epoch each task has ten.
+    # Of 16 and 4 steps per epoch, each task has ten.
     assert epochs_alone(both) == {"intent": 4, "ner": 15}
     runs = _runs(both, epochs_alone(both), tmp_path, 8)
     assert {name: (run.num_epochs, run.seed) for name, run in runs.items()} == {
@@ -270,7 +268,9 @@ def test_models_are_timed_in_turn_and_after_a_round_to_warm_up() -> None:
 # ------------------------------------------------------------------------------- what is shown
 
 
-def test_a_comparison_is_shown_as_tables_and_in_words(compared: tuple[Comparison, Runs]) -> None:
+def test_a_comparison_is_displayed_as_tables_and_in_words(
+    compared: tuple[Comparison, Runs],
+) -> None:
     text = plain(comparison_sections(compared[0]))
     for verdict in compared[0].verdicts:
         row = next(line for line in text.splitlines() if line.startswith(f"{verdict.task} "))
@@ -283,7 +283,7 @@ def test_a_comparison_is_shown_as_tables_and_in_words(compared: tuple[Comparison
     assert "\nJoint training " in text
 
 
-def test_a_comparison_is_drawn(tmp_path: Path, compared: tuple[Comparison, Runs]) -> None:
+def test_a_comparison_is_plotted(tmp_path: Path, compared: tuple[Comparison, Runs]) -> None:
     draw_comparison(compared[0], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
@@ -300,7 +300,7 @@ def test_without_matplotlib_a_picture_is_refused_before_anything_is_trained(
     assert not (tmp_path / "comparison").exists()
 
 
-def test_the_command_prints_json_alone_when_asked(
+def test_the_command_prints_only_json_on_request(
     base: Path, compared: tuple[Comparison, Runs], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = base / "c.yaml"
@@ -327,7 +327,7 @@ def test_the_command_prints_json_alone_when_asked(
         (["--seeds", "0"], "--seeds"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_one_message(
+def test_configurations_that_cannot_be_compared_are_refused_with_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     path = tmp_path / "c.yaml"

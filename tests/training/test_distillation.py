@@ -86,7 +86,7 @@ def test_the_loss_of_holding_is_logged_beside_the_tasks(tmp_path: Path) -> None:
     assert all(0 <= line["loss"]["embedding"] <= 2 for line in steps)
 
 
-def test_at_the_beginning_nothing_is_lost_on_unlabelled_sentences(tmp_path: Path) -> None:
+def test_the_loss_on_unlabelled_sentences_starts_at_zero(tmp_path: Path) -> None:
     term = distillation(tmp_path, texts=texts_file(tmp_path))
     encoder = Encoder.from_source(find_encoder(str(encoder_folder()), "auto"))
     loss = term.unlabelled_loss(MultiTaskModel(encoder, {}), 0)
@@ -94,7 +94,7 @@ def test_at_the_beginning_nothing_is_lost_on_unlabelled_sentences(tmp_path: Path
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_stopped_run_goes_on_to_the_bit_without_the_original_at_hand(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit_without_the_original_encoder(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_folder(), folder)
 

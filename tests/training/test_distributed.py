@@ -33,15 +33,15 @@ TASKS = {
 
 Outcome = Mapping[str, Any]
 
-# By name, what each run is beside the settings that all share. None has dropout.
+# By name, the settings of each run besides those that all share. None has dropout.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "alternate": {"gradient_accumulation": 2, "num_epochs": 2},
     "joint": {"schedule": "joint", "balancing": "uncertainty"},
     "one record a batch": {"batch_size": 1, "schedule": "together", "num_epochs": 1},
     "frozen": {"freeze": "encoder", "num_epochs": 2},
-    "held": {"keep_embeddings": {"weight": 2, "texts": "texts.txt", "batch_size": 3}},
-    "taught": {"teacher": {"sources": ["soft.jsonl"], "batch_size": 3}, "num_epochs": 1},
-    "pairs": {
+    "terms and pairs": {
+        "keep_embeddings": {"weight": 2, "texts": "texts.txt", "batch_size": 3},
+        "teacher": {"sources": ["soft.jsonl"], "batch_size": 3},
         "tasks": {**TASKS, "close": {"kind": "similarity", "train_file": "pairs.jsonl",
                                      "valid_file": "pairs.jsonl"}},
     },
@@ -95,7 +95,7 @@ def free_port() -> int:
 
 
 def in_two(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[tuple[list[Outcome], int]]:
-    """Do jobs in two processes; returns what each says of each job, and its exit status."""
+    """Run jobs in two processes; returns each one's report on each job, and its exit status."""
     file = folder / "jobs.json"
     file.write_text(json.dumps([{**job, "port": free_port()} for job in jobs]))
     common = {
@@ -132,7 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> dict[str, list[Outcome]]:
-    """What both processes say of each run, and of those that something befalls; all at once."""
+    """Both processes' reports on each run, and on those that fail or are stopped; all at once."""
     jobs = {name: {"values": values_of(folder, f"two {name}", **RUNS[name])} for name in RUNS}
     hit = {"values": values_of(folder, "stopped", num_epochs=2), "rank": 1}
     jobs["stopped"] = {**hit, "step": 2, "signal": signal.SIGTERM}
@@ -178,19 +178,19 @@ def test_two_processes_have_the_losses_of_one(
     assert_close(folder / f"two {name}" / "saved", folder / f"one {name}" / "saved")
 
 
-def test_both_draw_the_same_tasks_and_the_first_alone_speaks(
+def test_both_draw_the_same_tasks_and_only_the_first_reports(
     outcomes: dict[str, list[Outcome]],
 ) -> None:
     for name in RUNS:
         first, second = outcomes[name]
         assert first["drawn"] == second["drawn"]
         assert "Training in 2 processes" in first["said"]
-        assert ("whole batches" in first["said"]) == (name == "pairs")
+        assert ("whole batches" in first["said"]) == (name == "terms and pairs")
         assert "Best model" in first["said"]
         assert second["said"] == ""
 
 
-def test_a_signal_to_any_stops_all_after_saving_and_they_go_on(
+def test_a_signal_to_any_process_stops_all_after_saving_and_they_resume(
     folder: Path, outcomes: dict[str, list[Outcome]]
 ) -> None:
     first, second = outcomes["stopped"]
@@ -203,7 +203,7 @@ def test_a_signal_to_any_stops_all_after_saving_and_they_go_on(
     assert_close(folder / "stopped" / "saved", folder / "not stopped" / "saved")
 
 
-def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on(
+def test_a_killed_process_ends_the_run_with_a_message_and_one_process_can_resume(
     folder: Path, outcomes: dict[str, list[Outcome]]
 ) -> None:
     [first] = outcomes["lost"]
@@ -220,7 +220,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_goes_on(
     assert_close(save_dir, folder / "not lost" / "saved")
 
 
-def test_what_needs_whole_gradients_is_refused_by_name(
+def test_settings_that_need_whole_gradients_are_refused_by_name(
     outcomes: dict[str, list[Outcome]],
 ) -> None:
     for method in ("gradnorm", "pcgrad", "cagrad"):
@@ -231,7 +231,7 @@ def test_what_needs_whole_gradients_is_refused_by_name(
     assert "`log_gradients` is 1, and there are 2" in outcomes["measured"][0]["said"]
 
 
-def test_where_the_first_cannot_begin_the_others_say_so_and_end(
+def test_if_the_first_process_cannot_start_the_others_report_it_and_end(
     outcomes: dict[str, list[Outcome]],
 ) -> None:
     first, second = outcomes["occupied"]
@@ -240,7 +240,7 @@ def test_where_the_first_cannot_begin_the_others_say_so_and_end(
     assert "process 0 of 2 cannot continue" in second["said"]
 
 
-def test_processes_that_are_told_different_things_are_named(
+def test_processes_with_different_settings_are_named(
     outcomes: dict[str, list[Outcome]],
 ) -> None:
     assert [one["status"] for one in outcomes["at odds"]] == [2, 2]
@@ -248,7 +248,7 @@ def test_processes_that_are_told_different_things_are_named(
         assert "process 1 does not train what process 0 does: batch_size is 3" in one["said"]
 
 
-def test_every_record_of_a_batch_is_in_one_share() -> None:
+def test_every_record_of_a_batch_is_in_exactly_one_share() -> None:
     rows = torch.arange(7).numpy()
     shares = [Processes(rank, 3).share(rows).tolist() for rank in range(3)]
     assert sorted(row for share in shares for row in share) == rows.tolist()
@@ -256,12 +256,12 @@ def test_every_record_of_a_batch_is_in_one_share() -> None:
     assert ALONE.share(rows).tolist() == rows.tolist()
 
 
-def test_each_process_drops_other_elements_and_one_alone_the_same_as_ever() -> None:
+def test_each_process_has_its_own_dropout_and_the_first_that_of_a_single_process() -> None:
     assert step_seed(1, 5) == step_seed(1, 5, 0)
     assert len({step_seed(1, 5, rank) for rank in range(4)}) == 4
 
 
-def test_a_gpu_that_not_all_can_have_is_refused() -> None:
+def test_a_single_gpu_for_several_processes_is_refused() -> None:
     assert ALONE.device("cuda:1") == "cuda:1"
     assert Processes(1, 2, 1).device("cuda") == "cuda:1"
     assert Processes(1, 2, 1).device("cpu") == "cpu"
@@ -269,7 +269,7 @@ def test_a_gpu_that_not_all_can_have_is_refused() -> None:
         Processes(0, 2).device("cuda:1")
 
 
-def test_the_cores_of_a_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_cores_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manyheads.training.distributed.available_cores", lambda: 7)
     assert ALONE.threads(None) is None
     assert Processes(0, 2, 0, 2).threads(None) == 3
@@ -285,7 +285,7 @@ def test_the_cores_of_a_machine_are_shared_out(monkeypatch: pytest.MonkeyPatch) 
         ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "less than"),
     ],
 )
-def test_variables_that_do_not_say_enough_are_named(
+def test_missing_or_invalid_launcher_variables_are_named(
     monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], message: str
 ) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

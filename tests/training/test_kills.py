@@ -27,8 +27,8 @@ def kill_rounds(kills: int, seed: int) -> dict[str, Any]:
 
 
 def test_killed_processes_lose_nothing() -> None:
-    report = kill_rounds(kills=8, seed=4)
-    assert report["kills"] >= 8
+    report = kill_rounds(kills=5, seed=4)
+    assert report["kills"] >= 5
     assert report["different"] == 0
 
 

@@ -45,7 +45,7 @@ from training_setup import (
 
 
 def disjoint(folder: Path, intents: int = 13, tags: int = 6, **changes: Any) -> dict[str, Any]:
-    """Two tasks, each with files of its own, of different sizes."""
+    """Two tasks of different sizes, each with its own files."""
     write_records(folder / "intents.jsonl", sentences(intents, 5, fields=["label"]))
     write_records(folder / "tags.jsonl", sentences(tags, 6, fields=["ner"]))
     tasks = {
@@ -56,7 +56,7 @@ def disjoint(folder: Path, intents: int = 13, tags: int = 6, **changes: Any) -> 
 
 
 def partial_records() -> list[Any]:
-    """Records that all carry a text, but not all the labels of both tasks."""
+    """Records of which only some have the labels of both tasks."""
     records = sentences(12, 7)
     for i, record in enumerate(records):
         if i % 3 == 1:
@@ -68,7 +68,7 @@ def partial_records() -> list[Any]:
 
 @contextmanager
 def encoder_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
-    """The inputs of every pass of the encoder in training."""
+    """Record the inputs of every training pass of the encoder."""
     calls: list[Tensor] = []
     forward = Encoder.forward
 
@@ -83,7 +83,7 @@ def encoder_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
 
 
 def prepared(folder: Path, **changes: Any) -> Run:
-    """A run that has not begun."""
+    """A run that has not started."""
     (folder / "saved").mkdir(parents=True, exist_ok=True)
     return prepare_run(
         config(folder, **changes), resume=False, overwrite=True, report=lambda text: None
@@ -114,11 +114,11 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-# ----------------------------------------------------------------------- what is seen, and how
+# ------------------------------------------------------------------------ records and batches
 
 
 def rows_of(calls: list[Tensor]) -> Counter[tuple[int, ...]]:
-    """Every sentence in some batches, by its sub-tokens."""
+    """Count the sentences in some batches, by their sub-tokens."""
     return Counter(
         tuple(int(i) for i in row if i != 0) for batch in calls for row in batch.tolist()
     )
@@ -232,8 +232,8 @@ def test_a_joint_loss_is_the_weighted_sum_over_the_tasks(tmp_path: Path) -> None
 def test_accumulated_batches_have_the_gradient_of_one_large_batch(
     tmp_path: Path, decoder: str
 ) -> None:
-    # Partly labelled, and with sentences of different length: each batch must weigh as much as
-    # it has labels.
+    # Partly labelled, and with sentences of different lengths: the weight of a batch must be its
+    # share of the labels.
     write_records(tmp_path / "partial.jsonl", partial_records())
     values: dict[str, Any] = {
         "train_file": str(tmp_path / "partial.jsonl"),
@@ -274,7 +274,7 @@ def test_padding_changes_neither_loss_nor_gradient(
             return torch.nn.functional.pad(tensor, (0, 5), value=fill)
 
         return ModelInputs(
-            wider(inputs.input_ids, 7),  # whatever stands there
+            wider(inputs.input_ids, 7),  # any token
             wider(inputs.attention_mask, 0),
             wider(inputs.word_starts, 0),
             wider(inputs.word_mask, False),
@@ -306,11 +306,11 @@ def test_padding_changes_neither_loss_nor_gradient(
         torch.testing.assert_close(gradient, results[1][1][name], atol=1e-6, rtol=1e-5, msg=name)
 
 
-# ------------------------------------------------------------------------- what is left behind
+# ------------------------------------------------------------------- models and other files
 
 
 def fake_scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Let epochs score as told, whatever the model has learned."""
+    """Give epochs these scores, whatever the model has learned."""
     scores = iter(values)
     monkeypatch.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
 
@@ -331,7 +331,7 @@ def test_the_best_model_is_that_of_the_best_epoch_and_not_the_last(
     assert manifest["metrics"] == json.loads(json.dumps(result.history[2]["metrics"]))
 
 
-def test_training_stops_when_no_epoch_was_better_for_so_long(
+def test_training_stops_early_without_a_better_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_scores(monkeypatch, [0.1, 0.2, 0.2, 0.1, 0.9])
@@ -348,10 +348,7 @@ def test_training_stops_when_no_epoch_was_better_for_so_long(
     ("metric", "value"),
     [
         ("mean", lambda tasks: (tasks["classification"]["accuracy"] + tasks["ner"]["f1"]) / 2),
-        ("classification", lambda tasks: tasks["classification"]["accuracy"]),
-        ("ner", lambda tasks: tasks["ner"]["f1"]),
         ("ner.token_accuracy", lambda tasks: tasks["ner"]["token_accuracy"]),
-        ("classification.precision", lambda tasks: tasks["classification"]["precision"]),
     ],
 )
 def test_the_named_metric_chooses_the_best_model(
@@ -362,14 +359,14 @@ def test_the_named_metric_chooses_the_best_model(
     assert [entry["score"] for entry in result.history] == scores
     assert result.best_score == max(scores)
     assert result.best_epoch == max(range(3), key=lambda i: (scores[i], i)) + 1
-    # Each task's own metrics are there, whatever chooses.
+    # Every task has its own metrics, whichever selects the model.
     for entry in log_lines(result.save_dir):
         if entry["event"] == "epoch":
             assert entry["metrics"]["tasks"].keys() == {"classification", "ner"}
 
 
 def fake_evaluations(monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, float]]) -> None:
-    """Let epochs' models be as good as told, whatever they have learned."""
+    """Give epochs' models these scores, whatever they have learned."""
     told = iter(scores)
     evaluate = Run.evaluate
 
@@ -438,7 +435,7 @@ def test_each_best_model_is_calibrated_on_records_that_did_not_select_its_epoch(
     )
 
 
-def test_without_being_asked_only_one_best_model_is_kept(
+def test_by_default_only_one_best_model_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_evaluations(monkeypatch, [(0.5, 0.7), (0.9, 0.8)])
@@ -448,7 +445,7 @@ def test_without_being_asked_only_one_best_model_is_kept(
     assert not spy.said("No epoch is the best for every task")
 
 
-def test_the_best_models_of_tasks_come_back_and_go_as_the_best_model_does(
+def test_the_best_models_of_tasks_are_restored_and_removed_like_the_best_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_evaluations(monkeypatch, [(0.5, 0.9), (0.9, 0.7)])
@@ -477,7 +474,7 @@ def test_a_run_learns(tmp_path: Path) -> None:
     assert result.best_score > 0.8
 
 
-def test_the_log_has_a_line_for_every_so_many_steps_and_each_epoch(tmp_path: Path) -> None:
+def test_the_log_has_a_line_every_few_steps_and_for_each_epoch(tmp_path: Path) -> None:
     result, spy = run(tmp_path, log_every=3, num_epochs=2)
     lines = log_lines(result.save_dir)
     assert [(line["event"], line["step"]) for line in lines] == [
@@ -507,11 +504,11 @@ def test_old_checkpoints_are_limited_in_number(tmp_path: Path) -> None:
     assert names(result.save_dir) == ["mtl_epoch3.pt", "mtl_epoch4.pt"]
 
 
-def test_checkpoints_inside_epochs_come_as_often_as_asked(tmp_path: Path) -> None:
+def test_checkpoints_within_epochs_are_saved_every_few_steps(tmp_path: Path) -> None:
     seen: list[list[str]] = []
     spy = Spy(lambda step: seen.append(names(tmp_path / "saved")))
     train(config(tmp_path, num_epochs=2, checkpoint_every=3), reporter=spy)
-    # Eight steps an epoch; the newest inside an epoch is enough, and none when the epoch is over.
+    # Eight steps per epoch. Within an epoch only the newest checkpoint is kept, until its end.
     first = ["mtl_epoch1.pt"]
     assert seen == [
         [], [], [], *3 * [["mtl_step3.pt"]], *2 * [["mtl_step6.pt"]],
@@ -521,7 +518,9 @@ def test_checkpoints_inside_epochs_come_as_often_as_asked(tmp_path: Path) -> Non
     assert names(tmp_path / "saved") == ["mtl_epoch1.pt", "mtl_epoch2.pt"]
 
 
-def test_checkpoints_may_come_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_within_epochs_may_be_saved_at_an_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr("manyheads.training.run.time.monotonic", lambda: now[0])
     seen: list[list[str]] = []
@@ -537,7 +536,7 @@ def test_checkpoints_may_come_by_the_clock(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run, which tests read and do not change."""
+    """The folder of a finished run, which tests only read."""
     result, _ = run(tmp_path_factory.mktemp("trained"), num_epochs=2, schedule="joint")
     return result.save_dir
 
@@ -584,7 +583,7 @@ train(sys.argv[1], threads=1)
 def test_the_same_configuration_and_seed_make_the_same_model_in_any_process_and_place(
     tmp_path: Path,
 ) -> None:
-    # An encoder without a pooler, as many published ones are: the library draws one at random.
+    # An encoder without a pooler, like many published ones: the library initialises one at random.
     encoder = tmp_path / "encoder"
     shutil.copytree(encoder_folder(), encoder)
     state = load_file(encoder / "model.safetensors")
@@ -622,12 +621,12 @@ def test_another_seed_makes_another_model(tmp_path: Path) -> None:
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-# ------------------------------------------------------------------------- whose folder it is
+# ------------------------------------------------------------------- folders of other runs
 
 
 @pytest.fixture
 def another_run(trained: Path, tmp_path: Path) -> Path:
-    """A folder with a run in it, for a test to replace."""
+    """A folder with another run, which a test may replace."""
     shutil.copytree(trained, tmp_path / "saved")
     return tmp_path / "saved"
 
@@ -648,7 +647,7 @@ def test_a_folder_that_holds_another_run_is_refused_and_not_touched(
 
 
 def test_with_overwrite_nothing_of_another_run_remains(another_run: Path, tmp_path: Path) -> None:
-    (another_run / "notes.txt").write_text("the user's own")
+    (another_run / "notes.txt").write_text("a file of the user")
     train(config(tmp_path, batch_size=7), overwrite=True)
     assert names(another_run) == ["mtl_epoch1.pt"]
     assert len(log_lines(another_run)) == 5
@@ -661,7 +660,7 @@ def test_with_overwrite_nothing_of_another_run_remains(another_run: Path, tmp_pa
 @pytest.mark.parametrize(
     "changes", [{"train_file": "nowhere.json"}, {"max_length": 65}, {"model_name": "./nowhere"}]
 )
-def test_an_error_before_the_first_step_leaves_what_overwrite_would_have_replaced(
+def test_an_error_before_the_first_step_leaves_the_run_that_overwrite_replaces(
     another_run: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     before = digest(another_run)
@@ -670,11 +669,11 @@ def test_an_error_before_the_first_step_leaves_what_overwrite_would_have_replace
     assert digest(another_run) == before
 
 
-# --------------------------------------------------------------------------- losses gone wrong
+# ------------------------------------------------------------------------ losses not finite
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int, value: float = float("nan")) -> None:
-    """Let some of the calls of a head's loss, counted from 1, go wrong."""
+    """Make some calls of a head's loss, counted from 1, return a value that is not finite."""
     done = [0]
     right = ClassificationHead.loss
 
@@ -686,19 +685,18 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int, value: float = float("na
     monkeypatch.setattr(ClassificationHead, "loss", wrong)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        spoil(patched, 2, value=value)
+        spoil(patched, 2)
         with pytest.raises(TrainingError, match="not finite at step 3") as caught:
             run(tmp_path)
     assert caught.value.exit_status == 2
     places = re.findall(re.escape(f"{tmp_path}/train.jsonl:") + r"(\d+)", str(caught.value))
     assert len(set(places)) == 4
     assert "--resume --on-nonfinite skip" in str(caught.value)
-    # The state before the step is there to go on from, without the step or as if it had not been.
+    # The state before the step is saved: a resumed run can repeat the step, or skip it.
     assert names(tmp_path / "saved") == ["mtl_step2.pt"]
     shutil.copytree(tmp_path / "saved", tmp_path / "copy")
     spy = Spy()
@@ -727,7 +725,7 @@ def test_a_loss_that_is_not_finite_in_the_very_first_step_can_be_skipped_later(
 def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(monkeypatch, 2, 4)
+    spoil(monkeypatch, 2, 4, value=float("inf"))
     result, spy = run(tmp_path, on_nonfinite="skip")
     steps = [line for line in log_lines(result.save_dir) if line["event"] == "step"]
     assert [line["step"] for line in steps] == list(range(1, 9))

@@ -1,4 +1,4 @@
-"""Labels added to a trained head: what stays as it was, what is learned, what is refused."""
+"""Labels added to a trained head: what is kept, what is learned, and what is refused."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def remount(place: Path, options: str) -> None:
 # ------------------------------------------------------------------------------------------- disks
 
 
-def test_a_disk_that_fills_up_during_training_leaves_a_run_to_continue(
+def test_a_run_can_be_resumed_after_the_disk_was_full(
     tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with small_disk(tmp_path / "disk") as disk:
@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_during_training_leaves_a_run_to_continue(
         assert_same_run(undisturbed, disk / "saved")
 
 
-def test_a_disk_that_becomes_read_only_leaves_a_run_to_continue(
+def test_a_run_can_be_resumed_after_the_disk_was_read_only(
     tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with small_disk(tmp_path / "disk", "30m") as disk:
@@ -95,7 +95,7 @@ def test_a_disk_that_becomes_read_only_leaves_a_run_to_continue(
         assert_same_run(undisturbed, disk / "saved")
 
 
-def test_a_folder_removed_during_training_ends_with_its_name(tmp_path: Path) -> None:
+def test_removing_the_folder_during_training_ends_the_run_and_names_it(tmp_path: Path) -> None:
     def remove(step: int) -> None:
         if step == 3:
             shutil.rmtree(tmp_path / "saved")
@@ -154,7 +154,7 @@ def newer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flipped, emptied, cut, newer], ids=lambda d: d.__name__)
-def test_resume_falls_back_to_the_newest_intact_checkpoint_and_says_so(
+def test_resume_falls_back_to_the_newest_intact_checkpoint_and_reports_it(
     stopped: Path,
     undisturbed: Path,
     tmp_path: Path,
@@ -240,6 +240,6 @@ def fuzzed(folder: Path, cases: int, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.soak
-def test_a_million_generated_cases_are_taken_or_refused(tmp_path: Path) -> None:
+def test_a_million_generated_cases_are_accepted_or_refused(tmp_path: Path) -> None:
     print(json.dumps(report := fuzzed(tmp_path, cases=1_000_000, seed=0)))
     assert report["cases"] >= 1_000_000

@@ -50,9 +50,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(base: Path, save_dir: Path) -> None:
-    """Compare with the undisturbed run; `best` names the folder of its run in its files."""
+    """Compare with the undisturbed run, except for the folder that the files of `best` name."""
     expected, found = undisturbed(base), state_of(save_dir)
-    # Where the model was saved is part of what it says of itself.
+    # The files of a model name the folder where it was saved.
     for name in ("manyheads.json", "README.md"):
         expected["best"].pop(name, None)
         found["best"].pop(name)
@@ -63,7 +63,7 @@ def compare(base: Path, save_dir: Path) -> None:
     ("step", "every"),
     [(1, None), (2, 1), (3, 2), (5, 2), (6, None), (7, 3), (8, 1), (9, 4), (STEPS, 2)],
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+def test_a_killed_run_resumes_to_the_same_result(
     base: Path, tmp_path: Path, step: int, every: int | None
 ) -> None:
     settings = hard_config(tmp_path, checkpoint_every=every)
@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     compare(base, tmp_path / "saved")
 
 
-def test_batches_by_a_token_budget_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_killed_run_with_a_token_budget_resumes_to_the_same_result(tmp_path: Path) -> None:
     train(hard_config(tmp_path / "a", tokens_per_batch=40))
     settings = hard_config(tmp_path / "b", tokens_per_batch=40, checkpoint_every=2)
     with pytest.raises(Killed):
@@ -88,9 +88,7 @@ def test_batches_by_a_token_budget_go_on_as_if_nothing_had_happened(tmp_path: Pa
     assert_equal(expected["log"], found["log"])
 
 
-def test_a_run_killed_in_every_step_goes_on_as_if_nothing_had_happened(
-    base: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_in_every_step_resumes_to_the_same_result(base: Path, tmp_path: Path) -> None:
     settings = hard_config(tmp_path, checkpoint_every=1)
     with pytest.raises(Killed):
         train(settings, reporter=Spy(stop_at(2)))
@@ -133,14 +131,14 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     compare(base, tmp_path / "saved")
 
 
-def test_a_log_with_few_lines_has_each_of_them_once(tmp_path: Path) -> None:
+def test_each_line_is_logged_once_if_checkpoints_are_more_frequent(tmp_path: Path) -> None:
     train(hard_config(tmp_path / "a", log_every=4))
     settings = hard_config(tmp_path / "b", log_every=4, checkpoint_every=3)
     with pytest.raises(Killed):
-        # The log has a line of step 8 that the checkpoint of step 6 does not know.
+        # The log has a line for step 8, after the checkpoint of step 6.
         train(settings, reporter=Spy(stop_at(9)))
     with pytest.raises(Killed):
-        # Nothing is written between the cut and the next save.
+        # Nothing is written between truncating the log and the next save.
         train(hard_config(tmp_path / "b", log_every=4, checkpoint_every=1), resume=True,
               reporter=Spy(stop_at(2)))  # fmt: skip
     train(settings, resume=True)
@@ -149,7 +147,7 @@ def test_a_log_with_few_lines_has_each_of_them_once(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(base: Path) -> Path:
-    """The folder of a run that was killed in its second epoch, and had chosen a best model."""
+    """The folder of a run that was killed in its second epoch, and has a best model."""
     settings = hard_config(base / "stopped", checkpoint_every=1)
     with pytest.raises(Killed):
         train(settings, reporter=Spy(stop_at(8)))
@@ -158,12 +156,14 @@ def stopped(base: Path) -> Path:
 
 @pytest.fixture
 def copied(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of that run for a test to change."""
+    """A copy of that run, which a test may change."""
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
-def test_without_a_checkpoint_a_resumed_run_begins_and_says_so(base: Path, tmp_path: Path) -> None:
+def test_without_a_checkpoint_a_resumed_run_starts_and_reports_it(
+    base: Path, tmp_path: Path
+) -> None:
     spy = Spy()
     train(hard_config(tmp_path), resume=True, reporter=spy)
     assert spy.said("There is no checkpoint")
@@ -171,7 +171,7 @@ def test_without_a_checkpoint_a_resumed_run_begins_and_says_so(base: Path, tmp_p
     compare(base, tmp_path / "saved")
 
 
-def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path) -> None:
+def test_a_finished_run_reports_it_and_trains_no_further(base: Path, tmp_path: Path) -> None:
     first = train(hard_config(tmp_path))
     before = digest(tmp_path / "saved")
     spy = Spy()
@@ -182,7 +182,7 @@ def test_a_finished_run_says_so_and_trains_no_further(base: Path, tmp_path: Path
     assert digest(tmp_path / "saved") == before
 
 
-def test_a_finished_run_goes_on_with_more_epochs_and_reports_the_learning_rate(
+def test_a_finished_run_continues_with_more_epochs_and_reports_the_learning_rate(
     base: Path, tmp_path: Path
 ) -> None:
     train(hard_config(tmp_path))
@@ -193,7 +193,7 @@ def test_a_finished_run_goes_on_with_more_epochs_and_reports_the_learning_rate(
     assert epoch_path(tmp_path / "saved", 3).exists()
 
 
-def test_a_run_cannot_end_before_the_epochs_that_it_has(base: Path, tmp_path: Path) -> None:
+def test_a_run_cannot_have_fewer_epochs_than_it_has_completed(base: Path, tmp_path: Path) -> None:
     train(hard_config(tmp_path))
     before = digest(tmp_path / "saved")
     with pytest.raises(RequestError, match="`num_epochs` is 1, but the run has 2 complete epochs"):
@@ -238,7 +238,7 @@ def test_changed_data_are_refused(copied: Path, file: str) -> None:
         train(hard_config(copied), resume=True)
 
 
-def test_labels_of_another_name_are_changed_data(copied: Path) -> None:
+def test_renamed_labels_are_changed_data(copied: Path) -> None:
     path = copied / "classes.jsonl"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"statement"', '"telling"'), encoding="utf-8")
@@ -246,7 +246,7 @@ def test_labels_of_another_name_are_changed_data(copied: Path) -> None:
         train(hard_config(copied), resume=True)
 
 
-def test_a_run_whose_data_and_folder_moved_goes_on(base: Path, copied: Path) -> None:
+def test_a_run_whose_data_and_folder_moved_can_be_resumed(base: Path, copied: Path) -> None:
     (copied / "elsewhere").mkdir()
     for path in copied.glob("*.jsonl"):
         path.rename(copied / "elsewhere" / path.name)
@@ -256,9 +256,7 @@ def test_a_run_whose_data_and_folder_moved_goes_on(base: Path, copied: Path) -> 
 
 
 @pytest.mark.parametrize("way", ["flipped", "cut", "another"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_message(
-    base: Path, copied: Path, way: str
-) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_message(base: Path, copied: Path, way: str) -> None:
     newest = step_path(copied / "saved", 7)
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
@@ -271,7 +269,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_message(
     compare(base, copied / "saved")
 
 
-def test_damaged_checkpoints_alone_are_no_reason_to_start_anew(copied: Path) -> None:
+def test_a_run_with_only_damaged_checkpoints_does_not_start_anew(copied: Path) -> None:
     for file in list_checkpoints(copied / "saved"):
         file.path.write_bytes(b"damaged")
     before = digest(copied / "saved")

@@ -32,7 +32,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many steps each look at the device was for."""
+    """The number of steps for which each read of the device was."""
     counts: list[int] = []
     fetch = loop.fetch
 
@@ -49,7 +49,9 @@ def state(save_dir: Path, epoch: int) -> Mapping[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_what_is_learned_logged_and_shown_is_the_same(name: str, tmp_path: Path) -> None:
+def test_weights_log_and_reports_are_the_same_on_an_asynchronous_device(
+    name: str, tmp_path: Path
+) -> None:
     changes = {**RUNS[name], "num_epochs": 2, "log_every": 3}
     found = []
     for folder, is_async in (("at once", False), ("later", True)):
@@ -65,7 +67,7 @@ def test_what_is_learned_logged_and_shown_is_the_same(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert"])
 @pytest.mark.parametrize("tasks", [LINEAR, CRF])
-def test_the_passes_of_a_step_look_at_no_number(
+def test_a_step_reads_no_value_from_the_device(
     tmp_path: Path, kind: str, tasks: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(tmp_path, tasks=tasks, schedule="joint", model_name=str(encoder_folder(kind)))
@@ -74,11 +76,11 @@ def test_the_passes_of_a_step_look_at_no_number(
     batch = load_batches(one, plan_epoch(one.data.sources, seed=1, epoch=0)[0]).batches[0]
     inputs = one.data.datasets[batch.dataset].inputs(batch.rows, one.model.encoder.pad_id)
     nowhere = torch.device("meta")
-    # There is no arithmetic of another precision there either.
+    # That device has no other precision either.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())
     model = one.model.to(nowhere).train()
-    # Sparse gradients are a processor's.
+    # Only CPUs have sparse gradients.
     model.encoder.backbone.get_input_embeddings().sparse = False
     outputs = model(inputs.to(nowhere), list(tasks))
     for task, target in batch.targets.items():
@@ -86,14 +88,14 @@ def test_the_passes_of_a_step_look_at_no_number(
     assert all(parameter.grad is not None for parameter in model.heads.parameters())
 
 
-def test_it_is_looked_at_for_the_log_and_at_the_end_of_an_epoch(
+def test_values_are_read_for_the_log_and_at_the_end_of_an_epoch(
     tmp_path: Path, ahead: None, looks: list[int]
 ) -> None:
     run(tmp_path, tasks=LINEAR, log_every=3, num_epochs=2)
     assert looks == [3, 3, 2, 1, 3, 3, 1]
 
 
-def test_it_is_looked_at_after_many_steps_whatever_the_log_asks_for(
+def test_values_are_read_after_many_steps_even_without_a_line_of_the_log(
     tmp_path: Path, ahead: None, looks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert STEPS_AHEAD == 64
@@ -102,13 +104,13 @@ def test_it_is_looked_at_after_many_steps_whatever_the_log_asks_for(
     assert looks == [5, 3]
 
 
-def test_without_such_a_device_each_step_is_looked_at(tmp_path: Path, looks: list[int]) -> None:
+def test_on_a_cpu_values_are_read_after_each_step(tmp_path: Path, looks: list[int]) -> None:
     run(tmp_path, tasks=LINEAR, log_every=100)
     assert looks == [1] * 8
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
-    """Let some calls of a head's loss, counted from 1, give no number."""
+    """Make some calls of a head's loss, counted from 1, return NaN."""
     done = [0]
     right: Callable[..., Tensor] = ClassificationHead.loss
 
@@ -120,7 +122,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
 
 
 @pytest.mark.parametrize("measured", [{}, {"log_gradients": 1}])
-def test_a_loss_that_is_no_number_ends_the_run_where_it_was(
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
     tmp_path: Path, ahead: None, monkeypatch: pytest.MonkeyPatch, measured: dict[str, Any]
 ) -> None:
     changes = {"tasks": LINEAR, "schedule": "joint", "log_every": 100, "num_epochs": 2, **measured}
@@ -129,7 +131,7 @@ def test_a_loss_that_is_no_number_ends_the_run_where_it_was(
         with pytest.raises(TrainingError, match="not finite at step 3"):
             run(tmp_path, **changes)
     assert [p.name for p in (tmp_path / "saved").glob("mtl_*.pt")] == ["mtl_step2.pt"]
-    # The steps that were asked for after it changed nothing.
+    # The steps submitted after it changed nothing.
     spy = Spy()
     train(config(tmp_path, **changes), resume=True, reporter=spy)
     assert spy.said("Resumed after step 2 of 8")
@@ -138,7 +140,7 @@ def test_a_loss_that_is_no_number_ends_the_run_where_it_was(
     assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
 
 
-def test_steps_without_a_number_can_be_left_out(
+def test_steps_with_a_loss_that_is_not_finite_can_be_skipped(
     tmp_path: Path, ahead: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, 2, 4)

@@ -38,7 +38,7 @@ TEXT = "anna lives in paris now"
 
 
 def planted(folder: Path) -> tuple[Path, dict[int, str]]:
-    """Records with four wrong labels, and what is wrong in which."""
+    """Records with four wrong labels, and the error in each."""
     records = sentences(200, 3)
     records[4]["label"] = "question" if records[4]["label"] == "statement" else "statement"
     wrong: dict[int, str] = {5: "wrong class"}
@@ -61,7 +61,7 @@ def config(**changes: Any) -> Any:
 def test_planted_labels_are_found_with_their_proposals_and_corrected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The vectors of the tiny encoder are too short to lose two numbers of five.
+    # The vectors of the tiny encoder are too short for dropout of 0.4.
     monkeypatch.setattr("manyheads.training.probe.DROPOUT", 0.0)
     path, wrong = planted(tmp_path)
     found = find_suspects(str(path), config(), count=40, folding=QUICK)
@@ -77,7 +77,7 @@ def test_planted_labels_are_found_with_their_proposals_and_corrected(
     assert [dict(row.fields) for row in read_rows(fixed)] == sentences(200, 3)
 
 
-def test_the_order_of_the_records_does_not_matter_for_the_folds() -> None:
+def test_folds_do_not_depend_on_the_order_of_the_records() -> None:
     keys = [f"text {i % 40}" for i in range(60)]
     folds = fold_of(keys, 5, 0)
     backwards = fold_of(keys[::-1], 5, 0)[::-1]
@@ -97,7 +97,7 @@ def test_neighbours_vote_without_the_record_itself() -> None:
 
 
 def logs(*tags: str, surely: float = 0.97) -> Any:
-    """Log probabilities of a model that is sure of these tags for the words of `TEXT`."""
+    """Log probabilities of a model that is certain of these tags for the words of `TEXT`."""
     labels = TagSet.of_types(["LOC", "PER"])
     rest = (1 - surely) / (len(labels) - 1)
     table = np.full((len(tags), len(labels)), np.log(rest), np.float32)

@@ -1,4 +1,4 @@
-"""Distillation: students learn what their teachers answer, for every kind of head."""
+"""Distillation: students learn their teachers' outputs, for every kind of head."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CRF_TASKS = {
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """A teacher with a CRF, of an encoder of another family."""
+    """A teacher with a CRF and an encoder of another family."""
     folder = tmp_path_factory.mktemp("teacher")
     model = str(encoder_folder("roberta"))
     return run(folder, model_name=model, tasks=CRF_TASKS, schedule="joint", num_epochs=3)[0]
@@ -60,7 +60,7 @@ def spread(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_divergence_is_none_at_the_teacher_and_more_elsewhere() -> None:
+def test_the_divergence_is_zero_at_the_teacher_and_positive_elsewhere() -> None:
     logits = spread(3, 4)
     wanted = logits.softmax(dim=1)
     for temperature in (1.0, 2.0):
@@ -71,7 +71,7 @@ def test_the_divergence_is_none_at_the_teacher_and_more_elsewhere() -> None:
     assert float(divergence(logits, torch.full((3, 4), torch.nan), 2)) == 0
 
 
-def test_a_crf_learns_sure_tags_as_labels_and_its_gradient_is_that_of_marginals() -> None:
+def test_a_crf_learns_certain_tags_like_labels_and_has_the_gradient_of_marginals() -> None:
     torch.manual_seed(0)
     crf = CRF(TAGS)
     emissions = spread(2, 3, len(TAGS)).requires_grad_()
@@ -91,8 +91,8 @@ def test_a_crf_learns_sure_tags_as_labels_and_its_gradient_is_that_of_marginals(
     torch.testing.assert_close(emissions.grad, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_answers_live_on_characters() -> None:
-    # The text "new york-based": theirs are "new", "york-based".
+def test_answers_refer_to_characters() -> None:
+    # The teacher's words of "new york-based" are "new" and "york-based".
     theirs = np.array([[0, 3], [4, 14]])
     words = np.array([[0, 3], [4, 8], [8, 9], [9, 14]])
     numbers, inside = word_of_each(words, theirs)
@@ -106,7 +106,7 @@ def test_answers_live_on_characters() -> None:
     soft[1, other.index("B-LOC")] = 1
     adopted = kind.adopted(spec, soft, TAGS, theirs, words)
     assert [TAGS.names[i] for i in adopted.argmax(axis=1)] == ["O", "B-LOC", "I-LOC", "I-LOC"]
-    # Where a word is not read, nothing is known of the sentence.
+    # If a word is not read, nothing is known of the sentence.
     assert np.isnan(kind.adopted(spec, soft, TAGS, theirs, np.array([[0, 3], [20, 22]]))).all()
 
 
@@ -120,7 +120,7 @@ def make_spec(tags: TagSet) -> Any:
 def test_a_student_agrees_with_its_teacher_more_than_with_its_labels(
     teacher: TrainResult, tmp_path: Path
 ) -> None:
-    """All labels are the same here; what differs can only come from the teacher."""
+    """All labels are the same here; any difference can only come from the teacher."""
     records = [{**record, "label": "question"} for record in sentences(14, 1)]
     records[0]["label"] = "statement"
     files = {
@@ -163,14 +163,14 @@ def test_every_task_learns_in_every_step_and_the_loss_falls(
     ],
     ids=str,
 )
-def test_a_teacher_goes_with_other_settings(
+def test_a_teacher_can_be_combined_with_other_settings(
     changes: dict[str, Any], teacher: TrainResult, tmp_path: Path
 ) -> None:
     result, _ = run(tmp_path, teacher=str(teacher.best), **changes)
     assert all("from teacher" in e["loss"] for e in result.history)
 
 
-def test_a_stopped_run_goes_on_to_the_bit_without_its_teacher(
+def test_a_stopped_run_resumes_bit_for_bit_without_its_teacher(
     teacher: TrainResult, tmp_path: Path
 ) -> None:
     model = tmp_path / "teacher"
@@ -195,7 +195,7 @@ def test_a_stopped_run_goes_on_to_the_bit_without_its_teacher(
     assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
 
 
-def test_the_teacher_runs_once_and_damaged_answers_are_computed_again(
+def test_the_teacher_runs_once_and_damaged_answers_are_recomputed(
     teacher: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
@@ -219,7 +219,7 @@ def test_the_teacher_runs_once_and_damaged_answers_are_computed_again(
     assert len(calls) == 3
 
 
-def test_another_teacher_is_not_resumed_with(teacher: TrainResult, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_teacher(teacher: TrainResult, tmp_path: Path) -> None:
     model = tmp_path / "other"
     shutil.copytree(teacher.best, model)
     run(tmp_path, teacher=str(model))
@@ -250,7 +250,7 @@ def test_teachers_that_do_not_fit_are_refused(teacher: TrainResult, tmp_path: Pa
         run(tmp_path, teacher={"sources": [str(other)], "embedding": 1.0})
 
 
-def test_soft_labels_of_a_file_are_learned_and_its_texts_are_unlabelled_ones(
+def test_soft_labels_of_a_file_are_learned_on_its_texts(
     tmp_path: Path,
 ) -> None:
     lines: list[dict[str, Any]] = [
@@ -265,7 +265,7 @@ def test_soft_labels_of_a_file_are_learned_and_its_texts_are_unlabelled_ones(
     result, spy = run(tmp_path, teacher=str(soft))
     assert spy.said("about 16 sentences, for classification, ner.")
     assert all(e["loss"]["from teacher"] > 0 for e in result.history)
-    # It knows none of the training sentences, and a CRF needs a column for each tag all the same.
+    # The file has none of the training sentences, but a CRF still needs a column for each tag.
     write_records(soft, [lines[1]])
     tasks = {"ner": {"kind": "tagging", "decoder": "crf"}}
     result, _ = run(tmp_path / "crf", teacher=str(soft), tasks=tasks)
@@ -302,7 +302,7 @@ def test_soft_labels_of_each_kind_become_targets() -> None:
     assert found == wanted.ravel().tolist()
 
 
-def test_embeddings_of_other_lengths_are_compared_by_their_cosines() -> None:
+def test_embeddings_of_different_lengths_are_compared_by_their_cosines() -> None:
     wanted = spread(4, 6)
     turned = torch.linalg.qr(spread(8, 8))[0]
     found = torch.nn.functional.pad(wanted, (0, 2)) @ turned
@@ -311,7 +311,7 @@ def test_embeddings_of_other_lengths_are_compared_by_their_cosines() -> None:
     assert float(embedding_distance(2 * wanted, wanted)) == pytest.approx(0, abs=1e-6)
     wanted[2] = torch.nan
     assert float(embedding_distance(wanted.nan_to_num(), wanted)) == pytest.approx(0, abs=1e-6)
-    # Nothing is known of any sentence of the batch.
+    # Nothing is known of any sentence in the batch.
     assert float(embedding_distance(found, wanted[:, :0])) == 0
 
 
@@ -368,7 +368,7 @@ def test_answers_of_pairs_and_numbers_are_learned(tmp_path: Path) -> None:
     assert all(np.isfinite(e["loss"]["from teacher"]) for e in result.history)
 
 
-def test_a_student_is_distilled_from_its_teacher_s_folder_alone(
+def test_a_student_is_distilled_from_its_teachers_folder_alone(
     teacher: TrainResult, tmp_path: Path
 ) -> None:
     best = str(teacher.best)

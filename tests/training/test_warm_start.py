@@ -37,7 +37,7 @@ TOPIC: dict[str, Any] = {"kind": "classification", "field": "topic"}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two tasks, and data for a third one beside it."""
+    """The folder of a run of two tasks, with data for a third one."""
     folder = tmp_path_factory.mktemp("trained")
     for name, count, seed in (("train", 14, 1), ("valid", 8, 2)):
         records = sentences(count, seed)
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def going_on(trained: Path, folder: Path, **changes: Any) -> Config:
-    """The configuration of a run from the trained model, which names a new task alone."""
+    """The configuration of a run from the trained model that names only a new task."""
     values = config(trained).model_dump(exclude_unset=True)
     for key in ("model_name", "max_length"):
         del values[key]
@@ -69,7 +69,7 @@ def answers(predictor: Predictor, *tasks: str) -> list[tuple[Any, ...]]:
     return [(*(p.results[task] for task in tasks), p.embedding.tolist()) for p in predictions]
 
 
-def test_a_task_is_added_without_harm_to_the_others(trained: Path, tmp_path: Path) -> None:
+def test_adding_a_task_does_not_change_the_others(trained: Path, tmp_path: Path) -> None:
     spy = Spy()
     train(going_on(trained, tmp_path, freeze="encoder"), reporter=spy)
     assert spy.said("new heads: topic; unchanged heads: intent, ner.")
@@ -84,7 +84,7 @@ def test_a_task_is_added_without_harm_to_the_others(trained: Path, tmp_path: Pat
     assert spy.history[0]["metrics"]["drift"]["cosine"] == pytest.approx(1)
 
 
-def test_a_tuned_encoder_leaves_the_carried_heads_themselves_as_they_were(
+def test_tuning_the_encoder_does_not_change_the_carried_heads(
     trained: Path, tmp_path: Path
 ) -> None:
     train(going_on(trained, tmp_path))
@@ -94,7 +94,7 @@ def test_a_tuned_encoder_leaves_the_carried_heads_themselves_as_they_were(
     assert answers(before, "intent") != answers(after, "intent")
 
 
-def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Path) -> None:
+def test_heads_of_named_tasks_continue_from_their_weights(trained: Path, tmp_path: Path) -> None:
     tasks = {"ner": {"kind": "tagging"}, "topic": TOPIC}
     settings = going_on(trained, tmp_path, tasks=tasks)
     run = prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
@@ -105,7 +105,7 @@ def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Pat
         dict(run.model.encoder.backbone.state_dict()),
     )
     assert list(run.model.heads) == ["ner", "topic"]
-    # What the configuration does not say is the trained model's.
+    # The trained model determines what the configuration leaves open.
     assert (run.config.max_length, run.config.tasks["ner"].neck_size) == (32, 8)
     assert run.config.model_name == str(encoder_folder())
     train(settings)
@@ -114,8 +114,8 @@ def test_heads_of_named_tasks_begin_where_they_were(trained: Path, tmp_path: Pat
                            ["ner.classifier.weight"])  # fmt: skip
 
 
-def test_a_trained_heads_order_of_labels_is_kept(trained: Path, tmp_path: Path) -> None:
-    # Sorted, as labels that are found come, "question" would be first.
+def test_the_order_of_a_trained_heads_labels_is_kept(trained: Path, tmp_path: Path) -> None:
+    # In sorted order, like labels found in data, "question" would be first.
     tasks = {"intent": {"kind": "classification", "field": "label"}}
     train(going_on(trained, tmp_path / "found", tasks=tasks))
     listed = {"intent": {**tasks["intent"], "labels": ["question", "statement"]}}
@@ -127,12 +127,12 @@ def test_a_trained_heads_order_of_labels_is_kept(trained: Path, tmp_path: Path) 
     for name in ("found", "listed"):
         specs = {spec.name: spec.labels for spec in load(tmp_path / name / "saved").specs}
         assert specs["intent"] == ("statement", "question")
-    # An index means what the configuration's list says.
+    # The configuration's list determines what an index means.
     one, other = (heads_of(tmp_path / name / "saved/best") for name in ("found", "listed"))
     assert_equal(one, other)
 
 
-def test_data_may_lack_labels_that_a_trained_head_knows(trained: Path, tmp_path: Path) -> None:
+def test_data_may_lack_labels_of_a_trained_head(trained: Path, tmp_path: Path) -> None:
     records = [r for r in sentences(20, 3) if r["label"] == "statement"]
     file = write_records(tmp_path / "few.jsonl", records)
     tasks = {"intent": TASKS["intent"] | {"labels": None}}
@@ -170,7 +170,7 @@ def test_a_run_from_a_trained_model_is_resumed_without_that_model(
               resume=True)  # fmt: skip
 
 
-def test_what_was_carried_is_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:
+def test_carried_tasks_are_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:
     train(going_on(trained, tmp_path / "one", freeze="encoder"))
     tasks = {"ask": TASKS["intent"]}
     first = str(tmp_path / "one/saved/best")
@@ -182,7 +182,7 @@ def test_what_was_carried_is_evaluated_and_carried_again(trained: Path, tmp_path
     assert answers(load(trained / "saved"), "ner") == answers(load(tmp_path / "two/saved"), "ner")
 
 
-def test_a_carried_task_asks_nothing_of_the_run(trained: Path, tmp_path: Path) -> None:
+def test_a_carried_task_needs_no_data(trained: Path, tmp_path: Path) -> None:
     files = {f"{part}_file": str(trained / f"{part}.jsonl") for part in ("train", "valid")}
     pairs = write_records(
         tmp_path / "pairs.jsonl",
@@ -208,7 +208,7 @@ def test_a_carried_task_asks_nothing_of_the_run(trained: Path, tmp_path: Path) -
 NER = {"kind": "tagging"}
 
 
-def test_a_frozen_head_stays_to_the_bit_while_its_loss_tunes_the_encoder(
+def test_a_frozen_head_does_not_change_while_its_loss_tunes_the_encoder(
     trained: Path, tmp_path: Path
 ) -> None:
     tasks = {"ner": NER | {"frozen": True, "dropout": 0.5}}
@@ -225,7 +225,7 @@ def test_a_frozen_head_stays_to_the_bit_while_its_loss_tunes_the_encoder(
 
 
 @pytest.mark.parametrize("schedule", ["alternate", "joint", "together", "ratios"])
-def test_a_frozen_head_on_a_frozen_encoder_answers_as_before_while_another_is_tuned(
+def test_a_frozen_head_on_a_frozen_encoder_predicts_the_same_while_another_is_tuned(
     trained: Path, tmp_path: Path, schedule: str
 ) -> None:
     ratio = {"ratio": 2} if schedule == "ratios" else {}
@@ -256,13 +256,13 @@ def test_gradients_reach_the_encoder_through_a_frozen_head_without_dropout(
         assert dropping
         assert all(module.training != frozen for module in dropping)
         assert all(p.requires_grad != frozen for p in run.model.head(name).parameters())
-    # Where cuDNN runs a recurrent layer, it takes a gradient through it in this mode alone.
+    # cuDNN has a backward pass through recurrent layers only in this mode.
     recurrent = [m for m in run.model.head("ner").modules() if isinstance(m, torch.nn.LSTM)]
     assert recurrent
     assert all(module.training for module in recurrent)
 
 
-def test_a_run_with_a_frozen_head_is_resumed_to_the_bit(trained: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_frozen_head_is_resumed_bit_for_bit(trained: Path, tmp_path: Path) -> None:
     tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
     changes: dict[str, Any] = {"tasks": tasks, "checkpoint_every": 1, "balancing": "uncertainty"}
     whole, stopped = (going_on(trained, tmp_path / n, **changes) for n in ("whole", "stopped"))
@@ -300,7 +300,7 @@ def test_a_run_with_a_frozen_head_is_resumed_to_the_bit(trained: Path, tmp_path:
          r"\(did you mean .ner.\?\), and a new head has learned nothing yet"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_the_trained_model_is_refused(
+def test_settings_that_do_not_fit_the_trained_model_are_refused(
     trained: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ManyheadsError, match=message):
@@ -308,7 +308,7 @@ def test_what_does_not_fit_the_trained_model_is_refused(
     assert not list((tmp_path / "saved").glob("*.pt"))
 
 
-def test_a_list_of_labels_has_to_be_the_heads_own(trained: Path, tmp_path: Path) -> None:
+def test_a_list_of_labels_must_be_the_heads_own(trained: Path, tmp_path: Path) -> None:
     few = [r for r in sentences(20, 3) if r["label"] == "statement"]
     file = write_records(tmp_path / "few.jsonl", few)
     tasks = {"intent": TASKS["intent"] | {"labels": ["statement"]}}
@@ -327,14 +327,14 @@ def test_a_list_of_labels_has_to_be_the_heads_own(trained: Path, tmp_path: Path)
          "`frozen` is for classification"),
     ],
 )  # fmt: skip
-def test_a_head_is_not_frozen_where_that_makes_no_sense(
+def test_freezing_a_head_that_was_not_trained_is_refused(
     settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, settings)
 
 
-def test_another_length_of_inputs_is_told(trained: Path, tmp_path: Path) -> None:
+def test_a_different_length_of_inputs_is_reported(trained: Path, tmp_path: Path) -> None:
     spy = Spy()
     train(going_on(trained, tmp_path, max_length=16), reporter=spy)
     assert spy.said("warning: `max_length` is 16 and was 32 in the trained model")
@@ -349,7 +349,7 @@ def arguments(trained: Path, folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_head_is_added_from_the_command_line_without_harm(
+def test_a_head_is_added_from_the_command_line(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(trained, tmp_path, "--set", "tasks.topic.hidden=8")) == 0
@@ -442,7 +442,7 @@ def test_the_path_of_a_trained_model_is_relative_to_the_configuration(tmp_path: 
 
 @pytest.fixture(scope="module")
 def layered(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run whose heads have layers for themselves; the data are those of above."""
+    """The folder of a run whose heads have their own layers, on the same data."""
     folder = tmp_path_factory.mktemp("layered")
     values = config(trained, tasks=TASKS, freeze="encoder", head_layers=1).model_dump(
         exclude_unset=True
@@ -456,7 +456,7 @@ def layers_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["carried", "named"])
-def test_layers_for_the_heads_are_taken_over_and_learn_unless_a_head_stays(
+def test_layers_of_the_heads_are_inherited_and_trained_unless_a_head_is_frozen(
     trained: Path, layered: Path, tmp_path: Path, named: bool
 ) -> None:
     tasks = {**(TASKS if named else {}), "topic": TOPIC}
@@ -487,7 +487,7 @@ def test_layers_for_the_heads_are_taken_over_and_learn_unless_a_head_stays(
         ({"freeze": "none"}, r"has layers for its heads.*freeze: encoder"),
     ],
 )
-def test_layers_for_the_heads_that_do_not_fit_are_refused(
+def test_layers_of_the_heads_that_do_not_fit_are_refused(
     trained: Path, layered: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -1,7 +1,7 @@
 """Activation cache: the frozen part of an encoder runs once for each sentence.
 
-A training sentence runs through the frozen part when it is first drawn; after that, a step costs
-only the trained part. The cache holds just what the trained part reads: the hidden state below the
+A training sentence runs through the frozen part when it is first drawn; later steps cost only the
+trained part. The cache holds just what the trained part reads: the hidden state below the
 lowest tuned layer, or, if no layer is tuned, what the heads read (the sentence vector, the vectors
 of all tokens or of each word's first token, of the last layer or of all layers).
 

@@ -1,4 +1,4 @@
-"""Task balancing: the methods by name. A new one is a class and a line in `_METHODS`."""
+"""Task balancing: the methods by name. To add one, write a class and a line in `_METHODS`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from manyheads.text import WORD_FEATURE_COLUMNS, Encoding, TextTokenizer, trunca
 from manyheads.training.data.ragged import SPILL_BYTES, FlatBuilder, Integers, Ragged, RaggedBuilder
 
 _CHUNK = 2_000
-# Records that are looked at together where a little of each is enough.
+# Records processed together where only a little of each is needed.
 _ROWS = 1 << 20
 
 
@@ -37,7 +37,7 @@ class TaskTargets:
     labelled: NDArray[np.bool_]
     """[N] whether the record has a label of the task."""
     values: Ragged
-    """Per record the numbers that `Kind.target` made of its label."""
+    """Per record, the numbers that `Kind.target` made of its label."""
     num_labels: int
     partners: NDArray[np.int64] | None = None
     """See `Dataset.partners`."""
@@ -58,26 +58,26 @@ class Dataset:
 
     source: str
     tokens: Ragged
-    """Per record the sub-token ids, special tokens included."""
+    """Per record, the sub-token ids, special tokens included."""
     words: Ragged
-    """Per record the position of each word's first sub-token."""
+    """Per record, the position of each word's first sub-token."""
     targets: Mapping[str, TaskTargets]
     places: Ragged
-    """Where each record stands, as UTF-8 of `Record.where`."""
+    """Each record's place in its file, as UTF-8 of `Record.where`."""
     truncated: int
-    """Records that were longer than the encoder's input."""
+    """The number of records that are longer than the encoder's input."""
     words_lost: int
-    """Words that were cut off from them."""
+    """The number of words truncated from them."""
     partners: NDArray[np.int64] | None = None
     """[N] for each record that is a pair, the row of its second sentence, which has no label of
     its own, and -1 for the others; None where there is no pair."""
     reach: Reach = field(default_factory=lambda: Reach(()))
-    """Which entities no tag can express."""
+    """The entities that no tag can express."""
 
     texts: Ragged | None = None
-    """Each record's text as UTF-8, where it is needed after tokenisation."""
+    """Each record's text as UTF-8, if it is needed after tokenisation."""
     features: Ragged | None = None
-    """Per record the features of its words, one word after the other, if a head reads them."""
+    """Per record, the features of its words, one word after the other, if a head reads them."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -88,7 +88,7 @@ class Dataset:
         return self.texts.row(row).tobytes().decode()
 
     def where(self, row: int) -> str:
-        """Name the file and line of a record."""
+        """Return the file and line of a record."""
         return self.places.row(row).tobytes().decode()
 
     def labelled_rows(
@@ -98,7 +98,7 @@ class Dataset:
 
         Args:
             tasks: their names.
-            limit: bytes of each array that stay in memory.
+            limit: bytes of each array to hold in memory.
         """
         rows, lengths = FlatBuilder(np.int64, limit), FlatBuilder(np.int32, limit)
         for start in range(0, len(self), _ROWS):
@@ -181,9 +181,9 @@ def build_dataset(
         label_sets: each task's labels.
         tokenizer: the encoder's tokenizer.
         max_length: sub-tokens that are kept of a record.
-        keep_texts: whether the data set has the texts too.
-        prompt: what is put before each text, where only its embedding is trained.
-        limit: bytes of an array that stay in memory; what is beyond is mapped from disk.
+        keep_texts: whether to keep the texts too.
+        prompt: text to put before each record's, if only its embedding is trained.
+        limit: bytes of an array to hold in memory; larger arrays are mapped from disk.
 
     Raises:
         DataError: there is no record, or a label is not known.

@@ -42,7 +42,7 @@ class TrainingData:
     texts: Dataset | None = None
     """Unlabelled sentences for distillation (`keep_embeddings.texts`)."""
     teacher_texts: Dataset | None = None
-    """Unlabelled sentences for which the teacher is asked (`teacher.texts`)."""
+    """Unlabelled sentences for which the teacher is queried (`teacher.texts`)."""
 
     @cached_property
     def fingerprint(self) -> list[str]:
@@ -205,7 +205,7 @@ def _texts(rows: Iterable[Row]) -> Iterator[Record]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the files of a run, with warnings about what is not as it may seem."""
+    """Reads the files of a run, and warns of what training would do unexpectedly."""
 
     config: Config
     label_sets: Mapping[str, LabelSet]
@@ -295,7 +295,7 @@ class _Reader:
         return ValidationSet(path, names, records)
 
     def _weak_validation(self, task: str, records: Sequence[Record]) -> Iterator[str]:
-        """Yield what keeps records from showing how well a task is learned."""
+        """Yield the reasons why records do not show how well a task is learned."""
         if kind_of(self.config.tasks[task].kind).can_be_empty and not any(
             record.labels.get(task) for record in records
         ):
@@ -319,7 +319,7 @@ class _Reader:
         return read_texts(keep.texts, self.tokenizer, self.max_length, prompt=self.prompt)
 
     def teacher_texts(self) -> Dataset | None:
-        """Read the unlabelled sentences for which the teacher is asked."""
+        """Read the unlabelled sentences for which the teacher is queried."""
         teacher = self.config.teacher
         if teacher is None or teacher.unlabelled is None:
             return None

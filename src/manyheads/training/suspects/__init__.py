@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, by heads that have not seen them."""
+"""The search for wrong labels, with heads that were not trained on them."""
 
 from __future__ import annotations
 

@@ -23,15 +23,15 @@ class Folding:
 
     folds: int = 5
     repeats: int = 1
-    """Times that all records are split anew; the probabilities are averaged."""
+    """The number of times that all records are split anew; the probabilities are averaged."""
     epochs: int = 6
-    """Times that a record is read at least."""
+    """The least number of times that a record is read."""
     steps: int = 300
-    """Steps of training at least, for which few records are read more often."""
+    """The least number of training steps; few records are read more often to reach it."""
     seed: int = 0
 
     def epochs_for(self, records: int) -> int:
-        """Return how often the records of all folds but one are read."""
+        """Return the number of epochs of a head, which is trained on all folds but one."""
         return epochs_for(records * (self.folds - 1) // self.folds, self.epochs, self.steps)
 
     def passes(self, records: int) -> int:
@@ -44,7 +44,7 @@ class OutOfFold:
 
     Args:
         heads: the encoder with its heads.
-        keys: of each record, what copies of it share; they are in one fold.
+        keys: each record's key; copies have the same key, and are in one fold.
     """
 
     def __init__(self, heads: FrozenHeads, keys: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class OutOfFold:
 
         Args:
             folding: how often heads are trained.
-            advance: takes the progress (see `Folding.passes`).
+            advance: receives the progress (see `Folding.passes`).
 
         Returns:
             By task N arrays [L] or [W, L], as `Kind.log_probabilities` makes them.
@@ -98,7 +98,7 @@ class OutOfFold:
             advance(len(batch))
 
     def _both(self, rows: NDArray[np.int64], count: int, outputs: Floats) -> Floats:
-        """Return the outputs of both texts of pairs, [B, 2, H]; of a single text, both its own."""
+        """Return the outputs of both texts of pairs, [B, 2, H]; twice its own for a single text."""
         first = np.arange(count)
         partners = self._heads.data.partners
         second = first.copy()
@@ -110,7 +110,7 @@ class OutOfFold:
 
 
 def fold_of(keys: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each record: about as many in each, and copies of a text together.
+    """Return the fold of each record: folds of similar size, with copies of a text in one.
 
     It depends on the texts and the seed, and not on the order of the records.
     """

@@ -1,4 +1,4 @@
-"""The labels of the nearest sentences: a second opinion beside that of the heads.
+"""The labels of the nearest sentences: a second opinion besides the heads'.
 
 Axes: N records, E embedding, L labels.
 """

@@ -1,9 +1,9 @@
 """A ranking learned from labels that were made wrong on purpose.
 
-The log probabilities of a record do not depend on its own label, because the heads have not seen
-it. So any number of its labels can be made wrong and compared without further training. A logistic
-regression learns from these how much each kind of evidence means: that an entity is not predicted
-means little where many are missed, that it is predicted with another type means more.
+A record's log probabilities do not depend on its own label, because the heads were not trained on
+it. So any number of labels can be made wrong and compared without further training. From these, a
+logistic regression learns the weight of each kind of evidence: that an entity is not predicted
+means little if many are missed; that it is predicted with another type means more.
 
 Axes: S suspicions, F numbers of evidence, K kinds of error.
 """
@@ -26,7 +26,7 @@ ROUNDS = 3
 SHARE = 0.3
 """The share of the records of which a label is made wrong in each round."""
 PRIOR = 0.05
-"""The share of labels that are taken to be wrong: where a score is 0."""
+"""The assumed share of wrong labels, which determines where a score is 0."""
 _PENALTY = 1e-3
 _ENOUGH = 20
 
@@ -44,7 +44,7 @@ def ranked(
         spec: the task.
         labels: of each record.
         texts: of each record.
-        logs: of each record, from heads that have not seen it.
+        logs: of each record, from heads that were not trained on it.
         seed: determines which labels are made wrong.
     """
     kind = kind_of(spec.kind)
@@ -75,7 +75,7 @@ def ranked(
 
 
 def _table(suspicions: Sequence[Suspicion], errors: Sequence[str]) -> Floats:
-    """Return the evidence, each number once a kind of error: [S, K + K F]."""
+    """Return the evidence, with separate columns for each kind of error: [S, K + K F]."""
     evidence = np.array([one.evidence for one in suspicions], np.float32)
     kinds = np.array([[one.error == name for name in errors] for one in suspicions], np.float32)
     crossed = kinds[:, :, None] * evidence[:, None, :]

@@ -26,14 +26,14 @@ from manyheads.training.suspects.neighbours import neighbour_shares
 from manyheads.training.suspects.ranking import ranked
 
 MOST = 1000
-"""Suspects that are returned at most, unless the caller asks for more."""
+"""The most suspects to return, unless the caller asks for more."""
 _NEIGHBOURS = 0.5
-"""The weight of the neighbours' labels beside the probabilities of the heads."""
+"""The weight of the neighbours' labels; the rest is that of the heads' probabilities."""
 _LEAST_RECORDS = 20
 
 
 class Counter(Protocol):
-    """Shows how far the work is."""
+    """Shows the progress of work."""
 
     def advance(self, count: int = 1) -> None:
         """Count some records as done."""
@@ -67,15 +67,15 @@ def find_suspects(
 ) -> Suspects:
     """Find the labels of a file that are likely wrong.
 
-    Every label is compared with the probabilities of heads that have not seen its record. The heads
-    stand on the frozen encoder, which reads each record once. Of tasks with classes the labels of
-    the nearest other sentences have as much weight as the heads.
+    Every label is compared with the probabilities of heads that were not trained on its record. The
+    heads use the frozen encoder, which reads each record once. For tasks with classes, the labels
+    of the nearest other sentences have as much weight as the heads.
 
     Args:
         path: labelled records.
         config: tasks, encoder and machine settings.
-        count: suspects to return at most; default, all whose proposal is likelier than the label,
-            `MOST` at most.
+        count: the most suspects to return; default, all whose proposal is likelier than the label,
+            at most `MOST`.
         folding: how often heads are trained.
         progress: shows the progress.
 
@@ -99,7 +99,7 @@ def find_suspects(
         raise DataError(
             counted(len(records), "record"),
             where=path,
-            expected=f"at least {_LEAST_RECORDS} records, most of them with right labels",
+            expected=f"at least {_LEAST_RECORDS} records, most of them with correct labels",
         )
     made = out_of_fold(records, tasks, label_sets, config, folding, progress)
     found = suspects_among(records, tasks, made, config.seed)
@@ -128,12 +128,12 @@ def _in_records(advance: Advance, records: int, passes: int) -> Advance:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The log probabilities of labels, from heads that have not seen the records."""
+    """The log probabilities of labels, from heads that were not trained on the records."""
 
     logs: Mapping[str, Sequence[Floats]]
-    """By task, of each record [L], or [W, L] of its words."""
+    """By task, for each record: [L], or [W, L] by word."""
     words: Sequence[Sequence[WordSpan]]
-    """Of each record, the characters of the words that the encoder reads."""
+    """For each record, the spans of the words that the encoder reads, in characters."""
     specs: Mapping[str, TaskSpec]
 
 
@@ -148,7 +148,7 @@ def out_of_fold(
     """Train heads by fold on the frozen encoder, and return their probabilities.
 
     Args:
-        records: the records, labels by name.
+        records: the records, with labels by name.
         tasks: their tasks.
         label_sets: each task's labels.
         config: encoder and machine settings.
@@ -181,12 +181,12 @@ def suspects_among(
     probabilities: Probabilities,
     seed: int = 0,
 ) -> list[Suspect]:
-    """Rank the labels of records: for each part of a label its best replacement, likelier or not.
+    """Rank the labels of records: for each part of a label, its best replacement, likelier or not.
 
     Args:
         records: the records.
         tasks: their tasks, of kinds whose labels can be checked.
-        probabilities: of heads that have not seen them.
+        probabilities: from heads that were not trained on them.
         seed: determines the labels that the ranking is learned from.
     """
     found: list[Suspect] = []
