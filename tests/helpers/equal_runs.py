@@ -1,4 +1,4 @@
-"""Compare two runs bit by bit; settings of a run that uses everything random."""
+"""Comparing two runs bit by bit; settings of a run with all kinds of randomness."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Trains as one of several processes, job after job; started by `test_processes.py`.
+"""Trains as one of several processes, job after job; started by `test_distributed.py`.
 
     RANK=0 WORLD_SIZE=2 ... python tests/helpers/process_jobs.py jobs.json
 
 A job has a configuration (`values`), a port, and what happens to one of the processes: `rank` gets
-`signal` when `step` steps are done, or has `changes` in its configuration. What each job came
-to is printed as a line of JSON.
+`signal` when `step` steps are done, or has `changes` in its configuration. The outcome of each job
+is printed as a line of JSON.
 """
 
 from __future__ import annotations

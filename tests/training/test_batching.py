@@ -32,7 +32,7 @@ def test_every_record_is_in_exactly_one_batch(
 
 @settings(deadline=None)
 @given(st.integers(0, 90), st.integers(1, 40), st.integers(0, 2**32))
-def test_every_record_is_in_exactly_one_share_and_shares_are_of_one_size(
+def test_every_record_is_in_exactly_one_share_and_shares_are_of_equal_size(
     count: int, shares: int, seed: int
 ) -> None:
     drawn = draw_shares(source("a", count), seed, 0, shares)
@@ -72,7 +72,7 @@ def test_a_batch_does_not_depend_on_which_were_drawn_before() -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1, 1_000_000])
-def test_each_step_has_a_seed_of_its_own_that_torch_accepts(step: int) -> None:
+def test_each_step_has_its_own_seed_that_torch_accepts(step: int) -> None:
     assert 0 <= step_seed(42, step) < 2**63
     assert step_seed(42, step) == step_seed(42, step)
     assert len({step_seed(42, step), step_seed(42, step + 1), step_seed(43, step)}) == 3

@@ -51,7 +51,7 @@ def targets(dataset: Dataset, task: str, rows: list[int], width: int = 6) -> lis
     return list(dataset.targets[task].collate(np.asarray(rows), width).tolist())
 
 
-def test_each_task_has_targets_of_its_kind_and_none_where_a_record_says_nothing() -> None:
+def test_each_task_has_targets_of_its_kind_and_none_for_unlabelled_records() -> None:
     dataset = build()
     none = UNLABELLED
     assert targets(dataset, "intent", [0, 1, 2, 3]) == [1, 0, none, none]
@@ -72,7 +72,7 @@ def test_each_task_has_targets_of_its_kind_and_none_where_a_record_says_nothing(
     ("tasks", "expected"),
     [(["intent"], [0, 1]), (["ner"], [0, 2, 3]), (["intent", "ner"], [0, 1, 2, 3]), ([], [])],
 )
-def test_the_rows_of_some_tasks_are_those_with_a_label_of_any(
+def test_the_rows_of_several_tasks_have_a_label_of_at_least_one(
     tasks: list[str], expected: list[int], limit: int
 ) -> None:
     dataset = build()
@@ -97,28 +97,28 @@ def test_a_batch_is_padded_to_its_longest_sentence(rows: list[int]) -> None:
     assert inputs.word_mask.any(dim=0).all()
 
 
-def test_a_sentence_without_words_still_makes_a_batch() -> None:
+def test_a_sentence_without_words_makes_a_batch() -> None:
     record = Record("\u200b", None, {"ner": (), "intent": "ask"}, "a:1")
     inputs = build([record]).inputs(np.asarray([0]), 0)
     assert inputs.word_starts.shape == (1, 1)
     assert not inputs.word_mask.any()
 
 
-def test_what_does_not_fit_is_cut_off_with_its_labels_and_counted() -> None:
+def test_records_are_truncated_with_their_labels_and_counted() -> None:
     dataset = build(max_length=5)  # two of them special
     assert (dataset.truncated, dataset.words_lost) == (1, 2)
     assert dataset.tokens.lengths.tolist() == [5, 4, 5, 5]
     assert targets(dataset, "ner", [0], 4) == [[3, 0, 0, UNLABELLED]]
 
 
-def test_records_are_found_again_by_their_place() -> None:
+def test_records_have_their_place_in_the_file() -> None:
     dataset = build()
     assert [dataset.where(row) for row in range(4)] == [record.where for record in RECORDS]
     odd = Record("a", None, {}, "Größe/数据.json:3")
     assert build([odd]).where(0) == odd.where
 
 
-def test_arrays_on_disk_are_as_good_as_in_memory() -> None:
+def test_arrays_on_disk_equal_those_in_memory() -> None:
     rows = np.asarray([3, 0, 2])
     small, large = build(), build(limit=1)
     assert isinstance(large.tokens.values, np.memmap)
@@ -139,7 +139,9 @@ def test_arrays_on_disk_are_as_good_as_in_memory() -> None:
         {"labels": {k: v for k, v in RECORDS[0].labels.items() if k != "topics"}},
     ],
 )
-def test_whatever_training_sees_of_a_record_changes_the_fingerprint(change: dict[str, Any]) -> None:
+def test_a_change_of_anything_that_training_sees_changes_the_fingerprint(
+    change: dict[str, Any],
+) -> None:
     first = RECORDS[0]
     values = {"text": first.text, "tokens": None, "labels": first.labels, "where": "moved:1"}
     same, other = Record(**values), Record(**{**values, **change})
@@ -160,7 +162,7 @@ def test_the_case_of_letters_counts_where_a_head_reads_it() -> None:
     assert (rows[0] != rows[1]).any(dim=2).tolist() == [[True, False]] * 2
 
 
-def test_no_record_at_all_is_refused() -> None:
+def test_data_without_a_record_are_refused() -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: there is no record; expected at least one"):
         build([])
 
@@ -176,11 +178,11 @@ def test_an_unknown_label_is_refused_with_its_place(task: str, label: Any) -> No
         build([*RECORDS, record])
 
 
-def test_tags_lie_on_words_however_the_text_was_given() -> None:
+def test_text_and_tokens_give_the_same_tags() -> None:
     tags = TagSet.of_types(("LOC",))
     encoding = TOKENIZER.encode("to Paris.")
     assert word_tags([Span(3, 8, "LOC")], encoding.word_spans, tags) == [0, 1, 0]
-    # A span that covers the point too, as a label on the token "Paris." does.
+    # A span that includes the full stop, like a label on the token "Paris.".
     assert word_tags([Span(3, 9, "LOC")], encoding.word_spans, tags) == [0, 1, 2]
     assert word_tags([], encoding.word_spans, tags) == [0, 0, 0]
 

@@ -1,4 +1,4 @@
-"""The embedding of a trained encoder stays near the original."""
+"""The embedding of a trained encoder is kept close to the original."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def distillation(folder: Path, **settings: Any) -> Distillation:
     return term
 
 
-def test_a_held_embedding_stays_nearer_to_the_original(tmp_path: Path) -> None:
+def test_a_kept_embedding_stays_closer_to_the_original(tmp_path: Path) -> None:
     texts = [" ".join(record["tokens"]) for record in sentences(14, 1)]
     before = originals(texts)
     free, _ = run(tmp_path / "free", num_epochs=2)
@@ -69,7 +69,7 @@ def test_a_held_embedding_stays_nearer_to_the_original(tmp_path: Path) -> None:
     assert cosine(before, vectors(held.best, texts)) > 0.995
 
 
-def test_unlabelled_sentences_are_held_that_no_task_sees(tmp_path: Path) -> None:
+def test_embeddings_of_unlabelled_sentences_are_kept(tmp_path: Path) -> None:
     settings = {"num_epochs": 3, "learning_rate": 3e-3}
     before = originals(TEXTS)
     free, _ = run(tmp_path / "free", **settings)
@@ -79,7 +79,7 @@ def test_unlabelled_sentences_are_held_that_no_task_sees(tmp_path: Path) -> None
     assert cosine(before, vectors(held.best, TEXTS)) > 0.98
 
 
-def test_the_loss_of_holding_is_logged_beside_the_tasks(tmp_path: Path) -> None:
+def test_the_embedding_loss_is_logged_with_those_of_the_tasks(tmp_path: Path) -> None:
     result, spy = run(tmp_path, keep_embeddings={"weight": 2, "texts": texts_file(tmp_path)})
     assert {task for task, _ in spy.losses} == {"classification", "ner", "embedding"}
     steps = [line for line in log_lines(result.save_dir) if line["event"] == "step"]
@@ -120,7 +120,7 @@ def test_a_stopped_run_resumes_bit_for_bit_without_the_original_encoder(tmp_path
     assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
 
 
-def test_a_run_does_not_go_on_with_other_unlabelled_sentences(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_unlabelled_sentences(tmp_path: Path) -> None:
     keep = {"weight": 1, "texts": texts_file(tmp_path)}
     run(tmp_path, keep_embeddings=keep)
     Path(keep["texts"]).write_text("another sentence\n", encoding="utf-8")
@@ -148,7 +148,7 @@ def test_a_number_is_the_weight_and_keys_can_be_set_one_by_one(tmp_path: Path) -
     assert by_flag.weight == 2.5
 
 
-def test_what_cannot_be_held_is_refused_by_name(tmp_path: Path) -> None:
+def test_settings_that_cannot_keep_the_embedding_are_refused_by_name(tmp_path: Path) -> None:
     for values, message in (
         ({"keep_embeddings": {"wieght": 1}}, r"unknown key `keep_embeddings\.wieght`.*weight"),
         ({"keep_embeddings": {"weight": 0}}, r"`keep_embeddings\.weight` is 0.*above 0"),

@@ -1,4 +1,4 @@
-"""Training from labelled files alone: what is written, repeated, resumed and evaluated."""
+"""Training from labelled files only: what is written, repeated, resumed and evaluated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_file_is_enough_and_the_run_keeps_both_parts_and_the_configuration(trained: Path) -> None:
+def test_a_file_is_enough_and_the_run_keeps_both_parts_and_its_configuration(trained: Path) -> None:
     saved = trained / "saved"
     assert sorted(path.name for path in (saved / "data").iterdir()) == [
         "train.jsonl", "valid.jsonl",
@@ -104,7 +104,7 @@ def test_a_part_of_a_tasks_own_file_is_held_out_where_it_has_no_validation_data(
     report = manyheads.evaluate(tmp_path / "saved")
     assert report.data == (str(parts / "intent.valid.jsonl"), str(valid))
     assert report.evaluation["records"] == held_out + 9
-    # The parts stay what they were, whatever becomes of the file.
+    # The parts are kept, even if the file changes.
     write_records(intents, sentences(50, 6, fields=["label"]))
     spy = Spy()
     train(make_config(settings | {"num_epochs": 2}), resume=True, reporter=spy)
@@ -168,7 +168,7 @@ def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> Non
     assert again.said("is finished; nothing is left to do")
 
 
-def test_a_resume_without_a_run_names_what_is_missing(tmp_path: Path) -> None:
+def test_resuming_without_a_run_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no config\.yaml of a run to resume"):
         run_config([], {"save_dir": str(tmp_path)}, resume=True)
 

@@ -21,10 +21,10 @@ from manyheads.modeling.cpu import attention, dropout
 from manyheads.training import setup, step
 
 FLOAT32 = 1e-5
-"""How far, in proportion, a loss may be from the recorded one; other instruction sets are 2e-7."""
+"""The relative tolerance of a loss; other instruction sets differ by 2e-7."""
 
 BF16 = 2e-3
-"""The same for bf16, beside the float32 curve; 5e-5 was seen."""
+"""The same for bf16 against the float32 curve; 5e-5 was observed."""
 
 
 def values(steps: Curve) -> list[float]:
@@ -33,7 +33,7 @@ def values(steps: Curve) -> list[float]:
 
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Curve]:
-    """Trains a run once for all tests."""
+    """Train each run once for all tests."""
     return cache(lambda name: curve(tmp_path_factory.mktemp(name), name))
 
 
@@ -47,7 +47,9 @@ def test_float32_follows_the_recorded_curve(name: str, fast: Callable[[str], Cur
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_bf16_stays_near_the_recorded_curve_and_is_not_float32(name: str, tmp_path: Path) -> None:
+def test_bf16_stays_close_to_the_recorded_curve_and_differs_from_float32(
+    name: str, tmp_path: Path
+) -> None:
     found, expected = curve(tmp_path, name, precision="bf16"), recorded(name)
     assert values(found) == pytest.approx(values(expected), rel=BF16)
     assert values(found) != pytest.approx(values(expected), rel=1e-6)
@@ -156,7 +158,7 @@ def all_plain(patch: pytest.MonkeyPatch) -> None:
     ("stand_in", "tolerance"),
     [
         (plain_dropout, 0.0),
-        # The others add up in another order.
+        # The others sum in another order.
         (dense_gradients, 1e-6),
         (plain_attention, 1e-6),
         (plain_clipping, 1e-6),
@@ -165,7 +167,7 @@ def all_plain(patch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.parametrize("name", RUNS)
-def test_a_plain_part_in_place_of_a_fast_one_changes_nothing(
+def test_plain_implementations_give_the_same_losses_as_fast_ones(
     name: str,
     stand_in: Callable[[pytest.MonkeyPatch], None],
     tolerance: float,
@@ -179,7 +181,7 @@ def test_a_plain_part_in_place_of_a_fast_one_changes_nothing(
     assert values(found) == pytest.approx(values(plain), rel=tolerance, abs=0.0)
 
 
-def test_fast_parts_end_in_the_same_weights_as_plain_ones(
+def test_fast_implementations_give_the_same_weights_as_plain_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = []
@@ -188,6 +190,6 @@ def test_fast_parts_end_in_the_same_weights_as_plain_ones(
         ends.append(load_checkpoint(epoch_path(tmp_path / folder / "saved", 3)).model)
         all_plain(monkeypatch)
     for weight in ends[0]:
-        # Where a gradient is rounding alone (a key's bias moves nothing), its sign is chance.
+        # A gradient that is only rounding (a key's bias has no effect) has a random sign.
         if not weight.endswith("key.bias"):
             torch.testing.assert_close(ends[0][weight], ends[1][weight], rtol=1e-4, atol=2e-6)

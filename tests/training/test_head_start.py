@@ -1,4 +1,4 @@
-"""Heads that begin fitted know the classes before the first step."""
+"""Fitted heads know the classes before the first step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_fitted_head_knows_the_classes_before_the_first_step(tmp_path: Path) -
     assert first_loss(tmp_path / "fitted", start="fitted") < 0.8 * random
 
 
-def test_names_of_classes_that_are_words_are_read() -> None:
+def test_names_of_classes_are_read_if_they_are_words() -> None:
     assert name_texts(["card_arrival", "AddToPlaylist", "lost or stolen?"]) == {
         "card_arrival": "card arrival",
         "AddToPlaylist": "add to playlist",
@@ -42,7 +42,7 @@ def test_a_name_among_many_that_is_a_code_is_left_out() -> None:
     assert list(name_texts([*months, "w2"])) == months
 
 
-def test_no_names_are_read_where_more_than_a_tenth_are_codes() -> None:
+def test_no_names_are_read_if_more_than_a_tenth_are_codes() -> None:
     assert name_texts(["card_arrival", "label_2"]) == {}
     assert name_texts(["a", "b"]) == {}
 

@@ -1,4 +1,4 @@
-"""Entities that begin or end inside words: said, scored by their characters, and learned."""
+"""Entities that begin or end inside words: reported, learned, and scored by their characters."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_amount_and_its_unit_in_one_word_are_learned(trained: Path) -> None:
     assert score.evaluation["tasks"]["ner"]["f1"] > 0.9
 
 
-def test_the_words_of_the_answer_are_cut_only_where_entities_are(trained: Path) -> None:
+def test_words_of_a_prediction_are_cut_only_at_entities(trained: Path) -> None:
     [prediction] = manyheads.load(trained).predict(["where is 885mg in London"])
     assert [token.text for token in prediction.results["ner"].tokens] == [
         "where", "is", "885", "mg", "in", "London",
@@ -80,13 +80,13 @@ def test_a_text_and_its_tokens_have_the_same_entities(trained: Path) -> None:
     assert whole.results["ner"].entities == cut.results["ner"].entities
 
 
-def test_tags_stay_on_words_where_annotation_never_cuts_one(tmp_path: Path) -> None:
+def test_tags_are_on_words_if_no_annotation_cuts_one(tmp_path: Path) -> None:
     best = manyheads.train(files(tmp_path, doses(20, 1, " "), doses(8, 2, " "))).best
     [task] = read_manifest(best).tasks
     assert "units" not in task
 
 
-def test_a_slip_of_annotation_cuts_no_word_and_is_reported(tmp_path: Path) -> None:
+def test_a_rare_annotation_inside_a_word_cuts_no_word_and_is_reported(tmp_path: Path) -> None:
     train = [*doses(60, 1, " "), *doses(1, 3)]
     spy = Spy()
     best = manyheads.train(files(tmp_path, train, doses(4, 2)), reporter=spy).best
@@ -95,7 +95,7 @@ def test_a_slip_of_annotation_cuts_no_word_and_is_reported(tmp_path: Path) -> No
     told = [message for message in spy.messages if "inside a word" in message]
     assert any("train.jsonl: 2 of 122 entities of task 'ner' begin or end" in m for m in told)
     assert any("valid.jsonl: 8 of 8 entities of task 'ner' begin or end" in m for m in told)
-    # What cannot be reached counts as missed.
+    # Entities that no tag can express count as missed.
     warnings: list[str] = []
     from manyheads.evaluation import evaluate
 
@@ -106,7 +106,7 @@ def test_a_slip_of_annotation_cuts_no_word_and_is_reported(tmp_path: Path) -> No
     assert any("8 of 8 entities" in message for message in warnings)
 
 
-def test_a_task_that_joins_a_trained_model_leaves_its_units_as_they_are(tmp_path: Path) -> None:
+def test_adding_a_task_to_a_trained_model_does_not_change_its_units(tmp_path: Path) -> None:
     first = settings(
         tmp_path / "first",
         tasks={"ner": {"kind": "tagging", "field": "ner"}},
@@ -124,7 +124,7 @@ def test_a_task_that_joins_a_trained_model_leaves_its_units_as_they_are(tmp_path
     assert [p.results["ner"] for p in before] == [p.results["ner"] for p in after]
 
 
-def test_records_with_tokens_are_all_in_reach_and_are_not_tokenised_for_it(
+def test_records_with_tokens_need_no_tokenisation_to_be_in_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from manyheads.config import TaskConfig

@@ -1,4 +1,4 @@
-"""metrics.jsonl: no line twice, none missing."""
+"""metrics.jsonl: no line is repeated or missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lines(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
-def test_each_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
+def test_each_line_is_in_the_file_as_soon_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path) as log:
         for step in range(3):
@@ -24,7 +24,7 @@ def test_each_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
             assert lines(path) == list(range(step + 1))
 
 
-def test_the_length_is_that_of_the_file(tmp_path: Path) -> None:
+def test_the_returned_length_is_that_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path) as log:
         assert log.sync() == 0
@@ -33,7 +33,7 @@ def test_the_length_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
-def test_a_resumed_log_drops_what_is_done_again_and_goes_on(tmp_path: Path, kept: int) -> None:
+def test_a_resumed_log_drops_repeated_lines_and_continues(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "metrics.jsonl"
     lengths = [0]
     with MetricsLog(path) as log:
@@ -41,14 +41,14 @@ def test_a_resumed_log_drops_what_is_done_again_and_goes_on(tmp_path: Path, kept
             log.write({"step": step})
             lengths.append(log.sync())
     with MetricsLog(path, lengths[kept]) as log:
-        # Before anything is written: the length is told as it is after the cut.
+        # Before anything is written, the length is that of the truncated file.
         assert log.sync() == path.stat().st_size == lengths[kept]
         log.write({"step": 7})
         assert log.sync() == path.stat().st_size
     assert lines(path) == [*range(kept), 7]
 
 
-def test_a_new_log_does_not_go_on_after_an_old_one(tmp_path: Path) -> None:
+def test_a_new_log_replaces_an_old_one(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 99}\n')
     with MetricsLog(path) as log:
@@ -57,7 +57,7 @@ def test_a_new_log_does_not_go_on_after_an_old_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "short"])
-def test_a_log_shorter_than_the_checkpoint_remembers_is_refused(
+def test_a_log_shorter_than_the_checkpoint_recorded_is_refused(
     tmp_path: Path, text: str | None
 ) -> None:
     path = tmp_path / "metrics.jsonl"

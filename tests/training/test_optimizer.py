@@ -16,7 +16,7 @@ from tiny_models import make_model
 from training_setup import config, log_lines, run
 
 
-def test_encoder_and_heads_have_rates_of_their_own_and_vectors_no_decay(tmp_path: Path) -> None:
+def test_encoder_and_heads_have_their_own_rates_and_vectors_no_decay(tmp_path: Path) -> None:
     model = make_model()
     frozen = model.get_parameter("encoder.backbone.embeddings.position_embeddings.weight")
     frozen.requires_grad_(False)
@@ -60,9 +60,7 @@ def test_rates_rise_over_the_warm_up_and_then_follow_the_schedule(
     st.floats(0, 1),
     st.sampled_from(["linear", "cosine", "constant"]),
 )
-def test_rates_are_shares_that_rise_then_never_rise_again(
-    total: int, warmup: float, schedule: str
-) -> None:
+def test_rates_rise_once_and_then_never_again(total: int, warmup: float, schedule: str) -> None:
     factors = [rate_factor(step, total, warmup, schedule) for step in range(total)]
     assert all(0 < factor <= 1 for factor in factors)
     top = factors.index(max(factors))
@@ -111,7 +109,7 @@ def test_gradients_are_scaled_down_to_a_norm_and_never_up(
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
-def test_sparse_gradients_change_a_table_as_dense_ones_do(max_norm: float, decay: float) -> None:
+def test_sparse_gradients_update_a_table_like_dense_ones(max_norm: float, decay: float) -> None:
     torch.manual_seed(0)
     start = torch.randn(50, 4)
     tables = [torch.nn.Embedding.from_pretrained(start.clone(), freeze=False) for _ in range(2)]
@@ -135,7 +133,7 @@ def test_sparse_gradients_change_a_table_as_dense_ones_do(max_norm: float, decay
         for t, o in zip(tables, (dense, sparse), strict=True)
     ]
     for one, other in zip(*states, strict=True):
-        # To the bit, unless clipping divides by a norm that was added up in another order.
+        # Bit for bit, unless clipping divides by a norm that was summed in another order.
         tolerance = 0.0 if max_norm == 0.0 else 1e-5
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 

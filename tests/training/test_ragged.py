@@ -22,7 +22,7 @@ def build(rows: list[list[int]], limit: int) -> Ragged:
 
 @settings(deadline=None)
 @given(rows_of_numbers, st.sampled_from([0, 16, 1 << 20]))
-def test_rows_come_back_as_they_went_in_from_memory_and_from_disk(
+def test_rows_are_returned_unchanged_from_memory_and_from_disk(
     rows: list[list[int]], limit: int
 ) -> None:
     ragged = build(rows, limit)
@@ -33,9 +33,7 @@ def test_rows_come_back_as_they_went_in_from_memory_and_from_disk(
 
 @settings(deadline=None)
 @given(rows_of_numbers, st.data())
-def test_gathered_rows_are_filled_up_at_the_right(
-    rows: list[list[int]], data: st.DataObject
-) -> None:
+def test_gathered_rows_are_padded_at_the_right(rows: list[list[int]], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
     padded = build(rows, 1 << 20).padded(np.asarray(chosen), -7)
     width = max(1, *(len(rows[i]) for i in chosen)) if len(chosen) > 1 else padded.shape[1]
@@ -44,7 +42,7 @@ def test_gathered_rows_are_filled_up_at_the_right(
         assert got == rows[i] + [-7] * (width - len(rows[i]))
 
 
-def test_what_does_not_fit_in_memory_is_mapped_from_disk() -> None:
+def test_arrays_beyond_the_memory_limit_are_mapped_from_disk() -> None:
     small, large = FlatBuilder(np.int32, limit=100), FlatBuilder(np.int32, limit=100)
     small.extend(range(20))
     for start in range(0, 1000, 10):

@@ -1,4 +1,4 @@
-"""Schedules choose the next task and lose no record."""
+"""Schedules determine each step's task, and skip no record."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def source(name: str, count: int, batch_size: int = 4, max_records: int | None =
 
 
 def turns(steps: Sequence[Step]) -> list[int]:
-    """The source of each step, where it has but one."""
+    """The source of each step, if each has only one."""
     return [part.source for step in steps for part in step.parts]
 
 
 def seen(steps: Sequence[Step]) -> Counter[tuple[int, int]]:
-    """How often each record of each source is seen."""
+    """The number of times that each record of each source is seen."""
     return Counter(
         (part.source, int(row))
         for step in steps
@@ -82,7 +82,7 @@ def test_every_record_of_every_source_is_seen_exactly_once_an_epoch(
     st.integers(1, 6),
     st.floats(0, 1),
 )
-def test_no_record_is_passed_over_however_the_steps_are_shared_and_capped(
+def test_no_record_is_skipped_under_any_schedule_or_cap(
     name: str, counts: list[tuple[int, int]], batch_size: int, accumulation: int, epochs: int,
     alpha: float,
 ) -> None:  # fmt: skip
@@ -95,12 +95,12 @@ def test_no_record_is_passed_over_however_the_steps_are_shared_and_capped(
         mine = [times[number, int(row)] for row in one.rows]
         capped = one.round_size < len(one.rows)
         assert max(mine) - min(mine) <= (2 if capped and schedule.by_shares else 1)
-        # A step may be short of a batch; the mean is exact where the turns end with a round.
+        # A step may have fewer batches; the mean is exact if the turns end with a round.
         assert abs(np.mean(mine) - count) <= accumulation * batch_size / len(one.rows)
 
 
 @pytest.mark.parametrize("name", [*BY_SHARES, *ONCE])
-def test_a_capped_source_gives_its_cap_an_epoch_and_goes_on_with_other_records(name: str) -> None:
+def test_a_capped_source_continues_with_other_records_in_the_next_epoch(name: str) -> None:
     sources = [source("a", 10), source("b", 100, max_records=30)]
     schedule = Schedule(name, 1.0, (3.0, 8.0), 10)  # shares as the sizes: all are once an epoch
     plans = [plan_epoch(sources, schedule, seed=3, epoch=e) for e in range(10)]
@@ -114,7 +114,7 @@ def test_a_capped_source_gives_its_cap_an_epoch_and_goes_on_with_other_records(n
 
 
 @pytest.mark.parametrize("name", [*BY_SHARES, *ONCE])
-def test_a_plan_depends_on_nothing_but_seed_and_epoch(name: str) -> None:
+def test_a_plan_depends_only_on_seed_and_epoch(name: str) -> None:
     sources, schedule = (
         [source("a", 50), source("b", 30, max_records=20)],
         Schedule(name, 0.5, (1, 2), 9),
@@ -139,7 +139,7 @@ def test_alternating_sources_take_turns_until_the_smaller_ones_are_used_up() -> 
     assert turns(plan) == [0, 1, 2, 0, 2, 0]
 
 
-def test_proportional_turns_are_as_the_sizes_and_spread_evenly() -> None:
+def test_proportional_turns_follow_the_sizes_and_are_spread_evenly() -> None:
     sources = [source("a", 400), source("b", 40), source("c", 160)]
     plan = plan_epoch(sources, Schedule("proportional"), seed=1, epoch=0)
     assert Counter(turns(plan)) == {0: 100, 1: 10, 2: 40}
@@ -165,7 +165,7 @@ def test_an_annealed_schedule_goes_from_proportional_to_uniform() -> None:
     assert shares_of(steps[-tenth:])[0] == pytest.approx(0.51, abs=0.02)
     quarters = [shares_of(steps[i : i + 1_000])[0] for i in range(0, 4_000, 1_000)]
     assert quarters == sorted(quarters, reverse=True)
-    # Half way, the power is a half.
+    # Half way, the power is 0.5.
     middle = steps[len(steps) // 2 - 100 : len(steps) // 2 + 100]
     assert shares_of(middle)[0] == pytest.approx(3 / 4, abs=0.01)
 
@@ -176,14 +176,14 @@ def test_an_annealed_schedule_may_end_before_it_is_uniform() -> None:
     assert shares_of(steps[-200:])[0] == pytest.approx(3 / 4, abs=0.02)
 
 
-def test_ratios_are_kept_whatever_the_sizes() -> None:
+def test_ratios_do_not_depend_on_the_sizes() -> None:
     sources = [source("a", 400), source("b", 40), source("c", 4_000)]
     steps = run_of(sources, Schedule("ratios", ratios=(1.0, 2.0, 5.0), epochs=2))
     assert shares_of(steps, 3) == pytest.approx([1 / 8, 2 / 8, 5 / 8], abs=1 / len(steps))
     assert turns(steps[:8]).count(2) == 5
 
 
-def test_sources_of_one_share_take_turns() -> None:
+def test_sources_with_equal_shares_take_turns() -> None:
     sources = [source("a", 40), source("b", 8)]
     plan = plan_epoch(sources, Schedule("temperature", 0.0), seed=1, epoch=0)
     assert turns(plan) == [0, 1] * 6
@@ -198,7 +198,7 @@ def test_a_source_without_records_has_no_turn() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=1, max_size=5), min_size=5, max_size=40))
-def test_turns_so_far_are_never_far_from_the_shares_so_far(rows: list[list[float]]) -> None:
+def test_turns_so_far_stay_close_to_the_shares_so_far(rows: list[list[float]]) -> None:
     count = min(len(row) for row in rows)
     shares = np.array([row[:count] for row in rows]).T
     shares /= shares.sum(axis=0)
@@ -211,7 +211,7 @@ def test_turns_so_far_are_never_far_from_the_shares_so_far(rows: list[list[float
         assert found[:part].tolist() == shared_turns(shares[:, : part + count], part).tolist()
 
 
-def test_a_source_that_is_through_begins_anew_shuffled_anew() -> None:
+def test_a_source_is_shuffled_anew_after_each_round() -> None:
     rows = np.arange(8)
     small = Source("b", ("b",), 0, rows, np.full(8, 5), 4)  # of one length, so that all can mix
     plan = plan_epoch([source("a", 80), small], Schedule("temperature", 0.0), seed=1, epoch=0)
@@ -261,8 +261,8 @@ def test_a_step_is_the_same_whether_or_not_those_before_it_were_drawn(name: str)
 
 
 @pytest.mark.parametrize("name", ["joint", "together", "temperature"])
-def test_an_epoch_of_a_billion_records_starts_in_its_middle_at_once(name: str) -> None:
-    # Arrays that take no memory.
+def test_an_epoch_of_a_billion_records_starts_in_its_middle_without_delay(name: str) -> None:
+    # Arrays that need no memory.
     rows = np.broadcast_to(np.int64(3), 10**9)
     huge = Source("a", ("a",), 0, rows, rows, 10_000)
     plan = plan_epoch([huge], Schedule(name), seed=1, epoch=0)

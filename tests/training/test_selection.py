@@ -67,7 +67,7 @@ def points(*pairs: tuple[float, float]) -> list[dict[str, float]]:
         (points((0.2, 0.3), (0.2, 0.3), (0.2, 0.3)), [2]),
     ],
 )
-def test_the_front_has_the_points_that_none_beats(
+def test_the_front_has_the_points_that_no_other_dominates(
     scores: list[dict[str, float]], front: list[int]
 ) -> None:
     assert pareto_front(scores) == front
@@ -87,7 +87,7 @@ def test_every_point_is_in_the_front_or_matched_by_one_that_is(
             assert scores[j]["intent"] < scores[i]["intent"] or scores[j]["ner"] < scores[i]["ner"]
 
 
-def test_a_trade_off_is_told_epoch_by_epoch() -> None:
+def test_a_trade_off_is_described_epoch_by_epoch() -> None:
     told = trade_off(points((0.9, 0.5), (0.8, 0.4), (0.7, 0.61234)))
     assert told == (
         "No epoch is the best for every task. These are on the Pareto front: "

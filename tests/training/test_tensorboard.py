@@ -36,11 +36,11 @@ def lines(made: Config, event: str) -> list[dict[str, Any]]:
 
 
 def rounded(points: list[tuple[int, float]]) -> Any:
-    """Event files hold numbers in single precision."""
+    """Event files hold single-precision numbers."""
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
 
 
-def test_it_shows_what_the_metrics_log_has(tmp_path: Path) -> None:
+def test_it_shows_the_values_of_the_metrics_log(tmp_path: Path) -> None:
     made = config(
         tmp_path, tensorboard=True, schedule="together", balancing="pcgrad", num_epochs=2,
         log_every=2,
@@ -63,7 +63,7 @@ def test_it_shows_what_the_metrics_log_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", [2, 5, 7, 8])
-def test_a_resumed_run_shows_no_point_twice_and_none_less(last: int, tmp_path: Path) -> None:
+def test_a_resumed_run_shows_each_point_once(last: int, tmp_path: Path) -> None:
     whole, stopped = (
         config(tmp_path / name, tensorboard=True, checkpoint_every=3, num_epochs=2)
         for name in ("whole", "stopped")
@@ -106,7 +106,7 @@ def test_a_run_that_stops_in_its_evaluation_shows_the_epoch_once(
     assert shown(made) == {name: rounded(points) for name, points in shown(whole).items()}
 
 
-def test_a_run_that_has_it_late_shows_all_there_was(tmp_path: Path) -> None:
+def test_a_run_that_turns_it_on_later_shows_all_earlier_values(tmp_path: Path) -> None:
     made = config(tmp_path, num_epochs=2)
 
     def kill(step: int) -> None:
@@ -121,7 +121,7 @@ def test_a_run_that_has_it_late_shows_all_there_was(tmp_path: Path) -> None:
     assert sorted(logged) == [line["step"] for line in lines(made, "step")]
 
 
-def test_another_run_in_the_folder_begins_with_an_empty_one(tmp_path: Path) -> None:
+def test_a_new_run_in_the_folder_removes_earlier_event_files(tmp_path: Path) -> None:
     train(config(tmp_path, tensorboard=True, num_epochs=2))
     made = config(tmp_path, tensorboard=True)
     train(made, overwrite=True)

@@ -20,7 +20,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def taking(seconds: Mapping[int, float]) -> Callable[[int, int], float]:
-    """A measurement of work that takes as long as told."""
+    """A measurement that returns these seconds."""
     return lambda count, hidden: seconds[count]
 
 
@@ -39,7 +39,7 @@ def test_a_small_gain_changes_nothing() -> None:
     assert (choice.count, choice.reasons) == (4, ())
 
 
-def test_single_slow_rounds_decide_nothing() -> None:
+def test_single_slow_rounds_do_not_decide() -> None:
     rounds: dict[int, int] = {}
 
     def measure(count: int, hidden: int) -> float:
@@ -54,12 +54,12 @@ def test_one_core_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_threads(8, measure=never).count == 1
 
 
-def test_the_recorded_number_is_kept_where_there_are_so_many_cores() -> None:
+def test_the_recorded_number_is_kept_if_there_are_enough_cores() -> None:
     assert choose_threads(8, recorded=2, measure=never).count == 2
     assert choose_threads(8, recorded=8, measure=taking({4: 1.0, 2: 2.0, 1: 4.0})).count == 4
 
 
-def test_a_resumed_run_has_the_threads_that_it_began_with(
+def test_a_resumed_run_has_the_threads_that_it_was_started_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, spy = torch.get_num_threads(), Spy()

@@ -20,7 +20,7 @@ def source(lengths: list[int], budget: int, limit: int = SPILL_BYTES) -> Source:
 
 
 def sentences(count: int) -> list[int]:
-    """Lengths as sentences have them: many of a dozen, few of a hundred."""
+    """Lengths like those of sentences: many of about twelve, few of a hundred."""
     drawn = np.random.default_rng(0).lognormal(2.4, 0.5, count).astype(int) + 3
     return drawn.clip(3, 128).tolist()
 
@@ -44,7 +44,7 @@ def test_every_record_is_seen_once_and_no_batch_is_over_the_budget(
     assert seen == Counter(drawn.rows.tolist())
 
 
-def test_a_record_longer_than_the_budget_is_alone_and_the_others_are_not() -> None:
+def test_only_records_longer_than_the_budget_are_batches_by_themselves() -> None:
     lengths = [10] * 50 + [70, 90, 80]
     batches = list(draw_batches(source(lengths, 64), seed=1, epoch=0))
     sizes = {row // 3: len(batch) for batch in batches for row in batch.tolist()}
@@ -52,7 +52,7 @@ def test_a_record_longer_than_the_budget_is_alone_and_the_others_are_not() -> No
     assert min(sizes[row] for row in range(50)) > 1
 
 
-def test_batches_are_about_full_and_hold_little_padding() -> None:
+def test_batches_are_nearly_full_and_have_little_padding() -> None:
     lengths = sentences(5_000)
     padded = [
         len(batch) * max(lengths[row // 3] for row in batch)
@@ -62,7 +62,7 @@ def test_batches_are_about_full_and_hold_little_padding() -> None:
     assert sum(lengths) / sum(padded) > 0.88
 
 
-def test_an_epoch_has_as_many_steps_as_the_others_and_other_batches() -> None:
+def test_epochs_have_equally_many_steps_and_different_batches() -> None:
     drawn = source(sentences(400), 256)
     schedule = Schedule(accumulation=2)
     plans = [plan_epoch([drawn], schedule, seed=1, epoch=epoch) for epoch in range(5)]
@@ -88,7 +88,7 @@ def test_a_batch_does_not_depend_on_which_were_drawn_before() -> None:
         assert one[i].tolist() == whole[i]
 
 
-def test_the_order_by_length_goes_to_disk_where_it_is_large() -> None:
+def test_a_large_order_by_length_is_mapped_from_disk() -> None:
     bins = make_bins(np.asarray(sentences(400)), 256, limit=100)
     assert isinstance(bins.order, np.memmap)
     assert sorted(bins.order.tolist()) == list(range(400))

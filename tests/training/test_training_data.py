@@ -44,7 +44,7 @@ def test_a_file_is_read_once_for_all_its_tasks(tmp_path: Path) -> None:
     assert data.label_sets["ner"].names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
 
-def test_tasks_have_files_and_batch_sizes_of_their_own(tmp_path: Path) -> None:
+def test_tasks_may_have_their_own_files_and_batch_sizes(tmp_path: Path) -> None:
     data = load(tmp_path, tasks=two_files(tmp_path))
     assert [dataset.source for dataset in data.datasets] == [
         str(tmp_path / "intents.jsonl"), str(tmp_path / "tags.jsonl"),
@@ -87,7 +87,7 @@ def test_only_labelled_records_are_drawn(tmp_path: Path) -> None:
     assert joint.rows.tolist() == [0, 1, 2, 3, 5]
 
 
-def test_fingerprints_are_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
+def test_fingerprints_depend_on_the_content_and_not_on_the_path(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_records(tmp_path / name / "train.jsonl", sentences(6, 1))
         write_records(tmp_path / name / "valid.jsonl", sentences(4, 2 if name != "c" else 3))
@@ -97,13 +97,13 @@ def test_fingerprints_are_of_the_content_and_not_of_the_place(tmp_path: Path) ->
     assert prints["a"][:-1] == prints["c"][:-1]
 
 
-def test_nothing_is_said_where_nothing_is_wrong(tmp_path: Path) -> None:
+def test_data_without_problems_cause_no_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     load(tmp_path, warnings)
     assert warnings == []
 
 
-def test_what_truncation_takes_and_validation_surprises_with_is_said(tmp_path: Path) -> None:
+def test_truncated_records_and_unseen_validation_labels_are_reported(tmp_path: Path) -> None:
     write_records(tmp_path / "train.jsonl", [*sentences(5, 1), {"text": "it is", "label": "b"}])
     extra = {"tokens": ["oslo"], "label": "order", "ner": ["B-GPE"]}
     write_records(tmp_path / "valid.jsonl", [*sentences(5, 2), extra, extra])
@@ -125,7 +125,7 @@ def test_a_task_without_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path, tasks=values, train_file=None)
 
 
-def test_a_task_that_nothing_validates_is_refused(tmp_path: Path) -> None:
+def test_a_task_without_a_validation_label_is_refused(tmp_path: Path) -> None:
     write_records(tmp_path / "valid.jsonl", sentences(3, fields=["ner"]))
     message = r"valid\.jsonl: no record has a label for task 'classification'.*in the field label"
     with pytest.raises(DataError, match=message):

@@ -16,7 +16,7 @@ TIMES = Times({"intent": 1.0, "ner": 1.0}, 1.06)
 def verdict(
     alone: list[float], together: list[float], *, metric: str = "f1", sure: bool = True
 ) -> Verdict:
-    """A verdict on metrics by seed; `sure` says whether the sentences leave no doubt."""
+    """A verdict on metrics by seed; with `sure`, the sentences leave no doubt."""
     change = float(np.mean(together) - np.mean(alone))
     sentences = 2_000
     right = np.zeros((2, sentences), bool)
@@ -66,19 +66,19 @@ def verdict(
         ),
     ],
 )
-def test_a_verdict_is_told_in_words(one: Verdict, outcome: str, words: str) -> None:
+def test_a_verdict_is_described_in_words(one: Verdict, outcome: str, words: str) -> None:
     assert one.outcome == outcome
     assert one.words(TIMES) == words
 
 
-def test_one_seed_is_judged_by_the_sentences_and_says_so() -> None:
+def test_one_seed_is_judged_by_the_sentences_and_described_so() -> None:
     one = verdict([0.80], [0.90])
     assert one.seeds.low is None
     assert one.outcome == "better"
     assert "which is more than noise as far as one seed tells" in one.words(TIMES)
 
 
-def test_one_seed_without_sentences_tells_nothing() -> None:
+def test_one_seed_without_sentences_proves_nothing() -> None:
     one = Verdict("pairs", "spearman", (0.5,), (0.7,), mean_interval([0.2]), None)
     assert one.outcome == "noise"
     assert one.words(TIMES).startswith(
@@ -94,7 +94,7 @@ def test_one_seed_without_sentences_tells_nothing() -> None:
         (2.5, "and takes 25 % more inference time"),
     ],
 )
-def test_the_time_of_inference_is_told_either_way(together: float, words: str) -> None:
+def test_inference_time_is_described_as_saved_or_added(together: float, words: str) -> None:
     times = Times({"intent": 1.5, "ner": 0.5}, together)
     assert verdict([0.8, 0.8], [0.8, 0.9]).words(times).endswith(words)
 
