@@ -591,7 +591,7 @@ def test_where_nothing_passes_an_earlier_graph_goes(
 ) -> None:
     export_model(best, formats=("int8",), threads=1, limit=100)
     assert (best / GRAPHS["onnx-int8"]).exists()
-    monkeypatch.setattr("manyheads.exporting.gate.MIN_COSINE", 1.1)
+    monkeypatch.setattr("manyheads.exporting.gate_report.MIN_COSINE", 1.1)
     result = export_model(best, formats=("int8",), threads=1, limit=100)
     assert result.missing == ("onnx-int8",)
     assert len(result.refused) == sum(not setting.necks for setting in SETTINGS)

@@ -12,8 +12,7 @@ from manyheads.cli.options import DEFAULT_MODEL, JsonFile, ModelFolder, Threads,
 from manyheads.errors import CheckFailed, counted, listing
 
 if TYPE_CHECKING:
-    from manyheads.exporting import ExportResult
-    from manyheads.exporting.gate import GateReport
+    from manyheads.exporting import ExportResult, GateReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -1,0 +1,219 @@
+"""The export of a model: for each backend, the fastest graph that passes the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.evaluation import FittedTask
+from manyheads.exporting.calibration import calibration_batches, training_texts
+from manyheads.exporting.candidates import Candidate, Exporter
+from manyheads.exporting.gate import LIMIT, Gate
+from manyheads.exporting.gate_report import GateReport
+from manyheads.exporting.validation import validation_sets
+from manyheads.inference import (
+    ENCODER_GRAPH,
+    GRAPHS,
+    INT8,
+    ONNX,
+    ONNX_INT8,
+    OPENVINO,
+    OPENVINO_INT8,
+    earlier_files,
+    graph_files,
+    make_predictor,
+    report_name,
+)
+from manyheads.storage import (
+    StrPath,
+    add_files,
+    is_model_folder,
+    read_manifest,
+    resolve_model,
+    set_calibration,
+)
+from manyheads.tasks import TaskSpec
+
+BACKENDS_OF = {
+    "float32": (ONNX,),
+    "int8": (ONNX_INT8,),
+    "openvino": (OPENVINO, OPENVINO_INT8),
+}
+"""By format, the backends that it makes a graph for."""
+FORMATS = tuple(BACKENDS_OF)
+DEFAULT_FORMATS = ("float32", "int8")
+
+OPSET = 17
+
+UNLABELLED = 1000
+"""Training sentences on which the gate counts changed answers, at most."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ExportResult:
+    """The outcome of an export."""
+
+    folder: Path
+    kept: tuple[GateReport, ...]
+    """Reports of the graphs that passed and are part of the model now."""
+    refused: tuple[GateReport, ...]
+    """Reports of the graphs and settings that did not pass."""
+    missing: tuple[str, ...]
+    """The backends for which no setting passed."""
+
+    def __repr__(self) -> str:
+        lines = [f"ExportResult({str(self.folder)!r})"]
+        lines += [f"  kept: {one.backend} ({one.setting})" for one in self.kept]
+        lines += [
+            f"  refused: {r.backend} ({r.setting}): {'; '.join(r.faults)}" for r in self.refused
+        ]
+        return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
+
+
+def export_model(
+    model: StrPath = "saved_model",
+    *,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    data: StrPath | None = None,
+    limit: float = LIMIT,
+    opset: int = OPSET,
+    threads: int | None = None,
+    report: Callable[[GateReport], None] = lambda report: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> ExportResult:
+    """Export a model and keep, for each backend, the fastest graph that passes the gate.
+
+    Args:
+        model: a model folder, or a run's folder (its best model).
+        formats: some of `FORMATS`.
+        data: labelled records for the gate; default, the validation files that the model was
+            chosen on.
+        limit: points of its main metric that a head may lose, beyond chance.
+        opset: the version of ONNX's operators.
+        threads: processor threads; default, all available cores.
+        report: takes the gate's report on each graph, passing or not.
+        progress: takes the next step, in a few words.
+
+    Raises:
+        ModelError: the model cannot be read or exported.
+        DataError: there is nothing to compare on, or a head has no labelled record.
+        RequestError: there is no such format.
+        StorageError: a graph cannot be written.
+    """
+    _check_request(formats, limit)
+    folder = _model_folder(model)
+    exporter = _exporter(folder, data, limit, opset, threads, progress)
+    kept: list[GateReport] = []
+    refused: list[GateReport] = []
+    missing: list[str] = []
+    for backend in (one for form in FORMATS if form in formats for one in BACKENDS_OF[form]):
+        candidate = _first_passing(exporter, backend, report, refused)
+        if candidate is None:
+            _remove_graph(folder, backend)
+            missing.append(backend)
+        else:
+            progress(f"writing {GRAPHS[backend]}")
+            _add_graph(folder, backend, exporter, candidate)
+            kept.append(candidate.report)
+    return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
+
+
+def _check_request(formats: Sequence[str], limit: float) -> None:
+    for form in formats:
+        if form not in FORMATS:
+            raise RequestError(
+                f"there is no format {shorten(form)}{nearest(form, FORMATS)}",
+                expected=f"one of: {listing(FORMATS)}",
+            )
+    if not formats:
+        raise RequestError("no format is asked for", expected=f"some of: {listing(FORMATS)}")
+    if "openvino" in formats:
+        from manyheads.exporting.openvino import check_openvino
+
+        check_openvino("openvino", "nncf")
+    if not 0 <= limit <= 100:
+        raise RequestError(f"a limit of {limit} points", expected="a number from 0 to 100")
+
+
+def _model_folder(model: StrPath) -> Path:
+    folder = resolve_model(model)
+    if not is_model_folder(folder):
+        raise ModelError(
+            "a checkpoint cannot be exported", where=at(folder),
+            expected="a model folder, into which the graphs go",
+            fix="Export the run's best model: manyheads export RUN_FOLDER",
+        )  # fmt: skip
+    return folder
+
+
+def _exporter(
+    folder: Path,
+    data: StrPath | None,
+    limit: float,
+    opset: int,
+    threads: int | None,
+    progress: Callable[[str], None],
+) -> Exporter:
+    """Load a model folder, and predict with PyTorch what its graphs are compared with."""
+    from manyheads.inference.backends import pytorch
+    from manyheads.modeling import choose_compute
+
+    progress("loading the model")
+    trained = pytorch.load_trained(folder)
+    compute = choose_compute("cpu", "float32", threads)
+    manifest = read_manifest(folder)
+    specs = [TaskSpec.from_json(task) for task in manifest.tasks]
+    sets = validation_sets(trained.config, specs, data, at(folder))
+    progress("predicting for the validation records with PyTorch in float32")
+    gate = Gate(
+        pytorch.TorchBackend(trained.model, compute),
+        lambda backend: make_predictor(manifest, backend),
+        sets,
+        limit=limit,
+        unlabelled=training_texts(trained.config, specs, UNLABELLED),
+        threads=compute.threads,
+    )
+    return Exporter(
+        trained.model, gate, manifest, opset, compute.threads, progress,
+        lambda: calibration_batches(
+            trained.config, specs, sets, trained.tokenizer, trained.max_length
+        ),
+    )  # fmt: skip
+
+
+def _first_passing(
+    exporter: Exporter,
+    backend: str,
+    report: Callable[[GateReport], None],
+    refused: list[GateReport],
+) -> Candidate | None:
+    """Return a backend's first graph that passes the gate; add reports of others to `refused`."""
+    for candidate in exporter.candidates(backend):
+        report(candidate.report)
+        if candidate.report.passed:
+            return candidate
+        refused.append(candidate.report)
+    return None
+
+
+def _add_graph(folder: Path, backend: str, exporter: Exporter, candidate: Candidate) -> None:
+    add_files(folder, exporter.files(backend, candidate), remove=earlier_files(backend))
+    if backend in INT8:
+        _calibrate_apart(folder, backend, exporter.calibrations(backend))
+
+
+def _remove_graph(folder: Path, backend: str) -> None:
+    """Remove the graph of an earlier export, which this one would refuse."""
+    stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
+    add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
+
+
+def _calibrate_apart(folder: Path, backend: str, fitted: Mapping[str, FittedTask]) -> None:
+    """Give a graph of 8-bit products calibrations of its own, if the model is calibrated."""
+    known = read_manifest(folder).calibration
+    if known.get("tasks"):
+        own = {name: task.to_json() for name, task in fitted.items() if name in known["tasks"]}
+        backends = {**known.get("backends", {}), backend: own}
+        set_calibration(folder, {**known, "backends": backends})
