@@ -170,7 +170,7 @@ def ours(split: Split, seed: int) -> Answers:
 
 
 def embedded(texts: Sequence[str]) -> Tensor:
-    """Embed texts with the untouched encoder, each once, as our head reads them: [N, 2 H]."""
+    """Return the pretrained embeddings and middle layer [N, 2 H] of texts, each computed once."""
     new = sorted({*texts} - _VECTORS.keys(), key=len)
     if new:
         hub: Any = import_module("transformers")
@@ -193,7 +193,7 @@ def embedded(texts: Sequence[str]) -> Tensor:
 
 
 def fitted(split: Split, seed: int) -> Answers:
-    """Fit our head to the untouched encoder's vectors, as a run on a file begins."""
+    """Fit the default head to the pretrained encoder's vectors, as at the start of training."""
     labels = LabelSet(tuple(sorted({r["label"] for r in split.train})))
     names = name_texts(labels.names)
     vectors = embedded([*map(text_of, split.train), *names.values()])

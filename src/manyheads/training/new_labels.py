@@ -1,9 +1,8 @@
 """Adding labels to a trained head: new rows of its parameters, fitted to a few examples.
 
-Everything else keeps its values. The old labels' scores therefore stay what they were, and a
-decision changes only where a new label scores higher. Records of the old labels ("kept records")
-teach the new rows where not to: two in three of them are fitted to, the others are scored before
-and after.
+All other parameters are unchanged. The old labels' scores therefore stay the same, and a decision
+changes only where a new label scores higher. Records with old labels ("kept records") are the
+negative examples: two thirds of them are used for fitting, the others are scored before and after.
 
 Axes: B sentences, W words, N inputs of a head's last layer, D their size, L labels.
 """
@@ -62,12 +61,12 @@ from manyheads.training.data.dataset import Dataset, build_dataset
 STEPS = 80
 LEARNING_RATE = 0.02
 NEW_SHARE = 0.3
-"""The weight of the new examples in the loss; that of kept records is the rest. Labels of which a
-text may have several do not compete with the old ones: there both weigh the same."""
+"""The weight of the new examples in the loss; kept records have the rest. If a text can have
+several labels, new ones do not compete with old ones, and both weigh the same."""
 SHRINKAGE = 0.3
-"""How far the covariance of the inputs is drawn towards a multiple of the identity."""
+"""The weight of a multiple of the identity in the covariance of the inputs."""
 MOST_KEPT = 6000
-"""Kept records that are read at most."""
+"""The most kept records that are read."""
 _ROWS = 64
 _WORD_ROWS = 128
 
@@ -80,11 +79,11 @@ class AddedLabels:
     """The new model's folder."""
     task: str
     examples: Mapping[str, int]
-    """By new label, the records that have it."""
+    """The number of records of each new label."""
     kept: int
-    """Kept records that were scored."""
+    """The number of kept records that were scored."""
     changed: int
-    """Those of them with another answer than before."""
+    """How many of these have another answer than before."""
     before: float
     """The task's main metric on them before."""
     after: float
@@ -109,15 +108,15 @@ def add_label(
     threads: int | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> AddedLabels:
-    """Add the labels to a trained model's task that a file has and the task has not.
+    """Add the labels of a file that a trained model's task lacks to that task.
 
     Args:
         model: a model folder, a checkpoint or a run's folder; it is not changed.
         task: the task.
-        train_file: examples of the new labels; old ones may be among them.
-        kept: records with old labels; default: the validation data of the run.
-        save_dir: folder of the new model.
-        overwrite: whether a model in that folder is replaced.
+        train_file: examples of the new labels, and possibly of old ones.
+        kept: records with old labels. Default: the validation data of the run.
+        save_dir: the folder of the new model.
+        overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
 
@@ -190,7 +189,7 @@ def _check_target(target: Path, model: Path, overwrite: bool) -> None:
 
 
 def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
-    """Return the head of a task that can have more labels.
+    """Return the head of a task to which labels can be added.
 
     Raises:
         RequestError: there is no such task, or its labels have no names.
@@ -214,10 +213,10 @@ def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
 def _examples(
     settings: TaskConfig, task: str, old: LabelSet, file: str
 ) -> tuple[list[Record], LabelSet]:
-    """Read the examples; return them with the old labels and the new ones after them.
+    """Read the examples, and return them with the old labels followed by the new ones.
 
     Raises:
-        DataError: a record is not one of the task, or none has a new label.
+        DataError: a record does not fit the task, or none has a new label.
     """
     free = settings.model_copy(update={"labels": None, "num_labels": None})
     known = frozenset(old.types if isinstance(old, TagSet) else old.names)
@@ -244,7 +243,7 @@ def _examples(
 
 
 def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
-    """Return new labels as records name them: tags by entity type."""
+    """Return new labels as records name them: for BIO tags, the entity types."""
     is_bio = isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
     return list(dict.fromkeys(name[2:] if is_bio else name for name in new))
 
@@ -257,11 +256,11 @@ def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[st
 def _kept_records(
     model: LoadedModel, task: str, old: LabelSet, file: str | None
 ) -> tuple[list[Record], list[Record]]:
-    """Read records with old labels: those to fit to, and those to score.
+    """Read records with old labels, and return those to fit and those to score.
 
     Raises:
-        RequestError: none are named, and the run's own are not at hand.
-        DataError: they have no label of the task.
+        RequestError: no file is named, and the run's validation data are not available.
+        DataError: fewer than three records have old labels.
     """
     layout = None
     if file is None:
@@ -292,7 +291,7 @@ def _kept_records(
 
 
 def _extended_config(config: Config, task: str, labels: LabelSet) -> Config:
-    """Return a configuration whose settings of the task allow all labels."""
+    """Return the configuration with all labels in the task's settings."""
     settings = config.tasks[task]
     update: dict[str, Any] = {}
     if settings.labels is not None:
@@ -313,7 +312,7 @@ def _metrics(path: Path, task: str) -> dict[str, Any]:
 
 
 def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str], None]) -> None:
-    """Give the new model the calibrations of the tasks whose scores are as before."""
+    """Copy the calibrations of the other tasks, whose scores are unchanged."""
     known = read_manifest(model).calibration.get("tasks", {}) if model.is_dir() else {}
     if others := {name: scores for name, scores in known.items() if name != task}:
         set_calibration(new, {"tasks": others})
@@ -328,10 +327,10 @@ def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str
 
 
 def _grow(head: Head, old: Head) -> dict[str, Tensor]:
-    """Copy a head's parameters into one for more labels, whose other values become 0.
+    """Copy a head's parameters into one for more labels, and set its other values to 0.
 
     Returns:
-        By parameter with new values, 1 at those and 0 elsewhere.
+        For each parameter with new values, a mask that is 1 at those and 0 elsewhere.
     """
     masks = {}
     before = old.state_dict()
@@ -350,7 +349,7 @@ def _last_layer(head: Head, masks: Mapping[str, Tensor], kind: str) -> nn.Linear
     """Return the layer that computes a head's logits.
 
     Raises:
-        RequestError: there is no such layer, as may be in a kind of the user's own.
+        RequestError: there is no such layer, which is possible in a kind defined by the user.
     """
     layers = [
         module
@@ -369,13 +368,13 @@ def _last_layer(head: Head, masks: Mapping[str, Tensor], kind: str) -> nn.Linear
 @dataclass(frozen=True)
 class _Batch:
     inputs: Tensor
-    """[B, D] or [B, W, D] of the head's last layer."""
+    """[B, D] or [B, W, D], the inputs of the head's last layer."""
     targets: Tensor
-    """As the head's loss takes them."""
+    """The targets for the head's loss."""
 
 
 def _batches(model: MultiTaskModel, task: str, layer: nn.Linear, data: Dataset) -> Iterator[_Batch]:
-    """Run the frozen part of a model on records; of sentences all make one batch."""
+    """Run the frozen part of a model on records. All sentences make one batch, words several."""
     caught: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
     model.eval()
@@ -409,9 +408,9 @@ def _fit(
 ) -> None:
     """Fit a grown head's new values.
 
-    The rows of the last layer are learned in coordinates in which the inputs of a label spread
-    alike in all directions, so that a few examples tell the label from others by where it is, and
-    not by the directions in which all labels vary.
+    The rows of the last layer are learned in coordinates in which the inputs of one label have
+    equal variance in all directions. A few examples then separate the label from others by its
+    mean, and not by directions in which all labels vary.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in head.named_parameters()}
     old = int((masks[names[layer.weight]][:, 0] == 0).sum())
@@ -438,11 +437,11 @@ def _fit(
 
 
 def _whitening(layer: nn.Linear, old: int, batches: Sequence[_Batch]) -> Tensor:
-    """Return the matrix [D, D] after which inputs of one label vary alike in all directions."""
+    """Return a matrix [D, D] by which the inputs of one label vary equally in all directions."""
     inputs, labels = [], []
     for batch in batches:
         flat = batch.inputs.flatten(0, -2)
-        if batch.targets.is_floating_point():  # any number of labels: the nearest one
+        if batch.targets.is_floating_point():  # Several labels at once: take the most probable.
             with torch.no_grad():
                 found = layer(flat)[:, :old].argmax(dim=1)
         else:
