@@ -140,14 +140,13 @@ def test_data_may_lack_labels_of_a_trained_head(trained: Path, tmp_path: Path) -
     assert load(tmp_path / "saved").specs[-1].labels == ("statement", "question")
 
 
-@pytest.mark.parametrize("schedule", ["joint", "together"])
 def test_a_run_from_a_trained_model_is_resumed_without_that_model(
-    trained: Path, tmp_path: Path, schedule: str
+    trained: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
     shutil.copytree(trained / "saved/best", base)
     changes: dict[str, Any] = {
-        "init_from": str(base), "checkpoint_every": 1, "num_epochs": 2, "schedule": schedule,
+        "init_from": str(base), "checkpoint_every": 1, "num_epochs": 2, "schedule": "joint",
         "tasks": {"ner": {"kind": "tagging"}, "topic": TOPIC}, "balancing": "pcgrad",
     }  # fmt: skip
     whole = going_on(trained, tmp_path / "whole", **changes)
@@ -224,7 +223,7 @@ def test_a_frozen_head_does_not_change_while_its_loss_tunes_the_encoder(
     assert answers(before, "ner") != answers(after, "ner")
 
 
-@pytest.mark.parametrize("schedule", ["alternate", "joint", "together", "ratios"])
+@pytest.mark.parametrize("schedule", ["joint", "ratios"])
 def test_a_frozen_head_on_a_frozen_encoder_predicts_the_same_while_another_is_tuned(
     trained: Path, tmp_path: Path, schedule: str
 ) -> None:

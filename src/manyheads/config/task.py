@@ -98,9 +98,9 @@ class TaskConfig(Strict):
     neck_layers: Int = Field(default=1, ge=1, le=8)
     """Tagging: layers of the neck."""
     word_features: Literal["auto", "on", "off"] = "off"
-    """Tagging: whether the head also reads the shape that words have in the original text, such as
-    capitals and digits: always (on), never (off), or where the encoder lower-cases, and so cannot
-    see capitals itself (auto)."""
+    """Tagging: whether the head also reads the shape of words in the original text, such as
+    capitals and digits: always (on), never (off), or if the encoder lower-cases and so sees no
+    capitals (auto)."""
     dropout: Annotated[Float, OWN] = Field(default=0.1, ge=0, lt=1)
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"

@@ -1,4 +1,4 @@
-"""Heads on a frozen encoder, trained as often as wanted on activations that are computed once.
+"""Heads on a frozen encoder, trained any number of times on activations that are computed once.
 
 Axes: N records, B records of a batch, E embedding.
 """
@@ -25,24 +25,24 @@ from manyheads.training.data.dataset import build_dataset
 from manyheads.training.probe import probe
 
 Advance = Callable[[int], None]
-"""Takes the number of records that were read since the last call."""
+"""Receives the number of records read since the last call."""
 
 BATCH = 32
 _POOL = 16
-"""Batches whose records are sorted by length together, so that little of a batch is padding."""
+"""Batches whose records are sorted by length together, to reduce padding."""
 RATE = 3e-3
 DECAY = 0.01
 _STEPS = 300
-"""Steps of training at least, for which few records are read more often."""
+"""The least number of training steps; few records are read more often to reach it."""
 
 
 def epochs_for(records: int, epochs: int = 6, steps: int | None = None) -> int:
-    """Return how often so many records are read in training.
+    """Return the number of epochs for a number of records.
 
     Args:
         records: their number.
-        epochs: how often at least.
-        steps: steps of training at least.
+        epochs: the least number of epochs.
+        steps: the least number of training steps.
     """
     steps = _STEPS if steps is None else steps
     return max(epochs, -(-steps * BATCH // max(1, records)))
@@ -115,7 +115,7 @@ class FrozenHeads:
             places: the records to train on.
             epochs: how often each is read.
             generator: determines the heads' first weights and the order of the records.
-            advance: takes the progress.
+            advance: receives the progress.
         """
         torch.manual_seed(int(generator.integers(2**31)))
         for name, head in self._heads().items():
@@ -132,7 +132,8 @@ class FrozenHeads:
                 advance(len(batch))
 
     def predictor(self) -> Predictor:
-        """Return a predictor of the heads as they are; it reads each text once, whatever heads."""
+        """Return a predictor with the present heads; all of them share the activations of a
+        text."""
         made = make_predictor(self.model, self.compute, self.tokenizer, self.max_length)
         made.backend = self.cache.evaluation_backend(made.backend)
         return made
@@ -176,7 +177,7 @@ class FrozenHeads:
 
 
 def _encoder(config: Config) -> Encoder:
-    """Return the encoder that a training with this configuration begins with."""
+    """Return the encoder that training with this configuration starts from."""
     if config.init_from is not None:
         return load_trained(resolve_model(config.init_from)).model.encoder
     return Encoder.from_source(find_encoder(config.model_name, config.pooling))

@@ -18,9 +18,9 @@ from manyheads.training.suspects.search import Progress, Silent
 
 SEEDS = 3
 MOST = 20_000
-"""Training records that are used, spread evenly."""
+"""The most training records to use, spread evenly."""
 _LEAST = 16
-"""Records of the smallest share."""
+"""The number of records in the smallest share."""
 _MOST_SIZES = 6
 
 

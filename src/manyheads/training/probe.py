@@ -18,7 +18,7 @@ DROPOUT = 0.4
 
 
 class _TwoLayers(nn.Module):
-    """Reads a middle and an upper layer side by side: the words themselves, and their context."""
+    """Concatenates a middle and an upper layer: the words themselves, and their context."""
 
     def __init__(self, encoder: EncoderShape) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _TwoLayers(nn.Module):
 
 
 class _Hidden(nn.Module):
-    """A hidden layer in the place of a neck."""
+    """A hidden layer in place of a neck."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Hidden(nn.Module):
 
 
 def probe(tags: TagSet, encoder: EncoderShape) -> TaggingHead:
-    """Make the head; much dropout keeps its probabilities from being too sure."""
+    """Make the head; strong dropout keeps it from being overconfident."""
     reader = _TwoLayers(encoder)
     size = len(reader.numbers) * encoder.hidden_size
     return TaggingHead(tags, reader, _Hidden(size), hidden_size=size, crf=None, dropout=DROPOUT)  # type: ignore[arg-type]

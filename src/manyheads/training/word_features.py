@@ -1,4 +1,4 @@
-"""Whether new heads read what words look like: `word_features: auto` becomes on or off."""
+"""The decision of `word_features: auto`: whether new heads read the shape of words."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def decide_word_features(
     found: CheckpointContents | None,
     trained: Collection[str],
 ) -> Config:
-    """Replace `word_features: auto` by on where the encoder lower-cases, and by off elsewhere.
+    """Replace `word_features: auto` by on if the encoder lower-cases, and by off otherwise.
 
-    Heads of models that were trained before there was such a choice keep `auto`, and read none.
+    Heads that were trained before this option existed keep `auto`, and read no features.
 
     Args:
         config: the run.
-        tokenizer: the encoder's.
-        found: the checkpoint that the run continues from, whose choice stands.
-        trained: the tasks whose heads are of a trained model, with its choice.
+        tokenizer: the encoder's tokenizer.
+        found: the checkpoint that the run continues from; its choice is kept.
+        trained: the tasks whose heads come from a trained model; its choice is kept.
     """
     stored = {} if found is None else found.config["tasks"]
     default = "on" if tokenizer.lower_cases else "off"

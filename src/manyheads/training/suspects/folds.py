@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities: heads on the frozen encoder, each for the records it has not seen.
+"""Out-of-fold probabilities: heads on the frozen encoder, for records they were not trained on.
 
 Axes: N records, B records of a batch, W words, L labels.
 """
@@ -35,7 +35,7 @@ class Folding:
         return epochs_for(records * (self.folds - 1) // self.folds, self.epochs, self.steps)
 
     def passes(self, records: int) -> int:
-        """Return how often records are read in all, for progress."""
+        """Return the total number of records read, to show the progress."""
         return records * self.repeats * (self.epochs_for(records) * (self.folds - 1) + 1)
 
 
