@@ -1,4 +1,4 @@
-"""New records from exchanged entities: offsets, counts, and what is left alone."""
+"""New records from exchanged entities: offsets, counts, and records that are left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion: records of any format as ours, and ours for labelling tools, without a loss."""
+"""Conversion: records of any format become JSON lines or a labelling tool's file without loss."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def inferred(folder: Path, records: Sequence[dict[str, Any]], **given: Any) -> I
 
 
 def records(count: int = 12, **fields: Sequence[Any]) -> list[dict[str, Any]]:
-    """Records of three words each; a field's values take turns, and None leaves it out."""
+    """Records of three words each; a field cycles through its values, and None omits it."""
     return [
         {"text": f"sentence number {i}"}
         | {name: values[i % len(values)] for name, values in fields.items()}

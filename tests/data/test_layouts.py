@@ -1,4 +1,4 @@
-"""Layouts: what a configuration says of its files, for all of them and for those of one task."""
+"""Layouts that a configuration states for all its files, or for those of one task."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-# What is the same in every format.
+# Properties that all formats share.
 
 TOKENS = [["John", "lives", "in", "Paris", "."], ["#", "é", "日本"]]
 TAGS = [["B-PER", "O", "O", "B-LOC", "O"], ["O", "I-X", "B-X"]]
@@ -214,8 +214,8 @@ def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 @QUICK
 def test_delimited_round_trip(folder: Path, ending: str, items: list[tuple[str, str]]) -> None:
-    # Of a table with tabs that begins a cell with a quote, lines that have as many cells as the
-    # header are rows: some tools do not quote.
+    # Some tools do not quote TSV: after a quote at the start of a cell, a line with as many cells
+    # as the header is a row.
     assume(
         ending == "csv" or not any("\t" in text and "\n" in text for pair in items for text in pair)
     )
@@ -230,7 +230,7 @@ def test_delimited_round_trip(folder: Path, ending: str, items: list[tuple[str, 
 @example([[("#", "O"), ("#x", "O")]], 0)
 @QUICK
 def test_conll_round_trip(folder: Path, sentences: list[Any], more: int) -> None:
-    # With a mark at the beginning, one that is part of the first token is kept.
+    # Only the file's own byte-order mark is removed, not one that is part of the first token.
     text = "\ufeff" + "\n\n".join(
         "\n".join("\t".join([token, *["_"] * more, tag]) for token, tag in pairs)
         for pairs in sentences
@@ -515,7 +515,7 @@ def test_hash_signs_are_tokens_but_comments_and_document_lines_are_not(tmp_path:
     assert [row["tokens"] for row in fields(spaces)] == [["#", "#b"], ["c"]]
 
 
-# Which format a file has.
+# Recognising the format of a file.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The settings of a run on files alone."""
+"""The settings of a run that is given only data files."""
 
 from __future__ import annotations
 

@@ -732,7 +732,7 @@ def test_columns_of_0_and_1_beside_one_of_texts_are_labels(tmp_path: Path) -> No
     rows = read(path)
     assert [row["text"] for row in rows] == ["so\nso", "yes"]
     assert [row["labels"] for row in rows] == [["kind"], ["rude", "kind"]]
-    # With a named text each column may be a task; of two columns of texts none is the text.
+    # If one column is named `text`, every other may be a task; of two columns of texts, neither is.
     path.write_text("text,rude,kind\nso so,0,1\nyes,1,1\n")
     assert read(path)[0] == {"text": "so so", "rude": "0", "kind": "1"}
     path.write_text("one,two,rude,kind\nso so,a b,0,1\nyes,b,1,1\n")

@@ -71,7 +71,7 @@ def try_case(target: str, number: int, seed: int, bench: Bench, tally: Tally) ->
             tally.found(case, f"a message of {len(str(error))} characters")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
+    except BaseException as error:  # a panic of a Rust library is not an Exception
         place = traceback.extract_tb(error.__traceback__)[-1]
         tally.found(case, f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}")
     seconds = time.process_time() - begun

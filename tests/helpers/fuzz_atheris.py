@@ -2,7 +2,7 @@
 
     python tests/helpers/fuzz_atheris.py --runs 200000 --seed 1
 
-Whatever bytes a data file holds, `DataError` is all that may come out of it. libFuzzer keeps the
+Whatever bytes a data file holds, the only allowed error is `DataError`. libFuzzer keeps the
 inputs that reach new code, and writes the first finding to a file.
 """
 

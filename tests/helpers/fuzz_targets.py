@@ -1,8 +1,8 @@
-"""The targets of the fuzzer: each makes an input from random numbers and feeds it.
+"""The targets of the fuzzer: each makes an input from random numbers and runs it.
 
-A target raises `ManyheadsError` where the input is refused, as it should be where it is bad, and
-nothing where it is taken. `AssertionError` means that a property does not hold; any other
-exception is a finding as well.
+A target raises `ManyheadsError` if the input is refused, as a bad one should be, and nothing if it
+is accepted. `AssertionError` means that a property does not hold; any other exception is a finding
+as well.
 """
 
 from __future__ import annotations

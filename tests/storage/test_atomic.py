@@ -514,7 +514,7 @@ def test_a_full_disk_ends_with_a_message_and_the_last_good_state(tmp_path: Path)
         assert names(disk) == ["best", "file"]
         assert (disk / "file").read_bytes() == OLD
         assert contents(disk / "best") == expected(OLD)
-        write_bytes(disk / "file", bytes(1 << 19))  # the failed attempts gave their room back
+        write_bytes(disk / "file", bytes(1 << 19))  # the failed attempts freed their space
 
 
 def test_a_read_only_disk_ends_with_a_message(tmp_path: Path) -> None:

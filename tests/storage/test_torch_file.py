@@ -1,4 +1,4 @@
-"""Torch files: honest ones are read, and all that could run code or exhaust memory is refused."""
+"""Torch files: valid ones are read; those that could run code or exhaust memory are refused."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_file_that_changes_after_its_check_is_read_as_it_was_checked(
     assert value["tensor"][10_000] == float(tensors)
 
 
-# Honest files
+# Valid files
 
 PLAIN = (
     st.none()
@@ -218,7 +218,7 @@ def test_leaves_are_yielded_in_order_with_their_paths() -> None:
     assert met == [("/a/0", 1), ("/a/1/0", 2), ("/b~1c~0d/3", None)]
 
 
-# Files that are something else
+# Other files
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tokenizers that would lengthen a text without bound are refused before they see one."""
+"""Tokenizers that would lengthen a text without limit are refused before they encode one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a word looks like becomes a row of ids, which nothing but its own characters changes."""
+"""The shape of a word becomes a row of ids that depends only on its own characters."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_words_of_one_case_pattern_share_a_shape(
 
 
 def test_stored_features_keep_their_meaning() -> None:
-    """If this fails, raise the version: trained heads would read something else."""
+    """If this fails, raise the version: the ids mean something else to trained heads."""
     assert WORD_FEATURES_VERSION == 1
     assert row("McDonald") == [63, 1049]
 

@@ -199,8 +199,8 @@ def plan_batches(
         lengths: tokens of each sentence.
         token_budget: tokens of a batch, padding included. A longer sentence is its own batch.
         max_sentences: sentences of a batch.
-        overhead: what one more batch costs, in tokens. A batch ends early where that saves more
-            padding than it costs.
+        overhead: the cost of one more batch, in tokens. A batch ends early if that saves more
+            padding than the next batch costs.
 
     Returns:
         The indices of the sentences of each batch.

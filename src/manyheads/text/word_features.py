@@ -2,7 +2,7 @@
 
 Each word gets a row of ids, computed from its characters in the original text alone. Every column
 has ids of its own, so that one table has an embedding for each id. Trained models store the version
-of the features: whoever changes what the ids mean raises `VERSION`.
+of the features: if you change the meaning of the ids, raise `VERSION`.
 
 Axes: C characters of a text, W words, K characters of a word, F columns.
 """

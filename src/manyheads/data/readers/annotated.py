@@ -16,6 +16,17 @@ def entity(start: int, end: int, label: str) -> dict[str, Any]:
     return {"start": start, "end": end, "label": label}
 
 
+def as_list(value: Any, key: str, where: str, expected: str = "a list") -> list[Any]:
+    """Return the value of a key if it is a list.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if type(value) is list:
+        return value
+    raise DataError(f"`{key}` is {shorten(value)}", where=where, expected=expected)
+
+
 def from_example(value: Any, where: str, start: str, end: str, beyond: int = 0) -> dict[str, Any]:
     """Read an object with `text`, `intent` and `entities` to `text`, `label` and `entities`.
 

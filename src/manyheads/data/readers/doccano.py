@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import as_list, entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_objects
@@ -93,11 +93,7 @@ def _span(item: Any, row: Row) -> dict[str, Any]:
 def _list(value: Any, key: str, row: Row) -> list[Any]:
     if type(value) is str:
         return [value]
-    if type(value) is list:
-        return value
-    raise DataError(
-        f"`{key}` is {shorten(value)}", where=row.where, expected="a list of classes or of spans"
-    )
+    return as_list(value, key, row.where, "a list of classes or of spans")
 
 
 def _are_names(classes: list[Any]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import as_list, entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_objects
@@ -121,7 +121,8 @@ def _answers(row: Row, source: Source) -> Iterator[tuple[str, str, Any]]:
         if kind == "labels" and type(value) is dict:
             yield "labels", str(item.get("from_name")), [_span(value, row)]
         elif kind == "choices" and type(value) is dict:
-            yield "choices", str(item.get("from_name")), _choices(value, row)
+            choices = as_list(value.get("choices"), "choices", row.where)
+            yield "choices", str(item.get("from_name")), choices
         else:
             source.pass_over(f"annotations of the type {shorten(kind)}")
 
@@ -133,14 +134,7 @@ def _short_answers(row: Row) -> Iterator[tuple[str, str, Any]]:
         if type(value) is list and value and all(type(v) is dict and "labels" in v for v in value):
             yield "labels", name, [_span(item, row) for item in value]
         elif type(value) is dict and "choices" in value:
-            yield "choices", name, _choices(value, row)
-
-
-def _choices(value: Mapping[str, Any], row: Row) -> list[Any]:
-    choices = value.get("choices")
-    if type(choices) is list:
-        return choices
-    raise DataError(f"`choices` is {shorten(choices)}", where=row.where, expected="a list")
+            yield "choices", name, as_list(value["choices"], "choices", row.where)
 
 
 def _span(value: Mapping[str, Any], row: Row) -> dict[str, Any]:

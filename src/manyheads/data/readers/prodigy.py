@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import as_list, entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_objects
@@ -84,9 +84,9 @@ def _fields(row: Row, is_binary: bool) -> dict[str, Any]:
     fields, record = _rest(row.fields), row.fields
     spans = record.get("spans")
     if spans is not None:
-        fields["entities"] = [_span(item, row) for item in _list(spans, "spans", row)]
+        fields["entities"] = [_span(item, row) for item in as_list(spans, "spans", row.where)]
     if record.get("accept") is not None:
-        fields["labels"] = _list(record["accept"], "accept", row)
+        fields["labels"] = as_list(record["accept"], "accept", row.where)
     elif record.get("label") is not None:
         fields["labels"] = [record["label"]]
     if is_binary and "labels" not in fields:
@@ -112,9 +112,3 @@ def _span(item: Any, row: Row) -> dict[str, Any]:
         where=row.where,
         expected="an object with start, end and label",
     )
-
-
-def _list(value: Any, key: str, row: Row) -> list[Any]:
-    if type(value) is list:
-        return value
-    raise DataError(f"`{key}` is {shorten(value)}", where=row.where, expected="a list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import as_list, entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_lines import read_json_lines
@@ -62,8 +62,7 @@ def _fields(value: Any, row: Row) -> dict[str, Any]:
     fields = dict(value)
     spans, cats = fields.pop("entities", None), fields.pop("cats", None)
     if spans is not None:
-        if type(spans) is not list:
-            raise DataError(f"`entities` is {shorten(spans)}", where=row.where, expected="a list")
+        spans = as_list(spans, "entities", row.where)
         fields["entities"] = [_span(item, row) for item in spans]
     if cats:
         fields["labels"] = _classes(cats, row)
