@@ -324,6 +324,8 @@ def test_the_command_prints_only_json_on_request(
         (["--test-file", "a", "--test-file", "ner=b"], "expected one FILE for all tasks, or one"),
         (["--test-file", "ner=a", "--test-file", "ner=b"], "expected one FILE for all tasks, or"),
         (["--set", "tasks.ner.knid=x"], "unknown key"),
+        (["--set", "num_epochs=auto"], "each run would have another number of epochs"),
+        (["--set", "valid_file="], "each run would hold out other records"),
         (["--seeds", "0"], "--seeds"),
     ],
 )
