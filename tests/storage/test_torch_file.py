@@ -22,6 +22,7 @@ from manyheads.errors import ModelError
 from manyheads.modeling import leaves, pointer
 from manyheads.modeling.checkpoint_values import MAX_DEPTH, read_torch_file
 from manyheads.storage.torch_file import MAX_RECORDS, check_pickle
+from nested_values import PLAIN, nested
 
 # Pickles, opcode by opcode, as pickletools names them.
 PROTO, STOP, MARK, EMPTY_DICT, EMPTY_LIST = b"\x80\x02", b".", b"(", b"}", b"]"
@@ -157,27 +158,8 @@ def test_a_file_that_changes_after_its_check_is_read_as_it_was_checked(
 
 # Valid files
 
-PLAIN = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**2000), 2**2000)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(), max_size=20)
-)
-KEYS = st.text(max_size=5) | st.integers(1 - 2**31, 2**31 - 1)
-VALUES = st.recursive(
-    PLAIN,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.tuples(inner, inner)
-        | st.tuples()
-        | st.dictionaries(KEYS, inner, max_size=4)
-    ),
-    max_leaves=25,
-)
 
-
-@given(VALUES)
+@given(nested(PLAIN))
 @settings(deadline=None, max_examples=100)
 def test_plain_values_are_read_as_pickle_wrote_them(value: Any) -> None:
     assert ascii(read(torch_file(pickle.dumps(copy.deepcopy(value), protocol=2)))) == ascii(value)
@@ -488,7 +470,7 @@ def test_a_directory_too_large_to_read_is_refused_unread() -> None:
         ("entry size", b"\xff", "its record 'archive/data.pkl' has two sizes"),
         ("entry signature", b"X", "Bad magic number for central directory"),
         ("entry offset", b"\xff", "Truncated file header"),
-        ("end offset", b"\xff", "the directory at its end is not where it says"),
+        ("end offset", b"\xff", "the directory at its end is not at the stated place"),
     ],
 )
 def test_a_directory_that_contradicts_the_file_is_refused(

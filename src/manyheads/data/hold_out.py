@@ -37,7 +37,7 @@ LEAST = 2
 """Records of a label that are held out at least, where it has `ENOUGH` records; one of four."""
 ENOUGH = 10
 MOST = 2000
-"""Records that are held out at most, beside those that rare labels need: more are slow to score."""
+"""The most records to hold out, apart from those that rare labels need: more are slow to score."""
 
 Labels = frozenset[tuple[str, str]]
 """The labels of a record: tasks with a class or entity type."""

@@ -184,7 +184,7 @@ def _check_directory(file: BinaryIO, size: int, where: str) -> None:
         if signature != b"PK\x06\x06" or locator[2] != end:
             raise damaged("the directory at its end is garbled", where)
     if offset + length != end:
-        raise damaged("the directory at its end is not where it says", where)
+        raise damaged("the directory at its end is not at the stated place", where)
     if count > MAX_RECORDS or length > MAX_RECORDS * 200:
         raise hostile(f"has a directory of {count} records, {length} bytes", where)
 

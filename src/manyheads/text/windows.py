@@ -74,7 +74,7 @@ def truncate(encoding: Encoding, max_length: int) -> tuple[Encoding, int]:
         words.
 
     Raises:
-        ModelError: `max_length` leaves no room for text beside the special tokens.
+        ModelError: `max_length` leaves no room for text next to the special tokens.
     """
     capacity = _capacity(encoding, max_length)
     if len(encoding.ids) <= max_length:
@@ -98,7 +98,7 @@ def beginning(encoding: Encoding, max_length: int) -> Window:
     sentence-transformers truncates a text in the same way.
 
     Raises:
-        ModelError: `max_length` leaves no room beside the special tokens.
+        ModelError: `max_length` leaves no room next to the special tokens.
     """
     end = min(_capacity(encoding, max_length), _body(encoding))
     words = int(encoding.word_starts.searchsorted(encoding.prefix + end))
@@ -118,7 +118,7 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
         stride: maximum number of tokens that neighbouring windows share, in whole words.
 
     Raises:
-        ModelError: `max_length` leaves no room beside the special tokens and the stride.
+        ModelError: `max_length` leaves no room next to the special tokens and the stride.
     """
     words = len(encoding.word_starts)
     if len(encoding.ids) <= max_length:
