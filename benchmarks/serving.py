@@ -1,4 +1,4 @@
-"""Speed and steadiness of the server, each figure in one run beside what it is compared with.
+"""Speed and stability of the server. A figure and what it is compared with come from one run.
 
     python benchmarks/serving.py MODEL --data SNIPS_FOLDER [--only SECTION ...] [--threads N]
 
@@ -341,23 +341,25 @@ def highest_rate(send: Callable[[float], dict[str, Any]], guess: float) -> float
 
 
 def overload(setup: Setup) -> list[dict[str, Any]]:
-    """Send ten times what the server can do.
+    """Send ten times the server's capacity.
 
-    The requests are lists: fourteen thousand requests a second are more than two cores can refuse.
+    The requests are lists: two cores cannot refuse fourteen thousand requests a second.
     """
     _, found = stable(setup)
     seconds, size = setup.options.overload, setup.options.overload_texts
     starts = range(0, len(found) - size + 1, size)
     bodies = [[{"texts": [text for text, *_ in found[i : i + size]]}] for i in starts]
     expected = [found[i] for i in starts]
+    with server(setup) as running:
+        target = [(running.port, "/v1/predict")]
+        top = rate(measure(target, bodies, {"seconds": 8, "clients": 8, "skip": 2}))
     with server(setup, "--max-queue", str(setup.options.overload_queue)) as running:
         target = [(running.port, "/v1/predict")]
-        top = rate(measure(target, bodies, {"seconds": 5, "clients": 8, "skip": 1}))
-        usual = {"seconds": 10, "rate": 0.8 * top, "skip": 1.0}
+        usual = {"seconds": max(10, seconds / 10), "rate": 0.8 * top, "skip": 1.0}
         phases = [usual, {"seconds": seconds, "rate": 10 * top, "skip": 0.5}, usual]
         load = LoadProcess(target, bodies, *phases, expected=expected)
-        time.sleep(8)
-        # What the allocator keeps of the first seconds of the overload is not a leak.
+        time.sleep(usual["seconds"] - 2)
+        # What the allocator keeps from the first seconds of the overload is not a leak.
         time.sleep(min(15, seconds / 3))
         memory = [running.memory()]
         time.sleep(max(0, seconds - 10 - min(15, seconds / 3)))
@@ -386,9 +388,9 @@ def overload(setup: Setup) -> list[dict[str, Any]]:
 
 
 def stable(setup: Setup) -> tuple[list[list[object]], list[Any]]:
-    """Return requests whose classes do not depend on the batch, with what `decided` returns.
+    """Return requests whose classes do not depend on the batch, with the output of `decided`.
 
-    Int8 rounds by batch, so that a text near a boundary may change with those beside it.
+    Int8 rounds by batch, so a text near a boundary may get another class in another batch.
     """
     order = random.Random(1)
     seen: dict[str, list[Any]] = {text: [] for text in setup.texts}
@@ -413,7 +415,7 @@ def stable(setup: Setup) -> tuple[list[list[object]], list[Any]]:
 
 
 def soak(setup: Setup) -> list[dict[str, Any]]:
-    """Serve for long, with reloads."""
+    """Serve for a long time, with reloads."""
     bodies, expected = stable(setup)
     options = setup.options
     with server(setup) as running:
@@ -492,7 +494,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overload", type=float, default=600.0, help="seconds")
     parser.add_argument("--overload-texts", type=int, default=16, help="texts of a request")
-    parser.add_argument("--overload-queue", type=int, default=24, help="max_queue of the server")
+    parser.add_argument("--overload-queue", type=int, default=1, help="max_queue of the server")
     parser.add_argument("--soak", type=float, default=3600.0, help="seconds")
     parser.add_argument("--soak-rate", type=float, default=50.0, help="requests a second")
     parser.add_argument("--reload-every", type=float, default=60.0, help="seconds")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 load for `serving.py`, from one process that costs little: raw bytes over asyncio.
+"""HTTP/1.1 load for `serving.py`, from one cheap process: raw bytes over asyncio.
 
     python benchmarks/serving_load.py < load.json > summary.json
 
@@ -108,7 +108,7 @@ def decisions(answer: bytes) -> Any:
 def decided(prediction: dict[str, Any]) -> list[Any]:
     """Return a prediction's text, its classes, and entities that are not of this text.
 
-    Which entities there are may depend on the batch, where int8 rounds otherwise.
+    Which entities are found may depend on the batch, because int8 rounds by batch.
     """
     text = prediction["text"]
     found = [text]
@@ -121,7 +121,7 @@ def decided(prediction: dict[str, Any]) -> list[Any]:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that sends a request at a time."""
+    """A connection that sends one request at a time."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -301,7 +301,7 @@ async def _closed_loop(sender: _Sender, phase: Phase) -> _Results:
             if sent >= begun + phase.skip:
                 results.add(status, now - sent)
             if now < end:
-                # A refused client waits a little, as all do.
+                # A refused client waits before its next request.
                 loop.call_later(0 if status == 200 else _RETRY_SECONDS, send)
 
         sender.start(done)
@@ -315,8 +315,8 @@ async def _closed_loop(sender: _Sender, phase: Phase) -> _Results:
 async def run(load: Load) -> list[dict[str, Any]]:
     """Send the load; returns a summary for each phase.
 
-    Requests that are under way at the end of a phase are waited for, and count; but for the last
-    phase they may overlap with those of the next one.
+    Requests that are under way at the end of a phase count, too. They may overlap with those of the
+    next phase.
     """
     sender = _Sender(load)
     found = []

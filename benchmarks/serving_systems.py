@@ -1,4 +1,4 @@
-"""The services that `serving.py` compares, each a process of its own that listens on a port.
+"""The services that `serving.py` compares; each is a process that listens on a port.
 
     python benchmarks/serving_systems.py prepare MODEL WORK
     python benchmarks/serving_systems.py {plain,classes,entities,vectors} FOLDER PORT
@@ -37,7 +37,7 @@ def prepare(folder: Path, work: Path) -> None:
 
 
 def plain(folder: Path) -> Callable[[str], Any]:
-    """Load our predictor as it comes."""
+    """Load our predictor with its default settings."""
     from manyheads.inference import load_predictor
 
     predictor = load_predictor(folder, threads=THREADS)

@@ -25,7 +25,7 @@ from training_setup import run, sentences, write_records
 
 @cache
 def served_model() -> Path:
-    """A tiny trained model with the tasks `intent` and `ner`, the same for a process's tests."""
+    """A tiny trained model with the tasks `intent` and `ner`, shared by the tests of a process."""
     folder = Path(tempfile.mkdtemp(prefix="manyheads-served-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_records(folder / "train.jsonl", sentences(60, 1))
@@ -45,7 +45,7 @@ def becomes(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 class Gate:
-    """Wraps the backend of each model that is loaded, and holds its batches back while closed."""
+    """Holds back the batches of every model that is loaded with it, while it is closed."""
 
     def __init__(self) -> None:
         self.open = threading.Event()

@@ -261,7 +261,7 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_until_it_is_replaced() -> 
 # ---------------------------------------------------------------------------- the process itself
 
 
-# Whoever asks for one of these gets the answer of an environment without it.
+# Importing one of these fails as in an environment without it.
 BLOCKER = """
 import sys
 from importlib.abc import MetaPathFinder

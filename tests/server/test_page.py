@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """A page, and what went wrong on it."""
+    """A page, and the errors it reported."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
@@ -68,7 +68,7 @@ class Visit:
         self.page.goto(url)
 
     def _note(self, message: Any) -> None:
-        # A refused request is shown by the browser as an error, too.
+        # The browser also reports a refused request as an error.
         if message.type in ("error", "warning") and "status of 4" not in message.text:
             self.problems.append(message.text)
 
@@ -96,7 +96,7 @@ def test_a_sentence_gets_classes_entities_and_timing(visit: Visit) -> None:
     expect(page.locator(".marked")).to_contain_text("John")
 
 
-def test_what_is_undecided_or_out_of_scope_is_shown_as_such(visit: Visit) -> None:
+def test_undecided_results_and_texts_out_of_scope_are_marked(visit: Visit) -> None:
     page = visit.page
     classes = [{"label": "question", "id": 0, "score": 0.5}]
     entity = {"text": "Paris", "label": None, "start": 14, "end": 19, "score": 0.4}
@@ -231,7 +231,7 @@ def test_the_documentation_is_accessible_and_fits(
     visit.context.close()
 
 
-def test_a_file_is_read_and_asked(visit: Visit, tmp_path: Path) -> None:
+def test_the_records_of_a_file_are_predicted(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "one"}\n{"tokens": ["two", "words"]}\n')
     visit.page.get_by_label("Open a file of sentences").set_input_files(file)
@@ -243,7 +243,7 @@ def test_a_file_is_read_and_asked(visit: Visit, tmp_path: Path) -> None:
     )
 
 
-def test_the_history_asks_again(visit: Visit) -> None:
+def test_the_history_repeats_a_prediction(visit: Visit) -> None:
     visit.ask("first")
     expect(visit.page.locator(".marked")).to_contain_text("first")
     visit.ask("second")
@@ -252,7 +252,7 @@ def test_the_history_asks_again(visit: Visit) -> None:
     expect(visit.page.locator(".marked")).to_contain_text("first")
 
 
-def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
+def test_the_page_works_with_the_keyboard_alone(visit: Visit) -> None:
     page = visit.page
     expect(page.locator("#text")).to_be_focused()
     page.keyboard.type(SENTENCE)
@@ -287,8 +287,7 @@ def test_a_server_with_keys_asks_for_one(browser: Browser) -> None:
         visit.context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1200)])
 def test_the_page_is_accessible_and_fits(
     server: httpx.Client, browser: Browser, scheme: str, width: int, tmp_path: Path
 ) -> None:

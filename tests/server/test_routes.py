@@ -122,7 +122,7 @@ def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
     assert one["windows"] > 1
 
 
-def test_openai_s_client_gets_embeddings(client: httpx.Client) -> None:
+def test_the_openai_client_gets_embeddings(client: httpx.Client) -> None:
     expected = [p.embedding for p in load_predictor(served_model()).predict(["a", "b"], embed=True)]
     with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0) as sdk:
         # The client asks for base64 unless told otherwise.
@@ -203,7 +203,7 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
         (b'{"texts": "a", "texts": 5}', 422, "`texts` is 5"),
     ],
 )
-def test_a_request_that_cannot_be_answered_gets_what_is_wrong_and_where(
+def test_the_error_of_an_invalid_request_names_the_place_and_the_value(
     client: httpx.Client, content: bytes, status: int, message: str
 ) -> None:
     response = client.post(
@@ -251,7 +251,7 @@ def test_the_examples_of_the_api_page_run(client: httpx.Client) -> None:
     assert tried == 4
 
 
-def test_models_say_what_they_predict(client: httpx.Client) -> None:
+def test_the_list_of_models_has_their_tasks_and_labels(client: httpx.Client) -> None:
     (model,) = client.get("/v1/models").json()["data"]
     assert model["id"] == "tiny"
     assert [task["name"] for task in model["tasks"]] == ["intent", "ner"]

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from serving import served_model, serving
 
-EXAMPLES = int(os.environ.get("MANYHEADS_FUZZ_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("MANYHEADS_FUZZ_EXAMPLES", "10"))
 CHECKS: list[Any] = [
     not_a_server_error,
     status_code_conformance,

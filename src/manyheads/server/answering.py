@@ -1,4 +1,4 @@
-"""The texts of a request to predictions: checked, queued, and awaited or cancelled."""
+"""From the texts of a request to predictions: checks, queueing, waiting and cancelling."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DISCONNECT_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The models and settings, and what all routes that predict have in common."""
+    """The models and settings, and what all routes that predict share."""
 
     registry: Registry
     settings: ServerSettings
@@ -81,30 +81,22 @@ class Service:
             for each text its prediction or its error.
 
         Raises:
-            Problem: there are too many texts, the queue is full, or the time is over.
+            Problem: there are too many texts, the queue is full, or the time is up.
         """
         if len(texts) > self.settings.max_texts:
             raise Problem(
                 422, f"`{param}` has {len(texts):,} texts; at most {self.settings.max_texts:,} are "
                 "allowed in a request", param=param, code="too_many_texts",
             )  # fmt: skip
-        request.scope["state"]["texts"] = len(texts)
-        request.scope["state"]["model"] = model.name
+        request.scope["state"].update(texts=len(texts), model=model.name)
+        places = [param] if len(texts) == 1 else [f"{param}[{i}]" for i in range(len(texts))]
         found: list[Prediction | Problem | None] = [
-            self._problem_with(text, param if len(texts) == 1 else f"{param}[{i}]")
-            for i, text in enumerate(texts)
+            self._problem_with(text, place) for text, place in zip(texts, places, strict=True)
         ]
         good = [i for i, problem in enumerate(found) if problem is None]
         outcomes = await _computed(request, model.scheduler, [texts[i] for i in good], wanted)
         for i, outcome in zip(good, outcomes, strict=True):
-            if isinstance(outcome, Prediction):
-                found[i] = outcome
-                continue
-            if isinstance(outcome, TextTimeout):
-                raise problem_of(outcome)
-            found[i] = problem = problem_of(outcome, param if len(texts) == 1 else f"{param}[{i}]")
-            if problem.status == 500:
-                log_bug(request.scope["state"]["id"], outcome)
+            found[i] = _answer_of(outcome, places[i], request.scope["state"]["id"])
         self.monitoring.texts(model.name, len(good))
         return [one for one in found if one is not None]
 
@@ -132,46 +124,72 @@ class Service:
         return None
 
 
+def _answer_of(
+    outcome: Prediction | BaseException, param: str, request_id: str
+) -> Prediction | Problem:
+    """Return a text's prediction, or the error that is its answer.
+
+    Raises:
+        Problem: the time of the whole request is up.
+    """
+    if isinstance(outcome, Prediction):
+        return outcome
+    problem = problem_of(outcome, param)
+    if isinstance(outcome, TextTimeout):
+        raise problem
+    if problem.status == 500:
+        log_bug(request_id, outcome)
+    return problem
+
+
+class _Alarm:
+    """Wakes a task up, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the task up."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it rings, but not longer than some time."""
+        # `asyncio.wait_for` would cost a task for each wait.
+        timer = self._loop.call_later(seconds, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            timer.cancel()
+        self._woken.clear()
+
+
 async def _computed(
     request: Request, scheduler: Scheduler, texts: list[Text], wanted: Wanted
 ) -> list[Prediction | BaseException]:
     """Queue texts, and wait for their outcomes.
 
     Raises:
-        Problem: the queue is full, the time is over, or the client has disconnected.
+        Problem: the queue is full, the time is up, or the client has disconnected.
     """
     if not texts:
         return []
-    loop = asyncio.get_running_loop()
     deadline: float = request.scope["state"]["deadline"]
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def done() -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(wake)
-
+    alarm = _Alarm()
     try:
-        answers = scheduler.submit(texts, wanted, deadline=deadline, done=done)
+        answers = scheduler.submit(texts, wanted, deadline=deadline, done=alarm.ring)
     except QueueFull as error:
         raise problem_of(error) from None
     try:
         while True:
-            outcomes = [answer.outcome for answer in answers]
-            if None not in outcomes:
-                return [outcome for outcome in outcomes if outcome is not None]
+            outcomes = [answer.outcome for answer in answers if answer.outcome is not None]
+            if len(outcomes) == len(answers):
+                return outcomes
             left = deadline - time.monotonic()
             if left <= 0:
                 raise problem_of(TextTimeout())
-            timer = loop.call_later(min(left, _DISCONNECT_SECONDS), wake)
-            try:
-                await woken
-            finally:
-                timer.cancel()
-            woken = loop.create_future()
+            await alarm.wait(min(left, _DISCONNECT_SECONDS))
             if answers[-1].outcome is None and await request.is_disconnected():
                 raise Problem(499, "the client has disconnected", code="client_closed_request")
     except BaseException:
@@ -181,7 +199,7 @@ async def _computed(
 
 
 def only(answers: Sequence[Prediction | Problem]) -> list[Prediction]:
-    """Return the predictions of a request that fails as a whole.
+    """Return the predictions of a request in which every text has to be valid.
 
     Raises:
         Problem: the error of the first faulty text.

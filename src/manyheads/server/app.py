@@ -26,6 +26,7 @@ from manyheads.server.problems import (
 from manyheads.server.protection import Protection
 from manyheads.server.registry import Load, Registry
 from manyheads.server.routes import direct_handlers, router
+from manyheads.server.scheduling import Scheduler
 from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Tracing
 from manyheads.version import __version__
@@ -53,20 +54,14 @@ def create_app(
     registry = Registry(models, settings, load, tracing)
     monitoring = Monitoring()
     for name in registry.names:
-        monitoring.watch(
-            name,
-            waiting_texts=lambda name=name: registry.get(name).scheduler.waiting,  # type: ignore[misc]
-            computing_texts=lambda name=name: registry.get(name).scheduler.computing,  # type: ignore[misc]
-            lost_lanes=lambda name=name: registry.get(name).scheduler.lanes_lost,  # type: ignore[misc]
-            ready=lambda name=name: float(not registry.get(name).scheduler.trouble()),  # type: ignore[misc]
-        )
+        _watch(monitoring, registry, name)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(registry.close, settings.timeout)
 
-    # Routing and FastAPI's middleware cost as much as a short text. CORS needs them.
+    # Routing and FastAPI's middleware take as long as a short text. CORS needs them.
     fast = {} if settings.cors_origins else direct_handlers(router)
     app = _Application(
         protect=lambda inner: Protection(inner, settings, monitoring, fast, tracing),
@@ -90,6 +85,21 @@ def create_app(
             allow_methods=["GET", "POST"], allow_headers=["*"],
         )  # fmt: skip
     return app
+
+
+def _watch(monitoring: Monitoring, registry: Registry, name: str) -> None:
+    """Have the metrics read the state of a model, whichever version is served by then."""
+
+    def scheduler() -> Scheduler:
+        return registry.get(name).scheduler
+
+    monitoring.watch(
+        name,
+        waiting_texts=lambda: scheduler().waiting,
+        computing_texts=lambda: scheduler().computing,
+        lost_lanes=lambda: scheduler().lanes_lost,
+        ready=lambda: float(not scheduler().trouble()),
+    )
 
 
 class _Application(FastAPI):

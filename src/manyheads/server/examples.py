@@ -1,4 +1,4 @@
-"""The examples that lie nearest to a text: records of a file, embedded by the model.
+"""The examples nearest to a text: records of a file, embedded by the model.
 
 Axes: N examples, H hidden.
 """
@@ -18,7 +18,7 @@ from manyheads.errors import DataError, at
 from manyheads.inference import Predictor, embed_texts
 
 MAX_EXAMPLES = 100_000
-"""Examples that are read. A search computes a product with all of them."""
+"""A search computes a product with every example."""
 
 
 @dataclass(frozen=True, slots=True)

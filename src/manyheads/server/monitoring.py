@@ -12,7 +12,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Monitoring:
-    """The metrics of one application. Two applications in one process do not share them."""
+    """The metrics of one application. Applications in the same process do not share them."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -22,12 +22,13 @@ _TYPES = {
 }  # fmt: skip
 
 
-# Where FastAPI found a value, and what pydantic calls the members of the unions in `schemas`.
+# Parts of an error's location that are no fields: where FastAPI found the value, and pydantic's
+# names for the members of the unions in `schemas`.
 _NOT_FIELDS = frozenset({"body", "query", "path", "str", "int", "bool"})
 
 
 class Problem(Exception):
-    """An error that is the response to a request, or to one of its texts.
+    """An error that is sent as the response to a request or to one of its texts.
 
     Args:
         status: the HTTP status.
@@ -71,7 +72,7 @@ class Problem(Exception):
 
 
 def problem_of(error: BaseException, param: str | None = None) -> Problem:
-    """Return the problem that an exception amounts to."""
+    """Convert an exception to the problem that is sent."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ManyheadsError):
@@ -88,9 +89,9 @@ def problem_of(error: BaseException, param: str | None = None) -> Problem:
 
 
 def validation_problem(error: RequestValidationError | ValidationError) -> Problem:
-    """Name the first invalid field with its value and what is allowed."""
-    # A value that fits no member of a union is reported once for each; the one that was read
-    # furthest is the one that was meant.
+    """Return a problem that names the first invalid field, its value and what is expected."""
+    # A value that fits no member of a union is reported once for each member. The deepest error
+    # belongs to the member that was meant.
     problems = sorted(error.errors(), key=lambda p: _depth(_place(p["loc"])), reverse=True)
     first = problems[0]
     place = _place(first["loc"])

@@ -1,6 +1,6 @@
 """ASGI middleware before the routes: request ids, keys, limits on size and number, and the log.
 
-The whole body is read and measured first, so no route sees one that is too large or too slow.
+The whole body is read first, so that no route handles one that is too large or too slow.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Protection:
         app: the application.
         settings: limits and keys.
         monitoring: counts requests.
-        direct: by path, the routes whose POST requests need nothing else of the application.
-        tracing: spans requests.
+        direct: by path, the routes whose POST requests bypass the rest of the application.
+        tracing: starts a span for each request.
     """
 
     def __init__(
@@ -206,7 +206,8 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
 
 
 def log_bug(request_id: str, error: BaseException) -> None:
-    """Log an unexpected error by its type and its place; its message may have a user's text."""
+    """Log an unexpected error by type and place. Its message is left out: it may contain a user's
+    text."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     fields = {"id": request_id, "error": type(error).__name__, "frames": frames}
     logger.error("bug", extra={"fields": fields})

@@ -29,7 +29,7 @@ _DRAIN_SECONDS = 60.0
 # A request that has looked up the old version submits its texts well within this time.
 _GRACE_SECONDS = 1.0
 _WARM_SECONDS = 60.0
-# Above the noise of float32 on other threads, below the effect of any training.
+# Above the noise of float32 with other numbers of threads, below the effect of any training.
 _SAME_VECTORS = 1e-3
 _PROBE_TEXTS = ("Where is the next station?", "It rained all day.", "2 apples, please!")
 
@@ -70,7 +70,7 @@ class Registry:
         paths: each model's folder by name; the first is the default of requests.
         settings: the server's settings.
         load: loads a predictor from a path with a number of threads.
-        tracing: spans batches.
+        tracing: starts a span for each batch.
     """
 
     def __init__(

@@ -45,8 +45,8 @@ from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Result, T
 class _Route(APIRoute):
     """A route that reads its body as strict JSON: UTF-8, without NaN, and of bounded depth.
 
-    A route with a body is called with the validated body and the request. FastAPI's own way, with
-    its dependencies and a second validation of the response, costs as much as a short text.
+    A route with a body is called with the validated body and the request. FastAPI's own handling,
+    with dependencies and a second validation of the response, takes as long as a short text.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -230,13 +230,13 @@ async def reload(
 
 @router.get("/livez", tags=["operations"])
 async def livez() -> Status:
-    """Return that the process runs."""
+    """Report that the process is running."""
     return Status(status="alive")
 
 
 @router.get("/readyz", tags=["operations"], responses={503: {"model": Status}})
 async def readyz(request: Request) -> Response:
-    """Return whether every model is ready; if not, with status 503 and the reason."""
+    """Report whether every model is ready; if not, with status 503 and the reason."""
     for model in _service(request).registry.all():
         if reason := model.scheduler.trouble():
             told = Status(status="not ready", reason=f"{model.name}: {reason}")

@@ -19,8 +19,8 @@ from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
 _SWITCH_SECONDS = 0.0005
-"""The event loop waits this long for the interpreter after each call to the system while a lane
-has it. Python's 5 ms would be most of an answer's time."""
+"""The event loop waits this long for the interpreter lock when a lane holds it. Python's default of
+5 ms would be most of an answer's time."""
 
 
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:

@@ -29,7 +29,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for; texts of one batch ask for the same, except for embeddings."""
+    """What a request asks for. The texts of a batch ask for the same, except for embeddings."""
 
     embed: bool = False
     """Whether to include embeddings."""
@@ -88,7 +88,7 @@ class _Request:
 class Answer:
     """A text on its way to its prediction.
 
-    Not a future: hundreds of these are made for a list, and a future is ten times as expensive.
+    Not a future: a list has hundreds of answers, and a future is ten times as expensive.
     """
 
     text: Text
@@ -122,13 +122,13 @@ class Scheduler:
     Args:
         predict: computes a batch. Called by several threads at the same time.
         lanes: the number of lanes.
-        budget: tokens of a batch, estimated. The predictor splits a batch by length, which pays
-            the more texts there are.
+        budget: tokens of a batch, estimated. The predictor splits a batch by length, which saves
+            more padding with more texts.
         max_waiting: texts that may be queued.
         hang_seconds: seconds after which a busy lane is lost.
         stall_seconds: seconds after which a busy lane makes the scheduler not ready.
         warm_text: the text that a new lane computes first.
-        tracing: spans batches.
+        tracing: starts a span for each batch.
     """
 
     def __init__(
@@ -152,9 +152,9 @@ class Scheduler:
         self._warm_text = warm_text
         lock = threading.RLock()
         self._arrived = threading.Condition(lock)
-        """Texts were queued, or the scheduler was closed: for lanes."""
+        """Notified when texts are queued or the scheduler closes. Lanes wait for it."""
         self._changed = threading.Condition(lock)
-        """A lane changed: for those who wait for all lanes."""
+        """Notified when a lane changes. `wait_ready` and `close` wait for it."""
         self._queue: list[Answer] = []
         self._closed = False
         self._numbers = itertools.count()

@@ -1,8 +1,7 @@
-"""Spans for OpenTelemetry, where it is installed: one a request, and one a batch.
+"""OpenTelemetry spans, if it is installed: one per request and one per batch.
 
-A batch has texts of several requests, so its span links to theirs instead of having one parent.
-Which exporter receives the spans is configured as for any other program, such as by
-`opentelemetry-instrument`.
+A batch has texts of several requests, so its span has links to theirs instead of a parent. The
+exporter is configured as for any other program, for instance with `opentelemetry-instrument`.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from typing import Any, Protocol
 
 
 class Span(Protocol):
-    """What is used of a span."""
+    """The part of a span that is used here."""
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Record a value."""
 
     def get_span_context(self) -> Any:
-        """Return the span's identity, for links."""
+        """Return the context of the span, for links."""
 
 
 class Tracing:
-    """Starts spans; does nothing where OpenTelemetry is not installed.
+    """Starts spans; does nothing if OpenTelemetry is not installed.
 
     Args:
         provider: an OpenTelemetry tracer provider. Default: the one of the process.
@@ -40,7 +39,7 @@ class Tracing:
 
     @contextmanager
     def request(self, method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span | None]:
-        """Span a request, as a child of the span that the client's `traceparent` names."""
+        """Start the span of a request, as a child of the span in the client's `traceparent`."""
         if self._tracer is None:
             yield None
             return
@@ -54,7 +53,7 @@ class Tracing:
             yield span
 
     def context(self) -> Any:
-        """Return the identity of the current request's span, or None if it is not recorded."""
+        """Return the context of the current request's span, or None if it is not recorded."""
         if self._tracer is None:
             return None
         span = self._trace.get_current_span()
@@ -62,7 +61,7 @@ class Tracing:
 
     @contextmanager
     def batch(self, texts: int, contexts: Iterable[Any]) -> Iterator[None]:
-        """Span a batch, with links to its requests."""
+        """Start the span of a batch, with links to its requests."""
         links = {one.span_id: one for one in contexts if one is not None}
         if self._tracer is None or not links:
             yield
