@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -121,30 +121,52 @@ def write_predictions(
         done = Progress()
     with _appended(partial, done.size, output) as file:
         started(done.texts)
-        count, size, synced = done.texts, done.size, time.monotonic()
+
+        def save(done: Progress) -> None:
+            _save(file, record, run, done)
+
         # Before the first byte, so that what is there is never taken for another run's.
-        _save(file, record, run, done)
+        save(done)
         try:
-            for prediction in predict(islice(iter(texts), done.texts, None)):
-                line = show(prediction, count == 0)
-                with explained(output):
-                    file.write(line)
-                count += 1
-                size += len(line)
-                if time.monotonic() - synced >= sync_seconds:
-                    _save(file, record, run, Progress(count, size))
-                    synced = time.monotonic()
+            lines = _lines(texts, predict, show, done.texts)
+            done = _write(file, lines, output, done, save, sync_seconds)
         except (DataError, RequestError):
-            # The input is at fault; once it is another one, nothing is left to continue.
+            # The input is at fault. It will be another one, so nothing is left to continue.
             partial.unlink()
             record.unlink()
             raise
-        _save(file, record, run, Progress(count, size, complete=True))
+        save(replace(done, complete=True))
         with explained(output):
             partial.replace(target)
             _sync_folder(target.parent)
             record.unlink()
-    return count
+    return done.texts
+
+
+def _lines(texts: Iterable[T], predict: Predict[T], show: Show, skipped: int) -> Iterator[bytes]:
+    """Yield the results of all texts but the first ones."""
+    for i, prediction in enumerate(predict(islice(iter(texts), skipped, None))):
+        yield show(prediction, skipped + i == 0)
+
+
+def _write(
+    file: BinaryIO,
+    lines: Iterable[bytes],
+    output: StrPath,
+    done: Progress,
+    save: Callable[[Progress], None],
+    sync_seconds: float,
+) -> Progress:
+    """Write results, saving the progress every so often; return how far they go."""
+    synced = time.monotonic()
+    for line in lines:
+        with explained(output):
+            file.write(line)
+        done = Progress(done.texts + 1, done.size + len(line))
+        if time.monotonic() - synced >= sync_seconds:
+            save(done)
+            synced = time.monotonic()
+    return done
 
 
 def _left_behind(partial: Path, record: Path) -> Mapping[str, Any] | None:

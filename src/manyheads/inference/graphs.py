@@ -164,27 +164,9 @@ def load_exported(
         RequestError: the backend is not installed.
     """
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
-    candidates = runnable_backends(manifest, alone=alone) if backend == "auto" else (backend,)
-    graphs = {one: exported_graph(manifest, one) for one in candidates}
-    if not any(graphs.values()):
-        there = exported_backends(manifest)
-        raise ModelError(
-            f"the model has not been exported{f' for {backend!r}' if candidates else ''}",
-            expected=f"{listing(there)}, which it has" if there else "an exported model",
-            fix="Run: manyheads export MODEL",
-            where=at(manifest.folder),
-        )
-    for chosen in candidates:
-        names = graph_files(chosen)
-        stored = (graphs[chosen] or "", *names[1:])
-        files = {
-            name: manifest.read(own, MAX_GRAPH_BYTES)
-            for name, own in zip(names, stored, strict=True)
-        }
-        predictor = make_predictor(
-            manifest, open_backend(chosen, files, threads=threads), chosen,
-            batch_tokens=batch_tokens,
-        )  # fmt: skip
+    for chosen in _candidates(manifest, backend, alone):
+        opened = open_backend(chosen, _read_graph(manifest, chosen), threads=threads)
+        predictor = make_predictor(manifest, opened, chosen, batch_tokens=batch_tokens)
         if _computes_the_same(chosen, predictor, manifest):
             break
         warn(
@@ -204,6 +186,33 @@ def load_exported(
     origin = Origin(folder_path, _digest(manifest), chosen, threads, batch_tokens)
     predictor.reload = partial(reload, origin)
     return predictor
+
+
+def _candidates(manifest: Manifest, backend: str, alone: bool) -> tuple[str, ...]:
+    """Return the backends to try, in order: the one that is named, or all that can run here.
+
+    Raises:
+        ModelError: the model was not exported for one of them.
+    """
+    candidates = runnable_backends(manifest, alone=alone) if backend == "auto" else (backend,)
+    if not any(exported_graph(manifest, one) for one in candidates):
+        there = exported_backends(manifest)
+        raise ModelError(
+            f"the model has not been exported{f' for {backend!r}' if candidates else ''}",
+            expected=f"{listing(there)}, which it has" if there else "an exported model",
+            fix="Run: manyheads export MODEL",
+            where=at(manifest.folder),
+        )
+    return candidates
+
+
+def _read_graph(manifest: Manifest, backend: str) -> dict[str, bytes]:
+    """Read a backend's files, checked against the manifest, by the names of `graph_files`."""
+    names = graph_files(backend)
+    stored = (exported_graph(manifest, backend) or "", *names[1:])
+    return {
+        name: manifest.read(own, MAX_GRAPH_BYTES) for name, own in zip(names, stored, strict=True)
+    }
 
 
 def _computes_the_same(backend: str, predictor: Predictor, manifest: Manifest) -> bool:

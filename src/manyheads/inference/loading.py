@@ -93,6 +93,21 @@ def load_model(
         ModelError: there is no such model, or it is damaged.
         RequestError: there is no such backend or device.
     """
+    _check_options(backend, threads, batch_tokens)
+    path = resolve_model(fetch_model(os.fspath(model)) if is_hub_name(model) else model, prefer)
+    limit_tokenizer_threads(threads)
+    manifest = _exported(path, backend, device)
+    if manifest is None:
+        predictor, config = _load_in_torch(path, device, threads, batch_tokens)
+    else:
+        predictor = load_exported(
+            manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
+        )
+        config = make_config(manifest.config)
+    return LoadedModel(os.fspath(path), predictor, config)
+
+
+def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None:
     if backend not in BACKENDS:
         raise RequestError(
             f"there is no backend {shorten(backend)}{nearest(backend, BACKENDS)}",
@@ -105,13 +120,11 @@ def load_model(
                 expected="a whole number of at least 1",
                 fix="Leave it out for all cores." if name == "threads" else "",
             )
-    path = resolve_model(fetch_model(os.fspath(model)) if is_hub_name(model) else model, prefer)
-    limit_tokenizer_threads(threads)
-    if (manifest := _exported(path, backend, device)) is not None:
-        predictor = load_exported(
-            manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
-        )
-        return LoadedModel(os.fspath(path), predictor, make_config(manifest.config))
+
+
+def _load_in_torch(
+    path: Path, device: str, threads: int | None, batch_tokens: int
+) -> tuple[Predictor, Config]:
     try:
         from manyheads.inference.backends import pytorch
     except ImportError as error:
@@ -119,14 +132,11 @@ def load_model(
             f"running this model needs PyTorch and transformers ({error})", where=at(path),
             fix=install("train"),
         ) from error  # fmt: skip
-    predictor, config = pytorch.load(
-        path, device=device, threads=threads, batch_tokens=batch_tokens
-    )
-    return LoadedModel(os.fspath(path), predictor, config)
+    return pytorch.load(path, device=device, threads=threads, batch_tokens=batch_tokens)
 
 
 def _exported(path: Path, backend: str, device: str) -> Manifest | None:
-    """Return the manifest of a model that one of its graphs is to run; None means PyTorch."""
+    """Return the manifest of a model, if one of its graphs is to run it and not PyTorch."""
     if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
         return None
     if not is_model_folder(path):

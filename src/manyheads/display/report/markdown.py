@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from manyheads.evaluation.report.data import CurvePoint, LearningCurve, Report, TaskReport
 
@@ -12,63 +12,71 @@ _BAR = 24
 
 
 def markdown(report: Report) -> str:
-    """Return verdict, scores, the labels in most errors, and what goes wrong."""
-    drift = report.evaluation.get("drift", {})
+    """Return the verdict, the scores, the labels with most errors, and what goes wrong."""
     parts = [
         "# What the model gets wrong",
         f"{_text(report.model)} on {_text(', '.join(report.data))}, "
         f"{report.evaluation['records']:,} records",
         "\n".join(f"- {_text(sentence)}" for sentence in report.verdict),
-        "## Scores",
-        _table(
-            ("task", "metric", "score", "95 % interval", "records"),
-            [
-                (t.name, t.metric, f"{t.score:.4f}", _between(t.low, t.high), f"{t.records:,}")
-                for t in report.tasks
-            ],
-        ),
-        f"Frame accuracy: {report.evaluation['frame_accuracy']:.4f}"
-        + (f" ({_between(*report.frame_interval)})" if report.frame_interval else ""),
+        *_scores(report),
+        *_changes(report),
     ]
-    if "cosine" in drift:
-        parts.append(
-            f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
-            f"{drift['similarity_correlation']:.4f}"
-        )
-    if report.changes is not None:
-        parts += [
-            f"## What changed from {_text(report.changes.model)}",
-            _table(
-                ("task", "metric", "before", "after", "difference", "became right",
-                 "became wrong", "p"),
-                [
-                    (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}",
-                     _between(c.low, c.high), c.better, c.worse,
-                     "" if c.p_value is None else f"{c.p_value:.3f}")
-                    for c in report.changes.tasks
-                ],
-            ),
-        ]  # fmt: skip
     for task in report.tasks:
         parts += _task(task)
-    if report.suspects:
-        parts += [
-            "## Labels that are likely wrong",
-            _table(
-                ("where", "task", "error", "label", "proposal"),
-                [
-                    (s.where, s.task, s.error, s.in_words(s.given), s.in_words(s.proposed))
-                    for s in report.suspects[:_ROWS]
-                ],
-            ),
-        ]
+    parts += _suspects(report)
     for curve in report.curves:
         parts += _curve(curve)
     parts += [f"- {_text(note)}" for note in report.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _task(task: TaskReport) -> Iterable[str]:
+def _scores(report: Report) -> Iterator[str]:
+    yield "## Scores"
+    yield _table(
+        ("task", "metric", "score", "95 % interval", "records"),
+        [
+            (t.name, t.metric, f"{t.score:.4f}", _between(t.low, t.high), f"{t.records:,}")
+            for t in report.tasks
+        ],
+    )
+    interval = f" ({_between(*report.frame_interval)})" if report.frame_interval else ""
+    yield f"Frame accuracy: {report.evaluation['frame_accuracy']:.4f}{interval}"
+    drift = report.evaluation.get("drift", {})
+    if "cosine" in drift:
+        yield (
+            f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
+            f"{drift['similarity_correlation']:.4f}"
+        )
+
+
+def _changes(report: Report) -> Iterator[str]:
+    if report.changes is None:
+        return
+    yield f"## What changed from {_text(report.changes.model)}"
+    yield _table(
+        ("task", "metric", "before", "after", "difference", "became right", "became wrong", "p"),
+        [
+            (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}", _between(c.low, c.high),
+             c.better, c.worse, "" if c.p_value is None else f"{c.p_value:.3f}")
+            for c in report.changes.tasks
+        ],
+    )  # fmt: skip
+
+
+def _suspects(report: Report) -> Iterator[str]:
+    if not report.suspects:
+        return
+    yield "## Labels that are likely wrong"
+    yield _table(
+        ("where", "task", "error", "label", "proposal"),
+        [
+            (s.where, s.task, s.error, s.in_words(s.given), s.in_words(s.proposed))
+            for s in report.suspects[:_ROWS]
+        ],
+    )
+
+
+def _task(task: TaskReport) -> Iterator[str]:
     if not task.labels:
         return
     yield f"## {_text(task.name)}"
@@ -89,7 +97,7 @@ def _task(task: TaskReport) -> Iterable[str]:
         yield _table(("gold", "predicted", "count"), rows)
 
 
-def _curve(curve: LearningCurve) -> Iterable[str]:
+def _curve(curve: LearningCurve) -> Iterator[str]:
     yield f"## {_text(curve.name)} by number of training records"
     yield (
         "New heads on the frozen encoder, scored on the same records; the last rows are "

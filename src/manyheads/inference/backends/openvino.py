@@ -76,34 +76,19 @@ class OpenVinoBackend:
     def __init__(
         self, graph: bytes, weights: bytes, *, name: str, threads: int = 1, batches: int = 1
     ) -> None:
-        openvino = import_openvino()
-
         self._name = name
         self._process = os.getpid()
-        settings: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY" if batches == 1 else "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads * batches,
-            "NUM_STREAMS": batches,
-            # Processes that share a machine would all take the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
+        self._weights = weights  # the model refers to them
+        openvino = import_openvino()
         try:
             core = openvino_core()
             model = core.read_model(graph, weights)
-            self._weights = weights  # the model refers to them
             # Compiled, a tensor may get further names.
             self._inputs = [value.any_name for value in model.inputs]
             self._outputs = [value.any_name for value in model.outputs]
-            self.shapes = {
-                value.any_name: tuple(
-                    dimension.get_length() if dimension.is_static else str(dimension)
-                    for dimension in value.partial_shape
-                )
-                for value in model.outputs
-            }
+            self.shapes = {value.any_name: _dimensions(value) for value in model.outputs}
             """By output, its dimensions: numbers, or texts where they depend on the batch."""
-            self._model = core.compile_model(model, "CPU", settings)
+            self._model = core.compile_model(model, "CPU", _settings(threads, batches))
         except Exception as error:  # the library raises many types
             raise ModelError(
                 f"OpenVINO {openvino.__version__} cannot load the graph "
@@ -145,3 +130,21 @@ class OpenVinoBackend:
             }
         finally:
             self._idle.put(request)
+
+
+def _settings(threads: int, batches: int) -> dict[str, object]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY" if batches == 1 else "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads * batches,
+        "NUM_STREAMS": batches,
+        # Processes that share a machine would all take the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _dimensions(output: Any) -> tuple[int | str, ...]:
+    return tuple(
+        dimension.get_length() if dimension.is_static else str(dimension)
+        for dimension in output.partial_shape
+    )
