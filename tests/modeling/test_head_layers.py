@@ -264,10 +264,10 @@ def test_the_layers_that_stay_float_are_the_last_of_both_branches(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"head_layers": 2}, r"`head_layers` is 2, but the encoder's own.*keep_embeddings"),
+        ({"head_layers": 2}, r"`head_layers` is 2, so the encoder's own.*keep_embeddings"),
         (
             {"head_layers": 2, "freeze": "encoder", "unfreeze_every": 10},
-            r"`head_layers` is 2, but the encoder's own",
+            r"`head_layers` is 2, so the encoder's own",
         ),
         (
             {"head_layers": 2, "keep_embeddings": 1, "lora": 4},

@@ -274,7 +274,7 @@ def test_a_task_of_pairs_is_stored_without_labels(tmp_path: Path) -> None:
 
 
 def test_a_correlation_is_not_compared_sentence_by_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="the task likeness has answers that are neither right"):
+    with pytest.raises(RequestError, match="the predictions of likeness are neither right"):
         compare(config(tmp_path, **pair_settings(tmp_path)), out=tmp_path / "comparison")
 
 

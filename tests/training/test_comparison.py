@@ -200,7 +200,7 @@ def test_one_task_cannot_be_compared(tmp_path: Path) -> None:
     one = config(tmp_path, tasks={"ner": {"kind": "tagging"}})
     with pytest.raises(RequestError, match="the configuration has one task, ner; expected at leas"):
         compare(one, out=tmp_path / "out")
-    with pytest.raises(RequestError, match="`init_from` is saved, whose heads were trained toget"):
+    with pytest.raises(RequestError, match="`init_from` is saved, whose heads have already been"):
         compare(config(tmp_path, init_from="saved"), out=tmp_path / "out")
     with pytest.raises(RequestError, match="0 seeds; expected at least 1"):
         compare(two_tasks(tmp_path), seeds=0, out=tmp_path / "out")

@@ -246,7 +246,7 @@ def test_teachers_that_do_not_fit_are_refused(teacher: TrainResult, tmp_path: Pa
         run(tmp_path, teacher=best, tasks=task, **files)
     with pytest.raises(manyheads.ManyheadsError, match="no such model"):
         run(tmp_path, teacher=str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="is 1, and no teacher has an embedding"):
+    with pytest.raises(ConfigError, match="is 1, but no teacher has an embedding"):
         run(tmp_path, teacher={"sources": [str(other)], "embedding": 1.0})
 
 

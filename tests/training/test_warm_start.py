@@ -321,7 +321,7 @@ def test_a_list_of_labels_must_be_the_heads_own(trained: Path, tmp_path: Path) -
         ({"tasks": {"ner": NER | {"frozen": True}}},
          r"`tasks\.ner\.frozen` is true, but a new head has learned nothing yet; set `init_from`"),
         ({"tasks": {"ner": NER | {"frozen": True}}, "init_from": "a", "freeze": "encoder"},
-         r"nothing is trained: with `freeze: encoder` the encoder is frozen, .* too \(ner\)"),
+         r"nothing is trained: the encoder is frozen \(`freeze: encoder`\), and so .* \(ner\)"),
         ({"tasks": {"pairs": {"kind": "similarity", "frozen": True}}, "init_from": "a"},
          "`frozen` is for classification"),
     ],
