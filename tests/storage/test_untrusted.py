@@ -49,6 +49,8 @@ def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("[" * 10_000 + "]" * 10_000, "nested more than 100 levels deep"),
         ("[" * 101 + "1" + "]" * 101, "nested more than 100 levels deep"),
         ('{"a":' * 10_000 + "1" + "}" * 10_000, "nested more than 100 levels deep"),
+        ('{"a": [NaN]}', "is not JSON: it has the number nan; expected finite numbers"),
+        ("-1e999", "is not JSON: it has the number -inf"),
     ],
 )
 def test_broken_or_hostile_json_is_refused_by_name(
@@ -100,7 +102,11 @@ def test_reading_a_small_file_does_not_ask_for_the_memory_of_the_limit(tmp_path:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )

@@ -7,6 +7,7 @@ that they name must lie in the folder, and a request to run code is refused.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -100,7 +101,7 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
         where: its name in an error.
 
     Raises:
-        ModelError: it is not JSON, or nested too deep.
+        ModelError: it is not JSON, nested too deep, or has a number that is not finite.
     """
     too_deep = ModelError(
         f"is nested more than {max_depth} levels deep",
@@ -124,8 +125,17 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
             fix="The file is damaged; get it again, or restore it from a copy.",
             where=where,
         ) from None
-    if any(depth > max_depth for _, _, depth in walk(value)):
-        raise too_deep
+    for _, item, depth in walk(value):
+        if depth > max_depth:
+            raise too_deep
+        # Python reads NaN, Infinity and 1e999, and could not write them again.
+        if type(item) is float and not math.isfinite(item):
+            raise ModelError(
+                f"is not JSON: it has the number {item}",
+                expected="finite numbers",
+                fix="The file is damaged; get it again, or restore it from a copy.",
+                where=where,
+            )
     return value
 
 
