@@ -64,6 +64,20 @@ def test_the_replicas_of_compose_are_behind_the_proxy() -> None:
     assert (ROOT / "docker" / source).resolve() == DEPLOY / "nginx.conf"
 
 
+def test_the_container_is_read_only_and_not_root() -> None:
+    compose = yaml.safe_load((ROOT / "docker" / "docker-compose.yml").read_text(encoding="utf-8"))
+    service = compose["services"]["serve"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert all(volume.endswith(":ro") for volume in service["volumes"])
+    lines = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("USER ")] == ["USER manyheads"]
+    pod = manifests()[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -86,6 +86,16 @@ def visit(server: httpx.Client, browser: Browser) -> Iterator[Visit]:
     assert visit.hosts == {server.base_url.netloc.decode()}
 
 
+def check_look(visit: Visit, width: int, image: Path) -> None:
+    """Check that a page is accessible and not wider than the window, and save its picture."""
+    found = Axe().run(visit.page)["violations"]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    folder = Path(os.environ.get("MANYHEADS_SCREENSHOTS", image.parent))
+    visit.page.screenshot(path=folder / image.name, full_page=True)
+    visit.context.close()
+
+
 def test_a_sentence_gets_classes_entities_and_timing(visit: Visit) -> None:
     page = visit.page
     expect(page.locator("#about")).to_contain_text("intent (classification), ner (tagging)")
@@ -223,12 +233,7 @@ def test_the_documentation_is_accessible_and_fits(
         viewport={"width": width, "height": 800},
     )  # fmt: skip
     expect(visit.page.locator("section")).to_have_count(9)
-    found = Axe().run(visit.page)["violations"]
-    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    folder = Path(os.environ.get("MANYHEADS_SCREENSHOTS", tmp_path))
-    visit.page.screenshot(path=folder / f"docs-{scheme}-{width}.png", full_page=True)
-    visit.context.close()
+    check_look(visit, width, tmp_path / f"docs-{scheme}-{width}.png")
 
 
 def test_the_records_of_a_file_are_predicted(visit: Visit, tmp_path: Path) -> None:
@@ -300,12 +305,7 @@ def test_the_page_is_accessible_and_fits(
     visit.ask(SENTENCE)
     expect(visit.page.locator("#answer")).to_be_visible()
     visit.page.get_by_role("button", name="Keep as a correction").click()
-    found = Axe().run(visit.page)["violations"]
-    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    folder = Path(os.environ.get("MANYHEADS_SCREENSHOTS", tmp_path))
-    visit.page.screenshot(path=folder / f"{scheme}-{width}.png", full_page=True)
-    visit.context.close()
+    check_look(visit, width, tmp_path / f"{scheme}-{width}.png")
 
 
 def test_the_policy_allows_nothing_but_the_page_itself(server: httpx.Client) -> None:

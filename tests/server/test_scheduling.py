@@ -74,6 +74,14 @@ def submit(
     return [Asked(answer, done) for answer in answers]
 
 
+def occupy(scheduler: Scheduler, model: Model, text: str) -> list[Asked]:
+    """Have the only lane compute a text until the model's gate is opened."""
+    model.gate.clear()
+    asked = submit(scheduler, [text], embed=False, deadline=later())
+    assert model.entered.acquire(timeout=60)
+    return asked
+
+
 def finish(asked: list[Asked]) -> None:
     for one in asked:
         assert one.done.wait(60)
@@ -86,9 +94,7 @@ def later(seconds: float = 60) -> float:
 def test_a_text_is_computed_at_once_and_those_that_queue_meanwhile_go_together() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        model.gate.clear()
-        (first,) = submit(scheduler, ["first"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        (first,) = occupy(scheduler, model, "first")
         others = submit(scheduler, ["a", "b"], embed=False, deadline=later())
         others += submit(scheduler, ["c"], embed=True, deadline=later())
         assert scheduler.waiting == 3
@@ -101,9 +107,7 @@ def test_a_text_is_computed_at_once_and_those_that_queue_meanwhile_go_together()
 def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> None:
     model = Model()
     with scheduling(model, budget=40) as scheduler:
-        model.gate.clear()
-        first = submit(scheduler, ["first"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        first = occupy(scheduler, model, "first")
         long, short = "x" * 200, "y" * 20
         texts = [short, long, short, short, long, short, short, short]
         rest = submit(scheduler, texts, embed=False, deadline=later())
@@ -116,9 +120,7 @@ def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> No
 def test_texts_that_ask_for_different_things_are_not_computed_together() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        model.gate.clear()
-        asked = submit(scheduler, ["first"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        asked = occupy(scheduler, model, "first")
         asked += submit(scheduler, ["a"], embed=False, deadline=later())
         asked += submit(scheduler, ["b"], embed=False, deadline=later(), top_k=3)
         asked += submit(scheduler, ["c"], embed=False, deadline=later())
@@ -152,9 +154,7 @@ def test_one_bad_text_of_a_batch_fails_alone() -> None:
 def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
     model = Model()
     with scheduling(model, max_waiting=3) as scheduler:
-        model.gate.clear()
-        submit(scheduler, ["first"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        occupy(scheduler, model, "first")
         # A list is taken whole as long as there is any room.
         submit(scheduler, ["a", "b"], embed=False, deadline=later())
         many = submit(scheduler, ["c", "d"], embed=False, deadline=later())
@@ -181,9 +181,7 @@ def test_a_text_past_its_deadline_is_not_computed() -> None:
 def test_closing_finishes_what_was_accepted() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        model.gate.clear()
-        futures = submit(scheduler, ["a"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        futures = occupy(scheduler, model, "a")
         futures += submit(scheduler, ["b"], embed=False, deadline=later())
         closing = threading.Thread(target=scheduler.close)
         closing.start()
@@ -198,9 +196,7 @@ def test_closing_finishes_what_was_accepted() -> None:
 def test_closing_fails_what_is_not_finished_in_time() -> None:
     model = Model()
     with scheduling(model) as scheduler:
-        model.gate.clear()
-        futures = submit(scheduler, ["a"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        futures = occupy(scheduler, model, "a")
         futures += submit(scheduler, ["b"], embed=False, deadline=later())
         assert not scheduler.close(0)
         for future in futures:
@@ -212,9 +208,7 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
     model = Model()
     with scheduling(model, stall_seconds=0.0, hang_seconds=3600) as scheduler:
         assert scheduler.trouble() == ""
-        model.gate.clear()
-        (stuck,) = submit(scheduler, ["stuck"], embed=False, deadline=later())
-        assert model.entered.acquire(timeout=60)
+        (stuck,) = occupy(scheduler, model, "stuck")
         assert scheduler.trouble() == "1 of 1 lanes do not answer"
         assert scheduler.replace_lost(time.monotonic()) == 0
         assert scheduler.replace_lost(time.monotonic() + 3601) == 1
