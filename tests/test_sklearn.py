@@ -27,7 +27,7 @@ LABELS = np.array([text.endswith("?") for text in TEXTS])
 def classifier(**changes: Any) -> SentenceClassifier:
     settings = {"max_length": 32, "threads": 1, "precision": "float32", "head_learning_rate": 1e-2}
     return SentenceClassifier(
-        model_name=str(encoder_folder()), num_epochs=10, learning_rate=1e-3, batch_size=4,
+        model_name=str(encoder_folder()), num_epochs=6, learning_rate=1e-3, batch_size=4,
         settings=settings, **changes,
     )  # fmt: skip
 
