@@ -1,4 +1,4 @@
-"""Records in memory, models as objects, and everything else that Python users touch."""
+"""Records in memory, models as objects, and the rest of the Python API."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_class_names_of_a_data_set_replace_its_indices() -> None:
             assert [row.fields["label"] for row in read_rows(name)] == ["yes", "no"]
 
 
-def test_what_is_no_collection_of_records_is_refused(tmp_path: Path) -> None:
+def test_other_objects_than_records_are_refused(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
     with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):
         manyheads.train(splits)
@@ -132,7 +132,7 @@ def test_train_returns_a_model_that_predicts_embeds_and_scores(
     assert model.evaluate().evaluation["records"] == 8
 
 
-def test_tasks_of_records_are_worked_out_and_a_part_is_held_out(tmp_path: Path) -> None:
+def test_tasks_of_records_are_inferred_and_a_part_is_held_out(tmp_path: Path) -> None:
     frame = pd.DataFrame(sentences(40, 1, fields=("label",)))
     found = manyheads.train(frame, progress=False, **options(tmp_path, num_epochs=1))
     assert list(found.tasks) == ["classification"]
@@ -193,7 +193,7 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
-def test_objects_say_what_they_are(model: manyheads.TrainedModel) -> None:
+def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
     shown = repr(model)
     assert shown.startswith("TrainedModel(")
     for part in (
@@ -249,7 +249,7 @@ def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
     assert spy.ended
 
 
-def test_the_data_check_takes_records_and_says_what_it_found() -> None:
+def test_the_data_check_takes_records_and_reports_its_findings() -> None:
     report = manyheads.check(RECORDS, [RECORDS[0]])
     assert not report.ok
     shown = repr(report)

@@ -85,7 +85,7 @@ def test_check_estimator_passes_and_leaves_out_what_needs_a_table_of_numbers() -
     assert {one["status"] for one in found} == {"passed"}
 
 
-def test_what_are_no_texts_is_refused() -> None:
+def test_other_input_than_texts_is_refused() -> None:
     with pytest.raises(RequestError, match=r"X has the shape \(2, 2\)"):
         classifier().fit(np.zeros((2, 2)), [0, 1])
     with pytest.raises(RequestError, match="2 texts and 1 classes"):

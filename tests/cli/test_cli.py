@@ -67,7 +67,7 @@ def process(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(run: Callable[..., SimpleNamespace], command: str) -> None:
+def test_every_command_has_a_help(run: Callable[..., SimpleNamespace], command: str) -> None:
     result = run(command, "--help")
     assert result.status == 0
     assert result.out.startswith(f"Usage: manyheads {command}")
@@ -81,7 +81,7 @@ def test_without_arguments_the_commands_are_listed(run: Callable[..., SimpleName
         assert re.search(rf"^  {command} ", result.out, re.MULTILINE)
 
 
-def test_the_version_is_told(run: Callable[..., SimpleNamespace]) -> None:
+def test_the_version_is_printed(run: Callable[..., SimpleNamespace]) -> None:
     assert re.fullmatch(r"manyheads \d+\.\d+\.\d+\S*\n", run("--version").out)
 
 
@@ -129,7 +129,7 @@ def test_a_launcher_calls_its_command_by_its_own_name(
     assert run("--help", command="evaluate").out.startswith("Usage: python src/evaluate.py")
 
 
-def test_without_a_model_evaluate_names_what_it_scored_and_a_better_one(
+def test_without_a_model_evaluate_names_the_scored_model_and_the_best(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("manyheads.cli.evaluate.other_best", lambda path: path.parent / "best")
@@ -144,7 +144,7 @@ def test_without_a_model_evaluate_names_what_it_scored_and_a_better_one(
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimpleNamespace]:
-    """Put a function that writes down its calls in the place of training."""
+    """Replace training by a function that records its calls."""
     calls: list[SimpleNamespace] = []
 
     def train(config: Config, *, resume: bool, overwrite: bool, reporter: Any) -> SimpleNamespace:
@@ -162,7 +162,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[SimpleNames
     return calls
 
 
-def test_the_best_models_of_tasks_are_named_where_they_are_kept(
+def test_training_names_the_best_model_of_each_task(
     run: Callable[..., SimpleNamespace], trained: list[SimpleNamespace]
 ) -> None:
     mapping = "{classification: 1, ner: 3}"
@@ -173,7 +173,7 @@ def test_the_best_models_of_tasks_are_named_where_they_are_kept(
     assert trained[0].config.best_weights == {"classification": 1, "ner": 3}
 
 
-def test_an_option_overrides_what_the_configuration_says(
+def test_an_option_overrides_the_configuration(
     run: Callable[..., SimpleNamespace], trained: list[SimpleNamespace]
 ) -> None:
     result = run("train", "config.yaml", "--lr", "3e-5", "--epochs", "7", "--resume")
@@ -260,7 +260,7 @@ def test_a_setting_reaches_any_field_of_any_task(
         (["none.yaml"], "none.yaml: there is no such configuration file"),
     ],
 )
-def test_a_mistaken_setting_is_told_before_anything_is_loaded(
+def test_a_mistaken_setting_is_reported_before_anything_is_loaded(
     run: Callable[..., SimpleNamespace],
     trained: list[SimpleNamespace],
     arguments: Sequence[str],
@@ -372,7 +372,7 @@ def test_a_traceback_is_shown_on_request(fail: Fail, monkeypatch: pytest.MonkeyP
     assert "in train\n    raise error" in result.err
 
 
-def test_a_message_cannot_drive_the_terminal(fail: Fail) -> None:
+def test_a_message_cannot_control_the_terminal(fail: Fail) -> None:
     assert fail(DataError("\x1b[2Jx", where="a\x07.csv")).err == "error: a\\x07.csv: \\x1b[2Jx\n"
 
 
@@ -433,7 +433,7 @@ def test_a_signal_ends_a_command_without_a_trace(
 
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePredictor:
-    """Put a predictor that needs no model in the place of the one that is loaded."""
+    """Replace the loaded predictor by one that needs no model."""
     fake = FakePredictor()
 
     def load_predictor(model: str, **options: Any) -> FakePredictor:
@@ -592,7 +592,7 @@ def test_texts_are_read_from_files_of_every_format(
         ("a.json", "[]", None),
     ],
 )
-def test_texts_of_files_with_one_a_line_are_counted(
+def test_texts_are_counted_in_files_with_one_a_line(
     tmp_path: Path, name: str, content: str, count: int | None
 ) -> None:
     path = tmp_path / name
@@ -603,7 +603,7 @@ def test_texts_of_files_with_one_a_line_are_counted(
 
 
 @pytest.mark.parametrize("arguments", [["--output", "out.txt"], []], ids=["file", "stdout"])
-def test_the_progress_of_a_file_tells_the_time_that_is_left(
+def test_the_progress_of_a_file_shows_the_time_left(
     run: Callable[..., SimpleNamespace],
     predictor: FakePredictor,
     monkeypatch: pytest.MonkeyPatch,
@@ -621,7 +621,7 @@ def test_the_progress_of_a_file_tells_the_time_that_is_left(
     assert totals == [3]
 
 
-def test_the_format_of_a_file_can_be_said(tmp_path: Path) -> None:
+def test_the_format_of_a_file_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one O\ntwo B-X\n", encoding="utf-8")
     found = file_texts(str(path), Layout("conll"), WhenEmpty.REFUSE)
@@ -723,7 +723,7 @@ def test_without_any_text_a_few_examples_are_shown(text: str | None) -> None:
     assert done.stdout.replace("\n", "").isprintable()
 
 
-def test_somebody_who_waits_for_the_command_is_told_what_it_waits_for(
+def test_a_command_without_input_says_what_it_waits_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("manyheads.cli.predict._PATIENCE", 0.01)
@@ -740,7 +740,7 @@ def test_somebody_who_waits_for_the_command_is_told_what_it_waits_for(
     assert capsys.readouterr().err == ""
 
 
-def test_a_program_that_sends_nothing_gets_nothing() -> None:
+def test_empty_standard_input_has_no_output() -> None:
     done = process("--format", "jsonl", python=FAKE, text="")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -753,7 +753,7 @@ class Terminal:
         self.unread = b""
 
     def expect(self, text: bytes) -> bytes:
-        """Read until some text is there, for ten seconds at most, and return what came with it."""
+        """Read until some text appears, for ten seconds at most, and return all that was read."""
         while text not in self.unread:
             assert select.select([self.descriptor], [], [], 10)[0], self.unread
             self.unread += os.read(self.descriptor, 4096)
@@ -791,7 +791,7 @@ def test_at_a_terminal_examples_come_first_and_then_one_s_own_sentences() -> Non
     assert (talk.returncode, err) == (0, b"")
 
 
-def test_what_cannot_be_answered_in_a_conversation_does_not_end_it(
+def test_a_mistake_does_not_end_a_conversation(
     run: Callable[..., SimpleNamespace], predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undecodable = UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "invalid continuation byte")
@@ -834,7 +834,7 @@ def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
     assert done.stdout.count("> ") == len(EXAMPLES)
 
 
-def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
     script = FAKE.replace('["predict", ', '["predict", *["word"] * 20_000, ')
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -852,7 +852,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_that_cannot_be_written_is_told() -> None:
+def test_output_that_cannot_be_written_is_reported() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(FAKE), "some text"],
@@ -864,7 +864,7 @@ def test_output_that_cannot_be_written_is_told() -> None:
     assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
 
 
-def test_a_process_without_any_stream_can_predict(tmp_path: Path) -> None:
+def test_a_process_without_standard_streams_can_predict(tmp_path: Path) -> None:
     out = tmp_path / "out.txt"
     script = shlex.join([sys.executable, "-c", textwrap.dedent(FAKE), "a b", "--output", str(out)])
     done = subprocess.run(f"{script} <&- >&- 2>&-", shell=True, check=False)
@@ -912,7 +912,7 @@ def test_sound_data_pass_the_check(run: Callable[..., SimpleNamespace], records:
     ]
 
 
-def test_what_is_wrong_with_data_is_listed_and_makes_the_status_1(
+def test_faults_of_data_are_listed_and_make_the_status_1(
     run: Callable[..., SimpleNamespace], records: Path
 ) -> None:
     Path("valid.json").write_bytes(Path("train.json").read_bytes())
@@ -952,7 +952,7 @@ def test_tasks_can_be_named_without_a_configuration(
         (["--config", "same.yaml"], "train.json is both training and validation data"),
     ],
 )
-def test_a_data_check_that_cannot_be_made_says_why(
+def test_a_data_check_that_cannot_run_says_why(
     run: Callable[..., SimpleNamespace], records: Path, arguments: list[str], message: str
 ) -> None:
     Path("same.yaml").write_text("train_file: train.json\nvalid_file: train.json", encoding="utf-8")
@@ -961,7 +961,9 @@ def test_a_data_check_that_cannot_be_made_says_why(
     assert message in result.err
 
 
-def test_the_layout_of_data_can_be_told(run: Callable[..., SimpleNamespace], records: Path) -> None:
+def test_the_layout_of_data_can_be_given(
+    run: Callable[..., SimpleNamespace], records: Path
+) -> None:
     Path("x.csv").write_text("body,topic\none,a\ntwo,b\n", encoding="utf-8")
     config = ["--config", str(records), "--task", "t=classification"]
     bad = run("data", "check", "x.csv", *config)
@@ -975,7 +977,7 @@ def test_the_layout_of_data_can_be_told(run: Callable[..., SimpleNamespace], rec
     assert "the field 'topic' is to be read as 'text', but so is another" in twice.err
 
 
-def test_data_are_converted_and_what_is_not_written_is_told(
+def test_data_are_converted_and_fields_left_out_are_reported(
     run: Callable[..., SimpleNamespace], records: Path
 ) -> None:
     Path("nlu.yml").write_text(

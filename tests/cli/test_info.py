@@ -61,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SimpleNamespace]:
-    """Run a command line where the model is."""
+    """Run a command line in the folder of the model."""
     monkeypatch.chdir(trained)
 
     def run(*arguments: str) -> SimpleNamespace:
@@ -90,7 +90,7 @@ def test_a_run_is_not_trained_over_by_mistake(run: Run) -> None:
     assert Path("saved_model/mtl_epoch4.pt").read_bytes() == before
 
 
-def test_resuming_a_finished_run_says_so(run: Run) -> None:
+def test_resuming_a_finished_run_reports_that_it_is_finished(run: Run) -> None:
     result = run("train", "--resume")
     assert result.status == 0, result.err
     assert "finished" in result.err
@@ -135,7 +135,7 @@ def test_evaluation_takes_any_model_file_and_task(run: Run) -> None:
         (["info", "absent.pt"], "absent.pt: there is no such model"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_message(
+def test_an_impossible_request_ends_with_one_message(
     run: Run, arguments: list[str], message: str
 ) -> None:
     result = run(*arguments)
@@ -177,7 +177,7 @@ def test_raw_text_and_its_tokens_get_the_same_entities(run: Run) -> None:
     assert first["ner"]["entities"] == second["ner"]["entities"]
 
 
-def test_a_model_tells_what_it_is(run: Run) -> None:
+def test_info_describes_a_model(run: Run) -> None:
     result = run("info")
     assert (result.status, result.err) == (0, "")
     for words in (
@@ -219,7 +219,7 @@ def test_info_about_a_folder_needs_no_framework(trained: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False False 0"
 
 
-def test_a_launcher_answers_piped_lines_from_a_bare_checkout(trained: Path) -> None:
+def test_a_launcher_predicts_for_piped_lines_from_a_bare_checkout(trained: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SRC / "predict.py"), "--threads", "1"],
         cwd=trained,

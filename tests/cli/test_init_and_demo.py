@@ -1,4 +1,4 @@
-"""`manyheads init`, `manyheads demo` and what `manyheads train FILE` shows."""
+"""`manyheads init`, `manyheads demo` and the output of `manyheads train FILE`."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_the_format_of_standard_input_is_the_one_that_is_named(
     ("format", "message"),
     [("jsonl", "standard input:1: "), ("seq", "cannot be of the format"), ("x", "unknown format")],
 )
-def test_input_of_another_format_is_refused_by_its_place(
+def test_input_of_another_format_is_refused_with_its_place(
     model: str,
     format: str,
     message: str,
@@ -68,7 +68,7 @@ def predicted(model: str, output: Path, *options: str) -> str:
     return output.read_text()
 
 
-def test_the_ending_of_the_output_says_its_form(model: str, tmp_path: Path) -> None:
+def test_the_ending_of_the_output_determines_its_form(model: str, tmp_path: Path) -> None:
     lines = predicted(model, tmp_path / "out.jsonl").splitlines()
     expected: list[Any] = [json.loads(line) for line in lines]
     rows = list(csv.DictReader(io.StringIO(predicted(model, tmp_path / "out.csv"))))

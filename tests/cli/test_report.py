@@ -46,7 +46,7 @@ MAIN = {"intent": "accuracy", "ner": "f1"}
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -64,7 +64,7 @@ class Ascii(io.TextIOWrapper):
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -113,7 +113,7 @@ def history(*scores: float) -> list[dict[str, Any]]:
 
 
 def cells(text: str, first: str) -> list[str]:
-    """The words of the line that begins with one."""
+    """The words of the line that begins with a word."""
     return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
 
 
@@ -180,7 +180,7 @@ def test_a_terminal_gets_lines_under_the_headers() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_label_can_neither_drive_the_terminal_nor_style_the_table(terminal: bool) -> None:
+def test_a_label_can_neither_control_the_terminal_nor_style_the_table(terminal: bool) -> None:
     stream = Terminal() if terminal else io.StringIO()
     show(evaluation_tables(evaluation(("\x1b]0;title\x07\n", "[red]x[/red]")), KINDS), stream)
     text = stream.getvalue()
@@ -304,12 +304,12 @@ def test_a_data_check_shows_files_lengths_labels_and_findings() -> None:
     ]
 
 
-def test_clean_data_are_called_so() -> None:
+def test_clean_data_are_reported_as_clean() -> None:
     text = plain(data_sections(data_report((), {})))
     assert text.endswith("Findings: nothing wrong was found\n\n")
 
 
-def test_without_a_tokenizer_nothing_is_said_about_truncation() -> None:
+def test_without_a_tokenizer_truncation_is_not_reported() -> None:
     report = data_report((), {})
     files = tuple(dataclasses.replace(file, tokens=None) for file in report.files)
     text = plain(data_sections(dataclasses.replace(report, files=files, max_length=None)))
@@ -317,7 +317,7 @@ def test_without_a_tokenizer_nothing_is_said_about_truncation() -> None:
     assert "sub-tokens" not in text
 
 
-def test_files_of_one_name_are_told_apart_and_long_paths_keep_their_end() -> None:
+def test_files_of_the_same_name_differ_and_long_paths_keep_their_end() -> None:
     report = data_report((), {})
     paths = ("a/" * 50 + "train.json", "b/train.json")
     files = tuple(
@@ -330,7 +330,7 @@ def test_files_of_one_name_are_told_apart_and_long_paths_keep_their_end() -> Non
     assert cells(text, "label") == ["label", "a/train.json", "b/train.json"]
 
 
-def test_the_findings_cannot_drive_the_terminal() -> None:
+def test_the_findings_cannot_control_the_terminal() -> None:
     finding = Finding(Kind.LABELS, "\x1b]0;x\x07.json:1", "label '[red]'")
     for stream in (io.StringIO(), Terminal()):
         show(data_sections(data_report((finding,), {Kind.LABELS: 1})), stream)
@@ -448,7 +448,7 @@ def test_a_resumed_run_starts_where_it_was() -> None:
     assert stream.getvalue().startswith("Training: 61/100 steps")
 
 
-def test_a_message_cannot_drive_the_terminal() -> None:
+def test_a_message_cannot_control_the_terminal() -> None:
     for stream in (io.StringIO(), Terminal()):
         progress = TrainingProgress(MAIN, file=stream)
         progress.begin(10, 0, [])
@@ -538,7 +538,7 @@ def test_progress_that_is_not_wanted_is_not_shown() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_failure_takes_the_bar_away() -> None:
+def test_a_failure_removes_the_bar() -> None:
     stream = Terminal()
 
     def fail() -> None:

@@ -21,7 +21,7 @@ from manyheads.tasks.metrics import drift_metrics
 from training_setup import Killed, Spy, config, encoder_folder, run, train
 
 
-def test_vectors_that_stay_have_not_gone_anywhere_and_turned_ones_keep_their_order() -> None:
+def test_equal_vectors_have_no_drift_and_rotated_ones_keep_their_order() -> None:
     before = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     same = drift_metrics(before, 3 * before)
     assert (same["cosine"], same["sentences"]) == (pytest.approx(1), 9)
@@ -34,7 +34,7 @@ def test_vectors_that_stay_have_not_gone_anywhere_and_turned_ones_keep_their_ord
     assert drift_metrics(before[:0], before[:0])["sentences"] == 0
 
 
-def test_few_sentences_are_all_looked_at_and_of_many_some_from_all_over() -> None:
+def test_of_many_sentences_a_sample_is_spread_over_all() -> None:
     few = [Record("a", None, {"p": Pair("b", 1.0)}, ""), Record("a", None, {}, "")]
     assert sample_texts(few) == ["a", "b"]
     many = sample_texts(Record(str(i), None, {}, "") for i in range(1000))
@@ -42,7 +42,7 @@ def test_few_sentences_are_all_looked_at_and_of_many_some_from_all_over() -> Non
     assert (many[0], many[-1]) == ("0", "996")
 
 
-def test_an_encoder_that_learns_nothing_stays_and_one_that_learns_goes(tmp_path: Path) -> None:
+def test_a_frozen_encoder_does_not_drift_and_a_trained_one_does(tmp_path: Path) -> None:
     still, _ = run(tmp_path / "still", learning_rate=0)
     moved, _ = run(tmp_path / "moved", learning_rate=1e-2)
     stays = evaluate(still.best).evaluation["drift"]
@@ -50,7 +50,7 @@ def test_an_encoder_that_learns_nothing_stays_and_one_that_learns_goes(tmp_path:
     assert stays["cosine"] == pytest.approx(1, abs=1e-5)
     assert stays["similarity_correlation"] > 0.999
     assert goes["cosine"] < 0.95
-    # Both files of validation sentences are the same, so both looked at the same sentences.
+    # Both files of validation sentences are the same, so both used the same sentences.
     assert stays["sentences"] == goes["sentences"] <= 8
     told = moved.history[0]["metrics"]["drift"]
     assert told["cosine"] == pytest.approx(goes["cosine"], abs=1e-4)
@@ -75,7 +75,7 @@ def test_a_setting_of_the_source_that_is_not_applied_shows_as_drift(
     assert evaluate(right.best).evaluation["drift"]["cosine"] < 0.999
 
 
-def test_evaluate_shows_the_drift_and_says_where_it_cannot(
+def test_evaluate_shows_the_drift_or_why_it_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "encoder"

@@ -53,11 +53,11 @@ def test_the_latest_checkpoint_of_a_run_is_scored_on_the_validation_files(
     assert report.to_json().keys() == keys
 
 
-def test_of_a_run_that_is_named_the_best_model_is_scored(trained: TrainResult) -> None:
+def test_the_best_model_of_a_named_run_is_scored(trained: TrainResult) -> None:
     assert scored(trained.save_dir, drift=False).model == str(trained.best)
 
 
-def test_where_no_model_is_named_the_latest_checkpoint_is_scored(
+def test_without_a_model_the_latest_checkpoint_is_scored(
     trained: TrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (trained.save_dir.parent / "saved_model").symlink_to(trained.save_dir)
@@ -101,7 +101,7 @@ def test_tasks_can_be_chosen(trained: TrainResult, tmp_path: Path) -> None:
     }
 
 
-def test_labels_unknown_to_the_model_are_told_and_count_as_errors(
+def test_labels_unknown_to_the_model_are_reported_and_count_as_errors(
     trained: TrainResult, tmp_path: Path
 ) -> None:
     new = {"tokens": ["hey", "oslo"], "label": "greeting", "ner": ["O", "B-GPE"]}
@@ -125,7 +125,7 @@ def test_a_task_that_the_model_does_not_have_is_refused(trained: TrainResult) ->
     ("fields", "tasks", "missing"),
     [([], None, "intent"), (["label"], ["ner"], "ner"), (["ner"], ["ner", "intent"], "intent")],
 )
-def test_a_file_without_labels_for_what_was_asked_is_refused(
+def test_a_file_without_labels_for_the_named_tasks_is_refused(
     trained: TrainResult, tmp_path: Path, fields: list[str], tasks: list[str] | None, missing: str
 ) -> None:
     path = write_records(tmp_path / "some.jsonl", sentences(3, fields=fields))
@@ -140,7 +140,7 @@ def test_a_file_that_is_empty_or_missing_is_refused(trained: TrainResult, tmp_pa
             scored(trained.save_dir, data=tmp_path / name)
 
 
-def test_validation_files_that_are_gone_are_named_unless_nobody_asks_for_them(
+def test_missing_validation_files_are_named_where_they_are_needed(
     trained: TrainResult, tmp_path: Path
 ) -> None:
     folder = trained.save_dir.parent

@@ -1,4 +1,4 @@
-"""A model from elsewhere: what its configuration names is not opened unasked."""
+"""A model from elsewhere: files that its configuration names are not opened unasked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training_setup import run, write_records
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder, never to be changed."""
+    """A run's folder, which tests do not change."""
     return run(tmp_path_factory.mktemp("project"))[0].save_dir
 
 
@@ -29,7 +29,7 @@ def name_data(folder: Path, name: str) -> None:
     (folder / LAYOUT.manifest).write_bytes(json_bytes(manifest))
 
 
-def test_ones_own_run_is_evaluated_on_its_own_data(trained: Path) -> None:
+def test_a_run_in_its_own_folder_is_evaluated_on_its_data(trained: Path) -> None:
     for model in (trained, trained / "best"):
         assert evaluate(model, drift=False, threads=1).evaluation["records"] == 8
 
@@ -50,7 +50,7 @@ def test_a_foreign_models_paths_are_not_opened(trained: Path, tmp_path: Path) ->
     assert evaluate(folder, data=data, drift=False, threads=1).evaluation["records"] == 8
 
 
-def test_no_hub_is_asked_for_a_data_set_that_the_user_did_not_name(
+def test_a_data_set_on_a_hub_is_not_fetched_unless_named(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

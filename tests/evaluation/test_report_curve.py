@@ -72,7 +72,7 @@ def test_a_flat_curve_promises_nothing_and_no_curve_passes_the_top() -> None:
     assert steep.further[-1].high <= 1.0
 
 
-def test_a_law_that_the_last_size_breaks_is_not_to_be_relied_on() -> None:
+def test_a_law_that_misses_the_last_size_comes_with_a_warning() -> None:
     found = learning_curve("a", measured([0.3, 0.4, 0.45, 0.48, 0.8], 0.001))
     assert "Do not rely on that" in found.in_words()[0]
 

@@ -32,7 +32,7 @@ QUESTION = int(TOKENIZER.encode("?").ids[1])
 
 
 class KnowsNames:
-    """A backend that knows every name and place by heart, and what ends with `?` as a question."""
+    """A backend that knows all names and places; a text that ends with `?` is a question."""
 
     name = "fake"
 
@@ -85,7 +85,7 @@ def test_tags_are_put_on_the_users_tokens_and_entities_compared_by_characters() 
 
 
 @pytest.mark.parametrize("gold", [Span(0, 9, "PER"), Span(2, 3, "PER")])
-def test_an_entity_that_cuts_a_token_is_right_only_to_the_character(gold: Span) -> None:
+def test_an_entity_inside_a_token_is_compared_by_characters(gold: Span) -> None:
     # The model finds two names in one token of the user; the token has the first one's tag.
     result = ner(token_record(["john,mary", "works"], ner=(gold,)))
     assert tags(result) == (["B-PER", "O"],) * 2
@@ -184,7 +184,7 @@ def test_a_text_without_words_is_wrong_and_not_an_error() -> None:
     assert outcomes.correct == {"intent": [False], "ner": [True]}
 
 
-def test_nothing_at_all_makes_no_metrics() -> None:
+def test_without_records_there_are_no_metrics() -> None:
     evaluation = score(predictor(), [([], ["intent"])]).evaluation()
     assert evaluation == {"tasks": {}, "frame_accuracy": 0.0, "records": 0}
 

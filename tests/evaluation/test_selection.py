@@ -1,4 +1,4 @@
-"""Texts to label next are unsure ones that stand for others."""
+"""Texts to label next are uncertain ones that represent others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manyheads.tasks import ClassResult, Entity, Prediction, TaggingResult
 from training_setup import run, sentences, write_records
 
 
-def test_each_group_of_unsure_texts_gives_one_and_sure_ones_none() -> None:
+def test_each_group_of_uncertain_texts_contributes_one_and_certain_ones_none() -> None:
     random = np.random.default_rng(0)
     groups = np.repeat(np.eye(6, dtype=np.float32), 10, axis=0)
     vectors = groups + random.normal(0, 0.02, groups.shape).astype(np.float32)
@@ -35,7 +35,7 @@ def test_copies_of_a_text_do_not_fill_the_selection() -> None:
     assert len(set(chosen)) == 5
 
 
-def test_an_answer_is_as_unsure_as_its_least_sure_part() -> None:
+def test_an_answer_is_as_uncertain_as_its_least_certain_part() -> None:
     entities = TaggingResult((Entity("a", "X", 0, 1, 0.6), Entity("b", "X", 2, 3, 0.9)), ())
     both: dict[str, Any] = {"intent": ClassResult("x", 0, 0.8), "ner": entities}
     assert uncertainty(Prediction("a b", both)) == pytest.approx(0.4)

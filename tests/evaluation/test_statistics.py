@@ -122,7 +122,7 @@ def test_the_bootstrap_equals_one_that_draws_sentences_one_by_one() -> None:
     assert ours.second_better == pytest.approx(np.mean(np.array(naive) > 0), abs=0.03)
 
 
-def test_pairing_makes_a_difference_surer() -> None:
+def test_pairing_narrows_the_interval_of_a_difference() -> None:
     random = np.random.default_rng(3)
     hard = random.random(400) < 0.5
     first = hard.copy()
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     )
 
 
-def test_runs_add_up_to_what_they_reach_together() -> None:
+def test_the_ratios_of_several_runs_add_up() -> None:
     first, second = shares([True, False]), shares([True, True])
     assert (first + second).value() == 0.75
 

@@ -1,4 +1,4 @@
-"""From training to predictions whose scores mean what they say, on every backend."""
+"""From training to predictions with calibrated scores, on every backend."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SENTENCES = {
 
 
 def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Sentences of which one in ten has a wrong label, so that certainty is never right."""
+    """Sentences of which one in ten has a wrong label, so that no certainty is justified."""
     draw = random.Random(seed)
     for _ in range(count):
         name, label = draw.choice(NAMES), draw.choice([*SENTENCES])
@@ -62,14 +62,14 @@ def model(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "model"))
 
 
-def test_training_calibrates_and_says_on_what(trained: Path) -> None:
+def test_training_calibrates_and_names_the_records(trained: Path) -> None:
     tasks = read_manifest(trained).calibration["tasks"]
     assert tasks["classification"]["scores"]["method"] == "temperature"
     assert tasks["ner"]["scores"]["method"] in ("platt", "isotonic")
     assert "validation records" in tasks["classification"]["source"]
     assert tasks["classification"]["ece"] < tasks["classification"]["ece_before"] + 0.05
     assert "calibrated" in (trained / "README.md").read_text()
-    # One label in ten is wrong, and the calibrated scores know.
+    # One label in ten is wrong, and the calibrated scores show it.
     (found,) = manyheads.load(trained).predict(["where is john"])
     assert 0.8 < found["classification"].score < 0.97
 
@@ -142,7 +142,7 @@ def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) 
     usual, int8 = (read_scorings(manifest, specs, name) for name in ("onnx", "onnx-int8"))
     assert int8["classification"].calibration == Temperature(3.5)
     assert int8["classification"].calibration != usual["classification"].calibration
-    # What has none of its own is calibrated as the model.
+    # A backend without its own calibration has that of the model.
     assert int8["ner"] == usual["ner"]
 
 
@@ -177,13 +177,13 @@ def test_thresholds_are_found_and_kept_and_leave_the_rest_undecided(
     assert stored["precision"] == 0.8
     fresh = manyheads.load(model).predict([" ".join(r["tokens"]) for r in records(50, 5)])
     assert sum(p["classification"].label is not None for p in fresh) > 20
-    # No score of labels that are one in ten wrong can promise this.
+    # Where one label in ten is wrong, no score can promise this.
     assert main([*command[:-1], "0.99"]) == 1
     assert "no score of 400 records" in capsys.readouterr().out
     assert read_manifest(model).calibration["tasks"]["classification"]["thresholds"] is None
 
 
-def test_a_model_of_an_earlier_version_says_that_it_is_not_calibrated(
+def test_a_model_of_an_earlier_version_is_reported_as_not_calibrated(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_calibration(model, {})
