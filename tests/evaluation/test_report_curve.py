@@ -109,7 +109,7 @@ def test_a_report_measures_the_curve_on_request(
         assert (curve.seeds, curve.check) == (3, None)
         for point in curve.points:
             assert point.low - 1e-9 <= point.score <= point.high + 1e-9 <= 1 + 1e-6
-    assert "as measured with heads on the frozen encoder." in found.verdict[-1]
+    assert "on the curve of heads on the frozen encoder" in found.verdict[-1]
     few = report(result.save_dir, rows[:20], curve=True, progress=False)
     assert few.curves == ()
     assert any("the learning curve is not measured: 44 training" in note for note in few.notes)

