@@ -1,4 +1,4 @@
-"""A comparison of training together and alone: as tables, in words, and as a picture."""
+"""A comparison of joint and separate training: as tables, in words, and as a picture."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _draw_differences(axes: Any, verdicts: Sequence[Verdict]) -> None:
 
 
 def _draw_times(axes: Any, training: Times, inference: Times) -> None:
-    """Draw the time of the joint model as a share of the sum of the separate ones."""
+    """Draw the joint model's time as a share of the separate models' total."""
     for place, times in enumerate((inference, training)):
         whole = sum(times.alone.values()) or 1.0
         left = 0.0

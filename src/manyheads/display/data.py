@@ -110,7 +110,7 @@ def _finding(finding: Finding) -> Text:
 
 
 def _path(path: str) -> Text:
-    """Show a path, of a long one only the end, which distinguishes files."""
+    """Show a path; of a long one only the end, which distinguishes files."""
     text = printable(path)
     return Text(text if len(text) <= MAX_CELL else f"...{text[3 - MAX_CELL :]}")
 

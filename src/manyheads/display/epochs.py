@@ -1,4 +1,4 @@
-"""The epochs of a training run: a header once, then a row after each epoch."""
+"""The epochs of a training run: one header, then a row after each epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from manyheads.display.tables import printable, share
 
 WIDTH = 80
-"""Columns of a terminal that the table fits into."""
+"""The width that the table fits into."""
 
 _NUMBER_WIDTH = 6
 _GAP = "  "
@@ -23,7 +23,7 @@ class _Column:
     words: tuple[str, ...]
     cell: Callable[[Mapping[str, Any], float | None], str]
     rank: int = 0
-    """If the table is too wide, columns of the highest rank are left out first."""
+    """If the table is too wide, columns with the highest rank are left out first."""
 
     @property
     def width(self) -> int:
@@ -31,7 +31,7 @@ class _Column:
 
 
 class EpochTable:
-    """Formats epochs in rows that fit 80 columns; metrics.jsonl has whatever is left out.
+    """Formats epochs as rows of at most 80 columns; metrics.jsonl has the rest.
 
     Args:
         main: each task's main metric.
@@ -88,7 +88,7 @@ def _columns(main: Mapping[str, str]) -> list[_Column]:
 
 
 def _fitting(columns: list[_Column]) -> list[_Column]:
-    """Leave out what does not fit, from the highest rank, of equal ones the last first."""
+    """Leave out columns that do not fit: the highest rank first, the last of equal ones first."""
     while sum(c.width for c in columns) + len(_GAP) * (len(columns) - 1) > WIDTH:
         rank = max(column.rank for column in columns)
         if rank == 0:

@@ -11,7 +11,7 @@ _LABELS_SHOWN = 4
 
 
 def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
-    """Show the tasks of some files with their counts, and what is not used."""
+    """Show the tasks of some files with their counts, and unused fields."""
     table = make_table(["task", "kind", "field", "labels"], ["different", "records"])
     for task in found.tasks:
         values = task.values

@@ -1,4 +1,4 @@
-"""A live bar on a terminal; a plain line now and then where there is none."""
+"""A live bar on a terminal; a plain line every so often elsewhere."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.text import Text
 from manyheads.display.tables import cell, is_terminal, printable, write
 
 PLAIN_INTERVAL = 30.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between plain lines."""
 
 
 class Display:
-    """A live bar with lines below it on a terminal; a plain line now and then elsewhere.
+    """A live bar with lines below it on a terminal; a plain line every so often elsewhere.
 
-    Work goes on when it can no longer be shown, such as after the terminal was closed.
+    If it can no longer be shown, because the terminal was closed, work continues.
 
     Args:
-        status: returns in words how far the work is.
+        status: returns the progress in words.
         details: the cells of the lines below the bar.
     """
 
@@ -91,7 +91,7 @@ class Display:
         try:
             yield
         finally:
-            # A new bar: one that was stopped would erase the lines above it when it starts again.
+            # A new bar, since a stopped one would erase the lines above it when restarted.
             self.start(self._done, self._total)
 
     def _stream(self) -> TextIO:
@@ -122,7 +122,7 @@ class _Bar(Progress):
 
     def start(self) -> None:
         super().start()
-        # A process that a signal ends at once would leave the terminal without a cursor.
+        # A process killed by a signal would leave the terminal without a cursor.
         self.console.show_cursor(True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -147,7 +147,7 @@ class _Status(ProgressColumn):
 
 
 def rate(count: int, seconds: float, unit: str) -> str:
-    """Write a speed, or nothing where none is known."""
+    """Format a speed; return nothing if it is unknown."""
     if not count or seconds <= 0:
         return ""
     value = count / seconds
@@ -155,7 +155,7 @@ def rate(count: int, seconds: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as 0:05 or 1:02:03."""
+    """Format a time as 0:05 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

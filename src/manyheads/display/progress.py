@@ -1,4 +1,4 @@
-"""Progress of long work of one kind, such as prediction.
+"""Progress of long work, such as prediction.
 
 Progress goes to standard error, so that results on standard output stay clean.
 """
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Counter:
-    """Shows how far some work is: what is done, the rate and, where known, the time left.
+    """Shows the progress of some work: items done, speed and, if known, the time left.
 
     Args:
         description: what is being done, as a title ("Predicting").
-        total: the number of all items; None if unknown.
-        unit: of what, in the plural.
-        file: where it is shown. Default: standard error.
-        enabled: False shows nothing, as where the results themselves scroll by on the terminal.
+        total: the number of items; None if unknown.
+        unit: the items, in the plural.
+        file: the stream to write to. Default: standard error.
+        enabled: False shows nothing, for example while results scroll by on the terminal.
         interval: seconds between plain lines where `file` is no terminal.
         clock: returns seconds.
     """
@@ -77,7 +77,7 @@ def track(
     file: TextIO | None = None,
     enabled: bool = True,
 ) -> Iterator[T]:
-    """Pass items on one by one, and show how far they are (see `Counter`)."""
+    """Yield items one by one, and show the progress (see `Counter`)."""
     if total is None and isinstance(items, Sequence):
         total = len(items)
     with Counter(description, total, unit, file=file, enabled=enabled) as counter:

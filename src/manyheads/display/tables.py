@@ -1,8 +1,8 @@
 """Results as tables: with lines and colours on a terminal, plain aligned text in a pipe.
 
 In a pipe, columns are as wide as their content and nothing is wrapped, so that other programs can
-read them. Control characters in the user's data (labels, file names) are escaped: a label must not
-control the terminal.
+read them. Control characters in the user's data (labels, file names) are escaped, so that a label
+cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Section:
 def show(
     sections: Iterable[Section], file: TextIO | None = None, *, width: int | None = None
 ) -> None:
-    """Print sections to standard output or another stream, in the form that suits it."""
+    """Print sections to standard output or another stream, formatted for a terminal or a pipe."""
     stream = file or sys.stdout
     if is_terminal(stream):
         console = Console(file=stream, force_terminal=True, width=width, highlight=False)
@@ -112,7 +112,7 @@ def _encoding(stream: TextIO) -> str:
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Make a cell: no markup, control characters escaped, long values cut."""
+    """Make a cell without markup, with control characters escaped and long values cut."""
     text = printable(str(value))
     return Text(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}...", style=style)
 
@@ -125,7 +125,7 @@ def printable(text: str) -> str:
 
 
 def make_table(texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
-    """Make an empty table: columns of text, then columns of right-aligned numbers."""
+    """Make an empty table with columns of text, then columns of right-aligned numbers."""
     table = Table(show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in texts:
         width = max([_TEXT_WIDTH, *map(len, header.split())])
@@ -153,7 +153,7 @@ def evaluation_tables(
     Args:
         evaluation: the metrics.
         kinds: the kind of each task.
-        confidence: how far each task's scores can be trusted, if that is known.
+        confidence: the quality of each task's scores, if known.
         max_labels: the most labels shown of a task, those with the lowest F1; a note counts the
             others.
     """

@@ -1,4 +1,4 @@
-"""Progress of a training run: steps, each task's loss and speed, a row after every epoch."""
+"""Progress of a training run: steps, each task's loss and speed, and a row after every epoch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from manyheads.display.tables import write
 from manyheads.training import Reporter, StepReport
 
 _LOSS_MEMORY = 0.95
-"""Share of the smoothed loss that a further step keeps."""
+"""Share of the smoothed loss that remains after a further step."""
 
 _EPOCHS_SHOWN = 10
 
 
 @dataclass(slots=True)
 class _TaskPace:
-    """How one task's training goes: its smoothed loss and its speed."""
+    """One task's smoothed loss and speed."""
 
     loss_sum: float = 0.0
     loss_weight: float = 0.0
@@ -31,7 +31,7 @@ class _TaskPace:
     seconds: float = 0.0
 
     def add_loss(self, loss: float) -> None:
-        # A loss that is not finite would stay in the mean for good; the loop reports it.
+        # A loss that is not finite would stay in the mean forever; the loop reports it.
         if math.isfinite(loss):
             self.loss_sum = _LOSS_MEMORY * self.loss_sum + (1 - _LOSS_MEMORY) * loss
             self.loss_weight = _LOSS_MEMORY * self.loss_weight + (1 - _LOSS_MEMORY)
@@ -51,16 +51,16 @@ class _TaskPace:
 
 
 class TrainingProgress(Reporter):
-    """Shows a training run: steps, each task's loss and speed, time left, a row an epoch.
+    """Shows a training run: steps, each task's loss and speed, time left, and a row per epoch.
 
-    The bar and messages go to `file`, the tables to `results`. Usable with `with`, which ends the
-    display however the block ends; `begin` starts it.
+    The bar and messages go to `file`, the tables to `results`. As a context manager it ends the
+    display; `begin` starts it.
 
     Args:
         main: each task's main metric, for the table.
-        file: where progress goes. Default: standard error.
-        results: where the tables go. Default: standard output.
-        interval: seconds between plain lines where `file` is no terminal.
+        file: the stream for progress. Default: standard error.
+        results: the stream for tables. Default: standard output.
+        interval: seconds between plain lines if `file` is not a terminal.
         clock: returns seconds.
     """
 
@@ -83,7 +83,7 @@ class TrainingProgress(Reporter):
         self._done = self._total = self._timed_steps = 0
         self._seconds = self._step_seconds = 0.0
         self._epoch_sentences, self._epoch_seconds = 0, 0.0
-        # When the last step ended; None when something else than a step came after it.
+        # The end of the last step; None after an interruption, such as an evaluation.
         self._last: float | None = None
 
     def __enter__(self) -> TrainingProgress:
@@ -93,7 +93,7 @@ class TrainingProgress(Reporter):
         self.end()
 
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Start the display of a run, or of one that goes on after `done_steps`."""
+        """Start the display of a run, or of a run that continues after `done_steps`."""
         self._total, self._done = total_steps, done_steps
         self._paces = {task: _TaskPace() for task in tasks}
         self._last = None
@@ -119,10 +119,9 @@ class TrainingProgress(Reporter):
         self._display.update(self._done)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Show the row of the epoch that just ended; in a resumed run, first those before it.
+        """Show the row of the epoch that just ended, in a resumed run after those before it.
 
-        Entries are as `EpochTable.row` takes them; the bar follows their optimiser `step`, if they
-        have one.
+        Entries have the form of `EpochTable.row`. The bar follows their optimiser `step`, if any.
         """
         entry = history[-1]
         self._done = entry.get("step", self._done)

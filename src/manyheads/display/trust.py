@@ -8,7 +8,7 @@ from manyheads.evaluation import CalibrationReport, FoundThresholds, ThresholdRe
 
 
 def calibration_table(report: CalibrationReport) -> Section:
-    """Show how good each task's calibration is."""
+    """Show the calibration error of each task, before and after."""
     table = make_table(["task", "backend", "method"], ["answers", "error before", "error after"])
     rows = [("all but int8", report.tasks), *report.backends.items()]
     for backend, tasks in rows:
@@ -22,7 +22,7 @@ def calibration_table(report: CalibrationReport) -> Section:
 
 
 def threshold_tables(report: ThresholdReport) -> list[Section]:
-    """Show each task's thresholds, and those of its labels that differ."""
+    """Show each task's thresholds, and those of labels with their own."""
     return [_thresholds(report, name, found) for name, found in report.tasks.items()]
 
 

@@ -25,19 +25,19 @@ def calibration_batches(
     tokenizer: TextTokenizer,
     max_length: int,
 ) -> list[Batch]:
-    """Choose sentences from all over the training records, or else the validation records.
+    """Choose sentences spread over the training records or, without those, the validation records.
 
-    Each is a batch of its own, since values computed for padding would count as well.
+    Each is a batch of its own, since values computed for padding would be counted, too.
 
     Args:
         config: the configuration of the training run.
         specs: the model's tasks.
-        validation: the gate's records, where the training files are not at hand.
+        validation: the gate's records, used if the training files are missing.
         tokenizer: the model's.
         max_length: tokens that the encoder reads at once.
 
     Raises:
-        DataError: a training file is there and cannot be read.
+        DataError: a training file exists and cannot be read.
     """
     records = list(_training_records(config, specs)) or list(
         chain.from_iterable(records for records, _ in validation)
@@ -54,9 +54,9 @@ def calibration_batches(
 
 
 def training_texts(config: Config, specs: Sequence[TaskSpec], count: int) -> list[str]:
-    """Choose texts from all over the training data; none where the files are not at hand."""
+    """Choose texts spread over the training data; none if the files are missing."""
     texts: list[str] = []
-    with suppress(DataError):  # they are a help, not a condition
+    with suppress(DataError):  # the gate works without them
         texts = [record.text for record in _training_records(config, specs)]
     return texts[:: max(1, len(texts) // count)][:count]
 

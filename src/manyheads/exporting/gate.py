@@ -58,15 +58,14 @@ MakePredictor = Callable[[Backend], Predictor]
 
 
 class Gate:
-    """Compares graphs with one reference, which is run once.
+    """Compares graphs with one reference, which runs once.
 
     Args:
         reference: the PyTorch model in float32.
         make_predictor: puts the model's tokenizer and tasks around a backend.
         sets: the validation records.
-        limit: points of its main metric that a head may lose, beyond what is chance with so many
-            records.
-        unlabelled: more sentences, on which only the changed answers are counted.
+        limit: points of its main metric that a head may lose, beyond chance.
+        unlabelled: further sentences, on which only changed answers are counted.
         threads: processor threads of reference and graphs, for the report.
 
     Raises:
@@ -89,7 +88,7 @@ class Gate:
         self._threads = threads
         self._recorder = Recorder(reference)
         predictor = make_predictor(self._recorder)
-        # From all over the sets, since files are often sorted by label.
+        # Spread over the sets, since files are often sorted by label.
         self._texts = [
             text_of(record, tasks) if predictor.pairs else record.text
             for records, tasks in sets
@@ -132,9 +131,10 @@ class Gate:
             backend: the graph.
             name: the backend's name.
             setting: its arithmetic, in words.
-            exact: whether it must compute what the reference does, but for rounding (float32).
-            independent: whether no answer may depend on the others of a batch; default, if exact.
-            details: more for the report.
+            exact: whether outputs must equal the reference's up to rounding (float32).
+            independent: whether answers must not depend on the others of a batch; default, if
+                exact.
+            details: further values for the report.
         """
         # The same batches as the reference's, and each by itself.
         comparer = Comparer(single_batch_backend(backend), self._recorder.outputs)
@@ -202,7 +202,7 @@ class Gate:
         low, high = interval or (lost, lost)
         decisions = len(reference.predicted)
         everything = max(1, decisions + len(answers))
-        # What a changed answer costs is known of the labelled ones; how many change, of all.
+        # The cost of a changed answer is known for labelled sentences, their share for all.
         _, often = share_interval(changed + more, everything)
         return HeadComparison(
             metric=metric,
@@ -233,7 +233,7 @@ class Gate:
             began = time.perf_counter()
             predictor.predict(self._texts, embed=True)
             seconds.append(time.perf_counter() - began)
-        # The first time prepares what the others find.
+        # The first round also warms up.
         return len(self._texts) / min(seconds)
 
     def _batch_mates(self, backend: Backend) -> tuple[BatchMates, float]:

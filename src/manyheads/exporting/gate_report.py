@@ -28,7 +28,7 @@ MAX_ERROR_ADDED = 0.02
 
 @dataclass(frozen=True, slots=True)
 class HeadComparison:
-    """One head of the graph against the same head of the reference."""
+    """A head of the graph compared with the same head of the reference."""
 
     metric: str
     reference: float
@@ -36,12 +36,12 @@ class HeadComparison:
     decisions: int
     """Sentences of the task."""
     changed: int
-    """Sentences that are answered differently."""
+    """Sentences with another answer."""
     lost_low: float
     lost_high: float
-    """Between them lie the points that the head loses on other sentences, with 95 %."""
+    """The 95 % interval of the points that the head loses on other sentences."""
     changed_share: float
-    """Share of all sentences, unlabelled ones too, that are answered differently."""
+    """Share of all sentences, unlabelled ones included, with another answer."""
     lost_at_most: float
     """Points lost if as many answers change as the 95 % interval of that share allows."""
     max_logit_difference: float
@@ -77,11 +77,11 @@ class HeadComparison:
 
 @dataclass(frozen=True, slots=True)
 class BatchMates:
-    """What it changes for a sentence to be predicted with others, not alone."""
+    """The effect of predicting a sentence in a batch with others instead of alone."""
 
     sentences: int
     changed: Mapping[str, int]
-    """By task, sentences that are answered differently."""
+    """By task, sentences with another answer."""
     max_score_difference: float
     """The largest difference of a probability."""
     min_cosine: float
@@ -110,18 +110,18 @@ class GateReport:
     batch_mates: BatchMates
     records: int
     unlabelled: int
-    """Sentences without labels, on which the answers were compared as well."""
+    """Sentences without labels whose answers were compared, too."""
     sentences_per_second: float
     """In batches, from text to answer."""
     milliseconds_alone: float
-    """The median of sentences that are asked one by one, from text to answer."""
+    """The median for sentences one by one, from text to answer."""
     reference_sentences_per_second: float
     threads: int
     limit: float
     faults: tuple[str, ...]
     """Why the graph is refused; none if it passes."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Of the export: fused operators, opset, versions, bytes."""
+    """About the export: fused operators, opset, versions, bytes."""
 
     @property
     def passed(self) -> bool:

@@ -1,11 +1,11 @@
 """One ONNX graph of the whole model, fused by onnxruntime's transformer optimiser.
 
-The graph has every head's logits and the embedding as named outputs; batch, length and number of
-words are free. Decoding stays outside.
+The graph's outputs are every head's logits and the embedding. Batch size, length and number of
+words are free. Decoding is not part of it.
 
-The tracing exporter (`dynamo=False`) is used, with transformers' eager attention: this is the form
-that the optimiser's patterns were written for. The graphs of `torch.export` for the same models are
-not fused at all, and the optimiser does not say so; hence the counts that are checked here.
+The tracing exporter (`dynamo=False`) is used, with transformers' eager attention, since the
+optimiser's patterns were written for this form. It does not fuse the graphs of `torch.export` at
+all, and does not report that; hence the counts that are checked here.
 
 Axes: B sentences, T tokens, W words.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 
-# What the names of the exporter's nodes begin with, by the modules' names.
+# Prefixes of the exporter's node names, derived from the modules' names.
 ENCODER, HEAD_LAYERS = "/model/encoder/backbone/", "/model/head_layers/"
 
 # One protobuf message, and so one ONNX file, cannot be larger.
@@ -52,7 +52,7 @@ _NORMS = ("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalizati
 
 @dataclass(frozen=True, slots=True)
 class Fusions:
-    """How many fused operators of each kind a graph has."""
+    """The number of fused operators of each kind in a graph."""
 
     attention: int
     layer_norm: int
@@ -94,10 +94,10 @@ def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto
 
 
 def trace_encoder(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto:
-    """Export the encoder alone, in the form that other ONNX runtimes expect.
+    """Export only the encoder, in the form that other ONNX runtimes expect.
 
     Inputs are `input_ids` and `attention_mask`, outputs `last_hidden_state` [B, T, H] and
-    `sentence_embedding`. The operators are ONNX's own, so that every runtime has them.
+    `sentence_embedding`. Every runtime has the operators, which are ONNX's own.
 
     Args:
         model: as for `trace_graph`, which refuses one that is too large.
@@ -114,14 +114,14 @@ def trace_encoder(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelPro
 
 
 def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
-    """Fuse a traced graph's operators into those that onnxruntime is fast with.
+    """Fuse a traced graph's operators into onnxruntime's fast ones.
 
     Args:
-        traced: what `trace_graph` made of the model; it stays as it is.
+        traced: the graph by `trace_graph`; it is not changed.
         model: the model.
 
     Raises:
-        ModelError: the optimiser did not fuse what it fuses in encoders of this type.
+        ModelError: the optimiser fused fewer operators than it should for encoders of this type.
     """
     import onnx
     from onnxruntime.transformers import optimizer  # type: ignore[import-untyped]
@@ -147,7 +147,7 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
             opt_level=0,
         )
         _join(optimised.model)
-        # Saving is what sorts the graph and declares the fused operators' domain.
+        # Saving sorts the graph and declares the fused operators' domain.
         optimised.save_model_to_file(str(path))
         graph = onnx.load(path)
     graph.producer_name, graph.producer_version = "manyheads", ""
@@ -159,8 +159,8 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
 def _parted(traced: onnx.ModelProto) -> onnx.ModelProto:
     """Let the heads' own layers read the encoder's state under a separate name.
 
-    The optimiser takes a state for the input of an attention if three products read it, no more.
-    The name is that of a maximum over the state alone, which the optimiser knows and leaves.
+    The optimiser recognises the input of an attention by its being read by exactly three products.
+    The new name is the output of a maximum of the state alone, which the optimiser keeps.
     """
     import onnx
 
@@ -183,7 +183,7 @@ def _parted(traced: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join(graph: onnx.ModelProto) -> None:
-    """Undo what `_parted` did."""
+    """Undo `_parted`."""
     nodes = graph.graph.node
     states: dict[str, str] = {}
     for node in list(nodes):
@@ -209,7 +209,7 @@ def count_fusions(graph: onnx.ModelProto) -> Fusions:
 
 
 def expected_fusions(model: MultiTaskModel) -> Fusions:
-    """Return what the optimiser has to fuse in a model: every normalisation, GELU and attention."""
+    """Return the operators that the optimiser must fuse: normalisations, GELUs and attentions."""
     config = model.encoder.backbone.config
     own = model.head_layers
     layers = model.encoder.shape.num_layers + (0 if own is None else own.count)
@@ -237,7 +237,7 @@ def _check_fusions(found: Fusions, expected: Fusions, model_type: str) -> None:
 
 
 class _Traced(nn.Module):
-    """The model as the exporter wants it: tensors in, a tuple of tensors out."""
+    """The model in the exporter's form: tensors in, a tuple of tensors out."""
 
     def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class _Traced(nn.Module):
 
 
 class _TracedEncoder(nn.Module):
-    """The encoder alone, in the same form."""
+    """Only the encoder, in the same form."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ def _trace(
     axes: Mapping[str, Mapping[int, str]],
     opset: int,
 ) -> onnx.ModelProto:
-    """Trace a module around the model, or a part of it, with the attention that can be fused."""
+    """Trace a module that wraps the model, or a part of it, with attention that can be fused."""
     import onnx
 
     config = model.encoder.backbone.config
@@ -291,7 +291,7 @@ def _trace(
                 )
             graph = onnx.load(path)
         _check_sizes(graph, traced, example, axes, model.encoder.max_positions)
-    except Exception as error:  # the libraries raise all kinds
+    except Exception as error:  # the libraries raise exceptions of many types
         raise ModelError(
             f"a {config.model_type} encoder cannot be exported ({shorten(str(error), 200)})",
             expected="an encoder that an ONNX graph can express, such as BERT or ModernBERT",
@@ -312,10 +312,10 @@ def _check_sizes(
 ) -> None:
     """Run a graph on fewer and on more tokens than it was traced with.
 
-    A size that the tracer took for a constant shows here.
+    This finds sizes that the tracer took for constants.
 
     Raises:
-        ValueError: the graph computes something else than PyTorch.
+        ValueError: the graph's outputs differ from PyTorch's.
     """
     from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
 
@@ -349,7 +349,7 @@ def _set_attention(model: MultiTaskModel, implementation: str) -> None:
 
 
 def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
-    """Make a batch in which nothing is as long as anything else, so that no axis is mixed up."""
+    """Make a batch in which all axes differ in length, so that none is confused with another."""
     batch, tokens, words = 3, 11, 6
     vocabulary = int(model.encoder.backbone.config.vocab_size)
     ids = torch.arange(batch * tokens).reshape(batch, tokens) % max(1, vocabulary - 8) + 5
@@ -366,7 +366,7 @@ def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporter's and the optimiser's remarks to ourselves: what matters is checked."""
+    """Suppress warnings of the exporter and the optimiser: what matters is checked."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,10 +1,10 @@
-"""An exported graph in the form of OpenVINO, in float32 or in static int8.
+"""Export to OpenVINO, in float32 or static int8.
 
-Static: the scale of every activation is measured on calibration records, by nncf, and is part of
-the file. So a sentence's result does not depend on the others of its batch, as it does with
-dynamic int8, and no time is spent on looking for the range of each batch. Large values of single
-channels are moved from activations into weights first (Xiao et al., 2023, "SmoothQuant"). The
-heads' classifiers stay in float32.
+Static means that nncf measures the scale of every activation on calibration records and stores it
+in the file. Unlike with dynamic int8, a sentence's result does not depend on the others of its
+batch, and no time is spent on the range of each batch. Large values of single channels are first
+moved from activations into weights (Xiao et al., 2023, "SmoothQuant"). The heads' classifiers stay
+in float32.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ STATIC_SETTINGS = (
 
 
 def static_settings_for(model: Any) -> tuple[StaticSetting, ...]:
-    """Return the settings that make a difference for a model."""
+    """Return the settings that differ for a model."""
     has_necks = any(is_of_neck(node.get_friendly_name()) for node in model.get_ordered_ops())
     return tuple(setting for setting in STATIC_SETTINGS if has_necks or not setting.necks)
 
 
 def check_openvino(*names: str) -> None:
-    """Check that the packages of an export to OpenVINO are there.
+    """Check that the packages of an export to OpenVINO are installed.
 
     Raises:
-        RequestError: one is not.
+        RequestError: one is missing.
     """
     for name in names:
         if find_spec(name) is None:
@@ -94,17 +94,17 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
     """Read a traced ONNX graph into OpenVINO.
 
     Args:
-        graph: the graph. OpenVINO fuses it itself; a graph from onnxruntime's optimiser is slower
-            here.
+        graph: the traced graph. OpenVINO fuses it itself; a graph from onnxruntime's optimiser
+            would be slower.
         folder: a folder to work in.
     """
     source = folder / "model.onnx"
     source.write_bytes(graph.SerializeToString())
-    # As `convert_model` does it, which would report each use to its makers.
+    # As in `convert_model`, which would report each use to its makers.
     model = openvino_core().read_model(source)
     simplify = import_module("openvino._offline_transformations").apply_moc_transformations
     simplify(model, cf=False, smart_reshape=True)
-    # A tensor has other names as well, and those that are read back may come in any order.
+    # A tensor also has other names, and a file that is read back has them in any order.
     for output, value in zip(model.outputs, graph.graph.output, strict=True):
         output.get_tensor().set_names({value.name})
     return model
@@ -113,14 +113,14 @@ def convert(graph: onnx.ModelProto, folder: Path) -> Any:
 def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting) -> Any:
     """Return an OpenVINO model with products in int8.
 
-    Weights have 8 bits. Without VNNI pairs of products are added up in 16 bits and may overflow;
-    weights of 7 bits, which cannot, were further from float32 on both kinds of processors (see
-    docs/experiments.md). A graph that overflows is noticed when it is loaded.
+    Weights have 8 bits. Without VNNI, pairs of products are added in 16 bits and may overflow.
+    Weights of 7 bits cannot, but were further from float32 on both kinds of processors (see
+    docs/experiments.md). Overflows are detected when a graph is loaded.
 
     Args:
-        model: what `convert` made; it stays as it is.
-        batches: calibration records as they are predicted.
-        setting: which products.
+        model: the model by `convert`; it is not changed.
+        batches: calibration records, batched as for prediction.
+        setting: the products that are converted.
     """
     names = [value.any_name for value in model.inputs]
     feeds = [batch.feeds(names) for batch in batches]
@@ -139,9 +139,9 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(feeds),
             ignored_scope=nncf.IgnoredScope(
-                # A product that is an output, as a classifier is, has the output's name.
+                # A product that is an output, such as a classifier, has the output's name.
                 names=sorted({*kept, *(o.any_name for o in model.outputs)}),
-                # Always a neck's; its name does not say where in the graph it is from.
+                # Only necks have one, and its name has no path.
                 types=[] if setting.necks else ["LSTMSequence"],
                 patterns=[f"/(?!{inside}).*"],
                 validate=False,
@@ -150,7 +150,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
 
 
 def files_of(model: Any, backend: str, folder: Path) -> Mapping[str, bytes]:
-    """Write a model; return its files by their names in a model folder."""
+    """Write a model, and return its files by their names in a model folder."""
     names = graph_files(backend)
     target = folder / names[0]
     target.parent.mkdir(exist_ok=True)
@@ -159,7 +159,7 @@ def files_of(model: Any, backend: str, folder: Path) -> Mapping[str, bytes]:
 
 
 def products(model: Any) -> Iterator[Product]:
-    """Find the products of the encoder and of the heads' own layers, in order."""
+    """Yield the products of the encoder and of the heads' own layers, in order."""
     layers = LayerCount()
     for node in model.get_ordered_ops():
         name = node.get_friendly_name()

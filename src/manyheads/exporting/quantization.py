@@ -1,10 +1,10 @@
-"""Dynamic int8: weights as 8-bit integers by channel, activations quantised as they come.
+"""Dynamic int8: weights as 8-bit integers per channel, activations quantised at run time.
 
-Weights are converted once; each product's input is scaled to 8 bits at run time, by the range of
-the whole tensor. So a sentence's result depends a little on the others of its batch, as the gate
-measures (`manyheads.exporting.gate`). The heads' classifiers stay in float32: they are a
-thousandth of the work, and no layer after them evens out their errors. A head's own neck is
-more: a small BiLSTM takes a tenth of the time in float32, and less than half of that in int8.
+Weights are converted once. Each product's input is scaled to 8 bits at run time, by the range of
+the whole tensor. A sentence's result therefore depends a little on the others of its batch, as the
+gate measures (`manyheads.exporting.gate`). The heads' classifiers stay in float32: they are a
+thousandth of the work, and no layer after them evens out their errors. A neck is more: a small
+BiLSTM takes a tenth of the time in float32, and less than half of that in int8.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Setting:
     embeddings: bool = True
     """Whether the embedding table is int8; it then takes a quarter of the memory."""
     reduce_range: bool = False
-    """Weights of 7 bits: without VNNI instructions, pairs of products of 8 bits are added up in
-    16 bits and can overflow, which those of 7 bits cannot. For graphs with weights of 8 bits
-    `OnnxBackend` has onnxruntime use unsigned ones there, whose sums are exact but slower."""
+    """Whether weights have 7 bits. Without VNNI instructions, pairs of 8-bit products are added in
+    16 bits and can overflow; those of 7 bits cannot. For 8-bit weights, `OnnxBackend` makes
+    onnxruntime use unsigned ones on such processors, whose sums are exact but slower."""
     feed_forward_outputs: bool = True
     """Whether the second product of each feed-forward block is int8; its inputs have the widest
     range in a transformer (Bondarenko et al., 2021, "Understanding and overcoming the challenges
@@ -100,7 +100,7 @@ fast as weights of 8 bits with it, a sixth faster without (see docs/benchmarks.m
 
 
 def settings_for(graph: onnx.ModelProto) -> tuple[Setting, ...]:
-    """Return the settings that make a difference for a graph."""
+    """Return the settings that differ for a graph."""
     has_necks = any(is_of_neck(node.name) for node in graph.graph.node)
     return tuple(setting for setting in SETTINGS if has_necks or not setting.necks)
 
@@ -116,9 +116,9 @@ def float_products(
     """Yield the names of the products that stay in float32.
 
     Args:
-        products: all there are.
-        feed_forward_outputs: whether those that close a layer are int8.
-        float_layers: share of the layers, from the last, that stay as they are, rounded up.
+        products: all products.
+        feed_forward_outputs: whether products that close a layer are int8.
+        float_layers: share of the layers, from the last, that stay float32, rounded up.
     """
     layers = max((one.layer + 1 for one in products if one.closes_layer), default=0)
     first_kept = layers - math.ceil(float_layers * layers)

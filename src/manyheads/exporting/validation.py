@@ -34,7 +34,7 @@ def validation_sets(
     names = [spec.name for spec in specs]
     files = config.valid_files() if data is None else {os.fspath(data): tuple(names)}
     label_sets = {spec.name: spec.label_set() for spec in specs}
-    # A file that is named has the standard layout; the model's own are as training read them.
+    # A named file has the standard layout; the model's own files have that of training.
     layout = Layout.of(config) if data is None else None
     sets = []
     for path, tasks in files.items():

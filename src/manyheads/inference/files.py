@@ -1,9 +1,9 @@
-"""Predictions of a whole file, written so that a killed run goes on where it stopped.
+"""Predictions of a whole file, written so that a killed run can continue where it stopped.
 
-Results go to `OUTPUT.partial`. Every few seconds what is there is flushed to the disk, and then a
-record beside it, `OUTPUT.partial.json`, says how many texts that is, of which model and input.
-At the end the file takes its name in one step. So `OUTPUT` is whole or not there, and a run that
-continues repeats a few seconds of work at most. Memory is constant however long the input is.
+Results go to `OUTPUT.partial`. Every few seconds they are flushed to disk, and then a record beside
+them, `OUTPUT.partial.json`, states the model, the input and the number of texts. At the end the
+file is renamed in one step. `OUTPUT` is therefore complete or absent, and a continued run repeats
+at most a few seconds of work. Memory is constant for inputs of any length.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from manyheads.storage import BEST, LAYOUT, StrPath, explained, read_json, sha25
 from manyheads.tasks import Prediction
 
 SYNC_SECONDS = 5.0
-"""Work of at most so long is lost when a run is killed."""
+"""The most work that is lost when a run is killed."""
 
 T = TypeVar("T")
-"""What is predicted for: a text, or a text with what belongs to it."""
+"""An input: a text, or a text with other fields of its record."""
 
 Predict = Callable[[Iterable[T]], Iterator[Prediction]]
 Show = Callable[[Prediction, bool], bytes]
-"""Turns a prediction into bytes of the output; told whether it is the first of the file."""
+"""Turns a prediction into bytes of the output; also takes whether it is the first of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     texts: int = 0
     size: int = 0
-    """Bytes of the partial file that belong to them."""
+    """Bytes of the partial file that hold their results."""
     complete: bool = False
 
 
 def partial_path(output: StrPath) -> Path:
-    """Return where results lie until all are there."""
+    """Return the path of the results until all are written."""
     target = Path(os.path.realpath(output))
     return target.with_name(f"{target.name}.partial")
 
@@ -56,12 +56,12 @@ def can_continue(output: StrPath) -> bool:
 
 
 def describe_run(model: StrPath, source: str, **options: Any) -> dict[str, Any]:
-    """Describe a run, so that it is only continued with the same model, input and options.
+    """Describe a run, so that it is continued only with the same model, input and options.
 
     Args:
         model: the model folder, run folder (its best model) or checkpoint.
         source: the input file, or the name of a data set.
-        options: all else that decides what the output looks like, as JSON values.
+        options: everything else that the output depends on, as JSON values.
     """
     path = Path(model)
     manifests = [path / LAYOUT.manifest, path / BEST / LAYOUT.manifest]
@@ -89,22 +89,22 @@ def write_predictions(
 
     Args:
         output: the file, which appears when it is complete.
-        texts: all texts of the input, from the first on also when a run is continued.
-        predict: answers texts in order.
-        show: turns an answer into bytes.
-        run: what `describe_run` says.
-        resume: continue where a run that was stopped had come to; from the beginning if there
-            was none. Otherwise what a stopped run left is replaced.
-        started: told how many texts are done already.
-        sync_seconds: how often the work is made safe.
+        texts: all texts of the input, from the first, even if a run is continued.
+        predict: predicts for texts in order.
+        show: turns a prediction into bytes.
+        run: the description by `describe_run`.
+        resume: continue where a stopped run ended, or start if there was none. Otherwise the
+            files of a stopped run are replaced.
+        started: called with the number of texts that are done already.
+        sync_seconds: how often results are flushed to disk.
 
     Returns:
-        how many texts the file has results for.
+        the number of texts that the file has results for.
 
     Raises:
-        RequestError: what is to be continued is of another model, input or options, or another
-            process is writing it.
-        ManyheadsError: a text is at fault; then nothing is left behind.
+        RequestError: the stopped run had another model, input or options, or another process is
+            writing the output.
+        ManyheadsError: a text is invalid; then nothing is left behind.
         StorageError: the file cannot be written.
     """
     target = Path(os.path.realpath(output))
@@ -170,10 +170,10 @@ def _write(
 
 
 def _left_behind(partial: Path, record: Path) -> Mapping[str, Any] | None:
-    """Return what a stopped run recorded beside its partial file; None if no run was stopped.
+    """Return the record of a stopped run, or None if there is none.
 
     Raises:
-        RequestError: one of the two files is there and is not such a run's.
+        RequestError: one of the two files is not a stopped run's.
         StorageError: one of the two is not a file.
     """
     found, where = "no stopped run left it", partial
@@ -196,7 +196,7 @@ def _left_behind(partial: Path, record: Path) -> Mapping[str, Any] | None:
 
 
 def _progress(left: Mapping[str, Any], run: Mapping[str, Any], record: Path) -> Progress:
-    """Return how far a stopped run had come.
+    """Return the progress of a stopped run.
 
     Raises:
         RequestError: it was another run.
@@ -215,7 +215,7 @@ def _progress(left: Mapping[str, Any], run: Mapping[str, Any], record: Path) -> 
 
 
 def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) -> None:
-    """Make results safe, and only then say so."""
+    """Flush results to disk, and only then record them."""
     with explained(record):
         file.flush()
         os.fsync(file.fileno())
@@ -227,7 +227,7 @@ def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) 
 
 @contextmanager
 def _appended(partial: Path, size: int, output: StrPath) -> Iterator[BinaryIO]:
-    """Open the partial file for itself alone, cut to the bytes that count."""
+    """Open the partial file under a lock, truncated to the recorded size."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with explained(output):
         file = os.fdopen(os.open(partial, flags, 0o666), "ab")
@@ -265,7 +265,7 @@ def _size(path: Path) -> int:
 
 
 def _stamp(path: Path) -> list[Any] | None:
-    """Return size and time of a file, or of a folder's files; None for the name of a data set."""
+    """Return size and time of a file, or of each file of a folder; None for a data set's name."""
     try:
         status = path.stat()
         if path.is_dir():

@@ -1,8 +1,8 @@
-"""Checks of a graph from elsewhere, before the library that runs it reads a byte of it.
+"""Checks of an untrusted graph, before the library that runs it reads a byte of it.
 
 A graph may only compute: its operators are those of transformer encoders and heads, it has no
-branches, loops or functions, and all of its numbers are in the file itself. The few fields of
-ONNX's protobuf format that this needs are read here, since the base install has no `onnx`.
+branches, loops or functions, and all of its numbers are in the file itself. The required fields of
+ONNX's protobuf format are parsed here, since the base install does not include `onnx`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from manyheads.errors import ModelError, shorten
 
 MAX_ELEMENTS = 1 << 27
-"""Elements of a tensor that a graph may make out of constants alone."""
+"""The most elements of a tensor that a graph may make of constants alone."""
 
 _MAX_XML_DEPTH = 32
 
@@ -78,10 +78,10 @@ def check_onnx(data: bytes, where: str) -> None:
 
     Args:
         data: the file's contents.
-        where: what to call it in an error.
+        where: the graph's name in an error.
 
     Raises:
-        ModelError: it is no graph, has an operator that no exported model needs, has parts
+        ModelError: it is not a graph, has an operator that no exported model needs, has parts
             outside of the file, or asks for more memory than its size accounts for.
     """
     try:
@@ -100,7 +100,7 @@ def check_openvino(xml: bytes, weights: bytes, where: str) -> None:
     Args:
         xml: the `.xml` file's contents.
         weights: the `.bin` file's contents.
-        where: what to call the graph in an error.
+        where: the graph's name in an error.
 
     Raises:
         ModelError: as `check_onnx`.
@@ -155,7 +155,7 @@ def _check_graph(graph: memoryview, size: int, where: str) -> None:
 
 
 class _Node:
-    """The facts about an ONNX operator that its check needs."""
+    """The properties of an ONNX operator that are checked."""
 
     def __init__(self, data: memoryview, size: int, where: str) -> None:
         self.inputs: list[str] = []

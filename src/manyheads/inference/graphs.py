@@ -1,7 +1,7 @@
 """Exported models: their files, the fastest of them, and a predictor around one.
 
-Only the model folder's own files are read, each once, so that the bytes that were verified are the
-bytes that run; no deep-learning framework is imported.
+Only files of the model folder are read, each once, so that the verified bytes are the bytes that
+run. No deep-learning framework is imported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GRAPHS: Mapping[str, str] = {
     OPENVINO: "openvino/model.xml",
     OPENVINO_INT8: "openvino/model_int8.xml",
 }
-"""By backend, the file in the model folder. One that the manifest lists has passed the gate."""
+"""By backend, the file in the model folder. A file that the manifest lists has passed the gate."""
 
 INT8 = (ONNX_INT8, OPENVINO_INT8)
 """Backends of 8-bit products, whose scores are calibrated apart."""
@@ -55,7 +55,7 @@ INT8 = (ONNX_INT8, OPENVINO_INT8)
 ENCODER_GRAPH = "onnx/model.onnx"
 """The encoder alone, under the name and with the inputs that other ONNX runtimes expect."""
 
-# What version 0.1 called its graphs. Only those have a report beside them: the encoder's has none.
+# The names that version 0.1 gave its graphs. They have reports beside them; the encoder's has none.
 _EARLIER = {ONNX: "onnx/model.onnx", ONNX_INT8: "onnx/model_int8.onnx"}
 
 MAX_GRAPH_BYTES = 2 << 30
@@ -117,7 +117,7 @@ def exported_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, 
 
 
 def _speed_here(backend: str, report: Mapping[str, Any]) -> float:
-    """Return the speed on this processor over that on the one of a report, as far as is known."""
+    """Return the speed on this processor relative to that of a report, as far as known."""
     there = exported_on(report)
     if there is None or sums_overflow(there) == sums_overflow():
         return 1.0
@@ -148,19 +148,19 @@ def load_exported(
     """Load an exported model for prediction.
 
     On another kind of processor than that of the export, a graph of 8-bit products is first
-    compared with its report; `auto` takes the next graph where it computes something else.
+    compared with its report. If it computes something else, `auto` tries the next graph.
 
     Args:
         folder: the model folder, or its manifest.
-        backend: one of `GRAPHS`, or `auto`, the fastest there is.
+        backend: one of `GRAPHS`, or `auto`, the fastest available one.
         threads: processor threads; default, all cores that this process may use.
         batch_tokens: sub-tokens of a batch, padding included.
-        alone: whether texts will be asked one by one, not in batches.
-        warn: takes what the user should know about the graphs that were tried.
+        alone: whether texts will be predicted one by one, not in batches.
+        warn: takes messages to the user about graphs that were tried.
 
     Raises:
         ModelError: the model was not exported for the backend, a file is damaged, or no graph
-            computes here what it did where it was exported.
+            computes the same here as where it was exported.
         RequestError: the backend is not installed.
     """
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
@@ -216,7 +216,7 @@ def _read_graph(manifest: Manifest, backend: str) -> dict[str, bytes]:
 
 
 def _computes_the_same(backend: str, predictor: Predictor, manifest: Manifest) -> bool:
-    """Compare a graph of 8-bit products with its report, where that is of another processor."""
+    """Compare a graph of 8-bit products with its report, if that is of another processor."""
     if backend not in INT8:
         return True
     report = manifest.read_json(_report_beside(exported_graph(manifest, backend) or ""))
@@ -225,11 +225,11 @@ def _computes_the_same(backend: str, predictor: Predictor, manifest: Manifest) -
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a predictor was loaded from, and how: what a pickled predictor consists of."""
+    """Where and how a predictor was loaded; the content of a pickled predictor."""
 
     folder: str
     digest: str
-    """Of the tasks, the calibration and the checksums of all files."""
+    """Covers the tasks, the calibration and the checksums of all files."""
     backend: str
     threads: int | None
     batch_tokens: int
@@ -239,7 +239,7 @@ def reload(origin: Origin) -> Predictor:
     """Load a predictor that was pickled, from the same model.
 
     Raises:
-        ModelError: the model is not there, or another one by now.
+        ModelError: the model is missing or has changed.
         RequestError: the backend is not installed.
     """
     manifest = read_manifest(origin.folder)
@@ -264,11 +264,11 @@ def _digest(manifest: Manifest) -> str:
 def open_backend(
     backend: str, files: Mapping[str, bytes], *, threads: int | None = None
 ) -> Backend:
-    """Open a graph with the library that runs it, for as many batches at once as threads.
+    """Open a graph with its library, for as many concurrent batches as threads.
 
     Args:
         backend: one of `GRAPHS`.
-        files: the contents of `graph_files(backend)` by name. Later sessions use them as well.
+        files: the contents of `graph_files(backend)` by name. Later sessions use them, too.
         threads: processor threads; default, all cores that this process may use.
 
     Raises:
@@ -314,12 +314,12 @@ def make_predictor(
 
     Args:
         manifest: the model's.
-        backend: what runs the model.
-        name: one of `GRAPHS`, for the calibration of its scores; default, none is applied.
+        backend: runs the model.
+        name: one of `GRAPHS`, for the calibration of its scores; default: no calibration.
         batch_tokens: sub-tokens of a batch, padding included.
 
     Raises:
-        ModelError: one of them is damaged, or the graph's outputs are not those of the tasks.
+        ModelError: a file is damaged, or the graph's outputs do not fit the tasks.
     """
     config = manifest.read_json(LAYOUT.config)
     pad_id = (config.get("pad_token_id") or 0) if isinstance(config, dict) else None
@@ -353,7 +353,7 @@ def _check_outputs(backend: Backend, specs: Sequence[TaskSpec], manifest: Manife
     """Check a graph's outputs against the tasks, as far as the graph declares them.
 
     Raises:
-        ModelError: there are other outputs, or of other sizes.
+        ModelError: an output is missing or has another size.
     """
     shapes: Mapping[str, tuple[Any, ...]] | None = getattr(backend, "shapes", None)
     if shapes is None:

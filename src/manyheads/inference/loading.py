@@ -1,4 +1,4 @@
-"""Loading a trained model, whatever form it has: run folder, checkpoint or model folder."""
+"""Loading a trained model from a run folder, a checkpoint or a model folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from manyheads.storage import (
 from manyheads.text import limit_tokenizer_threads
 
 BACKENDS = ("auto", "torch", *GRAPHS)
-"""The backends; `auto` is the fastest graph that the model was exported to, or else PyTorch."""
+"""The backends. `auto` is the fastest exported graph, or PyTorch if there is none."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def load_predictor(
         model: a model folder, a checkpoint, or a run's folder (its best model).
         backend: one of `BACKENDS`.
         device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all cores there are.
+        threads: processor threads; default, all available cores.
         batch_tokens: sub-tokens of a batch, padding included.
-        alone: whether a text or two will be asked, for which another graph may be the fastest.
-        warn: takes what the user should know about the graphs that were tried.
+        alone: whether only a text or two follow, for which another graph may be the fastest.
+        warn: takes messages to the user about graphs that were tried.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -82,10 +82,10 @@ def load_model(
 
     Args:
         model: a model folder, a checkpoint, a run's folder, or a model's name on the hub.
-        prefer: what of a run's folder is taken, its best model or its latest checkpoint.
+        prefer: whether a run's folder means its best model or its latest checkpoint.
         backend: one of `BACKENDS`.
         device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all cores there are.
+        threads: processor threads; default, all available cores.
         batch_tokens: sub-tokens of a batch, padding included.
         alone, warn: see `load_predictor`.
 

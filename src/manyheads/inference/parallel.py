@@ -1,8 +1,8 @@
 """Several batches at once, each on a processor thread of its own.
 
 Matrix products of a few hundred tokens are too small to split: waking a second thread for each
-costs a third of the gain, while two batches side by side lose almost nothing. Only a large batch
-that is alone is computed by all threads together.
+costs a third of the gain, while two batches side by side lose almost nothing. Only a single, large
+batch is computed by all threads together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from manyheads.inference.backends.base import Backend
 
 ALONE_TOKENS = 64
-"""Tokens from which a batch that is alone gains from more than one thread."""
+"""Tokens from which a single batch gains from more than one thread."""
 
 Outputs = Mapping[str, Floats]
 Job = TypeVar("Job")
@@ -33,7 +33,7 @@ class ParallelBackend:
 
     Args:
         single: a backend of one thread, whose `run` may be called by several at the same time.
-        open_joint: opens one that computes a batch with all threads, when it is first needed.
+        open_joint: opens, on first use, a backend that computes a batch with all threads.
         count: threads, and so batches at a time; at least 2.
     """
 
@@ -51,11 +51,11 @@ class ParallelBackend:
         return self.single.name
 
     def run(self, batch: Batch) -> Outputs:
-        """Run a batch that is alone."""
+        """Run a single batch."""
         if batch.input_ids.size < ALONE_TOKENS:
             return self.single.run(batch)
         if self._process != os.getpid():
-            # A fork copies neither threads nor who holds a lock.
+            # Threads do not survive a fork, and a lock may stay held.
             self._joint, self._opening, self._process = None, Lock(), os.getpid()
         with self._opening:
             self._joint = self._joint or self._open_joint()
@@ -63,7 +63,7 @@ class ParallelBackend:
 
 
 def parallel_batches(backend: Backend) -> int:
-    """Return how many batches a backend computes at a time."""
+    """Return the number of batches that a backend computes at a time."""
     return backend.count if isinstance(backend, ParallelBackend) else 1
 
 
@@ -84,7 +84,7 @@ def run_in_order(
     Args:
         backend: the backend.
         jobs: the work, such as batches.
-        compute: computes a job with a backend; in threads if there are several of both.
+        compute: computes a job with a backend; in threads if the backend and the jobs allow it.
         ahead: whether further jobs may be taken before the earlier ones are done.
 
     Returns:
@@ -118,7 +118,9 @@ def run_in_order(
 
 
 class _Stream(Iterator[Job]):
-    """An iterator that ends where its source fails, so that earlier jobs are finished first."""
+    """An iterator that ends where its source fails, so that earlier jobs are finished first.
+
+    The error is kept in `fault`."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)

@@ -1,4 +1,4 @@
-"""From the outputs of batches to predictions: windows joined, decoded, and in the texts' order.
+"""Outputs of batches to predictions: windows are joined, decoded, and put in the texts' order.
 
 Axes: B windows or sentences of a batch, W words, H hidden, L labels.
 """
@@ -18,8 +18,8 @@ from manyheads.tasks import EMBEDDING, Prediction, Scope, Scoring, TaskSpec, kin
 from manyheads.text import Batch, Floats, mean_over_windows, plan_batches, stitch_words
 
 Answer = Callable[[TaskSpec, Sequence[Item], Floats, list[int] | None, Any], list[Any]]
-"""Turns a head's outputs for some texts, with their word counts if it answers by word, and the
-parameters that its decoding needs, into an answer for each."""
+"""Turns a head's outputs for some texts into an answer for each. Also takes their word counts, if
+the head answers by word, and the parameters that its decoding needs."""
 
 
 def results(
@@ -32,7 +32,7 @@ def results(
 
 @dataclass(frozen=True, slots=True)
 class ScoredResults:
-    """Answers with results whose scores are calibrated, or otherwise as asked for."""
+    """Answers with results that are scored as their task's `Scoring` says."""
 
     scorings: Mapping[str, Scoring]
     """By task."""
@@ -55,14 +55,14 @@ class ScoredResults:
 
 
 class Recorded(NamedTuple):
-    """A result, and what calibration learns from."""
+    """A result, and what calibration is fitted on."""
 
     result: Any
     """With calibrated scores."""
     plain: Any
-    """As it was decoded."""
+    """As decoded."""
     logits: Floats
-    """[L] of a task with one output a text."""
+    """[L] for a task with one output per text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class RecordedResults:
 
 @dataclass(frozen=True, slots=True)
 class ScopeInputs:
-    """Stands in the place of a scope, and keeps what one is fitted on."""
+    """Takes the place of a scope and returns the data that one is fitted on."""
 
     task: str
 
@@ -95,7 +95,7 @@ class ScopeInputs:
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
-    """Answers with [L] calibrated probabilities in the place of results."""
+    """Answers with [L] calibrated probabilities instead of results."""
 
     scorings: Mapping[str, Scoring]
 
@@ -109,7 +109,7 @@ class Probabilities:
 
 
 class SoftAnswer(NamedTuple):
-    """What another model can learn of a task's outputs for a text (see `Kind.soft`)."""
+    """A target for another model, made of a task's outputs for a text (see `Kind.soft`)."""
 
     values: Floats
     """[S] or [W, S]."""
@@ -120,7 +120,7 @@ class SoftAnswer(NamedTuple):
 def soft_answers(
     spec: TaskSpec, items: Sequence[Item], outputs: Floats, counts: list[int] | None, learned: Any
 ) -> list[Any]:
-    """Answer with what another model can learn."""
+    """Answer with targets for another model."""
     values = kind_of(spec.kind).soft(spec, outputs, counts, learned)
     return [
         SoftAnswer(
@@ -138,15 +138,15 @@ def check_outputs(
     specs: Sequence[TaskSpec],
     embedding_size: int | None,
 ) -> None:
-    """Check outputs before they are decoded: a graph may come from anywhere.
+    """Check outputs before they are decoded, since a graph may come from anywhere.
 
     Args:
         backend: the backend's name in messages.
         outputs: by name.
         batch: what they were computed from.
-        names: the outputs that are asked for.
+        names: the requested outputs.
         specs: the model's tasks.
-        embedding_size: length of the embedding, if that is known.
+        embedding_size: length of the embedding, if known.
 
     Raises:
         ModelError: an output is missing, or has another shape or type.
@@ -193,7 +193,7 @@ class Postprocessor:
     """Computes whether texts are in scope."""
 
     def take(self, job: Job, outputs: Mapping[str, Floats]) -> Iterator[Prediction]:
-        """Take a batch's outputs; the last batch of a chunk yields the chunk's predictions."""
+        """Take a batch's outputs; with the last batch of a chunk, yield the chunk's predictions."""
         chunk = job.chunk
         places = [chunk.places[member] for member in job.members]
         for name, rows in chunk.outputs.items():
@@ -212,7 +212,7 @@ class Postprocessor:
 
     def _answer_texts(self, chunk: Chunk, complete: Sequence[int]) -> None:
         """Decode the tasks of single texts, for texts whose windows have all been read."""
-        # Again in groups of similar length, since decoding works on rectangles as well.
+        # Grouped by length once more, since decoding works on padded arrays, too.
         sizes = [len(chunk.items[i].encoding.word_starts) for i in complete]
         for group in plan_batches(sizes, *self.limits):
             some = [complete[k] for k in group.tolist()]

@@ -1,4 +1,4 @@
-"""Prediction: from texts to labels, entities and embeddings, whatever computes the logits.
+"""Prediction: texts to labels, entities and embeddings, with any backend.
 
 No deep-learning framework is needed here: a backend runs the model, and everything around it,
 from tokenisation (`preprocessing`) to decoding (`postprocessing`), is the same for all of them.
@@ -50,7 +50,7 @@ class Predictor:
     """A trained model, ready to predict.
 
     Args:
-        backend: what runs the model.
+        backend: runs the model.
         tokenizer: the encoder's tokenizer.
         specs: the model's tasks.
         max_length: tokens the encoder reads at once, special ones included. Longer texts are read
@@ -65,11 +65,11 @@ class Predictor:
         max_sentences: sentences of a batch.
         embedding_size: length of the embedding, if the backend's is to be checked.
         scorings: by task, its calibration and thresholds, if it has them.
-        scope: computes whether texts are of the classes that the model knows, if it can tell.
+        scope: computes the probability that a text is of a known class, if the model has one.
     """
 
     reload: Callable[[], Predictor] | None = None
-    """Loads the same predictor again; then that is what a pickled one consists of."""
+    """Loads the same predictor again. If set, a pickle holds this call in place of the model."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Predictor:
         self.scorings = dict(scorings or {})
         """By task, its calibration and thresholds, if it has them."""
         self.scope = scope
-        """Computes whether texts are of the classes that the model knows; None: it cannot tell."""
+        """Computes the probability that a text is of a known class; None if the model has none."""
         self.specs = tuple(specs)
         self.max_length = max_length
         tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
@@ -120,7 +120,7 @@ class Predictor:
         return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
 
     def sample_outputs(self) -> dict[str, Floats]:
-        """Compute the backend's outputs for a few fixed sentences, to compare processors by."""
+        """Compute the backend's outputs for a few fixed sentences, for comparing processors."""
         backend = single_batch_backend(self.backend)
         return sample_outputs(backend, self.tokenizer, self.max_length, self._preprocessor.pad_id)
 
@@ -142,15 +142,15 @@ class Predictor:
         Args:
             texts: what to predict for. A pair is a `TextPair` or, for a model with a task of pairs,
                 any tuple of two strings.
-            embed: whether to give the embedding as well.
+            embed: whether predictions have the embedding.
             tasks: the tasks to answer; default, all. A task of scored pairs answers nothing for a
                 single text: it is in the embedding.
-            when_empty: a text without words (empty, or only white space and the like) either
-                gets a prediction that says so, without labels, or is refused.
-            top_k: how many of the most probable labels are listed with each result.
-            thresholds: whether results that do not reach the model's thresholds are undecided; or
-                by task the score that they have to reach.
-            logits: whether results have the head's own output as well.
+            when_empty: whether a text without words (empty, or only white space and the like)
+                gets a prediction with `empty` set and no labels, or is refused.
+            top_k: the number of most probable labels that each result lists.
+            thresholds: whether results below the model's thresholds are undecided; or by task the
+                score that they have to reach.
+            logits: whether results also have the head's raw output.
 
         Raises:
             RequestError: a text is not a string or list of strings, or is refused as empty; or a
@@ -178,8 +178,8 @@ class Predictor:
         """Predict for any number of texts, in their order and in constant memory.
 
         Args and errors are those of `predict`, and:
-            chunk: how many texts are worked on together. One chunk more is read ahead; with
-                `chunk=1` nothing is, so that each text is answered before the next is asked for.
+            chunk: texts that are processed together. One more chunk is read ahead, except with
+                `chunk=1`, where each text is answered before the next is requested.
         """
         check_texts(texts)
         if when_empty not in get_args(WhenEmpty):
@@ -197,10 +197,10 @@ class Predictor:
     def record(
         self, texts: Iterable[Text], tasks: Sequence[str], *, embed: bool = False
     ) -> list[Prediction]:
-        """Predict for some texts without thresholds, with all that calibration learns from.
+        """Predict for some texts without thresholds, with everything that calibration is fitted on.
 
-        Results are `Recorded`, and `in_scope` is the embedding and the logits of the first of the
-        tasks by which texts can be known to be in scope.
+        Results are `Recorded`. `in_scope` is the embedding and the logits of the first task that a
+        scope can be fitted on.
         """
         chosen = self._chosen(tasks)
         answer = RecordedResults(ScoredResults(self._scorings(thresholds=False)))
@@ -256,12 +256,14 @@ class Predictor:
         return result
 
     def soft_stream(self, texts: Iterable[Text], tasks: Sequence[str]) -> Iterator[Prediction]:
-        """Yield what another model can learn of each text: the embedding, and by task a
-        `SoftAnswer`, or a result without words where there is nothing to read.
+        """Yield the targets that another model can learn from each text.
+
+        These are the embedding and, by task, a `SoftAnswer`, or a result without labels for a text
+        without words.
 
         Args:
             texts: as for `predict_stream`.
-            tasks: those to answer, whose kinds teach.
+            tasks: tasks whose kinds teach.
         """
         chosen = [spec for spec in self.specs if spec.name in tasks]
         yield from self._answered(texts, chosen, embed=True, answer=soft_answers)
@@ -277,7 +279,7 @@ class Predictor:
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
     ) -> Iterator[Prediction]:
-        """Predict for a stream of texts, with answers of some form."""
+        """Predict for a stream of texts, with answers made by `answer`."""
         scope = scope if specs else None
         names = [*(spec.name for spec in specs), *([EMBEDDING] if embed else [])]
         names += [] if scope is None else {scope.task, EMBEDDING} - set(names)
@@ -307,7 +309,7 @@ class Predictor:
         thresholds: bool | Mapping[str, float] = True,
         logits: bool = False,
     ) -> dict[str, Scoring]:
-        """Return how each task's results are scored.
+        """Return the scoring of each task.
 
         Raises:
             RequestError: `top_k` is negative, or a threshold is not a probability or of no task.

@@ -1,4 +1,4 @@
-"""From texts to batches: tokenised, cut into windows, and planned by their lengths."""
+"""Texts to batches: tokenisation, windows, and batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from manyheads.text import (
 
 _NONE: Floats = np.empty(0, np.float32)
 
-# The least tokens of a batch, where there are more: parallel workers share what there is.
+# Parallel workers share the tokens of a chunk, but no batch is planned smaller than this.
 _LEAST_TOKENS = 32
 
 # What a batch costs besides its tokens, in tokens: running the graph, and decoding.
@@ -46,13 +46,13 @@ class Item:
     parts: list[Window]
     """The text's windows; none if it has no words."""
     embedded: Window | None = None
-    """What the embedding reads, where that isn't the text's only window."""
+    """The window of the embedding, where it differs from the text's only window."""
     is_second: bool = False
     """Whether it is the second text of a pair, whose first is the item before."""
 
     @property
     def inputs(self) -> list[Window]:
-        """All that the model reads of the text; what the embedding reads comes last."""
+        """All windows that the model reads of the text; that of the embedding comes last."""
         return self.parts if self.embedded is None else [*self.parts, self.embedded]
 
     @property
@@ -67,13 +67,13 @@ class Chunk:
 
     Args:
         items: the texts.
-        names: the outputs that are asked for: tasks and `EMBEDDING`.
+        names: the requested outputs: tasks and `EMBEDDING`.
     """
 
     def __init__(self, items: Sequence[Item], names: Sequence[str]) -> None:
         self.items = items
         self.inputs = [item.inputs for item in items]
-        # Where embeddings alone are asked for, nothing else is read.
+        # If only embeddings are requested, nothing else is read.
         alone = list(names) == [EMBEDDING]
         first = [len(item.parts) if alone and item.embedded else 0 for item in items]
         self.places = [
@@ -87,7 +87,7 @@ class Chunk:
         }
         self.results: list[dict[str, Result]] = [{} for _ in items]
         self.missing = [len(inputs) - i for inputs, i in zip(self.inputs, first, strict=True)]
-        """By text, windows that the model has not read yet."""
+        """By text, the number of windows that the model has not read yet."""
         self.batches_left = 0
 
 
@@ -118,7 +118,7 @@ class Preprocessor:
     stride: int
     """Tokens that neighbouring windows share."""
     prompt: str
-    """What the embedding reads before each text."""
+    """Text that the embedding reads before each text."""
     embedding_length: int
     """Tokens that the embedding reads of a text, special ones included."""
     pairs: bool
@@ -128,7 +128,7 @@ class Preprocessor:
     def items(
         self, texts: Iterable[Text], chunk: int, when_empty: WhenEmpty, embed: bool
     ) -> Iterator[list[Item]]:
-        """Tokenise texts chunk by chunk, each but the first while the one before is computed.
+        """Tokenise texts chunk by chunk, each while the previous one is computed.
 
         Raises:
             RequestError: a text is invalid, or refused as empty.
@@ -152,7 +152,7 @@ class Preprocessor:
                 yield ready
 
     def jobs(self, chunk: Chunk, workers: int) -> Iterator[Job]:
-        """Plan the batches of a chunk: windows of similar length, a fair share for each worker."""
+        """Plan a chunk's batches: windows of similar length, and enough batches for all workers."""
         lengths = [len(chunk.inputs[i][part].ids) for i, part in chunk.places]
         share = max(_LEAST_TOKENS, -(-sum(lengths) // workers))
         tokens = min(self.limits.tokens, share)
@@ -163,7 +163,7 @@ class Preprocessor:
             yield Job(chunk, some)
 
     def batch(self, job: Job) -> Batch:
-        """Put together the arrays of a batch."""
+        """Build the arrays of a batch."""
         inputs, places = job.chunk.inputs, job.chunk.places
         read = [inputs[i][part] for i, part in (places[member] for member in job.members)]
         return pad_batch(read, self.pad_id)
@@ -191,7 +191,7 @@ class Preprocessor:
     def _encoded(
         self, texts: Sequence[str], embed: bool
     ) -> Iterator[tuple[Encoding, Encoding | None]]:
-        """Encode texts, each for the heads and, if embeddings are asked for, for those."""
+        """Encode each text for the heads and, if requested, for the embedding."""
         encodings = self.tokenizer.encode_batch(texts)
         if not embed:
             return zip(encodings, repeat(None))
@@ -209,7 +209,7 @@ class Preprocessor:
         *,
         is_second: bool = False,
     ) -> Item:
-        """Put together what the heads and the embedding read of a text."""
+        """Collect the windows that the heads and the embedding read of a text."""
         has_words = len(encoding.word_starts) > 0
         parts = windows(encoding, self.max_length, self.stride) if has_words else []
         same = read is encoding and len(parts) == 1 and len(read.ids) <= self.embedding_length

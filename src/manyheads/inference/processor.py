@@ -1,8 +1,8 @@
-"""The kind of processor, and whether a graph computes on it what it did where it was exported.
+"""The kind of processor, and whether a graph computes the same on it as where it was exported.
 
-Products of 8-bit numbers are computed by other instructions on other kinds of processors, and some
-of them overflow. So the report of a graph holds its outputs for a few sentences of ours, which the
-first load on another kind of processor computes again.
+Different kinds of processors multiply 8-bit numbers with different instructions, some of which
+overflow. The report of a graph therefore holds its outputs for a few fixed sentences, and loading
+the graph on another kind of processor computes them again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SENTENCES = (
     "Der Zug nach Köln fährt um 8:15 Uhr ab.",
     "I would not buy this again: it broke after two days, and nobody answered my e-mails.",
 )
-"""Sentences of ours, since a report must not hold any of the user's."""
+"""Fixed sentences, since a report must not contain the user's."""
 
 MIN_COSINE = 0.995
-"""The least cosine of an output with the stored one. Other rounding stays above 0.9999; sums that
-overflow, but hardly matter, stay above 0.998 (see docs/experiments.md)."""
+"""The least cosine of an output with the stored one. With other rounding it stays above 0.9999,
+with overflowing sums that hardly matter above 0.998 (see docs/experiments.md)."""
 
 # The instruction sets that decide how products of 8-bit numbers are computed.
 _FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512bw", "avx2", "asimddp", "i8mm", "sve")
@@ -39,7 +39,7 @@ _FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "avx512bw", "avx2", "asimddp
 
 @cache
 def processor_kind() -> str:
-    """Return the architecture and the instructions for 8-bit products, as far as is known."""
+    """Return the architecture and its instructions for 8-bit products, as far as known."""
     found: set[str] = set()
     with suppress(OSError, UnicodeDecodeError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
@@ -50,9 +50,9 @@ def processor_kind() -> str:
 
 
 def sums_overflow(kind: str | None = None) -> bool:
-    """Return whether products of signed 8-bit weights are added up in 16 bits on a processor.
+    """Return whether a processor adds products of signed 8-bit weights in 16 bits.
 
-    So it is on x86 without VNNI; where the instructions are not known, it is assumed.
+    x86 without VNNI does. If the instructions are unknown, it is assumed.
 
     Args:
         kind: the kind of processor; default, that of this one.
@@ -76,26 +76,26 @@ def sample_outputs(
 
 
 def samples_to_json(outputs: Mapping[str, Floats]) -> dict[str, Any]:
-    """Return what a report keeps: the kind of processor and its outputs, to five digits."""
+    """Return the samples for a report: the kind of processor, and outputs to five digits."""
     rounded = {name: [float(f"{v:.5g}") for v in values] for name, values in outputs.items()}
     return {"processor": processor_kind(), "outputs": rounded}
 
 
 def exported_on(report: Any) -> str | None:
-    """Return the kind of processor that a report is of, None where it is not known."""
+    """Return the kind of processor that a report was made on, or None if it is unknown."""
     samples = report.get("samples") if isinstance(report, Mapping) else None
     kind = samples.get("processor") if isinstance(samples, Mapping) else None
     return kind if isinstance(kind, str) and kind else None
 
 
 def wants_comparison(report: Any) -> bool:
-    """Return whether a report is of another kind of processor than this one."""
+    """Return whether a report was made on another kind of processor than this one."""
     samples = report.get("samples") if isinstance(report, Mapping) else None
     return isinstance(samples, Mapping) and samples.get("processor") != processor_kind()
 
 
 def agrees(report: Any, outputs: Mapping[str, Floats]) -> bool:
-    """Return whether outputs are those of a report, but for rounding."""
+    """Return whether outputs equal those of a report up to rounding."""
     stored = report["samples"].get("outputs")
     if not isinstance(stored, dict) or stored.keys() != outputs.keys():
         return False

@@ -1,4 +1,4 @@
-"""What to predict for: texts, lists of tokens and pairs of texts, checked and cut into chunks."""
+"""The inputs of prediction: texts, lists of tokens and pairs of texts, checked, in chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from manyheads.tasks import WordSpan
 
 
 class TextPair(NamedTuple):
-    """Two texts, for tasks that answer for both together."""
+    """Two texts, for tasks that classify or score them together."""
 
     text: str
     text2: str
@@ -23,7 +23,7 @@ _CHUNK_CHARACTERS = 1 << 20
 
 
 class CheckedText(NamedTuple):
-    """A text that the user gave."""
+    """An input text after its check."""
 
     number: int
     """Its place among all, from 1."""
@@ -49,10 +49,10 @@ def chunked(texts: Iterable[Text], size: int, pairs: bool) -> Iterator[list[Chec
 
 
 def check_texts(texts: object) -> None:
-    """Refuse what is no series of texts, with the way to make it one.
+    """Refuse anything but a series of texts, and say how to make it one.
 
     Raises:
-        RequestError: it is a single text, nothing, or has no order or no texts as its items.
+        RequestError: it is a single text or None, has no order, or its items are not texts.
     """
     if isinstance(texts, str | bytes):
         raise RequestError(

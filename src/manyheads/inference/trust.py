@@ -1,4 +1,4 @@
-"""What a model folder knows of the trust in its scores, read strictly."""
+"""The calibration, thresholds and scope of a model folder, read strictly."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SCOPE_FILE = "scope.safetensors"
 _VECTORS = ("middle", "whitening", "centres", "weights")
 _MOST_BYTES = 256 << 20
 _LARGEST = 1e7
-"""The largest value of a scope's vectors in either direction, far above those of any embedding, so
-that no sum of float32 overflows."""
+"""The largest absolute value in a scope's vectors. It is far above the values of any embedding, and
+keeps sums in float32 from overflowing."""
 _LARGEST_WEIGHT = 1e12
-"""The same of its weights; a feature that hardly varies has a large one."""
+"""The largest weight of a scope. A feature that hardly varies has a large one."""
 
 
 def read_scorings(
@@ -67,7 +67,7 @@ def scope_files(scope: Scope) -> dict[str, bytes]:
 
 
 def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
-    """Read what tells texts of known classes from others; None where the model has none.
+    """Read the scope, which separates texts of known classes from others, if the model has one.
 
     Raises:
         ModelError: it is damaged, or does not fit the model.

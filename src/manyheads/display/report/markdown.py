@@ -136,6 +136,6 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def _text(text: str) -> str:
-    """Escape what Markdown and HTML would act on; keep the text in its line."""
+    """Escape the special characters of Markdown and HTML, and put the text on one line."""
     plain = " ".join(text.split())
     return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", plain)

@@ -1,4 +1,4 @@
-"""The report as one HTML file: its data, and a page that allows nothing but its own script."""
+"""The report as one HTML file: its data, and a page that runs only its own script."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _POLICY = "<!-- policy -->"
 def html_page(report: Report) -> str:
     """Return the report as a page that opens without a network.
 
-    The data are JSON in an element that is no script. No text of the user's can end it, because
-    `<` is escaped; the page puts texts into the document as text, never as HTML.
+    The data are JSON in an element that is not executed. No text of the user's can end it, because
+    `<` is escaped. The page inserts texts as text, never as HTML.
     """
     stored = {**report.to_json(), "verdict": list(report.verdict), "version": __version__}
     text = json.dumps(stored, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # Lone surrogates, which no file in UTF-8 can hold, become escapes of JSON.
+    # Lone surrogates, which UTF-8 cannot encode, become JSON escapes.
     text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)
     before, after = _template()
     return f'{before}<script type="application/json" id="data">{text}</script>{after}'

@@ -19,7 +19,7 @@ def check_inputs(names: Sequence[str], where: str) -> None:
     """Refuse a graph with inputs that a batch does not have.
 
     Raises:
-        ModelError: it has one.
+        ModelError: there is such an input.
     """
     unknown = [name for name in names if name not in INPUTS]
     if unknown:
@@ -53,6 +53,6 @@ class Backend(Protocol):
 
         Returns:
             by name, the logits of every task, [B, L] or for tagging [B, W, L], and `embedding`,
-            [B, H]. Neither padding nor the other sentences may change a sentence's results, and
-            the arrays are not used again for the next batch.
+            [B, H]. Neither padding nor other sentences may change a sentence's results. The arrays
+            are not reused for the next batch.
         """

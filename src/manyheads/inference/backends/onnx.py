@@ -16,7 +16,7 @@ from manyheads.inference.backends.base import cannot_run, check_inputs
 from manyheads.inference.processor import sums_overflow
 from manyheads.text import Batch
 
-# Each is slower on processors than what it replaces (see docs/benchmarks.md).
+# Each is slower on CPUs than the operators it replaces (see docs/benchmarks.md).
 _UNWANTED_FUSIONS = ("SkipLayerNormFusion",)
 
 
@@ -24,11 +24,11 @@ class OnnxBackend:
     """An exported graph in an onnxruntime session.
 
     Args:
-        graph: the contents of the file: what was checked is what runs, whatever becomes of the
-            file. `check_onnx` is the caller's to call.
+        graph: the contents of the file, so that the checked bytes are the bytes that run. The
+            caller must have called `check_onnx`.
         name: the backend's name in messages.
-        threads: processor threads; default, all cores that this process may use. They sleep
-            when there is nothing to do: spinning would take the cores from other processes.
+        threads: processor threads; default, all cores that this process may use. Idle threads
+            sleep, since spinning would take the cores from other processes.
 
     Raises:
         ModelError: it is not a graph that onnxruntime can run.
@@ -47,8 +47,8 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         if sums_overflow():
-            # Has onnxruntime use unsigned weights, whose sums are exact. It would do so on some
-            # processors with VNNI too, where that is slower by half and no better.
+            # Makes onnxruntime use unsigned weights, whose sums are exact. On some processors with
+            # VNNI it would do so, too, where that is slower by half and no better.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(

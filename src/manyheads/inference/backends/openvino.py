@@ -23,7 +23,7 @@ from manyheads.text import Batch
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, which would report that to its makers, without its doing so."""
+    """Import OpenVINO without the usage report that it would send."""
     decline_reports()
     return import_module("openvino")
 
@@ -31,14 +31,14 @@ def import_openvino() -> Any:
 def decline_reports() -> None:
     """Withhold consent to reports about the use of OpenVINO and nncf, for this process.
 
-    Both send through one object a process, which asks its own `consent`. It is made here if need
-    be, under the name that `import openvino` would give it: else that would make it anew. The
-    other switch is a file in the user's home, which is theirs.
+    Both report through one object per process, which checks its own `consent`. If it does not
+    exist, it is created here, with the name that `import openvino` would use, which otherwise would
+    create another. The other switch is a file in the user's home, which is not touched.
     """
     if find_spec("openvino_telemetry") is not None:
         with suppress(AttributeError, TypeError, OSError):
             telemetry = import_module("openvino_telemetry").Telemetry
-            # With a dialogue enabled, nothing is assumed; it is for the makers' own commands alone.
+            # With the dialogue enabled, consent is not assumed; only OpenVINO's commands show it.
             telemetry(
                 app_name="OpenVINO", app_version="", tid="", backend="ga4",
                 enable_opt_in_dialog=True,
@@ -47,11 +47,11 @@ def decline_reports() -> None:
 
 @cache
 def openvino_core() -> Any:
-    """Return the process's one `openvino.Core`, its processor plugin loaded, for good.
+    """Return the only `openvino.Core` of the process, which is never freed, with its CPU plugin.
 
-    The plugin gives the main thread a stack for signal handlers and takes it back with the core.
-    Of two cores that do not end in the reverse of their order, the second leaves the first one's
-    freed stack behind, and the next Ctrl-C is a segmentation fault.
+    The plugin gives the main thread a stack for signal handlers and takes it back with the core. If
+    two cores are not freed in reverse order, the second restores the freed stack of the first, and
+    the next Ctrl-C is a segmentation fault.
     """
     core = import_openvino().Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")
@@ -62,8 +62,8 @@ class OpenVinoBackend:
     """An exported graph, compiled by OpenVINO for this processor.
 
     Args:
-        graph: the contents of the `.xml` file: what was checked is what runs, whatever becomes of
-            the file. `check_openvino` is the caller's to call.
+        graph: the contents of the `.xml` file, so that the checked bytes are the bytes that run.
+            The caller must have called `check_openvino`.
         weights: the contents of the `.bin` file.
         threads: processor threads that compute a batch.
         batches: batches that are computed at the same time, each by as many threads.
@@ -123,7 +123,7 @@ class OpenVinoBackend:
                 request.infer(batch.feeds(self._inputs))
             except Exception as error:  # as above
                 raise cannot_run("OpenVINO", error, self._name) from error
-            # Copies, since the request's own memory is used again for the next batch.
+            # Copies, since the request's memory is reused for the next batch.
             return {
                 name: request.get_output_tensor(i).data.copy()
                 for i, name in enumerate(self._outputs)
@@ -138,7 +138,7 @@ def _settings(threads: int, batches: int) -> dict[str, object]:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads * batches,
         "NUM_STREAMS": batches,
-        # Processes that share a machine would all take the same cores.
+        # Processes on one machine would all pin the same cores.
         "ENABLE_CPU_PINNING": False,
     }
 

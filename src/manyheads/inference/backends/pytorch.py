@@ -39,10 +39,10 @@ Embedder = Callable[[Sequence[str]], Floats]
 
 
 class TorchBackend:
-    """A model that is in memory, for prediction.
+    """A model in memory, for prediction.
 
     Args:
-        model: the model; it is put into evaluation mode at each run.
+        model: the model; each run puts it into evaluation mode.
         compute: its device and arithmetic.
     """
 
@@ -74,10 +74,10 @@ def make_predictor(
     scorings: Mapping[str, Scoring] | None = None,
     scope: Scope | None = None,
 ) -> Predictor:
-    """Put a predictor around a model in memory.
+    """Make a predictor for a model in memory.
 
-    The predictor takes the parameters that decoding needs (a CRF's transitions) as they are now;
-    after further training, make a new one.
+    The predictor copies the parameters that decoding needs (a CRF's transitions). After further
+    training, make a new one.
     """
     return Predictor(
         TorchBackend(model, compute),
@@ -95,14 +95,14 @@ def make_predictor(
 
 
 def source_embedder(config: Config, threads: int | None = None) -> Embedder:
-    """Return a function that embeds texts with the encoder that a training run began with.
+    """Return a function that embeds texts with the encoder that a training run started from.
 
-    It is sentence-transformers' own reading of that encoder's folder, where it is installed: what
-    we read wrongly shows as drift. Nothing is downloaded.
+    If sentence-transformers is installed, it reads the encoder's folder, so that an error in our
+    reading shows as drift. Nothing is downloaded.
 
     Args:
-        config: of the run.
-        threads: processor threads; default, all cores there are.
+        config: the run's configuration.
+        threads: processor threads; default, all available cores.
 
     Raises:
         ModelError: the encoder is not on this machine, or damaged.
@@ -127,7 +127,7 @@ def source_embedder(config: Config, threads: int | None = None) -> Embedder:
 
 
 def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embedder | None:
-    """Load a folder that was checked; None where the library is not installed."""
+    """Load a folder that was checked; None if the library is not installed."""
     from transformers.utils.logging import disable_progress_bar
 
     logger = logging.getLogger("sentence_transformers")
@@ -154,7 +154,7 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
         for module in model:
             if type(module).__name__ == "Pooling":
                 setattr(module, "pooling_mode", pooling)  # noqa: B010
-    # Of an encoder whose folder names more than its table of positions holds, it reads too much.
+    # If the folder's length exceeds the table of positions, the library would read too much.
     transformer: Any = model.transformers_model
     longest = longest_input(transformer, getattr(transformer.config, "pad_token_id", None) or 0)
     model.max_seq_length = min(model.max_seq_length or longest, longest)
@@ -170,7 +170,7 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in memory and what it was trained with."""
+    """A model in memory with its tokenizer and configuration."""
 
     model: MultiTaskModel
     tokenizer: TextTokenizer
@@ -201,8 +201,8 @@ def load(
     """Load a model folder or a checkpoint for prediction in float32.
 
     Raises:
-        ModelError: it is damaged, or does not fit together.
-        RequestError: the device is not there.
+        ModelError: it is damaged, or its parts do not fit together.
+        RequestError: there is no such device.
     """
     trained = load_trained(path)
     compute = choose_compute(device, "float32", threads)

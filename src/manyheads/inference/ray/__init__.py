@@ -4,9 +4,9 @@ Ray Data reads the files, passes blocks of rows in order through the workers (`m
 calls the writer. The input is read twice: once for its columns and types, so that all output files
 have one schema, and once to predict, beside which reading costs little.
 
-A block whose worker dies is predicted again by another. Each output file is written by one task
-under that task's number, so a repeated task replaces its own file. Ray's own Parquet writer is not
-used: it keeps neither the order of rows nor one schema for all files.
+If a worker dies, another predicts its block again. Each output file is written by one task under
+the task's number, so that a repeated task replaces its own file. Ray's Parquet writer is not used,
+since it keeps neither the order of rows nor one schema for all files.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def predict_files(
     The output has the input's rows in their order, its columns, and a column for each task (see
     `manyheads.inference.ray.tables`). Sorted by name, its files follow each other.
 
-    If Ray is running in this process already, that cluster is used and left running.
+    If Ray already runs in this process, its cluster is used and left running.
 
     Args:
         model: a model folder, a checkpoint or a run's folder, readable on every machine.
@@ -70,23 +70,23 @@ def predict_files(
             that Ray reads. Records have a `text`, or `tokens`, a list of words.
         output: a folder, or the URI of one, which must be new or empty.
         format: "parquet", "jsonl" or "csv"; default, by the files' endings.
-        backend: what runs the model; `auto` takes the fastest there is.
-        device: "auto" or "cpu", which are the same here.
+        backend: runs the model; `auto` is the fastest available one.
+        device: "auto" or "cpu", which mean the same here.
         tasks: the tasks to answer; default, all.
         embed: whether to add the embedding.
-        when_empty: a text without words is either flagged in its row, or refused.
-        skip_empty: leave such texts out of the output.
+        when_empty: whether a text without words is flagged in its row or refused.
+        skip_empty: whether such texts are left out of the output.
         batch_tokens: sub-tokens of a batch, padding included.
         threads: processor threads of each worker; default, 1.
-        workers: how many there are; default, as many as fit on the processors.
-        address: of a Ray cluster to join; default, a cluster on this machine alone.
+        workers: the number of workers; default, as many as fit on the processors.
+        address: the address of a Ray cluster to join; default, a new cluster on this machine.
         progress: whether to show Ray's progress bars.
-        chunk: rows that a worker predicts for at once.
-        before_chunk: called in the worker before each of them.
+        chunk: rows that a worker predicts for at a time.
+        before_chunk: called in the worker before each chunk.
 
     Raises:
-        ManyheadsError: Ray is not installed, or the model, input, output or cluster is at fault.
-        RuntimeError: something else failed in a worker.
+        ManyheadsError: Ray is not installed, or the model, input, output or cluster is invalid.
+        RuntimeError: a worker failed for another reason.
     """
     if device not in DEVICES:
         raise RequestError(
@@ -150,7 +150,7 @@ def _require_ray() -> None:
 def _specs(
     path: StrPath, backend: str, threads: int, tasks: Sequence[str] | None
 ) -> list[TaskSpec]:
-    """Load the model here first, so that an error in it is raised at once."""
+    """Load the model in this process first, so that its errors are raised at once."""
     predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
     predictor.predict([], tasks=tasks)
     specs = [spec for spec in predictor.specs if spec.answers]

@@ -1,4 +1,4 @@
-"""The Ray cluster: one to join, or a temporary one on this machine alone."""
+"""The Ray cluster: an existing one, or a temporary one on this machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ray.data import DataContext
 from manyheads.config import available_cores
 from manyheads.errors import RequestError, counted
 
-# The size of a block of rows: small, since a block is done again when its worker dies, and since
-# texts take long for their size.
+# The size of a block of rows. It is small, since a block is repeated when its worker dies, and
+# since texts take long for their size.
 _BLOCK_BYTES = 8 * 2**20
 
 
@@ -26,12 +26,12 @@ _BLOCK_BYTES = 8 * 2**20
 def joined(address: str | None, workers: int | None, threads: int, progress: bool) -> Iterator[int]:
     """Join a cluster, or start one on this machine that ends with the body.
 
-    It sends nothing elsewhere: Ray's statistics and its dashboard are off.
+    Nothing is sent to others: Ray's statistics and its dashboard are off.
 
     Args:
-        address: the cluster's; None starts one.
-        workers: how many are wanted; None for as many as fit.
-        threads: processor threads of each.
+        address: the cluster's address; None starts one.
+        workers: the number of workers; None for as many as fit.
+        threads: processor threads of each worker.
         progress: whether to show Ray's progress bars.
 
     Yields:
@@ -74,7 +74,7 @@ def _settings(own: bool) -> dict[str, str]:
 
 @cache
 def _token() -> str:
-    # One for all clusters of this process, since Ray reads it once.
+    # The same for all clusters of this process, since Ray reads it once.
     return secrets.token_hex(32)
 
 
@@ -135,7 +135,7 @@ def _context(progress: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger: Ray logs errors that are raised anyway, and advice on its own settings."""
+    """Silence a logger: Ray logs errors that are raised anyway, and advice about its settings."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -161,7 +161,7 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep this process's signal handlers; Ray's exit at once, and leave folders behind."""
+    """Keep this process's signal handlers; Ray's own exit at once and leave folders behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

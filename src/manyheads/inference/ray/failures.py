@@ -1,4 +1,4 @@
-"""Failures in a worker, raised as if they had happened here."""
+"""Errors of workers, raised as if they had happened in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ray
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, shorten
 
-# Where Ray's own advice begins, which is for callers of Ray.
+# The start of Ray's advice, which is for callers of Ray.
 _ADVICE = re.compile(r"\.? Please check the CSV file|\n")
 _DEATHS = (
     ray.exceptions.RayActorError,
@@ -24,14 +24,14 @@ _DEATHS = (
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Unwrap what Ray wraps around the errors of the body.
+    """Raise the original error where Ray wraps one.
 
     Args:
         where: the input, for messages.
 
     Raises:
-        ManyheadsError: the user's input, model or cluster is at fault.
-        RuntimeError: something else is.
+        ManyheadsError: the user's input, model or cluster is invalid.
+        RuntimeError: there is another cause.
     """
     try:
         yield

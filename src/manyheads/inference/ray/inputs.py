@@ -1,4 +1,4 @@
-"""The input: its files, their format, and the columns that they have in common or apart."""
+"""The input: its files, their format, and the columns of all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Input:
     """Files to read, in their order."""
 
     name: str
-    """As the user wrote it, for messages."""
+    """The input in the user's words, for messages."""
     paths: tuple[str, ...]
     files: Any
     """The `pyarrow.fs.FileSystem` they are in; None where only Ray knows it."""
@@ -37,7 +37,7 @@ class Input:
         """Return the `ray.data.Dataset` of the records.
 
         Args:
-            schema: the columns, where they are known already.
+            schema: the columns, if they are known already.
         """
         options: dict[str, Any] = {"filesystem": self.files, "file_extensions": None}
         paths = list(self.paths)
@@ -56,7 +56,7 @@ class Input:
 
 
 def find_input(inputs: Sequence[str], format: str | None) -> Input:
-    """Find the files that some paths and URIs name.
+    """Find the files of some paths and URIs.
 
     Raises:
         DataError: there are none, or their endings do not name their format.
@@ -120,7 +120,7 @@ def _found(one: str) -> tuple[Any, list[str]]:
 
 
 def _is_hidden(path: str) -> bool:
-    """Return whether the name of a file, such as `_SUCCESS`, says that it holds no data."""
+    """Return whether a file, such as `_SUCCESS`, holds no data by its name."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
@@ -148,7 +148,7 @@ class Survey:
     """The columns and rows of the whole input."""
 
     columns: pa.Schema
-    """Those of CSV are strings, as in the file."""
+    """Columns of CSV are strings, as in the file."""
     rows: int
 
 
@@ -156,7 +156,7 @@ def survey(source: Input) -> Survey:
     """Read the input once, for its columns and the number of its rows.
 
     Raises:
-        DataError: the parts do not go together, or there is no text.
+        DataError: the parts have incompatible columns, or there is no text.
     """
     known = None
     if source.format == "csv":
@@ -169,7 +169,7 @@ def survey(source: Input) -> Survey:
         _look_at, batch_format="pyarrow", batch_size=None, udf_modifying_row_count=True
     )
     found = parts.take_all()
-    # Each once, in the order of the input, which orders the output's columns.
+    # Each schema once, in the order of the input, which is that of the output's columns.
     stored = dict.fromkeys(row["schema"] for row in found)
     schemas = [pa.ipc.read_schema(pa.py_buffer(schema)) for schema in stored]
     if not schemas and (whole := data.schema()) is not None:
@@ -191,7 +191,7 @@ def _without_dates(schema: pa.Schema) -> pa.Schema:
 
 
 def _without_date(type: pa.DataType) -> pa.DataType:
-    """Turn the type that Arrow infers for strings that look like dates back: JSON has no dates."""
+    """Replace the type that Arrow infers for strings that look like dates: JSON has no dates."""
     if pa.types.is_timestamp(type):
         return pa.string()
     if pa.types.is_list(type):

@@ -1,4 +1,4 @@
-"""The output folder: complete, or not there."""
+"""The output folder, which is complete or absent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manyheads.errors import RequestError, listing
 from manyheads.storage import atomic_folder, explain
 
 COMPLETE = "_SUCCESS"
-"""The file that marks an output as complete where no folder can be renamed in one step."""
+"""Marks an output as complete in a file system without atomic renames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Place:
     folder: str
 
     def names(self) -> list[str]:
-        """Return the names of the files that are there."""
+        """Return the names of the folder's files."""
         found = self.files.get_file_info(fs.FileSelector(self.folder, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
@@ -36,8 +36,8 @@ class Place:
 def output_folder(output: str) -> Iterator[Place]:
     """Open a folder to write into, which becomes `output` when the body succeeds.
 
-    Elsewhere than on this machine the files are written in place, and `_SUCCESS` comes last, since
-    stores of objects have no folders to rename.
+    On other file systems than this machine's, files are written in place and `_SUCCESS` is written
+    last, since object stores cannot rename folders.
 
     Raises:
         RequestError: it is not empty, or there is no such file system.

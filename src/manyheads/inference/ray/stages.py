@@ -1,4 +1,4 @@
-"""The work of Ray's processes: predicting for blocks of rows, and writing them."""
+"""The work of Ray's processes: predicting for blocks of rows and writing them."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Job:
     when_empty: WhenEmpty
     skip_empty: bool
     chunk: int
-    """Rows that are predicted for at once."""
+    """Rows that are predicted for at a time."""
     input: pa.Schema
     results: pa.Schema
     output: pa.Schema
-    """The input's columns, then those of the results under the names that are free."""
+    """The input's columns, then the results' columns under free names."""
     source: str
     """The input, for messages."""
     before_chunk: Callable[[], None] | None
 
 
 class Worker:
-    """A model in a process of its own, through which blocks of rows go."""
+    """A model in its own process, which predicts for blocks of rows."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -58,14 +58,14 @@ class Worker:
                 batch_tokens=job.batch_tokens,
             )
         except ManyheadsError as error:
-            # Raised with the first block: of an error here, Ray would pass on the traceback alone.
+            # Raised with the first block, since Ray passes on only the traceback of errors here.
             self._loaded = error
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Predict for the rows of a block.
 
         Raises:
-            ManyheadsError: a text is at fault, or the model on this machine.
+            ManyheadsError: a text, or the model on this machine, is invalid.
         """
         job, predictor = self._job, self._loaded
         if isinstance(predictor, ManyheadsError):
@@ -111,7 +111,7 @@ def texts_of(rows: pa.Table, pairs: bool) -> list[Text]:
 class ParquetSink(Datasink[tuple[str, int]]):
     """Writes each task's blocks as one file, under the task's number.
 
-    Ray's own guarantees neither the order of rows within a file nor one schema for all files.
+    Ray's Parquet sink guarantees neither the order of rows in a file nor one schema for all files.
     """
 
     def __init__(self, place: Place, schema: pa.Schema) -> None:
@@ -142,7 +142,7 @@ class ParquetSink(Datasink[tuple[str, int]]):
         """Check that all files have arrived.
 
         Raises:
-            RequestError: one is not where this process sees it.
+            RequestError: this process does not see one of them.
         """
         written = dict(write_result.write_returns)
         there = self._place.names()
@@ -160,11 +160,11 @@ class ParquetSink(Datasink[tuple[str, int]]):
 def predict_and_write(
     source: Input, rows: int, job: Job, place: Place, workers: int
 ) -> tuple[int, int]:
-    """Run the workers over the input; return how many rows and files were written.
+    """Run the workers over the input, and return the numbers of rows and files written.
 
     Raises:
-        ManyheadsError: a text, the model or the cluster is at fault, or the input has no longer
-            as many rows as it had.
+        ManyheadsError: a text, the model or the cluster is invalid, or the number of rows has
+            changed since the first reading.
     """
     sink = ParquetSink(place, job.output)
     if not rows:

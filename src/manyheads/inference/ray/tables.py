@@ -1,9 +1,9 @@
-"""Predictions as Arrow columns, of types that the model's tasks alone decide.
+"""Predictions as Arrow columns, whose types depend only on the model's tasks.
 
 The column of a task has the task's name, or `predicted_NAME` where the input has a column of that
 name. Its type is the one that the task's kind states (`Kind.columns`).
 
-`empty` says whether the text has no words, and `embedding`, on request, is a list of float32.
+`empty` is true for a text without words. `embedding`, on request, is a list of float32.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ def result_columns(
 
 
 def conformed(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """Give a block of the input the columns and types that all blocks have.
+    """Give a block of the input the columns and types of the whole input.
 
     Raises:
-        DataError: a column does not fit, which means that the input changed meanwhile.
+        DataError: a column does not fit, because the input has changed meanwhile.
     """
     columns = []
     for field in schema:
@@ -108,10 +108,10 @@ def conformed(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
 
 
 def common_schema(schemas: Iterable[pa.Schema], where: str) -> pa.Schema:
-    """Return the columns that all parts of the input have between them, in types that hold all.
+    """Return the columns of all parts of the input, with types that hold all their values.
 
     Raises:
-        DataError: a column's types do not go together, or there is no text.
+        DataError: a column has incompatible types, or there is no text.
     """
     try:
         schema = pa.unify_schemas(list(schemas), promote_options="permissive")
