@@ -142,7 +142,7 @@ def test_an_attention_that_is_not_fused_is_an_error(
 
 
 def test_an_encoder_that_a_graph_cannot_express_is_refused_by_its_name(tmp_path: Path) -> None:
-    folder = tiny_encoder_folder(tmp_path, model_type="longformer", max_position=128)
+    folder = tiny_encoder_folder(tmp_path, model_type="longformer", max_position=128, layers=1)
     model = model_of(folder, intent=TaskConfig(kind="classification"))
     with pytest.raises(ModelError, match=r"a longformer encoder cannot be exported.*--backend tor"):
         export_graph(model)
@@ -208,27 +208,28 @@ def test_weights_are_quantised_by_channel(tmp_path: Path) -> None:
     "model_type",
     [name if name == "bert" else pytest.param(name, marks=pytest.mark.soak) for name in FAMILIES],
 )
-def test_every_family_converts_to_static_int8_by_every_setting(
-    model_type: str, tmp_path: Path
-) -> None:
+def test_every_family_converts_to_static_int8(model_type: str, tmp_path: Path) -> None:
+    layers = 2
     model = model_of(
-        tiny_encoder_folder(tmp_path / "encoder", model_type=model_type, layers=4),
+        tiny_encoder_folder(tmp_path / "encoder", model_type=model_type, layers=layers),
         intent=TaskConfig(kind="classification"),
-        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8, word_features="on"),
+        ner=TaskConfig(kind="tagging", neck="bilstm", neck_size=8),
     )
     converted = openvino_model(model, tmp_path / "work")
     from manyheads.exporting.openvino import STATIC_SETTINGS, files_of, quantize_static
     from manyheads.inference.backends.openvino import OpenVinoBackend
 
-    settings = STATIC_SETTINGS if model_type == "bert" else STATIC_SETTINGS[:1]
+    # The first and the last have every option once; the others are left to the soak.
+    settings = STATIC_SETTINGS[:: len(STATIC_SETTINGS) - 1]
+    settings = settings if model_type == "bert" else STATIC_SETTINGS
     batches = [batch_of(model, [text]) for text in TEXTS]
-    per_layer = len(float_products_of_openvino(converted)) // 4
+    per_layer = len(float_products_of_openvino(converted)) // layers
     kept = {
         "everything but the classifiers": 0,
         "everything but the heads": 0,
         "all but the last layer": per_layer,
-        "all but feed-forward outputs": 4,
-        "the first half of the layers, without feed-forward outputs": 2 * per_layer + 2,
+        "all but feed-forward outputs": layers,
+        "the first half of the layers, without feed-forward outputs": per_layer + 1,
     }
     for setting in settings:
         small = quantize_static(converted, batches, setting)
@@ -592,9 +593,10 @@ def test_where_nothing_passes_an_earlier_graph_goes(
     export_model(best, formats=("int8",), threads=1, limit=100)
     assert (best / GRAPHS["onnx-int8"]).exists()
     monkeypatch.setattr("manyheads.exporting.gate_report.MIN_COSINE", 1.1)
+    monkeypatch.setattr("manyheads.exporting.quantization.SETTINGS", SETTINGS[1:4])
     result = export_model(best, formats=("int8",), threads=1, limit=100)
     assert result.missing == ("onnx-int8",)
-    assert len(result.refused) == sum(not setting.necks for setting in SETTINGS)
+    assert len(result.refused) == 2, "the one with necks makes no difference here"
     manifest = read_manifest(best)
     manifest.verify()
     assert not any(name.startswith("onnx/") for name in manifest.files)

@@ -18,24 +18,19 @@ from onnx import TensorProto, helper
 
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
-from manyheads.exporting import export_model
-from manyheads.inference import GRAPHS, Predictor, load_predictor, report_name
+from manyheads.inference import GRAPHS, Predictor, graph_files, load_predictor, report_name
 from manyheads.inference.graph_check import check_onnx, check_openvino
-from manyheads.storage import LAYOUT, json_bytes, read_manifest, seal, sha256
-from training_setup import run, sentences, write_records
+from manyheads.storage import LAYOUT, add_files, json_bytes, read_manifest, seal, sha256
 
 TEXTS = ["John lives in Paris", "will Mary eat in Rome?", "the weather in London " * 30]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(exported_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a float32 graph, never to be changed."""
-    folder = tmp_path_factory.mktemp("run")
-    write_records(folder / "train.jsonl", sentences(40, 1))
-    tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging", "decoder": "crf"}}
-    run(folder, tasks=tasks, threads=1)
-    export_model(folder / "saved", formats=("float32",), threads=1, limit=100)
-    return folder / "saved" / "best"
+    folder = shutil.copytree(exported_model, tmp_path_factory.mktemp("float32") / "best")
+    add_files(folder, {}, remove=[*graph_files("onnx-int8"), report_name("onnx-int8")])
+    return folder
 
 
 @pytest.fixture

@@ -119,9 +119,9 @@ def check_rows(found: pa.Table, model: Path, texts: list[Text], ner: str = "ner"
 def test_a_killed_worker_costs_no_row_and_doubles_none(
     model: Path, cluster: None, tmp_path: Path
 ) -> None:
-    records = sentences(240, seed=3)
-    for i in range(6):
-        write_records(tmp_path / "in" / f"{i}.jsonl", records[40 * i : 40 * (i + 1)])
+    records = sentences(120, seed=3)
+    for i in range(4):
+        write_records(tmp_path / "in" / f"{i}.jsonl", records[30 * i : 30 * (i + 1)])
     notes = tmp_path / "notes"
     notes.mkdir()
     victim = Victim(notes)
@@ -134,12 +134,12 @@ def test_a_killed_worker_costs_no_row_and_doubles_none(
     # The victim, the one beside it, and the one in its place.
     assert len(list(notes.glob("worker-*"))) > WORKERS
     found = table_of(tmp_path / "out")
-    assert (written.rows, written.files) == (240, len(list((tmp_path / "out").iterdir())))
+    assert (written.rows, written.files) == (120, len(list((tmp_path / "out").iterdir())))
     assert found["tokens"].to_pylist() == [record["tokens"] for record in records]
     assert found["ner"].to_pylist() == [record["ner"] for record in records]
     check_rows(found, model, [record["tokens"] for record in records], ner="predicted_ner")
     assert [path.name for path in tmp_path.iterdir() if "manyheads-tmp" in path.name] == []
-    assert sum(map(len, found["predicted_ner"].to_pylist())) > 100
+    assert sum(map(len, found["predicted_ner"].to_pylist())) > 50
 
 
 def test_parquet_keeps_its_types_and_flags_texts_without_words(
@@ -206,8 +206,10 @@ def test_csv_through_the_command_line_is_text_to_the_letter(
         ("a.jsonl", '{"text": 1}\n', "`text` is int64; expected a column of strings"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl: cannot be read .*Extra data: line 2"),
         ("a.csv", "text,b\na,b,c\n", "cannot be read .*Failed to read CSV file: .*a.csv'"),
-        ("a.csv", "", "cannot be read .*Run `manyheads data check FILE`"),
-        ("a.parquet", "text", "a.parquet: cannot be read"),
+        pytest.param(
+            "a.csv", "", "cannot be read .*Run `manyheads data check FILE`", marks=pytest.mark.soak
+        ),
+        pytest.param("a.parquet", "text", "a.parquet: cannot be read", marks=pytest.mark.soak),
     ],
 )
 def test_a_bad_input_is_told_in_one_message_and_leaves_no_output(

@@ -37,7 +37,6 @@ from manyheads.inference.graphs import runnable_backends
 from manyheads.storage import add_files, read_manifest
 from manyheads.tasks import ClassResult, Prediction
 from manyheads.training.signals import StopRequest
-from training_setup import run, sentences, write_records
 
 TEXTS = [
     "John lives in Paris",
@@ -61,14 +60,8 @@ sys.meta_path.insert(0, Absent())
 
 
 @pytest.fixture(scope="module")
-def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained model with float32 and int8 graphs."""
-    folder = tmp_path_factory.mktemp("run")
-    write_records(folder / "train.jsonl", sentences(80, 1))
-    tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging", "decoder": "crf"}}
-    run(folder, tasks=tasks, num_epochs=3, threads=1)
-    export_model(folder / "saved", threads=1, limit=100)
-    return folder / "saved" / "best"
+def best(exported_model: Path) -> Path:
+    return exported_model
 
 
 def in_bare_environment(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -137,6 +130,7 @@ sys.exit(status)
     assert done.stdout
 
 
+@pytest.mark.soak
 def test_the_tests_of_prediction_pass_in_a_bare_environment() -> None:
     names = [
         "inference/test_parallel.py", "inference/test_predictor.py", "tasks/test_decoding.py",
