@@ -83,7 +83,7 @@ def test_the_data_cannot_leave_their_element() -> None:
     assert len(read["errors"]) == read["wrong_records"]
 
 
-def test_the_policy_allows_the_page_s_own_script_and_style_alone() -> None:
+def test_the_policy_allows_only_the_pages_own_script_and_style() -> None:
     page = html_page(hostile_report())
     [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     parts = dict(part.split(" ", 1) for part in policy.split("; "))
@@ -152,7 +152,7 @@ def test_a_cell_of_the_matrix_leads_to_its_sentences(page: Any) -> None:
     assert shown(page) == "30 of 50 records, page 1 of 2"
 
 
-def test_errors_are_found_by_kind_text_and_slice_with_the_keyboard_alone(page: Any) -> None:
+def test_errors_are_found_by_kind_text_and_slice_with_only_the_keyboard(page: Any) -> None:
     page.locator("#task-1 button", has_text="missed").press("Enter")
     assert shown(page) == "30 of 50 records, page 1 of 2"
     page.locator("#after").press("Enter")

@@ -174,7 +174,7 @@ def deep_graph(
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_int8_settings_convert_what_they_say(
+def test_int8_settings_convert_the_parts_they_name(
     setting: Setting, deep_graph: tuple[MultiTaskModel, onnx.ModelProto]
 ) -> None:
     model, graph = deep_graph
@@ -481,12 +481,12 @@ def test_a_certain_loss_is_refused_however_few_answers_change(exported: Path) ->
     assert "with 95 %" in report.faults[0]
 
 
-def test_the_limit_is_the_users(exported: Path) -> None:
+def test_the_user_sets_the_limit(exported: Path) -> None:
     gate, backend = gate_for(exported, limit=100)
     assert gate.examine(Broken(backend, "intent"), "onnx-int8", "broken", exact=False).passed
 
 
-def test_the_gate_sees_broken_embeddings_and_numbers_that_are_none(exported: Path) -> None:
+def test_the_gate_detects_broken_embeddings_and_nan(exported: Path) -> None:
     gate, backend = gate_for(exported)
     report = gate.examine(Broken(backend, "embedding"), "onnx-int8", "broken", exact=False)
     assert report.faults == (
@@ -502,7 +502,7 @@ def test_the_gate_sees_broken_embeddings_and_numbers_that_are_none(exported: Pat
     assert any("logits that differ by inf" in fault for fault in report.faults)
 
 
-def test_the_gate_sees_answers_that_depend_on_batch_mates(exported: Path) -> None:
+def test_the_gate_detects_answers_that_depend_on_batch_mates(exported: Path) -> None:
     gate, backend = gate_for(exported)
 
     class Sociable(Broken):
@@ -587,7 +587,7 @@ def test_refused_settings_give_way_to_milder_ones(
     assert GRAPHS["onnx"] not in read_manifest(best).files
 
 
-def test_where_nothing_passes_an_earlier_graph_goes(
+def test_an_earlier_graph_is_removed_if_none_passes(
     best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_model(best, formats=("int8",), threads=1, limit=100)
@@ -603,7 +603,7 @@ def test_where_nothing_passes_an_earlier_graph_goes(
     assert not list((best / "onnx").iterdir())
 
 
-def test_the_command_shows_the_report_and_fails_where_nothing_passes(
+def test_the_command_shows_the_report_and_fails_if_no_graph_passes(
     best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("manyheads.exporting.quantization.SETTINGS", SETTINGS[2:3])
@@ -635,7 +635,7 @@ def test_the_command_shows_the_report_and_fails_where_nothing_passes(
         ({"data": "missing.jsonl"}, DataError, "missing.jsonl"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(
+def test_invalid_requests_are_refused(
     best: Path, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -658,7 +658,7 @@ def test_a_checkpoint_is_not_exported(trained: Path) -> None:
 # ------------------------------------------------------------------------- files of a folder
 
 
-def test_files_are_added_replaced_and_removed_under_the_seal(best: Path) -> None:
+def test_files_are_added_replaced_and_removed_with_the_manifest(best: Path) -> None:
     before = read_manifest(best).files
     add_files(best, {"onnx/a.bin": b"one", "onnx/b.bin": b"two"})
     add_files(best, {"onnx/a.bin": b"other"}, remove=["onnx/b.bin", "onnx/never.bin"])
@@ -710,7 +710,7 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
         load_exported(folder, "onnx-int8")
 
 
-def test_what_is_no_graph_is_refused() -> None:
+def test_bytes_that_are_not_a_graph_are_refused() -> None:
     with pytest.raises(ModelError, match=r"cannot load the graph.*Export the model again"):
         OnnxBackend(b"nothing of the kind", name="graph", threads=1)
 

@@ -258,7 +258,7 @@ def test_graphs_give_the_vectors_of_the_source(tmp_path: Path, name: str) -> Non
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=backend.name)
 
 
-def test_what_the_source_says_of_its_use_is_carried_over(tmp_path: Path) -> None:
+def test_the_prompts_similarity_and_case_of_the_source_are_carried_over(tmp_path: Path) -> None:
     whole = {
         "prompts": {"query": "query: ", "passage": "passage: "},
         "default_prompt_name": "query",
@@ -282,7 +282,7 @@ def test_what_the_source_says_of_its_use_is_carried_over(tmp_path: Path) -> None
     assert "to be compared by dot product" in card
 
 
-def test_a_checkpoint_keeps_all_of_it(tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_how_its_source_embeds(tmp_path: Path) -> None:
     source = variant(tmp_path / "source", dense=[{}], whole={"prompts": {"a": "b "}})
     model = model_of(source)
     files = encoder_files(model.encoder, HEADS_READ)
@@ -312,7 +312,7 @@ def test_a_checkpoint_keeps_all_of_it(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_would_change_vectors_and_is_not_supported_is_refused(
+def test_unsupported_settings_that_would_change_vectors_are_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     from manyheads.errors import ModelError

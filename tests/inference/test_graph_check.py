@@ -113,7 +113,7 @@ def test_a_graph_that_does_more_than_compute_is_refused(folder: Path, case: str)
 @pytest.mark.parametrize(
     "data", [b"", b"nothing of the kind", b"\x3a\xff\xff\xff\xff\x0f", b"\x3a\x02\x0a\x09", b"\xff"]
 )
-def test_what_is_no_graph_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_graph_are_refused(data: bytes) -> None:
     with pytest.raises(ModelError, match=r"has no graph|is not an ONNX graph"):
         check_onnx(data, "graph")
 
@@ -133,7 +133,7 @@ IR = '<net><layers><layer id="0" type="{}" version="{}">{}</layer></layers></net
         (IR.format("Const", "opset1", '<data offset="x" size="1"/>'), "is not an OpenVINO graph"),
     ],
 )
-def test_an_openvino_graph_is_held_to_the_same(xml: str, message: str) -> None:
+def test_an_openvino_graph_is_checked_in_the_same_way(xml: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         check_openvino(xml.encode(), b"1234", "graph")
 
@@ -144,7 +144,7 @@ def rename_output(model: onnx.ModelProto) -> None:
     next(o for o in model.graph.output if o.name == "intent").name = "other"
 
 
-def test_the_outputs_have_to_be_those_of_the_tasks(folder: Path) -> None:
+def test_the_outputs_must_fit_the_tasks(folder: Path) -> None:
     name = GRAPHS["onnx"]
     sound = (folder / name).read_bytes()
     rewrite(folder, name, edited(sound, rename_output))
@@ -171,7 +171,7 @@ class Wrong:
         return outputs | {"intent": np.zeros((len(batch.input_ids), 3), np.float32)}
 
 
-def test_outputs_are_checked_as_they_come(exported: Path) -> None:
+def test_outputs_are_checked_in_every_batch(exported: Path) -> None:
     predictor = load_predictor(exported, threads=1)
     predictor.backend = Wrong(predictor.backend)
     with pytest.raises(ModelError, match=r"float32 \(1, 3\) as output 'intent'; .*\(1, 2\)"):
@@ -239,7 +239,7 @@ BAD_FOLDERS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_a_bad_folder_ends_in_one_message_or_is_taken(
+def test_a_bad_folder_is_refused_with_one_message_or_accepted(
     folder: Path, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     BAD_FOLDERS[case](folder)
@@ -329,13 +329,13 @@ class Frame:
         ("John", "one text, 'John'"),
     ],
 )
-def test_what_is_no_list_of_texts_is_refused(exported: Path, texts: Any, message: str) -> None:
+def test_anything_but_a_list_of_texts_is_refused(exported: Path, texts: Any, message: str) -> None:
     predictor = load_predictor(exported, threads=1)
     with pytest.raises(RequestError, match=message):
         predictor.predict(texts)
 
 
-def test_options_that_make_no_sense_are_refused(exported: Path) -> None:
+def test_impossible_options_of_loading_are_refused(exported: Path) -> None:
     predictor = load_predictor(exported, threads=1)
     with pytest.raises(RequestError, match="when_empty is 'skip'; expected one of: flag, refuse"):
         predictor.predict(["John"], when_empty="skip")  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def test_a_pushed_model_is_loaded_by_its_name_and_by_its_commit(
     assert len(hub.requests) == before
 
 
-def test_safetensors_json_and_the_card_alone_are_pushed_and_fetched(
+def test_only_safetensors_json_and_the_card_are_pushed_and_fetched(
     model: manyheads.TrainedModel, hub: Hub, tmp_path: Path
 ) -> None:
     folder = model.save(tmp_path / "copy")

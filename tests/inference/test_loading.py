@@ -71,7 +71,7 @@ def test_without_a_best_model_the_latest_checkpoint_is_taken(tmp_path: Path) -> 
     assert latest_checkpoint(tmp_path) == tmp_path / "mtl_step10.pt"
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_anything_but_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere: there is no such model.*manyheads train"):
         load_predictor(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
@@ -82,7 +82,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         load_predictor(tmp_path / "notes.txt")
 
 
-def test_a_damaged_model_is_refused_and_not_half_used(trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_as_a_whole(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "best", tmp_path / "best")
     weights = tmp_path / "best" / "heads.safetensors"
     data = bytearray(weights.read_bytes())

@@ -43,7 +43,7 @@ def answers(backend: Backend, tokens: list[int]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_jobs_keep_their_order_whichever_is_ready_first(count: int) -> None:
+def test_jobs_keep_their_order_whichever_ends_first(count: int) -> None:
     backend, _, _ = workers(count)
 
     def slow_first(one: Backend, job: int) -> int:
@@ -69,7 +69,7 @@ def test_several_jobs_are_computed_by_as_many_threads_as_there_are_workers() -> 
     assert not joint.sizes
 
 
-def test_a_job_that_is_alone_runs_here_and_wide_if_it_is_large() -> None:
+def test_a_single_job_runs_in_the_calling_thread_and_with_all_threads_if_it_is_large() -> None:
     backend, single, joint = workers()
     answers(backend, [ALONE_TOKENS - 1])
     assert single.threads == {threading.get_ident()}
@@ -113,7 +113,7 @@ def test_jobs_are_taken_only_a_little_ahead_and_not_at_all_on_request() -> None:
     assert len(taken) == 1
 
 
-def test_what_came_before_a_fault_is_answered_first() -> None:
+def test_jobs_before_an_error_are_answered_first() -> None:
     def faulty() -> Iterator[int]:
         yield from (1, 2, 3)
         raise ValueError("the fourth is wrong")
@@ -125,7 +125,7 @@ def test_what_came_before_a_fault_is_answered_first() -> None:
         next(stream)
 
 
-def test_a_job_that_fails_is_told_at_its_place() -> None:
+def test_an_error_is_raised_at_the_place_of_its_job() -> None:
     def fail(one: Backend, job: int) -> int:
         if job == 3:
             raise RuntimeError("no memory")

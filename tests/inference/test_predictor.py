@@ -237,7 +237,7 @@ SPACES = [" ", "\t", "  ", "\u00a0", "\n", "\u200b"]
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(st.lists(st.sampled_from([*WORDS, *SPACES]), min_size=1, max_size=20).map("".join))
 @settings(deadline=None, max_examples=40)
-def test_entities_are_what_the_tags_say(tokenizer: str, text: str) -> None:
+def test_entities_follow_the_tags(tokenizer: str, text: str) -> None:
     predictor = make_predictor(NER, tokenizer=tokenizer, max_length=12)
     (prediction,) = predictor.predict([text])
     result = tagging(prediction)
@@ -293,7 +293,7 @@ def test_the_embedding_of_a_long_text_is_that_of_its_beginning() -> None:
             assert found.windows == 2
 
 
-def test_a_prompt_is_read_by_the_embedding_alone() -> None:
+def test_only_the_embedding_reads_the_prompt() -> None:
     plain, prompted = make_predictor(CLASSES), make_predictor(CLASSES, prompt="who is ")
     [expected] = plain.predict(["it is"])
     [found] = prompted.predict(["it is"], embed=True)
@@ -382,7 +382,7 @@ def test_the_model_runs_in_the_callers_thread() -> None:
     assert backend.threads == {threading.current_thread().name}
 
 
-def test_several_workers_share_what_there_is() -> None:
+def test_several_workers_share_the_tokens() -> None:
     backend = WordBackend()
     predictor = make_predictor(backend=ParallelBackend(backend, WordBackend, 2))
     predictor.predict(["john " * 18] * 12)
@@ -459,7 +459,7 @@ def test_a_text_without_words_can_be_refused() -> None:
         ("John lives", "one text, 'John lives', where texts were expected"),
     ],
 )
-def test_what_is_no_text_is_refused_by_its_place(texts: list[Text], message: str) -> None:
+def test_anything_but_a_text_is_refused_by_its_place(texts: list[Text], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         make_predictor().predict(texts)
 

@@ -53,7 +53,7 @@ def spoil(folder: Path) -> None:
     change_report(folder, "onnx-int8", samples={**samples, "outputs": outputs})
 
 
-def test_the_report_holds_outputs_for_sentences_of_ours(exported: Path) -> None:
+def test_the_report_holds_outputs_for_fixed_sentences(exported: Path) -> None:
     report = read_manifest(exported).read_json(report_name("onnx-int8"))
     predictor = load_predictor(exported, backend="onnx-int8", threads=1)
     assert report["samples"]["processor"] == processor.processor_kind()
@@ -107,7 +107,7 @@ def test_a_graph_that_computes_something_else_gives_way_to_the_next(best: Path) 
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_graph_that_is_asked_for_is_used_and_warned_of(best: Path) -> None:
+def test_a_named_graph_is_used_with_a_warning(best: Path) -> None:
     spoil(best)
     warnings: list[str] = []
     predictor = load_predictor(best, backend="onnx-int8", threads=1, warn=warnings.append)
@@ -129,19 +129,19 @@ def test_without_another_graph_the_model_is_refused(best: Path) -> None:
     [None, {}, {"processor": 1, "outputs": []}, {"processor": "", "outputs": {"intent": ["x"]}},
      {"processor": "", "outputs": {"intent": [[1]], "embedding": 10**400}}],
 )  # fmt: skip
-def test_samples_that_are_none_never_end_in_a_traceback(best: Path, samples: Any) -> None:
+def test_invalid_samples_never_end_in_a_traceback(best: Path, samples: Any) -> None:
     change_report(best, "onnx-int8", samples=samples)
     load_predictor(best, threads=1, warn=lambda text: None)
 
 
-def test_a_report_of_an_older_version_is_taken(best: Path, elsewhere: None) -> None:
+def test_a_report_of_an_older_version_is_accepted(best: Path, elsewhere: None) -> None:
     report = read_manifest(best).read_json(report_name("onnx-int8"))
     del report["samples"]
     add_files(best, {report_name("onnx-int8"): json_bytes(report)})
     assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
 
 
-def test_the_speed_that_was_measured_with_vnni_is_no_promise_without_it(
+def test_a_speed_measured_with_vnni_is_scaled_without_it(
     best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without VNNI the products of an int8 graph lose more of their speed."""

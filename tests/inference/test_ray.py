@@ -63,7 +63,7 @@ WORKERS = 2
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that finds something, exported so that workers start without PyTorch."""
+    """A model that finds entities, exported so that workers start without PyTorch."""
     folder = tmp_path_factory.mktemp("model")
     write_records(folder / "train.jsonl", sentences(160, 1))
     run(folder, num_epochs=3)
@@ -92,7 +92,7 @@ def table_of(folder: Path) -> pa.Table:
 
 
 def check_rows(found: pa.Table, model: Path, texts: list[Text], ner: str = "ner") -> None:
-    """Compare the output with what one process says."""
+    """Compare the output with the predictions of one process."""
     predictor = load_predictor(model, threads=1)
     rows = found.to_pylist()
     for row, prediction in zip(rows, predictor.predict(texts, embed=True), strict=True):
@@ -119,9 +119,9 @@ def check_rows(found: pa.Table, model: Path, texts: list[Text], ner: str = "ner"
 def test_a_killed_worker_costs_no_row_and_doubles_none(
     model: Path, cluster: None, tmp_path: Path
 ) -> None:
-    records = sentences(120, seed=3)
-    for i in range(4):
-        write_records(tmp_path / "in" / f"{i}.jsonl", records[30 * i : 30 * (i + 1)])
+    records = sentences(240, seed=3)
+    for i in range(6):
+        write_records(tmp_path / "in" / f"{i}.jsonl", records[40 * i : 40 * (i + 1)])
     notes = tmp_path / "notes"
     notes.mkdir()
     victim = Victim(notes)
@@ -134,12 +134,12 @@ def test_a_killed_worker_costs_no_row_and_doubles_none(
     # The victim, the one beside it, and the one in its place.
     assert len(list(notes.glob("worker-*"))) > WORKERS
     found = table_of(tmp_path / "out")
-    assert (written.rows, written.files) == (120, len(list((tmp_path / "out").iterdir())))
+    assert (written.rows, written.files) == (240, len(list((tmp_path / "out").iterdir())))
     assert found["tokens"].to_pylist() == [record["tokens"] for record in records]
     assert found["ner"].to_pylist() == [record["ner"] for record in records]
     check_rows(found, model, [record["tokens"] for record in records], ner="predicted_ner")
     assert [path.name for path in tmp_path.iterdir() if "manyheads-tmp" in path.name] == []
-    assert sum(map(len, found["predicted_ner"].to_pylist())) > 50
+    assert sum(map(len, found["predicted_ner"].to_pylist())) > 100
 
 
 def test_parquet_keeps_its_types_and_flags_texts_without_words(
@@ -212,7 +212,7 @@ def test_csv_through_the_command_line_is_text_to_the_letter(
         pytest.param("a.parquet", "text", "a.parquet: cannot be read", marks=pytest.mark.soak),
     ],
 )
-def test_a_bad_input_is_told_in_one_message_and_leaves_no_output(
+def test_a_bad_input_is_reported_once_and_leaves_no_output(
     model: Path, cluster: None, tmp_path: Path, name: str, content: str, message: str
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
@@ -244,7 +244,9 @@ def test_more_workers_than_processors_are_refused(
 # ------------------------------------------------------------------------ without a cluster
 
 
-def test_a_worker_that_cannot_load_the_model_says_so_with_its_first_block(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_load_the_model_raises_that_with_its_first_block(
+    tmp_path: Path,
+) -> None:
     schema = pa.schema([("text", pa.string())])
     job = Job(
         model=str(tmp_path / "gone"), backend="auto", threads=1, batch_tokens=64, tasks=(),
@@ -366,7 +368,7 @@ def test_parts_of_the_input_are_put_under_one_schema() -> None:
         conformed(pa.table({"text": [["a"]]}), schema, "in")
 
 
-def test_output_on_other_file_systems_is_complete_or_not_there(
+def test_output_on_other_file_systems_is_complete_or_absent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = fs._MockFileSystem()
@@ -396,7 +398,7 @@ def test_output_on_other_file_systems_is_complete_or_not_there(
         write()
 
 
-def test_no_such_file_system_is_told() -> None:
+def test_an_unknown_file_system_is_refused() -> None:
     with (
         pytest.raises(RequestError, match=r"nofs://a: the file system cannot be opened"),
         outputs.output_folder("nofs://a"),

@@ -146,7 +146,7 @@ sys.exit(status)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_model_that_was_not_exported_says_what_it_needs(best: Path, tmp_path: Path) -> None:
+def test_a_model_without_graphs_names_the_missing_packages(best: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = shutil.copytree(best, tmp_path / "best")
@@ -234,7 +234,7 @@ def test_unknown_and_missing_backends_are_refused(best: Path) -> None:
         load_predictor(checkpoint, backend="onnx")
 
 
-def test_threads_are_those_that_are_asked_for(best: Path) -> None:
+def test_the_requested_number_of_threads_is_used(best: Path) -> None:
     backend = OnnxBackend((best / GRAPHS["onnx"]).read_bytes(), name="graph", threads=1)
     assert backend.threads == 1
     options = backend._session.get_session_options()
@@ -343,7 +343,7 @@ RUN = {"model": "m", "input": "file", "input_stamp": [1, 2], "options": {}}
 
 
 @pytest.mark.parametrize("stops", [[0], [7], [3, 0, 5], [19], [20]])
-def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path: Path, stops: list[int]) -> None:
+def test_a_killed_run_continues_and_repeats_nothing(tmp_path: Path, stops: list[int]) -> None:
     output = tmp_path / "out.txt"
     output.write_text("old")
     seen: list[str] = []
@@ -442,7 +442,7 @@ def test_files_of_other_programs_are_not_touched(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "precious"])
 
 
-def test_an_input_at_fault_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_invalid_input_leaves_nothing_behind(tmp_path: Path) -> None:
     def faulty() -> Iterator[str]:
         yield "fine"
         raise DataError("not UTF-8", where="in.txt:2")
@@ -481,7 +481,7 @@ def test_an_input_that_changes_changes_the_run(best: Path, tmp_path: Path) -> No
     assert describe_run(best, str(folder), embed=False) != before
 
 
-def test_the_command_goes_on_after_a_kill(best: Path, tmp_path: Path) -> None:
+def test_the_command_continues_after_a_kill(best: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("".join(f"John lives in Paris {n}\n" for n in range(6_000)))
     command = [

@@ -81,7 +81,7 @@ def test_probabilities_are_calibrated_too() -> None:
     np.testing.assert_allclose(found, [softmax([1, 0, -0.5])], rtol=1e-5)
 
 
-def test_what_a_scope_is_fitted_on_is_of_the_first_task_that_was_asked_for() -> None:
+def test_a_scope_is_fitted_on_the_first_requested_task() -> None:
     moods = TaskSpec("moods", "classification", ("good", "bad"))
 
     class TwoClassifiers(FixedBackend):
@@ -133,7 +133,7 @@ def test_below_its_threshold_a_result_is_undecided() -> None:
     assert isinstance(decided["topics"], MultilabelResult)
 
 
-def test_a_label_of_its_own_threshold_is_held_to_that() -> None:
+def test_a_label_with_its_own_threshold_is_held_to_it() -> None:
     limits = Thresholds(0.9, 0.95, 0.99, {"ask": 0.1})
     (found,) = predictor({"intent": Scoring(None, limits)}).predict(["john"])
     assert found["intent"].label == "ask"
