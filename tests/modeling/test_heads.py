@@ -184,6 +184,18 @@ def cut(features: Features, rows: slice, tokens: int) -> Features:
     )
 
 
+def test_a_sentence_without_word_features_is_read_by_its_vectors_alone() -> None:
+    head, features = make("shaped bilstm").eval(), random_features()
+    assert features.word_features is not None
+    without = dataclasses.replace(features, word_features=features.word_features * 0)
+    half = features.word_features.clone()
+    half[1:] = 0
+    mixed = head(dataclasses.replace(features, word_features=half))
+    assert torch.allclose(mixed[:1], head(features)[:1], atol=1e-5)
+    assert torch.allclose(mixed[1:], head(without)[1:], atol=1e-5)
+    assert not torch.allclose(mixed[1], head(features)[1], atol=1e-2)
+
+
 @all_heads
 def test_logits_are_float32_and_have_a_score_for_every_label(name: str) -> None:
     features = random_features()

@@ -89,6 +89,26 @@ def test_stored_features_keep_their_meaning() -> None:
     assert row("McDonald") == [63, 1049]
 
 
+@pytest.mark.parametrize(
+    ("text", "shows"),
+    [
+        ("John lives in Paris", True),
+        ("I", False),
+        ("Ab", True),
+        ("john lives in paris", False),
+        ("JOHN LIVES IN PARIS 24", False),
+        ("12 .", False),
+        ("", False),
+    ],
+)
+def test_a_text_in_one_case_says_nothing_by_it(text: str, shows: bool) -> None:
+    for texts in ([text], ["Aa", text, "Bb c"]):
+        encoding = TOKENIZER.encode_batch(texts)[texts.index(text)]
+        expected = features_of(text) if shows else np.zeros((len(segment(text)), 2), np.int32)
+        assert encoding.word_features is not None
+        assert encoding.word_features.tolist() == expected.tolist()
+
+
 def test_encodings_windows_and_batches_carry_the_features_of_their_words() -> None:
     text = "John Smith lives in London with Mary, and 12 more"
     encoding = TOKENIZER.encode(text)

@@ -269,6 +269,7 @@ def test_padding_changes_neither_loss_nor_gradient(
 
     def padded(self: Dataset, rows: Any, pad_id: int) -> ModelInputs:
         inputs = inputs_of(self, rows, pad_id)
+        assert inputs.word_features is not None
 
         def wider(tensor: Tensor, fill: int) -> Tensor:
             return torch.nn.functional.pad(tensor, (0, 5), value=fill)
@@ -278,6 +279,7 @@ def test_padding_changes_neither_loss_nor_gradient(
             wider(inputs.attention_mask, 0),
             wider(inputs.word_starts, 0),
             wider(inputs.word_mask, False),
+            torch.nn.functional.pad(inputs.word_features, (0, 0, 0, 5), value=7),
         )
 
     def padded_targets(self: TaskTargets, rows: Any, width: int) -> Tensor:
@@ -288,7 +290,13 @@ def test_padding_changes_neither_loss_nor_gradient(
         values = {
             "tasks": {
                 "intent": {"kind": "classification", "pooling": ["mean", "max", "attention"]},
-                "ner": {"kind": "tagging", "decoder": decoder, "neck": "bilstm", "neck_size": 4},
+                "ner": {
+                    "kind": "tagging",
+                    "decoder": decoder,
+                    "neck": "bilstm",
+                    "neck_size": 4,
+                    "word_features": "on",
+                },
             },
             "schedule": "joint",
         }

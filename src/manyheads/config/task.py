@@ -97,10 +97,10 @@ class TaskConfig(Strict):
     """Tagging: units of the neck (for a BiLSTM, in each direction)."""
     neck_layers: Int = Field(default=1, ge=1, le=8)
     """Tagging: layers of the neck."""
-    word_features: Literal["auto", "on", "off"] = "off"
+    word_features: Literal["auto", "on", "off"] = "auto"
     """Tagging: whether the head also reads the shape of words in the original text, such as
-    capitals and digits: always (on), never (off), or if the encoder lower-cases and so sees no
-    capitals (auto)."""
+    capitals and digits: always (on), never (off), or if the encoder lower-cases, and so sees no
+    capitals, and is frozen (auto)."""
     dropout: Annotated[Float, OWN] = Field(default=0.1, ge=0, lt=1)
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"

@@ -29,7 +29,7 @@ from tokenizers.models import WordLevel
 
 from manyheads.errors import ManyheadsError, ModelError, shorten
 from manyheads.text.tokenizer_growth import check_growth
-from manyheads.text.word_features import word_features
+from manyheads.text.word_features import shows_case, word_features
 from manyheads.text.words import (
     CodePoints,
     Positions,
@@ -76,7 +76,8 @@ class Encoding:
     suffix: int
     """Number of special tokens after the text."""
     word_features: NDArray[np.int32] | None = None
-    """[W, F] see `word_features`; None from a tokenizer without them."""
+    """[W, F] see `word_features`; 0 if the text is all in one case. None from a tokenizer without
+    them."""
 
 
 class TextTokenizer:
@@ -177,10 +178,14 @@ class TextTokenizer:
         text_starts = (lengths + 1).cumsum() - (lengths + 1)
         offsets += np.repeat(text_starts, token_counts)[:, None]
         word_starts, word_spans = align(*word_borders(codes), offsets, codes, self.units)
-        features = word_features(codes, word_spans) if self.word_features else None
         word_ends = word_starts.searchsorted(token_ends)
         word_counts = word_ends.copy()
         word_counts[1:] -= word_ends[:-1]
+        features = None
+        if self.word_features:
+            shown = shows_case(codes, text_starts, text_starts + lengths)
+            shown_words = np.repeat(shown, word_counts)[:, None]
+            features = np.where(shown_words, word_features(codes, word_spans), np.int32(0))
         word_starts -= np.repeat(token_ends - token_counts, word_counts)
         word_spans -= np.repeat(text_starts, word_counts)[:, None]
 

@@ -55,7 +55,7 @@ class Batch:
     word_mask: NDArray[np.bool_]
     """[B, W], true where there is a word."""
     word_features: NDArray[np.int64] | None = None
-    """[B, W, F] the features of each word, 0 where there is none; None where no head reads them."""
+    """[B, W, F] the features of each word, 0 where there are none; None if no head reads them."""
 
     def feeds(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays for some inputs of an exported graph, by the inputs' names."""

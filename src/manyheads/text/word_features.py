@@ -20,7 +20,7 @@ from manyheads.text.words import CharacterTable, CodePoints
 VERSION = 1
 """The version of the features, stored with models whose heads read them."""
 
-_LETTERS = 16
+_LETTERS = 10
 """The first characters of a word, of which its shape is made."""
 _RUN = 4
 """Characters of one class in a row that the longer form of a shape distinguishes."""
@@ -60,6 +60,26 @@ def word_features(codes: CodePoints, spans: NDArray[np.integer[Any]]) -> NDArray
     hashes = np.stack(_shapes(head), axis=1)
     ids: NDArray[np.int32] = ((hashes * _FACTOR) >> _SHIFT).astype(np.int32) % _MODULI
     return ids + _FIRST_IDS
+
+
+def shows_case(
+    codes: CodePoints, starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return whether each of N texts has both upper-case and lower-case letters, [N].
+
+    Where it has not, as in a chat in lower case or a headline in capitals, the shape of its words
+    says nothing about them.
+
+    Args:
+        codes: [C] the characters of the texts, laid end to end.
+        starts, ends: [N] the characters of each text.
+    """
+    classes = _classes.of(codes)
+    shows = np.ones(len(starts), np.bool_)
+    for kind in (_UPPER, _LOWER):
+        before = np.concatenate([[0], np.cumsum(classes == kind)])
+        shows &= before[ends] > before[starts]
+    return shows
 
 
 def _shapes(head: CodePoints) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

@@ -76,7 +76,7 @@ class TaggingHead(Head):
         """Make a new head (see `Head.from_config`)."""
         if not isinstance(labels, TagSet):
             raise TypeError(f"a tagging head needs a TagSet, not a {type(labels).__name__}")
-        word_features = WordFeatures() if config.word_features == "on" else None
+        word_features = WordFeatures(config.dropout) if config.word_features == "on" else None
         size = encoder.hidden_size + (SIZE if word_features else 0)
         return cls(
             labels,

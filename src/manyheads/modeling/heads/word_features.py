@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.text import WORD_FEATURE_ROWS
 
 SIZE = 32
@@ -17,11 +18,16 @@ SIZE = 32
 class WordFeatures(nn.Module):
     """Embeds the features of each word and its neighbours (see `text.word_features`).
 
-    The neighbours tell how much the case of a word says: little in a line of capitals.
+    The neighbours show how much the case of a word says: little in a line of capitals.
+
+    Args:
+        dropout: share of the sentences whose features are left out in training, as they are in a
+            text that is all in one case.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
+        self.dropout = Dropout(dropout)
         self.table = nn.Embedding(WORD_FEATURE_ROWS, SIZE)
         nn.init.normal_(self.table.weight, std=0.1)
         self.context = nn.Linear(3 * SIZE, SIZE)
@@ -36,7 +42,10 @@ class WordFeatures(nn.Module):
         """
         if features is None:
             raise ValueError("a head that reads word features needs them")
-        own = self.table(features).sum(dim=2) * mask.unsqueeze(2)
+        known = mask & (features[:, :, 0] > 0)
+        if self.training:
+            known = known & (self.dropout(torch.ones(len(known), 1, device=known.device)) > 0)
+        own = self.table(features).sum(dim=2) * known.unsqueeze(2)
         none = torch.zeros_like(own[:, :1])
         before, after = torch.cat([none, own[:, :-1]], dim=1), torch.cat([own[:, 1:], none], dim=1)
         context = torch.relu(self.context(torch.cat([before, own, after], dim=2)))
