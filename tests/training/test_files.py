@@ -174,7 +174,9 @@ def test_resuming_without_a_run_names_the_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_configuration_and_data_together_are_refused() -> None:
-    with pytest.raises(RequestError, match=r"a\.yaml is a configuration, and b\.jsonl stands"):
+    with pytest.raises(
+        RequestError, match=r"a\.yaml is a configuration, and is given together with b\.jsonl"
+    ):
         run_config(["a.yaml", "b.jsonl"], {}, resume=False)
 
 
