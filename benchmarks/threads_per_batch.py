@@ -18,8 +18,8 @@ from threading import Thread
 
 import numpy as np
 
-from manyheads.inference.backends.onnx import OnnxBackend
-from manyheads.inference.processor import processor_kind
+from manyheads.inference import processor
+from manyheads.inference.backends import onnx
 from manyheads.text import Batch
 
 SIZES = ((1, 8), (1, 16), (1, 32), (1, 48), (1, 64), (1, 96), (1, 128), (16, 16), (32, 16))
@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("graph", type=Path)
     graph = parser.parse_args(arguments).graph.read_bytes()
-    one, two = (OnnxBackend(graph, name="graph", threads=count) for count in (1, 2))
-    print(f"{processor_kind()}\ntokens  1 thread  2 threads  2 batches in lanes  one by one")
+    one, two = (onnx.OnnxBackend(graph, name="graph", threads=count) for count in (1, 2))
+    print(
+        f"{processor.processor_kind()}\ntokens  1 thread  2 threads  2 batches in lanes  one by one"
+    )
     for sentences, tokens in SIZES:
         batch = batch_of(sentences, tokens)
         rounds = 150 if sentences == 1 else 40
@@ -51,7 +53,7 @@ def batch_of(sentences: int, tokens: int) -> Batch:
     return Batch(ids, np.ones(shape, np.int64), words, np.ones(words.shape, np.bool_))
 
 
-def in_lanes(backend: OnnxBackend, batch: Batch) -> None:
+def in_lanes(backend: onnx.OnnxBackend, batch: Batch) -> None:
     """Run a batch twice at the same time."""
     threads = [Thread(target=backend.run, args=(batch,)) for _ in range(2)]
     for thread in threads:
