@@ -158,7 +158,7 @@ def make_head_layers(config: Config, encoder: Encoder) -> HeadLayers | None:
 
     Raises:
         ConfigError: the encoder has fewer layers.
-        ModelError: its layers cannot be run by themselves.
+        ModelError: its layers cannot be run alone.
     """
     if config.head_layers is None:
         return None

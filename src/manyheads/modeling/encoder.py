@@ -295,7 +295,7 @@ def _skeleton(shape: PreTrainedConfig, where: str) -> PreTrainedModel:
     size = sum(buffer.nbytes for buffer in backbone.buffers())
     if size > _MAX_BUFFER_BYTES:
         raise ModelError(
-            f"the encoder asks for {size:,} bytes beside its parameters", where=where,
+            f"the encoder asks for {size:,} bytes besides its parameters", where=where,
             expected=f"at most {_MAX_BUFFER_BYTES:,}", fix="Choose another model.",
         )  # fmt: skip
     return backbone

@@ -19,7 +19,7 @@ SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
 
 _NO_TAG, _DASHES = (None, -100), ("-", "_")
-"""Markers of a word without a tag in files; the dashes are markers only beside tags of entities."""
+"""Markers of a word without a tag in files; the dashes are markers only among tags of entities."""
 
 NameOrIndex = str | int
 Word = TypeVar("Word")
@@ -112,7 +112,7 @@ def read_tags(
 
     Under the scheme `io`, tags are types; under `auto`, they may also be `B_PER`, or `B` and `I`
     alone. Tags of a record that is a `text` are for its words between white space, if there are as
-    many. A word whose tag is null or -100, or `-` or `_` beside tags of entities, has no label.
+    many. A word whose tag is null or -100, or `-` or `_` among tags of entities, has no label.
 
     Raises:
         DataError: it is neither, or does not fit the text.
@@ -165,7 +165,7 @@ def without_unlabelled(
 ) -> tuple[list[Any], tuple[Word, ...], tuple[Word, ...]]:
     """Split off the words without a label; return the tags, their words, and the other words.
 
-    `-` and `_` may be classes of words; beside tags of entities they are none.
+    `-` and `_` may be classes of words; among tags of entities they mean no tag.
     """
     names = {tag for tag in value if type(tag) is str and tag not in _DASHES}
     of_entities = scheme == "io" or (

@@ -378,7 +378,7 @@ class Prediction:
         return record
 
     def _values(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Return texts, results and what was requested beside them."""
+        """Return the texts, the results and the requested extras."""
         texts = {"text": self.text, "text2": self.text2}
         others = {
             "in_scope": self.in_scope, "embedding": self.embedding, "embedding2": self.embedding2

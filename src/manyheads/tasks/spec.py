@@ -84,12 +84,12 @@ class TaskSpec:
 
     @property
     def answers(self) -> bool:
-        """Whether the task has a result for a text, beside its embedding."""
+        """Whether a text has a result of the task, besides its embedding."""
         return kind_of(self.kind).answers
 
     @property
     def main_metric(self) -> str:
-        """The name of the one number that stands for the task."""
+        """The name of the metric that represents the task."""
         return kind_of(self.kind).metric_of(self)
 
     def label_set(self) -> LabelSet:

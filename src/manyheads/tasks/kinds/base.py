@@ -62,7 +62,7 @@ class Kind(Discovery, LabelChecks, Teaching, Reporting, ABC):
     main_metric: ClassVar[str]
     """The metric that represents a task; larger is better."""
     options: ClassVar[tuple[str, ...]] = HEAD_OPTIONS
-    """The options of a task that this kind accepts, beside those that all kinds accept."""
+    """The options of a task that this kind accepts, besides those that all kinds accept."""
     spec_fields: ClassVar[tuple[str, ...]] = ()
     """The fields of its `TaskSpec` besides name, kind and labels."""
     optional_fields: ClassVar[tuple[str, ...]] = ()

@@ -95,7 +95,7 @@ def multilabel_metrics(
     """Score any number of classes per sentence.
 
     Args:
-        gold: the right classes of each sentence, indices into `labels`; -1 stands for classes
+        gold: the right classes of each sentence, indices into `labels`; -1 means classes
             that the model does not know.
         predicted: the classes predicted for each sentence.
         labels: the names of the classes.

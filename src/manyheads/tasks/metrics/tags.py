@@ -107,7 +107,7 @@ def tagging_metrics(
 
 
 class _Compared(NamedTuple):
-    """The labels of tokens or entities, gold beside predicted."""
+    """The labels of tokens or entities, gold and predicted."""
 
     hits: Sequence[str]
     predicted: Sequence[str]
@@ -117,7 +117,7 @@ class _Compared(NamedTuple):
 
 
 def _of_tokens(pairs: Sequence[tuple[str, str]]) -> _Compared:
-    """Compare the tags of tokens, gold beside predicted; `O` is no class."""
+    """Compare the tags of tokens, gold and predicted; `O` is not a class."""
     return _Compared(
         [a for a, b in pairs if a == b != OUTSIDE],
         [b for _, b in pairs if b != OUTSIDE],
