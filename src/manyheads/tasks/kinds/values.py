@@ -155,10 +155,3 @@ def paired(
     places = len(rows) - is_pair.sum() + np.cumsum(is_pair) - 1
     places = np.where(targets.labelled[rows], places, UNLABELLED)
     return np.stack([values, places.astype(values.dtype)], axis=1)
-
-
-class Rates(NamedTuple):
-    """Peak learning rates."""
-
-    encoder: float = 1e-4
-    heads: float = 1e-3
