@@ -81,7 +81,7 @@ TENSORS = st.builds(
 
 
 @given(st.dictionaries(st.text(), nested(PLAIN | TENSORS), max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_any_training_state_is_restored_exactly(
     tmp_path_factory: pytest.TempPathFactory, training: dict[str, Any]
 ) -> None:
@@ -197,7 +197,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_without_effect(tmp_path: Path, int
     path = tmp_path / "a.pt"
     expected = fields(contents())
     refused = 0
-    places = range(0, len(original), 23)
+    places = range(0, len(original), 47)
     for at in places:
         data = bytearray(original)
         data[at] ^= 1 << at % 8

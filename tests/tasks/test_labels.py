@@ -92,7 +92,7 @@ def test_spans_of_whole_words_become_tags_and_the_same_spans_again(
     assert spans_of(tags_of(reversed(spans), words), words) == spans
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(ANY_TAGS)
 def test_any_tags_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
     entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities(tags)
@@ -117,7 +117,7 @@ def spans_and_words(draw: st.DrawFn) -> tuple[list[Span], list[tuple[int, int]]]
     return draw(st.lists(st.builds(Span, ends, ends, TYPES), max_size=6)), words
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(spans_and_words())
 def test_a_word_is_tagged_exactly_when_it_shares_a_character_with_a_span(
     case: tuple[list[Span], list[tuple[int, int]]],

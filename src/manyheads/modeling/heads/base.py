@@ -48,7 +48,7 @@ class Head(nn.Module, ABC):
 
     @property
     def reads_word_features(self) -> bool:
-        """Whether `Features.word_features` must be there."""
+        """Whether it needs `Features.word_features`."""
         return False
 
     @classmethod

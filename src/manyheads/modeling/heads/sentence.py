@@ -86,11 +86,11 @@ class SentenceReader(nn.Module):
 
     @property
     def reads_all_layers(self) -> bool:
-        """Whether `Features.layers` must be there."""
+        """Whether it needs `Features.layers`."""
         return self.reader.mix is not None or MIDDLE in self.pooling
 
     def columns(self, pooling: str) -> slice:
-        """Return where the vector of a pooling is in the joined one."""
+        """Return the position of a pooling's vector in the concatenated one."""
         sizes = [self._size(mode) for mode in self.pooling]
         place = self.pooling.index(pooling)
         return slice(sum(sizes[:place]), sum(sizes[: place + 1]))

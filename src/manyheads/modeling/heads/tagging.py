@@ -34,7 +34,7 @@ class TaggingHead(Head):
         hidden_size: the size of the words' vectors that neck or classifier read.
         crf: learns sequences of tags; None decides word by word.
         dropout: share of the classifier's inputs, and of the neck's, dropped in training.
-        word_features: joins what the words look like to their vectors, or None.
+        word_features: appends features of the words' characters to their vectors, or None.
     """
 
     kind: ClassVar[str] = "tagging"
@@ -66,7 +66,7 @@ class TaggingHead(Head):
 
     @property
     def reads_word_features(self) -> bool:
-        """Whether `Features.word_features` must be there."""
+        """Whether it needs `Features.word_features`."""
         return self.word_features is not None
 
     @classmethod

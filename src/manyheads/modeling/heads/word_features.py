@@ -1,4 +1,4 @@
-"""What a head reads of the words' own characters, beside the encoder's vectors.
+"""Features of the words' characters, which a head reads besides the encoder's vectors.
 
 Axes: B sentences, W words (right-padded), F columns of features, H hidden, N size.
 """
