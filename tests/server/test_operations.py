@@ -102,7 +102,7 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
 def test_the_old_version_is_freed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed = threading.Event()
     monkeypatch.setattr(registry, "_GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(registry, "_return_freed_memory", trimmed.set)
+    monkeypatch.setattr(registry, "return_freed_memory", trimmed.set)
     with serving(model) as client:
         predict(client)
         models = client.app.state.service.registry  # type: ignore[attr-defined]

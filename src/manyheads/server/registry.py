@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from manyheads.errors import RequestError, at, listing, nearest, shorten
 from manyheads.inference import Predictor, Text, load_predictor
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
+from manyheads.server.memory import return_freed_memory
 from manyheads.server.scheduling import Predict, Scheduler, Wanted
 from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Tracing
@@ -180,14 +179,7 @@ def _drain(old: list[ServedModel]) -> None:
     time.sleep(_GRACE_SECONDS)
     old[0].scheduler.close(_DRAIN_SECONDS)
     time.sleep(_GRACE_SECONDS)  # its threads end
-    _return_freed_memory()
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory to the system. Without it, glibc keeps twice what a model needs after
-    some reloads, in pieces between those in use."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return_freed_memory()
 
 
 def _load(path: Path, threads: int | None) -> Predictor:

@@ -13,6 +13,7 @@ from typing import Any
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.server.app import create_app
 from manyheads.server.connections import BACKLOG, make_server
+from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
 from manyheads.server.registry import Registry, model_names
 from manyheads.server.settings import ServerSettings, make_settings
@@ -41,6 +42,7 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     named, chosen = model_names(models or ["saved_model"]), make_settings(**settings)
     _set_up_log(chosen)
     listening = bind_socket(chosen)
+    return_large_blocks()
     app = create_app(named, chosen)
     registry: Registry = app.state.service.registry
     if threading.current_thread() is threading.main_thread():
