@@ -150,7 +150,7 @@ def test_a_change_of_anything_that_training_sees_changes_the_fingerprint(
 
 
 def test_the_case_of_letters_counts_where_a_head_reads_it() -> None:
-    cased, lower = ([Record(text, None, {}, "1")] for text in ("John lives", "john lives"))
+    cased, lower = ([Record(text, None, {}, "1")] for text in ("John in Rome", "john in Rome"))
     assert build(cased).fingerprint() == build(lower).fingerprint()
     assert build(cased).inputs(np.asarray([0]), 0).word_features is None
     tokenizer = TOKENIZER.with_word_features(True)
@@ -159,7 +159,7 @@ def test_the_case_of_letters_counts_where_a_head_reads_it() -> None:
     rows = [dataset.inputs(np.asarray([0, 0]), 0).word_features for dataset in sets]
     assert rows[0] is not None
     assert rows[1] is not None
-    assert (rows[0] != rows[1]).any(dim=2).tolist() == [[True, False]] * 2
+    assert (rows[0] != rows[1]).any(dim=2).tolist() == [[True, False, False]] * 2
 
 
 def test_data_without_a_record_are_refused() -> None:

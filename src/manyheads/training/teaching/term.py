@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
-from manyheads.errors import ConfigError, RequestError, listing
+from manyheads.errors import ConfigError, RequestError, counted, listing
 from manyheads.modeling import ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
@@ -122,8 +122,8 @@ class Teaching:
         tokenizer = tokenizer.with_units(units)
         every = [*data.datasets, *([data.teacher_texts] if data.teacher_texts else [])]
         report(
-            f"Running the teacher ({listing(settings.sources)}) on {sum(map(len, every)):,} "
-            "sentences, for "
+            f"Running the teacher ({listing(settings.sources)}) on "
+            f"{counted(sum(map(len, every)), 'sentence')}, for "
             f"{listing([*lesson.kinds, *(['the embedding'] if lesson.embed else [])])}."
         )
         targets = [lesson.targets(one, tokenizer, max_length, report) for one in every]
