@@ -132,6 +132,23 @@ def test_train_returns_a_model_that_predicts_embeds_and_scores(
     assert model.evaluate().evaluation["records"] == 8
 
 
+def test_scoring_takes_a_layout_and_leaves_out_the_drift(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    records = [{"said": " ".join(one["tokens"]), "is": one["label"]} for one in sentences(8, 3)]
+    path = tmp_path / "odd.csv"
+    pd.DataFrame(records).to_csv(path, index=False)
+    layout = manyheads.Layout(names={"said": "text", "is": "label"})
+    plain = manyheads.evaluate(model, sentences(8, 3), tasks=["classification"])
+    odd = manyheads.evaluate(model, path, layout=layout, threads=1, drift=False)
+    assert odd.evaluation["tasks"] == plain.evaluation["tasks"]
+    assert "cosine" in str(plain.to_json()["drift"])
+    assert odd.to_json()["drift"] == {"unknown": "it was not asked for"}
+    report = manyheads.report(model, path, layout=layout, threads=1, drift=False)
+    scores = report.evaluation["tasks"]["classification"]
+    assert scores["f1"] == plain.evaluation["tasks"]["classification"]["f1"]
+
+
 def test_tasks_of_records_are_inferred_and_a_part_is_held_out(tmp_path: Path) -> None:
     frame = pd.DataFrame(sentences(40, 1, fields=("label",)))
     found = manyheads.train(frame, progress=False, **options(tmp_path, num_epochs=1))

@@ -20,9 +20,12 @@ def evaluate(
     data: Any = None,
     *,
     checkpoint: Prefer | None = None,
+    layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
     backend: str = "auto",
     device: str = "auto",
+    threads: int | None = None,
+    drift: bool = True,
 ) -> EvaluationReport:
     """Score a model on labelled records; the command is `manyheads evaluate`.
 
@@ -32,9 +35,12 @@ def evaluate(
             the run.
         checkpoint: which model of a run's folder is scored; default: the best one, or the latest
             where no model is named.
+        layout: how `data` are laid out, where content and names do not show it.
         tasks: the tasks to score; default: all that the data have labels for.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        threads: processor threads; default: all available cores.
+        drift: whether the embedding is compared with that of the original encoder.
 
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.
@@ -44,8 +50,9 @@ def evaluate(
     with ExitStack() as named:
         path = optional_data(data, "evaluation", named)
         return verb(
-            model, data=path, checkpoint=checkpoint, tasks=tasks, backend=backend, device=device
-        )
+            model, data=path, checkpoint=checkpoint, layout=layout, tasks=tasks, backend=backend,
+            device=device, threads=threads, drift=drift,
+        )  # fmt: skip
 
 
 def report(
@@ -62,6 +69,8 @@ def report(
     slices: Sequence[str] = (),
     backend: str = "auto",
     device: str = "auto",
+    threads: int | None = None,
+    drift: bool = True,
     progress: bool = True,
 ) -> Report:
     """Report what a model gets wrong; the command is `manyheads report`.
@@ -83,6 +92,8 @@ def report(
         slices: fields of the records by whose values scores are compared.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        threads: processor threads; default: all available cores.
+        drift: whether the embedding is compared with that of the original encoder.
         progress: whether the progress of `suspects` and `curve` is shown.
 
     Raises:
@@ -98,6 +109,7 @@ def report(
             suspects=find_suspects(progress) if suspects else None,
             curve=measure_curves(progress) if curve else None, checkpoint=checkpoint,
             layout=layout, tasks=tasks, slices=slices, backend=backend, device=device,
+            threads=threads, drift=drift,
         )  # fmt: skip
     if out is not None:
         write_report(found, out)
