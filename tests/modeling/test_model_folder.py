@@ -416,6 +416,10 @@ def test_other_folders_are_refused(tmp_path: Path, source: Path) -> None:
             lambda v: v["encoder"].update(tokenizer_files=["tokenizer.json", {}]),
             "as encoder.tokenizer_files",
         ),
+        (
+            lambda v: v["encoder"]["reading"].update(default_prompt_name=[]),
+            "as encoder.reading.default_prompt_name",
+        ),
         (lambda v: v.update(metrics=None), "has None as metrics"),
         (lambda v: v.update(shared_tensors={"a": {"b": 1}}), "has 1 as shared_tensors.a.b"),
         (

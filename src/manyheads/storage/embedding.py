@@ -55,7 +55,7 @@ class Reading:
             fields.refuse("max_length", length)
         prompts = fields.inner("prompts")
         texts = {key: prompts.get(key, str) for key in prompts.values}
-        if name is not None and name not in texts:
+        if name is not None and (not isinstance(name, str) or name not in texts):
             fields.refuse("default_prompt_name", name)
         return cls(
             max_length=length,
