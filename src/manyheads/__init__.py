@@ -19,6 +19,7 @@ export      add graphs to a model that predict without PyTorch
 check       find what is wrong with data
 suspects    rank the labels that are likely wrong
 select      choose the texts most worth labelling next
+formats     the formats of data files by name
 convert     write data for a labelling tool, or as JSON lines that train
 augment     write data with new sentences, made by exchanging entities
 compare     compare joint training with training each task alone
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         distill,
         evaluate,
         export,
+        formats,
         info,
         init,
         load,
@@ -93,6 +95,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "formats",
     "info",
     "init",
     "load",
@@ -123,6 +126,7 @@ __getattr__ = loader(
             "distill",
             "evaluate",
             "export",
+            "formats",
             "info",
             "init",
             "load",

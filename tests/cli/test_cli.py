@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 from fake_predictor import FakePredictor
+from manyheads.api.texts import WhenEmpty, argument_texts, count_texts, file_texts
 from manyheads.cli import COMMANDS, main
+from manyheads.cli.conversation import EXAMPLES
 from manyheads.cli.evaluate import tell_which
 from manyheads.cli.help import MOST_USED
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.cli.predict import announced, split_arguments
-from manyheads.cli.prediction_job import EXAMPLES
-from manyheads.cli.texts import WhenEmpty, argument_texts, count_texts, file_texts
 from manyheads.config import Config, key_groups
 from manyheads.data.readers import Layout
 from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
@@ -694,6 +694,7 @@ FAKE = f"""
     sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
     import manyheads.inference
     from fake_predictor import FakePredictor
+from manyheads.api.texts import WhenEmpty, argument_texts, count_texts, file_texts
     manyheads.inference.load_predictor = lambda *args, **options: FakePredictor()
     from manyheads.cli import main
     sys.exit(main(["predict", *sys.argv[1:]]))
@@ -805,7 +806,7 @@ def test_a_mistake_does_not_end_a_conversation(
 
     monkeypatch.setattr("builtins.input", read)
     monkeypatch.setattr("manyheads.cli.predict.is_person", lambda stream: True)
-    monkeypatch.setattr("manyheads.cli.texts.is_person", lambda stream: True)
+    monkeypatch.setattr("manyheads.api.texts.is_person", lambda stream: True)
     result = run("predict")
     assert result.status == 0
     assert [line.split(";")[0] for line in result.err.splitlines()] == [

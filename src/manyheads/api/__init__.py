@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from manyheads.api.data import augment, check, convert, init, select, suspects
-from manyheads.api.description import Description
-from manyheads.api.model import ExtendedModel, Model, TrainedModel
-from manyheads.api.models import export, info, load, predict, push
-from manyheads.api.scoring import calibrate, evaluate, report, thresholds
-from manyheads.api.training import add_head, add_label, compare, demo, distill, train
+from typing import TYPE_CHECKING
+
+from manyheads.lazy import loader
+
+if TYPE_CHECKING:
+    from manyheads.api.data import augment, check, convert, formats, init, select, suspects
+    from manyheads.api.description import Description
+    from manyheads.api.model import ExtendedModel, Model, TrainedModel
+    from manyheads.api.models import export, info, load, predict, push
+    from manyheads.api.scoring import calibrate, evaluate, report, thresholds
+    from manyheads.api.training import add_head, add_label, compare, demo, distill, train
 
 __all__ = [
     "Description",
@@ -25,6 +30,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "formats",
     "info",
     "init",
     "load",
@@ -36,3 +42,46 @@ __all__ = [
     "thresholds",
     "train",
 ]
+
+# Imported when first used: the command line needs few of them.
+__getattr__ = loader(
+    __name__,
+    {
+        "data": (
+            "augment",
+            "check",
+            "convert",
+            "formats",
+            "init",
+            "select",
+            "suspects",
+        ),
+        "description": ("Description",),
+        "model": (
+            "ExtendedModel",
+            "Model",
+            "TrainedModel",
+        ),
+        "models": (
+            "export",
+            "info",
+            "load",
+            "predict",
+            "push",
+        ),
+        "scoring": (
+            "calibrate",
+            "evaluate",
+            "report",
+            "thresholds",
+        ),
+        "training": (
+            "add_head",
+            "add_label",
+            "compare",
+            "demo",
+            "distill",
+            "train",
+        ),
+    },
+)

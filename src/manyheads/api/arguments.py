@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -24,6 +25,13 @@ def named_data(data: Any, name: str, named: ExitStack) -> str:
 def optional_data(data: Any, name: str, named: ExitStack) -> str | None:
     """Return the path or name of data, or None without any."""
     return None if data is None else named_data(data, name, named)
+
+
+def optional_texts(texts: Any, name: str, named: ExitStack) -> str | None:
+    """Return the path or name of texts, which may be strings, or None without any."""
+    if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+        texts = [{"text": text} for text in texts]
+    return optional_data(texts, name, named)
 
 
 def is_config(data: Any) -> bool:
@@ -67,6 +75,11 @@ def as_config(
     raise ConfigError(
         f"the configuration is {shorten(config)}", expected="a Config, a path or a mapping"
     )
+
+
+def warn(text: str) -> None:
+    """Warn the caller of a verb, as the command line does on standard error."""
+    warnings.warn(text, stacklevel=2)
 
 
 def messages(verb: str, progress: bool) -> Callable[[str], None]:

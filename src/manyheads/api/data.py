@@ -1,4 +1,4 @@
-"""The verbs about data: `init`, `check`, `suspects`, `select`, `convert` and `augment`."""
+"""The verbs about data: `init` and those of `manyheads data`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import as_config, named_data
 from manyheads.api.models import load
-from manyheads.config import Config, make_config, write_config
+from manyheads.config import BATCH_TOKENS, Config, make_config, write_config
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, at
 from manyheads.storage import StrPath
@@ -109,7 +109,9 @@ def suspects(
     out: StrPath | None = None,
     label_studio: StrPath | None = None,
     fix: StrPath | None = None,
+    reviewed: StrPath | None = None,
     layout: Layout | None = None,
+    seed: int = 0,
     progress: bool = True,
     **settings: Any,
 ) -> Suspects:
@@ -124,20 +126,26 @@ def suspects(
         out: where to write them as JSON lines.
         label_studio: where to write their records for Label Studio.
         fix: where to write the data with the proposals in place of the labels.
+        reviewed: with `fix`, take the proposals from these lines of `out`, which you have edited;
+            they are returned, and no others are looked for.
         layout: how a file is laid out, as far as you know it.
+        seed: determines how the records are split.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        **settings: configuration fields, such as `model_name`, `threads` and `seed`.
+        **settings: configuration fields, such as `model_name`, `device` and `threads`.
 
     Raises:
         ManyheadsError: the data, a setting or the encoder cannot be used.
     """
-    from manyheads.api.searches import search, suspect_progress
+    from manyheads.api.searches import fix_labels, search, suspect_progress
 
     wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
     given = None if config is None else as_config(config, {})
     with ExitStack() as named:
+        path = named_data(data, "data", named)
+        if reviewed is not None:
+            return fix_labels(path, fix, reviewed, given, wanted, layout)[0]
         return search(
-            named_data(data, "data", named), given, wanted, layout, settings, count=count, out=out,
+            path, given, wanted, layout, {**settings, "seed": seed}, count=count, out=out,
             label_studio=label_studio, fix=fix, progress=suspect_progress(progress),
         )  # fmt: skip
 
@@ -153,6 +161,8 @@ def select(
     seed: int = 0,
     backend: str = "auto",
     device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> Selection:
     """Choose the texts most worth labelling next; the command is `manyheads data select`.
@@ -167,6 +177,8 @@ def select(
         seed: determines where the clusters begin.
         backend: what runs the model.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
+        threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
         progress: whether progress is shown.
 
     Raises:
@@ -178,9 +190,16 @@ def select(
     with ExitStack() as named:
         return chosen_texts(
             named_data(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
-            out=out, backend=backend, device=device,
+            out=out, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
             progress=lambda: Counter("Reading", unit="texts", enabled=progress),
         )  # fmt: skip
+
+
+def formats() -> dict[str, str]:
+    """Return the formats of data files by name; the command is `manyheads data formats`."""
+    from manyheads.data.readers import FORMATS
+
+    return {name: form.description for name, form in FORMATS.items()}
 
 
 def convert(

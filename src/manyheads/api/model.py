@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
-from manyheads.data.readers import are_records, in_memory
-from manyheads.errors import listing
+from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, listing, shorten
 from manyheads.inference import LoadedModel, Predictor, Text
 from manyheads.inference.predictor import embed_texts
 from manyheads.inference.texts import WhenEmpty
@@ -201,6 +201,67 @@ class Model:
             thresholds=thresholds, logits=logits,
         )  # fmt: skip
 
+    def predict_file(
+        self,
+        file: StrPath,
+        output: StrPath | None = None,
+        *,
+        format: str | None = None,
+        layout: Layout | None = None,
+        resume: bool = False,
+        embed: bool = False,
+        tasks: Sequence[str] | None = None,
+        when_empty: str = "flag",
+        top_k: int = 0,
+        thresholds: bool | Mapping[str, float] = True,
+        logits: bool = False,
+        progress: bool = True,
+    ) -> Any:
+        """Predict for the texts of a file; other fields of its records are kept.
+
+        Args:
+            file: a data file of any format, or a .txt with a text a line.
+            output: the file to write, which appears when it is complete.
+            format: `jsonl`, `csv`, `parquet` or `text`; default: by the ending of `output`.
+            layout: how the file is laid out, as far as you know it.
+            resume: continue the output of a run that was stopped.
+            embed, tasks, top_k, thresholds, logits: see `predict`.
+            when_empty: whether a text without words is answered (`flag`), is an error (`refuse`) or
+                is left out (`skip`).
+            progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+
+        Returns:
+            the number of texts; without an output the predictions, each with its record's `fields`.
+
+        Raises:
+            ManyheadsError: the file, a text or an option is invalid.
+        """
+        from manyheads.api.arguments import messages
+        from manyheads.api.prediction_job import PredictionJob, answer_file, check_output, form_of
+        from manyheads.api.texts import WhenEmpty, file_texts
+
+        names = [one.value for one in WhenEmpty]
+        if when_empty not in names:
+            raise RequestError(
+                f"when_empty is {shorten(when_empty)}", expected=f"one of: {listing(names)}"
+            )
+        form = form_of(format, output)
+        path, used = os.fspath(file), layout or Layout()
+        scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
+        chosen = None if tasks is None else list(tasks)
+        job = PredictionJob(
+            self.predictor, form, embed, chosen, WhenEmpty(when_empty), scoring, progress=progress
+        )
+        job.check_tasks()
+        if output is None:
+            texts = file_texts(path, used, job.when_empty, pairs=self.predictor.pairs)
+            return Predictions(job.predictions(texts))
+        check_output(form, path, output, resume)
+        return answer_file(
+            job, self.path, path, used, Path(output), resume=resume,
+            note=messages("predict", progress),
+        )  # fmt: skip
+
     def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
         """Return the probability of every label of a task (see `Predictor.predict_proba`).
 
@@ -220,22 +281,32 @@ class Model:
         """Embed texts as `SentenceTransformer.encode` does: [N, H] float32."""
         return embed_texts(self.predictor, texts)
 
-    def evaluate(self, data: Any = None, *, tasks: Sequence[str] | None = None) -> EvaluationReport:
-        """Score the model.
+    def evaluate(
+        self,
+        data: Any = None,
+        *,
+        layout: Layout | None = None,
+        tasks: Sequence[str] | None = None,
+        drift: bool = True,
+        errors: StrPath | None = None,
+    ) -> EvaluationReport:
+        """Score the model (see `manyheads.evaluate`).
 
         Args:
             data: labelled records in memory or a file; default: the validation data of its run.
+            layout: how `data` are laid out, where content and names do not show it.
             tasks: the tasks to score; default: all that the data have labels for.
+            drift: whether the embedding is compared with that of the original encoder.
+            errors: where to write every record with an error as JSON lines; default: nowhere.
 
         Raises:
             ManyheadsError: the data cannot be used.
         """
-        from manyheads.evaluation import evaluate
+        from manyheads.api.scoring import evaluate_model
 
-        if not are_records(data):
-            return evaluate(self._loaded, data=data, tasks=tasks)
-        with in_memory(data, "evaluation") as name:
-            return evaluate(self._loaded, data=name, tasks=tasks)
+        return evaluate_model(
+            self._loaded, data, layout=layout, tasks=tasks, drift=drift, errors=errors
+        )
 
     def report(
         self,
@@ -243,18 +314,21 @@ class Model:
         out: StrPath | None = None,
         *,
         against: StrPath | None = None,
+        format: Literal["html", "md"] | None = None,
         suspects: bool = False,
         curve: bool = False,
+        layout: Layout | None = None,
         tasks: Sequence[str] | None = None,
         slices: Sequence[str] = (),
+        drift: bool = True,
         progress: bool = True,
     ) -> Report:
         """Report what the model gets wrong (see `manyheads.report`)."""
         from manyheads.api import report
 
         return report(
-            self, data, out=out, against=against, suspects=suspects, curve=curve, tasks=tasks,
-            slices=slices, progress=progress,
+            self, data, out=out, format=format, against=against, suspects=suspects, curve=curve,
+            layout=layout, tasks=tasks, slices=slices, drift=drift, progress=progress,
         )  # fmt: skip
 
     def save(self, path: StrPath) -> Path:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import messages, optional_data
 from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
+from manyheads.api.texts import WhenEmpty
+from manyheads.config import BATCH_TOKENS
+from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, shorten
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ def load(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Model:
     """Load a model.
 
@@ -30,6 +36,7 @@ def load(
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
         threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -37,24 +44,98 @@ def load(
     """
     from manyheads.inference import load_model
 
-    loaded = load_model(model, backend=backend, device=device, threads=threads)
+    loaded = load_model(
+        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
+    )
     return Model(lambda: loaded)
 
 
-def predict(texts: Any, model: StrPath = "saved_model", **options: Any) -> Any:
-    """Predict for texts; the command is `manyheads predict`.
+def predict(
+    texts: Any = None,
+    model: StrPath = "saved_model",
+    *,
+    file: StrPath | None = None,
+    output: StrPath | None = None,
+    format: str | None = None,
+    layout: Layout | None = None,
+    resume: bool = False,
+    text: str = "text",
+    embed: bool = False,
+    tasks: Sequence[str] | None = None,
+    when_empty: str = "flag",
+    top_k: int = 0,
+    thresholds: bool | Mapping[str, float] = True,
+    logits: bool = False,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    progress: bool = True,
+) -> Any:
+    """Predict for texts or a file; the command is `manyheads predict`.
 
     It loads the model. To predict more than once, load it yourself: `load(model).predict(texts)`.
 
     Args:
         texts: strings, lists of tokens, pairs of strings, or a DataFrame.
         model: a model folder, a checkpoint, a run's folder, or a name on the hub.
-        **options: those of `Model.predict`.
+        file: a file of texts in place of them.
+        output: where the predictions for a file are written (see `Model.predict_file`).
+        format: the format of the output.
+        layout: how the file is laid out, as far as you know it.
+        resume: continue the output of a run that was stopped.
+        text, embed, tasks, when_empty, top_k, thresholds, logits: see `Model.predict`;
+            `when_empty="skip"` leaves out texts of a file without words.
+        backend, device, threads, batch_tokens: see `load`.
+        engine: `ray` predicts in many processes, on one machine or many; `file` and `output` are
+            then folders too.
+        workers: processes of the engine `ray`; default: as many as fit.
+        ray_address: the cluster that it joins; default: this machine alone.
+        progress: whether the progress of a file is shown.
+
+    Returns:
+        the predictions, a DataFrame for a DataFrame, or what was written for a file.
 
     Raises:
-        ManyheadsError: the model, a text or an option is invalid.
+        ManyheadsError: the model, a text, a file or an option is invalid.
     """
-    return load(model).predict(texts, **options)
+    if (texts is None) == (file is None):
+        raise RequestError(
+            f"{'neither' if file is None else 'both'} texts {'nor' if file is None else 'and'} "
+            "a file",
+            expected="one of them",
+            fix='Pass texts, such as predict(["a text"]), or file="texts.csv".',
+        )
+    answers: dict[str, Any] = {"embed": embed, "tasks": tasks, "when_empty": when_empty}
+    scoring: dict[str, Any] = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
+    compute: dict[str, Any] = {
+        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens
+    }  # fmt: skip
+    if engine not in ("local", "ray"):
+        raise RequestError(f"the engine is {shorten(engine)}", expected="local or ray")
+    if engine == "ray":
+        from manyheads.api.ray_prediction import predict_with_ray
+
+        others = {**scoring, "thresholds": thresholds is not True, "format": format}
+        others |= {"layout": layout is not None and bool(layout.names), "resume": resume}
+        return predict_with_ray(
+            os.fspath(model), [] if file is None else [os.fspath(file)],
+            None if output is None else os.fspath(output),
+            unsupported=[f"`{name}`" for name, value in others.items() if value],
+            input_format=None if layout is None else layout.format, embed=embed, tasks=tasks,
+            when_empty=WhenEmpty(when_empty), workers=workers, address=ray_address,
+            progress=progress, **compute,
+        )  # fmt: skip
+    loaded = load(model, **compute)
+    if file is None:
+        return loaded.predict(texts, text=text, **answers, **scoring)
+    return loaded.predict_file(
+        file, output, format=format, layout=layout, resume=resume, progress=progress, **answers,
+        **scoring,
+    )  # fmt: skip
 
 
 def info(model: StrPath = "saved_model") -> Description:
@@ -74,6 +155,7 @@ def export(
     formats: Sequence[str] | None = None,
     data: Any = None,
     limit: float = 0.3,
+    opset: int = 17,
     threads: int | None = None,
     progress: bool = True,
 ) -> ExportResult:
@@ -86,6 +168,7 @@ def export(
         formats: `float32`, `int8` (both ONNX) or `openvino`; default: the first two.
         data: labelled records to compare on, or a file; default: the validation data of the run.
         limit: hundredths of its main metric that a task may lose to int8, beyond chance.
+        opset: the version of ONNX's operators.
         threads: processor threads; default: all available cores.
         progress: whether each step is written to standard error.
 
@@ -97,8 +180,8 @@ def export(
     with ExitStack() as named:
         path = optional_data(data, "comparison", named)
         return export_model(
-            model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, threads=threads,
-            progress=messages("export", progress),
+            model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, opset=opset,
+            threads=threads, progress=messages("export", progress),
         )  # fmt: skip
 
 

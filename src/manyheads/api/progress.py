@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from manyheads.config import Config
 from manyheads.display import TrainingProgress
 from manyheads.tasks import kind_of
 from manyheads.training import Reporter, StepReport, is_first_process
+from manyheads.training.comparison import ReporterOf
 
 OnStep = Callable[[StepReport], None]
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -19,6 +22,23 @@ def progress_of(config: Config) -> Reporter:
     if not is_first_process():
         return Reporter()
     return TrainingProgress({n: kind_of(t.kind).main_metric for n, t in config.tasks.items()})
+
+
+def comparison_progress(shown: bool = True) -> ReporterOf:
+    """Return what begins to show the progress of a comparison's run."""
+
+    @contextmanager
+    def begin(title: str, config: Config) -> Iterator[Reporter]:
+        if not shown:
+            yield Reporter()
+            return
+        main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
+        # Standard output is for the comparison; the epochs of its runs are progress.
+        with TrainingProgress(main, results=sys.stderr) as progress:
+            progress.message(f"{title} ({config.save_dir})")
+            yield progress
+
+    return begin
 
 
 class Calling(Reporter):

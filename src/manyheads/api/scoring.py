@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from manyheads.api.arguments import optional_data
+from manyheads.api.arguments import optional_data, optional_texts, warn
+from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout
-from manyheads.storage import Prefer, StrPath
+from manyheads.errors import RequestError, shorten
+from manyheads.storage import Prefer, StrPath, atomic_file
 
 if TYPE_CHECKING:
     from manyheads.evaluation import CalibrationReport, EvaluationReport, ThresholdReport
     from manyheads.evaluation.report import Report
+    from manyheads.inference import LoadedModel
 
 
 def evaluate(
@@ -25,7 +29,9 @@ def evaluate(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
     drift: bool = True,
+    errors: StrPath | None = None,
 ) -> EvaluationReport:
     """Score a model on labelled records; the command is `manyheads evaluate`.
 
@@ -40,19 +46,39 @@ def evaluate(
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
         threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
         drift: whether the embedding is compared with that of the original encoder.
+        errors: where to write every record with an error as JSON lines; default: nowhere.
 
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
+    return evaluate_model(
+        model, data, checkpoint=checkpoint, layout=layout, tasks=tasks, backend=backend,
+        device=device, threads=threads, batch_tokens=batch_tokens, drift=drift, errors=errors,
+    )  # fmt: skip
+
+
+def evaluate_model(
+    model: StrPath | LoadedModel | None, data: Any, *, errors: StrPath | None, **options: Any
+) -> EvaluationReport:
+    """Score a model that may be loaded already (see `evaluate`)."""
     from manyheads.evaluation import evaluate as verb
 
     with ExitStack() as named:
         path = optional_data(data, "evaluation", named)
-        return verb(
-            model, data=path, checkpoint=checkpoint, layout=layout, tasks=tasks, backend=backend,
-            device=device, threads=threads, drift=drift,
-        )  # fmt: skip
+        found = verb(model, data=path, warn=warn, **options)
+    if errors is not None:
+        write_errors(found, errors)
+    return found
+
+
+def write_errors(evaluated: EvaluationReport, path: StrPath) -> None:
+    """Write every record with an error as a JSON line: the gold label and the predicted one."""
+    from manyheads.evaluation.report import error_lines
+
+    with atomic_file(path) as stream:
+        stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(evaluated))
 
 
 def report(
@@ -63,6 +89,7 @@ def report(
     suspects: bool = False,
     curve: bool = False,
     out: StrPath | None = None,
+    format: Literal["html", "md"] | None = None,
     checkpoint: Prefer | None = None,
     layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
@@ -70,6 +97,7 @@ def report(
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
     drift: bool = True,
     progress: bool = True,
 ) -> Report:
@@ -84,8 +112,8 @@ def report(
         suspects: whether to look for wrong labels in the training data (see `suspects`).
         curve: whether to measure the score by number of training records, with heads on the
             frozen encoder, and to extrapolate it.
-        out: where to write the report, as Markdown if it ends with `.md`, or else as an HTML page;
-            default: nowhere.
+        out: where to write the report; default: nowhere.
+        format: its form; default: Markdown if `out` ends with `.md`, or else an HTML page.
         checkpoint: which model of a run's folder is scored; default: the best one.
         layout: how `data` are laid out, where content and names do not show it.
         tasks: the tasks to score; default: all that the data have labels for.
@@ -93,6 +121,7 @@ def report(
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
         threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
         drift: whether the embedding is compared with that of the original encoder.
         progress: whether the progress of `suspects` and `curve` is shown.
 
@@ -103,16 +132,18 @@ def report(
     from manyheads.display.report import write_report
     from manyheads.evaluation.report import report as verb
 
+    if format not in (None, "html", "md"):
+        raise RequestError(f"the format of the report is {shorten(format)}", expected="html or md")
     with ExitStack() as named:
         found = verb(
             model, data=optional_data(data, "report", named), against=against,
             suspects=find_suspects(progress) if suspects else None,
             curve=measure_curves(progress) if curve else None, checkpoint=checkpoint,
             layout=layout, tasks=tasks, slices=slices, backend=backend, device=device,
-            threads=threads, drift=drift,
+            threads=threads, batch_tokens=batch_tokens, drift=drift, warn=warn,
         )  # fmt: skip
     if out is not None:
-        write_report(found, out)
+        write_report(found, out, as_markdown=None if format is None else format == "md")
     return found
 
 
@@ -120,8 +151,10 @@ def calibrate(
     model: StrPath = "saved_model",
     data: Any = None,
     *,
-    unknown: StrPath | None = None,
+    unknown: Any = None,
+    layout: Layout | None = None,
     threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> CalibrationReport:
     """Calibrate a trained model's scores; the command is `manyheads calibrate`.
 
@@ -132,8 +165,10 @@ def calibrate(
         model: a model folder, or a run's folder (its best model).
         data: labelled records in memory or a file of any format; default: the validation data of
             the run.
-        unknown: a file of texts that are of no class that the model knows.
+        unknown: texts that are of no class that the model knows, in memory or a file.
+        layout: how `data` are laid out, where content and names do not show it.
         threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
 
     Raises:
         ManyheadsError: the model or the data cannot be used, or there are too few records.
@@ -141,8 +176,11 @@ def calibrate(
     from manyheads.evaluation import calibrate as verb
 
     with ExitStack() as named:
-        path = optional_data(data, "calibration", named)
-        return verb(model, data=path, unknown=unknown, threads=threads)
+        return verb(
+            model, data=optional_data(data, "calibration", named),
+            unknown=optional_texts(unknown, "unknown", named), layout=layout, threads=threads,
+            batch_tokens=batch_tokens, warn=warn,
+        )  # fmt: skip
 
 
 def thresholds(
@@ -151,8 +189,10 @@ def thresholds(
     *,
     precision: float = 0.95,
     confidence: float = 0.95,
+    layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
     threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> ThresholdReport:
     """Find the scores from which a share of the answers is right, and store them in the model.
 
@@ -164,8 +204,10 @@ def thresholds(
             the run.
         precision: the share of answers that has to be right.
         confidence: the probability with which it has to hold on further data of the same kind.
+        layout: how `data` are laid out, where content and names do not show it.
         tasks: the tasks; default: all that are calibrated.
         threads: processor threads; default: all available cores.
+        batch_tokens: tokens of a batch, padding included.
 
     Raises:
         ManyheadsError: the model is not calibrated, the data cannot be used, or a share is
@@ -176,6 +218,6 @@ def thresholds(
     with ExitStack() as named:
         path = optional_data(data, "thresholds", named)
         return verb(
-            model, precision=precision, confidence=confidence, data=path, tasks=tasks,
-            threads=threads,
+            model, precision=precision, confidence=confidence, data=path, layout=layout,
+            tasks=tasks, threads=threads, batch_tokens=batch_tokens, warn=warn,
         )  # fmt: skip

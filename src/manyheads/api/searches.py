@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, TaskConfig, load_config
 from manyheads.data.hold_out import LAYOUT
-from manyheads.data.readers import Layout
+from manyheads.data.readers import Layout, read_rows
 from manyheads.data.starting_config import starting_config
 from manyheads.data.suspects import (
     Suspects,
@@ -144,16 +144,30 @@ def chosen_texts(
 
 def fix_labels(
     path: str,
-    target: StrPath,
+    target: StrPath | None,
     reviewed: StrPath,
     config: Config | None,
     tasks: Mapping[str, TaskConfig] | None,
     layout: Layout | None,
-) -> int:
-    """Write a file's records with reviewed proposals in place; return how many changed."""
+) -> tuple[Suspects, int]:
+    """Write a file's records with reviewed proposals in place.
+
+    Returns:
+        the reviewed proposals, and how many records changed.
+
+    Raises:
+        RequestError: no new file is named, or it is the file itself.
+        DataError: a proposal does not fit the file.
+    """
+    if target is None:
+        raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
     _refuse_source(path, target)
     chosen = _config(path, config, tasks, layout, {})
-    return write_fixed(path, target, read_suspects(reviewed), chosen.tasks, Layout.of(chosen))
+    used, proposals = Layout.of(chosen), tuple(read_suspects(reviewed))
+    changed = write_fixed(path, target, proposals, chosen.tasks, used)
+    records = sum(1 for _ in read_rows(path, layout=used))
+    kinds = {name: task.kind for name, task in chosen.tasks.items()}
+    return Suspects(path, records, kinds, proposals), changed
 
 
 def _config(

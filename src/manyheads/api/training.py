@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import (
@@ -14,16 +15,22 @@ from manyheads.api.arguments import (
     named_data,
     only_config,
     optional_data,
+    optional_texts,
+    warn,
 )
 from manyheads.api.model import ExtendedModel, TrainedModel
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import are_records, are_splits
+from manyheads.errors import RequestError
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
     from manyheads.api.progress import OnEpoch, OnStep
     from manyheads.training import Comparison, Reporter
+
+CONFIG = "config.yaml"
+"""The configuration that `train` reads if nothing is named."""
 
 
 def train(
@@ -37,13 +44,15 @@ def train(
     reporter: Reporter | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    report: bool = False,
     **settings: Any,
 ) -> TrainedModel:
     """Train a model and return it; the command is `manyheads train`.
 
     Args:
         data: labelled records: dicts, a DataFrame, an Arrow table, a `datasets.Dataset`, or the
-            path of a file or several. Tasks that are not named are inferred. Or a configuration.
+            path of a file or several. Tasks that are not named are inferred. Or a configuration;
+            default: config.yaml, unless `settings` name the data.
         config: a configuration, its YAML file, or a mapping of its values.
         valid: labelled records, or a file, on which the best model is chosen; default: a part of
             the data is held out.
@@ -53,6 +62,7 @@ def train(
         reporter: shows the progress instead.
         on_step: called with a `StepReport` for each loss of a step.
         on_epoch: called at the end of an epoch with its losses, metrics and score.
+        report: whether to write report.html to `save_dir` when done.
         **settings: configuration fields, such as `num_epochs`, which override `config`.
 
     Raises:
@@ -60,7 +70,10 @@ def train(
     """
     with ExitStack() as named:
         chosen = _train_config(data, config, valid, settings, named, resume)
-        return _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
+        model = _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
+        if report:
+            report_run(model.save_dir, warn)
+    return model
 
 
 def demo(
@@ -68,6 +81,9 @@ def demo(
     save_dir: StrPath = str(DEMO["save_dir"]),
     overwrite: bool = False,
     progress: bool = True,
+    reporter: Reporter | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> TrainedModel:
     """Train a small model on the demonstration data; the command is `manyheads demo`.
@@ -76,13 +92,14 @@ def demo(
         save_dir: the folder of the model.
         overwrite: replace the model in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        reporter, on_step, on_epoch: see `train`.
         **settings: configuration fields.
 
     Raises:
         ManyheadsError: a setting or the folder is invalid.
     """
     config = load_config(None, {**DEMO, **settings, "save_dir": os.fspath(save_dir)})
-    return _run(config, False, overwrite, progress, None)
+    return _run(config, False, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_head(
@@ -93,11 +110,14 @@ def add_head(
     train_file: Any,
     valid_file: Any,
     save_dir: StrPath,
+    field: str | None = None,
     task_settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     reporter: Reporter | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> TrainedModel:
     """Add a task to a trained model; its other outputs stay bit-identical.
@@ -111,11 +131,12 @@ def add_head(
         train_file: training records of the task, in memory or a file.
         valid_file: validation records of the task.
         save_dir: folder of the new model, which has the old tasks and the new one.
-        task_settings: other fields of the task, such as `field` and `decoder`.
+        field: the records' field with the labels; default: the kind's own.
+        task_settings: other fields of the task, such as `decoder`.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        reporter: shows the progress instead.
+        reporter, on_step, on_epoch: see `train`.
         **settings: configuration fields, such as `num_epochs`; `freeze` to train the encoder.
 
     Raises:
@@ -128,6 +149,7 @@ def add_head(
             "kind": kind,
             "train_file": named_data(train_file, "train", named),
             "valid_file": named_data(valid_file, "valid", named),
+            **({} if field is None else {"field": field}),
         }
         config = add_head_config(
             model,
@@ -135,7 +157,7 @@ def add_head(
             {**(task_settings or {}), **own},
             {**settings, "save_dir": os.fspath(save_dir)},
         )
-        return _run(config, resume, overwrite, progress, reporter)
+        return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def distill(
@@ -149,6 +171,8 @@ def distill(
     overwrite: bool = False,
     progress: bool = True,
     reporter: Reporter | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> TrainedModel:
     """Train a student on the answers of trained models; the command is `manyheads distill`.
@@ -163,7 +187,7 @@ def distill(
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
-        reporter: shows the progress instead.
+        reporter, on_step, on_epoch: see `train`.
         **settings: configuration fields, such as `student_layers`.
 
     Raises:
@@ -179,12 +203,10 @@ def distill(
             for key, data in given.items()
             if data is not None
         }
-        if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
-            texts = [{"text": text} for text in texts]
-        path = optional_data(texts, "texts", named)
+        path = optional_texts(texts, "texts", named)
         chosen = {**settings, **files, "save_dir": os.fspath(save_dir)}
         config = distill_config(sources, path, chosen)
-        return _run(config, resume, overwrite, progress, reporter)
+        return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_label(
@@ -241,7 +263,9 @@ def compare(
     valid: Any = None,
     seeds: int = 3,
     out: StrPath = "comparison",
-    test_files: Mapping[str, StrPath] | StrPath | None = None,
+    test_files: Any = None,
+    picture: StrPath | None = None,
+    progress: bool = True,
     **settings: Any,
 ) -> Comparison:
     """Compare joint training with training each task alone; the command is `manyheads compare`.
@@ -252,15 +276,21 @@ def compare(
         valid: labelled records, or a file, on which the best models are chosen.
         seeds: number of runs of each option.
         out: folder of the runs and the result; an interrupted comparison is resumed there.
-        test_files: labelled data to score on, one file or a file per task; default: the
-            validation data.
+        test_files: labelled data to score on, in memory or a file, or a mapping from tasks to
+            such data; default: the validation data.
+        picture: where to draw the result as a PNG (needs matplotlib); default: nowhere.
+        progress: whether the progress of the runs is shown.
         **settings: configuration fields, which override `config`.
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is invalid.
     """
+    from manyheads.api.progress import comparison_progress
+    from manyheads.display.comparison import draw_comparison, require_matplotlib
     from manyheads.training import compare as verb
 
+    if picture is not None:
+        require_matplotlib()
     with ExitStack() as named:
         files = {} if valid is None else {"valid_file": named_data(valid, "valid", named)}
         if not is_config(data):
@@ -268,7 +298,20 @@ def compare(
         elif data is not None:
             config = only_config(data, config)
         chosen = as_config(config, {**settings, **files})
-        return verb(chosen, seeds=seeds, out=out, test_files=test_files)
+        tests: Any
+        if isinstance(test_files, Mapping):
+            tests = {
+                task: named_data(one, f"test {task}", named) for task, one in test_files.items()
+            }
+        else:
+            tests = optional_data(test_files, "test", named)
+        found = verb(
+            chosen, seeds=seeds, out=out, test_files=tests, report=messages("compare", progress),
+            reporter_of=comparison_progress(progress),
+        )  # fmt: skip
+    if picture is not None:
+        draw_comparison(found, picture)
+    return found
 
 
 def _train_config(
@@ -282,12 +325,58 @@ def _train_config(
     if isinstance(data, Mapping | Config) and not are_splits(data):
         config, data = only_config(data, config), None
     if data is None:
-        return as_config(config, settings)
+        if config is not None or _names_data(settings):
+            return as_config(config, settings)
+        return run_config(default_config(resume), settings, resume=resume).config
     several = isinstance(data, list | tuple) and not are_records(data)
     paths = [named_data(one, "train", named) for one in (data if several else [data])]
     if config is not None:
         return as_config(config, {**settings, "files": paths})
     return run_config(paths, settings, resume=resume).config
+
+
+def _names_data(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings name the training data."""
+    tasks = settings.get("tasks")
+    own = tasks.values() if isinstance(tasks, Mapping) else ()
+    return bool({"train_file", "files"} & settings.keys()) or any(
+        isinstance(task, Mapping) and "train_file" in task for task in own
+    )
+
+
+def default_config(resume: bool) -> list[str]:
+    """Return the configuration of a training for which nothing is named: config.yaml.
+
+    A resumed run has one in its folder.
+
+    Raises:
+        RequestError: there is no such file.
+    """
+    if Path(CONFIG).exists():
+        return [CONFIG]
+    if resume:
+        return []
+    raise RequestError(
+        f"no data and no configuration are named, and there is no {CONFIG} here",
+        expected="labelled data, or a configuration",
+        fix="Name them: manyheads.train(DATA), or manyheads.train(CONFIG).",
+    )
+
+
+def report_run(save_dir: StrPath, warn: Callable[[str], None]) -> Path | None:
+    """Write the report of a run's best model to its folder, and return its path.
+
+    Only the first process does.
+    """
+    from manyheads.display.report import write_report
+    from manyheads.evaluation.report import report
+    from manyheads.training import is_first_process
+
+    if not is_first_process():
+        return None
+    path = Path(save_dir) / "report.html"
+    write_report(report(save_dir, warn=warn), path)
+    return path
 
 
 def _run(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from manyheads.cli.errors import tell
 from manyheads.cli.options import JsonFile, overrides_of, write_json_to
-from manyheads.config import Config, load_config
+from manyheads.config import load_config
 from manyheads.errors import RequestError, listing
-from manyheads.tasks import kind_of
-
-if TYPE_CHECKING:
-    from manyheads.training import Reporter
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -62,6 +56,7 @@ def compare(
     """
     configuration = load_config(config, overrides_of({}, settings or ()))
     files = _test_files(test_file or [])
+    from manyheads.api.progress import comparison_progress
     from manyheads.display import show
     from manyheads.display.comparison import (
         comparison_sections,
@@ -79,7 +74,7 @@ def compare(
         seeds=seeds,
         out=out,
         test_files=files,
-        reporter_of=_progress,
+        reporter_of=comparison_progress(),
         report=lambda text: tell("compare", text),
     )
     if picture is not None:
@@ -105,16 +100,3 @@ def _test_files(values: list[str]) -> dict[str, str] | str | None:
             )
         files[task] = path
     return files
-
-
-@contextmanager
-def _progress(title: str, config: Config) -> Iterator[Reporter]:
-    import sys
-
-    from manyheads.display import TrainingProgress
-
-    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    # Standard output is for the comparison; the epochs of its runs are progress.
-    with TrainingProgress(main, results=sys.stderr) as progress:
-        progress.message(f"{title} ({config.save_dir})")
-        yield progress

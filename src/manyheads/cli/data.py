@@ -20,7 +20,7 @@ from manyheads.cli.options import (
     task_names,
     write_json_to,
 )
-from manyheads.errors import CheckFailed, RequestError, counted
+from manyheads.errors import CheckFailed, counted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -133,9 +133,7 @@ def suspects(
     given = tasks.loaded()
     layout, wanted = data.layout(given), tasks.named()
     if reviewed is not None:
-        if fix is None:
-            raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
-        changed = fix_labels(file, fix, reviewed, given, wanted, layout)
+        _, changed = fix_labels(file, fix, reviewed, given, wanted, layout)
         print(f"{counted(changed, 'record')} changed: {fix}")
         return
     settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}

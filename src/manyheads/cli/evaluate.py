@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from manyheads.cli.options import (
     takes_groups,
     write_json_to,
 )
-from manyheads.storage import atomic_file, other_best
+from manyheads.storage import other_best
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -44,9 +43,9 @@ def evaluate(
     Also the frame accuracy, which is the share of sentences with all tasks right, and how far the
     sentence embedding has moved from that of the encoder that training began with.
     """
+    from manyheads.api.scoring import write_errors
     from manyheads.display import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
-    from manyheads.evaluation.report import error_lines
 
     report = run(
         model, layout=data.layout(), warn=lambda text: tell("warning", text),
@@ -56,8 +55,7 @@ def evaluate(
         tell_which(Path(report.model))
     write_json_to(json_file, report.to_json())
     if errors is not None:
-        with atomic_file(errors) as stream:
-            stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(report))
+        write_errors(report, errors)
     if json_file != "-":
         show(evaluation_tables(report.evaluation, report.kinds, report.confidence))
         if scoring.drift and report.no_drift:

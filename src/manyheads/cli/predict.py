@@ -9,15 +9,18 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any
 
 import typer
 
+from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
+from manyheads.api.ray_prediction import predict_with_ray
+from manyheads.api.texts import GivenText, WhenEmpty, argument_texts, is_person, stdin_texts
+from manyheads.cli.conversation import converse, show_examples
 from manyheads.cli.errors import tell
-from manyheads.cli.kept_fields import columns_of
 from manyheads.cli.options import (
     DEFAULT_MODEL,
     ComputeOptions,
@@ -26,27 +29,14 @@ from manyheads.cli.options import (
     takes_groups,
     task_names,
 )
-from manyheads.cli.prediction_job import FORMS, Form, PredictionJob
 from manyheads.cli.ray_engine import (
     Engine,
     EngineOption,
     RayAddress,
     Workers,
-    predict_with_ray,
     refuse_ray_options,
 )
-from manyheads.cli.texts import (
-    GivenText,
-    WhenEmpty,
-    argument_texts,
-    count_texts,
-    file_texts,
-    has_lines,
-    is_person,
-    stdin_texts,
-)
 from manyheads.errors import RequestError, counted
-from manyheads.inference import can_continue, describe_run
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
@@ -158,17 +148,20 @@ def predict(
         )
     scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
     if engine is Engine.RAY:
-        predict_with_ray(
+        written = predict_with_ray(
             name, [file] if file is not None else given, to,
             unsupported=_not_with_ray(source, form_named, resume, scoring),
             input_format=source.format, embed=embed, tasks=task_names(tasks),
-            when_empty=when_empty, workers=workers, address=ray_address, **vars(compute),
+            when_empty=when_empty, workers=workers, address=ray_address,
+            progress=is_person(sys.stderr), **vars(compute),
         )  # fmt: skip
+        files = counted(written.files, "file")
+        tell("note", f"{counted(written.rows, 'row')} in {files}: {written.output}")
         return
     refuse_ray_options(workers, ray_address)
     output = None if to is None else Path(to)
-    form = _form(form_named, output)
-    _check_output(form, file, output, resume)
+    form = form_named or form_of(None, output)
+    check_output(form, file, output, resume)
     texts = argument_texts(given, when_empty)
 
     from manyheads.inference import load_predictor
@@ -181,7 +174,10 @@ def predict(
     if given:
         job.write(texts, output)
     elif file is not None:
-        _answer_file(job, name, file, source, output, resume)
+        answer_file(
+            job, name, file, source.layout(), output, resume=resume,
+            note=lambda text: tell("note", text),
+        )  # fmt: skip
     else:
         _answer_input(job, output)
 
@@ -207,70 +203,17 @@ def _not_with_ray(
     return [option for option, value in given.items() if value]
 
 
-def _form(named: Form | None, output: Path | None) -> Form:
-    return named or (FORMS.get(output.suffix.lower(), Form.TEXT) if output else Form.TEXT)
-
-
-def _check_output(form: Form, file: str | None, output: Path | None, resume: bool) -> None:
-    """Refuse a run that cannot be resumed, and a form that cannot be written there."""
-    if resume and (file in (None, "-") or output is None or not can_continue(output)):
-        raise RequestError(
-            "--resume has nothing to continue",
-            expected="--file and --output, each an ordinary file",
-        )
-    if form is Form.PARQUET and (output is None or resume):
-        raise RequestError(
-            "--format parquet cannot be written "
-            + ("with --resume" if resume else "to standard output"),
-            expected="--output FILE, written in one go",
-            fix="Use --format jsonl.",
-        )
-
-
-def _answer_file(
-    job: PredictionJob,
-    model: str,
-    file: str,
-    source: TextOptions,
-    output: Path | None,
-    resume: bool,
-) -> None:
-    """Predict for the texts of a file, resumably where the output can be continued."""
-    layout = source.layout()
-    texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
-    if job.form in (Form.CSV, Form.PARQUET) and file != "-":
-        lines = has_lines(file) or source.format == "text"
-        job = replace(job, fields={} if lines else columns_of(file, layout))
-    total = count_texts(file, source.format)
-    if job.form is Form.PARQUET or not output or file == "-" or not can_continue(output):
-        job.write(texts, output, progress=True, total=total)
-        return
-    run = describe_run(
-        model,
-        file,
-        backend=job.predictor.backend.name,
-        input_format=source.format,
-        fields=dict(layout.names),
-        format=job.form.value,
-        embed=job.embed,
-        tasks=job.tasks,
-        when_empty=job.when_empty.value,
-        **job.scoring,
-    )
-    job.write_file(texts, output, run, resume, total)
-
-
 def _answer_input(job: PredictionJob, output: Path | None) -> None:
     """Predict for standard input; without any, show examples, and talk to a person."""
     shows = output is None and job.form is Form.TEXT
     if shows and _stdin_is_silent():
-        job.show_examples()
+        show_examples(job)
         if is_person(sys.stdin) and is_person(sys.stdout):
-            job.converse()
+            converse(job)
         return
     count = job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
     if not count and shows:
-        job.show_examples()
+        show_examples(job)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:

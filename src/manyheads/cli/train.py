@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from manyheads.cli.errors import tell
 from manyheads.cli.help import SettingsCommand
 from manyheads.cli.options import (
     NamedTasks,
@@ -52,6 +53,7 @@ def train(
     They are saved in save_dir, the best model in its folder best. Options override the
     configuration; their names may have underscores or hyphens.
     """
+    from manyheads.api.training import report_run
     from manyheads.training.files import run_config
 
     overrides = dict(overrides_of(fields, settings or ())) | named_tasks(tasks)
@@ -61,8 +63,8 @@ def train(
 
         show(inferred_tables(chosen.found, chosen.config))
     run_training(chosen.config, chosen.source, resume=resume, overwrite=overwrite)
-    if report:
-        report_on(chosen.config.save_dir)
+    if report and (path := report_run(chosen.config.save_dir, lambda text: tell("warning", text))):
+        print(f"Report: {path}")
 
 
 def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
@@ -92,19 +94,6 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
         print("\nNext:")
         for command, purpose in next_steps(result.save_dir):
             print(f"  {command:<48}  {purpose}")
-
-
-def report_on(save_dir: str) -> None:
-    """Write the report of a run's best model to its folder; only the first process does."""
-    from manyheads.cli.errors import tell
-    from manyheads.display.report import write_report
-    from manyheads.evaluation.report import report
-    from manyheads.training import is_first_process
-
-    if is_first_process():
-        path = Path(save_dir) / "report.html"
-        write_report(report(save_dir, warn=lambda text: tell("warning", text)), path)
-        print(f"Report: {path}")
 
 
 def next_steps(save_dir: Path) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from manyheads.cli.kept_fields import other_fields
+from manyheads.api.kept_fields import other_fields
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source

@@ -1,12 +1,12 @@
-"""The predictions of a command: in one of several forms, to a file, standard output or a person."""
+"""Predictions in one of several forms, to a file or standard output."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -14,24 +14,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from manyheads.cli.errors import tell
-from manyheads.cli.kept_fields import CsvRows, json_line, write_parquet
-from manyheads.cli.texts import (
-    GivenText,
-    WhenEmpty,
-    argument_texts,
-    is_person,
-)
-from manyheads.errors import ManyheadsError, counted
-from manyheads.inference import Predictor, Text, write_predictions
+from manyheads.api.kept_fields import CsvRows, columns_of, json_line, write_parquet
+from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
+from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, counted, listing, nearest
+from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
+from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, two_lines
-
-EXAMPLES = (
-    "John lives in Paris.",
-    "Where does Mary Jane Watson work?",
-    "I wonder whether Ravi ever went back to Nova Scotia.",
-    "is it far from Marseille to Lyon",
-)
 
 # The control characters that JSON leaves as they are; a terminal acts on some of them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x00, 0x0A), *range(0x7F, 0xA0))}
@@ -63,6 +52,8 @@ class PredictionJob:
     when_empty: WhenEmpty
     scoring: Mapping[str, Any]
     """The options of `Predictor.predict` about scores."""
+    progress: bool = True
+    """Whether the progress of long work is shown."""
     fields: Mapping[str, set[type]] | None = None
     """The other fields of the records, for a table; None: not known before the first record."""
 
@@ -111,7 +102,8 @@ class PredictionJob:
         if progress and (output is not None or not is_person(sys.stdout)):
             from manyheads.display import track
 
-            predictions = track(predictions, f"Predicting ({self.predictor.backend.name})", total)
+            description = f"Predicting ({self.predictor.backend.name})"
+            predictions = track(predictions, description, total, enabled=self.progress)
         count = 0
         with _opened(output) as stream:
             if self.form is Form.PARQUET:
@@ -139,6 +131,7 @@ class PredictionJob:
         run: Mapping[str, Any],
         resume: bool,
         total: int | None,
+        note: Callable[[str], None],
     ) -> int:
         """Predict for a file's texts, resumably; return how many there are."""
         from manyheads.display import track
@@ -149,13 +142,13 @@ class PredictionJob:
             nonlocal left
             left = None if total is None else max(0, total - done)
             if resume:
-                tell("note", f"{counted(done, 'text')} already done; continuing after that")
+                note(f"{counted(done, 'text')} already done; continuing after that")
 
         description = f"Predicting ({self.predictor.backend.name})"
         return write_predictions(
             output,
             texts,
-            lambda some: track(self.predictions(some), description, left),
+            lambda some: track(self.predictions(some), description, left, enabled=self.progress),
             self.shown,
             run=run,
             resume=resume,
@@ -172,33 +165,90 @@ class PredictionJob:
             text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
         return f"{text}\n".encode() if first else f"\n{text}\n".encode()
 
-    def show_examples(self) -> None:
-        """Predict for a few sentences and show each above its results."""
-        with _opened(None) as stream:
-            for prediction in self.predictions(EXAMPLES):
-                stream.write(f"> {prediction.text}\n".encode() + self.shown(prediction) + b"\n")
 
-    def converse(self) -> None:
-        """Predict for the sentences that a person types, until the end of input."""
-        with suppress(ImportError):
-            import readline  # noqa: F401 - gives `input` its line editing
+def form_of(named: str | None, output: StrPath | None) -> Form:
+    """Return the form of the output: as named, or by the ending of the file, or else text.
 
-        print("Your own sentences (Ctrl-D ends):")
-        while True:
-            try:
-                line = input("> ")
-            except EOFError:
-                print()
-                return
-            except UnicodeDecodeError as error:
-                tell("error", f"byte {error.object[error.start]:#04x} is not UTF-8")
-                continue
-            try:
-                for text in argument_texts([line], WhenEmpty.SKIP):
-                    for prediction in self.predictions([text], chunk=1):
-                        print(self.shown(prediction).decode())
-            except ManyheadsError as error:
-                tell("error", str(error))
+    Raises:
+        RequestError: there is no such form.
+    """
+    if named is None:
+        return FORMS.get(Path(output).suffix.lower(), Form.TEXT) if output else Form.TEXT
+    names = [form.value for form in Form]
+    if named not in names:
+        raise RequestError(
+            f"the format of the output is {named!r}{nearest(named, names)}",
+            expected=f"one of: {listing(names)}",
+        )
+    return Form(named)
+
+
+def check_output(form: Form, file: str | None, output: StrPath | None, resume: bool) -> None:
+    """Refuse a run that cannot be resumed, and a form that cannot be written there.
+
+    Raises:
+        RequestError: it is one of these.
+    """
+    if resume and (file in (None, "-") or output is None or not can_continue(output)):
+        raise RequestError(
+            "--resume has nothing to continue",
+            expected="--file and --output, each an ordinary file",
+        )
+    if form is Form.PARQUET and (output is None or resume):
+        raise RequestError(
+            "--format parquet cannot be written "
+            + ("with --resume" if resume else "to standard output"),
+            expected="--output FILE, written in one go",
+            fix="Use --format jsonl.",
+        )
+
+
+def answer_file(
+    job: PredictionJob,
+    model: StrPath,
+    file: str,
+    layout: Layout,
+    output: Path | None,
+    *,
+    resume: bool,
+    note: Callable[[str], None],
+) -> int:
+    """Predict for the texts of a file and write the results; return how many there are.
+
+    The run can be resumed if the output can be continued.
+
+    Args:
+        job: the predictor and the form of the output.
+        model: the model's path.
+        file: a data file of any format, a .txt with a text a line, or - for standard input.
+        layout: how it is laid out, as far as it is known.
+        output: the file to write; None for standard output.
+        resume: continue a run that was stopped.
+        note: receives messages for the user.
+
+    Raises:
+        ManyheadsError: a text is invalid, or a file cannot be read or written.
+    """
+    texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
+    if job.form in (Form.CSV, Form.PARQUET) and file != "-":
+        lines = has_lines(file) or layout.format == "text"
+        job = replace(job, fields={} if lines else columns_of(file, layout))
+    total = count_texts(file, layout.format)
+    if job.form is Form.PARQUET or not output or file == "-" or not can_continue(output):
+        return job.write(texts, output, progress=True, total=total)
+    run = describe_run(
+        model,
+        file,
+        backend=job.predictor.backend.name,
+        input_format=layout.format,
+        fields=dict(layout.names),
+        format=job.form.value,
+        embed=job.embed,
+        tasks=job.tasks,
+        when_empty=job.when_empty.value,
+        **job.scoring,
+    )
+    return job.write_file(texts, output, run, resume, total, note)
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Prediction on many machines: the engine `ray` of `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from manyheads.api.texts import WhenEmpty
+from manyheads.errors import RequestError
+
+if TYPE_CHECKING:
+    from manyheads.inference.ray import Written
+
+
+def predict_with_ray(
+    model: str,
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    unsupported: Sequence[str],
+    input_format: str | None,
+    embed: bool,
+    tasks: Sequence[str] | None,
+    when_empty: WhenEmpty,
+    backend: str,
+    device: str,
+    threads: int | None,
+    batch_tokens: int,
+    workers: int | None,
+    address: str | None,
+    progress: bool,
+) -> Written:
+    """Predict for files with `manyheads.inference.ray.predict_files`.
+
+    Args:
+        model, inputs, output: see there.
+        unsupported: the options that were given and that this engine does not have.
+        input_format, embed, tasks, when_empty, backend, device, threads, batch_tokens: see there.
+        workers, address, progress: see there.
+
+    Raises:
+        ManyheadsError: the request is at fault.
+    """
+    if unsupported:
+        raise RequestError(f"{unsupported[0]} with --engine ray, which writes Parquet, whole")
+    if not inputs:
+        raise RequestError(
+            "--engine ray without an input",
+            expected="Parquet, JSON lines or CSV: files, folders or URIs",
+            fix="Name them after the model, or with --file.",
+        )
+    if output is None:
+        raise RequestError(
+            "--engine ray without an output",
+            expected="a folder for Parquet files",
+            fix="Add --output FOLDER.",
+        )
+
+    from manyheads.inference.ray import predict_files
+
+    return predict_files(
+        model,
+        inputs,
+        output,
+        format=input_format,
+        backend=backend,
+        device=device,
+        tasks=tasks,
+        embed=embed,
+        when_empty="refuse" if when_empty is WhenEmpty.REFUSE else "flag",
+        skip_empty=when_empty is WhenEmpty.SKIP,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        workers=workers,
+        address=address,
+        progress=progress,
+    )
