@@ -611,7 +611,8 @@ def test_the_progress_of_a_file_shows_the_time_left(
 ) -> None:
     totals: list[int | None] = []
 
-    def track(items: Any, description: str, total: int | None = None) -> Any:
+    def track(items: Any, description: str, total: int | None = None, *, enabled: bool) -> Any:
+        assert enabled
         totals.append(total)
         return items
 
@@ -694,7 +695,6 @@ FAKE = f"""
     sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
     import manyheads.inference
     from fake_predictor import FakePredictor
-from manyheads.api.texts import WhenEmpty, argument_texts, count_texts, file_texts
     manyheads.inference.load_predictor = lambda *args, **options: FakePredictor()
     from manyheads.cli import main
     sys.exit(main(["predict", *sys.argv[1:]]))
