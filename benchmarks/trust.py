@@ -2,12 +2,14 @@
 
     python benchmarks/trust.py clinc150 --data DIR
     python benchmarks/trust.py banking77 --data DIR
+    python benchmarks/trust.py snips --data DIR
     python benchmarks/trust.py wnut17 --data DIR
     python benchmarks/trust.py clinc150 --known 0.75 --data DIR
 
-DIR holds `clinc150/data_full.json`, `banking77/` and `wnut17/`. A finished run is only scored, so
-that an interrupted benchmark goes on. Everything is chosen on validation data. With `--known` a
-share of the classes is kept for training (drawn by the seed), the rest is unknown in the test.
+DIR holds `clinc150/data_full.json`, `banking77/`, `snips/` and `wnut17/`. A finished run is only
+scored, so that an interrupted benchmark goes on. Everything is chosen on validation data. With
+`--known` a share of the classes is kept for training (drawn by the seed), the rest is unknown in
+the test. The numbers go to NAME-KNOWN.json in `--out`, with a picture in NAME-KNOWN.svg.
 """
 
 from __future__ import annotations
@@ -17,23 +19,36 @@ import csv
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.api import calibrate, evaluate, thresholds, train
+from few import snips
+from manyheads.api import calibrate, thresholds, train
 from manyheads.evaluation import Outcomes, clopper_pearson, labelled_sets, mean_interval, score
-from manyheads.evaluation import evaluate as evaluate_loaded
 from manyheads.inference import load_model, load_predictor
 from manyheads.modeling import keep_freed_memory
+from manyheads.tasks.metrics import reliability, risk_coverage
 
-Records = list[dict[str, str]]
+Records = list[dict[str, Any]]
+Curves = dict[str, list[float]]
 
 PRECISIONS = (0.9, 0.95, 0.99)
 RECALL_AT = (0.95, 0.96)
 """In-scope accuracies at which the recall of texts out of scope is measured."""
+COVERAGES = np.linspace(0.01, 1.0, 100)
+"""The shares of decided answers at which a curve has its share of errors."""
+TASKS: Mapping[str, Mapping[str, Any]] = {
+    "classes": {"intent": {"kind": "classification", "field": "label"}},
+    "wnut17": {"entities": {"kind": "tagging", "field": "ner", "decoder": "crf"}},
+    "snips": {
+        "intent": {"kind": "classification", "field": "label"},
+        "slots": {"kind": "tagging", "field": "ner", "decoder": "crf"},
+    },
+}
 SETTINGS: Mapping[str, Any] = {
     "model_name": "sentence-transformers/all-MiniLM-L6-v2", "max_length": 96, "batch_size": 64,
     "learning_rate": 3e-4, "num_epochs": 4, "freeze": "embeddings", "keep_checkpoints": 1,
@@ -43,7 +58,7 @@ SETTINGS: Mapping[str, Any] = {
 def main() -> None:
     """Run the seeds of one data set, and print the mean of each number."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=("clinc150", "banking77", "wnut17"))
+    parser.add_argument("name", choices=("clinc150", "banking77", "snips", "wnut17"))
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results/trust"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -52,17 +67,20 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     name = f"{arguments.name}-{arguments.known:g}"
-    runs = [run_seed(arguments, name, seed) for seed in arguments.seeds]
+    runs, curves = zip(*(run_seed(arguments, name, seed) for seed in arguments.seeds), strict=True)
     # A precision that a seed does not reach is not among its numbers.
     for key in {key: None for run in runs for key in run}:
         interval = mean_interval([float(run[key]) for run in runs if key in run])
         spread = "" if interval.low is None else f"  {interval.low:.4f} to {interval.high:.4f}"
         print(f"{key:44} {interval.mean:.4f}{spread}")
-    path = arguments.out / f"{name}.json"
-    path.write_text(json.dumps({"seeds": arguments.seeds, "runs": runs}, indent=2) + "\n")
+    found = {"seeds": arguments.seeds, "runs": runs, "curves": curves}
+    (arguments.out / f"{name}.json").write_text(json.dumps(found) + "\n")
+    picture(curves, arguments.out / f"{name}.svg")
 
 
-def run_seed(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
+def run_seed(
+    arguments: argparse.Namespace, name: str, seed: int
+) -> tuple[dict[str, float], dict[str, Curves]]:
     """Train with one seed, unless that is done, and measure the model on the test data."""
     folder = arguments.out / f"{name}-seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,22 +90,22 @@ def run_seed(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, f
         paths[part].write_text(contents, encoding="utf-8")
     run = folder / "run"
     if not (run / "best" / "manyheads.json").exists():
-        task: dict[str, Any] = {"intent": {"kind": "classification", "field": "label"}}
-        if arguments.name == "wnut17":
-            task = {"entities": {"kind": "tagging", "field": "ner", "decoder": "crf"}}
         config = {
-            **SETTINGS, "tasks": task, "train_file": str(paths["train"]), "seed": seed,
-            "valid_file": str(paths["valid"]), "save_dir": str(run), "threads": arguments.threads,
+            **SETTINGS, "tasks": TASKS.get(arguments.name, TASKS["classes"]), "seed": seed,
+            "train_file": str(paths["train"]), "valid_file": str(paths["valid"]),
+            "save_dir": str(run), "threads": arguments.threads,
         }  # fmt: skip
+        if arguments.name == "snips":
+            config["schedule"] = "joint"
         train(config, resume=run.exists(), progress=False)
     best = run / "best"
     # Repeated, because an earlier scoring of this run may have calibrated it with other texts.
     calibrate(best, str(paths["valid"]), threads=arguments.threads)
-    found = calibration(best, paths["test"])
+    found, curves = calibration(best, paths["test"])
     if "strange" in paths:
         found |= scope(best, paths)
     found |= promises(best, paths)
-    return found
+    return found, curves
 
 
 def split(name: str, data: Path, known: float, seed: int) -> dict[str, str]:
@@ -99,7 +117,10 @@ def split(name: str, data: Path, known: float, seed: int) -> dict[str, str]:
         }  # fmt: skip
         return {part: (data / "wnut17" / file).read_text() for part, file in files.items()}
     parts: dict[str, Records] = {}
-    if name == "clinc150":
+    if name == "snips":
+        folders = {"train": "train", "valid": "dev", "test": "test"}
+        parts = {part: snips(data, folder) for part, folder in folders.items()}
+    elif name == "clinc150":
         whole = json.loads((data / "clinc150" / "data_full.json").read_text())
         for part, key in (("train", "train"), ("valid", "val"), ("test", "test")):
             parts[part] = [{"text": text, "label": label} for text, label in whole[key]]
@@ -127,7 +148,7 @@ def _rows(path: Path) -> Records:
         return [{"text": r["text"], "label": r["category"]} for r in csv.DictReader(file)]
 
 
-def _lines(records: Iterable[Mapping[str, str]]) -> str:
+def _lines(records: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
@@ -135,16 +156,65 @@ def _ending(name: str) -> str:
     return ".conll" if name == "wnut17" else ".jsonl"
 
 
-def calibration(best: Path, test: Path) -> dict[str, float]:
+def calibration(best: Path, test: Path) -> tuple[dict[str, float], dict[str, Curves]]:
     """Measure calibration errors on the test data, with calibration and without."""
     found: dict[str, float] = {}
-    for task, after in evaluate(best, str(test), backend="torch").confidence.items():
-        found |= {f"{task} ece": after["ece"], f"{task} aurc": after["aurc"]}
+    curves: dict[str, Curves] = {}
     loaded = load_model(best, backend="torch")
-    loaded.predictor.scorings = {}
-    for task, before in evaluate_loaded(loaded, data=str(test), drift=False).confidence.items():
-        found[f"{task} ece of plain scores"] = before["ece"]
-    return found
+    for how in ("calibrated", "plain"):
+        if how == "plain":
+            loaded.predictor.scorings = {}
+        _, sets = labelled_sets(loaded, str(test))
+        outcomes = score(loaded.predictor, sets)
+        answers = predicted(outcomes)
+        for name, task in outcomes.tasks.items():
+            confidence = task.confidence(calibrated=how == "calibrated")
+            if confidence is None:
+                continue
+            ending = "" if how == "calibrated" else " of plain scores"
+            found |= {f"{name} ece{ending}": confidence["ece"]}
+            found |= {f"{name} aurc{ending}": confidence["aurc"]}
+            scores = np.array([value for of, _, value, _ in answers if of == name])
+            right = np.array([is_right for of, _, _, is_right in answers if of == name])
+            curves[f"{name}, {how}"] = curve(scores, right)
+    return found, curves
+
+
+def curve(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Curves:
+    """Return the points of a reliability diagram, and the share of errors at each coverage."""
+    mean, share, _ = reliability(scores, right)
+    covered, errors = risk_coverage(scores, right)
+    return {
+        "score": mean.tolist(), "right": share.tolist(),
+        "errors": np.interp(COVERAGES, covered, errors).tolist(),
+    }  # fmt: skip
+
+
+def picture(seeds: Sequence[Mapping[str, Curves]], path: Path) -> None:
+    """Draw the reliability of all seeds' scores, and their mean errors by the share decided."""
+    try:
+        matplotlib: Any = import_module("matplotlib.figure")
+    except ImportError:
+        print("matplotlib is not installed: no picture")
+        return
+    figure = matplotlib.Figure(figsize=(7, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, name in enumerate(seeds[0]):
+        form = {"color": f"C{number // 2}", "alpha": 0.45 if name.endswith("plain") else 1.0}
+        for curves in seeds:
+            mark = "x" if name.endswith("plain") else "o"
+            label = name if curves is seeds[0] else None
+            left.plot(curves[name]["score"], curves[name]["right"], mark, ms=4, label=label, **form)
+        errors = np.mean([curves[name]["errors"] for curves in seeds], axis=0)
+        line = "--" if name.endswith("plain") else "-"
+        right.plot(100 * COVERAGES, 100 * errors, line, label=name, **form)
+    left.plot([0, 1], [0, 1], "k:", lw=1)
+    left.set(xlabel="mean score of a bin", ylabel="share of right answers")
+    right.set(xlabel="decided answers, surest first, %", ylabel="wrong ones among them, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def scope(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
