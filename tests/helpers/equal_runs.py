@@ -28,7 +28,7 @@ STEPS = 10
 
 
 def hard_config(folder: Path, **changes: Any) -> Config:
-    """Dropout, two tasks of different sizes, accumulation and bf16."""
+    """Dropout also of tokens, two tasks of different sizes, accumulation and bf16."""
     if not (folder / "classes.jsonl").exists():
         write_records(folder / "classes.jsonl", sentences(21, 3, fields=["label"]))
         write_records(folder / "tags.jsonl", sentences(11, 4, fields=["ner"]))
@@ -47,6 +47,7 @@ def hard_config(folder: Path, **changes: Any) -> Config:
         "gradient_accumulation": 2,
         "precision": "bf16",
         "lr_schedule": "cosine",
+        "token_dropout": 0.2,
         **changes,
     }  # fmt: skip
     return config(folder, train_file=str(folder / "classes.jsonl"), **values)

@@ -57,6 +57,10 @@ class Units(str, Enum):
     Words that share a sub-token stay separate and share its vector."""
 
 
+MASK_TOKENS = ("[MASK]", "<mask>")
+"""The names of the mask token among the tokenizers of text encoders."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A tokenised text with the positions of its words (or pieces, see `Units`).
@@ -118,6 +122,12 @@ class TextTokenizer:
             tokenizer = Tokenizer.from_str(text)
             check_growth(tokenizer)
             return cls(tokenizer, units)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of the mask token, by which pretraining hid words; None if there is none."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return next((n for n, t in added.items() if t.special and t.content in MASK_TOKENS), None)
 
     def to_json(self) -> str:
         """Return the contents of a `tokenizer.json` that `from_json` reads back."""

@@ -281,11 +281,11 @@ class ActivationCache:
     def of_run(
         cls, config: Config, data: TrainingData, model: MultiTaskModel, depth: int, compute: Compute
     ) -> ActivationCache | None:
-        """Return the configured cache; None if it is off or would not pay.
+        """Return the configured cache; None if it is off, would not pay, or tokens are hidden.
 
         It pays from the first frozen layer on: looking up the embedding layer's output is cheap.
         """
-        if config.cache_activations == "off" or depth < 2:
+        if config.cache_activations == "off" or config.token_dropout or depth < 2:
             return None
         try:
             return cls(model, data.datasets, depth, compute, config.cache_memory << 20)

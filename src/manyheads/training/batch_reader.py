@@ -12,6 +12,7 @@ from manyheads.inference.backends.base import Backend
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
+from manyheads.training.token_dropout import TokenDropout
 
 Forward = Callable[[Sequence[str]], dict[str, Tensor]]
 """Computes some tasks' outputs for a batch (see `MultiTaskModel.forward`)."""
@@ -50,12 +51,18 @@ class FullReader:
         model: the model.
         datasets: the training sentences.
         compute: where the model runs.
+        dropout: hides some of the tokens.
     """
 
     def __init__(
-        self, model: MultiTaskModel, datasets: Sequence[Dataset], compute: Compute
+        self,
+        model: MultiTaskModel,
+        datasets: Sequence[Dataset],
+        compute: Compute,
+        dropout: TokenDropout | None = None,
     ) -> None:
         self._model, self._datasets, self._compute = model, datasets, compute
+        self._dropout = dropout
 
     def read(self, dataset: int, rows: Rows) -> Forward:
         """Gather and pad a batch."""
@@ -63,7 +70,10 @@ class FullReader:
         return partial(self._outputs, inputs)
 
     def _outputs(self, inputs: ModelInputs, tasks: Sequence[str]) -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = self._model(inputs.to(self._compute.device), tasks)
+        inputs = inputs.to(self._compute.device)
+        if self._dropout is not None:
+            inputs = self._dropout(inputs)
+        outputs: dict[str, Tensor] = self._model(inputs, tasks)
         return outputs
 
     def evaluation_backend(self, backend: Backend) -> Backend:

@@ -54,6 +54,7 @@ from manyheads.training.run_folder import (
 from manyheads.training.teaching import TEACHERS, Teaching
 from manyheads.training.terms import LossTerm
 from manyheads.training.threads import choose_threads
+from manyheads.training.token_dropout import TokenDropout
 from manyheads.training.warm_start import WarmStart, load_warm_start, refuse_carried
 from manyheads.training.word_features import decide_word_features
 
@@ -288,8 +289,10 @@ def prepare_model(start: EncoderStage, data: TrainingData, report: Report) -> Mo
         encoder.use_sparse_gradients()
     freezing = Freezing(model, config, steps_per_epoch(data.sources, Schedule.of(config)))
     report(freezing.describe())
+    dropout = TokenDropout.of_run(config, start.tokenizer)
     cache = ActivationCache.of_run(config, data, model, freezing.depth_at(0), start.compute)
-    return ModelStage(model, freezing, cache or FullReader(model, data.datasets, start.compute))
+    reader = cache or FullReader(model, data.datasets, start.compute, dropout)
+    return ModelStage(model, freezing, reader)
 
 
 def start_heads(
