@@ -261,6 +261,7 @@ def test_an_installed_package_can_register_kinds(
     with pytest.raises(ModelError, match="no kind of task 'moods'"):
         kind_of("moods")
     monkeypatch.syspath_prepend(str(tmp_path))
+    registry._load_installed.cache_clear()  # as in a new process
     assert TaskConfig(kind="moods").fields == ("label",)
 
 

@@ -176,6 +176,9 @@ def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep is {keep}; it must be at least 1")
+    files = list_checkpoints(save_dir)
+    if len(files) <= (keep or len(files)) and all(file.is_epoch for file in files):
+        return ()  # without reading them
     known, _ = _positions(save_dir)
     known.sort(reverse=True)
     epochs = [path for position, path in known if position.is_epoch]

@@ -14,6 +14,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,17 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 def software_versions() -> dict[str, str]:
     """Return the versions of the libraries that make a model, if they are installed."""
-    versions = {"manyheads": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    own = {"manyheads": __version__, "python": platform.python_version()}
+    installed = {library: _version(library) for library in _LIBRARIES}
+    return own | {library: version for library, version in installed.items() if version}
+
+
+@cache
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
@@ -59,7 +60,8 @@ def kind_of(name: str) -> Kind:
     return kind
 
 
+@cache
 def _load_installed() -> None:
-    """Import the modules in which installed packages register kinds."""
+    """Import the modules in which installed packages register kinds; once, for they take long."""
     for entry in entry_points(group=ENTRY_POINTS):
         entry.load()
