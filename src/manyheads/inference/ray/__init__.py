@@ -6,7 +6,7 @@ have one schema, and once to predict, beside which reading costs little.
 
 If a worker dies, another predicts its block again. Each output file is written by one task under
 the task's number, so that a repeated task replaces its own file. Ray's Parquet writer is not used,
-since it keeps neither the order of rows nor one schema for all files.
+since several threads write a file with it, which does not keep the order of the rows.
 """
 
 from __future__ import annotations

@@ -108,10 +108,11 @@ def texts_of(rows: pa.Table, pairs: bool) -> list[Text]:
     return given
 
 
-class ParquetSink(Datasink[tuple[str, int]]):
-    """Writes each task's blocks as one file, under the task's number.
+class ParquetSink(Datasink[str]):
+    """Writes each task's blocks in their order as one file, under the task's number.
 
-    Ray's Parquet sink guarantees neither the order of rows in a file nor one schema for all files.
+    Ray's Parquet sink writes a file with several threads (`pyarrow.dataset.write_dataset`), which
+    does not keep the order of the rows.
     """
 
     def __init__(self, place: Place, schema: pa.Schema) -> None:
@@ -120,13 +121,13 @@ class ParquetSink(Datasink[tuple[str, int]]):
         self.rows = 0
         self.files = 0
 
-    def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[str, int]:
-        """Write some blocks; return the file's name and its rows."""
+    def write(self, blocks: Iterable[Any], ctx: Any) -> str:
+        """Write some blocks; return the file's name."""
         return self.write_file(ctx.task_idx, blocks)
 
-    def write_file(self, number: int, blocks: Iterable[Any]) -> tuple[str, int]:
-        """Write the file of a number; return its name and its rows."""
-        name, rows = f"part-{number:06}.parquet", 0
+    def write_file(self, number: int, blocks: Iterable[Any]) -> str:
+        """Write the file of a number; return its name."""
+        name = f"part-{number:06}.parquet"
         with (
             self._place.files.open_output_stream(f"{self._place.folder}/{name}") as stream,
             pq.ParquetWriter(stream, self._schema, compression="zstd") as writer,
@@ -135,8 +136,7 @@ class ParquetSink(Datasink[tuple[str, int]]):
                 # A block without rows may have lost its columns.
                 if block.num_rows:
                     writer.write_table(block.cast(self._schema))
-                    rows += block.num_rows
-        return name, rows
+        return name
 
     def on_write_complete(self, write_result: Any) -> None:
         """Check that all files have arrived.
@@ -144,9 +144,8 @@ class ParquetSink(Datasink[tuple[str, int]]):
         Raises:
             RequestError: this process does not see one of them.
         """
-        written = dict(write_result.write_returns)
-        there = self._place.names()
-        missing = sorted(set(written) - set(there))
+        written = write_result.write_returns
+        missing = sorted(set(written) - set(self._place.names()))
         if missing:
             raise RequestError(
                 f"this machine does not see {len(missing):,} of {counted(len(written), 'file')} "
@@ -154,7 +153,7 @@ class ParquetSink(Datasink[tuple[str, int]]):
                 expected="an output folder that all machines of the cluster share",
                 fix="Use a shared file system, or a URI such as s3://BUCKET/FOLDER.",
             )
-        self.rows, self.files = sum(written.values()), len(written)
+        self.rows, self.files = int(write_result.num_rows), len(written)
 
 
 def predict_and_write(
@@ -169,7 +168,8 @@ def predict_and_write(
     sink = ParquetSink(place, job.output)
     if not rows:
         # So that a reader of the output finds the columns.
-        return sink.write_file(0, [])[1], 1
+        sink.write_file(0, [])
+        return 0, 1
     source.read(job.input).map_batches(
         Worker,
         fn_constructor_args=(job,),
