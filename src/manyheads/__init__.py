@@ -110,34 +110,11 @@ __all__ = [
     "train",
 ]
 
-# Imported when first used, so that the command line answers at once.
+# Imported when first used, so that the command line answers at once: from `api` but for a few.
 __getattr__ = loader(
     __name__,
     {
-        "api": (
-            "add_head",
-            "add_label",
-            "augment",
-            "calibrate",
-            "check",
-            "compare",
-            "convert",
-            "demo",
-            "distill",
-            "evaluate",
-            "export",
-            "formats",
-            "info",
-            "init",
-            "load",
-            "predict",
-            "push",
-            "report",
-            "select",
-            "suspects",
-            "thresholds",
-            "train",
-        ),
+        "api": __all__,
         "api.estimator": ("SentenceClassifier",),
         "api.model": ("Model", "TrainedModel"),
         "config": ("Config", "TaskConfig", "load_config"),

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Attributes of a package that are imported on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def loader(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], 
 
     Args:
         package: its name.
-        names: by module of the package, what is imported from it.
+        names: by module of the package, what is imported from it; the last one counts.
     """
     homes = {name: module for module, its in names.items() for name in its}
 

@@ -57,9 +57,9 @@ from manyheads.tasks import (
     scheme_of,
     spans_of,
     tags_of,
-    to_bio,
 )
 from manyheads.text import TextTokenizer, windows
+from tag_sets import to_bio
 from tiny import ROBERTA_SPECIALS, tiny_byte_bpe, tiny_tokenizer, tiny_unigram
 from training_setup import encoder_folder, run
 

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from manyheads.modeling.heads.crf import CRF
-from manyheads.tasks import Scheme, TagSet, Transitions, marginals, tag_rules
+from manyheads.tasks import TagSet, Transitions, marginals, tag_rules
 from manyheads.tasks.kinds import UNKNOWN
-
-TAG_SETS = (
-    TagSet(("O", "B-x", "I-x", "B-y", "I-y")),
-    TagSet(("I-y", "B-x", "O", "I-x", "B-y")),
-    TagSet(("O",)),
-    TagSet(("O", "noun", "I-verb"), Scheme.PLAIN),
-)
-tag_sets = st.sampled_from(TAG_SETS)
-seeds = st.integers(0, 2**32 - 1)
+from tag_sets import TAG_SETS, seeds, tag_sets
 
 
 def make_crf(tags: TagSet, seed: int, scale: float = 1.5) -> CRF:

@@ -28,16 +28,7 @@ from manyheads.tasks import (
     spans_of,
     tag_rules,
 )
-
-# The order of a user's own list need not be O, B-, I-.
-TAG_SETS = (
-    TagSet(("O", "B-x", "I-x", "B-y", "I-y")),
-    TagSet(("I-y", "B-x", "O", "I-x", "B-y")),
-    TagSet(("O",)),
-    TagSet(("O", "noun", "I-verb"), Scheme.PLAIN),
-)
-tag_sets = st.sampled_from(TAG_SETS)
-seeds = st.integers(0, 2**32 - 1)
+from tag_sets import TAG_SETS, seeds, tag_sets
 
 
 def random_transitions(rng: np.random.Generator, size: int) -> Transitions:

@@ -17,8 +17,8 @@ from manyheads.tasks import (
     scheme_of,
     spans_of,
     tags_of,
-    to_bio,
 )
+from tag_sets import to_bio
 
 TYPES = st.sampled_from(["PER", "LOC", "B-x"])
 CHUNKS = st.lists(st.tuples(st.one_of(st.just(""), TYPES), st.integers(1, 4)), max_size=8)

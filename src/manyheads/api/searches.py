@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from manyheads.evaluation.report.curve import MeasureCurves
     from manyheads.evaluation.report.verb import FindSuspects
     from manyheads.evaluation.selection import Selection
-    from manyheads.training.suspects.search import Progress
+    from manyheads.training.progress import Progress
 
 
 def search(

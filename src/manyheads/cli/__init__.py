@@ -1,4 +1,4 @@
-"""The command line: arguments, tables, progress, messages and exit status.
+"""The command line: arguments, messages and exit status.
 
 A command is a module of its own with a typer `app`, imported only when it is asked for; so help
 and prediction start without the packages that training needs. Exit status:

@@ -1,4 +1,4 @@
-"""What a task is: its kind, labels, decoding, results and metrics, the same for every backend.
+"""What a task is: its kind, labels, decoding, results and metrics.
 
 Training, evaluation, prediction and the server share these functions, with or without a
 deep-learning framework. Every sentence is decoded independently: neither padding nor the other
@@ -33,7 +33,6 @@ from manyheads.tasks.labels import (
     scheme_of,
     spans_of,
     tags_of,
-    to_bio,
     units_of,
     with_units,
 )
@@ -116,7 +115,6 @@ __all__ = [
     "spans_of",
     "tag_rules",
     "tags_of",
-    "to_bio",
     "two_lines",
     "units_of",
     "with_units",

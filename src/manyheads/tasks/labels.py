@@ -254,20 +254,14 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     )
 
 
-def to_bio(tags: Sequence[str]) -> list[str]:
-    """Turn one sentence's tags into BIO, from BIO, IOB1, IOBES, BILOU or BMES.
-
-    The scheme does not have to be known: an entity begins at `B-`, `S-`, `U-` or `W-`, and wherever
-    a type follows another type, `O`, or the end of an entity (`E-`, `L-`, `S-`, `U-`, `W-`). This
-    is how the reference scorer conlleval and seqeval's default mode read them.
-    """
-    return [
-        f"{'B' if begins else 'I'}-{kind}" if kind else OUTSIDE for begins, kind in _entities(tags)
-    ]
-
-
 def _entities(tags: Sequence[str]) -> Iterator[tuple[bool, str]]:
-    """Yield for each tag whether an entity begins there, and its type; "" outside entities."""
+    """Yield for each tag whether an entity begins there, and its type; "" outside entities.
+
+    The tags are BIO, IOB1, IOBES, BILOU or BMES, and the scheme need not be known: an entity begins
+    at `B-`, `S-`, `U-` or `W-`, and wherever a type follows another type, `O`, or the end of an
+    entity (`E-`, `L-`, `S-`, `U-`, `W-`). The reference scorer conlleval and seqeval's default mode
+    read them so.
+    """
     kind, ended = "", True
     for tag in tags:
         if tag == OUTSIDE or not is_prefixed(tag):

@@ -16,9 +16,11 @@ from manyheads.text.windows import (
     truncate,
     windows,
 )
-from manyheads.text.word_features import COLUMNS as WORD_FEATURE_COLUMNS
-from manyheads.text.word_features import ROWS as WORD_FEATURE_ROWS
-from manyheads.text.word_features import VERSION as WORD_FEATURES_VERSION
+from manyheads.text.word_features import (
+    WORD_FEATURE_COLUMNS,
+    WORD_FEATURE_ROWS,
+    WORD_FEATURES_VERSION,
+)
 from manyheads.text.words import Positions, code_points, segment, word_borders
 
 __all__ = [

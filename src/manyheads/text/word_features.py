@@ -2,7 +2,7 @@
 
 Each word gets a row of ids, computed from its characters in the original text alone. Every column
 has ids of its own, so that one table has an embedding for each id. Trained models store the version
-of the features: if you change the meaning of the ids, raise `VERSION`.
+of the features: if you change the meaning of the ids, raise `WORD_FEATURES_VERSION`.
 
 Axes: C characters of a text, W words, K characters of a word, F columns.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from manyheads.text.words import CharacterTable, CodePoints
 
-VERSION = 1
+WORD_FEATURES_VERSION = 1
 """The version of the features, stored with models whose heads read them."""
 
 _LETTERS = 10
@@ -28,9 +28,9 @@ _SIZES = (256, 1024)
 """Ids of the shape with its runs as one character each (`Xxd` for Paris2024), and of the shape with
 runs of up to `_RUN` characters (`Xxxxdddd`)."""
 
-COLUMNS = len(_SIZES)
+WORD_FEATURE_COLUMNS = len(_SIZES)
 """F."""
-ROWS = 1 + sum(_SIZES)
+WORD_FEATURE_ROWS = 1 + sum(_SIZES)
 """The number of ids, with 0 for padding."""
 
 _MODULI = np.array(_SIZES, np.int32)

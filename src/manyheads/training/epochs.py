@@ -23,13 +23,16 @@ _GAIN = 0.005
 unfinished."""
 
 
-def decide_epochs(config: Config, sources: Sequence[Source], stored: int | None) -> Config:
+def decide_epochs(
+    config: Config, sources: Sequence[Source], stored: int | None, report: Callable[[str], None]
+) -> Config:
     """Replace `num_epochs: auto` by a number, with early stopping.
 
     Args:
         config: the run.
         sources: the sources of its batches.
         stored: the number of epochs of the checkpoint that the run continues from.
+        report: receives a message with the decision.
     """
     if config.num_epochs != AUTO:
         return config
@@ -37,6 +40,10 @@ def decide_epochs(config: Config, sources: Sequence[Source], stored: int | None)
     most = MOST_FITTED if fitted else MOST
     count = stored or min(most, budget([len(source.rows) for source in sources]))
     patience = config.early_stopping or max(3, math.ceil(count / 3))
+    report(
+        f"Training for {count} epochs at most (`num_epochs: auto`); it stops after {patience} "
+        "without a better model (`early_stopping`)."
+    )
     return config.model_copy(update={"num_epochs": count, "early_stopping": patience})
 
 

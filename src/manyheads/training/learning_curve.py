@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from manyheads.evaluation import TaskOutcomes, score
 from manyheads.evaluation.report.curve import FEWEST_SIZES, Measured
 from manyheads.tasks import LabelSet, kind_of
 from manyheads.training.frozen_heads import FrozenHeads, epochs_for
-from manyheads.training.suspects.search import Progress, Silent
+from manyheads.training.progress import Progress, counting
 
 SEEDS = 3
 MOST = 20_000
@@ -73,7 +72,7 @@ def measure_curves(
     heads = FrozenHeads(records, tasks, sets, config)
     outcomes: dict[str, list[list[TaskOutcomes]]] = {name: [[] for _ in sizes] for name in tasks}
     counts = {name: np.zeros(len(sizes)) for name in tasks}
-    with progress(seeds * len(sizes)) if progress else nullcontext(Silent()) as shown:
+    with counting(progress, seeds * len(sizes)) as shown:
         for seed in range(seeds):
             order = np.random.default_rng([config.seed, seed]).permutation(len(records))
             for i, size in enumerate(sizes):

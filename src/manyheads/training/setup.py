@@ -134,13 +134,8 @@ def prepare_run(
     start = prepare_encoder(config, found, processes, report)
     inputs = prepare_data(start, found, processes, report)
     stored = None if found is None else stored_epochs(found)
-    config = decide_epochs(start.config, inputs.data.sources, stored)
-    if config is not start.config:
-        start = replace(start, config=config)
-        report(
-            f"Training for {config.epochs} epochs at most (`num_epochs: auto`); it stops after "
-            f"{config.early_stopping} without a better model (`early_stopping`)."
-        )
+    config = decide_epochs(start.config, inputs.data.sources, stored, report)
+    start = replace(start, config=config)
     parts = prepare_model(start, inputs.data, report)
     if found is None:
         start_heads(start, inputs.data, parts.model, processes)

@@ -31,19 +31,14 @@ def forward_backward(run: Run, step: Step) -> StepResult:
     losses = {task: torch.zeros((), device=run.compute.device) for task in loaded.totals}
     losses |= unlabelled
     for batch in loaded.batches:
-        read = [task for term in run.terms for task in term.tasks(batch.dataset)]
-        with run.compute.autocast():
-            outputs = batch.forward(tuple(dict.fromkeys((*batch.targets, *read))))
-        tasks = _task_losses(run, batch, outputs)
-        terms = {
-            term.name: term.loss(run.model, batch.dataset, batch.rows, outputs)
-            for term in run.terms
-        }
+        outputs = _outputs(run, batch)
+        tasks, terms = _task_losses(run, batch, outputs), _term_losses(run, batch, outputs)
+        share = {name: loaded.share(name, batch) for name in (*tasks, *terms)}
         for name, loss in (tasks | terms).items():
-            losses[name] = losses[name] + loaded.share(name, batch) * loss.detach()
+            losses[name] = losses[name] + share[name] * loss.detach()
         backward.add(
-            {t: run.balancer.term(t, loss, loaded.share(t, batch)) for t, loss in tasks.items()},
-            [term.weight * loaded.share(term.name, batch) * terms[term.name] for term in run.terms],
+            {task: run.balancer.term(task, loss, share[task]) for task, loss in tasks.items()},
+            [term.weight * share[term.name] * terms[term.name] for term in run.terms],
         )
     gradients = backward.finish(loaded.labelled)
     return StepResult(run.processes.add_up(run.trained(), losses), gradients)
@@ -63,6 +58,13 @@ def _unlabelled_losses(run: Run, backward: Backward) -> dict[str, Tensor]:
     return losses
 
 
+def _outputs(run: Run, batch: LabelledBatch) -> Mapping[str, Tensor]:
+    """Run a batch through the model, for the tasks that have targets and those that terms read."""
+    read = [task for term in run.terms for task in term.tasks(batch.dataset)]
+    with run.compute.autocast():
+        return batch.forward(tuple(dict.fromkeys((*batch.targets, *read))))
+
+
 def _task_losses(
     run: Run, batch: LabelledBatch, outputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -70,6 +72,15 @@ def _task_losses(
     return {
         task: run.model.head(task).loss(outputs[task], moved(target, run.compute.device))
         for task, target in batch.targets.items()
+    }
+
+
+def _term_losses(
+    run: Run, batch: LabelledBatch, outputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Compute each further term's mean loss over a batch."""
+    return {
+        term.name: term.loss(run.model, batch.dataset, batch.rows, outputs) for term in run.terms
     }
 
 

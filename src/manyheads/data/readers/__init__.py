@@ -1,4 +1,4 @@
-"""Readers: streamed rows from files of every format.
+"""Readers: rows streamed from files of every format.
 
 One module per format. The entry point is `read_rows`. A format is added as a module with one
 function from a `Source` to rows, and a line in `formats.FORMATS`.

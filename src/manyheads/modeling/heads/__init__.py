@@ -1,4 +1,4 @@
-"""The heads: one class for each kind of task, which the kind names."""
+"""The heads, one class for each kind of task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretrained encoders: where they are found, and the settings in their small files."""
+"""Pretrained encoders: finding them, and reading their configuration files."""
 
 from __future__ import annotations
 

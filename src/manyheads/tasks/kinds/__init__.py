@@ -1,4 +1,4 @@
-"""The kinds of tasks: one file each, with everything that other packages need to know of them."""
+"""The kinds of tasks, one file each; no other code depends on a kind's name."""
 
 from __future__ import annotations
 

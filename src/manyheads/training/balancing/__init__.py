@@ -1,4 +1,7 @@
-"""Task balancing: the methods by name. To add one, write a class and a line in `_METHODS`."""
+"""Task balancing: how much each task's loss counts, one class for each method.
+
+To add a method, write a class and a line in `_METHODS`.
+"""
 
 from __future__ import annotations
 

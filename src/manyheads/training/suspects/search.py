@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of
 from manyheads.text import truncate
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.frozen_heads import Advance, FrozenHeads
+from manyheads.training.progress import Progress, counting
 from manyheads.training.suspects.folds import Folding, OutOfFold
 from manyheads.training.suspects.neighbours import neighbour_shares
 from manyheads.training.suspects.ranking import ranked
@@ -30,24 +29,6 @@ MOST = 1000
 _NEIGHBOURS = 0.5
 """The weight of the neighbours' labels; the rest is that of the heads' probabilities."""
 _LEAST_RECORDS = 20
-
-
-class Counter(Protocol):
-    """Shows the progress of work."""
-
-    def advance(self, count: int = 1) -> None:
-        """Count some records as done."""
-
-
-Progress = Callable[[int], AbstractContextManager[Counter]]
-"""Begins to show work on a number of records."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def advance(self, count: int = 1) -> None:
-        """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +139,7 @@ def out_of_fold(
     folding = folding or Folding(seed=config.seed)
     heads = FrozenHeads(records, tasks, label_sets, config)
     judged = OutOfFold(heads, [text_key(record) for record in records])
-    with progress(len(records)) if progress else nullcontext(Silent()) as shown:
+    with counting(progress, len(records)) as shown:
         advance = _in_records(shown.advance, len(records), folding.passes(len(records)))
         logs = judged.log_probabilities(folding, advance)
     vectors = heads.sentences()

@@ -1,4 +1,4 @@
-"""Distillation from a teacher: the heads learn its outputs as well as the labels."""
+"""Distillation: heads learn a teacher's outputs as well as the labels."""
 
 from __future__ import annotations
 
