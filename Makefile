@@ -33,7 +33,7 @@ demo: $(INSTALLED)  ## install, train on the demonstration data, evaluate, predi
 install: $(INSTALLED)  ## install without the development tools
 
 test: $(INSTALLED_DEV)  ## run the tests; ARGS="-k crf" runs some of them
-	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types docs test  ## lint, types, documentation and tests; must pass before a change lands
 

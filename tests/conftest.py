@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 NEED_AN_EXPORT = {"test_export.py", "test_ray.py", "test_runtime.py"}
 
+# The files that take longest, from the longest on, so that all test processes end at about the same
+# time. Those that use `forked.py` follow each other, so that few processes start its server.
+FIRST = (
+    "training/test_distributed.py",
+    "inference/test_ray.py",
+    "training/test_signals.py",
+    "training/test_kills.py",
+    "training/test_run_folder.py",
+    "project/test_readme.py",
+    "exporting/test_export.py",
+    "training/test_balancing.py",
+    "training/test_activation_cache.py",
+    "training/test_reliability.py",
+    "inference/test_runtime.py",
+    "training/test_resume.py",
+    "training/test_teaching.py",
+    "test_jupyter.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests of exported models where there is no onnxruntime that can make them."""
+    """Begin with the longest files, and skip what this Python has no onnxruntime for."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     if sys.version_info >= (3, 11):
         return
     reason = "the last onnxruntime for Python 3.10 fuses no attention of transformers 5"

@@ -8,13 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from command_line import Run, python
 from manyheads.cli import main
 from tiny import tiny_encoder_folder
 
@@ -57,22 +56,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(
-    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., SimpleNamespace]:
-    """Run a command line in the folder of the model."""
+@pytest.fixture(autouse=True)
+def in_the_folder_of_the_model(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        status = main(arguments)
-        captured = capsys.readouterr()
-        return SimpleNamespace(status=status, out=captured.out, err=captured.err)
-
-    return run
-
-
-Run = Callable[..., SimpleNamespace]
 
 
 def test_training_leaves_a_checkpoint_an_epoch_and_the_best_model(trained: Path) -> None:
@@ -208,13 +194,14 @@ def test_a_damaged_model_is_shown_and_then_refused(run: Run, tmp_path: Path) -> 
     assert "heads.safetensors: has the SHA-256" in result.err
 
 
-def test_info_about_a_folder_needs_no_framework(trained: Path) -> None:
-    code = (
-        "import sys; from manyheads.cli import main; status = main(['info']); "
-        "print('torch' in sys.modules, 'transformers' in sys.modules, status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=trained, capture_output=True, encoding="utf-8", check=True
+def test_info_about_a_folder_needs_no_framework() -> None:
+    done = python(
+        """
+        import sys
+        from manyheads.cli import main
+        status = main(["info"])
+        print("torch" in sys.modules, "transformers" in sys.modules, status)
+        """
     )
     assert done.stdout.splitlines()[-1] == "False False 0"
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command_line import Run
 from manyheads.cli import main
-from training_setup import run, write_records
+from training_setup import run as train
+from training_setup import write_records
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
-    return str(run(tmp_path_factory.mktemp("run"), tasks=tasks)[0].save_dir)
+    return str(train(tmp_path_factory.mktemp("run"), tasks=tasks)[0].save_dir)
 
 
-def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+Give = Callable[[bytes], None]
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,9 @@ def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     ],
 )
 def test_the_format_of_standard_input_is_the_one_that_is_named(
-    model: str, format: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, format: str, data: bytes, tmp_path: Path, stdin: Give
 ) -> None:
-    give(monkeypatch, data)
+    stdin(data)
     output = tmp_path / "out.jsonl"
     options = ["--file", "-", "--input-format", format, "--output", str(output)]
     assert main(["predict", model, *options]) == 0
@@ -49,15 +51,12 @@ def test_the_format_of_standard_input_is_the_one_that_is_named(
     [("jsonl", "standard input:1: "), ("seq", "cannot be of the format"), ("x", "unknown format")],
 )
 def test_input_of_another_format_is_refused_with_its_place(
-    model: str,
-    format: str,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    model: str, format: str, message: str, stdin: Give, run: Run
 ) -> None:
-    give(monkeypatch, b"John eats\n")
-    assert main(["predict", model, "--file", "-", "--input-format", format]) == 2
-    assert message in capsys.readouterr().err
+    stdin(b"John eats\n")
+    result = run("predict", model, "--file", "-", "--input-format", format)
+    assert result.status == 2
+    assert message in result.err
 
 
 def predicted(model: str, output: Path, *options: str) -> str:
@@ -136,17 +135,15 @@ def test_parquet_keeps_the_columns_with_their_types(model: str, tmp_path: Path) 
     assert len(rows[1]["embedding"]) == 32
 
 
-def test_parquet_goes_to_a_file_in_one_go(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", model, "John", "--format", "parquet"]) == 2
-    assert "cannot be written to standard output" in capsys.readouterr().err
+def test_parquet_goes_to_a_file_in_one_go(model: str, run: Run) -> None:
+    result = run("predict", model, "John", "--format", "parquet")
+    assert result.status == 2
+    assert "cannot be written to standard output" in result.err
 
 
-def test_a_stream_whose_records_differ_is_no_table(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    give(monkeypatch, b'{"text": "John eats"}\n{"text": "Mary sleeps", "id": 2}\n')
+def test_a_stream_whose_records_differ_is_no_table(model: str, stdin: Give, run: Run) -> None:
+    stdin(b'{"text": "John eats"}\n{"text": "Mary sleeps", "id": 2}\n')
     options = ["--file", "-", "--input-format", "jsonl", "--format", "csv"]
-    assert main(["predict", model, *options]) == 2
-    assert "has the fields id, which the first record lacks" in capsys.readouterr().err
+    result = run("predict", model, *options)
+    assert result.status == 2
+    assert "has the fields id, which the first record lacks" in result.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from datetime import date
 from pathlib import Path
@@ -13,25 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manyheads
+from files import read, write
 from manyheads.data.augment import augment, entity_values, exchange, is_exchangeable
-from manyheads.data.readers import in_memory, read_rows
+from manyheads.data.readers import in_memory
 from manyheads.errors import DataError, RequestError
 from manyheads.tasks import Span
-
-
-def write(path: Path, *records: Any) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def song(before: str, name: str, label: str = "play") -> dict[str, Any]:
     start = len(before) + 1
     entity = {"start": start, "end": start + len(name), "label": "SONG"}
     return {"text": f"{before} {name} now", "label": label, "entities": [entity]}
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [dict(row.fields) for row in read_rows(path)]
 
 
 @st.composite
@@ -78,11 +69,11 @@ def test_entities_are_exchanged_within_a_class_and_other_fields_stay(tmp_path: P
         {"text": "stop", "label": "play"},
     )
     done = augment(source, tmp_path / "out.jsonl", copies=20, seed=1)
-    written = rows(tmp_path / "out.jsonl")
+    written = read(tmp_path / "out.jsonl")
     tagged = {"tokens": ["skip", "Help"], "label": "play"}
     entities = [{"start": 5, "end": 9, "label": "SONG"}]
     # Tags become entities, as new records have them: a task reads one field of a file.
-    assert written[:5] == [*rows(source)[:3], {**tagged, "entities": entities}, rows(source)[4]]
+    assert written[:5] == [*read(source)[:3], {**tagged, "entities": entities}, read(source)[4]]
     new = written[5:]
     assert (done.records, done.new, done.fixed) == (5, len(new), 1)
     assert done.new + done.repeated == 4 * 20

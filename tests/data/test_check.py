@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from files import write
 from manyheads.config import TaskConfig
 from manyheads.data.check import DataReport, Finding, Kind, Lengths, Severity, check_data
 from manyheads.data.check.duplicates import CopyFinder, Place
@@ -24,12 +25,6 @@ from tiny import tiny_tokenizer
 CLASS = TaskConfig(kind="classification")
 TAGS = TaskConfig(kind="tagging")
 BOTH = {"c": CLASS, "t": TAGS}
-
-
-def write(path: Path, *records: Mapping[str, Any] | str) -> str:
-    lines = (r if isinstance(r, str) else json.dumps(r) for r in records)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return str(path)
 
 
 def of_kind(report: DataReport, kind: Kind) -> list[Finding]:

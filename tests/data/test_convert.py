@@ -12,26 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manyheads
+from files import read, write
 from manyheads.data.convert import convert
-from manyheads.data.readers import Layout, read_rows
+from manyheads.data.readers import Layout
 from manyheads.errors import DataError, RequestError
 
 words = st.text(alphabet="abcé中", min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for property tests, each of which overwrites its own file again and again."""
-    return tmp_path_factory.mktemp("convert")
-
-
-def write(path: Path, *records: Any) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-def fields(path: Path) -> list[dict[str, Any]]:
-    return [dict(row.fields) for row in read_rows(path)]
 
 
 records = st.builds(
@@ -55,7 +41,7 @@ def test_files_written_for_a_tool_are_read_back(
     source = write(folder / "ours.jsonl", *items)
     target = folder / ("x.json" if tool == "label-studio" else "x.jsonl")
     assert convert(source, target, to=tool) == len(items)
-    for row, item in zip(fields(target), items, strict=True):
+    for row, item in zip(read(target), items, strict=True):
         entities = [{k: e[k] for k in ("start", "end", "label")} for e in row["entities"]]
         assert {**row, "entities": entities} == item
 
@@ -78,7 +64,7 @@ def test_any_format_is_converted_by_the_layout(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     layout = Layout(names={"body": "text", "topic": "label"})
     assert manyheads.convert(source, target, layout=layout) == 1
-    assert fields(target) == [{"text": "a b", "label": "x"}]
+    assert read(target) == [{"text": "a b", "label": "x"}]
 
 
 class Answers:

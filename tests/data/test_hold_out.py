@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from files import write
 from manyheads.config import load_config
 from manyheads.data.hold_out import (
     Labels,
@@ -95,14 +96,9 @@ def test_a_record_has_the_labels_of_all_its_tasks() -> None:
     }  # fmt: skip
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
-    return str(path)
-
-
 def test_both_parts_are_written_and_replace_the_files(tmp_path: Path) -> None:
     rows = [{"text": f"text {'x' * i}", "label": "ab"[i % 2], "id": i} for i in range(40)]
-    files = [write(tmp_path / "1.jsonl", rows[:25]), write(tmp_path / "2.jsonl", rows[25:])]
+    files = [write(tmp_path / "1.jsonl", *rows[:25]), write(tmp_path / "2.jsonl", *rows[25:])]
     tasks = {"topic": {"kind": "classification", "field": "label"}}
     config = load_config(None, {"files": files, "tasks": tasks, "save_dir": str(tmp_path / "run")})
     (split,) = splits_of(config)
@@ -124,8 +120,8 @@ def test_both_parts_are_written_and_replace_the_files(tmp_path: Path) -> None:
 def test_named_validation_data_are_used_unchanged(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(10)]
     values = {
-        "files": [write(tmp_path / "1.jsonl", rows)],
-        "valid_file": write(tmp_path / "2.jsonl", rows[:4]),
+        "files": [write(tmp_path / "1.jsonl", *rows)],
+        "valid_file": write(tmp_path / "2.jsonl", *rows[:4]),
         "tasks": {"topic": {"kind": "classification", "field": "label"}},
         "save_dir": str(tmp_path / "run"),
     }
@@ -136,7 +132,7 @@ def test_named_validation_data_are_used_unchanged(tmp_path: Path) -> None:
 
 def test_too_few_records_to_hold_one_out_are_refused(tmp_path: Path) -> None:
     values = {
-        "files": [write(tmp_path / "1.jsonl", [{"text": "a", "label": "x"}] * 3)],
+        "files": [write(tmp_path / "1.jsonl", *[{"text": "a", "label": "x"}] * 3)],
         "tasks": {"topic": {"kind": "classification", "field": "label"}},
         "save_dir": str(tmp_path / "run"),
     }

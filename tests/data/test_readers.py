@@ -19,6 +19,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from files import message, read
 from manyheads.data.readers import (
     FORMATS,
     MAX_RECORD_BYTES,
@@ -33,27 +34,9 @@ from manyheads.errors import DataError
 QUICK = settings(deadline=None, max_examples=40)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for property tests, each of which overwrites its own file again and again."""
-    return tmp_path_factory.mktemp("readers")
-
-
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def fields(path: str | Path, format: str | None = None, **options: Any) -> list[dict[str, Any]]:
-    return [dict(row.fields) for row in read_rows(path, layout=Layout(format), **options)]
-
-
-def message(path: str | Path, **options: Any) -> str:
-    """The error of reading a whole file."""
-    with pytest.raises(DataError) as caught:
-        for _ in read_rows(path, **options):
-            pass
-    return str(caught.value)
 
 
 def write_parquet(path: Path, columns: dict[str, Any]) -> Path:
@@ -111,7 +94,7 @@ def conll(separator: str) -> str:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_tokens_and_tags(name: str, tmp_path: Path) -> None:
-    rows = fields(WRITERS[name](tmp_path))
+    rows = read(WRITERS[name](tmp_path))
     assert [(row["tokens"], row["ner"]) for row in rows] == list(zip(TOKENS, TAGS, strict=True))
 
 
@@ -156,7 +139,7 @@ json_object = st.dictionaries(any_text, json_value, max_size=4)
 @QUICK
 def test_json_lines_round_trip(folder: Path, items: list[Any], ascii: bool, cr: str) -> None:
     text = "".join(json.dumps(item, ensure_ascii=ascii) + cr + "\n" for item in items)
-    assert fields(write(folder / "x.jsonl", text)) == items
+    assert read(write(folder / "x.jsonl", text)) == items
 
 
 @given(
@@ -172,7 +155,7 @@ def test_json_list_round_trip_whatever_the_window(
     path = write(folder / "x.json", json.dumps(items, ensure_ascii=ascii, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "_CHUNK", chunk)
-        assert fields(path) == items
+        assert read(path) == items
 
 
 @given(st.lists(json_object, min_size=1, max_size=3), st.integers(1, 40), st.data())
@@ -196,7 +179,7 @@ def test_a_broken_json_list_is_broken_where_the_json_module_finds_it(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "_CHUNK", chunk)
         try:
-            found = fields(write(folder / "broken.json", text))
+            found = read(write(folder / "broken.json", text))
         except DataError as error:
             found = str(error)
     if isinstance(expected, json.JSONDecodeError):
@@ -223,7 +206,7 @@ def test_delimited_round_trip(folder: Path, ending: str, items: list[tuple[str, 
     writer = csv.writer(out, delimiter="," if ending == "csv" else "\t")
     writer.writerows([("text", "label"), *items])
     path = write(folder / f"x.{ending}", out.getvalue())
-    assert fields(path) == [{"text": text, "label": label or None} for text, label in items]
+    assert read(path) == [{"text": text, "label": label or None} for text, label in items]
 
 
 @given(st.lists(sentence, min_size=1, max_size=4), st.integers(0, 2))
@@ -235,7 +218,7 @@ def test_conll_round_trip(folder: Path, sentences: list[Any], more: int) -> None
         "\n".join("\t".join([token, *["_"] * more, tag]) for token, tag in pairs)
         for pairs in sentences
     )
-    rows = fields(write(folder / "x.conll", text))
+    rows = read(write(folder / "x.conll", text))
     assert [list(zip(row["tokens"], row["ner"], strict=True)) for row in rows] == sentences
     assert all(
         row.keys() == {"tokens", "ner", *[f"col{i + 2}" for i in range(more)]} for row in rows
@@ -250,7 +233,7 @@ def test_seq_folder_round_trip(folder: Path, sentences: list[Any]) -> None:
     for name, rows in zip(("seq.in", "seq.out"), columns, strict=True):
         write(folder / "seq" / name, "\ufeff" + "\n".join(" ".join(row) for row in rows))
     write(folder / "seq" / "label", "x y\n" * len(sentences))
-    rows = fields(folder / "seq")
+    rows = read(folder / "seq")
     assert [list(zip(row["tokens"], row["ner"], strict=True)) for row in rows] == sentences
     assert {row["label"] for row in rows} == {"x y"}
 
@@ -259,7 +242,7 @@ def test_seq_folder_round_trip(folder: Path, sentences: list[Any]) -> None:
 @settings(deadline=None, max_examples=25)
 def test_parquet_round_trip(folder: Path, texts: list[str]) -> None:
     path = write_parquet(folder / "x.parquet", {"text": texts, "label": range(len(texts))})
-    assert fields(path) == [{"text": text, "label": i} for i, text in enumerate(texts)]
+    assert read(path) == [{"text": text, "label": i} for i, text in enumerate(texts)]
 
 
 @given(st.lists(text_without_nul.filter(lambda t: t.strip() and "\n" not in t), min_size=1))
@@ -267,7 +250,7 @@ def test_parquet_round_trip(folder: Path, texts: list[str]) -> None:
 def test_plain_text_round_trip(folder: Path, texts: list[str]) -> None:
     path = write(folder / "x.txt", "\ufeff" + "".join(f"{text}\n" for text in texts))
     expected = [text.removesuffix("\r") for text in texts]
-    assert fields(path, format="text") == [{"text": text} for text in expected]
+    assert read(path, format="text") == [{"text": text} for text in expected]
 
 
 # Whatever a file holds, the only error is a DataError.
@@ -479,7 +462,7 @@ def test_broken_csv_is_located(content: str, expected: str, tmp_path: Path) -> N
 
 def test_csv_tokens_are_split_and_empty_cells_are_missing_values(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "tokens,ner,label\na b,O O,\n,,x\n")
-    assert fields(path) == [
+    assert read(path) == [
         {"tokens": ["a", "b"], "ner": "O O", "label": None},
         {"tokens": [], "ner": None, "label": "x"},
     ]
@@ -506,13 +489,13 @@ def test_hash_signs_are_tokens_but_comments_and_document_lines_are_not(tmp_path:
         "# a comment of five words\n#\n-DOCSTART-\tX\tX\tO\n\n"
         "#\tN\tx\tO\n#b\tN\tx\tB-a\n\n \t \n# text = c d\n#\tN\tx\tO\n-DOCSTART-\nc\tN\tx\tO\n"
     )
-    rows = fields(write(tmp_path / "x.conll", text))
+    rows = read(write(tmp_path / "x.conll", text))
     assert [row["tokens"] for row in rows] == [["#", "#b"], ["#"], ["c"]]
     assert rows[0] == {
         "tokens": ["#", "#b"], "col2": ["N", "N"], "col3": ["x", "x"], "ner": ["O", "B-a"],
     }  # fmt: skip
     spaces = write(tmp_path / "y.conll", "# a comment\n# O\n#b O\n\nc O\n")
-    assert [row["tokens"] for row in fields(spaces)] == [["#", "#b"], ["c"]]
+    assert [row["tokens"] for row in read(spaces)] == [["#", "#b"], ["c"]]
 
 
 # Recognising the format of a file.
@@ -538,8 +521,8 @@ def test_content_and_name_have_to_agree(
 
 def test_a_format_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "x", "good O\nbad O\n")
-    assert fields(path, format="text") == [{"text": "good O"}, {"text": "bad O"}]
-    assert fields(path, format="conll") == [{"tokens": ["good", "bad"], "ner": ["O", "O"]}]
+    assert read(path, format="text") == [{"text": "good O"}, {"text": "bad O"}]
+    assert read(path, format="conll") == [{"tokens": ["good", "bad"], "ner": ["O", "O"]}]
     with pytest.raises(DataError, match=r"unknown format 'colnn' \(did you mean \"conll\"\?\)"):
         read_rows(path, layout=Layout("colnn"))
     assert set(FORMATS) >= {"json", "jsonl", "csv", "tsv", "conll", "parquet", "seq", "datasets"}
@@ -601,7 +584,7 @@ def test_a_file_with_only_broken_records_is_not_reported_as_empty(tmp_path: Path
 def test_records_have_a_largest_size(name: str, content: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, content)
     assert "a record of more than 1,000 bytes begins here" in message(path, limit_bytes=1000)
-    assert fields(path) if name != "y.jsonl" and name != "z.json" else message(path)
+    assert read(path) if name != "y.jsonl" and name != "z.json" else message(path)
 
 
 def test_reading_continues_after_a_line_that_is_too_long(tmp_path: Path) -> None:
@@ -615,7 +598,7 @@ def test_reading_continues_after_a_line_that_is_too_long(tmp_path: Path) -> None
 def test_the_standard_limit_holds_a_text_of_a_megabyte(tmp_path: Path) -> None:
     assert MAX_RECORD_BYTES > 2**20
     path = write(tmp_path / "x.jsonl", json.dumps({"text": "a" * 2**20}))
-    assert len(fields(path)[0]["text"]) == 2**20
+    assert len(read(path)[0]["text"]) == 2**20
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.csv", "x.conll"])
@@ -696,12 +679,12 @@ def local_dataset(tmp_path: Path) -> Path:
 def test_a_data_set_by_name_streams_the_named_split(local_dataset: Path) -> None:
     name = f"datasets:{local_dataset}"
     assert is_dataset_name(name)
-    assert fields(f"{name}@test") == [{"text": "test a", "label": 0}, {"text": "b", "label": 1}]
+    assert read(f"{name}@test") == [{"text": "test a", "label": 0}, {"text": "b", "label": 1}]
     assert [row.where for row in read_rows(f"{name}@train")][1] == f"{name}@train record 2"
     assert "several splits; expected one of: t" in message(name)
     assert "no split 'tran' (did you mean \"train\"?)" in message(f"{name}@tran")
     (local_dataset / "test.jsonl").unlink()
-    assert len(fields(name)) == 2
+    assert len(read(name)) == 2
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from files import write
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Row
 from manyheads.data.records import (
@@ -57,11 +57,6 @@ def problem(task: TaskConfig | None = None, known: LabelSet | None = None, **fie
         parse(task, known, **fields)
     assert str(caught.value).startswith("x.jsonl:7: ")
     return str(caught.value)
-
-
-def write(path: Path, *records: Mapping[str, Any]) -> str:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return str(path)
 
 
 # Texts and tokens.

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from equal_runs import stop_at
 from manyheads.api import evaluate
 from manyheads.cli import main
 from manyheads.data.records import Record
@@ -101,13 +102,9 @@ def test_a_resumed_run_measures_against_the_encoder_that_it_began_with(tmp_path:
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_folder(), folder)
 
-    def kill(step: int) -> None:
-        if step == 3:
-            raise Killed
-
     settings = config(tmp_path, model_name=str(folder), checkpoint_every=1)
     with pytest.raises(Killed):
-        train(settings, reporter=Spy(kill))
+        train(settings, reporter=Spy(stop_at(3)))
     shutil.rmtree(folder)
     resumed = train(settings, resume=True)
     whole, _ = run(tmp_path / "whole")

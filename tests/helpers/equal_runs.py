@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from manyheads.config import Config
 from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.training import train
 from training_setup import (
     Killed,
+    Spy,
     config,
     digest,
     log_lines,
@@ -21,8 +24,6 @@ from training_setup import (
 )
 
 EPOCHS = 2
-
-
 STEPS = 10
 """Of the whole run: per epoch three of the larger task and two of the smaller."""
 
@@ -61,6 +62,32 @@ def stop_at(step: int) -> Callable[[int], None]:
             raise Killed
 
     return end
+
+
+def weights(save_dir: str | Path, epoch: int = 1) -> Mapping[str, Tensor]:
+    """The weights after an epoch."""
+    return load_checkpoint(epoch_path(save_dir, epoch)).model
+
+
+def assert_resumes(
+    whole: Config, stopped: Config, *steps: int, between: Callable[[], object] = lambda: None
+) -> None:
+    """Assert that a run killed after some steps, and resumed, ends like an undisturbed one.
+
+    Args:
+        whole: the undisturbed run, which may be finished already.
+        stopped: the same in another folder, saving often enough.
+        steps: done by each killed process.
+        between: called before the last process begins.
+    """
+    if not epoch_path(whole.save_dir, whole.epochs).exists():
+        train(whole)
+    for number, step in enumerate(steps):
+        with pytest.raises(Killed):
+            train(stopped, resume=number > 0, reporter=Spy(stop_at(step)))
+    between()
+    train(stopped, resume=True)
+    assert_same_run(Path(whole.save_dir), Path(stopped.save_dir), whole.epochs)
 
 
 def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:

@@ -30,8 +30,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import transformers.models.bert.modeling_bert  # noqa: F401 - imported once, for all forks
-
+import fork_imports  # noqa: F401
 from equal_runs import assert_equal, hard_config, state_of
 from manyheads.training import Run, loop, run, train
 from training_setup import digest, encoder_folder
@@ -120,13 +119,9 @@ def disturbed(folder: Path, draw: random.Random, kills: Counter[str]) -> None:
             return
 
 
-def main() -> None:
-    """Run until there are enough kills, then report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
+def rounds(count: int, seed: int) -> None:
+    """Run until there are enough kills, then print the report."""
+    draw = random.Random(seed)
     kills: Counter[str] = Counter()
     runs = 0
     encoder_folder()
@@ -134,7 +129,7 @@ def main() -> None:
         reference = Path(temporary) / "undisturbed"
         reference.mkdir()
         undisturbed(reference)
-        while kills.total() < arguments.kills:
+        while kills.total() < count:
             folder = Path(temporary) / f"run{runs}"
             folder.mkdir()
             disturbed(folder, draw, kills)
@@ -165,4 +160,8 @@ def compare(reference: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rounds(arguments.kills, arguments.seed)

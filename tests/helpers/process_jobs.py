@@ -1,6 +1,4 @@
-"""Trains as one of several processes, job after job; started by `test_distributed.py`.
-
-    RANK=0 WORLD_SIZE=2 ... python tests/helpers/process_jobs.py jobs.json
+"""Trains as one of several processes, job after job; for `test_distributed.py`.
 
 A job has a configuration (`values`), a port, and what happens to one of the processes: `rank` gets
 `signal` when `step` steps are done, or has `changes` in its configuration. The outcome of each job
@@ -13,8 +11,6 @@ import contextlib
 import io
 import json
 import os
-import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +46,7 @@ def do(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": status, "said": " ".join(said.getvalue().split()), "drawn": drawn}
 
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for one in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+def do_all(file: str) -> None:
+    """Do the jobs of a file of JSON."""
+    for one in json.loads(Path(file).read_text(encoding="utf-8")):
         print(json.dumps(do(one)), flush=True)

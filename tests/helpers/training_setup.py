@@ -5,17 +5,25 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import math
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+from torch import Tensor
+
+from files import write_records
 from manyheads.config import Config, load_config
-from manyheads.training import Reporter, StepReport, TrainResult, train
+from manyheads.modeling import Encoder
+from manyheads.modeling.heads import ClassificationHead
+from manyheads.training import Reporter, Run, StepReport, TrainResult, prepare_run, train
 from tiny import tiny_encoder_folder
 
 NAMES = {"john": "PER", "mary": "PER", "peter": "PER", "anna": "PER", "emma": "PER", "paul": "PER"}
@@ -53,13 +61,6 @@ def sentences(count: int, seed: int = 0, *, fields: Sequence[str] = ("label", "n
     return records
 
 
-def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
-    """Write records as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     """The settings of a small run on data in `folder`, which are written if missing."""
     train_file, valid_file = folder / "train.jsonl", folder / "valid.jsonl"
@@ -87,6 +88,29 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 def config(folder: Path, **changes: Any) -> Config:
     """The configuration of a small run (see `settings`)."""
     return load_config(None, settings(folder, **changes))
+
+
+def prepared(made: Config, spy: Spy | None = None) -> Run:
+    """A run that has not started."""
+    Path(made.save_dir).mkdir(parents=True, exist_ok=True)
+    report = (spy or Spy()).message
+    return prepare_run(made, resume=False, overwrite=True, report=report)
+
+
+@contextmanager
+def encoder_calls(*, training_only: bool = False) -> Iterator[list[Tensor]]:
+    """Record the inputs of every pass of an encoder."""
+    calls: list[Tensor] = []
+    forward = Encoder.forward
+
+    def recorded(self: Encoder, input_ids: Tensor, *args: Any, **options: Any) -> Any:
+        if self.training or not training_only:
+            calls.append(input_ids)
+        return forward(self, input_ids, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Encoder, "forward", recorded)
+        yield calls
 
 
 class Killed(BaseException):
@@ -147,7 +171,19 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
-def log_lines(save_dir: Path) -> list[dict[str, Any]]:
+def log_lines(save_dir: str | Path) -> list[dict[str, Any]]:
     """The lines of the metrics log, without the seconds."""
-    lines = (save_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (Path(save_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int, value: float = math.nan) -> None:
+    """Make some calls of a classification head's loss, counted from 1, not finite."""
+    done = [0]
+    right: Callable[..., Tensor] = ClassificationHead.loss
+
+    def wrong(self: ClassificationHead, logits: Tensor, targets: Tensor) -> Tensor:
+        done[0] += 1
+        return right(self, logits, targets) * (value if done[0] in calls else 1.0)
+
+    monkeypatch.setattr(ClassificationHead, "loss", wrong)

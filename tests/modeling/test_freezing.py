@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equal_runs import assert_equal, state_of, stop_at
+from equal_runs import assert_resumes
 from manyheads.config import Config
 from manyheads.errors import ConfigError, ModelError
 from manyheads.modeling import (
@@ -22,12 +22,12 @@ from manyheads.modeling import (
     load_checkpoint,
 )
 from manyheads.modeling.freezing import frozen_depth
-from manyheads.training import Run, forward_backward, prepare_run, train, update
+from manyheads.training import Run, forward_backward, train, update
 from manyheads.training.data import Schedule, plan_epoch
 from manyheads.training.optimizer import parameter_groups
 from tiny import FAMILIES
 from tiny_models import make_inputs, make_model
-from training_setup import Killed, Spy, config, encoder_folder
+from training_setup import Spy, config, encoder_folder, prepared
 
 LAYERS = 2
 REGIMES = {"none": 0, "embeddings": 1, "layers:1": 2, "encoder": 3}
@@ -44,10 +44,6 @@ def group_by_name(name: str) -> int | None:
     if ".0." in name:
         return 1
     return 2 if ".1." in name or "final_norm" in name else 0
-
-
-def prepared(settings: Config) -> Run:
-    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
 
 
 def copy(run: Run) -> dict[str, Tensor]:
@@ -202,17 +198,8 @@ def test_a_run_stopped_around_an_unfreezing_resumes_bit_identically(tmp_path: Pa
         )  # fmt: skip
 
     (tmp_path / "texts.txt").write_text("john eats\nparis\n", encoding="utf-8")
-    whole = settings("whole")
-    train(whole)
-    expected = state_of(Path(whole.save_dir), 1)
     for step in (3, 4, 5):
-        stopped = settings(f"stopped at {step}")
-        with pytest.raises(Killed):
-            train(stopped, reporter=Spy(stop_at(step)))
-        train(stopped, resume=True)
-        found = state_of(Path(stopped.save_dir), 1)
-        for part in ("model", "training", "log"):
-            assert_equal(expected[part], found[part], part)
+        assert_resumes(settings("whole"), settings(f"stopped at {step}"), step)
 
 
 def test_a_task_of_pairs_waits_until_a_part_of_the_encoder_is_unfrozen(tmp_path: Path) -> None:
@@ -264,9 +251,7 @@ def test_the_schedule_of_unfreezing_is_reported(
 ) -> None:
     spy = Spy()
     changes = {"freeze": "encoder", "unfreeze_every": every, "num_epochs": 2}
-    made = prepare_run(
-        config(tmp_path, **changes), resume=False, overwrite=True, report=spy.message
-    )
+    made = prepared(config(tmp_path, **changes), spy)
     frozen = [] if every == 2 else [".embeddings.", ".layer.0."]
     trained = sum(
         p.numel()

@@ -15,10 +15,10 @@ import torch
 
 from manyheads.api import load
 from manyheads.modeling import choose_compute
-from manyheads.training import forward_backward, prepare_run, update
+from manyheads.training import forward_backward, update
 from manyheads.training.data import Schedule, plan_epoch
 from run_settings import RUNS
-from training_setup import config, run, sentences, write_records
+from training_setup import config, prepared, run, sentences, write_records
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
@@ -40,7 +40,7 @@ def test_no_step_blocks(
     name: str, precision: str, tmp_path: Path, blocking_is_an_error: Any
 ) -> None:
     made = config(tmp_path, device="cuda", precision=precision, batch_size=1, **RUNS[name])
-    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
+    one = prepared(made)
     steps = list(plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0))
     assert len(steps) > 4
     for number, step in enumerate(steps):

@@ -13,9 +13,9 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
-from equal_runs import assert_equal, hard_config, state_of, stop_at
+import training_setup
+from equal_runs import assert_equal, assert_resumes, hard_config, weights
 from graph_outputs import (
     TEXTS,
     assert_equal_outputs,
@@ -35,16 +35,15 @@ from manyheads.modeling import (
     MultiTaskModel,
     epoch_path,
     find_encoder,
-    load_checkpoint,
     load_model_folder,
     make_head_layers,
     save_model_folder,
 )
 from manyheads.tasks import EMBEDDING
-from manyheads.training import Run, prepare_run, train
+from manyheads.training import Run
 from tiny import FAMILIES
 from tiny_models import TASKS, make_inputs, make_model
-from training_setup import Killed, Spy, config, encoder_folder, run
+from training_setup import config, encoder_calls, encoder_folder, run
 
 LAYERS = 2
 OWN: Mapping[str, Any] = {"freeze": "encoder", "head_layers": 1}
@@ -73,9 +72,7 @@ def shake(model: MultiTaskModel) -> None:
 
 
 def prepared(folder: Path, **changes: Any) -> Run:
-    settings = config(folder, **OWN | changes)
-    Path(settings.save_dir).mkdir(parents=True, exist_ok=True)
-    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
+    return training_setup.prepared(config(folder, **OWN | changes))
 
 
 @pytest.mark.parametrize("count", [1, LAYERS])
@@ -107,7 +104,7 @@ def test_they_are_trained_and_the_encoder_is_not(tmp_path: Path, model_type: str
     untrained = prepared(tmp_path, **changes).model
     before = {name: value.clone() for name, value in untrained.named_parameters()}
     result, spy = run(tmp_path, **changes)
-    after = load_checkpoint(epoch_path(result.save_dir, 1)).model
+    after = weights(result.save_dir)
     for name, value in before.items():
         assert torch.equal(value, after[name]) == name.startswith("encoder."), name
     assert any(name.startswith("head_layers.") for name in before)
@@ -139,8 +136,8 @@ def test_the_encoder_can_be_tuned_for_its_embedding(
             "intent": {"kind": "classification"}, "pairs": {"kind": "similarity", **files},
         }  # fmt: skip
     made = config(tmp_path, num_epochs=2, **changes)
-    before = prepare_run(made, resume=False, overwrite=True, report=lambda text: None).model
-    after = load_checkpoint(epoch_path(run(tmp_path, num_epochs=2, **changes)[0].save_dir, 2)).model
+    before = training_setup.prepared(made).model
+    after = weights(run(tmp_path, num_epochs=2, **changes)[0].save_dir, 2)
     for name, value in before.named_parameters():
         assert torch.equal(value, after[name]) == (".pooler." in name), name
 
@@ -149,25 +146,17 @@ def test_the_encoder_can_be_tuned_for_its_embedding(
     ("count", "tasks"), [(1, None), (1, MIXED), (LAYERS, MIXED)], ids=["last", "mixed", "all"]
 )
 def test_the_layers_below_run_once_per_sentence(
-    tmp_path: Path, tasks: Mapping[str, Any] | None, count: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tasks: Mapping[str, Any] | None, count: int
 ) -> None:
-    seen: list[int] = []
-    forward = Encoder.forward
-
-    def counted(self: Encoder, input_ids: Tensor, *args: Any, **options: Any) -> Any:
-        seen.append(len(input_ids))
-        return forward(self, input_ids, *args, **options)
-
-    monkeypatch.setattr(Encoder, "forward", counted)
     changes = {**OWN, "head_layers": count, **({} if tasks is None else {"tasks": tasks})}
     found = []
     for cache in ("auto", "off"):
         passes = []
         for epochs in (1, 2):
-            seen.clear()
             folder = tmp_path / f"{cache}-{epochs}"
-            _, spy = run(folder, num_epochs=epochs, cache_activations=cache, **changes)
-            passes.append(sum(seen))
+            with encoder_calls() as calls:
+                _, spy = run(folder, num_epochs=epochs, cache_activations=cache, **changes)
+            passes.append(sum(map(len, calls)))
         assert (passes[0] == passes[1]) is (cache == "auto")
         found.append([loss for _, loss in spy.losses])
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
@@ -175,16 +164,8 @@ def test_the_layers_below_run_once_per_sentence(
 
 def test_a_killed_and_resumed_run_makes_a_bit_identical_model(tmp_path: Path) -> None:
     changes = {**OWN, "checkpoint_every": 2}
-    train(hard_config(tmp_path / "whole", **changes))
-    killed = hard_config(tmp_path / "killed", **changes)
-    with pytest.raises(Killed):
-        train(killed, reporter=Spy(stop_at(4)))
-    train(killed, resume=True)
-    one, other = (state_of(tmp_path / name / "saved") for name in ("whole", "killed"))
-    for part in ("model", "training", "log"):
-        assert_equal(one[part], other[part], part)
-    for name in ("model.safetensors", "heads.safetensors"):
-        assert one["best"][name] == other["best"][name]
+    whole, killed = (hard_config(tmp_path / name, **changes) for name in ("whole", "killed"))
+    assert_resumes(whole, killed, 4)
 
 
 def test_folder_and_checkpoint_predict_the_same_and_the_embedding_is_the_encoders(

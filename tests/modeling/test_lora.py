@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import manyheads.modeling.lora
-from equal_runs import assert_equal, hard_config, state_of, stop_at
+import training_setup
+from equal_runs import assert_equal, assert_resumes, hard_config
 from manyheads.api import evaluate, load
 from manyheads.config import Lora, load_config
 from manyheads.errors import ConfigError, RequestError
@@ -31,8 +32,8 @@ from manyheads.modeling import (
     with_adapters,
 )
 from manyheads.modeling.cpu.dropout import Dropout
-from manyheads.training import Run, TrainResult, prepare_run, train
-from training_setup import Killed, Spy, config, encoder_folder, run
+from manyheads.training import Run, TrainResult, train
+from training_setup import Spy, config, encoder_folder, run
 
 TEXTS = ["john eats in london ?", "the weather was bad", "where is mary ?"]
 FAMILIES = ("bert", "distilbert", "mpnet", "roberta", "xlm-roberta", "modernbert")
@@ -73,9 +74,7 @@ def embedded(one: Encoder) -> torch.Tensor:
 
 
 def prepared(folder: Path, **changes: Any) -> Run:
-    settings = config(folder, **changes)
-    Path(settings.save_dir).mkdir(parents=True, exist_ok=True)
-    return prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
+    return training_setup.prepared(config(folder, **changes))
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -208,19 +207,8 @@ def test_a_killed_and_resumed_run_makes_a_bit_identical_model(tmp_path: Path) ->
         "keep_embeddings": 2.0,
         "checkpoint_every": 2,
     }
-    train(hard_config(tmp_path / "whole", **changes))
-    killed = hard_config(tmp_path / "killed", **changes)
-    with pytest.raises(Killed):
-        train(killed, reporter=Spy(stop_at(4)))
-    train(killed, resume=True)
-    expected, found = (
-        state_of(tmp_path / "whole" / "saved"),
-        state_of(tmp_path / "killed" / "saved"),
-    )
-    for part in ("model", "training", "log"):
-        assert_equal(expected[part], found[part], part)
-    for name in ("model.safetensors", "heads.safetensors"):
-        assert expected["best"][name] == found["best"][name]
+    whole, killed = (hard_config(tmp_path / name, **changes) for name in ("whole", "killed"))
+    assert_resumes(whole, killed, 4)
 
 
 TRAINED: dict[str, Any] = {

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import openai
 import pytest
 
 from manyheads.errors import DataError
@@ -123,6 +122,8 @@ def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
 
 
 def test_the_openai_client_gets_embeddings(client: httpx.Client) -> None:
+    import openai  # takes long, and no other test needs it
+
     expected = [p.embedding for p in load_predictor(served_model()).predict(["a", "b"], embed=True)]
     with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0) as sdk:
         # The client asks for base64 unless told otherwise.

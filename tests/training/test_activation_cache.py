@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from equal_runs import assert_equal, state_of, stop_at
+import training_setup
+from equal_runs import assert_equal, assert_resumes, weights
 from manyheads.errors import ConfigError
 from manyheads.evaluation import Reference
-from manyheads.modeling import Encoder, epoch_path, load_checkpoint
-from manyheads.training import Run, prepare_run, train
+from manyheads.training import Run
 from manyheads.training.activation_cache import ActivationCache
-from training_setup import Killed, Spy, config, encoder_folder, run
+from training_setup import config, encoder_calls, encoder_folder, run
 
 FAMILIES = ("bert", "distilbert", "mpnet", "roberta", "xlm-roberta", "modernbert")
 
@@ -37,22 +37,14 @@ MIXED: Mapping[str, Any] = {
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Record the number of sentences in every pass of the encoder."""
-    seen: list[int] = []
-    forward = Encoder.forward
-
-    def counted(self: Encoder, input_ids: Tensor, *args: Any, **options: Any) -> Any:
-        seen.append(len(input_ids))
-        return forward(self, input_ids, *args, **options)
-
-    monkeypatch.setattr(Encoder, "forward", counted)
-    return seen
+def passes() -> Iterator[list[Tensor]]:
+    """Record the sentences of every pass of the encoder."""
+    with encoder_calls() as calls:
+        yield calls
 
 
 def prepared(folder: Path, **changes: Any) -> Run:
-    settings = config(folder, **{"freeze": "encoder", **changes})
-    return prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
+    return training_setup.prepared(config(folder, **{"freeze": "encoder", **changes}))
 
 
 def activations(prepared_run: Run) -> ActivationCache:
@@ -82,49 +74,47 @@ def test_training_is_the_same_with_and_without_the_cache(
     tolerance = 2e-4 if precision == "float32" else 2e-2
     losses = [[loss for _, loss in spy.losses] for spy in (kept_spy, anew_spy)]
     np.testing.assert_allclose(*losses, rtol=tolerance, atol=tolerance)
-    one, other = (load_checkpoint(epoch_path(r.save_dir, 3)).model for r in (kept, anew))
+    one, other = (weights(r.save_dir, 3) for r in (kept, anew))
     for name, values in one.items():
         assert torch.allclose(values, other[name], rtol=0.02, atol=10 * tolerance), name
     assert kept.history[-1]["metrics"]["drift"] == anew.history[-1]["metrics"]["drift"]
 
 
 def test_the_encoder_reads_each_sentence_once_in_all_epochs(
-    tmp_path: Path, passes: list[int]
+    tmp_path: Path, passes: list[Tensor]
 ) -> None:
     prepare, read = 8, []
     for epochs in (1, 4):
         passes.clear()
         run(tmp_path / str(epochs), freeze="encoder", tasks=LINEAR, num_epochs=epochs)
-        read.append(sum(passes))
+        read.append(sum(map(len, passes)))
     assert read[0] == read[1]
     assert read[0] >= 14 + prepare
 
 
 def test_frozen_layers_run_once_per_sentence_and_those_above_each_time(
-    tmp_path: Path, passes: list[int]
+    tmp_path: Path, passes: list[Tensor]
 ) -> None:
     read = []
     for epochs in (1, 4):
         passes.clear()
         result, _ = run(tmp_path / str(epochs), freeze="layers:1", tasks=LINEAR, num_epochs=epochs)
-        read.append(sum(passes))
+        read.append(sum(map(len, passes)))
     # What remains is the measurement of the embedding's drift.
     assert result.history[-1]["metrics"]["drift"]["cosine"] < 1
     assert read[0] == read[1]
 
 
 def test_without_the_cache_the_encoder_reads_sentences_each_time(
-    tmp_path: Path, passes: list[int]
+    tmp_path: Path, passes: list[Tensor]
 ) -> None:
     run(tmp_path, freeze="encoder", tasks=LINEAR, num_epochs=4, cache_activations="off")
-    assert sum(passes) > 4 * 14
+    assert sum(map(len, passes)) > 4 * 14
 
 
 @pytest.mark.parametrize("freeze", ["none", "embeddings"])
 def test_nothing_is_cached_if_little_is_frozen(tmp_path: Path, freeze: str) -> None:
-    settings = config(tmp_path, freeze=freeze)
-    made = prepare_run(settings, resume=False, overwrite=True, report=lambda text: None)
-    assert not isinstance(made.reader, ActivationCache)
+    assert not isinstance(prepared(tmp_path, freeze=freeze).reader, ActivationCache)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -187,24 +177,17 @@ def test_activations_beyond_the_memory_limit_are_mapped_from_disk(tmp_path: Path
     results = [
         run(tmp_path / str(limit), cache_memory=limit, **changes)[0].save_dir for limit in (100, 0)
     ]
-    in_memory, mapped = (load_checkpoint(epoch_path(path, 2)).model for path in results)
+    in_memory, mapped = (weights(path, 2) for path in results)
     assert_equal(in_memory, mapped)
 
 
 @pytest.mark.parametrize("freeze", ["encoder", "layers:1"])
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path, freeze: str) -> None:
     changes = {"freeze": freeze, "tasks": POOLED, "num_epochs": 3, "precision": "bf16"}
-    train(config(tmp_path / "whole", **changes))
-    settings = config(tmp_path / "parts", checkpoint_every=1, **changes)
-    for step in (2, 4):
-        with pytest.raises(Killed):
-            train(settings, resume=step > 2, reporter=Spy(stop_at(step)))
-    train(settings, resume=True)
-    whole, parts = (state_of(tmp_path / name / "saved", 3) for name in ("whole", "parts"))
-    for state in (whole, parts):
-        for name in ("manyheads.json", "README.md"):
-            state["best"].pop(name)
-    assert_equal(whole, parts)
+    whole, parts = (
+        config(tmp_path / name, checkpoint_every=1, **changes) for name in ("whole", "parts")
+    )
+    assert_resumes(whole, parts, 2, 4)
 
 
 def test_the_cache_is_freed_when_the_first_layer_is_unfrozen(tmp_path: Path) -> None:

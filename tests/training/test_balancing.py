@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from equal_runs import assert_resumes, weights
 from manyheads.config import Balancing, Config, load_config
 from manyheads.errors import ConfigError
 from manyheads.modeling import epoch_path, load_checkpoint
@@ -21,7 +22,6 @@ from manyheads.training import (
     TrainResult,
     config_alone,
     forward_backward,
-    prepare_run,
     train,
     update,
 )
@@ -36,18 +36,18 @@ from manyheads.training.balancing import (
     Uncertainty,
 )
 from manyheads.training.data import Schedule, plan_epoch
-from training_setup import Killed, Spy, config, log_lines, run
+from training_setup import config, log_lines, prepared, run
 
 ANYWHERE = ("uncertainty", "dwa")
 COMPARING = ("gradnorm", "pcgrad", "cagrad")
 
 
 def model_of(made: Config) -> Any:
-    return load_checkpoint(epoch_path(made.save_dir, made.num_epochs)).model
+    return weights(made.save_dir, made.epochs)
 
 
 def step_lines(made: Config) -> list[dict[str, Any]]:
-    return [line for line in log_lines(Path(made.save_dir)) if line["event"] == "step"]
+    return [line for line in log_lines(made.save_dir) if line["event"] == "step"]
 
 
 def test_static_weights_are_the_users() -> None:
@@ -147,17 +147,7 @@ def test_a_stopped_run_resumes_bit_for_bit(method: str, tmp_path: Path) -> None:
     }  # fmt: skip
     whole, stopped = (config(tmp_path / name, **changes) for name in ("whole", "stopped"))
 
-    def kill(step: int) -> None:
-        if step == 10:  # in the third epoch
-            raise Killed
-
-    train(whole)
-    with pytest.raises(Killed):
-        train(stopped, reporter=Spy(kill))
-    train(stopped, resume=True)
-    one, other = model_of(whole), model_of(stopped)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
+    assert_resumes(whole, stopped, 10)  # in the third epoch
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +190,7 @@ def test_a_tasks_weight_counts_although_its_own_steps_are_clipped(
     weight: float, more: dict[str, Any], norm: float, tmp_path: Path
 ) -> None:
     made = config(tmp_path, max_grad_norm=0.01, **{"tasks.ner.weight": weight}, **more)
-    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
+    one = prepared(made)
     norms: dict[str, float] = {}
 
     def measure() -> None:
@@ -426,7 +416,7 @@ def test_gradients_taken_one_by_one_add_up_to_those_of_the_sum(
     found = []
     for name, method in (("plain", "static"), ("apart", {"method": "cagrad", "c": 0})):
         made = config(tmp_path / name, schedule=schedule, balancing=method, **more)
-        one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
+        one = prepared(made)
         plan = plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
         forward_backward(one, plan[0])
         found.append({name: p.grad for name, p in one.model.named_parameters()})
@@ -497,20 +487,12 @@ def test_a_resumed_run_logs_the_same_gradients(tmp_path: Path) -> None:
         for name in ("whole", "stopped")
     )  # fmt: skip
 
-    def kill(step: int) -> None:
-        if step == 6:
-            raise Killed
-
-    train(whole)
-    with pytest.raises(Killed):
-        train(stopped, reporter=Spy(kill))
-    train(stopped, resume=True)
-    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
+    assert_resumes(whole, stopped, 6)
 
 
 def test_surgery_removes_the_conflict_from_a_step(tmp_path: Path) -> None:
     made = config(tmp_path, schedule="together", balancing="pcgrad")
-    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
+    one = prepared(made)
     plan = plan_epoch(one.data.sources, Schedule.of(made), seed=made.seed, epoch=0)
     conflicts = 0
     for step in plan:

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from equal_runs import assert_resumes
 from manyheads.api import load
 from manyheads.config import load_config
 from manyheads.errors import ConfigError, DataError, RequestError
-from manyheads.modeling import Encoder, MultiTaskModel, epoch_path, find_encoder, load_checkpoint
+from manyheads.modeling import Encoder, MultiTaskModel, find_encoder
 from manyheads.text import TextTokenizer
 from manyheads.training import train
 from manyheads.training.data import load_training_data
 from manyheads.training.distillation import Distillation
-from training_setup import Killed, Spy, config, encoder_folder, log_lines, run, sentences
+from training_setup import config, encoder_folder, log_lines, run, sentences
 
 TEXTS = ["john eats", "the weather was bad", "is it london ?", "mary is in rome", "paris", "rome"]
 
@@ -104,20 +105,7 @@ def test_a_stopped_run_resumes_bit_for_bit_without_the_original_encoder(tmp_path
             keep_embeddings={"weight": 5, "texts": texts_file(tmp_path), "batch_size": 3},
         )  # fmt: skip
 
-    def kill(step: int) -> None:
-        if step == 5:
-            raise Killed
-
-    whole, stopped = settings("whole"), settings("stopped")
-    train(whole)
-    with pytest.raises(Killed):
-        train(stopped, reporter=Spy(kill))
-    shutil.rmtree(folder)
-    train(stopped, resume=True)
-    one, other = (load_checkpoint(epoch_path(s.save_dir, 2)) for s in (whole, stopped))
-    assert one.model.keys() == other.model.keys()
-    assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
-    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
+    assert_resumes(settings("whole"), settings("stopped"), 5, between=lambda: shutil.rmtree(folder))
 
 
 def test_a_run_is_not_resumed_with_other_unlabelled_sentences(tmp_path: Path) -> None:

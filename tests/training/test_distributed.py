@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+import forked
+import process_jobs
 from manyheads.config import make_config
 from manyheads.errors import RequestError
 from manyheads.modeling import list_checkpoints
@@ -25,7 +24,6 @@ from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.launch import joined, refuse_several
 from training_setup import encoder_folder, log_lines, sentences, settings, write_records
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 TASKS = {
     "intent": {"kind": "classification", "dropout": 0.0, "start": "fitted"},
     "ner": {"kind": "tagging", "dropout": 0.0, "decoder": "crf"},
@@ -98,30 +96,24 @@ def in_two(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[tuple[list[O
     """Run jobs in two processes; returns each one's report on each job, and its exit status."""
     file = folder / "jobs.json"
     file.write_text(json.dumps([{**job, "port": free_port()} for job in jobs]))
-    common = {
-        **os.environ,
-        "PYTHONPATH": f"{HELPERS.parents[1] / 'src'}{os.pathsep}{HELPERS}",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "OMP_NUM_THREADS": "1",
-    }
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(HELPERS / "process_jobs.py"), str(file)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True, cwd=folder,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    places = [folder / f"process {rank}" for rank in range(2)]
+    running = []
+    for rank, place in enumerate(places):
+        place.mkdir()
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        running.append(
+            forked.start(
+                place, process_jobs.do_all, str(file), MASTER_ADDR="127.0.0.1", **variables
+            )
         )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        texts = [process.communicate(timeout=300) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert all(process.returncode in (0, -signal.SIGKILL) for process in running), texts
+    statuses = [forked.status_of(process) for process in running]
+    for process in running:
+        process.kill()
+    assert all(s in (0, -signal.SIGKILL) for s in statuses), [*map(forked.messages, places)]
+    lines = [(place / "output").read_text(encoding="utf-8").splitlines() for place in places]
     return [
-        ([json.loads(line) for line in out.splitlines() if line.startswith("{")], p.returncode)
-        for (out, _), p in zip(texts, running, strict=True)
+        ([json.loads(line) for line in its if line.startswith("{")], status or 0)
+        for its, status in zip(lines, statuses, strict=True)
     ]
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from equal_runs import weights
 from golden import RUNS, Curve, curve, recorded
-from manyheads.modeling import Encoder, epoch_path, load_checkpoint
+from manyheads.modeling import Encoder
 from manyheads.modeling.cpu import attention, dropout
 from manyheads.training import setup, step
 
@@ -187,7 +188,7 @@ def test_fast_implementations_give_the_same_weights_as_plain_ones(
     ends = []
     for folder in ("fast", "plain"):
         curve(tmp_path / folder, "joint")
-        ends.append(load_checkpoint(epoch_path(tmp_path / folder / "saved", 3)).model)
+        ends.append(weights(tmp_path / folder / "saved", 3))
         all_plain(monkeypatch)
     for weight in ends[0]:
         # A gradient that is only rounding (a key's bias has no effect) has a random sign.

@@ -6,23 +6,22 @@ it is seen on the device `meta`, where there are no numbers to look at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from manyheads.modeling import Compute, epoch_path, load_checkpoint
-from manyheads.modeling.heads import ClassificationHead
-from manyheads.training import STEPS_AHEAD, loop, prepare_run, train
+from equal_runs import weights
+from manyheads.modeling import Compute
+from manyheads.training import STEPS_AHEAD, loop, train
 from manyheads.training.data import plan_epoch
 from manyheads.training.loop import TrainingError
 from manyheads.training.step_batches import load_batches
 from run_settings import CRF, LINEAR, RUNS
-from training_setup import Spy, config, encoder_folder, log_lines, run
+from training_setup import Spy, config, encoder_folder, log_lines, prepared, run, spoil
 
 
 @pytest.fixture
@@ -44,10 +43,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def state(save_dir: Path, epoch: int) -> Mapping[str, Tensor]:
-    return load_checkpoint(epoch_path(save_dir, epoch)).model
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_weights_log_and_reports_are_the_same_on_an_asynchronous_device(
     name: str, tmp_path: Path
@@ -58,7 +53,9 @@ def test_weights_log_and_reports_are_the_same_on_an_asynchronous_device(
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Compute, "is_async", is_async)
             result, spy = run(tmp_path / folder, **changes)
-        found.append((state(result.save_dir, 2), spy.losses, spy.turns, log_lines(result.save_dir)))
+        found.append(
+            (weights(result.save_dir, 2), spy.losses, spy.turns, log_lines(result.save_dir))
+        )
     at_once, later = found
     assert at_once[0].keys() == later[0].keys()
     assert [key for key, value in at_once[0].items() if not torch.equal(value, later[0][key])] == []
@@ -71,8 +68,7 @@ def test_a_step_reads_no_value_from_the_device(
     tmp_path: Path, kind: str, tasks: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(tmp_path, tasks=tasks, schedule="joint", model_name=str(encoder_folder(kind)))
-    Path(made.save_dir).mkdir()
-    one = prepare_run(made, resume=False, overwrite=False, report=lambda text: None)
+    one = prepared(made)
     batch = load_batches(one, plan_epoch(one.data.sources, seed=1, epoch=0)[0]).batches[0]
     inputs = one.data.datasets[batch.dataset].inputs(batch.rows, one.model.encoder.pad_id)
     nowhere = torch.device("meta")
@@ -109,18 +105,6 @@ def test_on_a_cpu_values_are_read_after_each_step(tmp_path: Path, looks: list[in
     assert looks == [1] * 8
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
-    """Make some calls of a head's loss, counted from 1, return NaN."""
-    done = [0]
-    right: Callable[..., Tensor] = ClassificationHead.loss
-
-    def wrong(self: ClassificationHead, logits: Tensor, targets: Tensor) -> Tensor:
-        done[0] += 1
-        return right(self, logits, targets) * (float("nan") if done[0] in calls else 1.0)
-
-    monkeypatch.setattr(ClassificationHead, "loss", wrong)
-
-
 @pytest.mark.parametrize("measured", [{}, {"log_gradients": 1}])
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
     tmp_path: Path, ahead: None, monkeypatch: pytest.MonkeyPatch, measured: dict[str, Any]
@@ -136,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
     train(config(tmp_path, **changes), resume=True, reporter=spy)
     assert spy.said("Resumed after step 2 of 8")
     run(tmp_path / "undisturbed", **changes, train_file=str(tmp_path / "train.jsonl"))
-    one, other = (state(tmp_path / folder, 2) for folder in ("saved", "undisturbed/saved"))
+    one, other = (weights(tmp_path / folder, 2) for folder in ("saved", "undisturbed/saved"))
     assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
 
 
@@ -147,5 +131,5 @@ def test_steps_with_a_loss_that_is_not_finite_can_be_skipped(
     changes = {"tasks": LINEAR, "schedule": "joint", "log_every": 100, "num_epochs": 2}
     result, spy = run(tmp_path, **changes, on_nonfinite="skip")
     assert len(spy.turns) == 6
-    for tensor in state(result.save_dir, 2).values():
+    for tensor in weights(result.save_dir, 2).values():
         assert tensor.isfinite().all()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import forked
 from equal_runs import assert_same_run
+from forked import messages, run_script, status_of
 from manyheads.cli import main
 from manyheads.modeling import list_checkpoints, load_checkpoint
 from manyheads.training import train
-from slow_command import Place, messages, slow_command, status_of
+from slow_command import Place, slow_command
 from training_setup import config, sentences, settings, write_records
 
 SRC = Path(__file__).parents[2] / "src"
@@ -115,13 +115,8 @@ def test_a_second_signal_stops_at_once_and_breaks_nothing(
 def test_the_launcher_resumes_like_the_command(tmp_path: Path, undisturbed: Path) -> None:
     with slow_run(tmp_path, "step", 5, 600) as process:
         process.kill()
-    done = subprocess.run(
-        [sys.executable, str(SRC / "train.py"), "config.yaml", "--resume"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SRC)}, text=True, capture_output=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Continuing from " in done.stderr
+    forked.run(tmp_path, run_script, str(SRC / "train.py"), "config.yaml", "--resume")
+    assert "Continuing from " in messages(tmp_path)
     assert_same_run(undisturbed, tmp_path / "saved", epoch=2)
 
 

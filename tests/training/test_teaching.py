@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import manyheads
+from equal_runs import assert_resumes
 from manyheads.config import TaskConfig, config_text, load_config
 from manyheads.errors import ConfigError, DataError, RequestError
-from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.modeling.heads.base import divergence
 from manyheads.modeling.heads.crf import CRF
 from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of, marginals
@@ -24,8 +24,6 @@ from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
-    Killed,
-    Spy,
     config,
     encoder_folder,
     log_lines,
@@ -180,19 +178,7 @@ def test_a_stopped_run_resumes_bit_for_bit_without_its_teacher(
         taught = {"sources": [str(model)], "texts": texts_file(tmp_path), "batch_size": 2}
         return config(tmp_path / name, num_epochs=2, checkpoint_every=1, teacher=taught)
 
-    def kill(step: int) -> None:
-        if step == 5:
-            raise Killed
-
-    whole, stopped = settings("whole"), settings("stopped")
-    train(whole)
-    with pytest.raises(Killed):
-        train(stopped, reporter=Spy(kill))
-    shutil.rmtree(model)
-    train(stopped, resume=True)
-    one, other = (load_checkpoint(epoch_path(s.save_dir, 2)) for s in (whole, stopped))
-    assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
-    assert log_lines(Path(whole.save_dir)) == log_lines(Path(stopped.save_dir))
+    assert_resumes(settings("whole"), settings("stopped"), 5, between=lambda: shutil.rmtree(model))
 
 
 def test_the_teacher_runs_once_and_damaged_answers_are_recomputed(

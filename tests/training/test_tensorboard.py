@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from equal_runs import assert_resumes, stop_at
 from manyheads.config import Config
 from manyheads.errors import RequestError
 from manyheads.training import Stopped, train
@@ -68,15 +69,7 @@ def test_a_resumed_run_shows_each_point_once(last: int, tmp_path: Path) -> None:
         config(tmp_path / name, tensorboard=True, checkpoint_every=3, num_epochs=2)
         for name in ("whole", "stopped")
     )
-
-    def kill(step: int) -> None:
-        if step == last:
-            raise Killed
-
-    train(whole)
-    with pytest.raises(Killed):
-        train(stopped, reporter=Spy(kill))
-    train(stopped, resume=True)
+    assert_resumes(whole, stopped, last)
     expected = {name: rounded(points) for name, points in shown(whole).items()}
     assert shown(stopped) == expected
 
@@ -109,12 +102,8 @@ def test_a_run_that_stops_in_its_evaluation_shows_the_epoch_once(
 def test_a_run_that_turns_it_on_later_shows_all_earlier_values(tmp_path: Path) -> None:
     made = config(tmp_path, num_epochs=2)
 
-    def kill(step: int) -> None:
-        if step == 10:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(made, reporter=Spy(kill))
+        train(made, reporter=Spy(stop_at(10)))
     train(config(tmp_path, num_epochs=2, tensorboard=True), resume=True)
     points = shown(made)
     logged = [step for name in points if name.startswith("loss/") for step, _ in points[name]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equal_runs import assert_equal, state_of, stop_at
+from equal_runs import assert_equal, state_of, stop_at, weights
 from manyheads import add_head, load
 from manyheads.cli import main
 from manyheads.config import Config, load_config
@@ -22,8 +22,8 @@ from manyheads.inference import Predictor
 from manyheads.inference.backends.pytorch import load_trained
 from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.modeling.cpu.dropout import Dropout
-from manyheads.training import prepare_run, train
-from training_setup import Killed, Spy, config, encoder_folder, sentences, write_records
+from manyheads.training import train
+from training_setup import Killed, Spy, config, encoder_folder, prepared, sentences, write_records
 
 TEXTS = ["will john eat in paris ?", "mary lives in york", "where is emma ?"]
 TASKS: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_tuning_the_encoder_does_not_change_the_carried_heads(
 def test_heads_of_named_tasks_continue_from_their_weights(trained: Path, tmp_path: Path) -> None:
     tasks = {"ner": {"kind": "tagging"}, "topic": TOPIC}
     settings = going_on(trained, tmp_path, tasks=tasks)
-    run = prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
+    run = prepared(settings)
     old = load_trained(trained / "saved/best")
     assert_equal(old.model.head("ner").state_dict(), run.model.head("ner").state_dict())
     assert_equal(
@@ -248,7 +248,7 @@ def test_gradients_reach_the_encoder_through_a_frozen_head_without_dropout(
 ) -> None:
     tasks = {"ner": NER | {"frozen": True}, "topic": TOPIC}
     settings = going_on(trained, tmp_path, tasks=tasks)
-    run = prepare_run(settings, resume=False, overwrite=False, report=lambda text: None)
+    run = prepared(settings)
     run.freezing.train_mode()
     for name, frozen in (("ner", True), ("topic", False)):
         dropping = [m for m in run.model.head(name).modules() if isinstance(m, Dropout)]
@@ -468,7 +468,7 @@ def test_layers_of_the_heads_are_inherited_and_trained_unless_a_head_is_frozen(
     with pytest.raises(Killed):
         train(made, reporter=Spy(stop_at(6)))
     result = train(made, resume=True)
-    after = layers_of(load_checkpoint(epoch_path(result.save_dir, 2)).model)
+    after = layers_of(weights(result.save_dir, 2))
     assert after
     for name, value in layers_of(before.state_dict()).items():
         assert torch.equal(after[name], value) is not named, name

@@ -1,0 +1,159 @@
+"""`predict` and standard streams: pipes, terminals and missing streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command_line import Run, python
+from fake_predictor import FakePredictor
+from manyheads.cli.conversation import EXAMPLES
+
+# Prediction in a process of its own, with a predictor that needs no model.
+FAKE = f"""
+    import sys
+    sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
+    import manyheads.inference
+    from fake_predictor import FakePredictor
+    manyheads.inference.load_predictor = lambda *args, **options: FakePredictor()
+    from manyheads.cli import main
+    sys.exit(main(["predict", *sys.argv[1:]]))
+"""
+COMMAND = (sys.executable, "-c", textwrap.dedent(FAKE))
+
+Give = Callable[[bytes], None]
+
+
+def test_lines_of_a_pipe_are_texts() -> None:
+    done = python(FAKE, "--format", "jsonl", input="one two\nZoë\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one two", "Zoë"]
+
+
+def test_standard_input_can_be_named_like_a_file(
+    run: Run, predictor: FakePredictor, stdin: Give
+) -> None:
+    stdin(b"one")
+    assert run("predict", "--file", "-").out.startswith("In words: ")
+
+
+def test_a_line_of_standard_input_that_is_no_text_is_named(
+    run: Run, predictor: FakePredictor, stdin: Give
+) -> None:
+    stdin(b"one\n\n")
+    result = run("predict")
+    assert result.status == 2
+    assert result.err.startswith("error: standard input:2: the text is empty; expected a sentence")
+
+
+@pytest.mark.parametrize("given", [b"", None], ids=["empty", "absent"])
+def test_without_any_text_a_few_examples_are_shown(
+    run: Run, predictor: FakePredictor, stdin: Give, given: bytes | None
+) -> None:
+    if given is not None:
+        stdin(given)
+    result = run("predict")
+    assert (result.status, result.err) == (0, "")
+    for example in EXAMPLES:
+        words = f"In words: classification: {len(example)} 25 %; "
+        assert f"> {example}\n{words}" in result.out
+    assert result.out.replace("\n", "").isprintable()
+
+
+def test_empty_standard_input_has_no_output(
+    run: Run, predictor: FakePredictor, stdin: Give
+) -> None:
+    stdin(b"")
+    result = run("predict", "--format", "jsonl")
+    assert (result.status, result.out, result.err) == (0, "", "")
+
+
+class Terminal:
+    """The person's end of a terminal at which `manyheads predict` runs."""
+
+    def __init__(self) -> None:
+        self.descriptor, self.other_end = pytest.importorskip("pty").openpty()
+        self.unread = b""
+
+    def expect(self, text: bytes) -> bytes:
+        """Read until some text appears, for ten seconds at most, and return all that was read."""
+        while text not in self.unread:
+            assert select.select([self.descriptor], [], [], 10)[0], self.unread
+            self.unread += os.read(self.descriptor, 4096)
+        seen, _, self.unread = self.unread.partition(text)
+        return seen
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.descriptor, keys)
+
+
+def test_at_a_terminal_examples_come_first_and_then_one_s_own_sentences() -> None:
+    terminal = Terminal()
+    talk = subprocess.Popen(
+        COMMAND, stdin=terminal.other_end, stdout=terminal.other_end, stderr=subprocess.PIPE
+    )
+    os.close(terminal.other_end)
+    try:
+        seen = terminal.expect(b"Your own sentences (Ctrl-D ends):")
+        for example in EXAMPLES:
+            assert f"> {example}".encode() in seen
+        for sentence in (b"one two three", b"four"):
+            terminal.expect(b"> ")
+            terminal.type(sentence + b"\n")
+            terminal.expect(f"Classification: {len(sentence)}\r\n".encode())
+        terminal.expect(b"> ")
+        terminal.type(b"\x04")
+        _, err = talk.communicate(timeout=3000)
+    finally:
+        talk.kill()
+        talk.communicate()
+        os.close(terminal.descriptor)
+    assert (talk.returncode, err) == (0, b"")
+
+
+def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
+    terminal = Terminal()
+    done = python(FAKE, stdin=terminal.other_end)
+    os.close(terminal.other_end)
+    os.close(terminal.descriptor)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("> ") == len(EXAMPLES)
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
+    script = FAKE.replace('["predict", ', '["predict", *["word"] * 20_000, ')
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+    ) as writer:  # fmt: skip
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        assert writer.stdout.readline().startswith("In words: classification: 4 ")
+        writer.stdout.close()
+        err = writer.stderr.read()
+        assert writer.wait(timeout=300) == 141
+    assert err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_reported() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = python(FAKE, "some text", stdout=full)
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
+def test_a_process_without_standard_streams_can_predict(tmp_path: Path) -> None:
+    out = tmp_path / "out.txt"
+    script = shlex.join([*COMMAND, "a b", "--output", str(out)])
+    done = subprocess.run(f"{script} <&- >&- 2>&-", shell=True, check=False)
+    assert done.returncode == 0
+    assert out.read_text(encoding="utf-8").startswith("In words: classification: 3 ")

@@ -1,0 +1,177 @@
+"""CSV, TSV and Excel: headers, lists in cells, indicator columns, missing labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from files import lines, message, read, unread
+from manyheads.data.readers import Layout, read_rows
+from tool_formats import words
+
+QUICK = settings(deadline=None, max_examples=40)
+
+
+@pytest.mark.parametrize("name", ["snli.jsonl", "snli.tsv"])
+def test_a_gold_label_without_agreement_is_missing(name: str, tmp_path: Path) -> None:
+    columns = ["gold_label", "sentence1", "sentence2"]
+    rows = [["-", "a b", "c"], ["entailment", "a b", "-"]]
+    path = tmp_path / name
+    path.write_text(
+        lines([dict(zip(columns, row, strict=True)) for row in rows])
+        if name == "snli.jsonl"
+        else "".join("\t".join(row) + "\n" for row in [columns, *rows])
+    )
+    names = {"sentence1": "text", "sentence2": "text2", "gold_label": "label"}
+    assert [(row["label"], row["text2"]) for row in read(path, names=names)] == [
+        (None, "c"), ("entailment", "-"),
+    ]  # fmt: skip
+    assert read(path, names={"sentence1": "text"})[0]["gold_label"] is None
+    counts: dict[str, int] = {}
+    list(read_rows(path, layout=Layout(names=names), on_unread=counts.update))
+    assert counts == {"labels `-` of `gold_label`, on which the annotators did not agree": 1}
+    # In another column it is a class like the others.
+    names = {"sentence1": "text", "sentence2": "label"}
+    assert read(path, names=names)[1]["label"] == "-"
+
+
+@given(
+    st.lists(st.lists(st.text(max_size=4).filter(lambda t: "\0" not in t), min_size=1), min_size=1),
+    st.sampled_from(["python", "numpy", "json"]),
+)
+@QUICK
+def test_lists_in_cells_are_lists(folder: Path, items: list[list[str]], form: str) -> None:
+    items = [[t.encode(errors="replace").decode() for t in some] for some in items]
+    write: Callable[[list[str]], str] = {
+        "python": str, "json": json.dumps, "numpy": lambda some: f"[{' '.join(map(repr, some))}]",
+    }[form]  # fmt: skip
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([("text", "tags"), *(("x", write(some)) for some in items)])
+    path = folder / "lists.csv"
+    path.write_bytes(out.getvalue().encode())
+    assert [row["tags"] for row in read(path)] == items
+
+
+def test_a_truncated_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("tokens,ner\n\"['a' 'b' ... 'z']\",O O O\n")
+    assert ":2: `tokens` is \"['a' 'b' ... 'z']\", a truncated or broken list" in message(path)
+    path.write_text("tokens,ner\n[ a ],O O O\n")
+    assert read(path) == [{"tokens": ["[", "a", "]"], "ner": "O O O"}]
+
+
+def test_unpaired_quotes_do_not_swallow_rows_of_tsv(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text('text\tlabel\na\tx\n"b\ty\nc\tx\nd "\ty\n"e ""f"""\tx\n"g\nh\ti"\ty\n')
+    assert [(row["text"], row["label"]) for row in read(path)] == [
+        ("a", "x"), ('"b', "y"), ("c", "x"), ('d "', "y"), ('e "f"', "x"), ("g\nh\ti", "y"),
+    ]  # fmt: skip
+
+
+def test_columns_without_a_header_are_named_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("12,my card is lost,card\n13,hello,greet\n")
+    text = message(path)
+    assert "only: 12, my card is lost, card" in text
+    assert "by number: --text-field 1 --map 2=label" in text
+    assert read(path, names={"2": "text", "3": "label"}) == [
+        {"1": "12", "text": "my card is lost", "label": "card"},
+        {"1": "13", "text": "hello", "label": "greet"},
+    ]
+
+
+def test_a_number_before_a_text_and_a_number_is_an_id_and_not_a_scored_pair(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("12,my card is lost,0\n")
+    assert "only: 12, my card is lost, 0" in message(path)
+    path.write_text("a dog runs,a cat runs,0\n")
+    assert read(path) == [{"text": "a dog runs", "text2": "a cat runs", "score": "0"}]
+
+
+def test_columns_are_renamed_and_one_that_is_replaced_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("body,label,topic\na,1,x\n")
+    names = {"body": "text", "topic": "label"}
+    assert read(path, names=names) == [{"text": "a", "label (replaced)": "1", "label": "x"}]
+    assert "there is no column 'bdy', only the columns body, label, topic" in (
+        message(path, names={"bdy": "text"})
+    )
+    other = tmp_path / "x.jsonl"
+    other.write_text('{"body": "a", "label": 1, "topic": "x", "id": 2}\n')
+    assert read(other, names=names) == [{"text": "a", "label": "x", "id": 2}]
+    assert "no record has the field 'tpic'" in message(other, names={"tpic": "label"})
+
+
+def test_labels_in_one_cell_are_split_at_the_separator_of_the_layout(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("text\tlabels\na\t15,25\nb\t4\nc\t\n")
+    assert [row["labels"] for row in read(path, separator=",")] == [["15", "25"], ["4"], None]
+
+
+def test_semicolons_separate_cells_if_they_do_so_in_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('text;label\n"a; b, c";x\n')
+    assert read(path) == [{"text": "a; b, c", "label": "x"}]
+    path.write_text("body;label\na;x\n")
+    assert read(path, names={"body": "text"}) == [{"text": "a", "label": "x"}]
+
+
+@given(st.lists(st.tuples(words, st.booleans(), st.booleans()), min_size=1, max_size=5))
+@QUICK
+def test_indicator_columns_round_trip(folder: Path, items: list[tuple[str, bool, bool]]) -> None:
+    path = folder / "x.csv"
+    items = [*items, ("end", True, True)]
+    path.write_text(
+        "id,text,rude,kind\n" + "".join(f"x1,{t},{a:d},{b:d}\n" for t, a, b in items)
+        + "x1,open,-1,-1\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    rows = read(path, format="indicators")
+    assert [row["labels"] for row in rows] == [
+        *([*["rude"] * a, *["kind"] * b] for _, a, b in items), None,
+    ]  # fmt: skip
+    path.write_text("text,id\na,2\n")
+    assert "no column holds only 0 and 1: text, id" in message(path, format="indicators")
+
+
+def test_columns_of_0_and_1_beside_one_of_texts_are_labels(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('id,body,rude,kind,odd\n0,"so\nso",0,1,0\n1,yes,1,1,0\n')
+    rows = read(path)
+    assert [row["text"] for row in rows] == ["so\nso", "yes"]
+    assert [row["labels"] for row in rows] == [["kind"], ["rude", "kind"]]
+    # If one column is named `text`, every other may be a task; of two columns of texts, neither is.
+    path.write_text("text,rude,kind\nso so,0,1\nyes,1,1\n")
+    assert read(path)[0] == {"text": "so so", "rude": "0", "kind": "1"}
+    path.write_text("one,two,rude,kind\nso so,a b,0,1\nyes,b,1,1\n")
+    assert "no column `text`" in message(path)
+    path.write_text("id,age,rude,kind\n0,30,0,1\n1,31,1,1\n")
+    assert "no column `text`" in message(path)
+
+
+@given(st.lists(st.tuples(words, st.none() | words), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=10)
+def test_excel_round_trips(folder: Path, items: list[tuple[str, str | None]]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [("text", "label"), *items]:
+        book.active.append(row)
+    book.create_sheet("more")
+    path = folder / "x.xlsx"
+    book.save(path)
+    assert read(path) == [{"text": text, "label": label} for text, label in items]
+    assert unread(path) == {"sheets after the first": 1}
+
+
+def test_a_broken_workbook_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "x.xlsx"
+    path.write_bytes(b"PK\x03\x04 and no more")
+    assert "not a sound workbook" in message(path)
