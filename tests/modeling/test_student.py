@@ -78,7 +78,7 @@ def test_a_trained_student_is_a_folder_that_sentence_transformers_reads(tmp_path
 def test_a_student_approaches_the_whole_encoder_and_resumes_bit_identically(tmp_path: Path) -> None:
     def settings(name: str) -> Any:
         return config(
-            tmp_path / name, student_layers=[1], num_epochs=2, checkpoint_every=1,
+            tmp_path / name, student_layers=[1], num_epochs=2, checkpoint_every=2,
             keep_embeddings=10,
         )  # fmt: skip
 

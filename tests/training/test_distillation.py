@@ -101,7 +101,7 @@ def test_a_stopped_run_resumes_bit_for_bit_without_the_original_encoder(tmp_path
 
     def settings(name: str) -> Any:
         return config(
-            tmp_path / name, model_name=str(folder), num_epochs=2, checkpoint_every=1,
+            tmp_path / name, model_name=str(folder), num_epochs=2, checkpoint_every=2,
             keep_embeddings={"weight": 5, "texts": texts_file(tmp_path), "batch_size": 3},
         )  # fmt: skip
 

@@ -176,7 +176,7 @@ def test_a_stopped_run_resumes_bit_for_bit_without_its_teacher(
 
     def settings(name: str) -> Any:
         taught = {"sources": [str(model)], "texts": texts_file(tmp_path), "batch_size": 2}
-        return config(tmp_path / name, num_epochs=2, checkpoint_every=1, teacher=taught)
+        return config(tmp_path / name, num_epochs=2, checkpoint_every=2, teacher=taught)
 
     assert_resumes(settings("whole"), settings("stopped"), 5, between=lambda: shutil.rmtree(model))
 

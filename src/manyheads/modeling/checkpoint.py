@@ -8,8 +8,9 @@ truncated, damaged, hostile or not a checkpoint is refused by name, and so is a 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -149,7 +150,7 @@ def newest_intact(save_dir: StrPath) -> tuple[Intact | None, tuple[Refused, ...]
         The intact checkpoint that is furthest in the run, if there is one, and the refused ones
         that are, or may be, further.
     """
-    known, refused = _positions(save_dir)
+    known, refused = _positions(list_checkpoints(save_dir))
     for _, path in sorted(known, reverse=True):
         try:
             return Intact(path, load_checkpoint(path)), tuple(refused)
@@ -177,13 +178,15 @@ def prune(save_dir: StrPath, keep: int | None) -> tuple[Path, ...]:
     if keep is not None and keep < 1:
         raise ValueError(f"keep is {keep}; it must be at least 1")
     files = list_checkpoints(save_dir)
-    if len(files) <= (keep or len(files)) and all(file.is_epoch for file in files):
+    if all(file.is_epoch for file in files) and len(files) <= (keep or len(files)):
         return ()  # without reading them
-    known, _ = _positions(save_dir)
-    known.sort(reverse=True)
-    epochs = [path for position, path in known if position.is_epoch]
-    superfluous = [] if keep is None else epochs[keep:]
-    superfluous += [path for position, path in known[1:] if not position.is_epoch]
+    within, _ = _positions(file for file in files if not file.is_epoch)
+    # From the newest on, read as far as needed: positions rise with the number of the epoch.
+    epochs = (known for file in reversed(files) if file.is_epoch for known in _positions([file])[0])
+    kept = list(islice(epochs, keep or 1))
+    superfluous = [] if keep is None else [path for _, path in epochs]
+    newest = max([*within, *kept], default=None)
+    superfluous += [path for position, path in within if (position, path) != newest]
     for path in superfluous:
         with explained(path, "removed"):
             path.unlink(missing_ok=True)
@@ -203,10 +206,13 @@ def remove_checkpoints(save_dir: StrPath) -> tuple[Path, ...]:
     return tuple(file.path for file in files)
 
 
-def _positions(save_dir: StrPath) -> tuple[list[tuple[Position, Path]], list[Refused]]:
+def _positions(
+    files: Iterable[CheckpointFile],
+) -> tuple[list[tuple[Position, Path]], list[Refused]]:
+    """Read the positions of checkpoints, and which cannot be read."""
     known: list[tuple[Position, Path]] = []
     refused: list[Refused] = []
-    for file in list_checkpoints(save_dir):
+    for file in files:
         try:
             known.append((read_position(file.path), file.path))
         except ManyheadsError as error:
