@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
 from serving import Gate, becomes, served_model, serving
 
@@ -91,12 +92,57 @@ def test_a_full_queue_gets_429_with_retry_after_and_recovers() -> None:
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert error(refused)["type"] == "rate_limit_error"
-        # It is refused before it is read.
-        headers = {"content-type": "application/json"}
-        assert client.post("/v1/predict", content=b"{", headers=headers).status_code == 429
         gate.open.set()
         assert first.result(60).status_code == second.result(60).status_code == 200
         assert predict(client, "fifth").status_code == 200
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+def test_a_full_queue_refuses_without_reading_the_body(close: bytes) -> None:
+    body = b'{"texts": "x"}'
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"X-Request-ID: mine\r\n%sContent-Length: %d\r\n" % (close, len(body))
+    )
+    key = b"Authorization: Bearer key\r\n\r\n"
+    gate = Gate()
+    with (
+        serving(served_model(), gate, max_queue=1, api_keys=("key",)) as client,
+        ThreadPoolExecutor(2) as pool,
+        connection(client) as raw,
+    ):
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+        client.headers["authorization"] = "Bearer key"
+        gate.open.clear()
+        first = pool.submit(predict, client, "first")
+        assert gate.entered.acquire(timeout=60)
+        second = pool.submit(predict, client, "second")
+        assert becomes(lambda: scheduler.waiting == 1)
+        raw.sendall(head + key + body * bool(close))
+        answer = read_answer(raw)
+        assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"\r\nx-request-id: mine\r\n" in answer
+        assert b"1 texts are queued already" in answer
+        if not close:
+            # The body arrives now and is skipped; the next request needs a key first.
+            raw.sendall(body + head + b"\r\n" + body)
+            assert read_answer(raw).startswith(b"HTTP/1.1 401 ")
+            gate.open.set()
+            assert first.result(60).status_code == second.result(60).status_code == 200
+            raw.sendall(head + key + body)
+            assert read_answer(raw).startswith(b"HTTP/1.1 200 ")
+        counted = 'manyheads_requests_total{method="POST",path="/v1/predict",status="429"} 1.0'
+        assert counted in client.get("/metrics").text
+
+
+def read_answer(raw: socket.socket) -> bytes:
+    answer = b""
+    while not answer.endswith(b"}"):
+        part = raw.recv(4096)
+        assert part, f"the connection ended after {answer!r}"
+        answer += part
+    return answer
 
 
 def test_a_request_that_takes_too_long_gets_504() -> None:

@@ -246,6 +246,15 @@ def test_the_records_of_a_file_are_predicted(visit: Visit, tmp_path: Path) -> No
     expect(visit.page.get_by_role("alert")).to_have_text(
         "Line 2 of the file has no text or tokens."
     )
+    table = tmp_path / "texts.csv"
+    table.write_text('label,Text\nx,"""hi"", Paris"\ny,"two\nlines"\nz,three\n')
+    visit.page.get_by_label("Open a file of sentences").set_input_files(table)
+    expect(visit.page.locator("#rows tr td:first-child")).to_have_text(
+        ['"hi", Paris', "two lines", "three"]
+    )
+    table.write_text("label,sentence\nx,three\n")
+    visit.page.get_by_label("Open a file of sentences").set_input_files(table)
+    expect(visit.page.get_by_role("alert")).to_have_text("The file has no column named text.")
 
 
 def test_the_history_repeats_a_prediction(visit: Visit) -> None:
@@ -265,13 +274,20 @@ def test_the_page_works_with_the_keyboard_alone(visit: Visit) -> None:
     expect(page.locator("#answer")).to_be_visible()
     page.locator("#tasks button[aria-pressed=false]").first.focus()
     page.keyboard.press("Enter")
-    mark = page.locator("mark").first
-    if mark.count():
-        mark.focus()
-        page.keyboard.press("Enter")
-        expect(page.locator("dialog")).to_be_visible()
-        page.keyboard.press("Escape")
-        expect(page.locator("dialog")).not_to_be_visible()
+    page.get_by_role("button", name="Add an entity").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Last word").focus()
+    page.keyboard.type("lives")
+    expect(page.locator("#choose-text")).to_have_text("John lives")
+    page.get_by_role("button", name="Set").focus()
+    page.keyboard.press("Enter")
+    mark = page.locator("mark", has_text="John lives")
+    expect(mark).to_be_visible()
+    mark.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).not_to_be_visible()
 
 
 def test_an_error_is_shown(visit: Visit) -> None:

@@ -161,8 +161,7 @@ def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
         with pytest.raises(QueueFull, match="4 texts are queued already") as caught:
             submit(scheduler, ["e"], embed=False, deadline=later())
         assert caught.value.seconds >= 1
-        for asked in many:
-            asked.answer.cancelled = True
+        scheduler.cancel([asked.answer for asked in many])
         (accepted,) = submit(scheduler, ["e"], embed=False, deadline=later())
         model.gate.set()
         assert accepted.result(60).text == "e"

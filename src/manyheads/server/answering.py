@@ -45,8 +45,7 @@ class Service:
             raise Problem(404, str(error), param="model", code="model_not_found") from None
 
     def check_room(self) -> None:
-        """Do nothing if a model can queue a request. Under overload, most requests are refused,
-        and reading each first would take much of the processor.
+        """Do nothing if a model can queue a request.
 
         Raises:
             Problem: the queues of all models are full.
@@ -193,8 +192,7 @@ async def _computed(
             if answers[-1].outcome is None and await request.is_disconnected():
                 raise Problem(499, "the client has disconnected", code="client_closed_request")
     except BaseException:
-        for answer in answers:
-            answer.cancelled = True
+        scheduler.cancel(answers)
         raise
 
 

@@ -12,7 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
 
 from manyheads.server.answering import Service
 from manyheads.server.monitoring import Monitoring
@@ -37,7 +38,7 @@ def create_app(
     settings: ServerSettings,
     load: Load | None = None,
     tracer_provider: Any = None,
-) -> FastAPI:
+) -> Application:
     """Load models and return the application that serves them.
 
     Args:
@@ -63,8 +64,11 @@ def create_app(
 
     # Routing and FastAPI's middleware take as long as a short text. CORS needs them.
     fast = {} if settings.cors_origins else direct_handlers(router)
-    app = _Application(
-        protect=lambda inner: Protection(inner, settings, monitoring, fast, tracing),
+    service = Service(registry, settings, monitoring)
+    app = Application(
+        protect=lambda inner: Protection(
+            inner, settings, monitoring, fast, service.check_room, tracing
+        ),
         title="Manyheads",
         version=__version__,
         summary="Classes, entities and the embedding of a sentence, from one pass of one model.",
@@ -73,7 +77,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = Service(registry, settings, monitoring)
+    app.state.service = service
     app.include_router(router)
     app.include_router(page_router)
     app.add_exception_handler(Problem, answer_problem)
@@ -102,7 +106,7 @@ def _watch(monitoring: Monitoring, registry: Registry, name: str) -> None:
     )
 
 
-class _Application(FastAPI):
+class Application(FastAPI):
     """An application whose protection stands before all of FastAPI's own middleware.
 
     Args:
@@ -110,10 +114,16 @@ class _Application(FastAPI):
         options: those of FastAPI.
     """
 
-    def __init__(self, *, protect: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+    def __init__(self, *, protect: Callable[[ASGIApp], Protection], **options: Any) -> None:
         super().__init__(**options)
         self._protect = protect
+        self._protection: Protection | None = None
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the whole stack; Starlette calls this once."""
-        return self._protect(super().build_middleware_stack())
+        self._protection = self._protect(super().build_middleware_stack())
+        return self._protection
+
+    def refuse(self, scope: Scope) -> Response | None:
+        """Return the response to a request that is refused before its body is read, else None."""
+        return None if self._protection is None else self._protection.refuse(scope)

@@ -1,15 +1,24 @@
-"""How connections end when the server stops: whatever has arrived or is on its way is answered."""
+"""Connections: requests are refused before they are read while the queue is full, and whatever has
+arrived or is on its way when the server stops is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from manyheads.server.app import Application
 from manyheads.server.settings import ServerSettings
 
 BACKLOG = 2048
@@ -22,10 +31,33 @@ _LINGER_SECONDS = 0.5
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that answers a request that is on its way when the server stops, with the header
-    `Connection: close`. uvicorn closes idle connections at once, and such a request is lost."""
+    """A connection that refuses requests by their headers, and answers one that is on its way when
+    the server stops, with the header `Connection: close`. uvicorn starts a task for each request
+    before it is refused; and it closes idle connections at once, so that such a request is lost."""
 
     _is_stopping = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Refused here, a body that is on its way is skipped. If the connection has to be closed
+        # afterwards, or the client waits with the body, or does not read answers, or there are
+        # further requests, the application refuses.
+        plain = cycle.keep_alive and not cycle.waiting_for_100_continue
+        if plain and not self.pipeline and not self.flow.write_paused and not self._is_stopping:
+            response = cast(Application, self.config.app).refuse(cast(Scope, cycle.scope))
+            if response is not None:
+                cycle.response_started = cycle.response_complete = True
+                self.transport.write(_bytes(response, self.server_state.default_headers))
+                self.on_response_complete()
+                return
+        super()._start_asgi_task(cycle, app)
+
+    def on_message_complete(self) -> None:
+        """Note that the whole body has arrived."""
+        super().on_message_complete()
+        # The body of a refused request arrived after the answer, and stopped the timer.
+        refused = self.cycle is not None and self.cycle.response_complete
+        if refused and self.timeout_keep_alive_task is None:
+            self._close_after(self.timeout_keep_alive)
 
     def shutdown(self) -> None:
         """Close after the current request, or after one that arrives soon."""
@@ -34,8 +66,11 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
             return
         self._unset_keepalive_if_required()
+        self._close_after(_LINGER_SECONDS)
+
+    def _close_after(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(
-            _LINGER_SECONDS, self.timeout_keep_alive_handler
+            seconds, self.timeout_keep_alive_handler
         )
 
     def on_headers_complete(self) -> None:
@@ -66,7 +101,13 @@ class Server(uvicorn.Server):
         )
 
 
-def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
+def _bytes(response: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a whole response as it is sent."""
+    lines = [b"%s: %s\r\n" % header for header in (*headers, *response.raw_headers)]
+    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", response.body])
+
+
+def make_server(app: Application, settings: ServerSettings) -> Server:
     """Return a server for an application."""
     config = uvicorn.Config(
         app, http=Connection, log_config=None, access_log=False, server_header=False,

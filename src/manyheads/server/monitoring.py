@@ -26,6 +26,7 @@ class Monitoring:
             "manyheads_request_seconds", "Seconds from a request to its answer.", ["path"],
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._texts = Counter(
             "manyheads_texts", "Texts answered.", ["model"], registry=self._registry
         )
@@ -41,8 +42,14 @@ class Monitoring:
 
     def request(self, path: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(path, method, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
+        key = path, method, status
+        if key not in self._known:
+            # Kept, since looking them up by their labels takes longer than counting.
+            found = self._requests.labels(path, method, str(status)), self._seconds.labels(path)
+            self._known[key] = found
+        count, duration = self._known[key]
+        count.inc()
+        duration.observe(seconds)
 
     def texts(self, model: str, count: int) -> None:
         """Count answered texts."""

@@ -1,6 +1,7 @@
 """ASGI middleware before the routes: request ids, keys, limits on size and number, and the log.
 
-The whole body is read first, so that no route handles one that is too large or too slow.
+The whole body is read first, so that no route handles one that is too large or too slow. While the
+queue is full, `connections` has requests refused before that.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import asyncio
 import hmac
 import json
 import logging
+import random
 import re
 import time
 import traceback
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,7 @@ class Protection:
         settings: limits and keys.
         monitoring: counts requests.
         direct: by path, the routes whose POST requests bypass the rest of the application.
+        check_room: raises `Problem` if no such request can be queued.
         tracing: starts a span for each request.
     """
 
@@ -60,15 +62,40 @@ class Protection:
         settings: ServerSettings,
         monitoring: Monitoring,
         direct: Mapping[str, DirectRoute],
+        check_room: Callable[[], None],
         tracing: Tracing,
     ) -> None:
         self._tracing = tracing
         self._app = app
         self._direct = direct
+        self._check_room = check_room
         self._settings = settings
         self._monitoring = monitoring
         self._keys = [key.encode() for key in settings.api_keys]
         self._under_way = 0
+
+    def refuse(self, scope: Scope) -> Response | None:
+        """Return the response to a request that its headers alone show to be refused, else None.
+
+        Under overload most requests are refused. A task for each, which reads its body, would take
+        much of the processor, and the accepted requests would wait behind them.
+        """
+        direct = self._direct.get(scope["path"])
+        if direct is None or scope["method"] != "POST":
+            return None
+        headers = dict(scope["headers"])
+        try:
+            self._check(scope["path"], headers, self._under_way + 1)
+            self._check_room()
+        except Problem as problem:
+            request_id = _identify(scope, headers)
+            scope["route"] = direct.route
+            response = problem.response()
+            response.headers["x-request-id"] = request_id
+            with self._tracing.request(scope["method"], headers) as span:
+                self._note(scope, problem.status, 0.0, span)
+            return response
+        return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -76,11 +103,9 @@ class Protection:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = _identify(scope, headers)
         begun = time.monotonic()
-        state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        state.update(id=request_id, deadline=begun + self._settings.timeout)
+        scope["state"]["deadline"] = begun + self._settings.timeout
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -95,7 +120,7 @@ class Protection:
         self._under_way += 1
         with self._tracing.request(scope["method"], headers) as span:
             try:
-                self._check(scope["path"], headers)
+                self._check(scope["path"], headers, self._under_way)
                 body = await self._body(headers, receive)
                 await self._answer(scope, _replaying(body, receive), send_with_id)
             except Exception as error:
@@ -105,7 +130,13 @@ class Protection:
                     await problem_of(error).response()(scope, receive, send_with_id)
             finally:
                 self._under_way -= 1
-                self._note(scope, status, time.monotonic() - begun, span)
+                seconds = time.monotonic() - begun
+                if span is None:
+                    # In the next round of the event loop, before which the answer is sent.
+                    loop = asyncio.get_running_loop()
+                    loop.call_soon(self._note, scope, status, seconds, span)
+                else:
+                    self._note(scope, status, seconds, span)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         direct = self._direct.get(scope["path"])
@@ -116,7 +147,7 @@ class Protection:
         response = await direct.handle(Request(scope, receive))
         await response(scope, receive, send)
 
-    def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def _check(self, path: str, headers: dict[bytes, bytes], under_way: int) -> None:
         if self._keys and path not in OPEN_PATHS:
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             # All keys are compared in constant time, so the duration reveals nothing about them.
@@ -126,7 +157,7 @@ class Protection:
                     401, "the request has no valid key; send one as `Authorization: Bearer KEY`",
                     code="invalid_api_key",
                 )  # fmt: skip
-        if self._under_way > self._settings.max_connections and path not in OPEN_PATHS:
+        if under_way > self._settings.max_connections and path not in OPEN_PATHS:
             raise Problem(
                 503, f"the server is handling {self._settings.max_connections:,} requests already; "
                 "try again later",
@@ -138,13 +169,28 @@ class Protection:
         stated = headers.get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limit:
             raise _too_large(int(stated), limit)
+        # Before Python 3.12, `asyncio.wait_for` costs a task and two rounds of the event loop.
+        task = asyncio.current_task()
+        assert task is not None
+        is_late = False
+
+        def stop() -> None:
+            nonlocal is_late
+            is_late = True
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self._settings.timeout, stop)
         try:
-            return await asyncio.wait_for(_whole(receive, limit), self._settings.timeout)
-        except asyncio.TimeoutError:
+            return await _whole(receive, limit)
+        except asyncio.CancelledError:
+            if not is_late:
+                raise
             raise Problem(
                 408, f"the body did not arrive within {self._settings.timeout:g} seconds",
                 code="body_timeout",
             ) from None  # fmt: skip
+        finally:
+            timer.cancel()
 
     def _note(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -166,6 +212,14 @@ class Protection:
                 if name in fields:
                     span.set_attribute(f"manyheads.{name}", fields[name])
         logger.info("request", extra={"fields": fields})
+
+
+def _identify(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+    """Give a request the id of its header, or a new one, and return it."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    scope.setdefault("state", {})["id"] = request_id
+    return request_id
 
 
 async def _whole(receive: Receive, limit: int) -> bytes:

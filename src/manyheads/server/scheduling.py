@@ -100,7 +100,7 @@ class Answer:
     outcome: Prediction | BaseException | None = None
     """None until it is computed."""
     cancelled: bool = False
-    """Set it when the outcome is no longer needed: the place in the queue becomes free."""
+    """Whether the outcome is no longer needed."""
 
 
 @dataclass(slots=True)
@@ -200,18 +200,23 @@ class Scheduler:
         return answers
 
     def check_room(self) -> None:
-        """Do nothing if a request could be queued.
+        """Do nothing if a request could be queued. Takes no lock, for which a caller that refuses
+        most requests would often wait.
 
         Raises:
             QueueFull: too many texts are queued, or the scheduler is closed.
         """
+        waiting = len(self._queue)
+        if self._closed or waiting >= self._max_waiting:
+            seconds = waiting / (self._rate * len(self._lanes))
+            raise QueueFull(waiting, max(1.0, seconds))
+
+    def cancel(self, answers: Sequence[Answer]) -> None:
+        """Drop texts whose outcome is no longer needed; their places in the queue become free."""
         with self._changed:
-            if len(self._queue) >= self._max_waiting:
-                self._queue = [answer for answer in self._queue if not answer.cancelled]
-            waiting = len(self._queue)
-            if self._closed or waiting >= self._max_waiting:
-                seconds = waiting / (self._rate * len(self._lanes))
-                raise QueueFull(waiting, max(1.0, seconds))
+            for answer in answers:
+                answer.cancelled = True
+            self._queue = [answer for answer in self._queue if not answer.cancelled]
 
     @property
     def waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, if it is installed: one per request and one per batch.
+"""OpenTelemetry spans, if it is installed and set up: one per request and one per batch.
 
 A batch has texts of several requests, so its span has links to theirs instead of a parent. The
 exporter is configured as for any other program, for instance with `opentelemetry-instrument`.
@@ -22,10 +22,11 @@ class Span(Protocol):
 
 
 class Tracing:
-    """Starts spans; does nothing if OpenTelemetry is not installed.
+    """Starts spans; does nothing if OpenTelemetry is not installed, or not set up.
 
     Args:
-        provider: an OpenTelemetry tracer provider. Default: the one of the process.
+        provider: an OpenTelemetry tracer provider. Default: the one of the process, if it has one
+            by now.
     """
 
     def __init__(self, provider: Any = None) -> None:
@@ -33,6 +34,8 @@ class Tracing:
         try:
             from opentelemetry import propagate, trace
         except ImportError:
+            return
+        if provider is None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             return
         self._trace, self._propagate = trace, propagate
         self._tracer = trace.get_tracer("manyheads", tracer_provider=provider)
