@@ -8,14 +8,10 @@ from contextlib import suppress
 from manyheads.api.prediction_job import PredictionJob
 from manyheads.api.texts import WhenEmpty, argument_texts
 from manyheads.cli.errors import tell
+from manyheads.data.demo import TEXTS
 from manyheads.errors import ManyheadsError
 
-EXAMPLES = (
-    "John lives in Paris.",
-    "Where does Mary Jane Watson work?",
-    "I wonder whether Ravi ever went back to Nova Scotia.",
-    "is it far from Marseille to Lyon",
-)
+EXAMPLES = (f"{TEXTS[0]}.", *TEXTS[1:])
 
 
 def show_examples(job: PredictionJob) -> None:

@@ -20,6 +20,8 @@ TOO_MUCH = f"more than {MAX_NODES} values or {MAX_DEPTH} levels"
 
 KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
+_MAPPING = "keys and values (`key: value`)"
+
 KeyPath = tuple[str | int, ...]
 
 
@@ -107,7 +109,7 @@ def read_yaml(path: Path) -> YamlDocument:
         raise ConfigError(
             f"the file is a {_kind(node)}",
             where=at(path, node.start_mark.line + 1),
-            expected="keys and values (`key: value`)",
+            expected=_MAPPING,
         )
     loader = _Loader("")
     try:
@@ -176,7 +178,7 @@ def _yaml_error(path: Path, error: yaml.MarkedYAMLError) -> ConfigError:
     return ConfigError(
         f"not YAML ({error.problem or error.context})",
         where=at(path, mark.line + 1 if mark else None),
-        expected="keys and values (`key: value`)",
+        expected=_MAPPING,
     )
 
 

@@ -23,6 +23,8 @@ from manyheads.modeling.state_dicts import check_state, load_state
 from manyheads.storage import LAYOUT, EncoderFiles
 from manyheads.tasks import TaskSpec
 
+_EDITED = "It is damaged or was edited; copy or train it again."
+
 HEADS = "heads."
 """Prefix of the heads' parameters in a whole model."""
 
@@ -68,7 +70,7 @@ def build_encoder(files: EncoderFiles, state: Mapping[str, Tensor], where: str) 
         raise ModelError(
             f"the model reads {length} sub-tokens at once", where=where,
             expected=f"at most the {encoder.max_positions} that its encoder can",
-            fix="It is damaged or was edited; copy or train it again.",
+            fix=_EDITED,
         )  # fmt: skip
     return encoder
 
@@ -198,7 +200,7 @@ def _heads(
         raise ModelError(
             f"the tasks' heads cannot be built ({shorten(str(error), 200)})", where=where,
             expected="the sizes that the model was trained with",
-            fix="It is damaged or was edited; copy or train it again.",
+            fix=_EDITED,
         ) from None  # fmt: skip
     check_state(nn.ModuleDict(skeleton), state, where)
     heads = build()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from manyheads.config import available_cores
+from manyheads.config.sections.hardware import DEVICES
 from manyheads.errors import RequestError, shorten
 
 BF16_GAIN = 1.2
@@ -65,9 +66,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise RequestError(
-            f"there is no device {shorten(name)}", expected="auto, cpu, cuda, cuda:N or mps"
-        )
+        raise RequestError(f"there is no device {shorten(name)}", expected=DEVICES)
     device = torch.device(name)
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     there = device.type == "cpu" or (

@@ -18,7 +18,7 @@ from torch.nn import functional
 from manyheads.errors import ModelError, at, listing, shorten
 from manyheads.modeling.cpu.attention import use_attention
 from manyheads.modeling.cpu.dropout import replace_dropout
-from manyheads.modeling.heads import EncoderShape
+from manyheads.modeling.features import SUITABLE, EncoderShape
 from manyheads.modeling.pooling import PoolingSpec, SentencePooling
 from manyheads.modeling.pretrained import (
     TOKENIZER,
@@ -382,6 +382,6 @@ def _as_encoder(backbone: PreTrainedModel, where: str) -> PreTrainedModel:
         raise ModelError(
             f"the model is a {type(backbone).__name__}"
             + (", which `transformers` builds with a decoder" if decodes else ""), where=where,
-            expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+            expected=SUITABLE,
         )  # fmt: skip
     return backbone

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+SUITABLE = "an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT"
+"""What an error expects of an encoder."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:

@@ -25,6 +25,7 @@ from torch import nn
 from manyheads.config import Config
 from manyheads.errors import ConfigError, ModelError, counted, listing
 from manyheads.modeling.encoder import Encoder
+from manyheads.modeling.features import SUITABLE
 from manyheads.modeling.model import MultiTaskModel
 
 # Names of the modules after the last layer in the encoders of `transformers`.
@@ -120,7 +121,7 @@ def layers_path(encoder: Encoder) -> str:
         f"a {type(encoder.backbone).__name__} does not have "
         f"{counted(encoder.shape.num_layers, 'layer')} with parameters of their own, so none "
         "can be frozen alone",
-        expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        expected=SUITABLE,
         fix="Use `freeze: encoder` or `freeze: none`, without `unfreeze_every` and `layer_decay`.",
     )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from manyheads.errors import ModelError, counted
+from manyheads.modeling.features import SUITABLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -160,6 +161,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 def _unknown(backbone: nn.Module) -> ModelError:
     return ModelError(
         f"the layers of a {type(backbone).__name__} cannot be run alone",
-        expected="an encoder such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        expected=SUITABLE,
         fix="Choose another encoder, or leave out what needs its upper layers alone.",
     )

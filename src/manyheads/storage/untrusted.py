@@ -34,6 +34,9 @@ _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
+_DISTRUST = "Do not use it; get the model again from a source that you trust."
+
+
 @contextmanager
 def open_regular(path: StrPath) -> Iterator[BinaryIO]:
     """Open a regular file for reading.
@@ -106,7 +109,7 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
     too_deep = ModelError(
         f"is nested more than {max_depth} levels deep",
         expected="a file that Manyheads or transformers wrote",
-        fix="Do not use it; get the model again from a source that you trust.",
+        fix=_DISTRUST,
         where=where,
     )
     try:
@@ -114,29 +117,26 @@ def parse_json(data: bytes | str, where: str, *, max_depth: int = MAX_JSON_DEPTH
     except RecursionError:
         raise too_deep from None
     except json.JSONDecodeError as error:
-        raise ModelError(
-            f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})",
-            fix="The file is damaged; get it again, or restore it from a copy.",
-            where=where,
-        ) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise _not_json(f"{error.msg} ({place})", where) from None
     except ValueError as error:  # not UTF-8, or a number of thousands of digits
-        raise ModelError(
-            f"is not JSON: {shorten(str(error), 120)}",
-            fix="The file is damaged; get it again, or restore it from a copy.",
-            where=where,
-        ) from None
+        raise _not_json(shorten(str(error), 120), where) from None
     for _, item, depth in walk(value):
         if depth > max_depth:
             raise too_deep
         # Python reads NaN, Infinity and 1e999, and could not write them again.
         if type(item) is float and not math.isfinite(item):
-            raise ModelError(
-                f"is not JSON: it has the number {item}",
-                expected="finite numbers",
-                fix="The file is damaged; get it again, or restore it from a copy.",
-                where=where,
-            )
+            raise _not_json(f"it has the number {item}", where, "finite numbers")
     return value
+
+
+def _not_json(found: str, where: str, expected: str = "") -> ModelError:
+    return ModelError(
+        f"is not JSON: {found}",
+        expected=expected,
+        fix="The file is damaged; get it again, or restore it from a copy.",
+        where=where,
+    )
 
 
 def walk(value: Any) -> Iterator[tuple[str | None, Any, int]]:
@@ -196,7 +196,7 @@ def refuse_sizes(value: Any, where: str) -> None:
             raise ModelError(
                 f'has {shorten(item)} as "{shorten(key)[1:-1]}"',
                 expected=f"at most {limit}",
-                fix="Do not use it; get the model again from a source that you trust.",
+                fix=_DISTRUST,
                 where=where,
             )
 

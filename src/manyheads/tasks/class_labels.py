@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from manyheads.errors import DataError, counted, listing, nearest, shorten
 from manyheads.tasks.found import (
+    CORRECT_COUNT,
     Found,
     Refuse,
     check_bound,
@@ -77,7 +78,7 @@ class Names:
             f"`{field}` is {index}, beyond the {counted(count, 'label')} of the task {self.task!r}",
             where=where,
             expected=f"0 to {count - 1}",
-            fix="Correct the record, or the number of labels in the configuration.",
+            fix=CORRECT_COUNT,
         )
 
 

@@ -12,6 +12,9 @@ from manyheads.errors import DataError, counted, listing, nearest, shorten
 MAX_LABELS = 100_000
 """The maximum number of distinct labels of a task: more would be texts, and fill the memory."""
 
+CORRECT_COUNT = "Correct the record, or the number of labels in the configuration."
+"""How to fix an index that is too large."""
+
 _L = TypeVar("_L", str, int)
 
 
@@ -107,7 +110,7 @@ def check_range(task: str, found: Found, count: int, refuse: Refuse) -> None:
                     f"{task!r}",
                     where=where,
                     expected=f"0 to {count - 1}",
-                    fix="Correct the record, or the number of labels in the configuration.",
+                    fix=CORRECT_COUNT,
                 )
             )
 

@@ -15,6 +15,9 @@ from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, is_prefixed
 MAX_LABEL_LENGTH = 256
 """The longest label name in characters: a longer one is a text in the wrong field, or an attack."""
 
+LEAVE_OUT = "Leave the field out, or null, where nothing is known."
+"""How to fix a label that is none."""
+
 SECOND_TEXT = "text2"
 """The field of the second text of a pair."""
 
@@ -71,7 +74,7 @@ def read_class(value: Any, field: str, where: str) -> NameOrIndex:
         f"`{field}` is {shorten(value)}",
         where=where,
         expected="the name of a class, or its index counted from 0",
-        fix="Leave the field out, or null, where nothing is known.",
+        fix=LEAVE_OUT,
     )
 
 
@@ -280,7 +283,7 @@ def check_name(name: str, field: str, where: str) -> str:
             f"`{field}` is a blank label",
             where=where,
             expected="a name",
-            fix="Leave the field out, or null, where nothing is known.",
+            fix=LEAVE_OUT,
         )
     if name.isascii():
         return name

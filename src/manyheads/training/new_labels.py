@@ -67,6 +67,7 @@ SHRINKAGE = 0.3
 """The weight of a multiple of the identity in the covariance of the inputs."""
 MOST_KEPT = 6000
 """The most kept records that are read."""
+_NAME_KEPT = "Name labelled records: --kept FILE."
 _ROWS = 64
 _WORD_ROWS = 128
 
@@ -269,7 +270,7 @@ def _kept_records(
         except (ConfigError, ModelError) as error:
             raise RequestError(
                 f"adding labels needs records with the old ones: {error.found}",
-                where=error.where, fix="Name labelled records: --kept FILE.",
+                where=error.where, fix=_NAME_KEPT,
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
     known = frozenset(old.types if isinstance(old, TagSet) else old.names)
@@ -285,7 +286,7 @@ def _kept_records(
         raise DataError(
             f"{counted(len(records), 'record')} with old labels of the task {task!r}", where=file,
             expected="at least 3, from which the new labels are told apart",
-            fix="Name labelled records: --kept FILE.",
+            fix=_NAME_KEPT,
         )  # fmt: skip
     return [r for i, r in enumerate(records) if i % 3], records[::3]
 

@@ -11,6 +11,8 @@ from manyheads.config import Config, May, Setting, default_at, setting_at
 from manyheads.errors import RequestError, shorten
 from manyheads.training.balancing import GradientMeans
 
+RESTORE = "Restore them, or start anew with --overwrite or another `save_dir`."
+
 
 @dataclass
 class RunningMean:
@@ -114,7 +116,7 @@ def check_same_run(
             f"the run cannot be resumed, because its configuration has changed: "
             f"{'; '.join(differing)}",
             expected="the configuration and data that it was started with",
-            fix="Restore them, or start anew with --overwrite or another `save_dir`.",
+            fix=RESTORE,
         )
 
 

@@ -9,12 +9,14 @@ from pydantic import Field
 
 from manyheads.config.fields import FREE, Int, Strict
 
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
 
 class Hardware(Strict):
     """Hardware: the device, its threads and its precision."""
 
-    device: Annotated[str, replace(FREE, allowed="auto, cpu, cuda, cuda:N or mps", first=True)] = (
-        Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: Annotated[str, replace(FREE, allowed=DEVICES, first=True)] = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
     """The device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     precision: Literal["auto", "float32", "bf16"] = "auto"

@@ -13,6 +13,7 @@ from manyheads.tasks import OUTSIDE, is_prefixed
 
 _DOCUMENT = "-DOCSTART-"
 _FIX = "Separate token and tag by a tab, sentences by a blank line; begin comments with `# `."
+_NO_TABS = "Remove the tabs at the ends of the lines."
 _NAMES = "# global.columns ="
 """The start of a comment that names the columns, as in CoNLL-U Plus."""
 _SAMPLE = 2000
@@ -179,7 +180,7 @@ def _check_first(line: str, tabs: bool, where: str) -> None:
             f"the line ends in a tab: {shorten(line)}",
             where=where,
             expected="the last column to be the tag",
-            fix="Remove the tabs at the ends of the lines.",
+            fix=_NO_TABS,
         )
 
 
@@ -274,7 +275,7 @@ def _is_comment(line: str, cells: list[str], columns: Columns, where: str, begin
         where=where,
         expected=f"{width}, separated by {'tabs' if columns.tabs else 'white space'}, "
         "as the lines before it",
-        fix="Remove the tabs at the ends of the lines." if is_trailing else _FIX,
+        fix=_NO_TABS if is_trailing else _FIX,
     )
 
 

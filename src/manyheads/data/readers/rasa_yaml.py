@@ -12,6 +12,7 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
 from manyheads.errors import DataError, at, shorten
 
+_TRAINING_DATA = "Rasa's training data, with `nlu:` and intents"
 _INTENT = re.compile(r"^\s*-\s+intent:", re.MULTILINE)
 
 
@@ -53,7 +54,7 @@ def _sections(source: Source) -> Iterator[Any]:
         raise DataError(
             f"not YAML ({shorten(getattr(error, 'problem', None) or 'nested too deeply')})",
             where=at(source.name, mark.line + 1 if mark else None),
-            expected="Rasa's training data, with `nlu:` and intents",
+            expected=_TRAINING_DATA,
         ) from None
     top = root.value if isinstance(root, yaml.MappingNode) else ()
     listed = next((value for key, value in top if key.value == "nlu"), None)
@@ -61,7 +62,7 @@ def _sections(source: Source) -> Iterator[Any]:
         raise DataError(
             "there is no list `nlu`",
             where=source.name,
-            expected="Rasa's training data, with `nlu:` and intents",
+            expected=_TRAINING_DATA,
         )
     for section in listed.value:
         if isinstance(section, yaml.MappingNode):

@@ -14,6 +14,7 @@ from manyheads.tasks.kinds import Label
 from manyheads.tasks.label_values import SECOND_TEXT, check_text, is_encodable, not_unicode
 
 TEXT_FIELDS = ("text", "tokens")
+_LEAVE_ONE_OUT = "Leave out `text` or `tokens`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
                 f"with {shorten(text[start : start + 40])}",
                 where=row.where,
                 expected="the tokens of the text, in order and with only white space between",
-                fix="Leave out `text` or `tokens`.",
+                fix=_LEAVE_ONE_OUT,
             )
         start = begin + len(token)
         found.append((begin, start))
@@ -126,7 +127,7 @@ def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
             f"the text continues after the last token: {shorten(text[start:].strip())}",
             where=row.where,
             expected="tokens that cover the text",
-            fix="Leave out `text` or `tokens`.",
+            fix=_LEAVE_ONE_OUT,
         )
     return tuple(found)
 

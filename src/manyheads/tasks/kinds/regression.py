@@ -27,7 +27,7 @@ from manyheads.tasks.kinds.values import (
     ReadText,
     Settings,
 )
-from manyheads.tasks.label_values import read_number
+from manyheads.tasks.label_values import LEAVE_OUT, read_number
 from manyheads.tasks.labels import LabelSet, WordSpan
 from manyheads.tasks.metrics.correlation import regression_metrics
 from manyheads.tasks.results import Result, ValueResult
@@ -115,7 +115,7 @@ class Regression(Kind):
                     f"`{field}` is {shorten(record.fields[field])}",
                     where=record.where,
                     expected="a number",
-                    fix="Leave the field out, or null, where nothing is known.",
+                    fix=LEAVE_OUT,
                 )
             return number
 
