@@ -17,6 +17,7 @@ FIRST = (
     "training/test_signals.py",
     "training/test_kills.py",
     "training/test_run_folder.py",
+    "cli/test_info.py",
     "project/test_readme.py",
     "exporting/test_export.py",
     "training/test_balancing.py",

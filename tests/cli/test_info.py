@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import forked
 from command_line import Run, python
+from forked import messages, run_script
 from manyheads.cli import main
 from tiny import tiny_encoder_folder
 
@@ -198,7 +197,8 @@ def test_info_about_a_folder_needs_no_framework() -> None:
     done = python(
         """
         import sys
-        from manyheads.cli import main
+        from forked import messages, run_script
+from manyheads.cli import main
         status = main(["info"])
         print("torch" in sys.modules, "transformers" in sys.modules, status)
         """
@@ -206,16 +206,9 @@ def test_info_about_a_folder_needs_no_framework() -> None:
     assert done.stdout.splitlines()[-1] == "False False 0"
 
 
-def test_a_launcher_predicts_for_piped_lines_from_a_bare_checkout(trained: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SRC / "predict.py"), "--threads", "1"],
-        cwd=trained,
-        input="john lives in paris\nwhere is mary in rome\n",
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": ""},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^Classification: [01]$", done.stdout, re.MULTILINE)) == 2
-    assert done.stderr == ""
+def test_a_launcher_predicts_for_lines_of_standard_input(trained: Path) -> None:
+    lines = "john lives in paris\nwhere is mary in rome\n"
+    (trained / "input").write_text(lines, encoding="utf-8")
+    out = forked.run(trained, run_script, str(SRC / "predict.py"), "--threads", "1")
+    assert len(re.findall(r"^Classification: [01]$", out, re.MULTILINE)) == 2
+    assert messages(trained) == ""

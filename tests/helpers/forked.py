@@ -31,6 +31,8 @@ def _work(
     os.environ.update(environment)
     for descriptor, name in ((1, "output"), (2, "messages")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    if Path("input").exists():
+        sys.stdin = os.fdopen(os.open("input", os.O_RDONLY), encoding="utf-8")
     sys.exit(function(*arguments))
 
 
@@ -40,7 +42,8 @@ def start(
     """Call a function in another process.
 
     Args:
-        folder: the process's folder; its files `output` and `messages` get what it prints.
+        folder: the process's folder; its files `output` and `messages` get what it prints, and
+            `input`, if there is one, is its standard input.
         function: called by its name; returns the exit status, None for 0.
         arguments: of the function.
         environment: variables besides those with which the server was started.
