@@ -197,8 +197,7 @@ def test_info_about_a_folder_needs_no_framework() -> None:
     done = python(
         """
         import sys
-        from forked import messages, run_script
-from manyheads.cli import main
+        from manyheads.cli import main
         status = main(["info"])
         print("torch" in sys.modules, "transformers" in sys.modules, status)
         """
