@@ -157,6 +157,11 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
     two = post(client, "/predict", {"inputs": [["John lives in Paris"], ["where"]]})
     assert [len(one) for one in two] == [2, 2]
     assert single[0]["score"] > single[1]["score"]
+    # As the InferenceClient of huggingface_hub sends it.
+    options = {"inputs": "John lives in Paris", "parameters": {}}
+    assert post(client, "/predict", options) == single
+    options["parameters"] = {"top_k": 1}
+    assert post(client, "/predict", options) == single[:1]
     refused = client.post("/predict", json={"inputs": ["a", "b"]})
     assert refused.status_code == 422
     assert "stands for a pair" in refused.json()["error"]["message"]

@@ -141,6 +141,21 @@ def test_two_lanes_share_what_waits() -> None:
         assert len(model.batches[0][0]) == 2
 
 
+def test_the_lane_that_became_idle_last_computes_the_next_text() -> None:
+    threads = []
+
+    def predict(texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
+        threads.append(threading.get_ident())
+        return [Prediction(str(text), {}) for text in texts]
+
+    with scheduling(predict, lanes=3) as scheduler:
+        threads.clear()
+        for text in "abcd":
+            assert becomes(lambda: len(scheduler._idle) == 3)
+            finish(submit(scheduler, [text], embed=False, deadline=later()))
+        assert len(set(threads)) == 1
+
+
 def test_one_bad_text_of_a_batch_fails_alone() -> None:
     model = Model()
     with scheduling(model) as scheduler:

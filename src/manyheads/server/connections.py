@@ -30,6 +30,40 @@ _LINGER_SECONDS = 0.5
 """When the server stops, an idle connection stays open for this time."""
 
 
+class _Joined(asyncio.Transport):
+    """Sends the head of a response together with its body. uvicorn writes them one after the other,
+    and a client that is woken by the head would have to wait for the body again."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport, self._loop = transport, loop
+        self._head: bytes | None = None
+        self._is_first = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep the head, or send what follows it."""
+        if self._is_first:
+            self._is_first, self._head = False, bytes(data)
+            # For a response without a body.
+            self._loop.call_soon(self._flush)
+            return
+        head, self._head = self._head, None
+        self._transport.write(data if head is None else b"".join((head, data)))
+
+    def _flush(self) -> None:
+        if self._head is not None:
+            self.write(b"")
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close the connection once everything is sent."""
+        self._flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """A connection that refuses requests by their headers, and answers one that is on its way when
     the server stops, with the header `Connection: close`. uvicorn starts a task for each request
@@ -49,6 +83,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.write(_bytes(response, self.server_state.default_headers))
                 self.on_response_complete()
                 return
+        cycle.transport = _Joined(self.transport, self.loop)
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:

@@ -198,7 +198,8 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     texts = _classified_texts(body.inputs)
     _note_texts(request, service, texts)
     predictions = only(await service.answer(request, model, texts, "inputs", _CLASSES))
-    scores = [_class_scores(prediction) for prediction in predictions]
+    count = body.parameters.top_k if body.parameters else None
+    scores = [_class_scores(prediction)[:count] for prediction in predictions]
     several = isinstance(body.inputs, list) and not all(isinstance(x, str) for x in body.inputs)
     return _json(scores if several or not scores else scores[0])
 

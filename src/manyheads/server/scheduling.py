@@ -109,6 +109,8 @@ class _Lane:
 
     number: int
     thread: threading.Thread
+    woken: threading.Condition
+    """Notified when there is work for it, or the scheduler closes."""
     batch: list[Answer] = field(default_factory=list)
     busy_since: float | None = None
     lost: bool = False
@@ -150,11 +152,12 @@ class Scheduler:
         self._hang_seconds = hang_seconds
         self._stall_seconds = stall_seconds
         self._warm_text = warm_text
-        lock = threading.RLock()
-        self._arrived = threading.Condition(lock)
-        """Notified when texts are queued or the scheduler closes. Lanes wait for it."""
-        self._changed = threading.Condition(lock)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         """Notified when a lane changes. `wait_ready` and `close` wait for it."""
+        self._idle: list[_Lane] = []
+        """The lanes that wait for work. The last to become idle is the first to be woken: its
+        processor still has the model's weights in its caches."""
         self._queue: list[Answer] = []
         self._closed = False
         self._numbers = itertools.count()
@@ -196,7 +199,7 @@ class Scheduler:
             self._queue += answers
             # One text needs one lane; a second that wakes up would only compete for the
             # interpreter.
-            self._arrived.notify(len(answers))
+            self._wake(len(answers))
         return answers
 
     def check_room(self) -> None:
@@ -267,7 +270,7 @@ class Scheduler:
         end = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._closed = True
-            self._arrived.notify_all()
+            self._wake(len(self._idle))
             while self._queue or any(lane.batch for lane in self._lanes):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
@@ -282,9 +285,18 @@ class Scheduler:
 
     # --------------------------------------------------------------------------------- the lanes
 
+    def _wake(self, count: int) -> None:
+        """Wake some of the idle lanes."""
+        for _ in range(min(count, len(self._idle))):
+            self._idle.pop().woken.notify()
+
     def _new_lane(self) -> _Lane:
         number = next(self._numbers)
-        lane = _Lane(number, threading.Thread(name=f"manyheads-lane-{number}", daemon=True))
+        lane = _Lane(
+            number,
+            threading.Thread(name=f"manyheads-lane-{number}", daemon=True),
+            threading.Condition(self._lock),
+        )
         lane.thread = threading.Thread(
             target=self._work, args=(lane,), name=f"manyheads-lane-{number}", daemon=True
         )
@@ -305,7 +317,8 @@ class Scheduler:
         while True:
             with self._changed:
                 while not self._queue and not self._closed and not lane.lost:
-                    self._arrived.wait()
+                    self._idle.append(lane)
+                    lane.woken.wait()
                 if lane.lost or not self._queue:
                     return
                 lane.batch = self._take()

@@ -134,6 +134,13 @@ class EmbedRequest(_Strict):
     """Keep only the first dimensions."""
 
 
+class ClassifyParameters(_Strict):
+    """Options as the InferenceClient of huggingface_hub sends them."""
+
+    top_k: int | None = Field(default=None, ge=1)
+    """How many of the most probable classes to return. Default: all."""
+
+
 class ClassifyRequest(_Strict):
     """A request as clients of text-embeddings-inference send it to `/predict`."""
 
@@ -145,6 +152,8 @@ class ClassifyRequest(_Strict):
     """Accepted for compatibility: long texts are read whole, in windows."""
     truncation_direction: str | None = None
     """Accepted for compatibility."""
+    parameters: ClassifyParameters | None = None
+    """Further options."""
     raw_scores: Literal[False] | None = None
     """Raw scores are not supported: scores are probabilities."""
 
