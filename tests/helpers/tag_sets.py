@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from manyheads.tasks import Scheme, TagSet
-from manyheads.tasks.labels import OUTSIDE, _entities
+from manyheads.tasks import OUTSIDE, Scheme, TagSet
+from manyheads.tasks.labels import _entities
 
 # The order of a user's own list need not be O, B-, I-.
 TAG_SETS = (
