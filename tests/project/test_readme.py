@@ -33,9 +33,10 @@ def test_the_python_example_runs_and_its_comments_are_true(
 
     def train_on_a_part(config: str, **settings: Any) -> Any:
         part: dict[str, Any] = {"train_file": "train.json", "valid_file": "valid.json"}
-        # The frozen encoder reads each sentence once.
-        quick = {"num_epochs": 1, "freeze": "encoder", "batch_size": 2, "head_learning_rate": 3e-3}
-        return real_train(ROOT / config, **{**settings, **part, **quick, "threads": 1})
+        # The lower layers read each sentence once.
+        quick = {"num_epochs": 2, "freeze": "layers:4", "learning_rate": 3e-4}
+        quick |= {"head_learning_rate": 3e-3, "threads": 1}
+        return real_train(ROOT / config, **{**settings, **part, **quick})
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(manyheads, "train", train_on_a_part)
