@@ -10,51 +10,51 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from manyheads.config import make_config
-from manyheads.errors import ConfigError
 from manyheads.inference import load_predictor
 from manyheads.modeling import ModelInputs
 from manyheads.text import TextTokenizer
 from manyheads.training.token_dropout import TokenDropout
-from tiny import tiny_byte_bpe, tiny_tokenizer
+from tiny import tiny_tokenizer
 from training_setup import run, sentences, write_records
 
 ALMOST_ALL = 1 - 1e-9
 """A share that hides every token of a small run."""
 
 
-def dropout(share: float, tokenizer: TextTokenizer | None = None) -> TokenDropout | None:
-    config = make_config({"token_dropout": share})
-    return TokenDropout.of_run(config, tokenizer or TextTokenizer(tiny_tokenizer()))
+def dropout(share: float, tokenizer: TextTokenizer) -> TokenDropout | None:
+    return TokenDropout.of_run(make_config({"token_dropout": share}), tokenizer, pad_id=77)
 
 
 def test_a_share_of_the_words_is_hidden_and_no_special_token() -> None:
-    hide = dropout(0.3)
+    hide = dropout(0.3, TextTokenizer(tiny_tokenizer()))
     assert hide is not None
     lengths = torch.randint(3, 60, (200,), generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(60) < lengths[:, None]).long()
     ids = torch.full((200, 60), 9) * mask
     inputs = ModelInputs(ids, mask, torch.zeros(200, 1).long(), torch.ones(200, 1).bool())
     torch.manual_seed(1)
-    hidden = hide(inputs).input_ids == hide.mask_id
+    hidden = hide(inputs).input_ids == hide.hiding_id
     words = mask.bool().clone()
     words[:, 0] = False
     words[torch.arange(200), lengths - 1] = False
     assert not hidden[~words].any()
     assert float(hidden[words].float().mean()) == pytest.approx(0.3, abs=0.02)
-    assert not (inputs.input_ids == hide.mask_id).any(), "the batch itself has changed"
+    assert not (inputs.input_ids == hide.hiding_id).any(), "the batch itself has changed"
 
 
-def test_the_mask_token_is_found_by_its_usual_names() -> None:
-    for tokenizer, name in ((tiny_tokenizer(), "[MASK]"), (tiny_byte_bpe(), "<mask>")):
-        assert TextTokenizer(tokenizer).mask_id == tokenizer.token_to_id(name)
-
-
-def test_an_encoder_without_a_mask_token_is_refused() -> None:
-    plain = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(ConfigError, match=r"token_dropout` is 0\.1, .* has no mask token"):
-        dropout(0.1, TextTokenizer(plain))
-    assert dropout(0.0, TextTokenizer(plain)) is None
+@pytest.mark.parametrize(
+    ("special", "expected"), [(("[UNK]", "[MASK]"), 3), (("<mask>",), 2), (("<unk>",), 2), ((), 77)]
+)
+def test_a_mask_hides_a_token_or_what_comes_next_to_it(
+    special: tuple[str, ...], expected: int
+) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(special))
+    hide = dropout(0.1, TextTokenizer(tokenizer))
+    assert hide is not None
+    assert hide.hiding_id == expected
+    assert dropout(0.0, TextTokenizer(tokenizer)) is None
 
 
 @pytest.mark.parametrize("freeze", ["none", "encoder"])

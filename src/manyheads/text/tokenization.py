@@ -57,8 +57,8 @@ class Units(str, Enum):
     Words that share a sub-token stay separate and share its vector."""
 
 
-MASK_TOKENS = ("[MASK]", "<mask>")
-"""The names of the mask token among the tokenizers of text encoders."""
+HIDING_TOKENS = ("[MASK]", "<mask>", "[UNK]", "<unk>")
+"""The names of special tokens that can stand for a hidden one, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,11 @@ class TextTokenizer:
             return cls(tokenizer, units)
 
     @property
-    def mask_id(self) -> int | None:
-        """The id of the mask token, by which pretraining hid words; None if there is none."""
+    def hiding_id(self) -> int | None:
+        """The id that hides a token: of the mask token, or else of the one for unknown words."""
         added = self._tokenizer.get_added_tokens_decoder()
-        return next((n for n, t in added.items() if t.special and t.content in MASK_TOKENS), None)
+        ids = {token.content: number for number, token in added.items() if token.special}
+        return next((ids[name] for name in HIDING_TOKENS if name in ids), None)
 
     def to_json(self) -> str:
         """Return the contents of a `tokenizer.json` that `from_json` reads back."""

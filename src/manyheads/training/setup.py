@@ -284,7 +284,7 @@ def prepare_model(start: EncoderStage, data: TrainingData, report: Report) -> Mo
         encoder.use_sparse_gradients()
     freezing = Freezing(model, config, steps_per_epoch(data.sources, Schedule.of(config)))
     report(freezing.describe())
-    dropout = TokenDropout.of_run(config, start.tokenizer)
+    dropout = TokenDropout.of_run(config, start.tokenizer, encoder.pad_id)
     cache = ActivationCache.of_run(config, data, model, freezing.depth_at(0), start.compute)
     reader = cache or FullReader(model, data.datasets, start.compute, dropout)
     return ModelStage(model, freezing, reader)
