@@ -29,7 +29,7 @@ def test_training_hides_words_where_few_records_have_tags(tmp_path: Path) -> Non
     rows = [{"tokens": ["In", f"Town{i}"], "ner": ["O", "B-PLACE"], "topic": "ab"[i % 2]}
             for i in range(20)]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert starting_config([str(path)])[0].token_dropout == 0.1
+    assert starting_config([str(path)])[0].token_dropout == 0.15
     assert starting_config([str(path)], {"token_dropout": 0.0})[0].token_dropout == 0
     path.write_text("".join(json.dumps({**r, "ner": None}) + "\n" for r in rows), encoding="utf-8")
     assert "token_dropout" not in starting_config([str(path)])[0].model_fields_set

@@ -159,7 +159,7 @@ class Tagging(Kind):
 
         Hidden tokens make up for names that few records do not show.
         """
-        return Rates(2e-4, 5e-3, token_dropout=0.1) if values.records < _MANY else Rates()
+        return Rates(2e-4, 5e-3, token_dropout=0.15) if values.records < _MANY else Rates()
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
