@@ -72,7 +72,6 @@ def track(
     items: Iterable[T],
     description: str,
     total: int | None = None,
-    unit: str = "sentences",
     *,
     file: TextIO | None = None,
     enabled: bool = True,
@@ -80,7 +79,7 @@ def track(
     """Yield items one by one, and show the progress (see `Counter`)."""
     if total is None and isinstance(items, Sequence):
         total = len(items)
-    with Counter(description, total, unit, file=file, enabled=enabled) as counter:
+    with Counter(description, total, file=file, enabled=enabled) as counter:
         for item in items:
             yield item
             counter.advance()

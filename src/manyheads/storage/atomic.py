@@ -105,21 +105,21 @@ def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
         file.write(data)
 
 
-def write_json(path: StrPath, value: Any, *, indent: int | None = 2) -> None:
+def write_json(path: StrPath, value: Any) -> None:
     """Write a value as a JSON file, completely or not at all (see `write_bytes`).
 
     The text is ASCII, so that any editor can save it, and so that lone surrogates can be written.
     """
-    write_bytes(path, json_bytes(value, indent=indent))
+    write_bytes(path, json_bytes(value))
 
 
-def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
+def json_bytes(value: Any) -> bytes:
     """Return the bytes that `write_json` writes: ASCII, keys in order, a newline at the end.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot express.
     """
-    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
 @contextmanager

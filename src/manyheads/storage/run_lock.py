@@ -154,10 +154,10 @@ class RunLock:
         )
 
 
-def shorten_command(arguments: list[str], limit: int = 200) -> str:
-    """Write a command line for a message, cut to a length."""
+def shorten_command(arguments: list[str]) -> str:
+    """Write a command line for a message, cut to 200 characters."""
     command = shlex.join(arguments)
-    return command if len(command) <= limit else f"{command[:limit]}..."
+    return command if len(command) <= 200 else f"{command[:200]}..."
 
 
 def _as_bytes(owner: Owner) -> bytes:

@@ -206,14 +206,12 @@ def fit_temperature(logits: NDArray[np.floating[Any]], gold: NDArray[np.int64]) 
     return Temperature(math.exp(-log_inverse))
 
 
-def golden_section(
-    function: Callable[[float], float], low: float, high: float, tolerance: float = 1e-4
-) -> float:
+def golden_section(function: Callable[[float], float], low: float, high: float) -> float:
     """Return the minimiser, between two numbers, of a function with a single minimum."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
-    while high - low > tolerance:
+    while high - low > 1e-4:
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = high - ratio * (high - low)

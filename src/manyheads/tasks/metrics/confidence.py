@@ -73,9 +73,9 @@ def reliability(
     return mean, share, np.array([len(part) for part in parts], np.int64)
 
 
-def calibration_error(scores: Scores, right: Bools, bins: int = BINS) -> float:
+def calibration_error(scores: Scores, right: Bools) -> float:
     """Return the mean distance of scores from shares of right answers, over bins of equal mass."""
-    mean, share, counts = reliability(scores, right, bins)
+    mean, share, counts = reliability(scores, right)
     return float((np.abs(mean - share) * counts).sum() / counts.sum())
 
 
