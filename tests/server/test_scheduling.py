@@ -183,6 +183,27 @@ def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
         assert not any("c" in batch for batch, _ in model.batches)
 
 
+def test_while_most_requests_are_refused_texts_do_not_wait() -> None:
+    model = Model()
+    with scheduling(model, max_waiting=1) as scheduler:
+        first = occupy(scheduler, model, "first")
+        asked = submit(scheduler, ["waits"], embed=False, deadline=later())
+        for _ in range(40):
+            with pytest.raises(QueueFull):
+                submit(scheduler, ["refused"], embed=False, deadline=later())
+        scheduler.cancel([one.answer for one in asked])
+        with pytest.raises(QueueFull, match="overloaded"):
+            submit(scheduler, ["would wait"], embed=False, deadline=later())
+        model.gate.set()
+        finish(first)
+        for _ in range(40):
+            assert becomes(lambda: bool(scheduler._idle))
+            finish(submit(scheduler, ["computed at once"], embed=False, deadline=later()))
+        occupy(scheduler, model, "busy")
+        assert becomes(lambda: scheduler.computing == 1 and not scheduler.waiting)
+        submit(scheduler, ["waits again"], embed=False, deadline=later())
+
+
 def test_a_text_past_its_deadline_is_not_computed() -> None:
     model = Model()
     with scheduling(model) as scheduler:

@@ -50,13 +50,16 @@ class Service:
         Raises:
             Problem: the queues of all models are full.
         """
-        for model in self.registry.all():
+        models = self.registry.all()
+        for model in models:
             try:
                 model.scheduler.check_room()
             except QueueFull as error:
                 full = error
             else:
                 return
+        for model in models:
+            model.scheduler.count_request(refused=True)
         raise problem_of(full)
 
     async def answer(

@@ -50,6 +50,12 @@ _NEAR = 192
 """The oldest queued texts, among which a lane looks for those of similar length. With more, lists
 would be spread over many batches and all be finished at the same time, when the lanes then wait."""
 
+_OVERLOAD_TEXTS = 8
+"""Texts a lane that may be queued while most requests are refused."""
+
+_COUNTED = 32
+"""The requests over which the share of the refused ones is averaged."""
+
 _STALL_SECONDS = 5.0
 """A batch that takes longer than this makes the server not ready."""
 
@@ -60,7 +66,8 @@ class QueueFull(Exception):
     """The queue is full."""
 
     def __init__(self, waiting: int, seconds: float) -> None:
-        super().__init__(f"{waiting:,} texts are queued already")
+        queued = f"{waiting:,} texts are queued already"
+        super().__init__(queued if waiting else "the server is overloaded")
         self.seconds = seconds
         """Seconds until the queue will be empty, estimated."""
 
@@ -162,6 +169,8 @@ class Scheduler:
         self._closed = False
         self._numbers = itertools.count()
         self._rate = 100.0
+        self._refused = 0.0
+        """The share of the refused among the latest requests."""
         self._lost = 0
         self._lanes = [self._new_lane() for _ in range(lanes)]
         self._watch = threading.Thread(target=self._watching, name="manyheads-watch", daemon=True)
@@ -195,7 +204,12 @@ class Scheduler:
         request = _Request(len(texts), done, self._tracing.context())
         answers = [Answer(text, wanted, _estimate(text), deadline, request) for text in texts]
         with self._changed:
-            self.check_room()
+            try:
+                self.check_room()
+            except QueueFull:
+                self.count_request(refused=True)
+                raise
+            self.count_request(refused=False)
             self._queue += answers
             # One text needs one lane; a second that wakes up would only compete for the
             # interpreter.
@@ -210,9 +224,21 @@ class Scheduler:
             QueueFull: too many texts are queued, or the scheduler is closed.
         """
         waiting = len(self._queue)
-        if self._closed or waiting >= self._max_waiting:
+        if self._closed or not self._has_room(waiting):
             seconds = waiting / (self._rate * len(self._lanes))
             raise QueueFull(waiting, max(1.0, seconds))
+
+    def _has_room(self, waiting: int) -> bool:
+        if self._refused < 0.5:
+            return waiting < self._max_waiting
+        # The queue is for bursts. If most requests are refused anyway, a longer queue only makes
+        # the accepted ones wait.
+        usual = min(self._max_waiting - 1, _OVERLOAD_TEXTS * len(self._lanes))
+        return waiting < usual or (not waiting and bool(self._idle))
+
+    def count_request(self, *, refused: bool) -> None:
+        """Note whether a request was refused for want of room; `submit` counts its own."""
+        self._refused += (refused - self._refused) / _COUNTED
 
     def cancel(self, answers: Sequence[Answer]) -> None:
         """Drop texts whose outcome is no longer needed; their places in the queue become free."""
