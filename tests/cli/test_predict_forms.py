@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import Run
+from command_line import Give, Run
 from manyheads.cli import main
 from training_setup import run as train
 from training_setup import write_records
@@ -21,9 +20,6 @@ from training_setup import write_records
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     tasks = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
     return str(train(tmp_path_factory.mktemp("run"), tasks=tasks)[0].save_dir)
-
-
-Give = Callable[[bytes], None]
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from command_line import Run, python
+from command_line import Give, Run, python
 from fake_predictor import FakePredictor
 from manyheads.cli.conversation import EXAMPLES
 
@@ -29,8 +28,6 @@ FAKE = f"""
     sys.exit(main(["predict", *sys.argv[1:]]))
 """
 COMMAND = (sys.executable, "-c", textwrap.dedent(FAKE))
-
-Give = Callable[[bytes], None]
 
 
 def test_lines_of_a_pipe_are_texts() -> None:

@@ -16,8 +16,6 @@ from manyheads.data.readers.parquet_footer import ColumnSize, column_sizes
 from manyheads.errors import DataError
 from tool_formats import words
 
-QUICK = settings(deadline=None, max_examples=40)
-
 
 @pytest.mark.parametrize(
     ("name", "content"),

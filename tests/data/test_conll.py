@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from files import message, read, unread
 from manyheads.data.infer_tasks import infer_tasks
-from tool_formats import words
-
-QUICK = settings(deadline=None, max_examples=40)
+from tool_formats import QUICK, words
 
 
 @given(st.lists(st.lists(words, min_size=1, max_size=5), min_size=1, max_size=4))

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from files import lines, message, read, unread
 from manyheads.data.readers import Layout, read_rows
-from tool_formats import words
-
-QUICK = settings(deadline=None, max_examples=40)
+from tool_formats import QUICK, words
 
 
 @pytest.mark.parametrize("name", ["snli.jsonl", "snli.tsv"])

@@ -11,6 +11,8 @@ from typing import Any
 
 Run = Callable[..., SimpleNamespace]
 """The fixture `run`: takes the arguments of a command line; returns `status`, `out` and `err`."""
+Give = Callable[[bytes], None]
+"""The fixture `stdin`: takes what comes on standard input."""
 
 
 def python(script: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

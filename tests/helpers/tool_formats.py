@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from files import lines
+
+QUICK = settings(deadline=None, max_examples=40)
 
 
 @dataclass(frozen=True)
