@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +281,11 @@ def test_a_comparison_is_displayed_as_tables_and_in_words(
     assert "which also chose the best epochs" in text
     assert "training: epochs alone: intent 2, ner 2; inference: 8 texts" in text
     assert "\nJoint training " in text
+
+
+def test_a_comparison_describes_itself(compared: tuple[Comparison, Runs]) -> None:
+    assert repr(compared[0]).startswith("Comparison(2 seeds)\n  ")
+    assert repr(replace(compared[0], seeds=(1,))).startswith("Comparison(1 seed)\n  ")
 
 
 def test_a_comparison_is_plotted(tmp_path: Path, compared: tuple[Comparison, Runs]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,21 @@ from manyheads.config import make_config
 from manyheads.data.readers import read_rows
 from manyheads.data.suspects import (
     Suspect,
+    Suspects,
     read_suspects,
     write_fixed,
     write_label_studio,
     write_suspects,
 )
 from manyheads.errors import DataError
-from manyheads.tasks import Span, TagSet, TaskSpec, kind_of
-from manyheads.tasks.suspicion import span_suspicions
+from manyheads.tasks import Scheme, Span, TagSet, TaskSpec, kind_of
+from manyheads.tasks.span_suspicion import span_suspicions
+from manyheads.tasks.surfaces import Surfaces
+from manyheads.tasks.suspicion import MISSING, Suspicion
 from manyheads.training.suspects import find_suspects
 from manyheads.training.suspects.folds import Folding, fold_of
 from manyheads.training.suspects.neighbours import neighbour_shares
+from manyheads.training.suspects.ranking import ranked
 from training_setup import encoder_folder, sentences, write_records
 
 QUICK = Folding(folds=3, epochs=6, steps=250)
@@ -62,7 +68,7 @@ def test_planted_labels_are_found_with_their_proposals_and_corrected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The vectors of the tiny encoder are too short for dropout of 0.4.
-    monkeypatch.setattr("manyheads.training.probe.DROPOUT", 0.0)
+    monkeypatch.setattr("manyheads.training.suspects.words.DROPOUT", 0.0)
     path, wrong = planted(tmp_path)
     found = find_suspects(str(path), config(), count=40, folding=QUICK)
     tasks = ("classification", "ner")
@@ -96,6 +102,21 @@ def test_neighbours_vote_without_the_record_itself() -> None:
     assert shares[3, 0] > 0.6  # a record without a label has neighbours, and is none
 
 
+@dataclass(frozen=True)
+class Read:
+    text: str = TEXT
+    words: Sequence[tuple[int, int]] = tuple(WORDS)
+    tokens: None = None
+
+
+def suspicions(
+    given: Sequence[Span], logs: Any, words: Sequence[tuple[int, int]], units: Any
+) -> list[Suspicion]:
+    labels, text = TagSet.of_types(["LOC", "PER"]), Read(TEXT, words)
+    elsewhere = Surfaces(labels.types, [given], [text]).elsewhere(0)
+    return span_suspicions(labels, given, text, units, logs, elsewhere)
+
+
 def logs(*tags: str, surely: float = 0.97) -> Any:
     """Log probabilities of a model that is certain of these tags for the words of `TEXT`."""
     labels = TagSet.of_types(["LOC", "PER"])
@@ -119,8 +140,7 @@ def logs(*tags: str, surely: float = 0.97) -> Any:
 def test_each_kind_of_wrong_entity_gets_its_name_and_proposal(
     given: list[Span], error: str, proposed: tuple[int, int, str] | None
 ) -> None:
-    labels = TagSet.of_types(["LOC", "PER"])
-    found = span_suspicions(labels, given, WORDS, WORDS, logs("B-PER", "O", "O", "B-LOC", "O"))
+    found = suspicions(given, logs("B-PER", "O", "O", "B-LOC", "O"), WORDS, WORDS)
     likely = [one for one in found if one.score > 0]
     assert [one.error for one in likely] == [error]
     expected = (
@@ -132,20 +152,44 @@ def test_each_kind_of_wrong_entity_gets_its_name_and_proposal(
 def test_borders_are_those_of_the_users_tokens() -> None:
     """A proposal never splits a token, such as `@anna`, that the model reads as two words."""
     words, tokens = [(0, 1), (1, 5), (6, 11)], [(0, 5), (6, 11)]
-    labels = TagSet.of_types(["LOC", "PER"])
-    [one] = span_suspicions(
-        labels, [Span(0, 11, "PER")], words, tokens, logs("B-PER", "I-PER", "O")
-    )
+    [one] = suspicions([Span(0, 11, "PER")], logs("B-PER", "I-PER", "O"), words, tokens)
     assert (one.error, one.proposed) == ("wrong border", {"start": 0, "end": 5, "label": "PER"})
-    [same] = span_suspicions(labels, [Span(0, 5, "PER")], words, tokens, logs("O", "B-PER", "O"))
+    [same] = suspicions([Span(0, 5, "PER")], logs("O", "B-PER", "O"), words, tokens)
     assert same.error != "wrong border"
+
+
+def test_words_are_evidence_by_how_other_records_label_them() -> None:
+    texts = [Read("Paris is big", ((0, 5), (6, 8), (9, 12)))] * 4
+    given = [Span(0, 5, "LOC")]
+    counted = Surfaces(["LOC", "PER"], [given, given, [Span(0, 5, "PER")], []], texts)
+    same, other, free, *_ = counted.elsewhere(0).of_entity(texts[0], 0, 5, "LOC")
+    assert np.expm1([same, other, free]).tolist() == pytest.approx([1, 1, 1])
+    odds, count = counted.elsewhere(3).of_word(texts[0], 0)
+    assert (np.exp(odds), np.expm1(count)) == pytest.approx((3.05 / 3.5, 3))
+    assert (
+        counted.elsewhere(0).of_word(texts[0], 1)[0] < counted.elsewhere(0).of_word(texts[0], 0)[0]
+    )
+
+
+def test_of_proposals_that_exclude_each_other_the_likeliest_stays() -> None:
+    """Three words of one entity are labelled as two: both labels would grow over the third."""
+    spec = TaskSpec("ner", "tagging", TagSet.of_types(["X"]).names, Scheme.BIO, "linear")
+    generator = np.random.default_rng(0)
+    text = Read("a b c", ((0, 1), (2, 3), (4, 5)))
+    labels = [(Span(0, 1, "X"), Span(4, 5, "X"))] * 40
+    shares = generator.dirichlet(np.ones(3), (40, 3)).astype(np.float32)
+    found = ranked(spec, labels, [text] * 40, list(np.log(shares)), 0)
+    assert any(one.error == MISSING for some in found for one in some)
+    for some in found:
+        assert not any(one.excludes(other) for one in some for other in some if one is not other)
+        assert [one.score for one in some] == sorted((one.score for one in some), reverse=True)
 
 
 def test_multilabel_classes_are_missing_or_superfluous() -> None:
     kind = kind_of("multilabel")
     spec = TaskSpec("topics", "multilabel", ("a", "b"), threshold=0.5)
     text: Any = None
-    found = kind.suspicions(spec, ("a",), text, np.log(np.array([0.1, 0.9], np.float32)))
+    found = kind.suspicions(spec, ("a",), text, np.log(np.array([0.1, 0.9], np.float32)), None)
     assert [(one.error, one.given, one.proposed) for one in found] == [
         ("superfluous", "a", None),
         ("missing", None, "b"),
@@ -162,6 +206,15 @@ def suspect(**changes: Any) -> Suspect:
         "proposed": {"start": 0, "end": 4, "label": "PER"},
     }  # fmt: skip
     return Suspect(**{**values, **changes})
+
+
+def test_notebooks_show_suspects_as_a_table_with_escaped_text() -> None:
+    one = suspect(text="<b>a</b> lives in paris now", where="d.jsonl:1", score=1.25)
+    shown = Suspects("d.jsonl", 2, {"ner": "tagging"}, (one,))._repr_html_()
+    assert "1 label likely wrong in 2 records" in shown
+    cells = ["d.jsonl:1", "ner", "wrong type", "&lt;b&gt;a (LOC)", "&lt;b&gt;a (PER)", "1.25"]
+    assert all(f">{cell}</td>" in shown for cell in cells)
+    assert "<b>a" not in shown
 
 
 @pytest.fixture

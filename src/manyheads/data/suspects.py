@@ -16,6 +16,10 @@ from manyheads.data.records import RecordParser, labelled_field
 from manyheads.errors import DataError, counted, shorten
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span, kind_of
+from manyheads.tasks.html import table
+
+COLUMNS = ("where", "task", "error", "label", "proposal", "text")
+"""The columns of a table of suspects, before the score."""
 
 _KEYS = {"record": int, "task": str, "text": str}
 
@@ -70,6 +74,20 @@ class Suspects:
 
     def __iter__(self) -> Iterator[Suspect]:
         return iter(self.suspects)
+
+    @property
+    def title(self) -> str:
+        """The numbers of suspects and records, as the heading of a table."""
+        return f"{counted(len(self), 'label')} likely wrong in {counted(self.records, 'record')}"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: a row for each suspect."""
+        rows = [
+            [one.where, one.task, one.error, one.in_words(one.given), one.in_words(one.proposed),
+             one.text, f"{one.score:.2f}"]
+            for one in self.suspects
+        ]  # fmt: skip
+        return table(self.title, [*COLUMNS, "score"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""

@@ -24,7 +24,7 @@ from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, mak
 from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
-from manyheads.errors import ModelError, RequestError, at, listing, nearest
+from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest
 from manyheads.evaluation import (
     EvaluationReport,
     Ratio,
@@ -78,7 +78,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         return "\n".join(
-            [f"Comparison({len(self.seeds)} seeds)", *map("  {}".format, self.words())]
+            [f"Comparison({counted(len(self.seeds), 'seed')})", *map("  {}".format, self.words())]
         )
 
     def words(self) -> list[str]:

@@ -76,7 +76,12 @@ class FrozenHeads:
             config.device, config.precision, config.threads, encoder.shape.hidden_size
         )
         units = units_of(label_sets.values())
-        self.tokenizer = TextTokenizer.from_json(encoder.tokenizer_json).with_units(units)
+        has_tags = any(isinstance(labels, TagSet) for labels in label_sets.values())
+        self.tokenizer = (
+            TextTokenizer.from_json(encoder.tokenizer_json)
+            .with_units(units)
+            .with_word_features(has_tags)
+        )
         self.max_length = min(config.max_length, encoder.max_positions)
         self.data = build_dataset(
             records, "the records", tasks, label_sets, self.tokenizer, self.max_length
@@ -108,6 +113,7 @@ class FrozenHeads:
         epochs: int,
         generator: np.random.Generator,
         advance: Advance,
+        tasks: Sequence[str] | None = None,
     ) -> None:
         """Train new heads.
 
@@ -116,17 +122,20 @@ class FrozenHeads:
             epochs: how often each is read.
             generator: determines the heads' first weights and the order of the records.
             advance: receives the progress.
+            tasks: whose heads are trained; default, all.
         """
+        trained = list(self.tasks) if tasks is None else tasks
         torch.manual_seed(int(generator.integers(2**31)))
-        for name, head in self._heads().items():
-            self.model.heads[name] = head.to(self.compute.device)
-        optimizer = torch.optim.AdamW(self.model.heads.parameters(), lr=RATE, weight_decay=DECAY)
+        for name in trained:
+            self.model.heads[name] = self._head(name).to(self.compute.device)
+        parameters = [p for name in trained for p in self.model.head(name).parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         steps = epochs * -(-len(places) // BATCH)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for _ in range(epochs):
             for batch in self._batches(generator.permutation(places), generator):
                 optimizer.zero_grad()
-                self._loss(batch).backward()  # type: ignore[no-untyped-call]
+                self._loss(batch, trained).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 advance(len(batch))
@@ -138,19 +147,19 @@ class FrozenHeads:
         made.backend = self.cache.evaluation_backend(made.backend)
         return made
 
-    def _loss(self, batch: NDArray[np.int64]) -> torch.Tensor:
+    def _loss(self, batch: NDArray[np.int64], tasks: Sequence[str]) -> torch.Tensor:
         """Return the sum of the tasks' losses of some records."""
         rows = self.data.with_partners(self.rows[batch])
         forward = self.cache.read(0, rows)
         # Filling the cache leaves the model in evaluation mode.
         self.model.train()
-        outputs = forward(list(self.tasks))
+        outputs = forward(tasks)
         width = max(1, int(self.data.words.lengths_of(rows).max(initial=0)))
         losses = [
             self.model.head(name).loss(
                 outputs[name], self.data.targets[name].collate(rows, width).to(self.compute.device)
             )
-            for name in self.tasks
+            for name in tasks
         ]
         return torch.stack(losses).sum()
 

@@ -340,7 +340,7 @@ class Classification(NamedClasses):
         )
 
     def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
     ) -> list[Suspicion]:
         """Compare the class with the most probable other one."""
         found = class_suspicion(spec.labels, str(label), logs)

@@ -5,7 +5,7 @@ Axes: N records, B sentences, W words, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -279,18 +279,23 @@ class LabelChecks(Calibrating):
 
     checks_labels: ClassVar[bool] = False
     """Whether likely wrong labels can be found (see `suspicions`)."""
+    spoils: ClassVar[tuple[str, ...]] = ()
+    """The errors that `spoiled` makes; without any, suspicions are ranked by their score."""
 
-    def log_probabilities(
-        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Any
-    ) -> list[Floats]:
-        """Return the log probability of every label of each text: [L], or [W, L] of its words.
+    def elsewhere(
+        self, spec: TaskSpec, labels: Sequence[Label], texts: Sequence[ReadText]
+    ) -> Callable[[int], Any]:
+        """Return what the labels of all records but one show about that one, by its number.
 
-        Args and shapes are those of `decode`.
+        Args:
+            spec: the task.
+            labels: of all records.
+            texts: of all records.
         """
-        return list(np.log(np.maximum(self.probabilities(logits, learned), 1e-9)))
+        return lambda record: None
 
     def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
     ) -> list[Suspicion]:
         """Compare a record's label with alternatives, for kinds that check labels.
 
@@ -299,6 +304,7 @@ class LabelChecks(Calibrating):
             label: the record's.
             text: its text.
             logs: the log probabilities of a model that has not seen the record.
+            elsewhere: what the other records show (see `elsewhere`).
 
         Returns:
             For each part of the label the most probable alternative, whether it is more likely or
@@ -307,7 +313,12 @@ class LabelChecks(Calibrating):
         raise NotImplementedError
 
     def spoiled(
-        self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
+        self,
+        spec: TaskSpec,
+        label: Label,
+        text: ReadText,
+        error: str,
+        generator: np.random.Generator,
     ) -> tuple[Label, Is] | None:
         """Corrupt one part of a label, for kinds whose ranking is learned from such labels.
 
@@ -315,13 +326,14 @@ class LabelChecks(Calibrating):
             spec: the task.
             label: the record's.
             text: its text.
+            error: what becomes wrong, one of `spoils`.
             generator: draws the change.
 
         Returns:
             The label, and a function that returns whether a suspicion is about the change. None if
-            the drawn change is impossible; also by default, which ranks suspicions by their score.
+            the drawn change is impossible.
         """
-        return None
+        raise NotImplementedError
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return a label with one part replaced (see `Suspicion`).

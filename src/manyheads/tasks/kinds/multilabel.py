@@ -274,7 +274,7 @@ class Multilabel(NamedClasses):
         return tuple(decisions)
 
     def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
     ) -> list[Suspicion]:
         """Compare each class, and the absence of each other one, with its opposite."""
         return classes_suspicions(spec.labels, label, logs)

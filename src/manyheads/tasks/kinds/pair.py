@@ -130,10 +130,10 @@ class PairClassification(Classification):
         return super().outcome(spec, label.value, tokens, result)
 
     def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
     ) -> list[Suspicion]:
         """Compare the class with the most probable other one."""
-        return super().suspicions(spec, label.value, text, logs)
+        return super().suspicions(spec, label.value, text, logs, elsewhere)
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Pair:
         """Return the pair with the proposed class."""

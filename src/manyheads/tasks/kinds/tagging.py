@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -70,14 +70,9 @@ from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metr
 from manyheads.tasks.results import Entity, Result, TaggingResult
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
 from manyheads.tasks.soft_targets import Spans, columns_of, continued, read_entities, word_of_each
-from manyheads.tasks.suspicion import (
-    Is,
-    Suspicion,
-    no_part,
-    span_of_json,
-    span_suspicions,
-    spoiled_spans,
-)
+from manyheads.tasks.span_suspicion import SPAN_ERRORS, span_suspicions, spoiled_spans
+from manyheads.tasks.surfaces import Surfaces
+from manyheads.tasks.suspicion import Is, Suspicion, no_part, span_of_json
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order, word_tags
 from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
 from manyheads.text import Units, segment
@@ -118,6 +113,7 @@ class Tagging(Kind):
     main_metric = "f1"
     per_word = True
     checks_labels = True
+    spoils = SPAN_ERRORS
     teaches = True
     in_words = (
         "{recall:.0%} of the entities are found, and {precision:.0%} of those found are right "
@@ -413,19 +409,16 @@ class Tagging(Kind):
         pairs = zip(gold.tags, predicted.tags, strict=True)
         return tuple(_class_decision(*pair) for pair in pairs if pair != (OUTSIDE, OUTSIDE))
 
-    def log_probabilities(
-        self, spec: TaskSpec, logits: Floats, lengths: Lengths | None, learned: Transitions | None
-    ) -> list[Floats]:
-        """Return the log probability of every tag of each word, with a CRF given its sentence."""
-        counts = np.asarray(lengths, np.int64)
-        probabilities: NDArray[Any] = softmax(logits)
-        if learned is not None:
-            probabilities = marginals(logits, counts, spec.labels, _scheme(spec), learned)
-        logs = np.log(np.maximum(probabilities, 1e-9)).astype(np.float32)
-        return [row[:count] for row, count in zip(logs, counts.tolist(), strict=True)]
+    def elsewhere(
+        self, spec: TaskSpec, labels: Sequence[Label], texts: Sequence[ReadText]
+    ) -> Callable[[int], Any]:
+        """Count how the same words are labelled in other records."""
+        if spec.scheme is Scheme.PLAIN:
+            return lambda record: None
+        return Surfaces(self.label_set(spec).types, labels, texts).elsewhere
 
     def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats
+        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
     ) -> list[Suspicion]:
         """Compare each entity with others in its place, and look for missing ones.
 
@@ -433,15 +426,21 @@ class Tagging(Kind):
         """
         if spec.scheme is Scheme.PLAIN:
             return []
-        return span_suspicions(self.label_set(spec), label, text.words, _units_of(text), logs)
+        return span_suspicions(self.label_set(spec), label, text, _units_of(text), logs, elsewhere)
 
     def spoiled(
-        self, spec: TaskSpec, label: Label, text: ReadText, generator: np.random.Generator
+        self,
+        spec: TaskSpec,
+        label: Label,
+        text: ReadText,
+        error: str,
+        generator: np.random.Generator,
     ) -> tuple[Label, Is] | None:
         """Corrupt one entity, or add or remove one."""
         if spec.scheme is Scheme.PLAIN:
             return None
-        return spoiled_spans(self.label_set(spec).types, label, _units_of(text), generator)
+        types = self.label_set(spec).types
+        return spoiled_spans(types, label, _units_of(text), error, generator)
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return the entities with one added, removed or replaced."""

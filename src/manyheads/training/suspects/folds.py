@@ -1,6 +1,6 @@
 """Out-of-fold probabilities: heads on the frozen encoder, for records they were not trained on.
 
-Axes: N records, B records of a batch, W words, L labels.
+Axes: N records, B records of a batch, W words of a record, H outputs of a head, L labels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from manyheads.tasks import Floats, kind_of
 from manyheads.training.frozen_heads import BATCH, Advance, FrozenHeads, epochs_for
+from manyheads.training.suspects.words import Words
+
+Places = NDArray[np.int64]
+_LEAST = np.float32(1e-9)
 
 
 @dataclass(frozen=True)
@@ -30,53 +34,79 @@ class Folding:
     """The least number of training steps; few records are read more often to reach it."""
     seed: int = 0
 
-    def epochs_for(self, records: int) -> int:
-        """Return the number of epochs of a head, which is trained on all folds but one."""
-        return epochs_for(records * (self.folds - 1) // self.folds, self.epochs, self.steps)
-
-    def passes(self, records: int) -> int:
-        """Return the total number of records read, to show the progress."""
-        return records * self.repeats * (self.epochs_for(records) * (self.folds - 1) + 1)
-
 
 class OutOfFold:
-    """Trains heads by fold.
+    """Trains heads by fold: small networks for the tags of words, the tasks' own heads for others.
 
     Args:
         heads: the encoder with its heads.
         keys: each record's key; copies have the same key, and are in one fold.
+        folding: how often heads are trained.
     """
 
-    def __init__(self, heads: FrozenHeads, keys: Sequence[str]) -> None:
-        self._heads, self._keys = heads, keys
+    def __init__(self, heads: FrozenHeads, keys: Sequence[str], folding: Folding) -> None:
+        self._heads, self._keys, self._folding = heads, keys, folding
+        tagged = [name for name in heads.tasks if kind_of(heads.tasks[name].kind).per_word]
+        self._words = {name: Words(heads, name) for name in tagged}
+        self._others = [name for name in heads.tasks if name not in tagged]
+        share = 1 - 1 / folding.folds
+        self._epochs = epochs_for(round(share * len(keys)), folding.epochs, folding.steps)
+        self._word_epochs = {
+            name: max(folding.epochs, -(-folding.steps // words.steps(share)))
+            for name, words in self._words.items()
+        }
 
-    def log_probabilities(self, folding: Folding, advance: Advance) -> dict[str, list[Floats]]:
+    @property
+    def passes(self) -> int:
+        """The total number of records read, to show the progress."""
+        epochs = [*self._word_epochs.values(), *([self._epochs] if self._others else [])]
+        each = sum(number * (self._folding.folds - 1) + 1 for number in epochs)
+        return len(self._keys) * self._folding.repeats * each
+
+    def log_probabilities(self, advance: Advance) -> dict[str, list[Floats]]:
         """Return for each task the log probabilities of each record's labels.
 
         Args:
-            folding: how often heads are trained.
-            advance: receives the progress (see `Folding.passes`).
+            advance: receives the progress (see `passes`).
 
         Returns:
-            By task N arrays [L] or [W, L], as `Kind.log_probabilities` makes them.
+            By task N arrays [L] or, of the tags of words, [W, L].
         """
+        folding = self._folding
         total: dict[str, dict[int, Floats]] = {name: {} for name in self._heads.tasks}
         for repeat in range(folding.repeats):
             folds = fold_of(self._keys, folding.folds, folding.seed + repeat)
             for fold in range(folding.folds):
                 generator = np.random.default_rng([folding.seed, repeat, fold])
-                epochs = folding.epochs_for(len(folds))
-                self._heads.fit(np.flatnonzero(folds != fold), epochs, generator, advance)
-                for name, place, logs in self._predict(np.flatnonzero(folds == fold), advance):
-                    total[name][place] = total[name].get(place, np.float32(0)) + logs
+                inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+                for name, place, shares in self._judged(inside, outside, generator, advance):
+                    total[name][place] = total[name].get(place, np.float32(0)) + shares
         count = np.float32(folding.repeats)
         places = range(len(self._heads.rows))
-        return {name: [logs[i] / count for i in places] for name, logs in total.items()}
+        return {
+            name: [np.log(np.maximum(shares[i] / count, _LEAST)) for i in places]
+            for name, shares in total.items()
+        }
 
-    def _predict(
-        self, places: NDArray[np.int64], advance: Advance
+    def _judged(
+        self,
+        inside: Places,
+        outside: Places,
+        generator: np.random.Generator,
+        advance: Advance,
     ) -> Iterator[tuple[str, int, Floats]]:
-        """Yield (task, record, log probabilities) of some records."""
+        """Train on some records, and yield (task, record, probabilities) of others."""
+        if self._others:
+            self._heads.fit(inside, self._epochs, generator, advance, self._others)
+            yield from self._predict(outside, advance)
+        for name, words in self._words.items():
+            network = words.fit(inside, self._word_epochs[name], generator, advance)
+            for place, shares in words.predict(network, outside):
+                yield name, place, shares
+            advance(len(outside))
+
+    def _predict(self, places: Places, advance: Advance) -> Iterator[tuple[str, int, Floats]]:
+        """Yield (task, record, probabilities) of the tasks that are not about words."""
         model, data = self._heads.model, self._heads.data
         lengths = data.tokens.lengths_of(self._heads.rows[places])
         places = places[np.argsort(lengths, kind="stable")]
@@ -86,18 +116,17 @@ class OutOfFold:
             forward = self._heads.cache.read(0, rows)
             model.eval()
             with torch.inference_mode():
-                outputs = forward(list(self._heads.tasks))
-            words = data.words.lengths_of(rows[: len(batch)])
-            for name in self._heads.tasks:
+                outputs = forward(self._others)
+            for name in self._others:
                 head = model.head(name)
                 kind, logits = kind_of(head.kind), outputs[name].float().cpu().numpy()
                 if kind.pairs:
                     logits = self._both(rows, len(batch), logits)
-                logs = kind.log_probabilities(head.spec(name), logits, words, head.learned())
-                yield from zip([name] * len(batch), batch.tolist(), logs, strict=True)
+                shares = kind.probabilities(logits, head.learned())
+                yield from zip([name] * len(batch), batch.tolist(), shares, strict=True)
             advance(len(batch))
 
-    def _both(self, rows: NDArray[np.int64], count: int, outputs: Floats) -> Floats:
+    def _both(self, rows: Places, count: int, outputs: Floats) -> Floats:
         """Return the outputs of both texts of pairs, [B, 2, H]; twice its own for a single text."""
         first = np.arange(count)
         partners = self._heads.data.partners

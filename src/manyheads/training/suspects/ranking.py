@@ -5,7 +5,10 @@ it. So any number of labels can be made wrong and compared without further train
 logistic regression learns the weight of each kind of evidence: that an entity is not predicted
 means little if many are missed; that it is predicted with another type means more.
 
-Axes: S suspicions, F numbers of evidence, K kinds of error.
+Missing parts have evidence of their own, and a regression of their own. Each error is assumed to be
+as frequent as the others, so that all are ranked on one scale.
+
+Axes: S suspicions, F numbers of evidence.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ from torch.nn import functional
 
 from manyheads.tasks import Floats, TaskSpec, kind_of
 from manyheads.tasks.kinds import Label, ReadText
-from manyheads.tasks.suspicion import Suspicion
+from manyheads.tasks.suspicion import MISSING, SUPERFLUOUS, Suspicion
 
-ROUNDS = 3
-SHARE = 0.3
-"""The share of the records of which a label is made wrong in each round."""
 PRIOR = 0.05
 """The assumed share of wrong labels, which determines where a score is 0."""
+LEAST = 1000
+"""The least number of labels to make wrong in each way; of fewer, some become wrong repeatedly."""
 _PENALTY = 1e-3
+_CLIPPED = 5.0
+"""Evidence farther from its mean than this, in standard deviations, is clipped."""
 _ENOUGH = 20
 
 
@@ -40,6 +44,8 @@ def ranked(
 ) -> list[list[Suspicion]]:
     """Return the suspicions of each record; learned scores are log odds of being wrong.
 
+    Of suspicions that exclude each other, only the likeliest is returned.
+
     Args:
         spec: the task.
         labels: of each record.
@@ -48,67 +54,80 @@ def ranked(
         seed: determines which labels are made wrong.
     """
     kind = kind_of(spec.kind)
-    found = [
-        kind.suspicions(spec, label, text, one)
-        for label, text, one in zip(labels, texts, logs, strict=True)
-    ]
+    elsewhere = kind.elsewhere(spec, labels, texts)
+
+    def suspicions(i: int, label: Label) -> list[Suspicion]:
+        return kind.suspicions(spec, label, texts[i], logs[i], elsewhere(i))
+
+    found = [suspicions(i, label) for i, label in enumerate(labels)]
+    parts = [i for i, some in enumerate(found) for one in some if one.error != MISSING]
     generator = np.random.default_rng([seed, len(labels)])
-    samples: list[Suspicion] = []
-    wrong: list[bool] = []
-    for _ in range(ROUNDS):
-        for i in np.flatnonzero(generator.random(len(labels)) < SHARE).tolist():
-            made = kind.spoiled(spec, labels[i], texts[i], generator)
-            if made is not None:
-                label, is_planted = made
-                some = kind.suspicions(spec, label, texts[i], logs[i])
-                samples += some
-                wrong += [is_planted(one) for one in some]
-    if min(sum(wrong), len(wrong) - sum(wrong)) < _ENOUGH:
-        return found
-    samples += [one for some in found for one in some]
-    wrong += [False] * (len(samples) - len(wrong))
-    errors = sorted({one.error for one in samples})
-    wanted = _table([one for some in found for one in some], errors)
-    scores = _log_odds(_table(samples, errors), np.array(wrong, np.float32), wanted)
-    at = iter(scores.tolist())
-    return [[replace(one, score=next(at)) for one in some] for some in found]
+    made: list[Suspicion] = []
+    weights: list[float] = []
+    count = max(LEAST, len(parts))
+    for error in kind.spoils if parts else ():
+        places = np.arange(len(labels)) if error == SUPERFLUOUS else np.array(parts)
+        for i in generator.choice(places, count).tolist():
+            spoiled = kind.spoiled(spec, labels[i], texts[i], error, generator)
+            if spoiled is not None:
+                label, is_planted = spoiled
+                some = [one for one in suspicions(i, label) if is_planted(one)]
+                made += some
+                weights += [len(parts) * PRIOR / len(kind.spoils) / count] * len(some)
+    flat = [one for some in found for one in some]
+    scores = np.array([one.score for one in flat])
+    for is_missing in (False, True):
+        own, other = (
+            [n for n, one in enumerate(some) if (one.error == MISSING) is is_missing]
+            for some in (flat, made)
+        )
+        if min(len(own), len(other)) >= _ENOUGH:
+            given = np.array([flat[n].evidence for n in own], np.float32)
+            wrong = np.array([made[n].evidence for n in other], np.float32)
+            scores[own] = _log_odds(given, wrong, np.array(weights, np.float32)[other])
+    score = iter(scores.tolist())
+    return [_compatible([replace(one, score=next(score)) for one in some]) for some in found]
 
 
-def _table(suspicions: Sequence[Suspicion], errors: Sequence[str]) -> Floats:
-    """Return the evidence, with separate columns for each kind of error: [S, K + K F]."""
-    evidence = np.array([one.evidence for one in suspicions], np.float32)
-    kinds = np.array([[one.error == name for name in errors] for one in suspicions], np.float32)
-    crossed = kinds[:, :, None] * evidence[:, None, :]
-    return np.concatenate([kinds, crossed.reshape(len(suspicions), -1)], axis=1)
+def _compatible(suspicions: Sequence[Suspicion]) -> list[Suspicion]:
+    kept: list[Suspicion] = []
+    for one in sorted(suspicions, key=lambda one: -one.score):
+        if not any(one.excludes(other) for other in kept):
+            kept.append(one)
+    return kept
 
 
-def _log_odds(table: Floats, wrong: Floats, wanted: Floats) -> NDArray[np.float32]:
-    """Fit a logistic regression, and return the log odds of other rows at `PRIOR`.
+def _log_odds(given: Floats, wrong: Floats, weights: Floats) -> NDArray[np.float32]:
+    """Learn to tell the given labels from wrong ones, and return the given ones' log odds.
 
     Args:
-        table: [S, K + K F].
-        wrong: [S] 1 for suspicions of labels that were made wrong.
-        wanted: the rows to score, [S', K + K F].
+        given: [S, F] suspicions of the given labels.
+        wrong: [S', F] suspicions of labels that were made wrong.
+        weights: [S'] the expected number of each of these among the given ones.
     """
-    mean, scale = table.mean(axis=0), table.std(axis=0) + 1e-3
-    inputs = torch.from_numpy((table - mean) / scale)
-    targets = torch.from_numpy(wrong)
-    weights = torch.zeros(inputs.shape[1], requires_grad=True)
+    both = np.concatenate([wrong, given])
+    mean, scale = both.mean(axis=0), both.std(axis=0) + 1e-3
+    wrong, given = (np.clip((one - mean) / scale, -_CLIPPED, _CLIPPED) for one in (wrong, given))
+    inputs, shares = torch.from_numpy(np.concatenate([wrong, given])), torch.from_numpy(weights)
+    targets = torch.zeros(len(inputs))
+    targets[: len(wrong)] = 1.0
+    # Both sides have half of the weight; the odds are corrected afterwards.
+    balanced = torch.cat(
+        [shares / shares.sum() / 2, torch.full((len(given),), 1 / (2 * len(given)))]
+    )
+    slopes = torch.zeros(inputs.shape[1], requires_grad=True)
     bias = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([slopes, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        logits = inputs @ weights + bias
-        loss = functional.binary_cross_entropy_with_logits(logits, targets)
-        loss = loss + _PENALTY * (weights**2).sum()
+        losses = functional.binary_cross_entropy_with_logits(
+            inputs @ slopes + bias, targets, reduction="none"
+        )
+        loss = (losses * balanced).sum() + _PENALTY * (slopes**2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    learned = float(wrong.mean())
-    shift = np.log(PRIOR / (1 - PRIOR)) - np.log(learned / (1 - learned))
-    with torch.no_grad():
-        scores = torch.from_numpy((wanted - mean) / scale) @ weights + bias
-    odds: NDArray[np.float32] = scores.numpy() + np.float32(shift)
-    return odds
+    odds: NDArray[np.float32] = given @ slopes.detach().numpy() + bias.item()
+    return odds + np.float32(np.log(weights.sum() / len(given)))

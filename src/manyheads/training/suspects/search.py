@@ -138,10 +138,10 @@ def out_of_fold(
     """
     folding = folding or Folding(seed=config.seed)
     heads = FrozenHeads(records, tasks, label_sets, config)
-    judged = OutOfFold(heads, [text_key(record) for record in records])
+    judged = OutOfFold(heads, [text_key(record) for record in records], folding)
     with counting(progress, len(records)) as shown:
-        advance = _in_records(shown.advance, len(records), folding.passes(len(records)))
-        logs = judged.log_probabilities(folding, advance)
+        advance = _in_records(shown.advance, len(records), judged.passes)
+        logs = judged.log_probabilities(advance)
     vectors = heads.sentences()
     for name in tasks:
         kind = kind_of(tasks[name].kind)
