@@ -24,8 +24,9 @@ LONGEST = 4
 """The longest unlabelled entity that is looked for, in units such as tokens."""
 _SHIFT = 2
 """The number of units by which a border is moved outwards at most."""
-_LEAST = 0.01
-"""Share of a uniform distribution mixed into the probabilities, so that no single word decides."""
+_LEAST = 1e-5
+"""Share of a uniform distribution mixed into the probabilities. A word that is no entity for
+certain is stronger evidence than one that is hardly any, so it is small."""
 _OUTSIDE = 0.95
 """From this probability of no entity, a word is not searched for one."""
 _NO_GAIN = -20.0

@@ -26,7 +26,7 @@ class Folding:
     """How often heads are trained, and for how long."""
 
     folds: int = 5
-    repeats: int = 1
+    repeats: int = 2
     """The number of times that all records are split anew; the probabilities are averaged."""
     epochs: int = 6
     """The least number of times that a record is read."""

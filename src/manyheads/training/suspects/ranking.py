@@ -5,10 +5,11 @@ it. So any number of labels can be made wrong and compared without further train
 logistic regression learns the weight of each kind of evidence: that an entity is not predicted
 means little if many are missed; that it is predicted with another type means more.
 
-Missing parts have evidence of their own, and a regression of their own. Each error is assumed to be
-as frequent as the others, so that all are ranked on one scale.
+Each error shows in other evidence, so the regression tells right labels from each error, and the
+score is the odds of any. Missing parts have evidence of their own, and a regression of their own.
+All errors are assumed to be equally frequent, which puts the scores on one scale.
 
-Axes: S suspicions, F numbers of evidence.
+Axes: S suspicions, F numbers of evidence, K right labels and each error.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ def ranked(
     parts = [i for i, some in enumerate(found) for one in some if one.error != MISSING]
     generator = np.random.default_rng([seed, len(labels)])
     made: list[Suspicion] = []
-    weights: list[float] = []
+    errors: list[int] = []
     count = max(LEAST, len(parts))
-    for error in kind.spoils if parts else ():
+    for number, error in enumerate(kind.spoils if parts else (), 1):
         places = np.arange(len(labels)) if error == SUPERFLUOUS else np.array(parts)
         for i in generator.choice(places, count).tolist():
             spoiled = kind.spoiled(spec, labels[i], texts[i], error, generator)
@@ -73,9 +74,10 @@ def ranked(
                 label, is_planted = spoiled
                 some = [one for one in suspicions(i, label) if is_planted(one)]
                 made += some
-                weights += [len(parts) * PRIOR / len(kind.spoils) / count] * len(some)
+                errors += [number] * len(some)
     flat = [one for some in found for one in some]
     scores = np.array([one.score for one in flat])
+    weight = len(parts) * PRIOR / max(1, len(kind.spoils)) / count
     for is_missing in (False, True):
         own, other = (
             [n for n, one in enumerate(some) if (one.error == MISSING) is is_missing]
@@ -84,7 +86,7 @@ def ranked(
         if min(len(own), len(other)) >= _ENOUGH:
             given = np.array([flat[n].evidence for n in own], np.float32)
             wrong = np.array([made[n].evidence for n in other], np.float32)
-            scores[own] = _log_odds(given, wrong, np.array(weights, np.float32)[other])
+            scores[own] = _log_odds(given, wrong, np.array(errors)[other], weight)
     score = iter(scores.tolist())
     return [_compatible([replace(one, score=next(score)) for one in some]) for some in found]
 
@@ -97,37 +99,40 @@ def _compatible(suspicions: Sequence[Suspicion]) -> list[Suspicion]:
     return kept
 
 
-def _log_odds(given: Floats, wrong: Floats, weights: Floats) -> NDArray[np.float32]:
+def _log_odds(
+    given: Floats, wrong: Floats, errors: NDArray[np.int64], weight: float
+) -> NDArray[np.float32]:
     """Learn to tell the given labels from wrong ones, and return the given ones' log odds.
 
     Args:
         given: [S, F] suspicions of the given labels.
         wrong: [S', F] suspicions of labels that were made wrong.
-        weights: [S'] the expected number of each of these among the given ones.
+        errors: [S'] the error of each, from 1.
+        weight: the expected number of each of these among the given ones.
     """
-    both = np.concatenate([wrong, given])
+    both = np.concatenate([given, wrong])
     mean, scale = both.mean(axis=0), both.std(axis=0) + 1e-3
-    wrong, given = (np.clip((one - mean) / scale, -_CLIPPED, _CLIPPED) for one in (wrong, given))
-    inputs, shares = torch.from_numpy(np.concatenate([wrong, given])), torch.from_numpy(weights)
-    targets = torch.zeros(len(inputs))
-    targets[: len(wrong)] = 1.0
-    # Both sides have half of the weight; the odds are corrected afterwards.
-    balanced = torch.cat(
-        [shares / shares.sum() / 2, torch.full((len(given),), 1 / (2 * len(given)))]
-    )
-    slopes = torch.zeros(inputs.shape[1], requires_grad=True)
-    bias = torch.zeros(1, requires_grad=True)
+    inputs = torch.from_numpy(np.clip((both - mean) / scale, -_CLIPPED, _CLIPPED))
+    _, found = np.unique(np.append(np.zeros(len(given), np.int64), errors), return_inverse=True)
+    targets, counts = torch.from_numpy(found), torch.from_numpy(np.bincount(found))
+    # Right labels have half of the weight, and each error as much as the others. The odds are
+    # corrected afterwards.
+    shares = torch.full((len(counts),), 0.5 / (len(counts) - 1))
+    shares[0] = 0.5
+    expected = counts * torch.where(torch.arange(len(counts)) > 0, weight, 1.0)
+    slopes = torch.zeros(inputs.shape[1], len(counts), requires_grad=True)
+    bias = torch.zeros(len(counts), requires_grad=True)
     optimizer = torch.optim.LBFGS([slopes, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        losses = functional.binary_cross_entropy_with_logits(
-            inputs @ slopes + bias, targets, reduction="none"
-        )
-        loss = (losses * balanced).sum() + _PENALTY * (slopes**2).sum()
+        losses = functional.cross_entropy(inputs @ slopes + bias, targets, reduction="none")
+        loss = (losses * (shares / counts)[targets]).sum() + _PENALTY * (slopes**2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    odds: NDArray[np.float32] = given @ slopes.detach().numpy() + bias.item()
-    return odds + np.float32(np.log(weights.sum() / len(given)))
+    with torch.no_grad():
+        logits = inputs[: len(given)] @ slopes + bias + (expected / shares).log()
+        odds: NDArray[np.float32] = (logits[:, 1:].logsumexp(dim=1) - logits[:, 0]).numpy()
+    return odds

@@ -15,7 +15,7 @@ from manyheads.data.readers import Layout
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.data.suspects import Suspect, Suspects
 from manyheads.errors import DataError, RequestError, counted, listing
-from manyheads.tasks import Floats, LabelSet, TaskSpec, WordSpan, kind_of
+from manyheads.tasks import Floats, TaskSpec, WordSpan, kind_of
 from manyheads.text import truncate
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.frozen_heads import Advance, FrozenHeads
@@ -82,7 +82,8 @@ def find_suspects(
             where=path,
             expected=f"at least {_LEAST_RECORDS} records, most of them with correct labels",
         )
-    made = out_of_fold(records, tasks, label_sets, config, folding, progress)
+    heads = FrozenHeads(records, tasks, label_sets, config)
+    made = out_of_fold(heads, records, folding or Folding(seed=config.seed), progress)
     found = suspects_among(records, tasks, made, config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
     notes = []
@@ -119,32 +120,26 @@ class Probabilities:
 
 
 def out_of_fold(
+    heads: FrozenHeads,
     records: Sequence[Record],
-    tasks: Mapping[str, TaskConfig],
-    label_sets: Mapping[str, LabelSet],
-    config: Config,
-    folding: Folding | None = None,
+    folding: Folding,
     progress: Progress | None = None,
 ) -> Probabilities:
     """Train heads by fold on the frozen encoder, and return their probabilities.
 
     Args:
-        records: the records, with labels by name.
-        tasks: their tasks.
-        label_sets: each task's labels.
-        config: encoder and machine settings.
+        heads: the encoder and the records' labels.
+        records: the records.
         folding: how often heads are trained.
         progress: shows the progress.
     """
-    folding = folding or Folding(seed=config.seed)
-    heads = FrozenHeads(records, tasks, label_sets, config)
     judged = OutOfFold(heads, [text_key(record) for record in records], folding)
     with counting(progress, len(records)) as shown:
         advance = _in_records(shown.advance, len(records), judged.passes)
         logs = judged.log_probabilities(advance)
     vectors = heads.sentences()
-    for name in tasks:
-        kind = kind_of(tasks[name].kind)
+    for name, task in heads.tasks.items():
+        kind = kind_of(task.kind)
         if not kind.per_word and not kind.pairs:
             logs[name] = _with_neighbours(logs[name], vectors, heads.data, name)
     words: list[Sequence[WordSpan]] = []

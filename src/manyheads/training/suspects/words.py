@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.heads.base import take_rows
 from manyheads.tasks import Floats
 from manyheads.text import WORD_FEATURE_ROWS
@@ -46,6 +47,7 @@ class WordNetwork(nn.Module):
         self.context = nn.Linear(3 * _FEATURES, _FEATURES)
         self.hidden = nn.Linear(size + _FEATURES, UNITS)
         self.output = nn.Linear(UNITS, tags)
+        self.dropout = Dropout(DROPOUT)
 
     def forward(self, vectors: Tensor, features: Tensor) -> Tensor:
         """Return logits [B, L].
@@ -56,10 +58,9 @@ class WordNetwork(nn.Module):
         """
         shapes = self.table(features).sum(dim=2) * (features[:, :, :1] > 0)
         context = torch.relu(self.context(shapes.flatten(1)))
-        inputs = torch.cat([vectors, shapes[:, 1] + context], dim=1)
-        dropped = functional.dropout(inputs, DROPOUT, self.training)
-        units = functional.gelu(self.hidden(dropped))
-        logits: Tensor = self.output(functional.dropout(units, DROPOUT, self.training))
+        inputs = torch.cat([vectors, (shapes[:, 1] + context).to(vectors.dtype)], dim=1)
+        units = functional.gelu(self.hidden(self.dropout(inputs)))
+        logits: Tensor = self.output(self.dropout(units))
         return logits
 
 
@@ -113,7 +114,9 @@ class Words:
         steps = epochs * -(-len(words) // BATCH)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for _ in range(epochs):
-            for batch in torch.from_numpy(generator.permutation(words)).split(BATCH):
+            order = torch.from_numpy(generator.permutation(words))
+            for start in range(0, len(order), BATCH):
+                batch = order[start : start + BATCH]
                 optimizer.zero_grad()
                 logits = self._logits(network, batch)
                 functional.cross_entropy(logits, self._targets[batch]).backward()  # type: ignore[no-untyped-call]
@@ -129,7 +132,10 @@ class Words:
         places = np.sort(places)
         words = torch.from_numpy(np.flatnonzero(np.isin(self._record, places)))
         with torch.inference_mode():
-            parts = [self._logits(network, some).softmax(dim=1) for some in words.split(_READ)]
+            parts = [
+                self._logits(network, words[start : start + _READ]).softmax(dim=1)
+                for start in range(0, len(words), _READ)
+            ]
         shares = torch.cat(parts).cpu().numpy()
         ends = np.cumsum(self._counts[places])
         yield from zip(places.tolist(), np.split(shares, ends[:-1]), strict=True)
@@ -139,7 +145,8 @@ class Words:
         with self._compute.autocast():
             if not torch.is_autocast_enabled(vectors.device.type):
                 vectors = vectors.float()
-            return network(vectors, self._features[words]).float()
+            logits: Tensor = network(vectors, self._features[words])
+        return logits.float()
 
 
 def _with_neighbours(features: Tensor | None, mask: Tensor) -> Tensor:
