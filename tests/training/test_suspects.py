@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from manyheads.training.suspects import find_suspects
 from manyheads.training.suspects.folds import Folding, fold_of
 from manyheads.training.suspects.neighbours import neighbour_shares
 from manyheads.training.suspects.ranking import ranked
+from manyheads.training.suspects.search import _mean_log_odds
 from training_setup import encoder_folder, sentences, write_records
 
 QUICK = Folding(folds=3, epochs=6, steps=250)
@@ -59,6 +61,16 @@ def planted(folder: Path) -> tuple[Path, dict[int, str]]:
     return write_records(folder / "data.jsonl", records), wrong
 
 
+class Shown:
+    """Counts the progress."""
+
+    records = 0
+
+    def advance(self, count: int = 1) -> None:
+        """Add some records."""
+        self.records += count
+
+
 def config(**changes: Any) -> Any:
     values = {"model_name": str(encoder_folder()), "threads": 1, "precision": "float32"}
     return make_config({**values, "tasks": TASKS, **changes})
@@ -70,7 +82,11 @@ def test_planted_labels_are_found_with_their_proposals_and_corrected(
     # The vectors of the tiny encoder are too short for dropout of 0.4.
     monkeypatch.setattr("manyheads.training.suspects.words.DROPOUT", 0.0)
     path, wrong = planted(tmp_path)
-    found = find_suspects(str(path), config(), count=40, folding=QUICK)
+    shown = Shown()
+    found = find_suspects(
+        str(path), config(), count=40, folding=QUICK, progress=lambda total: nullcontext(shown)
+    )
+    assert shown.records == 200
     tasks = ("classification", "ner")
     firsts = [[one for one in found if one.task == task] for task in tasks]
     first = [one for some in firsts for one in some[:8] if wrong.get(one.record) == one.error]
@@ -115,6 +131,16 @@ def suspicions(
     labels, text = TagSet.of_types(["LOC", "PER"]), Read(TEXT, words)
     elsewhere = Surfaces(labels.types, [given], [text]).elsewhere(0)
     return span_suspicions(labels, given, text, units, logs, elsewhere)
+
+
+def test_heads_and_neighbours_are_averaged_by_their_log_odds() -> None:
+    heads = np.log(np.array([[0.9, 0.1], [0.99, 0.01]], np.float32))
+    shares = np.array([[0.1, 0.9], [0.5, 0.5]], np.float32)
+    mean = np.exp(_mean_log_odds(heads, shares))
+    odds = np.sqrt(99)
+    assert mean == pytest.approx(
+        np.array([[0.5, 0.5], [odds, 1.0]]) / [[1.0], [1 + odds]], abs=1e-3
+    )
 
 
 def logs(*tags: str, surely: float = 0.97) -> Any:
@@ -289,6 +315,8 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert main(["data", "suspects", str(path), *options, "--count", "1", "--out", str(lines)]) == 0
     shown = capsys.readouterr().out
     assert "1 label likely wrong in 200 records" in shown
+    assert "score of a class: how much likelier the proposal is" in shown
+    assert "score of an entity" not in shown
     assert "wrong class" in shown
     [line] = [json.loads(line) for line in lines.read_text().splitlines()]
     assert (line["record"], line["error"]) == (5, "wrong class")

@@ -38,7 +38,8 @@ class Suspect:
     """`wrong class`; for entities `wrong type`, `wrong border`, `wrong type and border`; for
     entities and multilabel classes `missing` and `superfluous`."""
     score: float
-    """How much more likely the proposal is than the label: the difference of log probabilities."""
+    """Of an entity the log odds that it is wrong, if 5 % are; of a class how much more likely the
+    proposal is than the label, as a difference of log probabilities."""
     given: Any
     """The class, or the entity as `{"start", "end", "label"}`; None if one is missing."""
     proposed: Any

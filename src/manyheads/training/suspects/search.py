@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manyheads.config import Config, TaskConfig
 from manyheads.data.hold_out import text_key
@@ -194,7 +193,18 @@ def _with_neighbours(
     for i in np.flatnonzero(targets.labelled[: len(logs)]):
         labels[i, targets.values.row(int(i))] = 1.0
     shares = neighbour_shares(vectors, labels, targets.labelled[: len(logs)])
-    mixed: NDArray[np.float32] = np.log(
-        (1 - _NEIGHBOURS) * np.exp(np.stack(logs)) + _NEIGHBOURS * shares
-    )
-    return list(mixed)
+    return list(_mean_log_odds(np.stack(logs), shares))
+
+
+def _mean_log_odds(heads: Floats, neighbours: Floats) -> Floats:
+    """Average the log odds of heads and neighbours, and return log probabilities.
+
+    Args:
+        heads: [N, L] log probabilities.
+        neighbours: [N, L] shares of the labels.
+    """
+    without = np.log1p(-np.minimum(np.exp(heads), 1 - 1e-6))
+    has = (1 - _NEIGHBOURS) * heads + _NEIGHBOURS * np.log(neighbours)
+    has_not = (1 - _NEIGHBOURS) * without + _NEIGHBOURS * np.log1p(-neighbours)
+    mean: Floats = has - np.logaddexp(has, has_not)
+    return mean
