@@ -200,3 +200,15 @@ def test_the_threshold_reads_off_coverage_and_precision(page: Any) -> None:
     page.locator("#threshold-intent").press("Home")
     text = page.locator("#task-0").inner_text()
     assert "Score at least 0.890: 1.7 % of the predictions, 0.0 % of them right" in text
+
+
+def test_the_map_explains_only_the_colours_that_it_has(page: Any) -> None:
+    assert page.locator("#map-task").input_value() == "intent"
+    assert "buy" in page.locator("#map").inner_text()
+    assert "no label" not in page.locator("#map").inner_text()
+
+
+def test_the_title_of_an_axis_stands_above_the_curve(page: Any) -> None:
+    chart = page.get_by_label("Precision by coverage")
+    title = chart.get_by_text("precision", exact=True).bounding_box()
+    assert title["y"] + title["height"] <= chart.locator(".curve").bounding_box()["y"]
