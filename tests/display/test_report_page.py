@@ -209,6 +209,6 @@ def test_the_map_explains_only_the_colours_that_it_has(page: Any) -> None:
 
 
 def test_the_title_of_an_axis_stands_above_the_curve(page: Any) -> None:
-    chart = page.get_by_label("Precision by coverage")
+    chart = page.locator("#task-0").get_by_label("Precision by coverage")
     title = chart.get_by_text("precision", exact=True).bounding_box()
     assert title["y"] + title["height"] <= chart.locator(".curve").bounding_box()["y"]
