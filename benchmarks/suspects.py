@@ -16,7 +16,6 @@ processor seconds of the encoder, which reads the records once for all seeds, an
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from collections import Counter
@@ -31,9 +30,7 @@ from manyheads.config import load_config
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.evaluation import mean_interval
 from manyheads.tasks import LabelSet, Span, TagSet
-from manyheads.training.data.dataset import build_dataset
-from manyheads.training.frozen_heads import FrozenHeads
-from manyheads.training.suspects import folds, search
+from manyheads.training.suspects import FrozenHeads, folds, search
 
 SHARE = 0.05
 SETS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -113,11 +110,7 @@ def measure(
     plant = plant_entities if isinstance(labels, TagSet) else plant_classes
     changed, planted = plant(records, task, labels, generator, confusion)  # type: ignore[arg-type]
     began = time.process_time()
-    other = copy.copy(heads)
-    other.data = build_dataset(
-        changed, "planted", heads.tasks, {task: labels}, heads.tokenizer, heads.max_length
-    )
-    probabilities = search.out_of_fold(other, changed, folds.Folding())
+    probabilities = search.out_of_fold(heads.relabelled(changed), changed, folds.Folding())
     found = search.suspects_among(changed, heads.tasks, probabilities)
     seconds = time.process_time() - began
     count = sum(map(len, planted.values()))

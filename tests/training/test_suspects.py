@@ -211,6 +211,15 @@ def test_of_proposals_that_exclude_each_other_the_likeliest_stays() -> None:
         assert [one.score for one in some] == sorted((one.score for one in some), reverse=True)
 
 
+def test_a_class_is_as_suspect_as_all_others_together_are_likely() -> None:
+    kind, text = kind_of("classification"), Read()
+    spec = TaskSpec("intent", "classification", ("a", "b", "c"))
+    logs = np.log(np.array([0.4, 0.35, 0.25], np.float32))
+    [one] = kind.suspicions(spec, "a", text, logs, None)
+    assert (one.given, one.proposed) == ("a", "b")
+    assert one.score == pytest.approx(np.log(0.6 / 0.4), abs=1e-5)
+
+
 def test_multilabel_classes_are_missing_or_superfluous() -> None:
     kind = kind_of("multilabel")
     spec = TaskSpec("topics", "multilabel", ("a", "b"), threshold=0.5)
@@ -315,8 +324,7 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert main(["data", "suspects", str(path), *options, "--count", "1", "--out", str(lines)]) == 0
     shown = capsys.readouterr().out
     assert "1 label likely wrong in 200 records" in shown
-    assert "score of a class: how much likelier the proposal is" in shown
-    assert "score of an entity" not in shown
+    assert "score: the log odds that the label is wrong" in shown
     assert "wrong class" in shown
     [line] = [json.loads(line) for line in lines.read_text().splitlines()]
     assert (line["record"], line["error"]) == (5, "wrong class")

@@ -38,8 +38,7 @@ class Suspect:
     """`wrong class`; for entities `wrong type`, `wrong border`, `wrong type and border`; for
     entities and multilabel classes `missing` and `superfluous`."""
     score: float
-    """Of an entity the log odds that it is wrong, if 5 % are; of a class how much more likely the
-    proposal is than the label, as a difference of log probabilities."""
+    """The log odds that the label is wrong; of an entity, if 5 % are."""
     given: Any
     """The class, or the entity as `{"start", "end", "label"}`; None if one is missing."""
     proposed: Any

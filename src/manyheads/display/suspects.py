@@ -9,15 +9,8 @@ from rich.text import Text
 
 from manyheads.data.suspects import COLUMNS, Suspects
 from manyheads.display.tables import Section, cell, make_table
-from manyheads.tasks import kind_of
 
 SHOWN = 25
-_SCORES = {
-    False: "score of a class: how much likelier the proposal is, as a difference of log "
-    "probabilities",
-    True: "score of an entity: the log odds that it is wrong, if 5 % are",
-}
-"""What a score is, by whether the ranking is learned."""
 
 
 def suspect_sections(found: Suspects) -> list[Section]:
@@ -36,8 +29,7 @@ def suspect_sections(found: Suspects) -> list[Section]:
     notes = [f"in all: {counts}"] if len(kinds) > 1 else []
     if more > 0:
         notes.insert(0, f"the {SHOWN} likeliest; {more:,} more are in --out FILE")
-    kinds_of_score = sorted({bool(kind_of(kind).spoils) for kind in found.tasks.values()})
-    notes += [_SCORES[is_learned] for is_learned in kinds_of_score]
+    notes.append("score: the log odds that the label is wrong")
     return [Section(found.title, table, _note([*notes, *found.notes]))]
 
 

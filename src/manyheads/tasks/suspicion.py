@@ -30,8 +30,8 @@ class Suspicion:
 
     error: str
     score: float
-    """How much more likely the proposal is than the label: the difference of their log
-    probabilities; for an entity, the mean over the words that change."""
+    """The log odds that the label is wrong. For an entity, before a ranking is learned, how much
+    more likely the proposal is: the difference of log probabilities by word that changes."""
     given: Any
     proposed: Any
     evidence: tuple[float, ...] = ()
@@ -98,8 +98,8 @@ def class_suspicion(names: Sequence[str], given: str, logs: Floats) -> Suspicion
         return None
     own = names.index(given)
     others = np.where(np.arange(len(names)) == own, -np.inf, logs)
-    best = int(others.argmax())
-    return Suspicion(WRONG_CLASS, float(logs[best] - logs[own]), given, names[best])
+    wrong = float(np.logaddexp.reduce(others) - logs[own])
+    return Suspicion(WRONG_CLASS, wrong, given, names[int(others.argmax())])
 
 
 def classes_suspicions(names: Sequence[str], given: Sequence[str], logs: Floats) -> list[Suspicion]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manyheads.training.frozen_heads import FrozenHeads
 from manyheads.training.suspects.search import find_suspects
 
-__all__ = ["find_suspects"]
+__all__ = ["FrozenHeads", "find_suspects"]

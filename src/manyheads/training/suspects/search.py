@@ -54,8 +54,8 @@ def find_suspects(
     Args:
         path: labelled records.
         config: tasks, encoder and machine settings.
-        count: the most suspects to return; default, all whose proposal is likelier than the label,
-            at most `MOST`.
+        count: the most suspects to return; default, all that are more likely wrong than right, at
+            most `MOST`.
         folding: how often heads are trained.
         progress: shows the progress.
 
@@ -206,5 +206,5 @@ def _mean_log_odds(heads: Floats, neighbours: Floats) -> Floats:
     without = np.log1p(-np.minimum(np.exp(heads), 1 - 1e-6))
     has = (1 - _NEIGHBOURS) * heads + _NEIGHBOURS * np.log(neighbours)
     has_not = (1 - _NEIGHBOURS) * without + _NEIGHBOURS * np.log1p(-neighbours)
-    mean: Floats = has - np.logaddexp(has, has_not)
+    mean: Floats = (has - np.logaddexp(has, has_not)).astype(np.float32)
     return mean
