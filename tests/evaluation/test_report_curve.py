@@ -49,6 +49,13 @@ def test_scores_of_a_power_law_are_extrapolated_by_it() -> None:
     assert len(found.in_words()) == 1
 
 
+def test_the_smallest_sizes_do_not_bend_the_law() -> None:
+    scores = [0.05, *[law(n) for n in SIZES[1:]]]
+    assert learning_curve("a", measured(scores)).further[0].score == pytest.approx(
+        law(1600), abs=0.003
+    )
+
+
 def test_intervals_widen_with_noise_with_few_sentences_and_further_out() -> None:
     scores = [law(n) for n in SIZES]
     sure = learning_curve("a", measured(scores, 0.001))

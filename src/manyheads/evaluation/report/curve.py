@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 FURTHER = (2, 4)
 """Multiples of the training data for which the score is extrapolated."""
 FEWEST_SIZES = 3
+FITTED = 4
+"""The number of largest sizes to which the law is fitted. The smallest scores do not follow it:
+with fewer records than labels, most labels cannot be predicted at all."""
 _RESAMPLES = 1000
 _AT_ONCE = 100
 _EXPONENTS = np.geomspace(0.05, 2.0, 120)
@@ -74,7 +77,8 @@ def learning_curve(name: str, measured: Measured, seed: int = 0) -> LearningCurv
     scores = np.array(measured.scores, np.float64)
     sizes = np.array(measured.records, np.float64) / measured.records[-1]
     drawn = _resampled(measured, scores, np.random.default_rng(seed))
-    law, laws = _fitted(sizes, scores.mean(axis=1)[None]), _fitted(sizes, drawn)
+    means = scores.mean(axis=1)[None]
+    law, laws = _fitted(sizes, means), _fitted(sizes, drawn)
     points = [
         CurvePoint(count, float(mean), *_between(drawn[:, i]))
         for i, (count, mean) in enumerate(zip(measured.records, scores.mean(axis=1), strict=True))
@@ -86,7 +90,7 @@ def learning_curve(name: str, measured: Measured, seed: int = 0) -> LearningCurv
     check = None
     if len(sizes) > FEWEST_SIZES:
         without = _fitted(sizes[:-1], drawn[:, :-1]).at(1.0)
-        mean = float(_fitted(sizes[:-1], scores.mean(axis=1)[None, :-1]).at(1.0)[0])
+        mean = float(_fitted(sizes[:-1], means[:, :-1]).at(1.0)[0])
         check = CurvePoint(measured.records[-1], mean, *_between(without))
     double = FURTHER[0]
     return LearningCurve(
@@ -126,10 +130,11 @@ def _resampled(measured: Measured, scores: Floats, generator: np.random.Generato
 
 
 def _fitted(sizes: Floats, scores: Floats) -> _Laws:
-    """Fit a power law to each row of scores, [R, S], by least squares.
+    """Fit a power law to the last of each row of scores, [R, S], by least squares.
 
     Scores never fall with more records (`drop` is not negative), nor exceed 1 (`limit`).
     """
+    sizes, scores = sizes[-FITTED:], scores[:, -FITTED:]
     best = np.full(len(scores), np.inf)
     found = _Laws(*(np.empty(len(scores)) for _ in range(3)))
     for exponent in _EXPONENTS:
