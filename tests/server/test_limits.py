@@ -170,7 +170,8 @@ def test_a_client_that_leaves_frees_its_place() -> None:
             assert becomes(lambda: scheduler.waiting == 1)
             assert predict(client, "refused").status_code == 429
         # The server notices within a moment; until then the queue is full.
-        assert becomes(lambda: accepted(client))
+        assert becomes(lambda: not scheduler.waiting)
+        assert accepted(client)
         gate.open.set()
         assert first.result(60).status_code == 200
 
