@@ -452,10 +452,10 @@ def test_a_text_without_words_can_be_refused() -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["a", 7], "text 2: 7 is a int; expected a text: a string, or a list of strings"),
-        ([None], "text 1: None is a NoneType"),
-        ([b"bytes"], "text 1: b'bytes' is a bytes"),
-        ([["a", 3]], "text 1: 3 is a int"),
+        (["a", 7], "text 2: 7 is of the type int; expected a text: a string, or a list of strings"),
+        ([None], "text 1: None is of the type NoneType"),
+        ([b"bytes"], "text 1: b'bytes' is of the type bytes"),
+        ([["a", 3]], "text 1: 3 is of the type int"),
         ("John lives", "one text, 'John lives', where texts were expected"),
     ],
 )

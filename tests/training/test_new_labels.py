@@ -15,6 +15,7 @@ import manyheads
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, RequestError
 from manyheads.storage import read_manifest, set_calibration
+from manyheads.training.new_labels import _penalties
 from training_setup import sentences, settings
 
 TASKS = {
@@ -132,6 +133,35 @@ def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labe
     card = (tmp_path / "twice/README.md").read_text(encoding="utf-8")
     assert "| classification | accuracy |" in card
     assert "| ner | f1 |" not in card
+
+
+def test_the_label_that_takes_most_answers_is_lowered_until_few_are_lost() -> None:
+    leads = torch.tensor([[0.5, -9.0], [1.0, -9.0], [1.5, -9.0], [-9.0, 2.0], [-1.0, -1.0]])
+    penalties = _penalties(leads, 1)
+    assert penalties[0] == pytest.approx(1.5, abs=0.01)
+    assert penalties[1] == 0
+    assert ((leads - penalties).max(dim=1).values > 0).sum() == 1
+    assert not _penalties(leads, 4).any()
+
+
+def test_new_labels_are_lowered_by_what_the_limit_demands(
+    model: manyheads.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[int] = []
+
+    def penalties(leads: torch.Tensor, lost: int) -> torch.Tensor:
+        allowed.append(lost)
+        return torch.full((leads.shape[1],), 50.0)
+
+    monkeypatch.setattr("manyheads.training.new_labels._penalties", penalties)
+    both = manyheads.add_label(
+        model, "classification", train_file=NEW, save_dir=tmp_path / "new", limit=30, threads=1,
+        progress=False,
+    )  # fmt: skip
+    assert allowed == [3]
+    assert both.predict_proba(TEXTS, "classification")[:, 2].max() < 1e-6
+    with pytest.raises(RequestError, match="the limit is 101"):
+        manyheads.add_label(model, "classification", train_file=NEW, limit=101)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,7 @@ def add_label(
     train_file: Any,
     kept: Any = None,
     save_dir: StrPath = "extended_model",
+    limit: float = 0.3,
     overwrite: bool = False,
     threads: int | None = None,
     progress: bool = True,
@@ -232,6 +233,8 @@ def add_label(
         kept: labelled records of the old labels, from which the new ones are told apart, and on
             which changed answers are counted; default: the validation data of the run.
         save_dir: folder of the new model.
+        limit: hundredths of the kept records whose right answer may be lost, for tasks with one
+            class a text; fewer cost the new classes some of theirs.
         overwrite: replace the model in `save_dir`.
         threads: processor threads; default: all available cores.
         progress: whether each step is written to standard error.
@@ -249,6 +252,7 @@ def add_label(
             train_file=named_data(train_file, "new", named),
             kept=optional_data(kept, "kept", named),
             save_dir=save_dir,
+            limit=limit,
             overwrite=overwrite,
             threads=threads,
             report=messages("add-label", progress),

@@ -39,6 +39,14 @@ def add_label(
         Path,
         typer.Option("--output", "--save-dir", metavar="DIR", help="The folder of the new model."),
     ] = Path("extended_model"),
+    limit: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            help="Hundredths of the kept records whose right answer may be lost, for tasks with "
+            "one class a text; fewer cost the new classes some of theirs.",
+        ),
+    ] = 0.3,
     overwrite: Overwrite = False,
     threads: Threads = None,
 ) -> None:
@@ -51,7 +59,7 @@ def add_label(
     from manyheads.training import add_label as verb
 
     result = verb(
-        model, task, train_file=train_file, kept=kept, save_dir=save_dir, overwrite=overwrite,
-        threads=threads, report=lambda text: tell("add-label", text),
+        model, task, train_file=train_file, kept=kept, save_dir=save_dir, limit=limit,
+        overwrite=overwrite, threads=threads, report=lambda text: tell("add-label", text),
     )  # fmt: skip
     print(f"{printable(str(result))}\nThe new model: {result.path}")

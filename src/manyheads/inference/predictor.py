@@ -360,6 +360,10 @@ class Predictor:
 def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Floats:
     """Embed texts, [N, E]; a text without words becomes zeros."""
     found = [p.embedding for p in predictor.predict(texts, tasks=[], embed=True)]
-    size = next((len(vector) for vector in found if vector is not None), 1)
+    if all(vector is None for vector in found):  # The size is that of any text.
+        [other] = predictor.predict(["a"], tasks=[], embed=True)
+        size = 1 if other.embedding is None else len(other.embedding)
+    else:
+        size = next(len(vector) for vector in found if vector is not None)
     rows = [np.zeros(size, np.float32) if vector is None else vector for vector in found]
     return np.stack(rows) if rows else np.zeros((0, size), np.float32)

@@ -102,7 +102,7 @@ def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
 
 def _not_a_text(found: object, number: int) -> RequestError:
     return RequestError(
-        f"{shorten(found)} is a {type(found).__name__}",
+        f"{shorten(found)} is of the type {type(found).__name__}",
         expected="a text: a string, or a list of strings",
         fix="Leave it out or turn it into a string.",
         where=f"text {number}",

@@ -3,6 +3,8 @@
 All other parameters are unchanged. The old labels' scores therefore stay the same, and a decision
 changes only where a new label scores higher. Records with old labels ("kept records") are the
 negative examples: two thirds of them are used for fitting, the others are scored before and after.
+With one label a text, the new labels' scores are lowered until old answers are rarely lost in a
+cross-validation on the former.
 
 Axes: B sentences, W words, N inputs of a head's last layer, D their size, L labels.
 """
@@ -14,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,11 @@ NEW_SHARE = 0.3
 several labels, new ones do not compete with old ones, and both weigh the same."""
 SHRINKAGE = 0.3
 """The weight of a multiple of the identity in the covariance of the inputs."""
+LIMIT = 0.3
+"""The most right answers with old labels that may be lost, in hundredths of the kept records."""
+FOLDS = 3
+_LEAST = 1e-3
+"""The least step by which a score is lowered."""
 MOST_KEPT = 6000
 """The most kept records that are read."""
 _NAME_KEPT = "Name labelled records: --kept FILE."
@@ -105,6 +113,7 @@ def add_label(
     train_file: str,
     kept: str | None = None,
     save_dir: StrPath,
+    limit: float = LIMIT,
     overwrite: bool = False,
     threads: int | None = None,
     report: Callable[[str], None] = lambda text: None,
@@ -117,6 +126,8 @@ def add_label(
         train_file: examples of the new labels, and possibly of old ones.
         kept: records with old labels. Default: the validation data of the run.
         save_dir: the folder of the new model.
+        limit: the right answers that may be lost, in hundredths of the kept records, for tasks
+            with one label a text.
         overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
@@ -124,6 +135,8 @@ def add_label(
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
     """
+    if not 0 <= limit <= 100:
+        raise RequestError(f"the limit is {limit}", expected="0 to 100 hundredths of the records")
     path = resolve_model(model)
     _check_target(Path(save_dir), path, overwrite)
     trained = load_trained(path)
@@ -151,7 +164,11 @@ def add_label(
         return list(_batches(after, task, layer, data))
 
     report(f"Fitting {counted(len(new), 'row')} of the head ...")
-    _fit(grown, layer, masks, batches(examples, train_file), batches(fitted, "the kept records"))
+    learned = batches(examples, train_file), batches(fitted, "the kept records")
+    if kind_of(head.kind).exclusive and len(fitted) >= FOLDS:
+        _fit_within(grown, layer, masks, *learned, limit)
+    else:
+        _fit(grown, layer, masks, *learned)
     outcomes = [
         score(one, [(scored, (task,))]).tasks[task]
         for one in (
@@ -400,6 +417,73 @@ def _batches(model: MultiTaskModel, task: str, layer: nn.Linear, data: Dataset) 
         yield _Batch(*(torch.cat(part) for part in parts))
 
 
+def _fit_within(
+    head: Head,
+    layer: nn.Linear,
+    masks: Mapping[str, Tensor],
+    new: Sequence[_Batch],
+    kept: Sequence[_Batch],
+    limit: float,
+) -> None:
+    """Fit a head's new values so that few right answers with old labels are lost.
+
+    How many are lost is estimated by cross-validation on the kept records, whose fitted scores are
+    lower than those of other texts. For heads with one label a sentence.
+
+    Args:
+        limit: the right answers that may be lost, in hundredths of the kept records.
+    """
+    [records] = kept
+    old = _old_labels(head, layer, masks)
+    places = torch.arange(len(records.targets)) % FOLDS
+    leads = []
+    for fold in range(FOLDS):
+        others = _Batch(records.inputs[places != fold], records.targets[places != fold])
+        _fit(head, layer, masks, new, [others])
+        with torch.no_grad():
+            scores = layer(records.inputs[places == fold])
+        best, found = scores[:, :old].max(dim=1)
+        right = found == records.targets[places == fold]
+        leads.append((scores[:, old:] - best[:, None])[right])
+    _fit(head, layer, masks, new, kept)
+    allowed = ceil(limit / 100 * len(records.targets))
+    with torch.no_grad():
+        layer.bias[old:] -= _penalties(torch.cat(leads), allowed)
+
+
+def _penalties(leads: Tensor, allowed: int) -> Tensor:
+    """Return how much lower each new label has to score, so that few answers are lost.
+
+    In each step, the label is lowered that keeps the most answers for each unit of its score: where
+    one label resembles an old one, the others stay as they are.
+
+    Args:
+        leads: [B, L] by how much each new label leads the best old one, which is right.
+        allowed: the number of answers that may be lost.
+    """
+    penalties = torch.zeros(leads.shape[1])
+    while True:
+        lead, label = (leads - penalties).max(dim=1)
+        lost = lead > 0
+        excess = int(lost.sum()) - allowed
+        if excess <= 0:
+            return penalties
+        choices = []
+        for one in label[lost].unique().tolist():
+            needed = lead[lost & (label == one)].sort().values[:excess]
+            rates = torch.arange(1, len(needed) + 1) / needed.clamp(min=_LEAST)
+            place = int(rates.argmax())
+            choices.append((float(rates[place]), one, float(needed[place])))
+        _, one, step = max(choices)
+        penalties[one] += step + _LEAST
+
+
+def _old_labels(head: Head, layer: nn.Linear, masks: Mapping[str, Tensor]) -> int:
+    """Return the number of labels that the head had before."""
+    name = next(name for name, one in head.named_parameters() if one is layer.weight)
+    return int((masks[name][:, 0] == 0).sum())
+
+
 def _fit(
     head: Head,
     layer: nn.Linear,
@@ -407,20 +491,23 @@ def _fit(
     new: Sequence[_Batch],
     kept: Sequence[_Batch],
 ) -> None:
-    """Fit a grown head's new values.
+    """Fit a grown head's new values, whatever they were.
 
     The rows of the last layer are learned in coordinates in which the inputs of one label have
     equal variance in all directions. A few examples then separate the label from others by its
     mean, and not by directions in which all labels vary.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in head.named_parameters()}
-    old = int((masks[names[layer.weight]][:, 0] == 0).sum())
+    old = _old_labels(head, layer, masks)
     whitening = _whitening(layer, old, [*new, *kept])
     rows = torch.zeros(layer.out_features - old, layer.in_features, requires_grad=True)
     others = [p for name, p in head.named_parameters() if name in masks and p is not layer.weight]
+    hooks = []
     for parameter in others:
         mask = masks[names[parameter]]
-        parameter.register_hook(lambda gradient, mask=mask: gradient * mask)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            parameter.masked_fill_(mask.bool(), 0.0)
+        hooks.append(parameter.register_hook(lambda gradient, mask=mask: gradient * mask))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.Adam([rows, *others], lr=LEARNING_RATE)
     trained = layer.weight.detach()[:old]
 
@@ -433,6 +520,8 @@ def _fit(
         optimizer.zero_grad()
         torch.autograd.backward(share * loss(one) + (1 - share) * loss(other))
         optimizer.step()
+    for hook in hooks:
+        hook.remove()
     with torch.no_grad():
         layer.weight[old:] = rows @ whitening
 

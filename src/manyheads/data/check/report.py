@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from manyheads.errors import counted
+
 
 class Severity(str, Enum):
     """How much a finding matters."""
@@ -175,7 +177,7 @@ class DataReport:
     """Sub-tokens that training would read of a record; None without a tokenizer."""
 
     def __repr__(self) -> str:
-        numbers = (f"{self.count(one):,} {one.value}s" for one in Severity)
+        numbers = (counted(self.count(one), one.value) for one in Severity)
         lines = [f"DataReport({', '.join(numbers)})"]
         for file in self.files:
             tasks = "; ".join(f"{n}: {t.labelled:,} labelled" for n, t in file.tasks.items())
