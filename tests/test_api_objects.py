@@ -354,6 +354,43 @@ def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_tex
     assert "classification: accuracy " in found._repr_html_()
 
 
+def test_files_and_their_columns_are_predicted_for(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"id": ["7", "8"], "text": TEXTS})
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    expected = [one["classification"].label for one in model.predict(TEXTS)]
+    for name, read in (("out.csv", pd.read_csv), ("out.parquet", pd.read_parquet)):
+        path = tmp_path / name
+        assert model.predict_file(tmp_path / "in.csv", path, progress=False) == 2
+        found = read(path)
+        assert list(found["id"].astype(str)) == ["7", "8"]
+        answers = found["classification"]
+        labels = [one if isinstance(one, str) else one["label"] for one in answers]
+        assert labels == expected
+    found = manyheads.predict(file=tmp_path / "in.csv", model=model.best, threads=1)
+    assert [one.fields for one in found] == [{"id": "7"}, {"id": "8"}]
+    with pytest.raises(RequestError, match="neither texts nor a file"):
+        manyheads.predict(model=model)
+    with pytest.raises(RequestError, match=r"format of the output is 'cvs' \(did you mean"):
+        model.predict_file(tmp_path / "in.csv", path, format="cvs")
+
+
+def test_a_training_of_nothing_needs_a_configuration_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"there is no config\.yaml here"):
+        manyheads.train(num_epochs=1)
+    Path("config.yaml").write_text("train_file: nowhere.jsonl\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        manyheads.train(num_epochs=1)
+
+
+def test_an_embedding_of_nothing_has_the_size_of_any(model: manyheads.TrainedModel) -> None:
+    assert model.encode([]).shape == (0, model.encode(TEXTS).shape[1])
+
+
 def test_records_in_memory_are_converted(tmp_path: Path) -> None:
     assert manyheads.convert(RECORDS, tmp_path / "out.json", to="label-studio") == len(RECORDS)
     tasks = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

@@ -1,12 +1,17 @@
-"""A notebook shows the progress of training, and models, predictions and scores as tables."""
+"""A notebook shows progress, and models, predictions and scores as tables; a server runs in it."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from manyheads.server.running import _run
 from training_setup import sentences, settings
 
 nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
@@ -37,6 +42,24 @@ def test_a_kernel_shows_progress_and_tables(tmp_path: Path) -> None:
     assert answers.count("<tr>") == 3
     assert "&lt;b&gt;" in answers
     assert "<b>anna" not in answers
+
+
+def test_a_server_runs_beside_the_event_loop_of_a_notebook() -> None:
+    threads: list[threading.Thread] = []
+
+    def run(sockets: list[socket.socket]) -> None:
+        threads.append(threading.current_thread())
+        asyncio.run(asyncio.sleep(0))
+
+    server: Any = SimpleNamespace(run=run, should_exit=False)
+    with socket.socket() as listening:
+
+        async def cell() -> None:
+            _run(server, listening)
+
+        asyncio.run(cell())
+        _run(server, listening)
+    assert [one is threading.main_thread() for one in threads] == [False, True]
 
 
 def html_of(outputs: Any) -> str:

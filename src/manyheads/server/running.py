@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.server.app import create_app
-from manyheads.server.connections import BACKLOG, make_server
+from manyheads.server.connections import BACKLOG, Server, make_server
 from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
 from manyheads.server.registry import Registry, model_names
@@ -28,6 +29,8 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
     SIGHUP loads every model's files again.
+
+    In a notebook, interrupt the kernel to stop the server.
 
     Args:
         models: model folders, checkpoints or run folders, each as PATH or NAME=PATH. The first is
@@ -52,7 +55,26 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     host, port = listening.getsockname()[:2]
     report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
     sys.setswitchinterval(_SWITCH_SECONDS)
-    make_server(app, chosen).run([listening])
+    _run(make_server(app, chosen), listening)
+
+
+def _run(server: Server, listening: socket.socket) -> None:
+    """Run a server until it is stopped, on another thread if this one has an event loop.
+
+    A notebook has one, in which the server's cannot run.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        server.run([listening])
+        return
+    thread = threading.Thread(target=server.run, args=([listening],), name="manyheads-server")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        server.should_exit = True
+        thread.join()
 
 
 def _reload_all(registry: Registry) -> None:

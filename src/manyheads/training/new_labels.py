@@ -469,7 +469,7 @@ def _penalties(leads: Tensor, allowed: int) -> Tensor:
         if excess <= 0:
             return penalties
         choices = []
-        for one in label[lost].unique().tolist():
+        for one in sorted(set(label[lost].tolist())):
             needed = lead[lost & (label == one)].sort().values[:excess]
             rates = torch.arange(1, len(needed) + 1) / needed.clamp(min=_LEAST)
             place = int(rates.argmax())
