@@ -63,14 +63,13 @@ def measured(args: argparse.Namespace, seed: int) -> list[tuple[float, ...]]:
     old, new = split(args.data, seed)
     base = args.work / f"{'frozen' if args.freeze else 'base'}{seed}"
     if not (base / "best").exists():
-        freeze = {"freeze": "encoder"} if args.freeze else {}
         manyheads.train(
             old["train"], valid=old["val"], save_dir=str(base), max_length=64, batch_size=32,
             learning_rate=1.5e-4, num_epochs=args.epochs, threads=args.threads, overwrite=True,
-            **freeze,
+            freeze="encoder" if args.freeze else "none",
         )  # fmt: skip
     before = accuracy(manyheads.load(base, threads=args.threads), old["test"])
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for draw in range(args.draws):
         start = time.perf_counter()
         model = manyheads.add_label(
