@@ -95,6 +95,8 @@ def test_other_objects_than_records_are_refused(tmp_path: Path) -> None:
         manyheads.train(splits)
     with pytest.raises(DataError, match="records:train record 2: 7 is not a record"):
         manyheads.train([RECORDS[0], 7], valid=RECORDS, progress=False, **options(tmp_path))
+    with pytest.raises(DataError, match="records:train record 1: `text` has no value"):
+        manyheads.train(pd.DataFrame([{"text": None, "label": "a"}]), progress=False)
     with pytest.raises(DataError, match="records:train record 1: neither `text` nor `tokens`"):
         manyheads.train([{"label": "a"}], valid=RECORDS, progress=False, **options(tmp_path))
 

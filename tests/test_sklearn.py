@@ -90,6 +90,10 @@ def test_other_input_than_texts_is_refused() -> None:
         classifier().fit(np.zeros((2, 2)), [0, 1])
     with pytest.raises(RequestError, match="2 texts and 1 classes"):
         classifier().fit(["a", "b"], [0])
+    with pytest.raises(RequestError, match="X has no texts"):
+        classifier().fit([], [])
+    with pytest.raises(RequestError, match="text 2 of X is None; expected a string"):
+        classifier().fit(["a", None], [0, 1])
     with pytest.raises(RequestError, match="X is one string"):
         classifier().fit("a", [0])
     with pytest.raises(NotFittedError):

@@ -52,6 +52,7 @@ def test_a_pipeline_is_saved_with_its_model(model: manyheads.TrainedModel, tmp_p
     assert (tmp_path / "pipeline" / "manyheads" / "manyheads.json").exists()
     again = spacy.load(tmp_path / "pipeline")
     assert again.get_pipe("manyheads").model.path == tmp_path / "pipeline" / "manyheads"
+    assert "pipeline/manyheads" in repr(again.get_pipe("manyheads"))
     after = again(TEXTS[0])
     assert after.cats == pytest.approx(before.cats)
     assert [ent.text for ent in after.ents] == [ent.text for ent in before.ents]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from manyheads.api import load, train
 from manyheads.api.model import Model
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, shorten
 from manyheads.text import Floats
 
 try:
@@ -72,6 +72,8 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ManyheadsError: a setting is invalid, or there are too few records.
         """
         texts, labels = _texts(X), np.asarray(y)
+        if not texts:
+            raise RequestError("X has no texts", expected="several of each class")
         if len(texts) != len(labels):
             raise RequestError(
                 f"{len(texts)} texts and {len(labels)} classes", expected="as many of both"
@@ -152,7 +154,7 @@ def _texts(X: Any) -> Sequence[str]:
     """Return texts as a list, from a sequence, a column or a table of one column.
 
     Raises:
-        RequestError: they are a single string, or a table of several columns.
+        RequestError: they are a single string, a table of several columns, or not strings.
     """
     if isinstance(X, str):
         raise RequestError("X is one string", expected="a list of texts")
@@ -167,6 +169,9 @@ def _texts(X: Any) -> Sequence[str]:
                 fix="Choose the column, such as X['text'].",
             )
         values = values.tolist()
+    for number, text in enumerate(values, 1):
+        if not isinstance(text, str):
+            raise RequestError(f"text {number} of X is {shorten(text)}", expected="a string")
     return list(values)
 
 

@@ -38,6 +38,9 @@ class ManyheadsComponent:
     def __init__(self, model: str) -> None:
         self._path = model
 
+    def __repr__(self) -> str:
+        return f"ManyheadsComponent({self._path!r})"
+
     @cached_property
     def model(self) -> Model:
         """The model."""

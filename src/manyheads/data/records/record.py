@@ -133,6 +133,11 @@ def _found(tokens: Any, text: str, row: Row) -> tuple[WordSpan, ...]:
 
 
 def _no_text(row: Row) -> DataError:
+    if "text" in row.fields:
+        return DataError(
+            "`text` has no value", where=row.where, expected="a string",
+            fix="Give the record a text, or leave it out.",
+        )  # fmt: skip
     hint = next((h for f in row.fields if (h := nearest(f, TEXT_FIELDS))), "")
     return DataError(
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
