@@ -324,6 +324,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return result.save_dir
 
 
+@pytest.mark.filterwarnings("ignore:.*no task reads the field 'channel':UserWarning")
 def test_the_report_of_a_model_equals_its_evaluation(trained: Path, tmp_path: Path) -> None:
     rows = [{**row, "channel": "mail"} for row in sentences(12, 5)]
     path = write_records(tmp_path / "new.jsonl", [*rows, {**rows[0], "channel": "chat"}])
