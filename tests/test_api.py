@@ -35,7 +35,13 @@ def test_train_load_predict_and_evaluate_work_together(tmp_path: Path) -> None:
     assert again.best_epoch == result.best_epoch
     with pytest.raises(ManyheadsError, match="another run"):
         manyheads.train(config(tmp_path))
-    assert len(manyheads.train(config(tmp_path), overwrite=True).history) == 1
+    assert len(manyheads.train(config(tmp_path), overwrite=True, report=True).history) == 1
+    assert "<html" in (tmp_path / "saved" / "report.html").read_text(encoding="utf-8")
+    errors = tmp_path / "errors.jsonl"
+    wrong = manyheads.evaluate(tmp_path / "saved", data, errors=errors)
+    lines = errors.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= wrong.evaluation["records"]
+    assert all('"where"' in line for line in lines)
 
 
 def _file(folder: Path) -> Path:
