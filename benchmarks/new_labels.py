@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("new-labels"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--freeze", action="store_true", help="train the head alone")

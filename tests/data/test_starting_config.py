@@ -22,14 +22,3 @@ def test_an_encoder_is_tuned_more_slowly_with_few_records_per_class(
     config, _ = starting_config([str(path)])
     assert (config.learning_rate, config.head_learning_rate) == pytest.approx(rates)
     assert starting_config([str(path)], {"learning_rate": 0.1})[0].learning_rate == 0.1
-
-
-def test_training_hides_words_where_few_records_have_tags(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    rows = [{"tokens": ["In", f"Town{i}"], "ner": ["O", "B-PLACE"], "topic": "ab"[i % 2]}
-            for i in range(20)]  # fmt: skip
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert starting_config([str(path)])[0].token_dropout == 0.15
-    assert starting_config([str(path)], {"token_dropout": 0.0})[0].token_dropout == 0
-    path.write_text("".join(json.dumps({**r, "ner": None}) + "\n" for r in rows), encoding="utf-8")
-    assert "token_dropout" not in starting_config([str(path)])[0].model_fields_set

@@ -18,8 +18,8 @@ SETTINGS: Mapping[str, Any] = {
     "batch_size": 16,
     "keep_checkpoints": 1,
 }
-"""The settings of a run without a configuration, apart from the rates, which depend on its tasks.
-Measured with all-MiniLM-L6-v2 (see docs/benchmarks.md)."""
+"""The settings of a run without a configuration, apart from the learning rates, which depend on its
+tasks. Measured with all-MiniLM-L6-v2 (see docs/benchmarks.md)."""
 
 
 def starting_config(
@@ -46,13 +46,11 @@ def starting_config(
     found = infer_tasks(files, layout, tasks)
     joint = {"schedule": "joint"} if found.complete and len(found.tasks) > 1 else {}
     rates = [kind_of(task.kind).starting_rates(task.values) for task in found.tasks]
-    hidden = max(rate.token_dropout for rate in rates)
     values = {
         "files": list(files),
         **SETTINGS,
         "learning_rate": max(rate.encoder for rate in rates),
         "head_learning_rate": max(rate.heads for rate in rates),
-        **({"token_dropout": hidden} if hidden else {}),
         **joint,
         "tasks": found.options(),
     }

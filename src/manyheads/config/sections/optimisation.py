@@ -34,8 +34,8 @@ class Optimisation(Strict):
     """Peak learning rate of the heads."""
     token_dropout: Float = Field(default=0.0, ge=0, lt=1)
     """Share of a sentence's sub-tokens that a step hides from the encoder behind its mask token (or
-    the one for unknown words), so that labels are also learned from the context, as names that
-    training has not seen need it. The output of frozen layers is then not cached."""
+    the one for unknown words), so that labels are also learned from the context. The output of
+    frozen layers is then not cached."""
     lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate changes after the warm-up."""
     warmup_ratio: Float = Field(default=0.1, ge=0, le=1)

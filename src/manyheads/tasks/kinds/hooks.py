@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 
 
 class Rates(NamedTuple):
-    """Peak learning rates, and the share of sub-tokens that training hides."""
+    """Peak learning rates."""
 
     encoder: float = 1e-4
     heads: float = 1e-3
-    token_dropout: float = 0.0
 
 
 class Discovery:
@@ -59,7 +58,7 @@ class Discovery:
         return {}
 
     def starting_rates(self, values: FieldValues) -> Rates:
-        """Return the rates that suit such a task; a run uses the highest of its tasks."""
+        """Return the learning rates that suit such a task; a run uses the highest of its tasks."""
         return Rates()
 
 

@@ -151,11 +151,8 @@ class Tagging(Kind):
         return {"decoder": "crf", "neck": "bilstm"}
 
     def starting_rates(self, values: FieldValues) -> Rates:
-        """Return higher rates for few records: a CRF and a BiLSTM start from random weights.
-
-        Hidden tokens make up for names that few records do not show.
-        """
-        return Rates(2e-4, 5e-3, token_dropout=0.15) if values.records < _MANY else Rates()
+        """Return higher rates for few records: a CRF and a BiLSTM start from random weights."""
+        return Rates(2e-4, 5e-3) if values.records < _MANY else Rates()
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
