@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -100,3 +101,20 @@ def serving(
                 gate.open.set()
             thread.join(60)
             assert not thread.is_alive()
+
+
+@contextmanager
+def connection(client: httpx.Client) -> Iterator[socket.socket]:
+    """Open a plain connection to a client's server."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), 60) as raw:
+        yield raw
+
+
+def answer_of(raw: socket.socket) -> bytes:
+    """Read the answer to a request, which ends with a JSON object."""
+    answer = b""
+    while not answer.endswith(b"}"):
+        part = raw.recv(4096)
+        assert part, f"the connection ended after {answer!r}"
+        answer += part
+    return answer

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from serving import Gate, becomes, served_model, serving
+from serving import Gate, answer_of, becomes, connection, served_model, serving
 
 
 def predict(client: httpx.Client, texts: Any, **options: Any) -> httpx.Response:
@@ -28,12 +25,6 @@ def accepted(client: httpx.Client) -> bool:
         return client.post("/v1/predict", json={"texts": "x"}, timeout=0.5).status_code != 429
     except httpx.ReadTimeout:
         return True
-
-
-@contextmanager
-def connection(client: httpx.Client) -> Iterator[socket.socket]:
-    with socket.create_connection((client.base_url.host, client.base_url.port), 60) as raw:
-        yield raw
 
 
 def test_each_limit_of_a_request_has_its_status_and_names_the_field() -> None:
@@ -119,7 +110,7 @@ def test_a_full_queue_refuses_without_reading_the_body(close: bytes) -> None:
         second = pool.submit(predict, client, "second")
         assert becomes(lambda: scheduler.waiting == 1)
         raw.sendall(head + key + body * bool(close))
-        answer = read_answer(raw)
+        answer = answer_of(raw)
         assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert b"\r\nretry-after: 1\r\n" in answer
         assert b"\r\nx-request-id: mine\r\n" in answer
@@ -127,23 +118,14 @@ def test_a_full_queue_refuses_without_reading_the_body(close: bytes) -> None:
         if not close:
             # The body arrives now and is skipped; the next request needs a key first.
             raw.sendall(body + head + b"\r\n" + body)
-            assert read_answer(raw).startswith(b"HTTP/1.1 401 ")
+            assert answer_of(raw).startswith(b"HTTP/1.1 401 ")
         gate.open.set()
         assert first.result(60).status_code == second.result(60).status_code == 200
         if not close:
             raw.sendall(head + key + body)
-            assert read_answer(raw).startswith(b"HTTP/1.1 200 ")
+            assert answer_of(raw).startswith(b"HTTP/1.1 200 ")
         counted = 'manyheads_requests_total{method="POST",path="/v1/predict",status="429"} 1.0'
         assert counted in client.get("/metrics").text
-
-
-def read_answer(raw: socket.socket) -> bytes:
-    answer = b""
-    while not answer.endswith(b"}"):
-        part = raw.recv(4096)
-        assert part, f"the connection ended after {answer!r}"
-        answer += part
-    return answer
 
 
 def test_a_request_that_takes_too_long_gets_504() -> None:

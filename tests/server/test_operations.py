@@ -34,7 +34,7 @@ from manyheads.server import model_names, registry
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
-from serving import Gate, becomes, served_model, serving
+from serving import Gate, answer_of, becomes, connection, served_model, serving
 
 TEXT = "the weather in London"
 
@@ -315,27 +315,12 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
         assert "Traceback" not in process.stderr.read()
 
 
-@contextlib.contextmanager
-def connection(client: httpx.Client) -> Iterator[socket.socket]:
-    with socket.create_connection((client.base_url.host, client.base_url.port), 60) as raw:
-        yield raw
-
-
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def ask_livez(raw: socket.socket) -> bytes:
     raw.sendall(LIVEZ)
     return answer_of(raw)
-
-
-def answer_of(raw: socket.socket) -> bytes:
-    answer = b""
-    while not answer.endswith(b"}"):
-        part = raw.recv(4096)
-        assert part, f"the connection ended after {answer!r}"
-        answer += part
-    return answer
 
 
 @pytest.mark.parametrize("is_new", [False, True])
