@@ -15,7 +15,7 @@ import manyheads
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, RequestError
 from manyheads.storage import read_manifest, set_calibration
-from manyheads.training.new_labels import _penalties
+from manyheads.training.new_rows import _penalties
 from training_setup import sentences, settings
 
 TASKS = {
@@ -153,7 +153,7 @@ def test_new_labels_are_lowered_by_what_the_limit_demands(
         allowed.append(lost)
         return torch.full((leads.shape[1],), 50.0)
 
-    monkeypatch.setattr("manyheads.training.new_labels._penalties", penalties)
+    monkeypatch.setattr("manyheads.training.new_rows._penalties", penalties)
     both = manyheads.add_label(
         model, "classification", train_file=NEW, save_dir=tmp_path / "new", limit=30, threads=1,
         progress=False,

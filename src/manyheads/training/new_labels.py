@@ -5,24 +5,16 @@ changes only where a new label scores higher. Records with old labels ("kept rec
 negative examples: two thirds of them are used for fitting, the others are scored before and after.
 With one label a text, the new labels' scores are lowered until old answers are rarely lost in a
 cross-validation on the former.
-
-Axes: B sentences, W words, N inputs of a head's last layer, D their size, L labels.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
-from math import ceil
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
 
 from manyheads.config import Config, TaskConfig
 from manyheads.data.readers import Layout
@@ -59,25 +51,22 @@ from manyheads.storage import (
 from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
 from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
-from manyheads.training.data.dataset import Dataset, build_dataset
+from manyheads.training.data.dataset import build_dataset
+from manyheads.training.new_rows import (
+    FOLDS,
+    RowBatch,
+    batches_of,
+    fit,
+    fit_within,
+    grow,
+    last_layer,
+)
 
-STEPS = 80
-LEARNING_RATE = 0.02
-NEW_SHARE = 0.3
-"""The weight of the new examples in the loss; kept records have the rest. If a text can have
-several labels, new ones do not compete with old ones, and both weigh the same."""
-SHRINKAGE = 0.3
-"""The weight of a multiple of the identity in the covariance of the inputs."""
 LIMIT = 0.3
 """The most right answers with old labels that may be lost, in hundredths of the kept records."""
-FOLDS = 3
-_LEAST = 1e-3
-"""The least step by which a score is lowered."""
 MOST_KEPT = 6000
 """The most kept records that are read."""
 _NAME_KEPT = "Name labelled records: --kept FILE."
-_ROWS = 64
-_WORD_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -150,25 +139,25 @@ def add_label(
     fitted, scored = _kept_records(old, task, head.labels, kept)
     config = _extended_config(trained.config, task, labels)
     grown = make_head(config.tasks[task], labels, trained.model.encoder.shape).eval()
-    masks = _grow(grown, head)
-    layer = _last_layer(grown, masks, head.kind)
+    masks = grow(grown, head)
+    layer = last_layer(grown, masks, head.kind)
     heads = {name: trained.model.head(name) for name in trained.model.heads}
     after = MultiTaskModel(trained.model.encoder, {**heads, task: grown}, trained.model.head_layers)
 
-    def batches(records: Sequence[Record], source: str) -> list[_Batch]:
+    def batches(records: Sequence[Record], source: str) -> list[RowBatch]:
         settings = {task: config.tasks[task]}
         tokenizer = predictor.tokenizer
         data = build_dataset(
             records, source, settings, {task: labels}, tokenizer, trained.max_length
         )
-        return list(_batches(after, task, layer, data))
+        return list(batches_of(after, task, layer, data))
 
     report(f"Fitting {counted(len(new), 'row')} of the head ...")
     learned = batches(examples, train_file), batches(fitted, "the kept records")
     if kind_of(head.kind).exclusive and len(fitted) >= FOLDS:
-        _fit_within(grown, layer, masks, *learned, limit)
+        fit_within(grown, layer, masks, *learned, limit)
     else:
-        _fit(grown, layer, masks, *learned)
+        fit(grown, layer, masks, *learned)
     outcomes = [
         score(one, [(scored, (task,))]).tasks[task]
         for one in (
@@ -339,213 +328,3 @@ def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str
             f"The scores of {task} are not calibrated with the new labels. "
             f"Run: manyheads calibrate {new} --file FILE"
         )
-
-
-# ---------------------------------------------------------------------------------------- new rows
-
-
-def _grow(head: Head, old: Head) -> dict[str, Tensor]:
-    """Copy a head's parameters into one for more labels, and set its other values to 0.
-
-    Returns:
-        For each parameter with new values, a mask that is 1 at those and 0 elsewhere.
-    """
-    masks = {}
-    before = old.state_dict()
-    with torch.no_grad():
-        for name, tensor in head.state_dict().items():
-            block = tuple(map(slice, before[name].shape))
-            if tensor.shape != before[name].shape:
-                masks[name] = torch.ones_like(tensor)
-                masks[name][block] = 0.0
-                tensor.zero_()
-            tensor[block] = before[name]
-    return masks
-
-
-def _last_layer(head: Head, masks: Mapping[str, Tensor], kind: str) -> nn.Linear:
-    """Return the layer that computes a head's logits.
-
-    Raises:
-        RequestError: there is no such layer, which is possible in a kind defined by the user.
-    """
-    layers = [
-        module
-        for name, module in head.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.weight" in masks
-    ]
-    if len(layers) != 1:
-        raise RequestError(
-            f"the heads of the kind {kind!r} have {counted(len(layers), 'layer')} whose size is "
-            "the number of labels",
-            expected="one linear layer that computes the logits",
-        )
-    return layers[0]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    inputs: Tensor
-    """[B, D] or [B, W, D], the inputs of the head's last layer."""
-    targets: Tensor
-    """The targets for the head's loss."""
-
-
-def _batches(model: MultiTaskModel, task: str, layer: nn.Linear, data: Dataset) -> Iterator[_Batch]:
-    """Run the frozen part of a model on records. All sentences make one batch, words several."""
-    caught: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
-    model.eval()
-    found = []
-    size = _WORD_ROWS if kind_of(model.head(task).kind).per_word else _ROWS
-    lengths = data.tokens.lengths_of(np.arange(len(data)))
-    order = np.argsort(lengths, kind="stable")
-    try:
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            inputs = data.inputs(rows, model.encoder.pad_id)
-            with torch.no_grad():
-                model.head(task)(model.features(inputs, [task]))
-            targets = data.targets[task].collate(rows, inputs.word_mask.shape[1])
-            found.append(_Batch(caught.pop(), targets))
-    finally:
-        hook.remove()
-    if size == _WORD_ROWS:
-        yield from found
-    else:
-        parts = zip(*((batch.inputs, batch.targets) for batch in found), strict=True)
-        yield _Batch(*(torch.cat(part) for part in parts))
-
-
-def _fit_within(
-    head: Head,
-    layer: nn.Linear,
-    masks: Mapping[str, Tensor],
-    new: Sequence[_Batch],
-    kept: Sequence[_Batch],
-    limit: float,
-) -> None:
-    """Fit a head's new values so that few right answers with old labels are lost.
-
-    How many are lost is estimated by cross-validation on the kept records, whose fitted scores are
-    lower than those of other texts. For heads with one label a sentence.
-
-    Args:
-        limit: the right answers that may be lost, in hundredths of the kept records.
-    """
-    [records] = kept
-    old = _old_labels(head, layer, masks)
-    places = torch.arange(len(records.targets)) % FOLDS
-    leads = []
-    for fold in range(FOLDS):
-        others = _Batch(records.inputs[places != fold], records.targets[places != fold])
-        _fit(head, layer, masks, new, [others])
-        with torch.no_grad():
-            scores = layer(records.inputs[places == fold])
-        best, found = scores[:, :old].max(dim=1)
-        right = found == records.targets[places == fold]
-        leads.append((scores[:, old:] - best[:, None])[right])
-    _fit(head, layer, masks, new, kept)
-    allowed = ceil(limit / 100 * len(records.targets))
-    with torch.no_grad():
-        layer.bias[old:] -= _penalties(torch.cat(leads), allowed)
-
-
-def _penalties(leads: Tensor, allowed: int) -> Tensor:
-    """Return how much lower each new label has to score, so that few answers are lost.
-
-    In each step, the label is lowered that keeps the most answers for each unit of its score: where
-    one label resembles an old one, the others stay as they are.
-
-    Args:
-        leads: [B, L] by how much each new label leads the best old one, which is right.
-        allowed: the number of answers that may be lost.
-    """
-    penalties = torch.zeros(leads.shape[1])
-    while True:
-        lead, label = (leads - penalties).max(dim=1)
-        lost = lead > 0
-        excess = int(lost.sum()) - allowed
-        if excess <= 0:
-            return penalties
-        choices = []
-        for one in sorted(set(label[lost].tolist())):
-            needed = lead[lost & (label == one)].sort().values[:excess]
-            rates = torch.arange(1, len(needed) + 1) / needed.clamp(min=_LEAST)
-            place = int(rates.argmax())
-            choices.append((float(rates[place]), one, float(needed[place])))
-        _, one, step = max(choices)
-        penalties[one] += step + _LEAST
-
-
-def _old_labels(head: Head, layer: nn.Linear, masks: Mapping[str, Tensor]) -> int:
-    """Return the number of labels that the head had before."""
-    name = next(name for name, one in head.named_parameters() if one is layer.weight)
-    return int((masks[name][:, 0] == 0).sum())
-
-
-def _fit(
-    head: Head,
-    layer: nn.Linear,
-    masks: Mapping[str, Tensor],
-    new: Sequence[_Batch],
-    kept: Sequence[_Batch],
-) -> None:
-    """Fit a grown head's new values, whatever they were.
-
-    The rows of the last layer are learned in coordinates in which the inputs of one label have
-    equal variance in all directions. A few examples then separate the label from others by its
-    mean, and not by directions in which all labels vary.
-    """
-    names: dict[Tensor, str] = {parameter: name for name, parameter in head.named_parameters()}
-    old = _old_labels(head, layer, masks)
-    whitening = _whitening(layer, old, [*new, *kept])
-    rows = torch.zeros(layer.out_features - old, layer.in_features, requires_grad=True)
-    others = [p for name, p in head.named_parameters() if name in masks and p is not layer.weight]
-    hooks = []
-    for parameter in others:
-        mask = masks[names[parameter]]
-        with torch.no_grad():
-            parameter.masked_fill_(mask.bool(), 0.0)
-        hooks.append(parameter.register_hook(lambda gradient, mask=mask: gradient * mask))  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.Adam([rows, *others], lr=LEARNING_RATE)
-    trained = layer.weight.detach()[:old]
-
-    def loss(batch: _Batch) -> Tensor:
-        weight = torch.cat([trained, rows @ whitening])
-        return head.loss(nn.functional.linear(batch.inputs, weight, layer.bias), batch.targets)
-
-    share = 0.5 if new[0].targets.is_floating_point() else NEW_SHARE
-    for _, one, other in zip(range(STEPS), cycle(new), cycle(kept), strict=False):
-        optimizer.zero_grad()
-        torch.autograd.backward(share * loss(one) + (1 - share) * loss(other))
-        optimizer.step()
-    for hook in hooks:
-        hook.remove()
-    with torch.no_grad():
-        layer.weight[old:] = rows @ whitening
-
-
-def _whitening(layer: nn.Linear, old: int, batches: Sequence[_Batch]) -> Tensor:
-    """Return a matrix [D, D] by which the inputs of one label vary equally in all directions."""
-    inputs, labels = [], []
-    for batch in batches:
-        flat = batch.inputs.flatten(0, -2)
-        if batch.targets.is_floating_point():  # Several labels at once: take the most probable.
-            with torch.no_grad():
-                found = layer(flat)[:, :old].argmax(dim=1)
-        else:
-            found = batch.targets.flatten()
-        inputs.append(flat[found >= 0])
-        labels.append(found[found >= 0])
-    vectors, groups = torch.cat(inputs), torch.cat(labels)
-    counts = torch.bincount(groups, minlength=layer.out_features).clamp(min=1)
-    sums = torch.zeros(layer.out_features, layer.in_features).index_add_(0, groups, vectors)
-    rest = vectors - (sums / counts[:, None])[groups]
-    covariance = rest.T @ rest / len(rest)
-    mean = covariance.trace() / len(covariance)
-    covariance = torch.lerp(covariance, mean * torch.eye(len(covariance)), SHRINKAGE)
-    values, axes = torch.linalg.eigh(covariance.double())
-    matrix = (axes * values.clamp(min=1e-12).rsqrt()) @ axes.T
-    scaled: Tensor = matrix / matrix.trace() * len(matrix)
-    return scaled.float()
