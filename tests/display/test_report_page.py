@@ -147,7 +147,10 @@ def test_a_cell_of_the_matrix_leads_to_its_sentences(page: Any) -> None:
     assert shown(page) == "20 of 50 records, page 1 of 1"
     assert page.locator("#chosen").inner_text() == "gold buy, predicted ask"
     assert page.evaluate("document.activeElement.id") == "errors-title"
+    page.get_by_role("button", name="Back to where you were").press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "20"
     page.get_by_role("button", name="Show all").click()
+    assert page.get_by_role("button", name="Back to where you were").count() == 0
     page.get_by_role("button", name="predicted (none): 30").click()
     assert shown(page) == "30 of 50 records, page 1 of 2"
 
@@ -191,7 +194,7 @@ def test_the_learning_curve_by_records_shows_what_is_measured_and_what_is_not(pa
     rows = part.locator("tbody tr").all_inner_texts()
     assert rows[0].split("\t") == ["16", "0.3000", "0.2500 to 0.3600"]
     assert rows[-1].split("\t") == ["512, extrapolated", "0.8000", "0.7500 to 0.8600"]
-    assert "twice the 128 training records would raise f1 by 0.100" in (
+    assert "Twice the 128 training records would raise f1 by 0.100" in (
         page.locator("#verdict").inner_text()
     )
 
@@ -200,6 +203,12 @@ def test_the_threshold_reads_off_coverage_and_precision(page: Any) -> None:
     page.locator("#threshold-intent").press("Home")
     text = page.locator("#task-0").inner_text()
     assert "Score at least 0.890: 1.7 % of the predictions, 0.0 % of them right" in text
+
+
+def test_the_verdict_is_grouped_by_task(page: Any) -> None:
+    verdict = page.locator("#verdict")
+    assert verdict.locator("h3").all_inner_texts() == ["intent", HOSTILE]
+    assert verdict.locator("ul").first.inner_text().startswith("Accuracy 0.")
 
 
 def test_the_map_explains_only_the_colours_that_it_has(page: Any) -> None:

@@ -330,6 +330,10 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert (line["record"], line["error"]) == (5, "wrong class")
     assert main(["data", "suspects", str(path), *options, "--fix", str(path)]) == 2
     assert "would be written over itself" in capsys.readouterr().err
+    assert main(["data", "suspects", str(path), *options, "--out", f"{tmp_path}/none/x"]) == 2
+    assert "its folder does not exist" in capsys.readouterr().err
+    assert main(["data", "suspects", str(path), "--reviewed", str(lines), "--count", "5"]) == 2
+    assert "Leave out --count." in capsys.readouterr().err
 
 
 def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:

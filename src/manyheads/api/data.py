@@ -143,7 +143,8 @@ def suspects(
     with ExitStack() as named:
         path = named_data(data, "data", named)
         if reviewed is not None:
-            return fix_labels(path, fix, reviewed, given, wanted, layout)[0]
+            unused = {"out": out, "label_studio": label_studio, "count": count}
+            return fix_labels(path, fix, reviewed, given, wanted, layout, unused)[0]
         return search(
             path, given, wanted, layout, {**settings, "seed": seed}, count=count, out=out,
             label_studio=label_studio, fix=fix, progress=suspect_progress(progress),

@@ -11,7 +11,7 @@ from manyheads.api.arguments import optional_data, optional_texts, warn
 from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
-from manyheads.storage import Prefer, StrPath, atomic_file
+from manyheads.storage import Prefer, StrPath, atomic_file, require_folder
 
 if TYPE_CHECKING:
     from manyheads.evaluation import CalibrationReport, EvaluationReport, ThresholdReport
@@ -65,6 +65,8 @@ def evaluate_model(
     """Score a model that may be loaded already (see `evaluate`)."""
     from manyheads.evaluation import evaluate as verb
 
+    if errors is not None:
+        require_folder(errors)
     with ExitStack() as named:
         path = optional_data(data, "evaluation", named)
         found = verb(model, data=path, warn=warn, **options)
@@ -134,6 +136,8 @@ def report(
 
     if format not in (None, "html", "md"):
         raise RequestError(f"the format of the report is {shorten(format)}", expected="html or md")
+    if out is not None:
+        require_folder(out)
     with ExitStack() as named:
         found = verb(
             model, data=optional_data(data, "report", named), against=against,

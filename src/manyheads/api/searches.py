@@ -19,8 +19,8 @@ from manyheads.data.suspects import (
     write_label_studio,
     write_suspects,
 )
-from manyheads.errors import RequestError
-from manyheads.storage import StrPath, atomic_file
+from manyheads.errors import RequestError, listing
+from manyheads.storage import StrPath, atomic_file, require_folder
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
@@ -63,7 +63,7 @@ def search(
     from manyheads.training.suspects import find_suspects
 
     for target in (out, label_studio, fix):
-        _refuse_source(path, target)
+        _check_target(path, target)
     chosen = _config(path, config, tasks, layout, settings)
     found = find_suspects(path, chosen, count=count, progress=progress)
     used = Layout.of(chosen)
@@ -128,7 +128,7 @@ def chosen_texts(
     from manyheads.evaluation.selection import select
     from manyheads.inference import load_model
 
-    _refuse_source(pool, out)
+    _check_target(pool, out)
     loaded = load_model(model, **compute)
     with progress() as shown:
         found = select(
@@ -149,19 +149,36 @@ def fix_labels(
     config: Config | None,
     tasks: Mapping[str, TaskConfig] | None,
     layout: Layout | None,
+    unused: Mapping[str, Any],
 ) -> tuple[Suspects, int]:
     """Write a file's records with reviewed proposals in place.
+
+    Args:
+        path: the file, or the name of records in memory.
+        target: the new file.
+        reviewed: the reviewed lines.
+        config: names the tasks.
+        tasks: the tasks; default, those of the configuration, or what the data show.
+        layout: how the file is laid out.
+        unused: options of the search by name, which have no effect here; None where not given.
 
     Returns:
         the reviewed proposals, and how many records changed.
 
     Raises:
-        RequestError: no new file is named, or it is the file itself.
+        RequestError: no new file is named, it is the file itself, or an option has no effect.
         DataError: a proposal does not fit the file.
     """
+    without_effect = [name for name, value in unused.items() if value is not None]
+    if without_effect:
+        raise RequestError(
+            f"--reviewed with {listing(without_effect)}",
+            expected="one or the other: --reviewed applies your lines, and looks for no suspects",
+            fix=f"Leave out {listing(without_effect)}.",
+        )
     if target is None:
         raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
-    _refuse_source(path, target)
+    _check_target(path, target)
     chosen = _config(path, config, tasks, layout, {})
     used, proposals = Layout.of(chosen), tuple(read_suspects(reviewed))
     changed = write_fixed(path, target, proposals, chosen.tasks, used)
@@ -193,13 +210,17 @@ def _config(
     return load_config(None, {**fields, **given})
 
 
-def _refuse_source(path: str, target: StrPath | None) -> None:
-    """Refuse to write over the data.
+def _check_target(path: str, target: StrPath | None) -> None:
+    """Refuse to write over the data, or where there is no folder.
 
     Raises:
         RequestError: a file would be written over itself.
+        StorageError: the file's folder does not exist.
     """
-    if target is not None and os.path.realpath(path) == os.path.realpath(target):
+    if target is None:
+        return
+    require_folder(target)
+    if os.path.realpath(path) == os.path.realpath(target):
         raise RequestError(
             f"{path} would be written over itself", expected="a new file", fix="Name another one."
         )

@@ -133,7 +133,8 @@ def suspects(
     given = tasks.loaded()
     layout, wanted = data.layout(given), tasks.named()
     if reviewed is not None:
-        _, changed = fix_labels(file, fix, reviewed, given, wanted, layout)
+        unused = {"--out": out, "--label-studio": label_studio, "--count": count}
+        _, changed = fix_labels(file, fix, reviewed, given, wanted, layout, unused)
         print(f"{counted(changed, 'record')} changed: {fix}")
         return
     settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}

@@ -17,7 +17,7 @@ from manyheads.cli.options import (
     takes_groups,
     write_json_to,
 )
-from manyheads.storage import other_best
+from manyheads.storage import other_best, require_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -47,6 +47,8 @@ def evaluate(
     from manyheads.display import evaluation_tables, show
     from manyheads.evaluation import evaluate as run
 
+    if errors is not None:
+        require_folder(errors)
     report = run(
         model, layout=data.layout(), warn=lambda text: tell("warning", text),
         **scoring.arguments(), **vars(compute),

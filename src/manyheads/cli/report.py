@@ -21,6 +21,7 @@ from manyheads.cli.options import (
     task_names,
 )
 from manyheads.errors import counted
+from manyheads.storage import require_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -98,6 +99,8 @@ def report(
 
     name = out or f"report.{'md' if form is Form.MD else 'html'}"
     as_markdown = Path(name).suffix.lower() == ".md" if form is None else form is Form.MD
+    if name != "-":
+        require_folder(name)
     found = run(
         model, against=against, suspects=find_suspects() if suspects else None,
         curve=measure_curves() if curve else None, layout=data.layout(),

@@ -122,6 +122,16 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
+def require_folder(path: StrPath) -> None:
+    """Refuse a file without a folder, before the work begins whose result it is to hold.
+
+    Raises:
+        StorageError: the file's folder does not exist.
+    """
+    if not _real(path).parent.is_dir():
+        raise explain(FileNotFoundError(errno.ENOENT, ""), path)
+
+
 @contextmanager
 def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when it is complete.

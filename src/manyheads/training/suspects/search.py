@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def find_suspects(
         )
     heads = FrozenHeads(records, tasks, label_sets, config)
     made = out_of_fold(heads, records, folding or Folding(seed=config.seed), progress)
-    found = suspects_among(records, tasks, made, config.seed)
+    found = suspects_among(records, tasks, with_neighbours(made, heads), config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
     notes = []
     if skipped:
@@ -109,7 +109,7 @@ def _in_records(advance: Advance, records: int, passes: int) -> Advance:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The log probabilities of labels, from heads that were not trained on the records."""
+    """The log probabilities of labels, from models that have not seen the records' own labels."""
 
     logs: Mapping[str, Sequence[Floats]]
     """By task, for each record: [L], or [W, L] by word."""
@@ -136,11 +136,6 @@ def out_of_fold(
     with counting(progress, len(records)) as shown:
         advance = _in_records(shown.advance, len(records), judged.passes)
         logs = judged.log_probabilities(advance)
-    vectors = heads.sentences()
-    for name, task in heads.tasks.items():
-        kind = kind_of(task.kind)
-        if not kind.per_word and not kind.pairs:
-            logs[name] = _with_neighbours(logs[name], vectors, heads.data, name)
     words: list[Sequence[WordSpan]] = []
     for start in range(0, len(records), 1024):
         encodings = heads.tokenizer.encode_batch([r.text for r in records[start : start + 1024]])
@@ -148,6 +143,22 @@ def out_of_fold(
             spans = truncate(encoding, heads.max_length)[0].word_spans.tolist()
             words.append([(first, last) for first, last in spans])
     return Probabilities(logs, words, heads.specs())
+
+
+def with_neighbours(made: Probabilities, heads: FrozenHeads) -> Probabilities:
+    """Mix the labels of the nearest sentences into the heads' probabilities of classes.
+
+    Args:
+        made: the heads' probabilities.
+        heads: the encoder and the records' labels.
+    """
+    logs = dict(made.logs)
+    vectors = heads.sentences()
+    for name, task in heads.tasks.items():
+        kind = kind_of(task.kind)
+        if not kind.per_word and not kind.pairs:
+            logs[name] = _mixed(logs[name], vectors, heads.data, name)
+    return replace(made, logs=logs)
 
 
 def suspects_among(
@@ -161,7 +172,7 @@ def suspects_among(
     Args:
         records: the records.
         tasks: their tasks, of kinds whose labels can be checked.
-        probabilities: from heads that were not trained on them.
+        probabilities: from models that have not seen the records' own labels.
         seed: determines the labels that the ranking is learned from.
     """
     found: list[Suspect] = []
@@ -184,9 +195,7 @@ def suspects_among(
     return sorted(found, key=lambda one: -one.score)
 
 
-def _with_neighbours(
-    logs: Sequence[Floats], vectors: Floats, dataset: Dataset, task: str
-) -> list[Floats]:
+def _mixed(logs: Sequence[Floats], vectors: Floats, dataset: Dataset, task: str) -> list[Floats]:
     """Mix the labels of the nearest sentences into the probabilities of a task."""
     targets = dataset.targets[task]
     labels = np.zeros((len(logs), targets.num_labels), np.float32)
