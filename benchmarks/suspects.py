@@ -268,7 +268,7 @@ def cleanlab(
     planted: Planted, count: int,
 ) -> dict[str, float]:  # fmt: skip
     """Return the same share for cleanlab's rankings, on the same probabilities."""
-    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found, unused-ignore]
+    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     if not isinstance(labels, TagSet):
         given = np.array([labels.index(record.labels[task]) for record in records])
