@@ -220,6 +220,15 @@ def test_a_class_is_as_suspect_as_all_others_together_are_likely() -> None:
     assert one.score == pytest.approx(np.log(0.6 / 0.4), abs=1e-5)
 
 
+def test_scores_of_classes_assume_that_few_labels_are_wrong() -> None:
+    """A model that is unsure does not make labels suspect that are usually right."""
+    spec = TaskSpec("intent", "classification", ("a", "b"))
+    logs = list(np.log(np.array([[0.4, 0.6], [0.04, 0.96]], np.float32)))
+    [[unsure], [sure]] = ranked(spec, ["a", "a"], [Read(), Read()], logs, 0)
+    assert unsure.score == pytest.approx(np.log(0.6 / 0.4 * 0.05 / 0.95), abs=1e-5)
+    assert unsure.score < 0 < sure.score
+
+
 def test_multilabel_classes_are_missing_or_superfluous() -> None:
     kind = kind_of("multilabel")
     spec = TaskSpec("topics", "multilabel", ("a", "b"), threshold=0.5)

@@ -38,7 +38,7 @@ class Suspect:
     """`wrong class`; for entities `wrong type`, `wrong border`, `wrong type and border`; for
     entities and multilabel classes `missing` and `superfluous`."""
     score: float
-    """The log odds that the label is wrong; of an entity, if 5 % are."""
+    """The log odds that the label is wrong, if 5 % of all labels are."""
     given: Any
     """The class, or the entity as `{"start", "end", "label"}`; None if one is missing."""
     proposed: Any

@@ -29,7 +29,7 @@ def suspect_sections(found: Suspects) -> list[Section]:
     notes = [f"in all: {counts}"] if len(kinds) > 1 else []
     if more > 0:
         notes.insert(0, f"the {SHOWN} likeliest; {more:,} more are in --out FILE")
-    notes.append("score: the log odds that the label is wrong")
+    notes.append("score: the log odds that the label is wrong, if 5 % of all are")
     return [Section(found.title, table, _note([*notes, *found.notes]))]
 
 

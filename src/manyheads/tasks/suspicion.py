@@ -30,8 +30,9 @@ class Suspicion:
 
     error: str
     score: float
-    """The log odds that the label is wrong. For an entity, before a ranking is learned, how much
-    more likely the proposal is: the difference of log probabilities by word that changes."""
+    """The log odds that the label is wrong, by the model alone. For an entity, before a ranking is
+    learned, how much more likely the proposal is: the difference of log probabilities by word that
+    changes."""
     given: Any
     proposed: Any
     evidence: tuple[float, ...] = ()

@@ -9,6 +9,9 @@ Each error shows in other evidence, so the regression tells right labels from ea
 score is the odds of any. Missing parts have evidence of their own, and a regression of their own.
 All errors are assumed to be equally frequent, which puts the scores on one scale.
 
+Classes are ranked by their probabilities alone. These do not show that most labels are right, even
+where the model is unsure, so the same share of wrong labels is assumed.
+
 Axes: S suspicions, F numbers of evidence, K right labels and each error.
 """
 
@@ -43,7 +46,7 @@ def ranked(
     logs: Sequence[Floats],
     seed: int,
 ) -> list[list[Suspicion]]:
-    """Return the suspicions of each record; learned scores are log odds of being wrong.
+    """Return the suspicions of each record; scores are log odds of being wrong.
 
     Of suspicions that exclude each other, only the likeliest is returned.
 
@@ -76,7 +79,9 @@ def ranked(
                 made += some
                 errors += [number] * len(some)
     flat = [one for some in found for one in some]
-    scores = np.array([one.score for one in flat])
+    scores = np.array([one.score for one in flat], np.float64)
+    if not kind.spoils:
+        scores += np.log(PRIOR / (1 - PRIOR))
     weight = len(parts) * PRIOR / max(1, len(kind.spoils)) / count
     for is_missing in (False, True):
         own, other = (
