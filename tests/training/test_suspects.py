@@ -269,7 +269,9 @@ def one_record(tmp_path: Path) -> Path:
     )
 
 
-def test_lines_are_reviewed_and_fed_back(one_record: Path, tmp_path: Path) -> None:
+def test_lines_are_reviewed_and_fed_back(
+    one_record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = tmp_path / "lines.jsonl"
     write_suspects([suspect(), suspect(task="classification", given="x", proposed="y")], lines)
     edited = lines.read_text().replace('"PER"', '"ORG"').splitlines()
@@ -277,6 +279,8 @@ def test_lines_are_reviewed_and_fed_back(one_record: Path, tmp_path: Path) -> No
     fixed = tmp_path / "fixed.jsonl"
     options = ["--reviewed", str(lines), "--fix", str(fixed), "--task", "ner=tagging"]
     assert main(["data", "suspects", str(one_record), *options]) == 0
+    assert "not a label of" in (noted := capsys.readouterr().err)
+    assert "before: ORG" in noted
     record = json.loads(fixed.read_text())
     assert [e["label"] for e in record["entities"]] == ["ORG", "LOC"]
     assert (record["label"], record["id"]) == ("x", 7)
@@ -286,7 +290,10 @@ def test_lines_are_reviewed_and_fed_back(one_record: Path, tmp_path: Path) -> No
     ("changes", "message"),
     [
         ({"text": "another"}, r"lines\.jsonl:1: record 1 of .*one\.jsonl has another text"),
-        ({"given": {"start": 0, "end": 4, "label": "ORG"}}, r"lines\.jsonl:1: .* cannot become"),
+        (
+            {"given": {"start": 0, "end": 4, "label": "ORG"}},
+            r"lines\.jsonl:1: \{.* cannot become \{.* in the label \[\{'start': 0",
+        ),
         ({"proposed": {"start": 0, "end": 19, "label": "PER"}}, "cannot become"),
         ({"proposed": {"start": 20, "end": 30, "label": "LOC"}}, ":1: the proposal does not fit"),
         ({"score": "high"}, r"lines\.jsonl:1: `score` is 'high'"),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, TaskConfig, load_config
 from manyheads.data.hold_out import LAYOUT
 from manyheads.data.readers import Layout, read_rows
+from manyheads.data.records import discover_labels
 from manyheads.data.starting_config import starting_config
 from manyheads.data.suspects import (
+    Suspect,
     Suspects,
     read_suspects,
     write_fixed,
@@ -21,6 +23,7 @@ from manyheads.data.suspects import (
 )
 from manyheads.errors import RequestError, listing
 from manyheads.storage import StrPath, atomic_file, require_folder
+from manyheads.tasks import TagSet
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
@@ -184,7 +187,26 @@ def fix_labels(
     changed = write_fixed(path, target, proposals, chosen.tasks, used)
     records = sum(1 for _ in read_rows(path, layout=used))
     kinds = {name: task.kind for name, task in chosen.tasks.items()}
-    return Suspects(path, records, kinds, proposals), changed
+    new = _new_labels(path, proposals, chosen.tasks, used)
+    notes = (f"not a label of {path} before: {listing(new)}",) if new else ()
+    return Suspects(path, records, kinds, proposals, notes), changed
+
+
+def _new_labels(
+    path: str, proposals: Iterable[Suspect], tasks: Mapping[str, TaskConfig], layout: Layout
+) -> list[str]:
+    """Return the proposed labels that a file does not have, which may be misspelt."""
+    proposed: dict[str, set[str]] = {}
+    for one in proposals:
+        if one.proposed is not None:
+            label = one.proposed["label"] if isinstance(one.proposed, Mapping) else one.proposed
+            proposed.setdefault(one.task, set()).add(str(label))
+    known = discover_labels({name: tasks[name] for name in proposed}, [path], layout)
+    new = set()
+    for name, labels in proposed.items():
+        own = known[name]
+        new |= labels.difference(own.types if isinstance(own, TagSet) else own.names)
+    return sorted(new)
 
 
 def _config(

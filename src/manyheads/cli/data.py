@@ -134,7 +134,9 @@ def suspects(
     layout, wanted = data.layout(given), tasks.named()
     if reviewed is not None:
         unused = {"--out": out, "--label-studio": label_studio, "--count": count}
-        _, changed = fix_labels(file, fix, reviewed, given, wanted, layout, unused)
+        applied, changed = fix_labels(file, fix, reviewed, given, wanted, layout, unused)
+        for note in applied.notes:
+            tell("note", note)
         print(f"{counted(changed, 'record')} changed: {fix}")
         return
     settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}

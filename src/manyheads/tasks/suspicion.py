@@ -61,10 +61,18 @@ Is = Callable[[Suspicion], bool]
 def no_part(label: Any, given: Any, proposed: Any) -> DataError:
     """Return the error for a proposal that does not fit a label."""
     return DataError(
-        f"{shorten(given)} cannot become {shorten(proposed)} in the label {shorten(label)}",
+        f"{_in_words(given)} cannot become {_in_words(proposed)} in the label {_in_words(label)}",
         expected="a part of the label as it is in the data, and another one in its place",
         fix="Correct the line, or remove it.",
     )
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Span):
+        value = {"start": value.start, "end": value.end, "label": value.label}
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_in_words, value))}]"
+    return "(none)" if value is None else shorten(value)
 
 
 def span_of_json(value: Any) -> Span | None:
