@@ -22,3 +22,11 @@ def test_an_encoder_is_tuned_more_slowly_with_few_records_per_class(
     config, _ = starting_config([str(path)])
     assert (config.learning_rate, config.head_learning_rate) == pytest.approx(rates)
     assert starting_config([str(path)], {"learning_rate": 0.1})[0].learning_rate == 0.1
+
+
+def test_a_tagger_starts_at_higher_rates_than_the_usual_ones(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    row = {"tokens": ["to", "Paris"], "ner": ["O", "B-place"]}
+    path.write_text(20 * (json.dumps(row) + "\n"), encoding="utf-8")
+    config, _ = starting_config([str(path)])
+    assert (config.learning_rate, config.head_learning_rate) == pytest.approx((2e-4, 5e-3))

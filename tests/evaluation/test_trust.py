@@ -116,6 +116,15 @@ def test_a_hostile_scope_is_refused(
         load_predictor(model, backend="torch")
 
 
+def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
+    texts = ["where is john", "table rain monday weather"]
+    before = [p.in_scope for p in manyheads.load(model).predict(texts)]
+    tensors = stored_scope(model)
+    assert not tensors.pop("direction").any()
+    add_files(model, {SCOPE_FILE: save_tensors(tensors)})
+    assert [p.in_scope for p in manyheads.load(model).predict(texts)] == before
+
+
 def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

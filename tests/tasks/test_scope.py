@@ -40,6 +40,26 @@ def test_texts_of_unknown_classes_are_less_probable_without_any_example() -> Non
     assert area(shown, fresh, (other[0][50:], other[1][50:])) > 0.75
 
 
+def test_examples_teach_where_texts_out_of_scope_lie() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.pad(rng.normal(0, 1, (5, 15)) / 4, ((0, 0), (0, 1)))
+    embeddings, logits, gold = texts(rng, 5, 300, centres)
+    # As near to the classes as known texts, but for one direction in which these differ as well.
+    other = texts(rng, 5, 200, centres + 0.6 * np.eye(16)[15])[0]
+    strange = other, (4 * other @ centres.T).astype(np.float32)
+    folds = rng.permutation(300) % 5
+    fresh = texts(rng, 5, 300, centres)
+
+    def found(count: int) -> float:
+        shown = strange[0][:count], strange[1][:count]
+        scope = fit_scope("intent", embeddings, logits, gold, folds, shown if count else None)
+        assert scope is not None
+        assert scope.direction.any() == (count >= 20)
+        return area(scope, fresh, (strange[0][100:], strange[1][100:]))
+
+    assert found(100) > max(found(0), found(5)) + 0.1
+
+
 def test_with_few_records_or_classes_there_is_no_scope() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1, (5, 8))

@@ -17,7 +17,7 @@ from manyheads.tasks.scope import FEATURES
 from manyheads.tasks.scoring import read_thresholds
 
 SCOPE_FILE = "scope.safetensors"
-_VECTORS = ("middle", "whitening", "centres", "weights")
+_VECTORS = ("middle", "whitening", "centres", "direction", "weights")
 _MOST_BYTES = 256 << 20
 _LARGEST = 1e7
 """The largest absolute value in a scope's vectors. It is far above the values of any embedding, and
@@ -84,12 +84,15 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     except (SafetensorError, KeyError, ValueError) as error:
         raise not_tensors(error, manifest.folder / SCOPE_FILE) from None
     size, labels = manifest.embedding_size, len(spec.labels)
+    # A model of an earlier version has none.
+    found.setdefault("direction", np.zeros(size, np.float32))
     # At least 1, so that no whitening, or an empty one, has the wrong shape.
     rank = max([1, *found.get("whitening", np.zeros(0)).shape[-1:]])
     shapes = {
         "middle": (size,),
         "whitening": (size, rank),
         "centres": (labels, rank),
+        "direction": (size,),
         "weights": (len(FEATURES) + 1,),
     }
     values = {}
@@ -99,7 +102,7 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
             stored_as = f"{tensor.dtype} {tensor.shape}" if name in found else "nothing"
             raise _refused(f"{stored_as} as {name} of its scope", where)
         # A class without examples has no centre: NaN.
-        most = _LARGEST_WEIGHT if name == "weights" else _LARGEST
+        most = _LARGEST_WEIGHT if name in ("direction", "weights") else _LARGEST
         if (np.isnan(tensor).any() and name != "centres") or (np.abs(tensor) > most).any():
             raise _refused(f"numbers out of range as {name} of its scope", where)
         values[name] = tensor
