@@ -6,10 +6,12 @@
     python benchmarks/trust.py wnut17 --data DIR
     python benchmarks/trust.py clinc150 --known 0.75 --data DIR
 
-DIR holds `clinc150/data_full.json`, `banking77/`, `snips/` and `wnut17/`. A finished run is only
-scored, so that an interrupted benchmark goes on. Everything is chosen on validation data. With
-`--known` a share of the classes is kept for training (drawn by the seed), the rest is unknown in
-the test. The numbers go to NAME-KNOWN.json in `--out`, with a picture in NAME-KNOWN.svg.
+The models are trained by the default settings (`manyheads train FILE --valid-file FILE`). DIR holds
+`clinc150/data_full.json`, `banking77/`, `snips/` and `wnut17/`. An interrupted benchmark goes on
+where it was: a finished run is only scored, and scored only once. Everything is chosen on
+validation data. With `--known` a share of the classes is kept for training (drawn by the seed), the
+rest is unknown in the test. The numbers go to NAME-KNOWN.json in `--out`, with a picture in
+NAME-KNOWN.svg.
 """
 
 from __future__ import annotations
@@ -39,20 +41,10 @@ Curves = dict[str, list[float]]
 PRECISIONS = (0.9, 0.95, 0.99)
 RECALL_AT = (0.95, 0.96)
 """In-scope accuracies at which the recall of texts out of scope is measured."""
+CLASSES = "classification"
+"""The name that training gives a task of classes."""
 COVERAGES = np.linspace(0.01, 1.0, 100)
 """The shares of decided answers at which a curve has its share of errors."""
-TASKS: Mapping[str, Mapping[str, Any]] = {
-    "classes": {"intent": {"kind": "classification", "field": "label"}},
-    "wnut17": {"entities": {"kind": "tagging", "field": "ner", "decoder": "crf"}},
-    "snips": {
-        "intent": {"kind": "classification", "field": "label"},
-        "slots": {"kind": "tagging", "field": "ner", "decoder": "crf"},
-    },
-}
-SETTINGS: Mapping[str, Any] = {
-    "model_name": "sentence-transformers/all-MiniLM-L6-v2", "max_length": 96, "batch_size": 64,
-    "learning_rate": 3e-4, "num_epochs": 4, "freeze": "embeddings", "keep_checkpoints": 1,
-}  # fmt: skip
 
 
 def main() -> None:
@@ -84,20 +76,20 @@ def run_seed(
     """Train with one seed, unless that is done, and measure the model on the test data."""
     folder = arguments.out / f"{name}-seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
+    scored = folder / "scores.json"
+    if scored.exists():
+        found, curves = json.loads(scored.read_text())
+        return found, curves
     parts = split(arguments.name, arguments.data, arguments.known, seed)
     paths = {part: folder / f"{part}{_ending(arguments.name)}" for part in parts}
     for part, contents in parts.items():
         paths[part].write_text(contents, encoding="utf-8")
     run = folder / "run"
     if not (run / "best" / "manyheads.json").exists():
-        config = {
-            **SETTINGS, "tasks": TASKS.get(arguments.name, TASKS["classes"]), "seed": seed,
-            "train_file": str(paths["train"]), "valid_file": str(paths["valid"]),
-            "save_dir": str(run), "threads": arguments.threads,
-        }  # fmt: skip
-        if arguments.name == "snips":
-            config["schedule"] = "joint"
-        train(config, resume=run.exists(), progress=False)
+        train(
+            str(paths["train"]), valid=str(paths["valid"]), save_dir=str(run), seed=seed,
+            threads=arguments.threads, resume=run.exists(), progress=False,
+        )  # fmt: skip
     best = run / "best"
     # Repeated, because an earlier scoring of this run may have calibrated it with other texts.
     calibrate(best, str(paths["valid"]), threads=arguments.threads)
@@ -105,6 +97,7 @@ def run_seed(
     if "strange" in paths:
         found |= scope(best, paths)
     found |= promises(best, paths)
+    scored.write_text(json.dumps([found, curves]) + "\n")
     return found, curves
 
 
@@ -235,7 +228,7 @@ def _scope(best: Path, paths: Mapping[str, Path], how: str) -> dict[str, float]:
     )
     known = np.array([p.in_scope for p in ours], np.float64)
     other = np.array([p.in_scope for p in others], np.float64)
-    right = np.array([p["intent"].label == r["label"] for p, r in zip(ours, inside, strict=True)])
+    right = np.array([p[CLASSES].label == r["label"] for p, r in zip(ours, inside, strict=True)])
     found = {
         f"{how}: AUROC": area(known, other),
         f"{how}: in-scope accuracy, none refused": float(right.mean()),
@@ -245,7 +238,7 @@ def _scope(best: Path, paths: Mapping[str, Path], how: str) -> dict[str, float]:
     for accuracy in RECALL_AT:
         found[f"{how}: recall at accuracy {accuracy:g}"] = recall_at(known, other, right, accuracy)
     gold = [r["label"] for r in inside] + [None] * len(strange)
-    said = [p["intent"].label if (p.in_scope or 0) >= 0.5 else None for p in (*ours, *others)]
+    said = [p[CLASSES].label if (p.in_scope or 0) >= 0.5 else None for p in (*ours, *others)]
     found[f"{how}: open accuracy at 0.5"] = float(
         np.mean([a == b for a, b in zip(gold, said, strict=True)])
     )
