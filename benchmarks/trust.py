@@ -192,8 +192,10 @@ def picture(seeds: Sequence[Mapping[str, Curves]], path: Path) -> None:
         return
     figure = matplotlib.Figure(figsize=(7, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for number, name in enumerate(seeds[0]):
-        form = {"color": f"C{number // 2}", "alpha": 0.45 if name.endswith("plain") else 1.0}
+    colours: dict[str, str] = {}
+    for name in seeds[0]:
+        colour = colours.setdefault(name.split(", ")[0], f"C{len(colours)}")
+        form = {"color": colour, "alpha": 0.45 if name.endswith("plain") else 1.0}
         for curves in seeds:
             mark = "x" if name.endswith("plain") else "o"
             label = name if curves is seeds[0] else None
