@@ -33,7 +33,7 @@ FEWEST_UNKNOWN = 20
 _EASIER = 2.0
 """By how much the odds fall where no text out of scope is known. A class that is left out stands in
 for unknown ones, but the encoder has learned to keep it apart, so it is recognised more easily.
-Chosen on validation data of CLINC150 and banking77 (docs/trust.md)."""
+Chosen on validation data of CLINC150 and banking77 (docs/experiments.md)."""
 _FAR = 1e6
 _RIDGE = 3.0
 """The penalty on that direction, in variances of the embedding's values."""
