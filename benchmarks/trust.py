@@ -166,6 +166,7 @@ def calibration(best: Path, test: Path) -> tuple[dict[str, float], dict[str, Cur
                 continue
             ending = "" if how == "calibrated" else " of plain scores"
             found |= {f"{name} ece{ending}": confidence["ece"]}
+            found |= {f"{name} ece by chance{ending}": confidence["ece_by_chance"]}
             found |= {f"{name} aurc{ending}": confidence["aurc"]}
             scores = np.array([value for of, _, value, _ in answers if of == name])
             right = np.array([is_right for of, _, _, is_right in answers if of == name])

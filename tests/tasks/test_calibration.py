@@ -11,19 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.errors import ModelError
-from manyheads.tasks import Platt, Temperature
+from manyheads.tasks import Platt, Scheme, TaskSpec, Temperature, kind_of
 from manyheads.tasks.calibration import (
     Isotonic,
+    curve_shares,
     fit_curve,
     fit_isotonic,
     fit_platt,
     fit_platt_by_label,
+    fit_platt_with_offsets,
     fit_temperature,
     log_odds,
     pool_adjacent_violators,
     read_calibration,
 )
 from manyheads.tasks.decoding import sigmoid, softmax
+from manyheads.tasks.results import Entity, TaggingResult
+from manyheads.tasks.scoring import Evidence, Scoring
 
 values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=30)
 
@@ -84,13 +88,36 @@ def test_curves_do_not_decrease_and_stay_between_zero_and_one(seed: int, count: 
         assert read_calibration(curve.to_json(), "model") == curve
 
 
-def test_the_better_of_both_curves_is_chosen() -> None:
+def test_the_best_curve_is_chosen() -> None:
     rng = np.random.default_rng(0)
     scores, folds = rng.normal(0, 3, 4000), rng.integers(0, 5, 4000)
     logistic = rng.random(4000) < sigmoid(scores)
     steps = rng.random(4000) < np.where(scores > 0, 0.6, 0.4)
-    assert isinstance(fit_curve(scores, logistic, folds), Platt)
-    assert isinstance(fit_curve(scores, steps, folds), Isotonic)
+    alone, labels = np.zeros(4000, np.int64), rng.integers(0, 4, 4000)
+    by_label = rng.random(4000) < sigmoid(scores + np.array([1.5, 0.0, 0.0, -1.5])[labels])
+    assert isinstance(fit_curve(scores, logistic, alone, 1, folds), Platt)
+    assert isinstance(fit_curve(scores, steps, labels, 4, folds), Isotonic)
+    many = fit_curve(scores, by_label, labels, 4, folds)
+    assert isinstance(many, Platt)
+    assert len(set(many.slope)) == 1
+    assert np.array(many.bias) == pytest.approx([1.5, 0.0, 0.0, -1.5], abs=0.4)
+
+
+def test_a_rare_label_gets_nearly_the_common_bias() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(0, 2, 1001), np.array([0] * 1000 + [1])
+    right = rng.random(1001) < sigmoid(scores + 1.0)
+    right[-1] = False
+    curve = fit_platt_with_offsets(scores, right, labels, 3)
+    assert -0.5 < curve.bias[1] - curve.bias[2] < 0
+    assert curve.bias[0] == pytest.approx(1.0, abs=0.2)
+
+
+def test_scores_that_say_the_opposite_have_no_slope() -> None:
+    scores, labels = np.linspace(-4, 4, 100), np.arange(100) % 2
+    curve = fit_platt_with_offsets(scores, scores < 0, labels, 2)
+    assert curve.slope == (0.0, 0.0)
+    assert curve_shares(curve, scores, labels) == pytest.approx(np.full(100, 0.5), abs=0.02)
 
 
 def test_log_odds_of_certainty_are_finite() -> None:
@@ -125,3 +152,31 @@ def test_an_invalid_stored_calibration_is_refused(stored: Any) -> None:
 
 def test_a_temperature_is_read_back() -> None:
     assert read_calibration(Temperature(1.5).to_json(), "model") == Temperature(1.5)
+
+
+def test_entities_of_a_type_that_is_often_wrong_get_lower_probabilities() -> None:
+    kind, tags = kind_of("tagging"), ("O", "B-city", "I-city", "B-firm", "I-firm")
+    spec = TaskSpec("ner", "tagging", tags, scheme=Scheme.BIO, decoder="linear")
+    rng = np.random.default_rng(0)
+    evidence = [
+        Evidence(
+            np.array([1.0, 1.0]),
+            np.array([rng.random() < 0.9, rng.random() < 0.3], np.int64),
+            ("city", "firm"),
+        )
+        for _ in range(400)
+    ]
+    calibration = kind.fit_calibration(spec, evidence, np.arange(400) % 5)
+    assert isinstance(calibration, Platt)
+    assert kind.accepts(spec, calibration)
+    assert kind.accepts(spec, Platt((1.0,), (0.0,)))
+    assert not kind.accepts(spec, Platt((1.0,) * 3, (0.0,) * 3))
+    found = kind.judge(spec, evidence[:1], calibration)
+    assert found.scores == pytest.approx([0.9, 0.3], abs=0.07)
+    entities = (Entity("Rome", "city", 0, 4, 0.73), Entity("Acme", "firm", 5, 9, 0.73))
+    [result] = kind.scored(
+        spec, [TaggingResult(entities, ())], np.empty((0, 5), np.float32), None,
+        Scoring(calibration, None, logits=False),
+    )  # fmt: skip
+    assert isinstance(result, TaggingResult)
+    assert [e.score for e in result.entities] == pytest.approx(found.scores, abs=0.01)

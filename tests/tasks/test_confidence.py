@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from manyheads.tasks.metrics import confidence_metrics, reliability, risk_coverage
+from manyheads.tasks.metrics import (
+    calibration_error,
+    confidence_metrics,
+    error_by_chance,
+    reliability,
+    risk_coverage,
+)
 
 
 def test_calibrated_scores_have_a_small_error_and_overconfident_ones_a_large_one() -> None:
@@ -19,6 +25,21 @@ def test_calibrated_scores_have_a_small_error_and_overconfident_ones_a_large_one
     assert bad["brier"] > good["brier"]
     # The order is the same, and so is the area under the risk-coverage curve.
     assert bad["aurc"] == pytest.approx(good["aurc"])
+
+
+@pytest.mark.parametrize("answers", [1, 30, 500, 8000])
+def test_the_error_by_chance_is_that_of_perfectly_calibrated_scores(answers: int) -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0.3, 0.99, answers)
+    errors = [calibration_error(scores, rng.random(answers) < scores) for _ in range(200)]
+    spread = np.std(errors) * (1 / 200 + 1 / 100) ** 0.5
+    assert error_by_chance(scores) == pytest.approx(np.mean(errors), abs=5 * spread)
+    metrics = confidence_metrics(scores, scores > 0.5, calibrated=True)
+    assert metrics["ece_by_chance"] == error_by_chance(scores)
+
+
+def test_certain_scores_have_no_error_by_chance() -> None:
+    assert error_by_chance(np.array([0.0, 1.0, 1.0])) == 0.0
 
 
 def test_bins_have_equal_mass() -> None:

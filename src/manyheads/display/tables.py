@@ -201,7 +201,8 @@ def _overview(
 def _trusted(found: ConfidenceMetrics) -> str:
     how = "calibrated" if found["calibrated"] else "not calibrated (manyheads calibrate)"
     return (
-        f"scores are {how}: calibration error {found['ece']:.4f}, Brier {found['brier']:.4f}, "
+        f"scores are {how}: calibration error {found['ece']:.4f} "
+        f"({found['ece_by_chance']:.4f} by chance), Brier {found['brier']:.4f}, "
         f"area under risk and coverage {found['aurc']:.4f}"
     )
 

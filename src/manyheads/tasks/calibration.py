@@ -19,6 +19,7 @@ from manyheads.tasks.decoding import sigmoid
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Labels = NDArray[np.int64]
 
 LARGEST = 1e4
 """The largest absolute value of a stored parameter. Beyond it a probability is 0 or 1."""
@@ -32,6 +33,8 @@ FEWEST_RECORDS = 20
 _EDGE = 1e-7
 _FEWEST_EACH = 5
 """The number of right and of wrong examples that a label needs for its own slope and bias."""
+_OFFSET_PRIOR = 3.0
+"""The weight of the prior of a label's own bias (measured: see docs/experiments.md)."""
 
 
 class Calibration(ABC):
@@ -95,6 +98,13 @@ class Platt(Curve):
         scaled = log_odds * np.asarray(self.slope) + np.asarray(self.bias)
         return np.asarray(sigmoid(scaled), np.float64)
 
+    def probabilities_of(
+        self, log_odds: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+    ) -> Values:
+        """Return the probabilities of N answers, [N], each by the curve of its label, [N]."""
+        slope, bias = np.asarray(self.slope)[labels], np.asarray(self.bias)[labels]
+        return np.asarray(sigmoid(log_odds * slope + bias), np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Isotonic(Curve):
@@ -120,6 +130,10 @@ _METHODS: Mapping[str, tuple[type[Calibration], tuple[str, ...]]] = {
     Platt.method: (Platt, ("slope", "bias")),
     Isotonic.method: (Isotonic, ("log_odds", "shares")),
 }
+
+
+Fit = Callable[[Values, Bools, Labels], Curve]
+"""Fits a curve to log-odds, whether each answer is right, and labels, all [N]."""
 
 
 def read_calibration(stored: object, where: str) -> Calibration:
@@ -337,29 +351,77 @@ def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
     return Isotonic(tuple(middle[chosen].tolist()), tuple(shares[chosen].tolist()))
 
 
-def fit_curve(scores: Values, right: Bools, folds: NDArray[np.int64]) -> Curve:
-    """Fit the curve, logistic or isotonic, that is better by cross-validation.
+def fit_platt_with_offsets(scores: Values, right: Bools, labels: Labels, count: int) -> Platt:
+    """Fit logistic curves with one slope, and a bias for each label beside a common one.
+
+    Some labels are right less often than others at the same score. A label's bias has a prior with
+    the weight of a few examples, so that a rare one gets the common curve.
 
     Args:
         scores: [N] log-odds.
         right: [N].
+        labels: [N] from 0 to `count` - 1.
+        count: the number of labels.
+    """
+    # A scaled column has a weaker or stronger prior than those of the slope and the bias.
+    own = np.zeros((len(scores), count))
+    own[np.arange(len(scores)), labels] = _OFFSET_PRIOR**-0.5
+    features = np.column_stack([scores, np.ones_like(scores), own])
+    centre = np.zeros(features.shape[1])
+    centre[0] = 1.0
+    weights = fit_logistic(features, right, ridge=1.0, centre=centre)
+    if weights[0] <= 0:
+        common = fit_platt(scores, right)
+        return Platt(common.slope * count, common.bias * count)
+    biases = np.clip(weights[1] + weights[2:] * _OFFSET_PRIOR**-0.5, -LARGEST, LARGEST)
+    return Platt((float(weights[0]),) * count, tuple(biases.tolist()))
+
+
+def curve_shares(curve: Curve, scores: Values, labels: Labels) -> Values:
+    """Return the probabilities of N answers from their log-odds [N] and labels [N]."""
+    if isinstance(curve, Platt) and len(curve.slope) > 1:
+        return curve.probabilities_of(scores, labels)
+    return curve.probabilities(scores)
+
+
+def fit_curve(
+    scores: Values, right: Bools, labels: Labels, count: int, folds: NDArray[np.int64]
+) -> Curve:
+    """Fit the curve that is best by cross-validation: logistic, isotonic, or logistic by label.
+
+    Args:
+        scores: [N] log-odds.
+        right: [N].
+        labels: [N] from 0 to `count` - 1.
+        count: the number of labels.
         folds: [N] each example's fold; those of one text are in one fold.
     """
-    logistic, isotonic = (
-        cross_validated(fit, scores, right, folds)[1] for fit in (fit_platt, fit_isotonic)
-    )
-    return (fit_platt if logistic <= isotonic else fit_isotonic)(scores, right)
+
+    def by_label(scores: Values, right: Bools, labels: Labels) -> Curve:
+        return fit_platt_with_offsets(scores, right, labels, count)
+
+    ways: list[Fit] = [_without_labels(fit_platt), _without_labels(fit_isotonic)]
+    if count > 1:
+        ways.append(by_label)
+    losses = [held_out_loss(way, scores, right, labels, folds) for way in ways]
+    return ways[losses.index(min(losses))](scores, right, labels)
 
 
-def cross_validated(
-    fit: Callable[[Values, Bools], Curve], scores: Values, right: Bools, folds: NDArray[np.int64]
-) -> tuple[Values, float]:
-    """Return the out-of-fold probabilities of N examples, and their log loss."""
-    found = np.full(len(scores), right.mean() if len(right) else 0.5)
+def _without_labels(fit: Callable[[Values, Bools], Curve]) -> Fit:
+    return lambda scores, right, labels: fit(scores, right)
+
+
+def held_out_loss(
+    fit: Fit, scores: Values, right: Bools, labels: Labels, folds: NDArray[np.int64]
+) -> float:
+    """Return the mean log loss of N examples, each with a curve fitted without its fold."""
+    if not len(scores):
+        return 0.0
+    found = np.full(len(scores), right.mean())
     for fold in np.unique(folds):
         held = folds == fold
         if (~held).any():
-            found[held] = fit(scores[~held], right[~held]).probabilities(scores[held])
+            curve = fit(scores[~held], right[~held], labels[~held])
+            found[held] = curve_shares(curve, scores[held], labels[held])
     clipped = np.clip(found, 1e-4, 1 - 1e-4)
-    losses = -np.where(right, np.log(clipped), np.log1p(-clipped))
-    return found, float(losses.mean()) if len(losses) else 0.0
+    return float(-np.where(right, np.log(clipped), np.log1p(-clipped)).mean())

@@ -146,7 +146,7 @@ class TagSet(LabelSet):
     def __post_init__(self) -> None:
         LabelSet.__post_init__(self)
         for names in (self.names, *(self.names[:size] for size in self.stages)):
-            expected = bio_names(_types_of(names))
+            expected = bio_names(types_of(names))
             if self.scheme is Scheme.BIO and set(names) != set(expected):
                 raise DataError(
                     f"tags {listing(names)} are not a BIO tag set",
@@ -164,7 +164,7 @@ class TagSet(LabelSet):
         """The entity types (BIO) or the classes themselves (plain), in the order of the tags."""
         if self.scheme is Scheme.PLAIN:
             return self.names
-        return _types_of(self.names)
+        return types_of(self.names)
 
     @classmethod
     def of_types(cls, types: Iterable[str]) -> TagSet:
@@ -183,7 +183,7 @@ def with_units(labels: LabelSet, units: Units) -> LabelSet:
     return replace(labels, units=units) if isinstance(labels, TagSet) else labels
 
 
-def _types_of(names: Iterable[str]) -> tuple[str, ...]:
+def types_of(names: Iterable[str]) -> tuple[str, ...]:
     """Return the entity types of BIO tags, in their order."""
     return tuple(dict.fromkeys(name[2:] for name in names if name != OUTSIDE))
 

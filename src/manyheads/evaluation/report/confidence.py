@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.evaluation.report.data import Bin, Confidence, Threshold
 from manyheads.tasks import Decision
-from manyheads.tasks.metrics import binned, calibration_error
+from manyheads.tasks.metrics import binned, calibration_error, error_by_chance
 
 SCORE_DIGITS = 4
 """Decimal places of the scores that the page shows, and by which it finds the errors of a bin."""
@@ -42,6 +42,7 @@ def confidence_of(decisions: Iterable[Decision]) -> Confidence | None:
         float(scores.mean()),
         float(right.mean()),
         calibration_error(scores, right),
+        error_by_chance(scores),
     )
 
 

@@ -95,6 +95,8 @@ class Confidence:
     precision: float
     calibration_error: float
     """The mean distance of score and precision over the bins, weighted by their predictions."""
+    error_by_chance: float
+    """That of perfectly calibrated scores, by as many predictions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from manyheads.tasks.kinds.tag_results import (
     scored_entities,
     tagging_result,
     token_tags,
+    type_numbers,
 )
 from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
@@ -63,6 +64,7 @@ from manyheads.tasks.labels import (
     inside_words,
     tags_of,
     touches,
+    types_of,
     unlabelled_words,
 )
 from manyheads.tasks.metrics.ratio import Ratio
@@ -284,7 +286,7 @@ class Tagging(Kind):
         self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
     ) -> list[Result]:
         """Calibrate the entities' probabilities; those below their thresholds become undecided."""
-        return scored_entities(results, scoring)
+        return scored_entities(results, spec.labels, scoring)
 
     def evidence(
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
@@ -301,24 +303,31 @@ class Tagging(Kind):
     def fit_calibration(
         self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
     ) -> Calibration | None:
-        """Fit a logistic or isotonic curve, whichever is better by cross-validation."""
+        """Fit a logistic or isotonic curve, or one for each type: the best by cross-validation."""
         counts = [len(one.scores) for one in evidence]
         if sum(counts) < FEWEST_RECORDS:
             return None
         scores = np.concatenate([one.scores for one in evidence])
         right = np.concatenate([one.gold for one in evidence]) > 0
-        return fit_curve(scores, right, np.repeat(folds, counts))
+        names = (name for one in evidence for name in one.labels)
+        types = type_numbers(names, spec.labels)
+        count = len(types_of(spec.labels))
+        return fit_curve(scores, right, types, count, np.repeat(folds, counts))
 
     def judge(
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
     ) -> Judged:
         """Return the probability of each predicted entity."""
-        return judged([(entity_shares(e.scores, calibration), e.gold, e.labels) for e in evidence])
+        shares = [entity_shares(e.scores, e.labels, spec.labels, calibration) for e in evidence]
+        return judged(
+            [(share, e.gold, e.labels) for share, e in zip(shares, evidence, strict=True)]
+        )
 
     def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
-        """Return whether it is one curve for all entities."""
-        many = isinstance(calibration, Platt) and len(calibration.slope) > 1
-        return isinstance(calibration, Curve) and not many and spec.scheme is not Scheme.PLAIN
+        """Return whether it is a curve for all entities, or one for each type."""
+        count = len(calibration.slope) if isinstance(calibration, Platt) else 1
+        fits = count in (1, len(types_of(spec.labels)))
+        return isinstance(calibration, Curve) and fits and spec.scheme is not Scheme.PLAIN
 
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
         """Return a result without entities."""

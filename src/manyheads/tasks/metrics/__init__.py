@@ -23,6 +23,7 @@ from manyheads.tasks.metrics.confidence import (
     binned,
     calibration_error,
     confidence_metrics,
+    error_by_chance,
     reliability,
     risk_coverage,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "confidence_metrics",
     "drift_metrics",
     "entity_counts",
+    "error_by_chance",
     "frame_accuracy",
     "multilabel_counts",
     "multilabel_metrics",

@@ -15,6 +15,7 @@ Bools = NDArray[np.bool_]
 
 BINS = 15
 _FEWEST_IN_A_BIN = 20
+_DRAWS = 100
 
 
 class ConfidenceMetrics(TypedDict):
@@ -22,6 +23,8 @@ class ConfidenceMetrics(TypedDict):
 
     ece: float
     """The expected calibration error, in bins of equal mass."""
+    ece_by_chance: float
+    """The mean error of perfectly calibrated scores like these, by as many answers."""
     brier: float
     """The mean squared distance of a score from 1 if its answer is right, from 0 if not."""
     aurc: float
@@ -42,6 +45,7 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
     """
     return ConfidenceMetrics(
         ece=calibration_error(scores, right),
+        ece_by_chance=error_by_chance(scores),
         brier=float(((scores - right) ** 2).mean()),
         aurc=float(risk_coverage(scores, right)[1].mean()),
         answers=len(scores),
@@ -77,6 +81,27 @@ def calibration_error(scores: Scores, right: Bools) -> float:
     """Return the mean distance of scores from shares of right answers, over bins of equal mass."""
     mean, share, counts = reliability(scores, right)
     return float((np.abs(mean - share) * counts).sum() / counts.sum())
+
+
+def error_by_chance(scores: Scores) -> float:
+    """Return the mean calibration error that perfectly calibrated scores would show.
+
+    Each bin's share of right answers differs from its mean score by chance, the more the fewer
+    answers it has. So an error of this size says nothing against the scores.
+
+    Args:
+        scores: [D], at least one.
+    """
+    parts = binned(scores)
+    ordered = np.asarray(scores, np.float64)[np.concatenate(parts)]
+    starts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+    expected, rng = np.add.reduceat(ordered, starts), np.random.default_rng(0)
+    errors = [
+        np.abs(np.add.reduceat((rng.random(len(ordered)) < ordered).astype(np.float64), starts)
+               - expected).sum()
+        for _ in range(_DRAWS)
+    ]  # fmt: skip
+    return float(np.mean(errors) / len(ordered))
 
 
 def risk_coverage(
