@@ -181,8 +181,10 @@ def test_a_configuration_and_data_together_are_refused() -> None:
 
 
 def test_the_budget_falls_with_the_number_of_records() -> None:
-    assert [budget([n]) for n in (1, 60, 600, 10_000, 1_000_000)] == [40, 40, 20, 5, 3]
-    assert budget([300, 900]) == budget([600])
+    sizes = (1, 60, 600, 13_084, 1_000_000)
+    assert [budget([n], fitted=False) for n in sizes] == [40, 40, 20, 8, 3]
+    assert [budget([n], fitted=True) for n in sizes] == [6, 6, 6, 4, 3]
+    assert budget([300, 900], fitted=False) == budget([600], fitted=False)
 
 
 def test_a_run_that_still_improves_is_recognised() -> None:

@@ -13,10 +13,13 @@ from manyheads.training.data.batching import Source
 FEWEST, MOST = 3, 40
 MOST_FITTED = 6
 """The most epochs if all heads are fitted to the data at the start, and so have little to learn."""
-_BUDGET = 490.0
-"""The epochs for one record. They fall with the square root of the number of records: 20 at 600, 5
-at 10,000. Measured on 600 sentences with two tasks, where 20 epochs are better than 10 and as good
-as 30."""
+_FITTED_BUDGET = 490.0
+"""The epochs of fitted heads for one record. They fall with the square root of the number of
+records: 5 at 10,000."""
+_RECORDS, _EPOCHS, _POWER = 600, 20, 0.3
+"""The epochs at a number of records, and the power of the records with which they fall: 8 at
+13,000. Measured: on 600 sentences with two tasks 20 epochs are better than 10 and as good as 30,
+and slots of 13,084 sentences are better after 8 than after 4 (see docs/experiments.md)."""
 
 _GAIN = 0.005
 """The gain in the best score over the last fifth of the epochs from which a run counts as
@@ -37,8 +40,7 @@ def decide_epochs(
     if config.num_epochs != AUTO:
         return config
     fitted = all(task.start == "fitted" for task in config.tasks.values())
-    most = MOST_FITTED if fitted else MOST
-    count = stored or min(most, budget([len(source.rows) for source in sources]))
+    count = stored or budget([len(source.rows) for source in sources], fitted=fitted)
     patience = config.early_stopping or max(3, math.ceil(count / 3))
     report(
         f"Training for {count} epochs at most (`num_epochs: auto`); it stops after {patience} "
@@ -47,10 +49,17 @@ def decide_epochs(
     return config.model_copy(update={"num_epochs": count, "early_stopping": patience})
 
 
-def budget(records: Sequence[int]) -> int:
-    """Return the number of epochs for the tasks' numbers of records."""
-    mean = sum(records) / max(1, len(records))
-    return min(MOST, max(FEWEST, round(_BUDGET / math.sqrt(max(1.0, mean)))))
+def budget(records: Sequence[int], *, fitted: bool) -> int:
+    """Return the number of epochs.
+
+    Args:
+        records: the tasks' numbers of records.
+        fitted: whether all heads are fitted at the start.
+    """
+    mean = max(1.0, sum(records) / max(1, len(records)))
+    if fitted:
+        return min(MOST_FITTED, max(FEWEST, round(_FITTED_BUDGET / math.sqrt(mean))))
+    return min(MOST, max(FEWEST, round(_EPOCHS * math.pow(_RECORDS / mean, _POWER))))
 
 
 def check_resumed(config: Config, stored: int, done: int, report: Callable[[str], None]) -> None:
