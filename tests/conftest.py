@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 NEED_AN_EXPORT = {"test_export.py", "test_ray.py", "test_runtime.py"}
+
+# Property tests do not depend on the machine's speed.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 # The files that take longest, from the longest on, so that all test processes end at about the same
 # time. Those that use `forked.py` follow each other, so that few processes start its server.

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.errors import ModelError
-from manyheads.tasks import Platt, Scheme, TaskSpec, Temperature, kind_of
+from manyheads.tasks import (
+    Entity,
+    Evidence,
+    Platt,
+    Scheme,
+    Scoring,
+    TaggingResult,
+    TaskSpec,
+    Temperature,
+    kind_of,
+)
 from manyheads.tasks.calibration import (
     Isotonic,
     curve_shares,
@@ -26,8 +36,6 @@ from manyheads.tasks.calibration import (
     read_calibration,
 )
 from manyheads.tasks.decoding import sigmoid, softmax
-from manyheads.tasks.results import Entity, TaggingResult
-from manyheads.tasks.scoring import Evidence, Scoring
 
 values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=30)
 
