@@ -346,7 +346,7 @@ def message_of(build: Callable[[], Config]) -> str:
     return ""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.dictionaries(st.one_of(KEYS, st.text(max_size=6)), VALUES, max_size=4))
 def test_any_values_make_a_configuration_or_a_configuration_error(values: dict[str, Any]) -> None:
     assert len(message_of(lambda: load_config(None, values))) < 5000
@@ -357,7 +357,8 @@ LINES = st.builds("{}: {}".format, KEYS, st.one_of(VALUES.map(repr), st.text(max
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(LINES, max_size=4).map("\n".join))
 def test_any_file_is_a_configuration_or_a_configuration_error(write: Write, text: str) -> None:

@@ -130,7 +130,8 @@ PIECES = st.one_of(st.sampled_from(SYNTAX.split("|")), st.text(max_size=5))
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(content=st.one_of(st.lists(PIECES, max_size=12).map("".join), st.binary(max_size=40)))
 def test_a_file_raises_nothing_but_configuration_errors(write: Write, content: str | bytes) -> None:
@@ -139,7 +140,7 @@ def test_a_file_raises_nothing_but_configuration_errors(write: Write, content: s
         assert isinstance(read_yaml(write(data)).values, dict)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.lists(PIECES, max_size=8).map("".join), st.text()))
 def test_any_command_line_text_has_a_value(text: str) -> None:
     parse_scalar(text)

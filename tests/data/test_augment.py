@@ -39,7 +39,7 @@ def labelled(draw: st.DrawFn) -> tuple[str, list[Span]]:
 
 
 @given(st.lists(labelled(), min_size=1, max_size=4), st.integers())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_offsets_are_right_and_the_rest_of_the_text_stays(
     sentences: list[tuple[str, list[Span]]], seed: int
 ) -> None:

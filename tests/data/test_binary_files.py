@@ -39,7 +39,7 @@ def test_gzip_is_unpacked_while_reading(name: str, content: bytes, tmp_path: Pat
 
 
 @given(st.lists(words, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_saved_data_sets_round_trip(folder: Path, texts: list[str]) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(

@@ -196,7 +196,7 @@ def test_tags_and_entities_of_one_sentence_do_not_contradict(tmp_path: Path) -> 
         max_size=12,
     )
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_copies_are_the_same_as_by_comparing_all_pairs(
     records: list[tuple[str, str | None, int]],
 ) -> None:
@@ -351,7 +351,7 @@ def test_a_script_that_the_vocabulary_lacks_is_a_warning(
 
 
 @given(st.text(st.sampled_from("ab .,é日\u0301\u200d😀"), min_size=1, max_size=12), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_border_inside_a_word_is_always_found(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject
 ) -> None:

@@ -34,7 +34,7 @@ records = st.builds(
 
 @given(st.lists(records, min_size=1, max_size=4))
 @pytest.mark.parametrize("tool", ["doccano", "label-studio", "manyheads"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_files_written_for_a_tool_are_read_back(
     folder: Path, tool: str, items: list[dict[str, Any]]
 ) -> None:

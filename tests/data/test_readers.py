@@ -31,7 +31,7 @@ from manyheads.data.readers import (
 )
 from manyheads.errors import DataError
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -239,7 +239,7 @@ def test_seq_folder_round_trip(folder: Path, sentences: list[Any]) -> None:
 
 
 @given(st.lists(any_text, min_size=1, max_size=5))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_parquet_round_trip(folder: Path, texts: list[str]) -> None:
     path = write_parquet(folder / "x.parquet", {"text": texts, "label": range(len(texts))})
     assert read(path) == [{"text": text, "label": i} for i, text in enumerate(texts)]
@@ -269,7 +269,7 @@ anything = st.binary(max_size=200) | st.lists(
 
 @given(anything, st.booleans())
 @pytest.mark.parametrize("ending", ENDINGS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_random_bytes_raise_nothing_but_data_errors(
     folder: Path, ending: str, content: bytes, goes_on: bool
 ) -> None:
@@ -285,7 +285,7 @@ def test_random_bytes_raise_nothing_but_data_errors(
 
 @given(st.data())
 @pytest.mark.parametrize("name", ["json", "json lines", "conll", "folder", "parquet"])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_damaged_files_raise_nothing_but_data_errors(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:

@@ -24,7 +24,7 @@ from manyheads.data.records import (
 from manyheads.errors import DataError
 from manyheads.tasks import LabelSet, Scheme, Span, TagSet, TaskSpec, tags_of
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(max_examples=60)
 CLASS = TaskConfig(kind="classification")
 MANY = TaskConfig(kind="multilabel")
 TAGS = TaskConfig(kind="tagging")
@@ -345,7 +345,7 @@ json_value = st.recursive(
     ),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_record_is_read_or_refused_with_a_data_error(
     fields: dict[str, Any], known: bool
 ) -> None:

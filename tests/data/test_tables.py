@@ -155,7 +155,7 @@ def test_columns_of_0_and_1_beside_one_of_texts_are_labels(tmp_path: Path) -> No
 
 
 @given(st.lists(st.tuples(words, st.none() | words), min_size=1, max_size=5))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_excel_round_trips(folder: Path, items: list[tuple[str, str | None]]) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()

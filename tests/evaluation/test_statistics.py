@@ -25,7 +25,7 @@ def shares(values: list[bool]) -> Ratio:
     return Ratio.accuracy(values)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.floats(0.001, 0.999), st.integers(1, 200))
 def test_quantiles_of_students_t_equal_scipys(probability: float, freedom: int) -> None:
     reference = pytest.importorskip("scipy.stats")

@@ -209,7 +209,7 @@ WHOLE = st.none() | st.sampled_from(
     pooling=POOLINGS, dense=DENSE, normalize=st.booleans(), transformer=TRANSFORMERS,
     whole=WHOLE, inside=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 def test_every_folder_gives_the_vectors_of_its_source(**changes: Any) -> None:
     if (changes["whole"] or {}).get("default_prompt_name") and "include_prompt" in changes[
         "pooling"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from files import lines
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 
 
 @dataclass(frozen=True)

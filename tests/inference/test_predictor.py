@@ -236,7 +236,7 @@ SPACES = [" ", "\t", "  ", "\u00a0", "\n", "\u200b"]
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @given(st.lists(st.sampled_from([*WORDS, *SPACES]), min_size=1, max_size=20).map("".join))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_entities_follow_the_tags(tokenizer: str, text: str) -> None:
     predictor = make_predictor(NER, tokenizer=tokenizer, max_length=12)
     (prediction,) = predictor.predict([text])

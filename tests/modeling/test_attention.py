@@ -31,7 +31,7 @@ def vectors(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float6
     return [torch.randn(shape, dtype=dtype).requires_grad_() for _ in range(3)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 6), st.integers(1, 4)),
     kind=st.sampled_from(["none", "keys", "pairs", "float"]),

@@ -81,7 +81,7 @@ TENSORS = st.builds(
 
 
 @given(st.dictionaries(st.text(), nested(PLAIN | TENSORS), max_size=4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_training_state_is_restored_exactly(
     tmp_path_factory: pytest.TempPathFactory, training: dict[str, Any]
 ) -> None:
@@ -500,7 +500,7 @@ def test_a_run_that_starts_afresh_removes_every_checkpoint(tmp_path: Path) -> No
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_arbitrary_bytes_are_refused_with_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:

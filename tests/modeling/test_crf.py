@@ -101,7 +101,7 @@ def exact(crf: CRF, tags: TagSet, emissions: Tensor, gold: Tensor, mask: Tensor)
 
 
 @given(tags=tag_sets, seed=seeds, unknown=st.sampled_from([0.0, 0.4, 1.0]))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_likelihood_and_all_gradients_equal_brute_force(
     tags: TagSet, seed: int, unknown: float
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_file_that_changes_after_its_check_is_read_as_it_was_checked(
 
 
 @given(nested(PLAIN))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_plain_values_are_read_as_pickle_wrote_them(value: Any) -> None:
     assert ascii(read(torch_file(pickle.dumps(copy.deepcopy(value), protocol=2)))) == ascii(value)
 
@@ -499,7 +499,7 @@ def test_two_records_of_one_name_are_refused() -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_garbled_files_are_refused_with_one_kind_of_error(data: st.DataObject) -> None:
     original = bytearray(HONEST)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -514,7 +514,7 @@ def test_garbled_files_are_refused_with_one_kind_of_error(data: st.DataObject) -
 @given(
     st.lists(st.sampled_from([bytes([code]) for code in b"\x80\x02}])(N\x88KJXqht\x85aesucQR."]))
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_opcodes_are_followed_or_refused(opcodes: list[bytes]) -> None:
     try:
         check_pickle(PROTO + b"".join(opcodes) + STOP, "file")

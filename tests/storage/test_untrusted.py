@@ -113,13 +113,13 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_every_value_survives_json(value: Any) -> None:
     assert parse_json(json.dumps(value), "text") == value
 
 
 @given(st.binary(max_size=40) | st.text(alphabet='[]{}",:0123456789eE+-.\\u \n', max_size=40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_bytes_are_parsed_or_refused_with_one_kind_of_error(data: bytes | str) -> None:
     try:
         parse_json(data, "text")
@@ -128,7 +128,7 @@ def test_any_bytes_are_parsed_or_refused_with_one_kind_of_error(data: bytes | st
 
 
 @given(JSON)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_walk_yields_every_value_once(value: Any) -> None:
     def count(item: Any) -> int:
         inner = item.values() if isinstance(item, dict) else item

@@ -84,7 +84,7 @@ def test_pooling_returns_the_closest_non_decreasing_sequence(values: list[float]
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_curves_do_not_decrease_and_stay_between_zero_and_one(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     scores, right = rng.normal(0, 4, count).round(1), rng.random(count) < rng.random()

@@ -71,7 +71,7 @@ def all_paths(
 
 
 @given(tags=tag_sets, seed=seeds, crf=st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_best_path_is_the_best_of_all_allowed_paths(tags: TagSet, seed: int, crf: bool) -> None:
     rng = np.random.default_rng(seed)
     emissions, lengths = random_batch(rng, len(tags))
@@ -84,7 +84,7 @@ def test_best_path_is_the_best_of_all_allowed_paths(tags: TagSet, seed: int, crf
 
 
 @given(tags=tag_sets, seed=seeds)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_marginals_are_the_shares_of_all_allowed_paths(tags: TagSet, seed: int) -> None:
     rng = np.random.default_rng(seed)
     emissions, lengths = random_batch(rng, len(tags))
@@ -101,7 +101,7 @@ def test_marginals_are_the_shares_of_all_allowed_paths(tags: TagSet, seed: int) 
 
 
 @given(tags=tag_sets, seed=seeds, crf=st.booleans(), scale=st.sampled_from([0.0, 1.0, 1000.0]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_decoded_sequence_is_allowed_and_scored(
     tags: TagSet, seed: int, crf: bool, scale: float
 ) -> None:
@@ -118,7 +118,7 @@ def test_every_decoded_sequence_is_allowed_and_scored(
 
 
 @given(tags=tag_sets, seed=seeds, crf=st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_neither_padding_nor_other_sentences_change_a_sentence(
     tags: TagSet, seed: int, crf: bool
 ) -> None:
@@ -211,7 +211,7 @@ def test_labels_that_reach_the_threshold_are_chosen() -> None:
 
 
 @given(tags=st.sampled_from(TAG_SETS[:2]), seed=seeds)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_with_a_crf_an_entitys_score_is_the_share_of_the_paths_that_have_exactly_this_entity(
     tags: TagSet, seed: int
 ) -> None:
@@ -242,7 +242,7 @@ def test_a_linear_heads_entity_score_covers_its_start_continuation_and_end() -> 
 
 
 @given(seed=seeds, crf=st.booleans(), twice=st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_added_tags_replace_only_the_entities_that_they_overlap(
     seed: int, crf: bool, twice: bool
 ) -> None:

@@ -72,7 +72,6 @@ def is_valid_bio(tags: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("scheme", ["BIO", "IOB1", "IOBES", "BILOU"])
-@settings(deadline=None)
 @given(chunks=CHUNKS)
 def test_every_scheme_is_read_as_the_same_entities(
     scheme: str, chunks: list[tuple[str, int]]
@@ -82,7 +81,6 @@ def test_every_scheme_is_read_as_the_same_entities(
     assert spans_of(tags, word_spans(len(tags))) == spans_of_chunks(chunks)
 
 
-@settings(deadline=None)
 @given(CHUNKS)
 def test_spans_of_whole_words_become_tags_and_the_same_spans_again(
     chunks: list[tuple[str, int]],
@@ -92,7 +90,7 @@ def test_spans_of_whole_words_become_tags_and_the_same_spans_again(
     assert spans_of(tags_of(reversed(spans), words), words) == spans
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ANY_TAGS)
 def test_any_tags_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
     entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities(tags)
@@ -100,7 +98,6 @@ def test_any_tags_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
     assert list(spans_of(tags, [(i, i + 1) for i in range(len(tags))])) == expected
 
 
-@settings(deadline=None)
 @given(ANY_TAGS)
 def test_bio_tags_made_from_any_tags_are_valid_and_do_not_change_again(tags: list[str]) -> None:
     bio = to_bio(tags)
@@ -117,7 +114,7 @@ def spans_and_words(draw: st.DrawFn) -> tuple[list[Span], list[tuple[int, int]]]
     return draw(st.lists(st.builds(Span, ends, ends, TYPES), max_size=6)), words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(spans_and_words())
 def test_a_word_is_tagged_exactly_when_it_shares_a_character_with_a_span(
     case: tuple[list[Span], list[tuple[int, int]]],

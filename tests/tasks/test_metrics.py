@@ -59,7 +59,7 @@ def f1_of(counts: SentenceCounts) -> float:
 # Classification
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_classification_metrics_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     reference = pytest.importorskip("sklearn.metrics")
@@ -171,7 +171,7 @@ def test_impossible_classes_are_refused(
 # Multilabel
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.frozensets(st.integers(-1, 3)), st.frozensets(st.integers(0, 3))),
@@ -242,7 +242,7 @@ def counted(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -
     return entity_counts(*([tagged_text(one) for one in side] for side in (gold, predicted)))
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(tagged())
 def test_tagging_metrics_equal_seqevals_on_any_sequence(
     sentences: tuple[list[list[str]], list[list[str]]],
@@ -276,7 +276,7 @@ def test_tagging_metrics_equal_seqevals_on_any_sequence(
                 assert ours["per_type"][kind] == pytest.approx(row)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(tagged([*TAGS, "L-PER", "U-PER", "U-LOC"]))
 def test_entities_are_the_spans_that_the_rest_of_the_package_reads(
     sentences: tuple[list[list[str]], list[list[str]]],
@@ -325,7 +325,7 @@ def test_without_any_entity_the_scores_are_zero_as_in_seqeval() -> None:
     assert counted([["O", "O"]], [["O", "O"]]).correct.tolist() == [True]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tagged(["NOUN", "VERB", "O", "B-X"]))
 def test_plain_tags_are_scored_token_by_token(
     sentences: tuple[list[list[str]], list[list[str]]],
@@ -383,7 +383,7 @@ def test_frames_of_different_lengths_are_refused() -> None:
         frame_accuracy({"a": [True], "b": [True, True]})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(paired(st.integers(-5, 5).map(float) | st.integers(-9999, 9999).map(lambda n: n / 8)))
 def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
     reference = pytest.importorskip("scipy.stats")

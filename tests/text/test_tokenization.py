@@ -95,7 +95,7 @@ def test_words_are_runs_of_letters_and_single_symbols(text: str, words: list[str
 
 
 @given(texts)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_words_cover_everything_visible_and_no_white_space(text: str) -> None:
     spans = segment(text).tolist()
     inside = [False] * len(text)
@@ -110,7 +110,7 @@ def test_words_cover_everything_visible_and_no_white_space(text: str) -> None:
 
 
 @given(texts, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_sentence_has_the_same_words_however_it_was_cut_into_tokens(
     text: str, random: Random
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_sentence_has_the_same_words_however_it_was_cut_into_tokens(
 
 @every_tokenizer
 @given(text=texts)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_encoded_word_is_valid(tokenizer: TextTokenizer, text: str) -> None:
     encoding = tokenizer.encode(text)
     assert encoding.ids.dtype == encoding.word_starts.dtype == encoding.word_spans.dtype == np.int32
@@ -178,7 +178,7 @@ def align_by_loops(
 
 @every_tokenizer
 @given(text=texts)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_words_and_first_sub_tokens_follow_from_the_offsets(
     tokenizer: TextTokenizer, text: str
 ) -> None:
@@ -191,7 +191,7 @@ def test_words_and_first_sub_tokens_follow_from_the_offsets(
 
 
 @given(texts, st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6)), max_size=20))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_any_offsets_lead_to_words_in_order(text: str, drawn: list[tuple[int, int]]) -> None:
     """Even those of a tokenizer that reorders characters."""
     words = segment(text)
@@ -206,7 +206,7 @@ def test_any_offsets_lead_to_words_in_order(text: str, drawn: list[tuple[int, in
 
 @every_tokenizer
 @given(batch=st.lists(texts, max_size=8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_batch_is_encoded_as_its_texts_one_by_one(
     tokenizer: TextTokenizer, batch: list[str]
 ) -> None:
@@ -286,7 +286,7 @@ def test_pieces_are_cut_where_sub_tokens_begin() -> None:
 
 @every_tokenizer
 @given(text=texts)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_pieces_are_parts_of_words_in_order(tokenizer: TextTokenizer, text: str) -> None:
     words, pieces = tokenizer.encode(text), tokenizer.with_units(Units.PIECES).encode(text)
     assert pieces.ids.tolist() == words.ids.tolist()

@@ -56,7 +56,7 @@ def context(encoding: Encoding, window: Window, word: int) -> float:
 
 
 @given(encodings(), st.integers(1, 12), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_context(
     encoding: Encoding, capacity: int, data: st.DataObject
 ) -> None:
@@ -97,7 +97,7 @@ def test_windows_lose_nothing_and_decide_each_word_once_where_it_has_most_contex
 
 
 @given(encodings(), st.integers(1, 12))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_truncation_keeps_the_first_window_and_counts_what_it_loses(
     encoding: Encoding, capacity: int
 ) -> None:
@@ -221,7 +221,7 @@ def test_a_batch_without_words_still_has_a_column_for_them() -> None:
     st.lists(st.integers(0, 50), max_size=60), st.integers(1, 200), st.integers(1, 20),
     st.sampled_from([0, 10]),
 )  # fmt: skip
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_batches_hold_every_sentence_once_within_the_budget(
     lengths: list[int], budget: int, most: int, overhead: int
 ) -> None:

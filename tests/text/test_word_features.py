@@ -46,7 +46,7 @@ def agree(one: str, other: str) -> list[bool]:
 
 
 @given(st.lists(texts, max_size=4))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_words_features_do_not_depend_on_what_is_around_it(parts: list[str]) -> None:
     text = " ".join(parts)
     found = features_of(text)

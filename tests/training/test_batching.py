@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.training.data import Source, draw_batches, step_seed
@@ -18,7 +18,6 @@ def source(
     return Source(name, tasks or (name,), 0, np.arange(count) * 2, lengths, batch_size)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 90), st.integers(1, 7), st.integers(0, 2**32), st.integers(0, 50))
 def test_every_record_is_in_exactly_one_batch(
     count: int, batch_size: int, seed: int, epoch: int
@@ -30,7 +29,6 @@ def test_every_record_is_in_exactly_one_batch(
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
-@settings(deadline=None)
 @given(st.integers(0, 90), st.integers(1, 40), st.integers(0, 2**32))
 def test_every_record_is_in_exactly_one_share_and_shares_are_of_equal_size(
     count: int, shares: int, seed: int

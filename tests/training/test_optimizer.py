@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from manyheads.training.optimizer import AdamW, clip, parameter_groups, rate_factor, set_rates
@@ -54,7 +53,6 @@ def test_rates_rise_over_the_warm_up_and_then_follow_the_schedule(
     assert [rate_factor(i, 10, 0.2, schedule) for i in range(10)] == pytest.approx(expected)
 
 
-@given_settings(deadline=None)
 @given(
     st.integers(1, 500),
     st.floats(0, 1),

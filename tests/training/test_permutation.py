@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.training.data.permutation import Permutation
@@ -16,7 +16,6 @@ def shuffle(count: int, seed: int = 0) -> Permutation:
     return Permutation.draw(count, np.random.default_rng(seed))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3_000), st.integers(0, 2**32))
 def test_each_number_is_in_exactly_one_position(count: int, seed: int) -> None:
     order = shuffle(count, seed)[np.arange(count)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.training.data.ragged import FlatBuilder, Ragged, RaggedBuilder
@@ -20,7 +20,6 @@ def build(rows: list[list[int]], limit: int) -> Ragged:
     return builder.finish()
 
 
-@settings(deadline=None)
 @given(rows_of_numbers, st.sampled_from([0, 16, 1 << 20]))
 def test_rows_are_returned_unchanged_from_memory_and_from_disk(
     rows: list[list[int]], limit: int
@@ -31,7 +30,6 @@ def test_rows_are_returned_unchanged_from_memory_and_from_disk(
     assert [ragged.row(i).tolist() for i in range(len(rows))] == rows
 
 
-@settings(deadline=None)
 @given(rows_of_numbers, st.data())
 def test_gathered_rows_are_padded_at_the_right(rows: list[list[int]], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))

@@ -57,7 +57,7 @@ sizes = st.lists(st.integers(0, 60), min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("name", ONCE)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sizes, st.integers(1, 7), st.integers(1, 4), st.integers(0, 2**32), st.integers(0, 50))
 def test_every_record_of_every_source_is_seen_exactly_once_an_epoch(
     name: str, counts: list[int], batch_size: int, accumulation: int, seed: int, epoch: int
@@ -74,7 +74,7 @@ def test_every_record_of_every_source_is_seen_exactly_once_an_epoch(
 
 
 @pytest.mark.parametrize("name", [*BY_SHARES, *ONCE])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 70)), min_size=1, max_size=4),
     st.integers(1, 7),
@@ -196,7 +196,6 @@ def test_a_source_without_records_has_no_turn() -> None:
         assert turns(plan) == [0, 2, 0, 2]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=1, max_size=5), min_size=5, max_size=40))
 def test_turns_so_far_stay_close_to_the_shares_so_far(rows: list[list[float]]) -> None:
     count = min(len(row) for row in rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.training.data import Schedule, Source, draw_batches, plan_epoch, steps_per_epoch
@@ -25,7 +25,6 @@ def sentences(count: int) -> list[int]:
     return drawn.clip(3, 128).tolist()
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 60), max_size=300), st.integers(1, 200), st.integers(0, 2**32),
     st.integers(0, 20), st.sampled_from([0, SPILL_BYTES]),
