@@ -244,6 +244,17 @@ def test_unknown_paths_and_methods_are_errors_of_the_same_form(client: httpx.Cli
         assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/livez", "/readyz", "/metrics", "/v1/models"])
+def test_head_answers_as_get_without_the_body(client: httpx.Client, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert client.get("/livez").is_success, "the connection is usable after it"
+    assert client.head("/v1/predict").status_code == 405
+    assert client.head("/nothing").status_code == 404
+
+
 def test_the_examples_of_the_api_page_run(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
     tried = 0

@@ -140,6 +140,12 @@ class Protection:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         direct = self._direct.get(scope["path"])
+        if scope["method"] == "HEAD":
+            # Answered as GET; uvicorn, which sees the request's own method, sends no body.
+            as_get = {**scope, "method": "GET"}
+            await self._app(as_get, receive, send)
+            scope["route"] = as_get.get("route")
+            return
         if direct is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
