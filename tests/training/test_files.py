@@ -181,9 +181,9 @@ def test_a_configuration_and_data_together_are_refused() -> None:
 
 
 def test_the_budget_falls_with_the_number_of_records() -> None:
-    sizes = (1, 60, 600, 13_084, 1_000_000)
-    assert [budget([n], fitted=False) for n in sizes] == [40, 40, 20, 8, 3]
-    assert [budget([n], fitted=True) for n in sizes] == [6, 6, 6, 4, 3]
+    sizes = (1, 150, 300, 600, 3_394, 13_084, 1_000_000)
+    assert [budget([n], fitted=False) for n in sizes] == [40, 40, 28, 20, 12, 8, 3]
+    assert [budget([n], fitted=True) for n in sizes] == [6, 6, 6, 6, 6, 4, 3]
     assert budget([300, 900], fitted=False) == budget([600], fitted=False)
 
 

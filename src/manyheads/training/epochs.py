@@ -13,13 +13,13 @@ from manyheads.training.data.batching import Source
 FEWEST, MOST = 3, 40
 MOST_FITTED = 6
 """The most epochs if all heads are fitted to the data at the start, and so have little to learn."""
-_FITTED_BUDGET = 490.0
-"""The epochs of fitted heads for one record. They fall with the square root of the number of
-records: 5 at 10,000."""
-_RECORDS, _EPOCHS, _POWER = 600, 20, 0.3
-"""The epochs at a number of records, and the power of the records with which they fall: 8 at
-13,000. Measured: on 600 sentences with two tasks 20 epochs are better than 10 and as good as 30,
-and slots of 13,084 sentences are better after 8 than after 4 (see docs/experiments.md)."""
+_BUDGET = 490.0
+"""The epochs for one record. They fall with the square root of the number of records: 20 at 600, 5
+at 10,000. Measured on 600 sentences with two tasks, where 20 epochs are better than 10 and as good
+as 30."""
+_RECORDS, _POWER = 600, 0.3
+"""The records from which heads that are not fitted have more epochs than that, and the power of the
+records with which theirs fall: 8 at 13,000 (see docs/experiments.md)."""
 
 _GAIN = 0.005
 """The gain in the best score over the last fifth of the epochs from which a run counts as
@@ -57,9 +57,10 @@ def budget(records: Sequence[int], *, fitted: bool) -> int:
         fitted: whether all heads are fitted at the start.
     """
     mean = max(1.0, sum(records) / max(1, len(records)))
-    if fitted:
-        return min(MOST_FITTED, max(FEWEST, round(_FITTED_BUDGET / math.sqrt(mean))))
-    return min(MOST, max(FEWEST, round(_EPOCHS * math.pow(_RECORDS / mean, _POWER))))
+    few = _BUDGET / math.sqrt(mean)
+    many = _BUDGET / math.sqrt(_RECORDS) * math.pow(_RECORDS / mean, _POWER)
+    epochs, most = (few, MOST_FITTED) if fitted else (max(few, many), MOST)
+    return min(most, max(FEWEST, round(epochs)))
 
 
 def check_resumed(config: Config, stored: int, done: int, report: Callable[[str], None]) -> None:
