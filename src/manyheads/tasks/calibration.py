@@ -363,7 +363,7 @@ def fit_platt_with_offsets(scores: Values, right: Bools, labels: Labels, count: 
         labels: [N] from 0 to `count` - 1.
         count: the number of labels.
     """
-    # A scaled column has a weaker or stronger prior than those of the slope and the bias.
+    # A smaller column has a stronger prior than those of the slope and the bias.
     own = np.zeros((len(scores), count))
     own[np.arange(len(scores)), labels] = _OFFSET_PRIOR**-0.5
     features = np.column_stack([scores, np.ones_like(scores), own])
