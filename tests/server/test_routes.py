@@ -253,6 +253,8 @@ def test_head_answers_as_get_without_the_body(client: httpx.Client, path: str) -
     assert client.get("/livez").is_success, "the connection is usable after it"
     assert client.head("/v1/predict").status_code == 405
     assert client.head("/nothing").status_code == 404
+    counted = [line for line in client.get("/metrics").text.splitlines() if 'method="HEAD"' in line]
+    assert any(f'path="{path}"' in line for line in counted)
 
 
 def test_the_examples_of_the_api_page_run(client: httpx.Client) -> None:

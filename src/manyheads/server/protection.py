@@ -143,8 +143,11 @@ class Protection:
         if scope["method"] == "HEAD":
             # Answered as GET; uvicorn, which sees the request's own method, sends no body.
             as_get = {**scope, "method": "GET"}
-            await self._app(as_get, receive, send)
-            scope["route"] = as_get.get("route")
+            try:
+                await self._app(as_get, receive, send)
+            finally:
+                # Under which the request is counted and logged.
+                scope["route"] = as_get.get("route")
             return
         if direct is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
