@@ -205,6 +205,22 @@ def test_the_teacher_runs_once_and_damaged_answers_are_recomputed(
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_teacher_runs_in_the_precision_of_the_student(
+    precision: str, teacher: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    computed = sources.TrainedTeacher._computed
+
+    def noted(self: Any, *rest: Any) -> Any:
+        names.append(self._predictor.backend.name)
+        return computed(self, *rest)
+
+    monkeypatch.setattr(sources.TrainedTeacher, "_computed", noted)
+    run(tmp_path, teacher=str(teacher.best), precision=precision)
+    assert names == [f"torch ({precision}, cpu)"]
+
+
 def test_a_run_is_not_resumed_with_another_teacher(teacher: TrainResult, tmp_path: Path) -> None:
     model = tmp_path / "other"
     shutil.copytree(teacher.best, model)

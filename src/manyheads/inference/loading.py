@@ -44,6 +44,7 @@ def load_predictor(
     device: str = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    precision: str = "float32",
     alone: bool = False,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -55,6 +56,7 @@ def load_predictor(
         device: see `manyheads.modeling.devices.choose_device`.
         threads: processor threads; default, all available cores.
         batch_tokens: sub-tokens of a batch, padding included.
+        precision: `float32` or `bf16`, in which PyTorch runs the model; graphs have their own.
         alone: whether only a text or two follow, for which another graph may be the fastest.
         warn: takes messages to the user about graphs that were tried.
 
@@ -63,7 +65,7 @@ def load_predictor(
     """
     return load_model(
         model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        alone=alone, warn=warn,
+        precision=precision, alone=alone, warn=warn,
     ).predictor  # fmt: skip
 
 
@@ -75,6 +77,7 @@ def load_model(
     device: str = "auto",
     threads: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    precision: str = "float32",
     alone: bool = False,
     warn: Callable[[str], None] = warnings.warn,
 ) -> LoadedModel:
@@ -87,7 +90,7 @@ def load_model(
         device: see `manyheads.modeling.devices.choose_device`.
         threads: processor threads; default, all available cores.
         batch_tokens: sub-tokens of a batch, padding included.
-        alone, warn: see `load_predictor`.
+        precision, alone, warn: see `load_predictor`.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -98,7 +101,7 @@ def load_model(
     limit_tokenizer_threads(threads)
     manifest = _exported(path, backend, device)
     if manifest is None:
-        predictor, config = _load_in_torch(path, device, threads, batch_tokens)
+        predictor, config = _load_in_torch(path, device, threads, batch_tokens, precision)
     else:
         predictor = load_exported(
             manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
@@ -123,7 +126,7 @@ def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None
 
 
 def _load_in_torch(
-    path: Path, device: str, threads: int | None, batch_tokens: int
+    path: Path, device: str, threads: int | None, batch_tokens: int, precision: str
 ) -> tuple[Predictor, Config]:
     try:
         from manyheads.inference.backends import pytorch
@@ -132,7 +135,9 @@ def _load_in_torch(
             f"running this model needs PyTorch and transformers ({error})", where=at(path),
             fix=install("train"),
         ) from error  # fmt: skip
-    return pytorch.load(path, device=device, threads=threads, batch_tokens=batch_tokens)
+    return pytorch.load(
+        path, device=device, threads=threads, batch_tokens=batch_tokens, precision=precision
+    )
 
 
 def _exported(path: Path, backend: str, device: str) -> Manifest | None:

@@ -253,7 +253,7 @@ def _teaching(
         processes.exchange(None)
     stored = None if found is None else found.training.get(TEACHERS)
     teaching = Teaching.of_run(
-        start.config, data, start.tokenizer, start.max_length, stored, report
+        start.config, data, start.tokenizer, start.max_length, stored, start.compute, report
     )
     if processes.is_first:
         processes.exchange(None)

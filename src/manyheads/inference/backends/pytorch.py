@@ -196,16 +196,16 @@ def load_trained(path: Path) -> TrainedModel:
 
 
 def load(
-    path: Path, *, device: str, threads: int | None, batch_tokens: int
+    path: Path, *, device: str, threads: int | None, batch_tokens: int, precision: str
 ) -> tuple[Predictor, Config]:
-    """Load a model folder or a checkpoint for prediction in float32.
+    """Load a model folder or a checkpoint for prediction.
 
     Raises:
         ModelError: it is damaged, or its parts do not fit together.
         RequestError: there is no such device.
     """
     trained = load_trained(path)
-    compute = choose_compute(device, "float32", threads)
+    compute = choose_compute(device, precision, threads)
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]
     manifest = read_manifest(path) if path.is_dir() else None

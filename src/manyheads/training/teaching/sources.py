@@ -26,6 +26,7 @@ from manyheads.data.records import read_text
 from manyheads.errors import ConfigError, DataError, listing
 from manyheads.inference import Predictor, TextPair, load_predictor
 from manyheads.inference.postprocessing import SoftAnswer
+from manyheads.modeling import Compute
 from manyheads.storage import (
     LAYOUT,
     atomic_file,
@@ -98,13 +99,13 @@ class Source(Protocol):
 
 
 class TrainedTeacher:
-    """A trained model as a teacher; it runs in float32 with PyTorch.
+    """A trained model as a teacher; it runs with PyTorch.
 
     Args:
         path: a model folder, a checkpoint or a run's folder.
         cache: the folder for its answers.
         known: its digest in the checkpoint of a resumed run.
-        device, threads: where it runs.
+        compute: where, and in which precision, it runs.
         report: receives messages for the user.
 
     Raises:
@@ -117,11 +118,10 @@ class TrainedTeacher:
         cache: Path,
         known: str | None,
         *,
-        device: str,
-        threads: int | None,
+        compute: Compute,
         report: Callable[[str], None],
     ) -> None:
-        self._path, self._device, self._threads, self._report = path, device, threads, report
+        self._path, self._compute, self._report = path, compute, report
         self._known = None if Path(path).exists() else known
         self.digest = self._known or model_digest(path)
         self._cache = cache / self.digest[:16]
@@ -142,9 +142,11 @@ class TrainedTeacher:
 
     @cached_property
     def _predictor(self) -> Predictor:
+        compute = self._compute
         return load_predictor(
-            self._path, backend="torch", device=self._device, threads=self._threads
-        )
+            self._path, backend="torch", device=str(compute.device), threads=compute.threads,
+            precision=compute.precision,
+        )  # fmt: skip
 
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks that it teaches (see `Source.tasks`)."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
 from manyheads.errors import ConfigError, RequestError, counted, listing
-from manyheads.modeling import ModelInputs, MultiTaskModel, moved
+from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.batching import Rows
@@ -83,6 +83,7 @@ class Teaching:
         tokenizer: TextTokenizer,
         max_length: int,
         stored: Sequence[str] | None,
+        compute: Compute,
         report: Callable[[str], None],
     ) -> Teaching | None:
         """Query the configured teachers; None if there are none.
@@ -93,6 +94,7 @@ class Teaching:
             tokenizer: the student's.
             max_length: sub-tokens that the student reads.
             stored: the teachers' checksums in the checkpoint of a resumed run.
+            compute: where, and in which precision, the teachers run.
             report: receives messages for the user.
 
         Raises:
@@ -108,7 +110,7 @@ class Teaching:
                 expected="a trained model among the teachers",
                 fix="Leave out `teacher.embedding`, or name a model too.",
             )
-        sources = _open(config, settings, stored, report)
+        sources = _open(config, settings, stored, compute, report)
         digests = [source.digest for source in sources]
         if stored is not None and digests != list(stored):
             raise RequestError(
@@ -209,6 +211,7 @@ def _open(
     config: Config,
     settings: Teacher,
     stored: Sequence[str] | None,
+    compute: Compute,
     report: Callable[[str], None],
 ) -> list[Source]:
     known = [None] * len(settings.sources) if stored is None else stored
@@ -216,8 +219,7 @@ def _open(
         SoftLabels(path)
         if is_soft_file(path)
         else TrainedTeacher(
-            path, Path(config.save_dir) / FOLDER, digest, device=config.device,
-            threads=config.threads, report=report,
+            path, Path(config.save_dir) / FOLDER, digest, compute=compute, report=report
         )
         for path, digest in zip(settings.sources, known, strict=True)
     ]  # fmt: skip
