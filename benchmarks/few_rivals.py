@@ -177,20 +177,50 @@ def train_setfit(
     folder: Path, train: Sequence[Record], test: Sequence[Record], seed: int
 ) -> list[Record]:
     """Train SetFit with 20 pairs a sentence, as in its paper (Tunstall et al., 2022)."""
+    texts, labels = [r["text"] for r in train], [r["label"] for r in train]
+    model = setfit_model(folder, texts, labels, pairs=20, seed=seed)
+    return [{"label": str(label)} for label in model.predict([r["text"] for r in test])]
+
+
+def setfit_model(
+    folder: Path, texts: Sequence[str], labels: Sequence[str], *, pairs: int, seed: int
+) -> Any:
+    """Train SetFit: contrastively on pairs of sentences, then a logistic regression.
+
+    Args:
+        folder: the encoder.
+        texts, labels: the training sentences.
+        pairs: of the same class and of two classes, as many for each sentence.
+        seed: draws the pairs.
+
+    Returns:
+        Its model, whose `predict` takes texts.
+    """
     setfit: Any = import_module("setfit")
     datasets: Any = import_module("datasets")
-    model = setfit.SetFitModel.from_pretrained(
-        str(folder), labels=sorted({r["label"] for r in train})
-    )
-    columns = {"text": [r["text"] for r in train], "label": [r["label"] for r in train]}
+    model = setfit.SetFitModel.from_pretrained(str(folder), labels=sorted(set(labels)))
+    columns = {"text": list(texts), "label": list(labels)}
     with tempfile.TemporaryDirectory() as out:
         arguments = setfit.TrainingArguments(
-            output_dir=out, batch_size=16, num_epochs=1, num_iterations=20, seed=seed,
+            output_dir=out, batch_size=16, num_epochs=1, num_iterations=pairs, seed=seed,
             report_to="none", save_strategy="no",
         )  # fmt: skip
         data = datasets.Dataset.from_dict(columns)
         setfit.Trainer(model=model, args=arguments, train_dataset=data).train()
-    return [{"label": str(label)} for label in model.predict([r["text"] for r in test])]
+    return model
+
+
+def static_model(folder: Path, texts: Sequence[str], labels: Sequence[str], *, seed: int) -> Any:
+    """Train model2vec's classifier on static vectors that it distils from an encoder.
+
+    Returns:
+        Its model, whose `predict` takes texts.
+    """
+    distilling: Any = import_module("model2vec.distill")
+    training: Any = import_module("model2vec.train")
+    static = distilling.distill(str(folder), device="cpu")
+    model = training.StaticModelForClassification.from_static_model(model=static)
+    return model.fit(list(texts), list(labels), device="cpu", random_seed=seed)
 
 
 def train_spacy(

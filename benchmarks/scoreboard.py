@@ -1,29 +1,35 @@
-"""One table over the public data sets: accuracy, speed and size, ours, spaCy's and published.
+"""One table over the public data sets: accuracy, speed and size, ours, others' and published.
 
     python benchmarks/scoreboard.py --data DIR --model snips=FOLDER ["snips=FOLDER=NAME" ...]
 
 DIR holds the data sets' folders. Each model is scored and timed with every backend that it was
 exported for, on the test sentences as text. All systems of a data set are loaded at once and take
-turns; the rate is that of the fastest round. spaCy (if it is installed) is trained on the training
-sentences first. Published figures have no rate. Writes scoreboard.json, scoreboard.md and
-scoreboard.png.
+turns; the rate is that of the fastest round. The others are trained on the training sentences
+first: spaCy's pipeline for classes and entities, and for classes alone model2vec's classifier on
+vectors distilled from the same encoder, and SetFit with it (`--setfit-pairs`). Those that are not
+installed are left out. Published figures have no rate. Writes scoreboard.json, scoreboard.md and
+scoreboard.svg, in which the line is the Pareto front: no system is both faster and better.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accuracy import machine
 from manyheads.config import TaskConfig, available_cores, make_config
 from manyheads.data.records import read_records
 from manyheads.evaluation import score
 from manyheads.inference import exported_backends, graph_files, load_predictor
+from manyheads.modeling import find_encoder
 from manyheads.storage import LAYOUT, read_manifest, resolve_model
 from manyheads.tasks import kind_of
 from rivals import SpacyPipeline
@@ -55,7 +61,11 @@ PUBLISHED: Sequence[Row] = (
         {"accuracy": 0.9857, "f1": 0.9724, "frame": 0.9357}),
     Row("snips", "joint DistilBERT with CRF (published)", 265, None,
         {"accuracy": 0.9857, "f1": 0.9646, "frame": 0.9185}),
+    Row("clinc150", "BERT-base (published)", 440, None, {"accuracy": 0.962}),
 )  # fmt: skip
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+"""That of the other systems."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,54 @@ def spacy(
     return [System(row, pipeline)]
 
 
+def classifiers(
+    data: str, tasks: Mapping[str, TaskConfig], train: str, test: str, pairs: int
+) -> list[System]:
+    """Train the systems for classes alone; none for a data set without classes."""
+    from few_rivals import setfit_model, static_model
+
+    names = [name for name, task in tasks.items() if task.kind == "classification"]
+    if not names:
+        return []
+    folder = find_encoder(ENCODER).root
+    known, asked = (
+        [(record.text, str(record.labels[names[0]])) for record in records if record.labels]
+        for records in (
+            read_records(train, tasks, {}), read_records(test, tasks, {}, allow_unseen=True)
+        )
+    )  # fmt: skip
+    texts, labels = zip(*known, strict=True)
+    makers: dict[str, Callable[[], Any]] = {
+        "model2vec, classes only": partial(static_model, folder, texts, labels, seed=1)
+    }
+    if pairs:
+        makers["SetFit, classes only"] = partial(
+            setfit_model, folder, texts, labels, pairs=pairs, seed=1
+        )
+    systems = []
+    for name, make in makers.items():
+        try:
+            model = make()
+        except ImportError as error:
+            print(f"{name}: left out ({error})")
+            continue
+        answers = model.predict([text for text, _ in asked])
+        right = sum(str(a) == label for a, (_, label) in zip(answers, asked, strict=True))
+        row = Row(data, name, _megabytes(model), None, {"accuracy": right / len(asked)})
+        systems.append(System(row, model.predict))
+    return systems
+
+
+def _megabytes(model: Any) -> float:
+    """Return the size of a model's parameters, or of what is pickled where it has none."""
+    body = getattr(model, "model_body", model)
+    if parameters := getattr(body, "parameters", None):
+        return float(sum(p.numel() * p.element_size() for p in parameters()) / 1e6)
+    written = io.BytesIO()
+    pickle.dump(model, written)
+    return len(written.getvalue()) / 1e6
+
+
 def timed(systems: Sequence[System], texts: Sequence[str], rounds: int) -> list[Row]:
     """Time the systems in turns; returns their rows with the rate of the fastest round."""
     best = [float("inf")] * len(systems)
@@ -145,26 +203,78 @@ def markdown(rows: Sequence[Row], threads: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other one exceeds in one number and reaches in the other.
+
+    Args:
+        points: rates and scores.
+
+    Returns:
+        The Pareto front, the fastest first.
+    """
+    kept: list[tuple[float, float]] = []
+    for rate, value in sorted(set(points), reverse=True):
+        if not kept or value > kept[-1][1]:
+            kept.append((rate, value))
+    return kept
+
+
+_METRICS = {"accuracy": "accuracy", "f1": "F1", "frame": "frame accuracy"}
+
+
 def picture(rows: Sequence[Row], path: Path) -> None:
-    """Draw the mean of the metrics against the rate; published accuracies are lines."""
+    """Draw each metric against the rate, with its Pareto front; published scores are lines."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
     except ImportError:
         print("matplotlib is not installed: no picture")
         return
-    names = sorted({row.data for row in rows})
-    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for row in (row for row in rows if row.data == name):
-            mean = 100 * sum(row.scores.values()) / len(row.scores)
-            if row.rate is None:
-                axes.axhline(mean, linestyle=":", linewidth=1, color="grey")
-                axes.annotate(row.system, (0.01, mean), xycoords=("axes fraction", "data"), size=7)
-            else:
-                axes.plot(row.rate, mean, "o")
-                axes.annotate(row.system, (row.rate, mean), size=7)
-        axes.set(xscale="log", xlabel="sentences per second", ylabel="mean score", title=name)
-    figure.savefig(path, dpi=140)
+    timed_rows = [row for row in rows if row.rate is not None]
+    panels = [
+        (data, metric)
+        for data in sorted({row.data for row in timed_rows})
+        for metric in _METRICS
+        if any(row.data == data and metric in row.scores for row in timed_rows)
+    ]
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": f"C{i % 10}", "marker": "o" if name.startswith("Manyheads") else "^"}
+        for i, name in enumerate(dict.fromkeys(row.system for row in timed_rows))
+    }
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3 * lines + 0.12 * len(styles)), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (data, metric) in zip(grid, panels, strict=False):
+        some = [row for row in rows if row.data == data and metric in row.scores]
+        _plot(axes, some, metric, styles)
+        axes.set(xscale="log", title=f"{data}: {_METRICS[metric]}")
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    figure.supxlabel("sentences per second", size=9)
+    marks = [Line2D([], [], linestyle="", label=name, **style) for name, style in styles.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(path)
+
+
+def _plot(
+    axes: Any, rows: Sequence[Row], metric: str, styles: Mapping[str, Mapping[str, Any]]
+) -> None:
+    points = []
+    for row in rows:
+        value = 100 * row.scores[metric]
+        if row.rate is None:
+            axes.axhline(value, linestyle=":", linewidth=1, color="grey")
+            axes.annotate(
+                row.system, (0.02, value), xycoords=("axes fraction", "data"), size=6, color="grey",
+                xytext=(0, 2), textcoords="offset points",
+            )  # fmt: skip
+            continue
+        axes.plot(row.rate, value, linestyle="", zorder=3, **styles[row.system])
+        points.append((row.rate, value))
+    axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, alpha=0.6)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -179,6 +289,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spacy-epochs", type=int, default=10, help="0 leaves spaCy out")
+    parser.add_argument(
+        "--setfit-pairs", type=int, default=0,
+        help="pairs for each sentence with which SetFit learns; 0 (the default) leaves it out",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     models: dict[str, list[tuple[Path, str]]] = {}
     for text in arguments.model:
@@ -186,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, _, name = rest.partition("=")
         if data not in TESTS or not folder:
             parser.error(f"--model {text}: expected SET=FOLDER, SET one of {', '.join(TESTS)}")
-        models.setdefault(data, []).append((Path(folder), name or f"Manyheads ({folder})"))
+        models.setdefault(data, []).append((Path(folder), name or "Manyheads"))
     rows: list[Row] = [row for row in PUBLISHED if row.data in models]
     for data, some in models.items():
         train, test = (str(arguments.data / file) for file in TESTS[data])
@@ -194,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tasks = tasks_of(some[0][0])
         if arguments.spacy_epochs:
             systems += spacy(data, tasks, train, test, arguments.spacy_epochs)
+        systems += classifiers(data, tasks, train, test, arguments.setfit_pairs)
         texts = [record.text for record in read_records(test, tasks, {}, allow_unseen=True)]
         rows += timed(systems, texts, arguments.rounds)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -202,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     table = markdown(rows, arguments.threads)
     (arguments.out / "scoreboard.md").write_text(table)
-    picture(rows, arguments.out / "scoreboard.png")
+    picture(rows, arguments.out / "scoreboard.svg")
     print(table)
 
 
