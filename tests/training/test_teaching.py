@@ -252,6 +252,18 @@ def test_teachers_that_do_not_fit_are_refused(teacher: TrainResult, tmp_path: Pa
         run(tmp_path, teacher={"sources": [str(other)], "embedding": 1.0})
 
 
+def test_training_sentences_among_the_texts_are_not_learned_twice(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    known = [" ".join(record["tokens"]) for record in sentences(14, 1)]
+    texts = tmp_path / "texts.txt"
+    for lines, count in (([*known, "it was bad"], 15), (known, 28)):
+        texts.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        taught = {"sources": [str(teacher.best)], "texts": str(texts)}
+        _, spy = run(tmp_path / str(count), teacher=taught)
+        assert spy.said(f"on {count} sentences, for classification")
+
+
 def test_soft_labels_of_a_file_are_learned_on_its_texts(
     tmp_path: Path,
 ) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from manyheads.config import Config
-from manyheads.data.readers import Layout, Row, is_dataset_name, read_rows
+from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
     Reach,
@@ -115,7 +115,7 @@ def load_training_data(
     reader = _Reader(config, label_sets, read_as, tokenizer, max_length, prompt, warn)
     validation = [reader.validation(path, names) for path, names in valid_files.items()]
     datasets = [reader.training(path, names) for path, names in train_files.items()]
-    texts, teacher_texts = reader.held_texts(), reader.teacher_texts()
+    texts, teacher_texts = reader.held_texts(), reader.teacher_texts(datasets)
     sources = _sources(config, list(train_files.values()), datasets)
     return TrainingData(
         label_sets, tuple(datasets), sources, tuple(validation), texts, teacher_texts
@@ -179,25 +179,26 @@ def read_texts(
     *,
     keep_texts: bool = False,
     prompt: str = "",
+    without: Collection[str] = (),
 ) -> Dataset:
     """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
 
-    The prompt is put before each of them.
+    The prompt is put before each of them. Those in `without` are left out.
 
     Raises:
         DataError: they cannot be read.
     """
-    has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
-    rows = read_rows(path, layout=Layout(format="text" if has_lines else None))
+    records = (record for record in _texts(path) if record.text not in without)
     return build_dataset(
-        _texts(rows), path, {}, {}, tokenizer, max_length, keep_texts=keep_texts, prompt=prompt
+        records, path, {}, {}, tokenizer, max_length, keep_texts=keep_texts, prompt=prompt
     )
 
 
-def _texts(rows: Iterable[Row]) -> Iterator[Record]:
+def _texts(path: str) -> Iterator[Record]:
     """Make an unlabelled record of every sentence, including both sentences of a pair."""
+    has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
     parse = RecordParser({}, {})
-    for row in rows:
+    for row in read_rows(path, layout=Layout(format="text" if has_lines else None)):
         yield parse(row)
         if (other := row.fields.get(SECOND_TEXT)) is not None:
             yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
@@ -318,12 +319,21 @@ class _Reader:
             return None
         return read_texts(keep.texts, self.tokenizer, self.max_length, prompt=self.prompt)
 
-    def teacher_texts(self) -> Dataset | None:
-        """Read the unlabelled sentences for which the teacher is queried."""
+    def teacher_texts(self, datasets: Sequence[Dataset]) -> Dataset | None:
+        """Read the unlabelled sentences for which the teacher is queried.
+
+        Training sentences among them are left out unless there are no others: their answers are
+        learned beside their labels.
+        """
         teacher = self.config.teacher
         if teacher is None or teacher.unlabelled is None:
             return None
-        return read_texts(teacher.unlabelled, self.tokenizer, self.max_length, keep_texts=True)
+        known = {dataset.text(row) for dataset in datasets for row in range(len(dataset))}
+        has_others = any(record.text not in known for record in _texts(teacher.unlabelled))
+        return read_texts(
+            teacher.unlabelled, self.tokenizer, self.max_length, keep_texts=True,
+            without=known if has_others else (),
+        )  # fmt: skip
 
 
 def _sources(
