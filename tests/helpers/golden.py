@@ -20,13 +20,22 @@ FILE = Path(__file__).with_name("golden.json")
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "alternate": {
-        "tasks": {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}},
+        "tasks": {
+            "intent": {"kind": "classification"},
+            "ner": {"kind": "tagging", "word_features": "off"},
+        },
         "gradient_accumulation": 2,
     },
     "joint": {
         "tasks": {
             "intent": {"kind": "classification", "weight": 0.5},
-            "ner": {"kind": "tagging", "decoder": "crf", "neck": "bilstm", "neck_size": 8},
+            "ner": {
+                "kind": "tagging",
+                "decoder": "crf",
+                "neck": "bilstm",
+                "neck_size": 8,
+                "word_features": "off",
+            },
         },
         "schedule": "joint",
     },

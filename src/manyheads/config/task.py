@@ -100,7 +100,7 @@ class TaskConfig(Strict):
     word_features: Literal["auto", "on", "off"] = "auto"
     """Tagging: whether the head also reads the shape of words in the original text, such as
     capitals and digits: always (on), never (off), or if the encoder lower-cases, and so sees no
-    capitals, and is frozen (auto)."""
+    capitals (auto)."""
     dropout: Annotated[Float, OWN] = Field(default=0.1, ge=0, lt=1)
     """Share of the head's inputs dropped in training."""
     reads: Literal["last", "mix"] = "last"

@@ -18,9 +18,8 @@ def decide_word_features(
     found: CheckpointContents | None,
     trained: Collection[str],
 ) -> Config:
-    """Replace `word_features: auto` by on if a frozen encoder lower-cases, and by off otherwise.
+    """Replace `word_features: auto` by on if the encoder lower-cases, and by off otherwise.
 
-    An encoder that is trained makes up for most of what it cannot see (see docs/experiments.md).
     Heads that were trained before this option existed keep `auto`, and read no features.
 
     Args:
@@ -30,7 +29,7 @@ def decide_word_features(
         trained: the tasks whose heads come from a trained model; its choice is kept.
     """
     stored = {} if found is None else found.config["tasks"]
-    default = "on" if config.encoder_is_frozen and tokenizer.lower_cases else "off"
+    default = "on" if tokenizer.lower_cases else "off"
 
     def chosen(name: str) -> str:
         if name in trained:

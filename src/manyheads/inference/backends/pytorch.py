@@ -196,7 +196,12 @@ def load_trained(path: Path) -> TrainedModel:
 
 
 def load(
-    path: Path, *, device: str, threads: int | None, batch_tokens: int, precision: str
+    path: Path,
+    *,
+    device: str,
+    threads: int | None,
+    batch_tokens: int,
+    precision: str = "float32",
 ) -> tuple[Predictor, Config]:
     """Load a model folder or a checkpoint for prediction.
 
