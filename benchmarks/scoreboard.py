@@ -26,7 +26,8 @@ from typing import Any
 
 from accuracy import machine
 from manyheads.config import TaskConfig, available_cores, make_config
-from manyheads.data.records import read_records
+from manyheads.data.readers import Layout
+from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
 from manyheads.inference import exported_backends, graph_files, load_predictor
 from manyheads.modeling import find_encoder
@@ -41,6 +42,9 @@ TESTS: Mapping[str, tuple[str, str]] = {
     "wnut17": ("wnut17/wnut17train.conll", "wnut17/emerging.test.annotated"),
 }
 """By data set, training and test data below DIR."""
+
+LAYOUT_OF = {"banking77": Layout(names={"category": "label"})}
+"""Columns that are read as the field of the models' task."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def ours(data: str, folder: Path, name: str, test: str, threads: int) -> list[Sy
     for backend in ("torch", *exported_backends(manifest)):
         predictor = load_predictor(folder, backend=backend, threads=threads)
         tasks = tasks_of(folder)
-        records = list(read_records(test, tasks, {}, allow_unseen=True))
+        records = records_of(data, test, tasks)
         found = score(predictor, [(records, tuple(tasks))]).evaluation()
         scores = {
             kind_of(tasks[task].kind).main_metric: metrics[kind_of(tasks[task].kind).main_metric]
@@ -97,6 +101,11 @@ def ours(data: str, folder: Path, name: str, test: str, threads: int) -> list[Sy
         row = Row(data, f"{name}, {backend}", size / 1e6, None, scores)
         systems.append(System(row, partial(predictor.predict, embed=True)))
     return systems
+
+
+def records_of(data: str, path: str, tasks: Mapping[str, TaskConfig]) -> list[Record]:
+    """Read the labelled records of a data set's file."""
+    return list(read_records(path, tasks, {}, layout=LAYOUT_OF.get(data), allow_unseen=True))
 
 
 def tasks_of(folder: Path) -> Mapping[str, TaskConfig]:
@@ -113,13 +122,13 @@ def spacy(
         return []
     try:
         pipeline = SpacyPipeline(
-            list(read_records(train, tasks, {})), kinds["classification"], kinds["tagging"],
+            records_of(data, train, tasks), kinds["classification"], kinds["tagging"],
             epochs=epochs,
         )  # fmt: skip
     except ImportError:
         print("spaCy is not installed: left out")
         return []
-    records = list(read_records(test, tasks, {}, allow_unseen=True))
+    records = records_of(data, test, tasks)
     size = len(pipeline.nlp.to_bytes()) / 1e6
     row = Row(data, "spaCy, shared tok2vec", size, None, pipeline.scores(records))
     return [System(row, pipeline)]
@@ -136,11 +145,9 @@ def classifiers(
         return []
     folder = find_encoder(ENCODER).root
     known, asked = (
-        [(record.text, str(record.labels[names[0]])) for record in records if record.labels]
-        for records in (
-            read_records(train, tasks, {}), read_records(test, tasks, {}, allow_unseen=True)
-        )
-    )  # fmt: skip
+        [(record.text, str(record.labels[names[0]])) for record in records_of(data, path, tasks)]
+        for path in (train, test)
+    )
     texts, labels = zip(*known, strict=True)
     makers: dict[str, Callable[[], Any]] = {
         "model2vec, classes only": partial(static_model, folder, texts, labels, seed=1)
@@ -309,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.spacy_epochs:
             systems += spacy(data, tasks, train, test, arguments.spacy_epochs)
         systems += classifiers(data, tasks, train, test, arguments.setfit_pairs)
-        texts = [record.text for record in read_records(test, tasks, {}, allow_unseen=True)]
+        texts = [record.text for record in records_of(data, test, tasks)]
         rows += timed(systems, texts, arguments.rounds)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "scoreboard.json").write_text(

@@ -382,6 +382,17 @@ def test_answers_of_pairs_and_numbers_are_learned(tmp_path: Path) -> None:
     assert all(np.isfinite(e["loss"]["from teacher"]) for e in result.history)
 
 
+def test_a_students_epochs_are_not_cut_short_by_its_teachers_automatic_stopping(
+    tmp_path: Path,
+) -> None:
+    best = str(run(tmp_path, num_epochs="auto")[0].best)
+    assert distill_config([best], None, {}).early_stopping is not None
+    for name in ("epochs", "num_epochs"):
+        assert distill_config([best], None, {name: "8"}).early_stopping is None
+    made = distill_config([best], None, {"epochs": "8", "early_stopping": "2"})
+    assert (made.num_epochs, made.early_stopping) == (8, 2)
+
+
 def test_a_student_is_distilled_from_its_teachers_folder_alone(
     teacher: TrainResult, tmp_path: Path
 ) -> None:

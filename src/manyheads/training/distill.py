@@ -24,7 +24,8 @@ def distill_config(
 ) -> Config:
     """Return the configuration of a run whose student learns from trained models.
 
-    Tasks, data and all settings are those of the first trained model among the teachers.
+    Tasks, data and all settings are those of the first trained model among the teachers. A number
+    of epochs that is set is not cut short by the early stopping that `auto` chose for the teacher.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
@@ -58,6 +59,8 @@ def distill_config(
         for name, task in values["tasks"].items()
         if not task.get("carried")
     }
+    if {"num_epochs", "epochs"} & settings.keys():
+        kept.pop("early_stopping", None)
     learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
     return load_config(None, {"save_dir": SAVE_DIR, **kept, **settings, "teacher": learned})
 
