@@ -255,10 +255,9 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     for axes, (data, metric) in zip(grid, panels, strict=False):
         some = [row for row in rows if row.data == data and metric in row.scores]
         _plot(axes, some, metric, styles)
-        axes.set(xscale="log", title=f"{data}: {_METRICS[metric]}")
+        axes.set_title(f"{data}: {_METRICS[metric]}")
     for axes in grid[len(panels) :]:
         axes.remove()
-    figure.supxlabel("sentences per second", size=9)
     marks = [Line2D([], [], linestyle="", label=name, **style) for name, style in styles.items()]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path)
@@ -268,18 +267,24 @@ def _plot(
     axes: Any, rows: Sequence[Row], metric: str, styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
     points = []
+    published: dict[float, list[str]] = {}
     for row in rows:
         value = 100 * row.scores[metric]
         if row.rate is None:
-            axes.axhline(value, linestyle=":", linewidth=1, color="grey")
-            axes.annotate(
-                row.system, (0.02, value), xycoords=("axes fraction", "data"), size=6, color="grey",
-                xytext=(0, 2), textcoords="offset points",
-            )  # fmt: skip
+            published.setdefault(value, []).append(row.system)
             continue
         axes.plot(row.rate, value, linestyle="", zorder=3, **styles[row.system])
         points.append((row.rate, value))
+    for value, names in published.items():
+        axes.axhline(value, linestyle=":", linewidth=1, color="grey")
+        axes.annotate(
+            ", ".join(names), (0.02, value), xycoords=("axes fraction", "data"), size=6,
+            color="grey", xytext=(0, 2), textcoords="offset points",
+        )  # fmt: skip
     axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, alpha=0.6)
+    axes.set_xscale("log")
+    axes.set_xlabel("sentences per second", size=8)
+    axes.xaxis.set_minor_formatter("")
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
 

@@ -387,7 +387,7 @@ def test_a_students_epochs_are_not_cut_short_by_its_teachers_automatic_stopping(
 ) -> None:
     best = str(run(tmp_path, num_epochs="auto")[0].best)
     assert distill_config([best], None, {}).early_stopping is not None
-    for name in ("epochs", "num_epochs"):
+    for name in ("epochs", "num_epochs", "num-epochs"):
         assert distill_config([best], None, {name: "8"}).early_stopping is None
     made = distill_config([best], None, {"epochs": "8", "early_stopping": "2"})
     assert (made.num_epochs, made.early_stopping) == (8, 2)

@@ -59,7 +59,7 @@ def distill_config(
         for name, task in values["tasks"].items()
         if not task.get("carried")
     }
-    if {"num_epochs", "epochs"} & settings.keys():
+    if {"num_epochs", "epochs"} & {name.replace("-", "_") for name in settings}:
         kept.pop("early_stopping", None)
     learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
     return load_config(None, {"save_dir": SAVE_DIR, **kept, **settings, "teacher": learned})
