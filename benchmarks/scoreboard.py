@@ -14,9 +14,7 @@ scoreboard.svg, in which the line is the Pareto front: no system is both faster 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -171,13 +169,9 @@ def classifiers(
 
 
 def _megabytes(model: Any) -> float:
-    """Return the size of a model's parameters, or of what is pickled where it has none."""
+    """Return the size of a model's parameters; those of SetFit's regression are left out."""
     body = getattr(model, "model_body", model)
-    if parameters := getattr(body, "parameters", None):
-        return float(sum(p.numel() * p.element_size() for p in parameters()) / 1e6)
-    written = io.BytesIO()
-    pickle.dump(model, written)
-    return len(written.getvalue()) / 1e6
+    return float(sum(p.numel() * p.element_size() for p in body.parameters()) / 1e6)
 
 
 def timed(systems: Sequence[System], texts: Sequence[str], rounds: int) -> list[Row]:
@@ -312,7 +306,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, _, name = rest.partition("=")
         if data not in TESTS or not folder:
             parser.error(f"--model {text}: expected SET=FOLDER, SET one of {', '.join(TESTS)}")
-        models.setdefault(data, []).append((Path(folder), name or "Manyheads"))
+        name = name or "Manyheads"
+        if any(name == other for _, other in models.setdefault(data, [])):
+            parser.error(f"--model {text}: another model of {data} is named {name}; add =NAME")
+        models[data].append((Path(folder), name))
     rows: list[Row] = [row for row in PUBLISHED if row.data in models]
     for data, some in models.items():
         train, test = (str(arguments.data / file) for file in TESTS[data])
