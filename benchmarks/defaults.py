@@ -4,8 +4,8 @@
 
 Sets that are joined by + are files of one run, and one model learns the tasks of both. The best
 epoch is chosen on validation data: each set's own, and of banking77, which has none, 1,500 of its
-training sentences. The test data of each set are scored once. A finished run is only scored; an
-interrupted one is resumed.
+training sentences. The test data of each set are scored once, by PyTorch and by the int8 graph. A
+finished run is only scored; an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 
 from accuracy import machine
 from few import READERS
-from manyheads.api import evaluate, train
+from manyheads.api import evaluate, export, train
 from manyheads.config import available_cores
 from manyheads.evaluation import mean_interval
+from manyheads.inference import ONNX_INT8
 from manyheads.modeling import keep_freed_memory
 
 HELD_OUT = 1500
@@ -58,14 +59,20 @@ def run(arguments: argparse.Namespace, names: Sequence[str], seed: int) -> dict[
             valid=str(folder / "valid.jsonl"), save_dir=str(saved), seed=seed,
             threads=arguments.threads, keep_checkpoints=1, resume=saved.exists(),
         )  # fmt: skip
+    if not (saved / "best" / "onnx").exists():
+        export(saved / "best", formats=["int8"], threads=arguments.threads)
     scores: dict[str, float] = {}
-    for name in names:
-        found = evaluate(saved / "best", folder / f"{name}-test.jsonl").evaluation
-        for metrics in found["tasks"].values():
-            metric = "f1" if "per_type" in metrics else "accuracy"
-            scores[f"{name} {metric}"] = 100 * metrics[metric]
-        if len(found["tasks"]) > 1:
-            scores[f"{name} frame"] = 100 * found["frame_accuracy"]
+    for backend, computed in (("torch", ""), (ONNX_INT8, ", int8")):
+        for name in names:
+            found = evaluate(
+                saved / "best", folder / f"{name}-test.jsonl", backend=backend,
+                threads=arguments.threads,
+            ).evaluation  # fmt: skip
+            for metrics in found["tasks"].values():
+                metric = "f1" if "per_type" in metrics else "accuracy"
+                scores[f"{name} {metric}{computed}"] = 100 * metrics[metric]
+            if len(found["tasks"]) > 1:
+                scores[f"{name} frame{computed}"] = 100 * found["frame_accuracy"]
     return scores
 
 
