@@ -324,6 +324,9 @@ def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
     assert count(config) == 120
     gone = config.model_copy(update={"train_file": str(tmp_path / "gone.jsonl")})
     assert count(gone) == 2
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_text('{"text": "John is', encoding="utf-8")
+    assert count(config.model_copy(update={"train_file": str(damaged)})) == 2
 
 
 # --------------------------------------------------------------------------------------- gate
@@ -363,6 +366,9 @@ def test_an_export_is_recorded_sealed_and_reported(best: Path) -> None:
         )
         assert manifest.files[GRAPHS[report.backend]].size == report.details["bytes"]
         assert report.details["fused"] == {"attention": 2, "layer_norm": 5, "gelu": 2}
+        assert (
+            report.details.get("calibrated_on") == {"onnx": None, "onnx-int8": 120}[report.backend]
+        )
         assert report.batch_mates.sentences == report.records == 40
     exact = reports[0]
     assert {head.metric for head in exact.heads.values()} == {"accuracy", "f1"}

@@ -1,4 +1,4 @@
-"""Sentences of the training data: for the ranges of static int8, and for the gate."""
+"""Sentences of the training data: for the ranges of int8, and for the gate."""
 
 from __future__ import annotations
 
@@ -32,16 +32,14 @@ def calibration_batches(
     Args:
         config: the configuration of the training run.
         specs: the model's tasks.
-        validation: the gate's records, used if the training files are missing.
+        validation: the gate's records, used if the training files are missing or cannot be read.
         tokenizer: the model's.
         max_length: tokens that the encoder reads at once.
-
-    Raises:
-        DataError: a training file exists and cannot be read.
     """
-    records = list(_training_records(config, specs)) or list(
-        chain.from_iterable(records for records, _ in validation)
-    )
+    records: list[Record] = []
+    with suppress(DataError):
+        records = list(_training_records(config, specs))
+    records = records or list(chain.from_iterable(records for records, _ in validation))
     some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
     tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
     tokenizer = tokenizer.with_word_features(any(spec.word_features for spec in specs))

@@ -53,7 +53,7 @@ class Exporter:
         opset: the version of ONNX's operators.
         threads: processor threads that graphs are examined with.
         progress: takes the next step, in a few words.
-        calibration: returns the batches by which static int8 measures its scales.
+        calibration: returns the batches by which int8 measures its scales.
 
     Raises:
         ModelError: the model cannot be exported.
@@ -86,15 +86,21 @@ class Exporter:
             yield from self._of_openvino(backend)
             return
         from manyheads.exporting.quantization import quantize, settings_for
+        from manyheads.exporting.smoothing import smooth
 
         if backend == ONNX:
             files = {GRAPHS[ONNX]: self._fused.SerializeToString()}
             yield self._examined(ONNX, _FLOAT32, files, fused=self._fusions)
             return
-        for setting in settings_for(self._fused):
+        batches = self._calibration()
+        smoothed = smooth(self._fused, batches)
+        for setting in settings_for(smoothed):
             self._progress(f"converting to int8: {setting.name}")
-            files = {GRAPHS[ONNX_INT8]: quantize(self._fused, setting).SerializeToString()}
-            yield self._examined(ONNX_INT8, f"int8: {setting.name}", files, fused=self._fusions)
+            files = {GRAPHS[ONNX_INT8]: quantize(smoothed, setting).SerializeToString()}
+            yield self._examined(
+                ONNX_INT8, f"int8: {setting.name}", files,
+                fused=self._fusions, calibrated_on=len(batches),
+            )  # fmt: skip
 
     def files(self, backend: str, candidate: Candidate) -> dict[str, bytes]:
         """Return the files that a graph that passed adds to the model folder."""

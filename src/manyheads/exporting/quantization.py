@@ -1,8 +1,9 @@
 """Dynamic int8: weights as 8-bit integers per channel, activations quantised at run time.
 
 Weights are converted once. Each product's input is scaled to 8 bits at run time, by the range of
-the whole tensor. A sentence's result therefore depends a little on the others of its batch, as the
-gate measures (`manyheads.exporting.gate`). The heads' classifiers stay in float32: they are a
+the whole tensor, from which single large channels were taken before (`smoothing`). A sentence's
+result therefore depends a little on the others of its batch, as the gate measures
+(`manyheads.exporting.gate`). The heads' classifiers stay in float32: they are a
 thousandth of the work, and no layer after them evens out their errors. A neck is more: a small
 BiLSTM takes a tenth of the time in float32, and less than half of that in int8.
 """
