@@ -33,6 +33,8 @@ _SHARE = 0.5
 """How much of a channel's range goes into the weights, as an exponent: the paper's."""
 _USUAL = 2.0
 """How many times the median range a channel may have behind a GELU."""
+_LARGEST = 32.0
+"""By how much one is divided at most, since its weights then cost the others' their precision."""
 _SMALLEST = 1e-5
 
 
@@ -143,7 +145,7 @@ def _balanced(ranges: Floats, rows: Floats) -> Floats:
 def _outstanding(ranges: Floats) -> Floats:
     """Return the divisors, [H], that bring single large channels down to the usual range."""
     usual = max(_USUAL * float(np.median(ranges)), _SMALLEST)
-    divisors: Floats = np.maximum(ranges / usual, 1).astype(np.float32)
+    divisors: Floats = np.clip(ranges / usual, 1, _LARGEST).astype(np.float32)
     return divisors
 
 
