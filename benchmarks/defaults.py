@@ -60,7 +60,10 @@ def run(arguments: argparse.Namespace, names: Sequence[str], seed: int) -> dict[
             threads=arguments.threads, keep_checkpoints=1, resume=saved.exists(),
         )  # fmt: skip
     if not (saved / "best" / "onnx").exists():
-        export(saved / "best", formats=["int8"], threads=arguments.threads)
+        export(
+            saved / "best", formats=["int8"], data=folder / "valid.jsonl",
+            threads=arguments.threads,
+        )  # fmt: skip
     scores: dict[str, float] = {}
     for backend, computed in (("torch", ""), (ONNX_INT8, ", int8")):
         for name in names:
