@@ -22,7 +22,7 @@ import numpy as np
 from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
 
 from inference_systems import int8_rate
-from manyheads.inference.processor import sums_overflow
+from manyheads.inference import sums_overflow
 from manyheads.text import WORD_FEATURE_COLUMNS
 
 SENTENCES, TOKENS, WORDS = 42, 12, 10

@@ -24,6 +24,7 @@ from manyheads.inference.loading import LoadedModel, load_model, load_predictor
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
+from manyheads.inference.processor import sums_overflow
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
 from manyheads.inference.trust import SCOPE_FILE, scope_files
 
@@ -58,5 +59,6 @@ __all__ = [
     "report_name",
     "scope_files",
     "single_batch_backend",
+    "sums_overflow",
     "write_predictions",
 ]
