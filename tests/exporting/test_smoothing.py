@@ -69,7 +69,7 @@ def test_a_smoothed_graph_computes_the_same(
     smoothed = smooth(graph, [batch_of(model, [text]) for text in TEXTS])
     assert graph.SerializeToString() == before
     onnx.checker.check_model(smoothed)
-    # Channels twenty times as large have rounding errors twenty times as large.
+    # Larger channels have larger rounding errors.
     assert_equal_outputs(smoothed, model, TEXTS, tolerance=1e-3)
     assert_equal_outputs(smoothed, model, TEXTS[1:2] * 3, tolerance=1e-3)
 
@@ -80,12 +80,8 @@ def test_int8_is_closer_to_float32_after_smoothing(place: str, tmp_path: Path) -
     with torch.no_grad():  # as in trained encoders, what reads a large channel has small weights
         for layer in model.encoder.backbone.encoder.layer:
             attention = layer.attention.self
-            for product in (
-                attention.query,
-                attention.key,
-                attention.value,
-                layer.intermediate.dense,
-            ):
+            inner = layer.intermediate.dense
+            for product in (attention.query, attention.key, attention.value, inner):
                 product.weight[:, 3] /= 8
             layer.output.dense.weight[:, 5] /= 20
     graph, _ = export_graph(model)

@@ -93,7 +93,7 @@ class Exporter:
             yield self._examined(ONNX, _FLOAT32, files, fused=self._fusions)
             return
         batches = self._calibration()
-        smoothed = smooth(self._fused, batches)
+        smoothed = smooth(self._fused, batches, self._threads)
         for setting in settings_for(smoothed):
             self._progress(f"converting to int8: {setting.name}")
             files = {GRAPHS[ONNX_INT8]: quantize(smoothed, setting).SerializeToString()}

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.exporting.graph import ENCODER, HEAD_LAYERS, quiet
+from manyheads.exporting.graph import ENCODER, HEAD_LAYERS
+from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.text import Batch
 
 if TYPE_CHECKING:
@@ -49,13 +50,16 @@ class Place(NamedTuple):
     others: Sequence[onnx.NodeProto]
 
 
-def smooth(graph: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelProto:
+def smooth(
+    graph: onnx.ModelProto, batches: Sequence[Batch], threads: int | None = None
+) -> onnx.ModelProto:
     """Return a graph with the same results, up to rounding, whose products lose less in int8.
 
     Args:
         graph: the fused graph in float32; it is not changed.
         batches: sentences on which the channels' ranges are measured. Without any the graph stays
             as it is.
+        threads: processor threads; default, all available cores.
     """
     import onnx
 
@@ -65,7 +69,7 @@ def smooth(graph: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelProto:
     places = list(_places(smoothed.graph, weights)) if batches else []
     if not places:
         return smoothed
-    ranges = _ranges(graph, [place.tensor for place in places], batches)
+    ranges = _ranges(graph, [place.tensor for place in places], batches, threads)
     editor = _Editor(smoothed.graph, weights)
     for place in places:
         if place.node.op_type in _GELUS:
@@ -109,27 +113,22 @@ def _divides(node: onnx.NodeProto, tensor: str, weights: Mapping[str, Any]) -> b
 
 
 def _ranges(
-    graph: onnx.ModelProto, tensors: Sequence[str], batches: Sequence[Batch]
+    graph: onnx.ModelProto, tensors: Sequence[str], batches: Sequence[Batch], threads: int | None
 ) -> dict[str, Floats]:
     """Measure the largest absolute value of each channel, [H] by tensor."""
     import onnx
-    from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
 
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
     )
-    options = SessionOptions()
-    options.log_severity_level = 4
-    with quiet():
-        session = InferenceSession(
-            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    names = [value.name for value in session.get_inputs()]
+    backend = OnnxBackend(watched.SerializeToString(), name="the float32 graph", threads=threads)
     found: dict[str, Floats] = {}
     for batch in batches:
-        for name, values in zip(tensors, session.run(tensors, batch.feeds(names)), strict=True):
+        outputs = backend.run(batch)
+        for name in tensors:
+            values = outputs[name]
             largest = np.abs(values.reshape(-1, values.shape[-1])).max(axis=0)
             found[name] = np.maximum(found[name], largest) if name in found else largest
     return found
