@@ -6,9 +6,10 @@ DIR holds the data sets' folders. Each model is scored and timed with every back
 exported for, on the test sentences as text. All systems of a data set are loaded at once and take
 turns; the rate is that of the fastest round. The others are trained on the training sentences
 first: spaCy's pipeline for classes and entities, and for classes alone model2vec's classifier on
-vectors distilled from the same encoder, and SetFit with it (`--setfit-pairs`). Those that are not
-installed are left out. Published figures have no rate. Writes scoreboard.json, scoreboard.md and
-scoreboard.svg, in which the line is the Pareto front: no system is both faster and better.
+vectors distilled from the same encoder, and SetFit with it (`--setfit-pairs`), which takes long and
+is kept in the output's folder for the next run. Those that are not installed are left out.
+Published figures have no rate. Writes scoreboard.json, scoreboard.md and scoreboard.svg, in which
+the line is the Pareto front: no system is both faster and better.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +135,10 @@ def spacy(
 
 
 def classifiers(
-    data: str, tasks: Mapping[str, TaskConfig], train: str, test: str, pairs: int
+    data: str, tasks: Mapping[str, TaskConfig], train: str, test: str, pairs: int, out: Path
 ) -> list[System]:
     """Train the systems for classes alone; none for a data set without classes."""
-    from few_rivals import setfit_model, static_model
+    from few_rivals import static_model
 
     names = [name for name, task in tasks.items() if task.kind == "classification"]
     if not names:
@@ -152,7 +154,7 @@ def classifiers(
     }
     if pairs:
         makers["SetFit, classes only"] = partial(
-            setfit_model, folder, texts, labels, pairs=pairs, seed=1
+            kept_setfit, out / f"setfit-{data}-{pairs}", folder, texts, labels, pairs=pairs
         )
     systems = []
     for name, make in makers.items():
@@ -166,6 +168,19 @@ def classifiers(
         row = Row(data, name, _megabytes(model), None, {"accuracy": right / len(asked)})
         systems.append(System(row, model.predict))
     return systems
+
+
+def kept_setfit(
+    place: Path, encoder: Path, texts: Sequence[str], labels: Sequence[str], *, pairs: int
+) -> Any:
+    """Return the SetFit model of an earlier run, or train it and keep it there."""
+    from few_rivals import setfit_model
+
+    if place.exists():
+        return import_module("setfit").SetFitModel.from_pretrained(str(place))
+    model = setfit_model(encoder, texts, labels, pairs=pairs, seed=1)
+    model.save_pretrained(str(place))
+    return model
 
 
 def _megabytes(model: Any) -> float:
@@ -317,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tasks = tasks_of(some[0][0])
         if arguments.spacy_epochs:
             systems += spacy(data, tasks, train, test, arguments.spacy_epochs)
-        systems += classifiers(data, tasks, train, test, arguments.setfit_pairs)
+        systems += classifiers(data, tasks, train, test, arguments.setfit_pairs, arguments.out)
         texts = [record.text for record in records_of(data, test, tasks)]
         rows += timed(systems, texts, arguments.rounds)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import torch
 import manyheads
 from manyheads.cli import COMMANDS
 from manyheads.data.readers import in_memory, read_rows
-from manyheads.errors import DataError, RequestError
+from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
 from manyheads.tasks import Entity, TaggingResult
@@ -109,6 +109,43 @@ def test_training_on_records_equals_training_on_their_files(
     run = options(tmp_path, num_epochs=3)
     other = manyheads.train(train, valid=valid, progress=False, **run)
     assert [e["loss"] for e in other.history] == [e["loss"] for e in model.history]
+
+
+def otherwise_named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records whose labels and tags have names that say nothing."""
+    names = {"label": "first", "ner": "second"}
+    return [{names.get(key, key): value for key, value in one.items()} for one in records]
+
+
+def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
+    tmp_path: Path, model: manyheads.TrainedModel
+) -> None:
+    layout = manyheads.Layout(names={"first": "label", "second": "ner"})
+    other = manyheads.train(
+        otherwise_named(sentences(40, 1)), valid=otherwise_named(sentences(8, 2)), layout=layout,
+        progress=False, **options(tmp_path, num_epochs=3),
+    )  # fmt: skip
+    assert [e["loss"] for e in other.history] == [e["loss"] for e in model.history]
+    file = write_records(tmp_path / "named.jsonl", otherwise_named(sentences(40, 1)))
+    made = manyheads.init(file, out=tmp_path / "c.yaml", layout=layout)
+    assert (made.map, list(made.tasks)) == (layout.names, ["classification", "ner"])
+
+
+def test_a_layout_beside_settings_that_say_the_same_is_refused(tmp_path: Path) -> None:
+    layout = manyheads.Layout(names={"column": "ner"})
+    with pytest.raises(ConfigError, match="`layout` is given beside `text_field`, `map`"):
+        manyheads.train(RECORDS, layout=layout, text_field="a", map={"b": "ner"})
+    several = replace(layout, own={"a.csv": manyheads.Layout()})
+    with pytest.raises(ConfigError, match="layouts of single files"):
+        manyheads.compare(RECORDS, layout=several)
+
+
+def test_advice_is_worded_for_python(tmp_path: Path, model: manyheads.TrainedModel) -> None:
+    run = options(tmp_path, save_dir=str(model.save_dir))
+    with pytest.raises(RequestError, match="Continue that run with `resume=True`, replace it with"):
+        manyheads.train(sentences(8, 1), valid=sentences(4, 2), progress=False, **run)
+    with pytest.raises(DataError, match=r'Name the field: `layout=Layout\(names={NAME: "text"}\)`'):
+        model.evaluate([{"body": "a"}])
 
 
 def test_train_returns_a_model_that_predicts_embeds_and_scores(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,9 @@ from manyheads.errors import (
     counted,
     listing,
     nearest,
+    option,
     shorten,
+    worded_for_command,
 )
 
 
@@ -96,3 +99,35 @@ def test_a_listing_quotes_names_that_would_drive_a_terminal_or_are_no_unicode() 
 )
 def test_a_number_has_its_noun_in_the_singular_or_plural(number: int, expected: str) -> None:
     assert counted(number, "entity", "entities") == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "python"),
+    [
+        ("--save-dir DIR", "`save_dir`"),
+        ("--backend torch", '`backend="torch"`'),
+        ("--resume", "`resume=True`"),
+    ],
+)
+def test_an_option_is_named_as_the_reader_writes_it(command: str, python: str) -> None:
+    assert option(command) == python
+    with worded_for_command():
+        assert option(command) == command
+    assert option(command) == python
+
+
+def test_an_option_of_another_name_in_python_says_so_there_alone() -> None:
+    assert option("--file FILE", "`data`") == "`data`"
+    with worded_for_command():
+        assert option("--file FILE", "`data`") == "--file FILE"
+
+
+def test_messages_of_other_threads_are_worded_for_the_command_too() -> None:
+    with worded_for_command(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(option, "--resume").result() == "--resume"
+
+
+def test_wording_for_the_command_ends_with_an_error_in_it() -> None:
+    with pytest.raises(ValueError, match="x"), worded_for_command():
+        raise ValueError("x")
+    assert option("--resume") == "`resume=True`"

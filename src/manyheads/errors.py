@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ManyheadsError(Exception):
@@ -62,6 +63,40 @@ class CheckFailed(ManyheadsError):
     """A check that completed and found a problem."""
 
     exit_status = 1
+
+
+class _Asker:
+    """Who reads the messages: one who typed a command, or a Python program."""
+
+    is_command = False
+
+
+_FLAGS = ("overwrite", "resume", "embed")
+
+
+@contextmanager
+def worded_for_command() -> Iterator[None]:
+    """Let messages name the options of the command line while this lasts, in all threads."""
+    before, _Asker.is_command = _Asker.is_command, True
+    try:
+        yield
+    finally:
+        _Asker.is_command = before
+
+
+def option(command: str, python: str = "") -> str:
+    """Return how to name an option to the one who reads the message.
+
+    Args:
+        command: as it is typed, such as `--save-dir DIR`, `--backend torch` or `--resume`.
+        python: as it is written in Python; default: the same, here `` `save_dir` ``,
+            `` `backend="torch"` `` and `` `resume=True` ``.
+    """
+    if _Asker.is_command:
+        return command
+    name, _, value = command.removeprefix("--").partition(" ")
+    given = "=True" if name in _FLAGS else f'="{value}"' if value.islower() else ""
+    return python or f"`{name.replace('-', '_')}{given}`"
 
 
 def at(path: str | os.PathLike[str], line: int | None = None, unit: str = "line") -> str:

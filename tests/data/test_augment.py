@@ -115,7 +115,7 @@ def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
     done = augment(source, tmp_path / "out.jsonl")
     assert (done.records, done.new, done.fixed) == (2, 1, 1)
     plain = write(tmp_path / "plain.jsonl", {"text": "hello", "label": "greet"})
-    with pytest.raises(DataError, match=r"no record has entities .*--map FIELD=ner"):
+    with pytest.raises(DataError, match=r"no record has entities .*names={FIELD: \"ner\"}"):
         augment(plain, tmp_path / "out.jsonl")
     with pytest.raises(RequestError, match="written over itself"):
         augment(plain, plain)

@@ -17,7 +17,7 @@ from manyheads.data.check import DataReport, Finding, Kind, Lengths, Severity, c
 from manyheads.data.check.duplicates import CopyFinder, Place
 from manyheads.data.readers import Layout
 from manyheads.data.records import Record
-from manyheads.errors import DataError
+from manyheads.errors import DataError, worded_for_command
 from manyheads.tasks import Span
 from manyheads.text import TextTokenizer, segment
 from tiny import tiny_tokenizer
@@ -510,6 +510,9 @@ def test_a_file_in_which_no_task_finds_a_label_is_an_error_that_names_the_fields
     assert "none of label, labels, ner, entities among the fields text, category, id" in (
         found.message
     )
+    assert found.fix.startswith("Name the labels' field: `tasks={NAME: {")
+    with worded_for_command():
+        found = only(check_data([path]), Kind.NO_LABEL)
     assert found.fix.startswith("Name the labels' field: --task NAME=KIND:FIELD")
     layout = Layout(names={"category": "label"})
     assert check_data([path], layout=layout).files[0].tasks["classification"].labelled == 1

@@ -11,7 +11,7 @@ import pytest
 
 from manyheads.config import TaskConfig
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, worded_for_command
 
 
 def inferred(folder: Path, records: Sequence[dict[str, Any]], **given: Any) -> InferredTasks:
@@ -105,7 +105,7 @@ def test_numbers_of_texts_and_pairs_and_unused_columns_are_not_labels(tmp_path: 
 
 
 def test_an_ambiguous_field_is_refused_with_the_options_that_name_its_task(tmp_path: Path) -> None:
-    with pytest.raises(RequestError) as caught:
+    with worded_for_command(), pytest.raises(RequestError) as caught:
         inferred(tmp_path, records(stars=[1, 2, 3], topic=["a", "b"]))
     message = str(caught.value)
     assert "`stars`" in message
@@ -117,7 +117,7 @@ def test_an_ambiguous_field_is_refused_with_the_options_that_name_its_task(tmp_p
 def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no field of .* has labels of a task: `note` \(12 "):
         inferred(tmp_path, records(note=[f"text {i}" for i in range(12)]))
-    with pytest.raises(RequestError, match=r"cell of `labels`: --label-separator ','"):
+    with pytest.raises(RequestError, match=r"cell of `labels`: `layout=Layout\(separator=','\)`"):
         inferred(tmp_path, records(labels=[f"{i},{i + 1}" for i in range(12)]))
 
 

@@ -449,7 +449,10 @@ def test_nul_bytes_are_errors(ending: str, tmp_path: Path) -> None:
             ":1: the header has no column `text` or `tokens`, only: txt, label ("
             'did you mean "text"?)',
         ),
-        ("txt;label\na;b\n", "Cells seem to be separated by ';': --format semicolons."),
+        (
+            "txt;label\na;b\n",
+            "Cells seem to be separated by ';': `layout=Layout(format=\"semicolons\")`.",
+        ),
         ("text,label\na\n", ":2: 1 cell, beginning with 'a'; expected 2, as the header has"),
         ('text,label\n"a"b,c\n', ":2: broken CSV: ',' expected after '\"'"),
         ('text,label\n"a\nb,c\n', ":2: broken CSV: unexpected end of data"),

@@ -78,7 +78,7 @@ def test_columns_without_a_header_are_named_by_number(tmp_path: Path) -> None:
     path.write_text("12,my card is lost,card\n13,hello,greet\n")
     text = message(path)
     assert "only: 12, my card is lost, card" in text
-    assert "by number: --text-field 1 --map 2=label" in text
+    assert 'by number: `{"1": "text", "2": "label"}`' in text
     assert read(path, names={"2": "text", "3": "label"}) == [
         {"1": "12", "text": "my card is lost", "label": "card"},
         {"1": "13", "text": "hello", "label": "greet"},

@@ -148,7 +148,7 @@ def test_missing_validation_files_are_named_where_they_are_needed(
     try:
         with pytest.raises(ModelError, match=r"tags\.jsonl on which the model was chosen") as e:
             scored(trained.best)
-        assert "--task intent" in str(e.value)
+        assert "`tasks=['intent']`" in str(e.value)
         assert scored(trained.best, tasks=["intent"]).evaluation["tasks"].keys() == {"intent"}
     finally:
         (folder / "moved.jsonl").rename(folder / "tags.jsonl")

@@ -44,7 +44,7 @@ def test_a_foreign_models_paths_are_not_opened(trained: Path, tmp_path: Path) ->
     folder = shutil.copytree(trained / "best", tmp_path / "downloads" / "model" / "best")
     private = write_records(tmp_path / "private.jsonl", [])
     name_data(folder, str(private))
-    with pytest.raises(ModelError, match=r"names .*private\.jsonl.*--file .*private\.jsonl"):
+    with pytest.raises(ModelError, match=r"names .*private\.jsonl.*\(MODEL, .*private\.jsonl"):
         evaluate(folder, drift=False, threads=1)
     data = trained.parent / "valid.jsonl"
     assert evaluate(folder, data=data, drift=False, threads=1).evaluation["records"] == 8
@@ -58,7 +58,7 @@ def test_a_data_set_on_a_hub_is_not_fetched_unless_named(
     )
     folder = shutil.copytree(trained, tmp_path / "saved") / "best"
     name_data(folder, "datasets:someone/logs")
-    with pytest.raises(ModelError, match=r"names datasets:someone/logs.*--file datasets:someone"):
+    with pytest.raises(ModelError, match=r"names datasets:someone/logs.*MODEL, 'datasets:"):
         evaluate(folder, drift=False, threads=1)
     with pytest.raises(DataError, match=r"names the data set datasets:someone/logs"):
         export_model(folder, threads=1)

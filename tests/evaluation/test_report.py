@@ -112,7 +112,7 @@ def test_slices_by_a_custom_field_add_up() -> None:
         assert [(s.value, s.records) for s in parts] == [("chat", 30), ("mail", 30)]
         if task.metric == "accuracy":
             assert sum(s.score * s.records for s in parts) / 60 == pytest.approx(task.score)
-    with pytest.raises(RequestError, match=r"no record has the field 'region'.*--slice"):
+    with pytest.raises(RequestError, match=r"no record has the field 'region'.*Correct `slices`"):
         make_report(
             evaluation_of([INTENT], [Record("a", None, {"intent": "ask"}, "", (None,))],
                           [{"intent": chosen("ask", 1.0)}]),

@@ -87,7 +87,7 @@ def test_a_model_of_pairs_predicts_embeddings_only(tmp_path: Path) -> None:
     [prediction] = model.predict(["john lives in paris"], embed=True)
     assert prediction.results == {}
     assert prediction.embedding is not None
-    with pytest.raises(RequestError, match=r"'likeness' scores pairs and says nothing.*--embed"):
+    with pytest.raises(RequestError, match=r"'likeness' scores pairs and says nothing.*`embed=T"):
         model.predict(["john"], tasks=["likeness"])
 
 

@@ -51,7 +51,7 @@ def test_a_second_run_is_refused_and_the_first_one_named(tmp_path: Path) -> None
         assert f"-c {tmp_path}; expected one run at a time in a folder" in message
         assert message.endswith(
             f"Wait for it, or end it with `kill {first.pid}`, "
-            "or give this run another folder with --save_dir."
+            "or give this run another folder with `save_dir`."
         )
         first.communicate("\n")
     with RunLock(tmp_path):

@@ -64,7 +64,7 @@ def test_a_log_shorter_than_the_checkpoint_recorded_is_refused(
     if text is not None:
         path.write_text(text)
     size = len(text or "")
-    with pytest.raises(ModelError, match=rf"has {size} bytes; expected at least the 99 .*--overw"):
+    with pytest.raises(ModelError, match=rf"has {size} bytes; expected at least the 99 .*`overw"):
         MetricsLog(path, 99)
     assert (path.read_text() if path.exists() else None) == text
 

@@ -187,7 +187,7 @@ def test_the_model_itself_and_another_one_are_not_overwritten(
     with pytest.raises(RequestError, match="is the model that is extended"):
         extended(model, "ner", model.best)
     model.save(tmp_path / "other")
-    with pytest.raises(RequestError, match=r"holds a model\. Replace it with --overwrite"):
+    with pytest.raises(RequestError, match=r"holds a model\. Replace it with `overwrite=True`"):
         extended(model, "ner", tmp_path / "other")
 
 

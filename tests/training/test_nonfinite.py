@@ -42,7 +42,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_records(
     assert caught.value.exit_status == 2
     places = re.findall(re.escape(f"{tmp_path}/train.jsonl:") + r"(\d+)", str(caught.value))
     assert len(set(places)) == 4
-    assert "--resume --on-nonfinite skip" in str(caught.value)
+    assert '`resume=True, on_nonfinite="skip"`' in str(caught.value)
     # The state before the step is saved: a resumed run can repeat the step, or skip it.
     assert names(tmp_path / "saved") == ["mtl_step2.pt"]
     shutil.copytree(tmp_path / "saved", tmp_path / "copy")

@@ -122,7 +122,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     settings = hard_config(tmp_path)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(Stopped, match=rf"after step {step} of {STEPS}; .*mtl_step{step}.pt is saved"
-                       r".*--resume") as caught:  # fmt: skip
+                       r".*`resume=True`") as caught:  # fmt: skip
         train(settings, reporter=Spy(signal_at(step, number)))
     assert caught.value.exit_status == status
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -273,7 +273,7 @@ def test_a_run_with_only_damaged_checkpoints_does_not_start_anew(copied: Path) -
     for file in list_checkpoints(copied / "saved"):
         file.path.write_bytes(b"damaged")
     before = digest(copied / "saved")
-    with pytest.raises(RequestError, match=r"no checkpoint is intact.*--overwrite"):
+    with pytest.raises(RequestError, match=r"no checkpoint is intact.*`overwrite=True`"):
         train(hard_config(copied), resume=True)
     assert digest(copied / "saved") == before
 
@@ -282,7 +282,7 @@ def test_a_best_model_without_a_checkpoint_is_not_replaced(copied: Path) -> None
     for file in list_checkpoints(copied / "saved"):
         file.path.unlink()
     before = digest(copied / "saved")
-    with pytest.raises(RequestError, match=r"holds another run \(best\).*--overwrite"):
+    with pytest.raises(RequestError, match=r"holds another run \(best\).*`overwrite=True`"):
         train(hard_config(copied), resume=True)
     assert digest(copied / "saved") == before
 

@@ -161,7 +161,7 @@ def test_a_folder_that_holds_another_run_is_refused_and_not_touched(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = digest(another_run)
     assert before
-    message = r"holds another run \(.*expected a new or empty .*--resume.*--overwrite"
+    message = r"holds another run \(.*expected a new or empty .*`resume=True`.*`overwrite=True`"
     with pytest.raises(RequestError, match=message):
         train(config(tmp_path))
     assert digest(another_run) == before

@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from manyheads.config import Config, load_config
-from manyheads.data.readers import are_splits, in_memory, is_data_file
-from manyheads.errors import ConfigError, shorten
+from manyheads.data.readers import Layout, are_splits, in_memory, is_data_file
+from manyheads.errors import ConfigError, listing, shorten
 from manyheads.storage import StrPath
+
+_AS_LAYOUT = 'Layout(format=NAME, names={FIELD: "text", OTHER: "label"}, separator=",")'
 
 
 def named_data(data: Any, name: str, named: ExitStack) -> str:
@@ -75,6 +77,29 @@ def as_config(
     raise ConfigError(
         f"the configuration is {shorten(config)}", expected="a Config, a path or a mapping"
     )
+
+
+def with_layout(settings: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
+    """Return settings of a configuration that include how the data are laid out.
+
+    Raises:
+        ConfigError: a setting says so too, or the layout is that of several files.
+    """
+    if layout is None:
+        return dict(settings)
+    if layout.own:
+        raise ConfigError(
+            "`layout` has layouts of single files in `own`", expected="one layout for all files",
+            fix="Set the others as `format` and `map` of the tasks with these files.",
+        )  # fmt: skip
+    said = {"format": layout.format, "map": layout.names, "label_separator": layout.separator}
+    names = ("text_field", "text2_field", "tokens_field", *said)
+    if both := [name for name in names if name in settings]:
+        raise ConfigError(
+            f"`layout` is given beside {listing(f'`{name}`' for name in both)}",
+            expected="one or the other", fix=f"Say it in `layout` alone: {_AS_LAYOUT}.",
+        )  # fmt: skip
+    return {**settings, **{name: value for name, value in said.items() if value}}
 
 
 def warn(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from manyheads.config import Config, TaskConfig
 from manyheads.data.check import DataReport, check_data
 from manyheads.data.readers import Layout
-from manyheads.errors import ModelError, RequestError
+from manyheads.errors import ModelError, RequestError, option
 
 if TYPE_CHECKING:
     from manyheads.text import TextTokenizer
@@ -47,7 +47,9 @@ def check_files(
     paths = files or (None if config is None else _files_of(config, wanted or {}))
     if paths is None:
         raise RequestError(
-            "no data is named", expected="files", fix="Name them, or --config CONFIG that does."
+            "no data is named",
+            expected="files",
+            fix=f"Name them, or {option('--config CONFIG')} that does.",
         )
     if layout is None and config is not None:
         layout = Layout.of(config)
@@ -99,7 +101,9 @@ def _tokenizer(settings: Config | None, tell: Tell) -> TextTokenizer | None:
     try:
         # Without a configuration, no encoder is fetched from anywhere.
         if settings is None and packaged_encoder() is None:
-            raise ModelError("no encoder is named", fix="Name one in a --config CONFIG.")
+            raise ModelError(
+                "no encoder is named", fix=f"Name one in a {option('--config CONFIG')}."
+            )
         settings = settings or Config()
         source = find_encoder(settings.model_name, settings.pooling)
         return TextTokenizer.from_json(source.files[TOKENIZER].decode(), where=str(source.folder))

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.api.arguments import as_config, named_data
+from manyheads.api.arguments import as_config, named_data, with_layout
 from manyheads.api.models import load
 from manyheads.config import BATCH_TOKENS, Config, make_config, write_config
 from manyheads.data.readers import Layout
-from manyheads.errors import RequestError, at
+from manyheads.errors import RequestError, at, option
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def init(
     *files: StrPath,
     out: StrPath = "config.yaml",
     tasks: Mapping[str, Any] | None = None,
+    layout: Layout | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> Config:
@@ -36,13 +37,16 @@ def init(
         *files: labelled data of any format.
         out: the configuration to write.
         tasks: the tasks by name, as in a configuration; default: those found in the data.
+        layout: how the data are laid out, where content and names do not show it.
         overwrite: replace the file if it exists.
         **settings: configuration fields.
 
     Raises:
         ManyheadsError: a file or setting is invalid, or `out` exists.
     """
-    given = settings if tasks is None else {**settings, "tasks": tasks}
+    given = with_layout(settings, layout)
+    if tasks is not None:
+        given["tasks"] = tasks
     return write_starting_config([os.fspath(one) for one in files], out, given, overwrite)[0]
 
 
@@ -60,7 +64,7 @@ def write_starting_config(
         raise RequestError(
             "the file exists",
             where=at(out),
-            fix="Replace it with --overwrite, or name another: --out.",
+            fix=f"Replace it with {option('--overwrite')}, or name another: {option('--out')}.",
         )
     config, found = starting_config(files, overrides)
     write_config(config, Path(out), found.notes())

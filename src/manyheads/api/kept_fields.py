@@ -11,7 +11,7 @@ from typing import IO, Any
 from manyheads.data.readers import Layout, read_rows
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS
-from manyheads.errors import RequestError, listing
+from manyheads.errors import RequestError, listing, option
 from manyheads.tasks import EMBEDDING, Prediction, TaskSpec
 
 _READ = frozenset((*TEXT_FIELDS, SECOND_TEXT))
@@ -70,7 +70,7 @@ class CsvRows:
             raise RequestError(
                 f"a record has the fields {listing(more)}, which the first record lacks",
                 expected="the same fields in all records, for a table",
-                fix="Use --format jsonl.",
+                fix=f"Use {option('--format jsonl')}.",
             )
         answers: dict[str, object] = {}
         for name, result in prediction.results.items():
@@ -122,8 +122,9 @@ def write_parquet(
         DataError: pyarrow is not installed.
         RequestError: the fields leave no name for an answer.
     """
-    arrow = optional_module("pyarrow", "writing Parquet", "--format parquet")
-    parquet = optional_module("pyarrow.parquet", "writing Parquet", "--format parquet")
+    asked = option("--format parquet")
+    arrow = optional_module("pyarrow", "writing Parquet", asked)
+    parquet = optional_module("pyarrow.parquet", "writing Parquet", asked)
     from manyheads.inference.ray.tables import output_columns, result_columns, result_schema
 
     texts = ["text", *([SECOND_TEXT] if pairs else [])]

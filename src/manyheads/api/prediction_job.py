@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from manyheads.api.kept_fields import CsvRows, columns_of, json_line, write_parquet
 from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
 from manyheads.data.readers import Layout
-from manyheads.errors import RequestError, counted, listing, nearest
+from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, two_lines
@@ -191,15 +191,15 @@ def check_output(form: Form, file: str | None, output: StrPath | None, resume: b
     """
     if resume and (file in (None, "-") or output is None or not can_continue(output)):
         raise RequestError(
-            "--resume has nothing to continue",
-            expected="--file and --output, each an ordinary file",
+            f"{option('--resume')} has nothing to continue",
+            expected=f"{option('--file')} and {option('--output')}, each an ordinary file",
         )
     if form is Form.PARQUET and (output is None or resume):
         raise RequestError(
-            "--format parquet cannot be written "
-            + ("with --resume" if resume else "to standard output"),
-            expected="--output FILE, written in one go",
-            fix="Use --format jsonl.",
+            f"{option('--format parquet')} cannot be written "
+            + (f"with {option('--resume')}" if resume else "to standard output"),
+            expected=f"{option('--output FILE')}, written in one go",
+            fix=f"Use {option('--format jsonl')}.",
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from manyheads.api.texts import WhenEmpty
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, option
 
 if TYPE_CHECKING:
     from manyheads.inference.ray import Written
@@ -42,18 +42,20 @@ def predict_with_ray(
         ManyheadsError: the request is at fault.
     """
     if unsupported:
-        raise RequestError(f"{unsupported[0]} with --engine ray, which writes Parquet, whole")
+        raise RequestError(
+            f"{unsupported[0]} with {option('--engine ray')}, which writes Parquet, whole"
+        )
     if not inputs:
         raise RequestError(
-            "--engine ray without an input",
+            f"{option('--engine ray')} without an input",
             expected="Parquet, JSON lines or CSV: files, folders or URIs",
-            fix="Name them after the model, or with --file.",
+            fix="Name them " + option("after the model, or with --file", "with `file`") + ".",
         )
     if output is None:
         raise RequestError(
-            "--engine ray without an output",
+            f"{option('--engine ray')} without an output",
             expected="a folder for Parquet files",
-            fix="Add --output FOLDER.",
+            fix=f"Add {option('--output FOLDER')}.",
         )
 
     from manyheads.inference.ray import predict_files

@@ -21,7 +21,7 @@ from manyheads.data.suspects import (
     write_label_studio,
     write_suspects,
 )
-from manyheads.errors import RequestError, listing
+from manyheads.errors import RequestError, listing, option
 from manyheads.storage import StrPath, atomic_file, require_folder
 from manyheads.tasks import TagSet
 
@@ -175,12 +175,16 @@ def fix_labels(
     without_effect = [name for name, value in unused.items() if value is not None]
     if without_effect:
         raise RequestError(
-            f"--reviewed with {listing(without_effect)}",
-            expected="one or the other: --reviewed applies your lines, and looks for no suspects",
+            f"{option('--reviewed')} with {listing(without_effect)}",
+            expected=f"one or the other: {option('--reviewed')} applies your lines, and looks for "
+            "no suspects",
             fix=f"Leave out {listing(without_effect)}.",
         )
     if target is None:
-        raise RequestError("--reviewed without --fix", fix="Name the new file: --fix FILE.")
+        raise RequestError(
+            f"{option('--reviewed')} without {option('--fix')}",
+            fix=f"Name the new file: {option('--fix FILE')}.",
+        )
     _check_target(path, target)
     chosen = _config(path, config, tasks, layout, {})
     used, proposals = Layout.of(chosen), tuple(read_suspects(reviewed))

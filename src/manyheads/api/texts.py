@@ -22,7 +22,7 @@ from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
-from manyheads.errors import DataError, RequestError, at, shorten
+from manyheads.errors import DataError, RequestError, at, option, shorten
 from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
 
@@ -110,7 +110,7 @@ def stdin_texts(
                     f"cannot be of the format {layout.format!r}",
                     where=STDIN,
                     expected="a format of single files",
-                    fix="Name the folder or data set with --file.",
+                    fix=f"Name the folder or data set with {option('--file')}.",
                 )
             with tempfile.NamedTemporaryFile(prefix="manyheads-stdin-") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE)
@@ -217,7 +217,9 @@ def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:
             f"the text is {'only white space' if text else 'empty'}",
             where=where,
             expected="a sentence",
-            fix="Remove it, or use --when-empty skip, or flag, which answers it without labels.",
+            fix="Remove it, or use "
+            + option("--when-empty skip, or flag", '`when_empty="skip"`, or `"flag"`')
+            + ", which answers it without labels.",
         )
 
 

@@ -17,11 +17,12 @@ from manyheads.api.arguments import (
     optional_data,
     optional_texts,
     warn,
+    with_layout,
 )
 from manyheads.api.model import ExtendedModel, TrainedModel
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
-from manyheads.data.readers import are_records, are_splits
+from manyheads.data.readers import Layout, are_records, are_splits
 from manyheads.errors import RequestError
 from manyheads.storage import StrPath
 
@@ -38,6 +39,7 @@ def train(
     *,
     config: Config | StrPath | Mapping[str, Any] | None = None,
     valid: Any = None,
+    layout: Layout | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -56,6 +58,7 @@ def train(
         config: a configuration, its YAML file, or a mapping of its values.
         valid: labelled records, or a file, on which the best model is chosen; default: a part of
             the data is held out.
+        layout: how the data are laid out, where content and names do not show it.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
@@ -69,7 +72,8 @@ def train(
         ManyheadsError: the configuration, data, encoder or folder is invalid.
     """
     with ExitStack() as named:
-        chosen = _train_config(data, config, valid, settings, named, resume)
+        laid_out = with_layout(settings, layout)
+        chosen = _train_config(data, config, valid, laid_out, named, resume)
         model = _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
         if report:
             report_run(model.save_dir, warn)
@@ -112,6 +116,7 @@ def add_head(
     save_dir: StrPath,
     field: str | None = None,
     task_settings: Mapping[str, Any] | None = None,
+    layout: Layout | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -133,6 +138,7 @@ def add_head(
         save_dir: folder of the new model, which has the old tasks and the new one.
         field: the records' field with the labels; default: the kind's own.
         task_settings: other fields of the task, such as `decoder`.
+        layout: how the data are laid out, where content and names do not show it.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
@@ -155,7 +161,7 @@ def add_head(
             model,
             task,
             {**(task_settings or {}), **own},
-            {**settings, "save_dir": os.fspath(save_dir)},
+            {**with_layout(settings, layout), "save_dir": os.fspath(save_dir)},
         )
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
@@ -167,6 +173,7 @@ def distill(
     save_dir: StrPath = "distilled",
     train_file: Any = None,
     valid_file: Any = None,
+    layout: Layout | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -184,6 +191,7 @@ def distill(
         save_dir: folder of the student.
         train_file: labelled records in memory, or a file; default: the teacher's.
         valid_file: the same, to choose the best epoch by; default: the teacher's.
+        layout: how the labelled data are laid out; default: as the teacher's.
         resume: continue the run in `save_dir`.
         overwrite: replace the run in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
@@ -204,7 +212,7 @@ def distill(
             if data is not None
         }
         path = optional_texts(texts, "texts", named)
-        chosen = {**settings, **files, "save_dir": os.fspath(save_dir)}
+        chosen = {**with_layout(settings, layout), **files, "save_dir": os.fspath(save_dir)}
         config = distill_config(sources, path, chosen)
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
@@ -265,6 +273,7 @@ def compare(
     *,
     config: Config | StrPath | Mapping[str, Any] | None = None,
     valid: Any = None,
+    layout: Layout | None = None,
     seeds: int = 3,
     out: StrPath = "comparison",
     test_files: Any = None,
@@ -278,6 +287,7 @@ def compare(
         data: labelled records or a file, as for `train`, or a configuration.
         config: a configuration with two tasks or more, its file, or a mapping of its values.
         valid: labelled records, or a file, on which the best models are chosen.
+        layout: how the data are laid out, where content and names do not show it.
         seeds: number of runs of each option.
         out: folder of the runs and the result; an interrupted comparison is resumed there.
         test_files: labelled data to score on, in memory or a file, or a mapping from tasks to
@@ -301,7 +311,7 @@ def compare(
             files["train_file"] = named_data(data, "train", named)
         elif data is not None:
             config = only_config(data, config)
-        chosen = as_config(config, {**settings, **files})
+        chosen = as_config(config, {**with_layout(settings, layout), **files})
         tests: Any
         if isinstance(test_files, Mapping):
             tests = {

@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 from pydantic import ValidationError
 
-from manyheads.errors import ManyheadsError, install, shorten
+from manyheads.errors import ManyheadsError, install, shorten, worded_for_command
 from manyheads.training import STOPPING, Stopped, is_ignored
 
 BUG = 70
@@ -44,7 +44,7 @@ def catching(run: Callable[[], int]) -> int:
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        with _unwound_by_signals():
+        with worded_for_command(), _unwound_by_signals():
             status = run()
             sys.stdout.flush()
             return status

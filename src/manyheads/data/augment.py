@@ -17,7 +17,7 @@ from typing import Any
 
 from manyheads.data.convert import entities_and_classes, writable_fields
 from manyheads.data.readers import Layout, read_rows
-from manyheads.errors import DataError, RequestError
+from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span
 from manyheads.tasks.label_values import SECOND_TEXT
@@ -135,7 +135,9 @@ def augment(
         raise DataError(
             "no record has entities that can be exchanged", where=os.fspath(source),
             expected="`entities` or `ner` with whole words",
-            fix="Name their field: --map FIELD=ner.",
+            fix="Name their field: "
+            + option("--map FIELD=ner", '`layout=Layout(names={FIELD: "ner"})`')
+            + ".",
         )  # fmt: skip
     texts: set[int] = set()
     records = new = fixed = 0

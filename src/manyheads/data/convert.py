@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import read_text
-from manyheads.errors import DataError, RequestError, listing, nearest
+from manyheads.errors import DataError, RequestError, listing, nearest, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span
 from manyheads.tasks.label_values import NamedTags, read_tags
@@ -61,7 +61,9 @@ def convert(
     if predict is not None and to == "manyheads":
         raise RequestError(
             "predictions cannot be written as labels in Manyheads' own format",
-            expected="--to doccano or --to label-studio",
+            expected=option(
+                "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
+            ),
             fix="`manyheads predict --format jsonl` writes predictions.",
         )
     rows = read_rows(source, layout=layout, on_unread=on_unread)

@@ -26,7 +26,7 @@ from manyheads.data.records import (
     label_fields,
     label_names,
 )
-from manyheads.errors import ConfigError, DataError, counted, listing
+from manyheads.errors import ConfigError, DataError, counted, listing, option
 from manyheads.storage import atomic_file, explained
 
 FOLDER = "data"
@@ -211,14 +211,15 @@ def _keys_and_labels(
 
 def _too_few(split: Split, keys: Sequence[str]) -> DataError:
     own = f"`tasks.{split.validated[0]}.valid_file`"
-    option = own if split.validated != split.tasks else "--valid-file FILE"
+    whole = split.validated == split.tasks
+    named = option("--valid-file FILE", "`valid`") if whole else own
     return DataError(
         f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
         "of which none can be held out for validation",
         where=listing(split.files),
         expected="at least two texts for each label that differ in more than case, "
         "punctuation, white space or digits",
-        fix=f"Add records, or name others for validation: {option}.",
+        fix=f"Add records, or name others for validation: {named}.",
     )
 
 

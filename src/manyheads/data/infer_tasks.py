@@ -11,7 +11,7 @@ from manyheads.config import TaskConfig
 from manyheads.config.sections.mixing import TAKEN_NAMES
 from manyheads.data.readers import Layout, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
-from manyheads.errors import RequestError, listing
+from manyheads.errors import RequestError, listing, option
 from manyheads.tasks import FieldValues, Kind, kind_of, known_kinds
 
 _TEXTS = (*TEXT_FIELDS, SECOND_TEXT)
@@ -19,7 +19,6 @@ _NO_LABELS = ("lemma", "deprel")
 """Columns of CoNLL-U that are no task of their own: words, and relations to words that are not
 read."""
 _MAX_FIELDS = 200
-_TASK_OPTION = "--task NAME=KIND:FIELD (in Python, `tasks`)"
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,25 @@ def _recognised(
             f"no field of {listing(files)} has labels of a task: {_described(columns)}",
             expected="a field with a few different names, lists of them, entities or tags, or "
             "numbers",
-            fix=f"Name one: {_TASK_OPTION}.{_joined(columns)}",
+            fix=f"Name one: {named_task()}.{_joined(columns)}",
         )
     return found, unused
+
+
+def named_task(name: str = "NAME", kind: str = "KIND", field: str = "FIELD") -> str:
+    """Return the option that names a task, for a message."""
+    python = {name: {"kind": kind, "field": field}}
+    return option(f"--task {name}={kind}:{field}", f"`tasks={python}`")
 
 
 def _joined(columns: Mapping[str, FieldValues]) -> str:
     """Return the option that splits joined labels, if a column seems to have them."""
     cells = columns["labels"].distinct if "labels" in columns else ()
     mark = next((mark for mark in ",;|" if any(mark in cell for cell in cells)), "")
-    return mark and f" For several labels in a cell of `labels`: --label-separator '{mark}'."
+    if not mark:
+        return ""
+    named = option(f"--label-separator '{mark}'", f"`layout=Layout(separator={mark!r})`")
+    return f" For several labels in a cell of `labels`: {named}."
 
 
 def _named(
@@ -152,7 +160,7 @@ def _named(
                 f"no record of {listing(files)} has {' or '.join(f'`{f}`' for f in fields)}, "
                 f"the label of task {name!r}",
                 expected=f"one of the fields: {_described(columns)}",
-                fix=f"Name the field: {_TASK_OPTION}.",
+                fix=f"Name the field: {named_task()}.",
             )
         given = task.model_dump(exclude_unset=True)
         options = {**_starting(kind_of(task.kind), labelled, given), **given}
@@ -185,7 +193,7 @@ def _ambiguous(
     files: Sequence[str],
 ) -> RequestError:
     name = values.name
-    choices = " or ".join(f"--task {name}={kind.name}:{name}" for kind in able)
+    choices = " or ".join(named_task(name, kind.name, name) for kind in able)
     return RequestError(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
         f"{' or '.join(kind.name for kind in able)}; all fields: {_described(columns)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyheads.config import Config
-from manyheads.data.infer_tasks import InferredTasks
+from manyheads.data.infer_tasks import InferredTasks, named_task
 from manyheads.display.tables import Section, cell, make_table, printable
 from manyheads.errors import counted
 
@@ -24,8 +24,8 @@ def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
             f"{len(values.distinct):,}", f"{values.records:,}",
         )  # fmt: skip
     notes = [
-        f"not used: `{printable(name)}`, {values.describe()} (--task NAME=KIND:{printable(name)} "
-        "uses it)"
+        f"not used: `{printable(name)}`, {values.describe()} "
+        f"({named_task(field=printable(name))} uses it)"
         for name, values in found.unused.items()
     ]
     notes += [f"not read: {what} ({count:,})" for what, count in found.unread.items()]

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from manyheads.data.suspects import COLUMNS, Suspects
 from manyheads.display.tables import Section, cell, make_table
+from manyheads.errors import option
 
 SHOWN = 25
 
@@ -28,7 +29,7 @@ def suspect_sections(found: Suspects) -> list[Section]:
     more = len(found) - SHOWN
     notes = [f"in all: {counts}"] if len(kinds) > 1 else []
     if more > 0:
-        notes.insert(0, f"the {SHOWN} likeliest; {more:,} more are in --out FILE")
+        notes.insert(0, f"the {SHOWN} likeliest; {more:,} more are in {option('--out FILE')}")
     notes.append("score: the log odds that the label is wrong, if 5 % of all are")
     return [Section(found.title, table, _note([*notes, *found.notes]))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyheads.display.tables import MAX_LABELS, Section, cell, make_table, share
-from manyheads.errors import counted
+from manyheads.errors import counted, option
 from manyheads.evaluation import CalibrationReport, FoundThresholds, ThresholdReport
 
 
@@ -32,7 +32,7 @@ def _thresholds(report: ThresholdReport, name: str, found: FoundThresholds) -> S
     if found.task is None:
         note = (
             f"no score of {counted(report.records, 'record')} is high enough; no threshold is "
-            "stored. Ask for less, or use more labelled records (--file)"
+            f"stored. Ask for less, or use more labelled records ({option('--file', '`data`')})"
         )
         return Section(title, table, note)
     rows = {"all labels": found.task, **found.labels}

@@ -12,7 +12,16 @@ from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.readers.memory import is_in_memory
 from manyheads.data.records import Reach, Record, read_records, unseen_labels
-from manyheads.errors import DataError, ModelError, RequestError, counted, listing, nearest, shorten
+from manyheads.errors import (
+    DataError,
+    ModelError,
+    RequestError,
+    counted,
+    listing,
+    nearest,
+    option,
+    shorten,
+)
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
@@ -245,7 +254,8 @@ def _check_labelled(
             raise DataError(
                 f"no record has a label for task {name!r}", where=", ".join(files),
                 expected=f"labels in the field {' or '.join(chosen[name].fields)}",
-                fix="Evaluate another file, or only the tasks that it has labels for (--task).",
+                fix="Evaluate another file, or only the tasks that it has labels for "
+                f"({option('--task', '`tasks`')}).",
             )  # fmt: skip
 
 
@@ -309,7 +319,11 @@ def own_validation_files(
                 where=loaded.path,
                 expected="data that you name, or data beside the run that made the model, "
                 "because a model may come from anywhere",
-                fix=f"Name them: manyheads evaluate MODEL --file {path}",
+                fix="Name them: "
+                + option(
+                    f"manyheads evaluate MODEL --file {path}",
+                    f"manyheads.evaluate(MODEL, {path!r})",
+                ),
             )
     gone = [
         path
@@ -317,10 +331,13 @@ def own_validation_files(
         if not is_in_memory(path) and not Path(without_split(path)[0]).exists()
     ]
     if gone:
-        fix = "Name a file: manyheads evaluate MODEL --file FILE"
+        fix = "Name a file: " + option(
+            "manyheads evaluate MODEL --file FILE", "manyheads.evaluate(MODEL, FILE)"
+        )
         others = [name for path, names in files.items() if path not in gone for name in names]
         if others:
-            fix += f"; or leave out what it validates: --task {','.join(others)}"
+            chosen = option(f"--task {','.join(others)}", f"`tasks={others}`")
+            fix += f"; or leave out what it validates: {chosen}"
         raise ModelError(
             f"the validation file {gone[0]} on which the model was chosen is missing",
             where=loaded.path,

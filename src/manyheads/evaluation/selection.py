@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from manyheads.data.readers import Layout, read_rows
 from manyheads.data.records import read_text
-from manyheads.errors import RequestError, counted
+from manyheads.errors import RequestError, counted, option
 from manyheads.inference import LoadedModel
 from manyheads.tasks import Prediction
 from manyheads.tasks.html import table
@@ -103,7 +103,7 @@ def select(
             f"the pool has {counted(len(texts), 'different text')}, and {count:,} are to be chosen",
             where=pool,
             expected="more texts than are chosen",
-            fix="Label all of them, or name a smaller --count.",
+            fix=f"Label all of them, or name a smaller {option('--count')}.",
         )
     unsure = np.empty(len(texts), np.float64)
     vectors: list[Floats] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout, read_rows
-from manyheads.errors import DataError, ModelError, RequestError, counted, listing, shorten
+from manyheads.errors import DataError, ModelError, RequestError, counted, listing, option, shorten
 from manyheads.evaluation.calibration import (
     FittedTask,
     evidence_of,
@@ -157,7 +157,8 @@ def calibrate(
             "no task can be calibrated on these records",
             expected="at least 20 labelled records, or predicted entities, of a task with classes "
             "or entities",
-            fix="Name a larger file: manyheads calibrate MODEL --file FILE",
+            fix="Name a larger file: "
+            + option("manyheads calibrate MODEL --file FILE", "manyheads.calibrate(MODEL, FILE)"),
             where=", ".join(files),
         )
     backends = {}

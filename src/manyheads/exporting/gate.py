@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from manyheads.data.records import Record
-from manyheads.errors import DataError, listing
+from manyheads.errors import DataError, listing, option
 from manyheads.evaluation import (
     FittedTask,
     Outcomes,
@@ -112,7 +112,10 @@ class Gate:
             raise DataError(
                 f"no validation record has a label for task {listing(missing)}",
                 expected="labelled records for every head, which the gate compares",
-                fix="Name a file that has them: manyheads export MODEL --file FILE",
+                fix="Name a file that has them: "
+                + option(
+                    "manyheads export MODEL --file FILE", "manyheads.export(MODEL, data=FILE)"
+                ),
             )
 
     def examine(

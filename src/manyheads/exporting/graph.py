@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ModelError, option, shorten
 from manyheads.inference.backends.base import INPUTS
 from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel
 from manyheads.text import WORD_FEATURE_COLUMNS, WORD_FEATURE_ROWS
@@ -75,7 +75,7 @@ def trace_graph(model: MultiTaskModel, *, opset: int = OPSET) -> onnx.ModelProto
         raise ModelError(
             f"the model's parameters take {size / 1e9:.1f} GB",
             expected="at most 2 GB, which is what one ONNX file can hold",
-            fix="Predict with PyTorch (--backend torch), or train a smaller encoder.",
+            fix=f"Predict with PyTorch ({option('--backend torch')}), or train a smaller encoder.",
         )
     example = _example(model)
     with torch.no_grad():
@@ -295,7 +295,7 @@ def _trace(
         raise ModelError(
             f"a {config.model_type} encoder cannot be exported ({shorten(str(error), 200)})",
             expected="an encoder that an ONNX graph can express, such as BERT or ModernBERT",
-            fix="Predict with PyTorch (--backend torch), or train another encoder.",
+            fix=f"Predict with PyTorch ({option('--backend torch')}), or train another encoder.",
         ) from error
     finally:
         _set_attention(model, attention)

@@ -9,7 +9,7 @@ from pathlib import Path
 from manyheads.config import Config
 from manyheads.data.readers import Layout, is_dataset_name, without_split
 from manyheads.data.records import read_records
-from manyheads.errors import DataError
+from manyheads.errors import DataError, option
 from manyheads.exporting.gate import RecordSets
 from manyheads.tasks import TaskSpec
 
@@ -42,14 +42,21 @@ def validation_sets(
             raise DataError(
                 f"the model's configuration names the data set {path}",
                 expected="a data set that you name: a model may come from anywhere",
-                fix=f"Name it: manyheads export MODEL --file {path}",
+                fix="Name it: "
+                + option(
+                    f"manyheads export MODEL --file {path}",
+                    f"manyheads.export(MODEL, data={path!r})",
+                ),
                 where=where,
             )
         if data is None and not Path(without_split(path)[0]).exists():
             raise DataError(
                 f"the validation file {path} that the model was chosen on is not there",
                 expected="labelled records to compare the exported graphs on",
-                fix="Name a file: manyheads export MODEL --file FILE",
+                fix="Name a file: "
+                + option(
+                    "manyheads export MODEL --file FILE", "manyheads.export(MODEL, data=FILE)"
+                ),
                 where=where,
             )
         settings = {name: config.tasks[name] for name in tasks if name in label_sets}

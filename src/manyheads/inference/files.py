@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from manyheads.errors import DataError, RequestError
+from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import BEST, LAYOUT, StrPath, explained, read_json, sha256_file, write_json
 from manyheads.tasks import Prediction
 
@@ -190,7 +190,7 @@ def _left_behind(partial: Path, record: Path) -> Mapping[str, Any] | None:
     raise RequestError(
         found,
         expected="a file that a stopped run left, or none",
-        fix="Remove it, or choose another --output.",
+        fix=f"Remove it, or choose another {option('--output')}.",
         where=os.fspath(where),
     )
 
@@ -208,7 +208,7 @@ def _progress(left: Mapping[str, Any], run: Mapping[str, Any], record: Path) -> 
             raise RequestError(
                 f"the stopped run had {what}",
                 expected="the same model, input and options as before",
-                fix="Run again without --resume, which starts anew.",
+                fix=f"Run again without {option('--resume')}, which starts anew.",
                 where=os.fspath(record),
             )
     return Progress(left["texts"], left["bytes"], bool(left.get("complete")))
@@ -250,7 +250,7 @@ def _lock(file: BinaryIO, partial: Path) -> None:
         raise RequestError(
             "another process is writing it",
             expected="one process for an output",
-            fix="Wait for it, or choose another --output.",
+            fix=f"Wait for it, or choose another {option('--output')}.",
             where=os.fspath(partial),
         ) from None
     except OSError:  # a file system without locks

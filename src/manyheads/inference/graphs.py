@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS, available_cores
-from manyheads.errors import ModelError, RequestError, at, counted, install, listing, shorten
+from manyheads.errors import (
+    ModelError,
+    RequestError,
+    at,
+    counted,
+    install,
+    listing,
+    option,
+    shorten,
+)
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
@@ -179,7 +188,7 @@ def load_exported(
             raise ModelError(
                 "no graph computes on this kind of processor what it did where it was exported",
                 expected="the same outputs for the sentences of the export's report",
-                fix="Export the model again on this machine, or use --backend torch.",
+                fix=f"Export the model again on this machine, or use {option('--backend torch')}.",
                 where=at(manifest.folder),
             )
     folder_path = os.fspath(manifest.folder.resolve())

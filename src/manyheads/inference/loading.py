@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyheads.config import BATCH_TOKENS, Config, make_config
-from manyheads.errors import ModelError, RequestError, at, install, listing, nearest, shorten
+from manyheads.errors import (
+    ModelError,
+    RequestError,
+    at,
+    install,
+    listing,
+    nearest,
+    option,
+    shorten,
+)
 from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
 from manyheads.storage import (
@@ -156,7 +165,7 @@ def _exported(path: Path, backend: str, device: str) -> Manifest | None:
         raise RequestError(
             f"backend {backend!r} does not run on device {device!r}",
             expected="device cpu",
-            fix="Use --backend torch.",
+            fix=f"Use {option('--backend torch')}.",
         )
     manifest = read_manifest(path)
     return manifest if backend != "auto" or runnable_backends(manifest) else None

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import RequestError, listing, nearest, shorten
+from manyheads.errors import RequestError, listing, nearest, option, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
 from manyheads.inference.postprocessing import (
@@ -346,7 +346,7 @@ class Predictor:
                 raise RequestError(
                     f"task {shorten(task)} scores pairs and says nothing of a single text",
                     expected=f"one of: {listing(names)}" if names else "",
-                    fix="What it trained is the embedding: ask for that (--embed).",
+                    fix=f"What it trained is the embedding: ask for that ({option('--embed')}).",
                 )
             if task not in names:
                 raise RequestError(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from manyheads.errors import RequestError, shorten
+from manyheads.errors import RequestError, option, shorten
 from manyheads.storage.atomic import StrPath, explain
 from manyheads.storage.temporary import remove_leftovers
 
@@ -149,7 +149,7 @@ class RunLock:
         return RequestError(
             f"in use by {who}",
             expected="one run at a time in a folder",
-            fix=f"{fix}, or give this run another folder with --save_dir.",
+            fix=f"{fix}, or give this run another folder with {option('--save-dir')}.",
             where=os.fspath(self.folder),
         )
 

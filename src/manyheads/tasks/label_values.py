@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 from unicodedata import normalize
 
-from manyheads.errors import DataError, counted, listing, nearest, shorten
+from manyheads.errors import DataError, counted, listing, nearest, option, shorten
 from manyheads.tasks.labels import OUTSIDE, Span, WordSpan, from_io, is_prefixed, with_dashes
 
 MAX_LABEL_LENGTH = 256
@@ -90,7 +90,7 @@ def read_classes(value: Any, field: str, where: str) -> tuple[NameOrIndex, ...]:
             where=where,
             expected="a list of the classes that apply",
             fix="Write one class as a list too; for several in a cell of a table, name the "
-            "separator: --label-separator ','.",
+            "separator: " + option("--label-separator ','", '`layout=Layout(separator=",")`') + ".",
         )
     classes = tuple(read_class(item, f"{field}[{i}]", where) for i, item in enumerate(value))
     if len(set(classes)) != len(classes):

@@ -24,7 +24,7 @@ from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, mak
 from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
-from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest
+from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest, option
 from manyheads.evaluation import (
     EvaluationReport,
     Ratio,
@@ -319,7 +319,7 @@ def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) 
         with reporter_of(title, config) as reporter:
             return train(config, resume=True, reporter=reporter).best
     except RequestError as error:
-        if "--overwrite" not in error.fix:
+        if option("--overwrite") not in error.fix:
             raise
         # The folder holds another run, and the error's advice is for `train`.
         raise RequestError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, is_soft_file, load_config
-from manyheads.errors import RequestError, listing, shorten
+from manyheads.errors import RequestError, listing, option, shorten
 from manyheads.modeling import load_checkpoint
 from manyheads.storage import StrPath, read_manifest, resolve_model
 
@@ -50,7 +50,11 @@ def distill_config(
         raise RequestError(
             f"no teacher is a trained model ({listing(teachers) or 'there is none'})",
             expected="a model whose tasks and data the student has too",
-            fix="Name one, or use `manyheads train CONFIG --teacher FILE`.",
+            fix="Name one, or use "
+            + option(
+                "`manyheads train CONFIG --teacher FILE`", "`manyheads.train(CONFIG, teacher=FILE)`"
+            )
+            + ".",
         )
     values = trained_values(resolve_model(models[0]))
     kept = {name: value for name, value in values.items() if name not in _OWN and value is not None}

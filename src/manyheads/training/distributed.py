@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from manyheads.config import available_cores
-from manyheads.errors import ManyheadsError, RequestError, listing
+from manyheads.errors import ManyheadsError, RequestError, listing, option
 from manyheads.training.data.batching import Rows
 from manyheads.training.signals import Interrupted, StopRequest
 
@@ -271,7 +271,8 @@ class Processes:
             raise ProcessLost(
                 f"{who} of the run's {self.count} is gone or does not answer",
                 fix="Its last message is the reason; without one it was killed, perhaps because "
-                "memory ran out. Run again with --resume, with any number of processes.",
+                f"memory ran out. Run again with {option('--resume')}, with any number of "
+                "processes.",
             ) from error
 
     def _missing(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from manyheads.config import AUTO, Config
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, option
 from manyheads.training.data.batching import Source
 
 FEWEST, MOST = 3, 40
@@ -81,7 +81,7 @@ def check_resumed(config: Config, stored: int, done: int, report: Callable[[str]
         raise RequestError(
             f"`num_epochs` is {config.epochs}, but the run has {done} complete epochs",
             expected=f"at least {done}",
-            fix="Raise it, or start anew with --overwrite or another `save_dir`.",
+            fix=f"Raise it, or start anew with {option('--overwrite')} or another `save_dir`.",
         )
     if config.lr_schedule == "constant":
         return

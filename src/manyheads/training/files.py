@@ -12,7 +12,7 @@ from manyheads.data.hold_out import splits_of, with_parts, write_parts
 from manyheads.data.infer_tasks import InferredTasks
 from manyheads.data.readers import is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
-from manyheads.errors import ManyheadsError, RequestError, at, listing
+from manyheads.errors import ManyheadsError, RequestError, at, listing, option
 from manyheads.training.run_folder import refuse_other_run
 
 CONFIG_FILE = "config.yaml"
@@ -53,7 +53,9 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
                 f"there is no {CONFIG_FILE} of a run to resume",
                 where=at(save_dir),
                 expected="a run that was started with data files",
-                fix="Name the configuration: manyheads train CONFIG --resume.",
+                fix="Name the configuration: "
+                + option("manyheads train CONFIG --resume", "manyheads.train(CONFIG, resume=True)")
+                + ".",
             )
     if config is not None:
         return RunConfig(load_config(config, overrides), f"Configuration: {config}")

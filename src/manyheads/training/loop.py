@@ -15,7 +15,7 @@ from typing import Any
 
 from manyheads.config import Config
 from manyheads.data.hold_out import holding_out, splits_of, with_parts
-from manyheads.errors import ManyheadsError, counted, listing
+from manyheads.errors import ManyheadsError, counted, listing, option
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
@@ -223,7 +223,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
 def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
     text = (
         f"Stopped after step {run.state.step} of {run.total_steps}; {path} is saved. "
-        "Continue with --resume."
+        f"Continue with {option('--resume')}."
     )
     return Stopped(text if run.processes.is_first else "", stop.signal_number or signal.SIGTERM)
 
@@ -259,7 +259,8 @@ def _not_finite(run: Run, step: Step, losses: Mapping[str, float]) -> TrainingEr
         f"the records {listing(places)}",
         fix="The state before this step is saved. Look at these records; lower `learning_rate` or "
         "`head_learning_rate`, use `precision: float32`, or continue without such steps with "
-        "--resume --on-nonfinite skip.",
+        + option("--resume --on-nonfinite skip", '`resume=True, on_nonfinite="skip"`')
+        + ".",
     )
 
 
@@ -394,9 +395,11 @@ def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Repor
         waited = counted(epochs_without_gain(state.history), "epoch")
         reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
     elif is_improving(state.history):
+        more = state.epoch + max(2, state.epoch // 2)
         reporter.message(
             "The last epoch was the best so far, so more may be better still. Continue with "
-            f"--resume --epochs {state.epoch + max(2, state.epoch // 2)}."
+            + option(f"--resume --epochs {more}", f"`resume=True, num_epochs={more}`")
+            + "."
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import ModelError, at, counted
+from manyheads.errors import ModelError, at, counted, option
 from manyheads.storage import explained
 
 METRICS_FILE = "metrics.jsonl"
@@ -39,7 +39,8 @@ class MetricsLog:
                 raise ModelError(
                     f"the file has {counted(size, 'byte')}", where=at(path),
                     expected=f"at least the {length} that the checkpoint recorded",
-                    fix="Put the file back, or start the run anew with --overwrite.",
+                    fix="Put the file back, or start the run anew with "
+                    f"{option('--overwrite')}.",
                 )  # fmt: skip
             self._file = path.open("ab" if length else "wb")
             self._file.truncate(length)

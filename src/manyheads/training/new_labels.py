@@ -28,6 +28,7 @@ from manyheads.errors import (
     counted,
     listing,
     nearest,
+    option,
 )
 from manyheads.evaluation import own_validation_files, score
 from manyheads.inference import LoadedModel
@@ -66,7 +67,6 @@ LIMIT = 0.3
 """The most right answers with old labels that may be lost, in hundredths of the kept records."""
 MOST_KEPT = 6000
 """The most kept records that are read."""
-_NAME_KEPT = "Name labelled records: --kept FILE."
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,14 @@ def _check_target(target: Path, model: Path, overwrite: bool) -> None:
     if target.resolve() in (model.resolve(), *model.resolve().parents):
         raise RequestError(
             "is the model that is extended", where=at(target), expected="another folder",
-            fix="Name one: --output DIR.",
+            fix=f"Name one: {option('--output DIR', '`save_dir`')}.",
         )  # fmt: skip
     refuse_other_folder(target)
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise RequestError(
             "holds a model", where=at(target),
-            fix="Replace it with --overwrite, or name another folder: --output DIR.",
+            fix=f"Replace it with {option('--overwrite')}, or name another folder: "
+            f"{option('--output DIR', '`save_dir`')}.",
         )  # fmt: skip
 
 
@@ -260,6 +261,10 @@ def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[st
     return {name: counts[name] for name in new}
 
 
+def _name_kept() -> str:
+    return f"Name labelled records: {option('--kept FILE')}."
+
+
 def _kept_records(
     model: LoadedModel, task: str, old: LabelSet, file: str | None
 ) -> tuple[list[Record], list[Record]]:
@@ -276,7 +281,7 @@ def _kept_records(
         except (ConfigError, ModelError) as error:
             raise RequestError(
                 f"adding labels needs records with the old ones: {error.found}",
-                where=error.where, fix=_NAME_KEPT,
+                where=error.where, fix=_name_kept(),
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
     known = frozenset(old.types if isinstance(old, TagSet) else old.names)
@@ -292,7 +297,7 @@ def _kept_records(
         raise DataError(
             f"{counted(len(records), 'record')} with old labels of the task {task!r}", where=file,
             expected="at least 3, from which the new labels are told apart",
-            fix=_NAME_KEPT,
+            fix=_name_kept(),
         )  # fmt: skip
     return [r for i, r in enumerate(records) if i % 3], records[::3]
 
@@ -326,5 +331,8 @@ def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str
     if task in known:
         report(
             f"The scores of {task} are not calibrated with the new labels. "
-            f"Run: manyheads calibrate {new} --file FILE"
+            "Run: "
+            + option(
+                f"manyheads calibrate {new} --file FILE", f"manyheads.calibrate({str(new)!r}, FILE)"
+            )
         )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from manyheads.errors import ManyheadsError, ModelError, RequestError, at, listing
+from manyheads.errors import ManyheadsError, ModelError, RequestError, at, listing, option
 from manyheads.modeling import (
     CheckpointContents,
     epoch_path,
@@ -35,7 +35,7 @@ def find_checkpoint(save_dir: Path, report: Callable[[str], None]) -> Checkpoint
         if refused:
             raise RequestError(
                 "no checkpoint is intact", where=at(save_dir),
-                fix="Start anew with --overwrite, or put an intact checkpoint back.",
+                fix=f"Start anew with {option('--overwrite')}, or put an intact checkpoint back.",
             )  # fmt: skip
         report(f"There is no checkpoint in {save_dir}; training starts from the beginning.")
         return None
@@ -72,7 +72,7 @@ def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) 
         raise ModelError(
             f"the best model, that of epoch {best}, is missing or damaged",
             where=at(folder), expected=f"its folder, or {path.name} to write it from",
-            fix="Put one of them back, or start anew with --overwrite.",
+            fix=f"Put one of them back, or start anew with {option('--overwrite')}.",
         )  # fmt: skip
     contents = load_checkpoint(path)
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
@@ -98,11 +98,11 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
         others = [path for path in others if path.name not in _LOGS]
     remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
     if remains:
-        first = "R" if resume else "Continue that run with --resume, r"
+        first = "R" if resume else f"Continue that run with {option('--resume')}, r"
         raise RequestError(
             f"the folder holds another run ({listing(path.name for path in remains)})",
             where=at(save_dir), expected="a new or empty `save_dir`",
-            fix=f"{first}eplace it with --overwrite, or choose another `save_dir`.",
+            fix=f"{first}eplace it with {option('--overwrite')}, or choose another `save_dir`.",
         )  # fmt: skip
 
 

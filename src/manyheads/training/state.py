@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, May, Setting, default_at, setting_at
-from manyheads.errors import RequestError, shorten
+from manyheads.errors import RequestError, option, shorten
 from manyheads.training.balancing import GradientMeans
 
-RESTORE = "Restore them, or start anew with --overwrite or another `save_dir`."
+
+def restore() -> str:
+    """Return the advice for files of a run that are missing or damaged."""
+    anew = option("--overwrite")
+    return f"Restore them, or start anew with {anew} or another `save_dir`."
 
 
 @dataclass
@@ -116,7 +120,7 @@ def check_same_run(
             f"the run cannot be resumed, because its configuration has changed: "
             f"{'; '.join(differing)}",
             expected="the configuration and data that it was started with",
-            fix=RESTORE,
+            fix=restore(),
         )
 
 

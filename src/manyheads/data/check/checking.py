@@ -20,7 +20,7 @@ from manyheads.data.check.report import (
 )
 from manyheads.data.readers import Layout, is_dataset_name
 from manyheads.data.records import LabelCollector, Paths
-from manyheads.errors import DataError, at, counted, listing, shorten
+from manyheads.errors import DataError, at, counted, listing, option, shorten
 from manyheads.tasks import kind_of, known_kinds
 from manyheads.text import TextTokenizer
 
@@ -150,7 +150,13 @@ def _report_no_labels(checks: Sequence[FileCheck], findings: Findings) -> None:
             check.path, Kind.NO_LABEL, check.path,
             f"no task finds a label: none of {listing(wanted)} among the fields "
             f"{listing(check.fields)}",
-            "Name the labels' field: --task NAME=KIND:FIELD, or --map FIELD=label.",
+            "Name the labels' field: "
+            + option(
+                "--task NAME=KIND:FIELD, or --map FIELD=label",
+                '`tasks={NAME: {"kind": KIND, "field": FIELD}}`, or '
+                '`layout=Layout(names={FIELD: "label"})`',
+            )
+            + ".",
         )  # fmt: skip
 
 

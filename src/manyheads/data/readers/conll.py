@@ -8,7 +8,7 @@ from itertools import chain
 
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at, counted, listing, shorten
+from manyheads.errors import DataError, at, counted, listing, option, shorten
 from manyheads.tasks import OUTSIDE, is_prefixed
 
 _DOCUMENT = "-DOCSTART-"
@@ -213,7 +213,11 @@ def _names(
             f"no column of {width} is the tokens', only: {listing(names)}",
             where=source.name,
             expected="the column of the tokens by number or name",
-            fix="Name it: --tokens-field 2 --map 4=ner, counted from 1.",
+            fix="Name it: "
+            + option(
+                "--tokens-field 2 --map 4=ner", '`layout=Layout(names={"2": "tokens", "4": "ner"})`'
+            )
+            + ", counted from 1.",
         )
     return names
 
@@ -294,7 +298,9 @@ def _fields(
                 f"the first column has {shorten(odd)}",
                 where=at(source.name, line),
                 expected="numbers that count the tokens, as before",
-                fix="For CoNLL-U, with ranges such as 1-2: --format conllu.",
+                fix="For CoNLL-U, with ranges such as 1-2: "
+                + option("--format conllu", '`layout=Layout(format="conllu")`')
+                + ".",
             )
     if not columns.has_index and not source.layout.names:
         # The token first, then the other columns in their order.

@@ -41,7 +41,7 @@ from manyheads.data.readers.spacy_json import is_spacy, read_spacy
 from manyheads.data.readers.table import TEXT_COLUMNS
 from manyheads.data.readers.text_lines import UTF8_BOM, opened
 from manyheads.data.readers.trec import is_trec, read_trec
-from manyheads.errors import DataError, at, listing, nearest
+from manyheads.errors import DataError, at, listing, nearest, option
 
 _JSON = (".json", ".jsonl", ".ndjson")
 _PARQUET, _PARQUET_MAGIC = (".parquet", ".pq"), b"PAR1"
@@ -141,11 +141,16 @@ _KNOWN = ", ".join(
     else FORMATS[name].description
     for name in _GENERAL
 )
-_BY_NAME = (
-    "Give the file the ending of its format, or name it: --format NAME, such as "
-    + ", ".join(name for name in FORMATS if name not in _GENERAL)
-    + "."
-)
+
+
+def _by_name() -> str:
+    return (
+        "Give the file the ending of its format, or name it: "
+        f"{option('--format NAME', '`layout=Layout(format=NAME)`')}, such as "
+        + ", ".join(name for name in FORMATS if name not in _GENERAL)
+        + "."
+    )
+
 
 # The first bytes of files that are not text, and what these files are.
 _BINARY = {
@@ -227,13 +232,13 @@ def _unknown(ending: str, allowed: Sequence[str], name: str) -> DataError:
             else f"nothing that a {ending} file may hold",
             where=name,
             expected=f"in a {ending}, {' or '.join(allowed)}; the formats are: {_KNOWN}",
-            fix=_BY_NAME,
+            fix=_by_name(),
         )
     return DataError(
         f"the ending {ending!r} says nothing about the format" if ending else "no file ending",
         where=name,
         expected=f"one of: {_KNOWN}",
-        fix=_BY_NAME,
+        fix=_by_name(),
     )
 
 
@@ -320,7 +325,8 @@ def _json_format(text: str, ending: str, name: str) -> Format:
             "one JSON object over several lines",
             where=name,
             expected="a list of objects, or one object a line",
-            fix="Write the records themselves as a list, or name the format: --format NAME.",
+            fix="Write the records themselves as a list, or name the format: "
+            f"{option('--format NAME', '`layout=Layout(format=NAME)`')}.",
         )
     return FORMATS["jsonl"]
 

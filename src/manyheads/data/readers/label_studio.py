@@ -11,7 +11,7 @@ from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_objects
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, listing, shorten
+from manyheads.errors import DataError, listing, option, shorten
 
 _MIN_FIELDS = ("annotator", "annotation_id", "created_at", "updated_at", "lead_time")
 
@@ -89,7 +89,9 @@ def _text(row: Row, source: Source) -> dict[str, Any]:
         f"`data` has no `text`, only: {listing(data)}",
         where=row.where,
         expected="one text",
-        fix="Name it: --text-field NAME.",
+        fix="Name it: "
+        + option("--text-field NAME", '`layout=Layout(names={NAME: "text"})`')
+        + ".",
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from manyheads.data.readers.row import Layout, Row, Source
-from manyheads.errors import DataError, at, listing, nearest, shorten
+from manyheads.errors import DataError, at, listing, nearest, option, shorten
 
 TEXT_COLUMNS = ("text", "tokens")
 
@@ -181,15 +181,19 @@ def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
         return names
     hint = next((nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), "")
     other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
-    fix = (
-        "Name the columns, such as --text-field COLUMN --map COLUMN=label (of two texts, "
-        "--text2-field COLUMN for the second); without a header, by number: --text-field 1 --map "
-        "2=label. Columns of 0 and 1: --format indicators."
+    fix = "Name the columns, such as " + option(
+        "--text-field COLUMN --map COLUMN=label (of two texts, --text2-field COLUMN for the "
+        "second); without a header, by number: --text-field 1 --map 2=label. Columns of 0 and 1: "
+        "--format indicators.",
+        '`layout=Layout(names={COLUMN: "text", OTHER: "label"})` (of two texts, `"text2"` for the '
+        'second); without a header, by number: `{"1": "text", "2": "label"}`. Columns of 0 and 1: '
+        '`layout=Layout(format="indicators")`.',
     )
     if other is not None:
         name = {";": "semicolons", "\t": "tsv", ",": "csv"}.get(other)
+        named = option(f"--format {name}", f'`layout=Layout(format="{name}")`')
         fix = f"Cells seem to be separated by {other!r}: " + (
-            f"--format {name}." if name else "write them with commas or tabs."
+            f"{named}." if name else "write them with commas or tabs."
         )
     raise DataError(
         f"the header has no column `text` or `tokens`, only: {listing(cells)}{hint}",

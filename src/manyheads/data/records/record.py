@@ -8,7 +8,7 @@ from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Row
-from manyheads.errors import DataError, listing, nearest, shorten
+from manyheads.errors import DataError, listing, nearest, option, shorten
 from manyheads.tasks import Pair, Span, WordSpan
 from manyheads.tasks.kinds import Label
 from manyheads.tasks.label_values import SECOND_TEXT, check_text, is_encodable, not_unicode
@@ -143,8 +143,13 @@ def _no_text(row: Row) -> DataError:
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
         where=row.where,
         expected="`text`, a string, or `tokens`, a list of words",
-        fix="Name the field: --text-field NAME (and --text2-field NAME for a second text), or "
-        "--tokens-field NAME for a list of words.",
+        fix="Name the field: "
+        + option(
+            "--text-field NAME (and --text2-field NAME for a second text), or --tokens-field NAME",
+            '`layout=Layout(names={NAME: "text"})` (and `NAME: "text2"` for a second text), or '
+            '`NAME: "tokens"`',
+        )
+        + " for a list of words.",
     )
 
 

@@ -6,7 +6,7 @@ from math import comb
 from statistics import NormalDist
 from typing import Any
 
-from manyheads.errors import RequestError, listing
+from manyheads.errors import RequestError, listing, option
 from manyheads.evaluation.evaluate import EvaluationReport
 from manyheads.evaluation.report.data import MAX_TEXT, ChangedRecord, Changes, TaskChange
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
@@ -34,14 +34,14 @@ def changes(before: EvaluationReport, after: EvaluationReport) -> Changes:
         raise RequestError(
             f"{before.model} has none of the tasks {listing(second.tasks)}",
             expected="two models with a task in common",
-            fix="Name other models, or the tasks to compare: --task NAME.",
+            fix=f"Name other models, or the tasks to compare: {option('--task NAME', '`tasks`')}.",
         )
     same = [r.texts for r in before.records] == [r.texts for r in after.records]
     if not same or any(first.tasks[n].rows != second.tasks[n].rows for n in shared):
         raise RequestError(
             "the two models were scored on different records",
             expected="the same labelled data for both",
-            fix="Name them: --file FILE.",
+            fix=f"Name them: {option('--file FILE', '`data`')}.",
         )
     tasks = []
     listed: list[ChangedRecord] = []

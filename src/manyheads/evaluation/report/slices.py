@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from manyheads.data.records import Record, label_names
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, option
 from manyheads.evaluation.report.data import MAX_SLICES, Slice
 from manyheads.evaluation.scoring import TaskOutcomes
 from manyheads.evaluation.statistics import bootstrap_interval
@@ -69,7 +69,7 @@ def record_slices(
             raise RequestError(
                 f"no record has the field {name!r}",
                 expected="a field of the records",
-                fix="Correct --slice.",
+                fix=f"Correct {option('--slice', '`slices`')}.",
             )
     columns: dict[str, list[str]] = {
         "length": [

@@ -12,7 +12,7 @@ from manyheads.config import BATCH_TOKENS, Config
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
-from manyheads.errors import DataError, ModelError, RequestError, listing
+from manyheads.errors import DataError, ModelError, RequestError, listing, option
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate, in_run, is_own
 from manyheads.evaluation.report.build import (
     Surroundings,
@@ -159,7 +159,7 @@ def _only_file(evaluated: EvaluationReport) -> str:
         raise RequestError(
             f"{evaluated.model} was scored on {listing(evaluated.data)}",
             expected="one file to compare two models on",
-            fix="Name it: --file FILE.",
+            fix=f"Name it: {option('--file FILE', '`data`')}.",
         )
     return evaluated.data[0]
 

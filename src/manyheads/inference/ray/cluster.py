@@ -15,7 +15,7 @@ import ray
 from ray.data import DataContext
 
 from manyheads.config import available_cores
-from manyheads.errors import RequestError, counted
+from manyheads.errors import RequestError, counted, option
 
 # The size of a block of rows. It is small, since a block is repeated when its worker dies, and
 # since texts take long for their size.
@@ -100,7 +100,7 @@ def _join(address: str) -> None:
             f"the cluster cannot be joined ({error})",
             where=address,
             expected="the address of a Ray cluster, HOST:PORT, or auto for this machine's",
-            fix="Start one with `ray start --head`, or leave --ray-address out.",
+            fix=f"Start one with `ray start --head`, or leave {option('--ray-address')} out.",
         ) from error
 
 
@@ -113,7 +113,7 @@ def _room(workers: int | None, threads: int) -> int:
             f"the cluster has {counted(cpus, 'processor')}",
             expected=f"{(workers or 1) * threads + 1}: {threads} for each of "
             f"{counted(workers or 1, 'worker')}, and one to read and write",
-            fix="Use fewer --workers or --threads.",
+            fix=f"Use fewer {option('--workers')} or {option('--threads')}.",
         )
     return workers or fitting
 

@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import ray
 from pyarrow import csv, fs, json
 
-from manyheads.errors import DataError, RequestError, listing, nearest
+from manyheads.errors import DataError, RequestError, listing, nearest, option
 from manyheads.inference.ray.tables import common_schema
 
 ENDINGS = {
@@ -139,7 +139,9 @@ def _format(paths: Sequence[str], name: str) -> str:
         else f"files of several formats: {listing(found)}",
         where=name,
         expected=f"files of one of the formats {listing(ENDINGS)}",
-        fix="Say it with --input-format, or leave the others out.",
+        fix="Say it with "
+        + option("--input-format", "`layout=Layout(format=...)`")
+        + ", or leave the others out.",
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from manyheads.text import TextTokenizer
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.training_data import TrainingData
-from manyheads.training.state import RESTORE
+from manyheads.training.state import restore
 from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
 from manyheads.training.teaching.targets import Lesson, SoftTargets
 from manyheads.training.unlabelled import UnlabelledSentences
@@ -117,7 +117,7 @@ class Teaching:
                 f"the run cannot be resumed, because the teacher has changed "
                 f"({listing(settings.sources)})",
                 expected="the models and files that it was started with",
-                fix=RESTORE,
+                fix=restore(),
             )
         tasks = {name: task for name, task in config.tasks.items() if name in data.label_sets}
         lesson = Lesson.of(sources, tasks, data.label_sets, settings.embedding > 0)
