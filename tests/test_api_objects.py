@@ -47,11 +47,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> manyheads.TrainedModel:
     )
 
 
-@pytest.mark.parametrize("form", ["dicts", "generator", "frame", "arrow", "dataset"])
+@pytest.mark.parametrize(
+    "form", ["dicts", "pairs", "columns", "series", "generator", "frame", "arrow", "dataset"]
+)
 def test_records_in_memory_are_read_like_those_of_a_file(form: str, tmp_path: Path) -> None:
     frame = pd.DataFrame(RECORDS)
     forms: dict[str, Any] = {
         "dicts": RECORDS,
+        "pairs": [(record["text"], record["label"]) for record in RECORDS],
+        "columns": {key: [record[key] for record in RECORDS] for key in ("text", "label")},
+        "series": {"text": frame["text"], "label": frame["label"].to_numpy()},
         "generator": (record for record in RECORDS),
         "frame": frame,
         "arrow": pa.Table.from_pylist(RECORDS),
@@ -64,6 +69,39 @@ def test_records_in_memory_are_read_like_those_of_a_file(form: str, tmp_path: Pa
             assert [row.where for row in rows] == [f"records:train record {n}" for n in (1, 2)]
     with pytest.raises(DataError, match="the records were in memory and no longer exist"):
         list(read_rows(name))
+
+
+def in_rows(records: Any) -> list[dict[str, Any]]:
+    with in_memory(records, "train") as name:
+        return [dict(row.fields) for row in read_rows(name)]
+
+
+def test_pairs_with_annotations_are_read_as_spacy_has_them() -> None:
+    span = {"start": 0, "end": 4, "label": "PERSON"}
+    anna = ("Anna eats", {"entities": [(0, 4, "PERSON")], "cats": {"a": 1.0, "b": 0.0}})
+    assert in_rows([anna, ("hello", {"entities": []})]) == [
+        {"text": "Anna eats", "entities": [span], "label": "a"}, {"text": "hello", "entities": []}
+    ]  # fmt: skip
+    several = ("both", {"cats": {"a": 1.0, "b": 0.5}})
+    assert [row["labels"] for row in in_rows([several, ("none", {"cats": {"a": 0.1}})])] == [
+        ["a", "b"], []
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"record 2: an entity is \[0, 4\]; expected a list such"):
+        in_rows([anna, ("Anna", {"entities": [(0, 4)]})])
+
+
+def test_columns_of_several_lengths_and_splits_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"have 2 values \(text\), 1 value \(label\)"):
+        manyheads.train({"text": ["a", "b"], "label": ["x"]})
+    with pytest.raises(RequestError, match=r"type dict.*Choose a split, such as data\['train'\]"):
+        manyheads.train({"train": RECORDS, "test": RECORDS})
+
+
+def test_a_mapping_of_settings_is_not_taken_for_columns() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key `fies` \(did you mean"):
+        manyheads.train({"fies": ["a.csv"]})
+    with pytest.raises(DataError, match=r"a\.csv: there is no such file"):
+        manyheads.train({"files": ["a.csv"]})
 
 
 def test_values_of_numpy_and_missing_ones_are_plain() -> None:

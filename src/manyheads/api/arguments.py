@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from manyheads.config import Config, load_config
-from manyheads.data.readers import Layout, are_splits, in_memory, is_data_file
+from manyheads.data.readers import Layout, are_records, are_splits, in_memory, is_data_file
 from manyheads.errors import ConfigError, listing, shorten
 from manyheads.storage import StrPath
 
@@ -40,7 +40,9 @@ def is_config(data: Any) -> bool:
     """Return whether an argument is a configuration, or none, rather than data."""
     if isinstance(data, str | os.PathLike):
         return not is_data_file(os.fspath(data))
-    return data is None or (isinstance(data, Config | Mapping) and not are_splits(data))
+    return data is None or (
+        isinstance(data, Config | Mapping) and not are_splits(data) and not are_records(data)
+    )
 
 
 def only_config(first: Any, config: Any) -> Any:

@@ -22,7 +22,7 @@ from manyheads.api.arguments import (
 from manyheads.api.model import ExtendedModel, TrainedModel
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
-from manyheads.data.readers import Layout, are_records, are_splits
+from manyheads.data.readers import Layout, are_records
 from manyheads.errors import RequestError
 from manyheads.storage import StrPath
 
@@ -52,9 +52,10 @@ def train(
     """Train a model and return it; the command is `manyheads train`.
 
     Args:
-        data: labelled records: dicts, a DataFrame, an Arrow table, a `datasets.Dataset`, or the
-            path of a file or several. Tasks that are not named are inferred. Or a configuration;
-            default: config.yaml, unless `settings` name the data.
+        data: labelled records: dicts, pairs such as (text, label), a dict of columns, a DataFrame,
+            an Arrow table, a `datasets.Dataset`, or the path of a file or several. Tasks that are
+            not named are inferred. Or a configuration; default: config.yaml, unless `settings`
+            name the data.
         config: a configuration, its YAML file, or a mapping of its values.
         valid: labelled records, or a file, on which the best model is chosen; default: a part of
             the data is held out.
@@ -336,7 +337,7 @@ def _train_config(
 
     if valid is not None:
         settings = {**settings, "valid_file": named_data(valid, "valid", named)}
-    if isinstance(data, Mapping | Config) and not are_splits(data):
+    if is_config(data) and isinstance(data, Mapping | Config):
         config, data = only_config(data, config), None
     if data is None:
         if config is not None or _names_data(settings):

@@ -1,4 +1,5 @@
-"""Records in memory: dicts, a DataFrame, an Arrow table or a data set, read like a file.
+"""Records in memory, read like a file: dicts, pairs, columns, a DataFrame, an Arrow table or a data
+set.
 
 A collection of records has a name for as long as it is needed; configurations and messages hold the
 name (`records:train`) in place of a path.
@@ -11,9 +12,12 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+from manyheads.config import Config
 from manyheads.data.readers.class_names import Names, class_names, stored_names, with_names
+from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.row import Row, Source
-from manyheads.errors import DataError, RequestError, shorten
+from manyheads.data.readers.spacy_json import spacy_fields
+from manyheads.errors import DataError, RequestError, counted, listing, shorten
 
 _PREFIX = "records:"
 _ROWS = 256
@@ -28,18 +32,44 @@ def is_in_memory(path: str) -> bool:
 
 def are_records(data: object) -> bool:
     """Return whether an object is a collection of records rather than paths or a configuration."""
-    if isinstance(data, str | bytes | Mapping) or data is None:
+    if isinstance(data, str | bytes) or data is None:
         return False
+    if isinstance(data, Mapping):
+        return _are_columns(data)
     if _is_frame(data) or _is_arrow(data) or hasattr(data, "features"):
         return True
     if isinstance(data, list | tuple):
-        return not data or isinstance(data[0], Mapping)
+        return not data or isinstance(data[0], Mapping) or _is_pair(data[0])
     return isinstance(data, Iterator)
 
 
 def are_splits(data: object) -> bool:
     """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
-    return isinstance(data, Mapping) and any(hasattr(one, "features") for one in data.values())
+    return isinstance(data, Mapping) and any(
+        hasattr(one, "features") or _is_frame(one) or _begins_with_mapping(one)
+        for one in data.values()
+    )
+
+
+def _are_columns(data: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping has the values of each field, rather than a configuration's."""
+    return (
+        ("text" in data or "tokens" in data or len(data) > 1)
+        and not any(name in Config.model_fields for name in data)
+        and not are_splits(data)
+        and all(isinstance(c, list | tuple) or hasattr(c, "tolist") for c in data.values())
+    )
+
+
+def _begins_with_mapping(data: object) -> bool:
+    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Mapping)
+
+
+def _is_pair(item: object) -> bool:
+    """Return whether an item is a text with its class, or with annotations as spaCy has them."""
+    if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[0], str):
+        return False
+    return isinstance(item[1], str | int | Mapping)
 
 
 @contextmanager
@@ -47,7 +77,8 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
     """Give records a name under which `read_rows` can read them within the block.
 
     Args:
-        records: dicts, a pandas or polars DataFrame, an Arrow table, or a data set of the
+        records: dicts; pairs of a text and its class, or its annotations as spaCy has them; a dict
+            of columns; a pandas or polars DataFrame; an Arrow table; or a data set of the
             `datasets` library. An iterator is kept as a list in the meantime.
         name: their name in messages.
 
@@ -57,9 +88,12 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
     if not are_records(records):
         raise RequestError(
             f"the records are of the type {type(records).__name__}",
-            expected="a list of dicts, a DataFrame, an Arrow table, a Dataset, or a path",
+            expected="a list of dicts or of pairs such as (text, label), a dict of columns, a "
+            "DataFrame, an Arrow table, a Dataset, or a path",
             fix="Choose a split, such as data['train']." if are_splits(records) else "",
         )
+    if isinstance(records, Mapping):
+        _check_lengths(records)
     kept = list(records) if isinstance(records, Iterator) else records
     with _lock:
         key = f"{_PREFIX}{name}"
@@ -90,6 +124,14 @@ def read_memory(source: Source) -> Iterator[Row]:
             fix="Pass the records again, or a file.",
         )
     records = _named[source.name]
+    if isinstance(records, list | tuple) and any(_is_annotated(item) for item in records):
+        yield from one_or_many(_rows, source)
+    else:
+        yield from _rows(source)
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    records = _named[source.name]
     names = _class_names(records)
     for number, fields in enumerate(_items(records), 1):
         row = Row(source.name, number, "record", {})
@@ -100,12 +142,38 @@ def _record(fields: Any, names: Mapping[str, Names], where: str) -> dict[str, An
     """Return the fields of a record with plain values and class names.
 
     Raises:
-        DataError: it is not a mapping, or a class index has no name.
+        DataError: it is neither a mapping nor a pair, or a class index has no name.
     """
+    if _is_annotated(fields):
+        return spacy_fields([fields[0], _plain(fields[1])], where)
+    if _is_pair(fields):
+        return {"text": fields[0], "label": fields[1]}
     if not isinstance(fields, Mapping):
-        raise DataError(f"{shorten(fields)} is not a record", where=where, expected="a dict")
+        raise DataError(
+            f"{shorten(fields)} is not a record", where=where, expected="a dict, or a pair such as "
+            "(text, label)",
+        )  # fmt: skip
     plain = {str(key): _plain(value) for key, value in fields.items()}
     return with_names(plain, names, where)
+
+
+def _is_annotated(item: object) -> bool:
+    return _is_pair(item) and isinstance(item[1], Mapping)  # type: ignore[index]
+
+
+def _check_lengths(columns: Mapping[Any, Any]) -> None:
+    """Refuse columns that do not have a value for each record.
+
+    Raises:
+        RequestError: their lengths differ.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        shown = listing(f"{counted(n, 'value')} ({name})" for name, n in lengths.items())
+        raise RequestError(
+            f"the columns have {shown}",
+            expected="as many values in each column as there are records",
+        )
 
 
 def _is_arrow(data: object) -> bool:
@@ -137,6 +205,9 @@ def _items(records: Any) -> Iterable[Any]:
     if hasattr(records, "iter_rows"):
         rows = records.iter_rows(named=True)
         return ({column: _present(value) for column, value in row.items()} for row in rows)
+    if isinstance(records, Mapping):
+        cells = zip(*records.values(), strict=True)
+        return (dict(zip(records, map(_present, row), strict=True)) for row in cells)
     items: Iterable[Any] = records
     return items
 

@@ -33,7 +33,7 @@ def read_spacy(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source) -> Iterator[Row]:
     for row, value in _values(source):
-        yield from source.attempt(row, _fields, value, row)
+        yield from source.attempt(row, spacy_fields, value, row.where)
 
 
 def _values(source: Source) -> Iterator[tuple[Row, Any]]:
@@ -50,22 +50,31 @@ def _values(source: Source) -> Iterator[tuple[Row, Any]]:
                 yield item.row, item.value
 
 
-def _fields(value: Any, row: Row) -> dict[str, Any]:
+def spacy_fields(value: Any, where: str) -> dict[str, Any]:
+    """Return the fields of one text: `text`, `entities`, and `labels` from `cats`.
+
+    Args:
+        value: a list of the text and its annotations, or an object.
+        where: its place.
+
+    Raises:
+        DataError: it is something else.
+    """
     if _is_pair(value):
         value = {"text": value[0], **value[1]}
     if not isinstance(value, Mapping):
         raise DataError(
             f"the record is {shorten(value)}",
-            where=row.where,
+            where=where,
             expected='[text, {"entities": [[0, 4, "PER"]]}], or an object with `text` and `cats`',
         )
     fields = dict(value)
     spans, cats = fields.pop("entities", None), fields.pop("cats", None)
     if spans is not None:
-        spans = as_list(spans, "entities", row.where)
-        fields["entities"] = [_span(item, row) for item in spans]
+        spans = as_list(spans, "entities", where)
+        fields["entities"] = [_span(item, where) for item in spans]
     if cats:
-        fields["labels"] = _classes(cats, row)
+        fields["labels"] = _classes(cats, where)
     return fields
 
 
@@ -73,21 +82,21 @@ def _is_pair(value: Any) -> bool:
     return type(value) is list and [*map(type, value)] == [str, dict]
 
 
-def _span(item: Any, row: Row) -> dict[str, Any]:
+def _span(item: Any, where: str) -> dict[str, Any]:
     if type(item) is dict and item.keys() >= {"start", "end", "label"}:
         return item
     if type(item) is list and len(item) in (3, 4):
         return entity(*item[:3])
     raise DataError(
-        f"an entity is {shorten(item)}", where=row.where, expected='a list such as [0, 4, "PER"]'
+        f"an entity is {shorten(item)}", where=where, expected='a list such as [0, 4, "PER"]'
     )
 
 
-def _classes(cats: Any, row: Row) -> list[str]:
+def _classes(cats: Any, where: str) -> list[str]:
     if type(cats) is list:
         return cats
     if type(cats) is dict and all(type(score) in (int, float, bool) for score in cats.values()):
         return [name for name, score in cats.items() if score >= _HALF]
     raise DataError(
-        f"`cats` is {shorten(cats)}", where=row.where, expected='scores such as {"POS": 1.0}'
+        f"`cats` is {shorten(cats)}", where=where, expected='scores such as {"POS": 1.0}'
     )
