@@ -211,6 +211,18 @@ def test_a_batch_is_padded_at_the_right() -> None:
     assert batch.word_mask.tolist() == [[True] * 4, [False] * 4, [True, True, False, False]]
 
 
+def test_each_row_can_be_padded_with_its_own_last_token() -> None:
+    batch = pad_batch(
+        [TOKENIZER.encode(text) for text in ("John lives", "", "it rain s")], pad_id=7
+    )
+    filled = batch.with_tokens_as_padding()
+    cls, sep = 2, 3
+    assert filled.input_ids[1].tolist() == [cls, *[sep] * (batch.input_ids.shape[1] - 1)]
+    assert (filled.input_ids == batch.input_ids)[batch.attention_mask == 1].all()
+    assert 7 not in filled.input_ids
+    assert filled.attention_mask is batch.attention_mask
+
+
 def test_a_batch_without_words_still_has_a_column_for_them() -> None:
     batch = pad_batch([TOKENIZER.encode("")], pad_id=0)
     assert batch.word_starts.shape == batch.word_mask.shape == (1, 1)

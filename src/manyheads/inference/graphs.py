@@ -304,10 +304,11 @@ def open_backend(
         from manyheads.inference.backends.onnx import OnnxBackend
 
         check_onnx(graph, name)
-        single = OnnxBackend(graph, threads=1, name=name)
+        int8 = backend in INT8
+        single = OnnxBackend(graph, threads=1, name=name, int8=int8)
 
         def open_joint() -> Backend:
-            return OnnxBackend(graph, threads=count, name=name)
+            return OnnxBackend(graph, threads=count, name=name, int8=int8)
 
     return ParallelBackend(single, open_joint, count) if count > 1 else single
 

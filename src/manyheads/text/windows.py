@@ -12,7 +12,7 @@ Axes: B windows or sentences of a batch, T tokens, W words, L labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,12 @@ class Batch:
     """[B, W], true where there is a word."""
     word_features: NDArray[np.int64] | None = None
     """[B, W, F] the features of each word, 0 where there are none; None if no head reads them."""
+
+    def with_tokens_as_padding(self) -> Batch:
+        """Return the batch with each row's last token in place of its padding."""
+        last = np.maximum(self.attention_mask.sum(axis=1, keepdims=True) - 1, 0)
+        tokens = np.take_along_axis(self.input_ids, last, axis=1)
+        return replace(self, input_ids=np.where(self.attention_mask, self.input_ids, tokens))
 
     def feeds(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays for some inputs of an exported graph, by the inputs' names."""

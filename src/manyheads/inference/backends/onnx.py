@@ -29,16 +29,22 @@ class OnnxBackend:
         name: the backend's name in messages.
         threads: processor threads; default, all cores that this process may use. Idle threads
             sleep, since spinning would take the cores from other processes.
+        int8: whether the ranges of its 8-bit products are those of the whole batch. Padding tokens
+            have larger values than words do, which would coarsen all others; so each sentence is
+            padded with its own last token, which no other token reads.
 
     Raises:
         ModelError: it is not a graph that onnxruntime can run.
     """
 
-    def __init__(self, graph: bytes, *, name: str, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: bytes, *, name: str, threads: int | None = None, int8: bool = False
+    ) -> None:
         import onnxruntime  # type: ignore[import-untyped]
 
         self.threads = threads or available_cores()
         self._name = name
+        self._int8 = int8
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -78,6 +84,8 @@ class OnnxBackend:
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding."""
+        if self._int8:
+            batch = batch.with_tokens_as_padding()
         # A graph without heads for words takes no words.
         feeds = batch.feeds(self._inputs)
         try:
