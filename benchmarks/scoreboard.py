@@ -6,10 +6,10 @@ DIR holds the data sets' folders. Each model is scored and timed with every back
 exported for, on the test sentences as text. All systems of a data set are loaded at once and take
 turns; the rate is that of the fastest round. The others are trained on the training sentences
 first: spaCy's pipeline for classes and entities, and for classes alone model2vec's classifier on
-vectors distilled from the same encoder, and SetFit with it (`--setfit-pairs`), which takes long and
-is kept in the output's folder for the next run. Those that are not installed are left out.
-Published figures have no rate. Writes scoreboard.json, scoreboard.md and scoreboard.svg, in which
-the line is the Pareto front: no system is both faster and better.
+vectors distilled from the same encoder, and SetFit with it (`--setfit SET=PAIRS`), which takes
+long and is kept in the output's folder for the next run. Those that are not installed are left
+out. Published figures have no rate. Writes scoreboard.json, scoreboard.md and scoreboard.svg, in
+which the line is the Pareto front: no system is both faster and better.
 """
 
 from __future__ import annotations
@@ -311,10 +311,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spacy-epochs", type=int, default=10, help="0 leaves spaCy out")
     parser.add_argument(
-        "--setfit-pairs", type=int, default=0,
-        help="pairs for each sentence with which SetFit learns; 0 (the default) leaves it out",
+        "--setfit", action="append", default=[], metavar="SET=PAIRS",
+        help="a data set on which SetFit learns, and its pairs of each kind for every sentence",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
+    pairs = {data: int(count) for data, _, count in (s.partition("=") for s in arguments.setfit)}
     models: dict[str, list[tuple[Path, str]]] = {}
     for text in arguments.model:
         data, _, rest = text.partition("=")
@@ -332,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tasks = tasks_of(some[0][0])
         if arguments.spacy_epochs:
             systems += spacy(data, tasks, train, test, arguments.spacy_epochs)
-        systems += classifiers(data, tasks, train, test, arguments.setfit_pairs, arguments.out)
+        systems += classifiers(data, tasks, train, test, pairs.get(data, 0), arguments.out)
         texts = [record.text for record in records_of(data, test, tasks)]
         rows += timed(systems, texts, arguments.rounds)
     arguments.out.mkdir(parents=True, exist_ok=True)
