@@ -179,7 +179,9 @@ def kept_setfit(
     if place.exists():
         return import_module("setfit").SetFitModel.from_pretrained(str(place))
     model = setfit_model(encoder, texts, labels, pairs=pairs, seed=1)
-    model.save_pretrained(str(place))
+    unfinished = place.with_name(f"{place.name}.partial")
+    model.save_pretrained(str(unfinished))
+    unfinished.rename(place)
     return model
 
 
@@ -275,6 +277,8 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 def _plot(
     axes: Any, rows: Sequence[Row], metric: str, styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     points = []
     published: dict[float, list[str]] = {}
     for row in rows:
@@ -292,8 +296,12 @@ def _plot(
         )  # fmt: skip
     axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, alpha=0.6)
     axes.set_xscale("log")
+    rates = [rate for rate, _ in points]
+    near = max(rates) < 5 * min(rates)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if near else (1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("sentences per second", size=8)
-    axes.xaxis.set_minor_formatter("")
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
 

@@ -6,6 +6,7 @@ import json
 import os
 import pydoc
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 import manyheads
+from manyheads.api.arguments import named_texts
 from manyheads.cli import COMMANDS
 from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import ConfigError, DataError, RequestError
@@ -88,6 +90,31 @@ def test_pairs_with_annotations_are_read_as_spacy_has_them() -> None:
     ]  # fmt: skip
     with pytest.raises(DataError, match=r"record 2: an entity is \[0, 4\]; expected a list such"):
         in_rows([anna, ("Anna", {"entities": [(0, 4)]})])
+    assert in_rows([("Anna", {"text": "other", "entities": []})])[0]["text"] == "Anna"
+
+
+def test_pairs_have_labels_of_every_kind() -> None:
+    texts, labels = np.array(["a", "b"]), np.array([1, 0])
+    assert in_rows(list(zip(texts, labels, strict=True))) == [
+        {"text": "a", "label": 1}, {"text": "b", "label": 0}
+    ]  # fmt: skip
+    assert in_rows([("a", None), ("b", "x")])[0] == {"text": "a", "label": None}
+    assert in_rows([("a", ["x", "y"])]) == [{"text": "a", "labels": ["x", "y"]}]
+
+
+def test_pairs_of_texts_without_labels_stay_pairs() -> None:
+    with ExitStack() as named:
+        name = named_texts([("a", "b"), ("c", "d")], "pool", named)
+        assert [dict(row.fields) for row in read_rows(name)] == [
+            {"text": "a", "text2": "b"}, {"text": "c", "text2": "d"}
+        ]  # fmt: skip
+
+
+def test_columns_may_hold_dicts_and_have_the_names_of_settings() -> None:
+    columns = {"text": ["a", "b"], "device": ["x", "y"], "meta": [{"n": 1}, {"n": 2}]}
+    assert in_rows(columns)[1] == {"text": "b", "device": "y", "meta": {"n": 2}}
+    with pytest.raises(RequestError, match="the records are of the type dict"):
+        in_rows({"text": ["a"], "label": np.int64(1)})
 
 
 def test_columns_of_several_lengths_and_splits_are_refused() -> None:
@@ -95,11 +122,17 @@ def test_columns_of_several_lengths_and_splits_are_refused() -> None:
         manyheads.train({"text": ["a", "b"], "label": ["x"]})
     with pytest.raises(RequestError, match=r"type dict.*Choose a split, such as data\['train'\]"):
         manyheads.train({"train": RECORDS, "test": RECORDS})
+    with pytest.raises(RequestError, match=r"type dict.*Choose a split, such as data\['train'\]"):
+        manyheads.train({"train": [("a", "x")], "test": [("b", "y")]})
 
 
 def test_a_mapping_of_settings_is_not_taken_for_columns() -> None:
     with pytest.raises(ConfigError, match=r"unknown key `fies` \(did you mean"):
         manyheads.train({"fies": ["a.csv"]})
+    with pytest.raises(ConfigError, match="unknown key `vali_files`"):
+        manyheads.train({"fies": ["a.csv"], "vali_files": ["b.csv"]})
+    with pytest.raises(ConfigError, match="`tasks`"):
+        manyheads.train({"files": ["a.csv"], "tasks": [{"kind": "classification"}]})
     with pytest.raises(DataError, match=r"a\.csv: there is no such file"):
         manyheads.train({"files": ["a.csv"]})
 

@@ -136,7 +136,7 @@ def test_too_few_records_to_hold_one_out_are_refused(tmp_path: Path) -> None:
         "tasks": {"topic": {"kind": "classification", "field": "label"}},
         "save_dir": str(tmp_path / "run"),
     }
-    with pytest.raises(DataError, match=r"3 records with 1 different text, .*: `valid`"):
+    with pytest.raises(DataError, match=r"3 records with 1 different text, .*: `valid_file`"):
         write_parts(load_config(None, values), *splits_of(load_config(None, values)))
 
 

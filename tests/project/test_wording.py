@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import manyheads
+from manyheads.config import Config
 
 PACKAGE = Path(manyheads.__file__).parent
 FRONTS = ("cli", "server")
@@ -39,3 +41,26 @@ def test_no_message_outside_the_command_names_an_option_as_it_is_typed() -> None
             if OPTION.search(COMMANDS.sub("", text.value)):
                 found.append(f"{path.relative_to(PACKAGE)}:{text.lineno}: {text.value}")
     assert not found, "\n".join(found)
+
+
+def options_without_a_python_name(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that `option` derives from what is typed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "option":
+            typed = node.args[0]
+            if len(node.args) == 1 and isinstance(typed, ast.Constant):
+                yield str(typed.value).removeprefix("--").split(" ")[0].replace("-", "_")
+
+
+def test_an_option_that_is_named_alike_in_python_is_there() -> None:
+    verbs = [getattr(manyheads, name) for name in manyheads.__all__]
+    known = set(Config.model_fields).union(
+        *(inspect.signature(verb).parameters for verb in verbs if inspect.isfunction(verb))
+    )
+    derived = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in options_without_a_python_name(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert "overwrite" in derived
+    assert derived <= known

@@ -29,11 +29,19 @@ def optional_data(data: Any, name: str, named: ExitStack) -> str | None:
     return None if data is None else named_data(data, name, named)
 
 
+def named_texts(texts: Any, name: str, named: ExitStack) -> str:
+    """Return the path or name of texts: strings, pairs of two texts, or any form of records."""
+    if isinstance(texts, list | tuple):
+        if all(isinstance(text, str) for text in texts):
+            texts = [{"text": text} for text in texts]
+        elif all(isinstance(pair, tuple) and [*map(type, pair)] == [str, str] for pair in texts):
+            texts = [{"text": text, "text2": second} for text, second in texts]
+    return named_data(texts, name, named)
+
+
 def optional_texts(texts: Any, name: str, named: ExitStack) -> str | None:
-    """Return the path or name of texts, which may be strings, or None without any."""
-    if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
-        texts = [{"text": text} for text in texts]
-    return optional_data(texts, name, named)
+    """Return the path or name of texts, or None without any."""
+    return None if texts is None else named_texts(texts, name, named)
 
 
 def is_config(data: Any) -> bool:

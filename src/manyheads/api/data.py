@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.api.arguments import as_config, named_data, with_layout
+from manyheads.api.arguments import as_config, named_data, named_texts, with_layout
 from manyheads.api.models import load
 from manyheads.config import BATCH_TOKENS, Config, make_config, write_config
 from manyheads.data.readers import Layout
@@ -173,7 +173,8 @@ def select(
     """Choose the texts most worth labelling next; the command is `manyheads data select`.
 
     Args:
-        pool: records in memory or a file of any format; labels are not read.
+        pool: texts, pairs of texts or records in memory, or a file of any format; labels are not
+            read.
         model: the model that is to become better.
         count: how many texts to choose.
         tasks: the tasks whose answers count; default: all.
@@ -194,7 +195,7 @@ def select(
 
     with ExitStack() as named:
         return chosen_texts(
-            named_data(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
+            named_texts(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
             out=out, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
             progress=lambda: Counter("Reading", unit="texts", enabled=progress),
         )  # fmt: skip

@@ -314,7 +314,7 @@ def compare(
             config = only_config(data, config)
         chosen = as_config(config, {**with_layout(settings, layout), **files})
         tests: Any
-        if isinstance(test_files, Mapping):
+        if isinstance(test_files, Mapping) and not are_records(test_files):
             tests = {
                 task: named_data(one, f"test {task}", named) for task, one in test_files.items()
             }

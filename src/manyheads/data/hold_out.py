@@ -212,7 +212,7 @@ def _keys_and_labels(
 def _too_few(split: Split, keys: Sequence[str]) -> DataError:
     own = f"`tasks.{split.validated[0]}.valid_file`"
     whole = split.validated == split.tasks
-    named = option("--valid-file FILE", "`valid`") if whole else own
+    named = option("--valid-file FILE") if whole else own
     return DataError(
         f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
         "of which none can be held out for validation",

@@ -20,6 +20,8 @@ from manyheads.data.readers.spacy_json import spacy_fields
 from manyheads.errors import DataError, RequestError, counted, listing, shorten
 
 _PREFIX = "records:"
+_TEXTS = ("text", "tokens")
+_SETTINGS = tuple(Config.model_fields)
 _ROWS = 256
 _named: dict[str, Any] = {}
 _lock = Lock()
@@ -45,31 +47,30 @@ def are_records(data: object) -> bool:
 
 def are_splits(data: object) -> bool:
     """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
-    return isinstance(data, Mapping) and any(
-        hasattr(one, "features") or _is_frame(one) or _begins_with_mapping(one)
-        for one in data.values()
-    )
+    if not isinstance(data, Mapping) or any(name in data for name in (*_TEXTS, *_SETTINGS)):
+        return False
+    return any(are_records(one) and not isinstance(one, Mapping) and one for one in data.values())
 
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:
     """Return whether a mapping has the values of each field, rather than a configuration's."""
-    return (
-        ("text" in data or "tokens" in data or len(data) > 1)
-        and not any(name in Config.model_fields for name in data)
-        and not are_splits(data)
-        and all(isinstance(c, list | tuple) or hasattr(c, "tolist") for c in data.values())
+    return any(name in data for name in _TEXTS) and all(map(_is_column, data.values()))
+
+
+def _is_column(values: object) -> bool:
+    return isinstance(values, list | tuple) or (
+        hasattr(values, "tolist") and getattr(values, "ndim", 0) > 0
     )
 
 
-def _begins_with_mapping(data: object) -> bool:
-    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Mapping)
-
-
 def _is_pair(item: object) -> bool:
-    """Return whether an item is a text with its class, or with annotations as spaCy has them."""
+    """Return whether an item is a text with its label, or with annotations as spaCy has them.
+
+    A list of two strings is no pair, since it may be a sentence of two words.
+    """
     if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[0], str):
         return False
-    return isinstance(item[1], str | int | Mapping)
+    return isinstance(item, tuple) or isinstance(item[1], Mapping)
 
 
 @contextmanager
@@ -145,9 +146,10 @@ def _record(fields: Any, names: Mapping[str, Names], where: str) -> dict[str, An
         DataError: it is neither a mapping nor a pair, or a class index has no name.
     """
     if _is_annotated(fields):
-        return spacy_fields([fields[0], _plain(fields[1])], where)
+        return spacy_fields([str(fields[0]), _plain(fields[1])], where)
     if _is_pair(fields):
-        return {"text": fields[0], "label": fields[1]}
+        text, label = str(fields[0]), _plain(fields[1])
+        return {"text": text, "labels" if isinstance(label, list) else "label": label}
     if not isinstance(fields, Mapping):
         raise DataError(
             f"{shorten(fields)} is not a record", where=where, expected="a dict, or a pair such as "

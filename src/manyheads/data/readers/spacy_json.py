@@ -61,7 +61,7 @@ def spacy_fields(value: Any, where: str) -> dict[str, Any]:
         DataError: it is something else.
     """
     if _is_pair(value):
-        value = {"text": value[0], **value[1]}
+        value = {**value[1], "text": value[0]}
     if not isinstance(value, Mapping):
         raise DataError(
             f"the record is {shorten(value)}",
