@@ -120,10 +120,9 @@ def test_columns_may_hold_dicts_and_have_the_names_of_settings() -> None:
 def test_columns_of_several_lengths_and_splits_are_refused() -> None:
     with pytest.raises(RequestError, match=r"have 2 values \(text\), 1 value \(label\)"):
         manyheads.train({"text": ["a", "b"], "label": ["x"]})
-    with pytest.raises(RequestError, match=r"type dict.*Choose a split, such as data\['train'\]"):
-        manyheads.train({"train": RECORDS, "test": RECORDS})
-    with pytest.raises(RequestError, match=r"type dict.*Choose a split, such as data\['train'\]"):
-        manyheads.train({"train": [("a", "x")], "test": [("b", "y")]})
+    for records in (RECORDS, pd.DataFrame(RECORDS), [("a", "x")]):
+        with pytest.raises(RequestError, match=r"dict.*Choose a split, such as data\['train'\]"):
+            manyheads.train({"train": records, "test": records})
 
 
 def test_a_mapping_of_settings_is_not_taken_for_columns() -> None:

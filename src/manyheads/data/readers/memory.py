@@ -49,7 +49,11 @@ def are_splits(data: object) -> bool:
     """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
     if not isinstance(data, Mapping) or any(name in data for name in (*_TEXTS, *_SETTINGS)):
         return False
-    return any(are_records(one) and not isinstance(one, Mapping) and one for one in data.values())
+    return any(
+        are_records(one)
+        for one in data.values()
+        if not isinstance(one, Mapping) and not (isinstance(one, list | tuple) and not one)
+    )
 
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:
@@ -89,8 +93,8 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
     if not are_records(records):
         raise RequestError(
             f"the records are of the type {type(records).__name__}",
-            expected="a list of dicts or of pairs such as (text, label), a dict of columns, a "
-            "DataFrame, an Arrow table, a Dataset, or a path",
+            expected="a list of dicts or of pairs such as (text, label), a dict of columns with "
+            "`text` or `tokens`, a DataFrame, an Arrow table, a Dataset, or a path",
             fix="Choose a split, such as data['train']." if are_splits(records) else "",
         )
     if isinstance(records, Mapping):
