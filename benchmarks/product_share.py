@@ -23,7 +23,7 @@ from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-
 
 from inference_systems import int8_rate
 from manyheads.inference import sums_overflow
-from manyheads.text import WORD_FEATURE_COLUMNS
+from manyheads.text import WORD_FEATURE_COLUMNS, Batch
 
 SENTENCES, TOKENS, WORDS = 42, 12, 10
 PRODUCT = "DynamicQuantizeMatMul"
@@ -78,15 +78,13 @@ def profile(graph: Path, rounds: int) -> list[dict[str, Any]]:
 def _feeds(names: list[str]) -> dict[str, Any]:
     """Make a batch of random sub-tokens without padding."""
     random = np.random.default_rng(0)
-    features = (SENTENCES, WORDS, WORD_FEATURE_COLUMNS)
-    feeds = {
-        "input_ids": random.integers(1000, 20_000, (SENTENCES, TOKENS)),
-        "attention_mask": np.ones((SENTENCES, TOKENS), np.int64),
-        "word_tokens": np.tile(np.arange(1, WORDS + 1), (SENTENCES, 1)),
-        "word_mask": np.ones((SENTENCES, WORDS), bool),
-        "word_features": np.zeros(features, np.int64),
-    }
-    return {name: feeds[name] for name in names}
+    return Batch(
+        input_ids=random.integers(1000, 20_000, (SENTENCES, TOKENS)),
+        attention_mask=np.ones((SENTENCES, TOKENS), np.int64),
+        word_starts=np.tile(np.arange(1, WORDS + 1), (SENTENCES, 1)),
+        word_mask=np.ones((SENTENCES, WORDS), bool),
+        word_features=np.zeros((SENTENCES, WORDS, WORD_FEATURE_COLUMNS), np.int64),
+    ).feeds(names)
 
 
 if __name__ == "__main__":

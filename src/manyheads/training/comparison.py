@@ -24,7 +24,7 @@ from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, mak
 from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
-from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest, option
+from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest
 from manyheads.evaluation import (
     EvaluationReport,
     Ratio,
@@ -46,6 +46,7 @@ from manyheads.training.metrics_log import METRICS_FILE
 from manyheads.training.reporter import Reporter
 from manyheads.training.setup import usable_length
 from manyheads.training.signals import Stopped
+from manyheads.training.state import RunMismatch
 from manyheads.training.verdicts import Times, Verdict
 
 TOGETHER = "together"
@@ -318,10 +319,7 @@ def _trained(title: str, config: Config, folder: Path, reporter_of: ReporterOf) 
     try:
         with reporter_of(title, config) as reporter:
             return train(config, resume=True, reporter=reporter).best
-    except RequestError as error:
-        if option("--overwrite") not in error.fix:
-            raise
-        # The folder holds another run, and the error's advice is for `train`.
+    except RunMismatch as error:  # whose advice is for `train`
         raise RequestError(
             error.found, expected=error.expected, where=error.where or at(config.save_dir),
             fix=f"Use another folder than {folder} for this comparison, or remove it.",

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from manyheads.config import AUTO, Config
-from manyheads.errors import RequestError, option
+from manyheads.errors import option
 from manyheads.training.data.batching import Source
+from manyheads.training.state import RunMismatch
 
 FEWEST, MOST = 3, 40
 MOST_FITTED = 6
@@ -73,12 +74,12 @@ def check_resumed(config: Config, stored: int, done: int, report: Callable[[str]
         report: receives messages for the user.
 
     Raises:
-        RequestError: the run has more epochs already.
+        RunMismatch: the run has more epochs already.
     """
     if config.epochs == stored:
         return
     if config.epochs < max(done, 1):
-        raise RequestError(
+        raise RunMismatch(
             f"`num_epochs` is {config.epochs}, but the run has {done} complete epochs",
             expected=f"at least {done}",
             fix=f"Raise it, or start anew with {option('--overwrite')} or another `save_dir`.",

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from manyheads.errors import ManyheadsError, ModelError, RequestError, at, listing, option
+from manyheads.errors import ManyheadsError, ModelError, at, listing, option
 from manyheads.modeling import (
     CheckpointContents,
     epoch_path,
@@ -20,7 +20,7 @@ from manyheads.modeling import (
 from manyheads.storage import BEST, best_of, explained, is_model_folder, read_manifest
 from manyheads.training.metrics_log import METRICS_FILE
 from manyheads.training.run import Run
-from manyheads.training.state import differing_keys
+from manyheads.training.state import RunMismatch, differing_keys
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER
 
 _LOGS = (METRICS_FILE, TENSORBOARD_FOLDER)
@@ -33,7 +33,7 @@ def find_checkpoint(save_dir: Path, report: Callable[[str], None]) -> Checkpoint
         report(f"warning: skipped a checkpoint. {one.error}")
     if intact is None:
         if refused:
-            raise RequestError(
+            raise RunMismatch(
                 "no checkpoint is intact", where=at(save_dir),
                 fix=f"Start anew with {option('--overwrite')}, or put an intact checkpoint back.",
             )  # fmt: skip
@@ -91,7 +91,7 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
             only these.
 
     Raises:
-        RequestError: there are such files.
+        RunMismatch: there are such files.
     """
     others = [path for path in _beside_checkpoints(save_dir) if path.exists()]
     if resume:
@@ -99,7 +99,7 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
     remains = [*(file.path for file in list_checkpoints(save_dir)), *others]
     if remains:
         first = "R" if resume else f"Continue that run with {option('--resume')}, r"
-        raise RequestError(
+        raise RunMismatch(
             f"the folder holds another run ({listing(path.name for path in remains)})",
             where=at(save_dir), expected="a new or empty `save_dir`",
             fix=f"{first}eplace it with {option('--overwrite')}, or choose another `save_dir`.",

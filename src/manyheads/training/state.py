@@ -12,6 +12,10 @@ from manyheads.errors import RequestError, option, shorten
 from manyheads.training.balancing import GradientMeans
 
 
+class RunMismatch(RequestError):
+    """The run in a folder cannot be continued as asked; another folder, or a new run, can."""
+
+
 def restore() -> str:
     """Return the advice for files of a run that are missing or damaged."""
     anew = option("--overwrite")
@@ -110,13 +114,13 @@ def check_same_run(
         stored_data: the checkpoint's checksums.
 
     Raises:
-        RequestError: naming the keys that differ, with both values.
+        RunMismatch: naming the keys that differ, with both values.
     """
     differing = differing_keys(config, stored_config)
     if not differing and data != stored_data:
         differing = ["the data's content has changed"]
     if differing:
-        raise RequestError(
+        raise RunMismatch(
             f"the run cannot be resumed, because its configuration has changed: "
             f"{'; '.join(differing)}",
             expected="the configuration and data that it was started with",

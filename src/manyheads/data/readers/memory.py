@@ -49,11 +49,7 @@ def are_splits(data: object) -> bool:
     """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
     if not isinstance(data, Mapping) or any(name in data for name in (*_TEXTS, *_SETTINGS)):
         return False
-    return any(
-        are_records(one)
-        for one in data.values()
-        if not isinstance(one, Mapping) and not (isinstance(one, list | tuple) and not one)
-    )
+    return any(are_records(one) and not isinstance(one, Mapping) for one in data.values())
 
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:
@@ -119,7 +115,7 @@ def read_memory(source: Source) -> Iterator[Row]:
     NaN, NA) becomes None. Class names of a data set replace its indices.
 
     Raises:
-        DataError: the records no longer exist, or one is not a mapping of fields.
+        DataError: the records no longer exist, or one is neither a mapping of fields nor a pair.
     """
     if source.name not in _named:
         raise DataError(

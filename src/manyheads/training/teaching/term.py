@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
-from manyheads.errors import ConfigError, RequestError, counted, listing
+from manyheads.errors import ConfigError, counted, listing
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.training_data import TrainingData
-from manyheads.training.state import restore
+from manyheads.training.state import RunMismatch, restore
 from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
 from manyheads.training.teaching.targets import Lesson, SoftTargets
 from manyheads.training.unlabelled import UnlabelledSentences
@@ -99,7 +99,7 @@ class Teaching:
 
         Raises:
             ConfigError: a teacher does not fit the tasks.
-            RequestError: the run was started with other teachers.
+            RunMismatch: the run was started with other teachers.
         """
         settings = config.teacher
         if settings is None:
@@ -113,7 +113,7 @@ class Teaching:
         sources = _open(config, settings, stored, compute, report)
         digests = [source.digest for source in sources]
         if stored is not None and digests != list(stored):
-            raise RequestError(
+            raise RunMismatch(
                 f"the run cannot be resumed, because the teacher has changed "
                 f"({listing(settings.sources)})",
                 expected="the models and files that it was started with",
