@@ -64,3 +64,8 @@ def test_the_demonstration_comes_with_the_package(
     out = capsys.readouterr().out
     assert all(f"{text}\nIn words: classification: " in out for text in TEXTS)
     assert (tmp_path / "saved_model_demo/best").is_dir()
+    longer = [part.replace("num_epochs=1", "num_epochs=2") for part in given]
+    assert main(["demo", *longer]) == 2
+    assert "Continue that run with --resume" in capsys.readouterr().err
+    assert main(["demo", *longer, "--resume"]) == 0
+    assert [*(tmp_path / "saved_model_demo").glob("*epoch2.pt")]

@@ -84,6 +84,7 @@ def train(
 def demo(
     *,
     save_dir: StrPath = str(DEMO["save_dir"]),
+    resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     reporter: Reporter | None = None,
@@ -95,6 +96,7 @@ def demo(
 
     Args:
         save_dir: the folder of the model.
+        resume: continue the run in `save_dir`.
         overwrite: replace the model in `save_dir`.
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
         reporter, on_step, on_epoch: see `train`.
@@ -104,7 +106,7 @@ def demo(
         ManyheadsError: a setting or the folder is invalid.
     """
     config = load_config(None, {**DEMO, **settings, "save_dir": os.fspath(save_dir)})
-    return _run(config, False, overwrite, progress, reporter, on_step, on_epoch)
+    return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_head(

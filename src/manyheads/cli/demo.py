@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from manyheads.cli.options import Overwrite, Settings, overrides_of
+from manyheads.cli.options import Overwrite, Resume, Settings, overrides_of
 from manyheads.cli.train import run_training
 from manyheads.config import load_config
 from manyheads.data.demo import SETTINGS, TEXTS
@@ -22,6 +22,7 @@ def demo(
     save_dir: Annotated[str, typer.Option(metavar="PATH", help="The folder of the model.")] = str(
         SETTINGS["save_dir"]
     ),
+    resume: Resume = False,
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
@@ -32,7 +33,7 @@ def demo(
     """
     overrides = {**SETTINGS, **overrides_of({"save_dir": save_dir}, settings or ())}
     config = load_config(None, overrides)
-    run_training(config, "The demonstration", resume=False, overwrite=overwrite)
+    run_training(config, "The demonstration", resume=resume, overwrite=overwrite)
 
     from manyheads.inference import load_predictor
 
