@@ -201,6 +201,51 @@ def test_a_run_cannot_have_fewer_epochs_than_it_has_completed(base: Path, tmp_pa
     assert digest(tmp_path / "saved") == before
 
 
+def test_a_run_can_end_earlier_but_not_within_an_epoch(copied: Path) -> None:
+    before = digest(copied / "saved")
+    with pytest.raises(RequestError, match="`num_epochs` is 1, but the run is in its epoch 2"):
+        train(hard_config(copied, num_epochs=1), resume=True)
+    assert digest(copied / "saved") == before
+
+
+@pytest.mark.parametrize("killed_in", [2, 3])
+def test_a_shorter_run_ends_at_its_new_end_with_rates_that_fall_to_zero(
+    base: Path, tmp_path: Path, killed_in: int
+) -> None:
+    step = 8 if killed_in == 2 else 13
+    with pytest.raises(Killed):
+        train(hard_config(tmp_path, num_epochs=6, checkpoint_every=1), reporter=Spy(stop_at(step)))
+    spy = Spy()
+    result = train(hard_config(tmp_path, num_epochs=killed_in), resume=True, reporter=spy)
+    assert len(result.history) == killed_in
+    assert spy.said(f"started with 6 epochs and ends after {killed_in}. The learning rate follows")
+    lines = log_lines(tmp_path / "saved")
+    rates = [rate for line in lines for rate in line.get("learning_rate", ())]
+    assert min(rates) >= 0
+
+
+def test_a_run_that_is_resumed_with_as_many_epochs_as_it_has_is_finished(
+    base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        train(hard_config(tmp_path, num_epochs=6), reporter=Spy(stop_at(8)))
+    spy = Spy()
+    result = train(hard_config(tmp_path, num_epochs=1), resume=True, reporter=spy)
+    assert spy.said("is finished; nothing is left to do")
+    assert (len(result.history), spy.losses) == (1, [])
+    assert (tmp_path / "saved/best").is_dir()
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(base: Path, tmp_path: Path) -> None:
+    settings = {"num_epochs": 4, "learning_rate": 0.0, "head_learning_rate": 0.0}
+    # Nothing is learned, so no epoch is better than the first.
+    stopped = train(hard_config(tmp_path, **settings, early_stopping=1))
+    assert len(stopped.history) == 2
+    longer = train(hard_config(tmp_path, **settings, early_stopping=2), resume=True)
+    assert len(longer.history) == 3
+    assert len(train(hard_config(tmp_path, **settings), resume=True).history) == 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from manyheads.config import AUTO, Config
-from manyheads.errors import option
+from manyheads.errors import counted, option
 from manyheads.training.data.batching import Source
-from manyheads.training.state import RunMismatch
+from manyheads.training.state import RunMismatch, TrainingState
 
 FEWEST, MOST = 3, 40
 MOST_FITTED = 6
@@ -64,32 +64,60 @@ def budget(records: Sequence[int], *, fitted: bool) -> int:
     return min(most, max(FEWEST, round(epochs)))
 
 
-def check_resumed(config: Config, stored: int, done: int, report: Callable[[str], None]) -> None:
+def check_resumed(
+    config: Config, stored: int, state: TrainingState, report: Callable[[str], None]
+) -> None:
     """Check and report a number of epochs that differs from the one a run was started with.
 
     Args:
         config: the run.
         stored: the number of epochs in the checkpoint.
-        done: the epochs that are complete.
+        state: the run's position in the checkpoint.
         report: receives messages for the user.
 
     Raises:
-        RunMismatch: the run has more epochs already.
+        RunMismatch: the run is beyond its new end.
     """
     if config.epochs == stored:
         return
-    if config.epochs < max(done, 1):
+    begun = state.epoch + (state.step_in_epoch > 0)
+    if config.epochs < max(begun, 1):
+        position = (
+            f"is in its epoch {begun}"
+            if begun > state.epoch
+            else f"has {counted(begun, 'complete epoch')}"
+        )
         raise RunMismatch(
-            f"`num_epochs` is {config.epochs}, but the run has {done} complete epochs",
-            expected=f"at least {done}",
+            f"`num_epochs` is {config.epochs}, but the run {position}",
+            expected=f"at least {begun}",
             fix=f"Raise it, or start anew with {option('--overwrite')} or another `save_dir`.",
         )
-    if config.lr_schedule == "constant":
+    if config.lr_schedule == "constant" or config.epochs == state.epoch:
         return
+    change = (
+        f"continues to {config.epochs}. The learning rate follows the schedule of the longer run "
+        "from here on, so it rises now."
+        if config.epochs > stored
+        else f"ends after {config.epochs}. The learning rate follows the schedule of the shorter "
+        "run from here on, so it drops now."
+    )
     report(
-        f"The run was started with {stored} epochs and continues to {config.epochs}. The learning "
-        "rate follows the schedule of the longer run from here on, so it rises now. The result "
-        "differs from that of a run that was started with as many."
+        f"The run was started with {stored} epochs and {change} The result differs from that of a "
+        "run that was started with as many."
+    )
+
+
+def is_complete(config: Config, epoch: int, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a run has all its epochs, or waited long enough for a better model.
+
+    Args:
+        config: the run.
+        epoch: the epochs that are complete.
+        history: an entry for each of them, with its `score`.
+    """
+    patience = config.early_stopping or config.epochs
+    return epoch >= config.epochs or (
+        bool(history) and epochs_without_gain(history) >= patience
     )
 
 

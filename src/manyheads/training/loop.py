@@ -28,7 +28,7 @@ from manyheads.training.calibrate import (
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost
-from manyheads.training.epochs import epochs_without_gain, is_improving
+from manyheads.training.epochs import epochs_without_gain, is_complete, is_improving
 from manyheads.training.files import read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
@@ -379,10 +379,7 @@ def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> 
     if config.keep_best_per_task:
         better = [t for t, v in scores.items() if v >= state.best_of.get(t, Best()).score]
         state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
-    waited = epochs_without_gain(state.history)
-    state.finished = state.epoch >= config.epochs or waited >= (
-        config.early_stopping or config.epochs
-    )
+    state.finished = is_complete(config, state.epoch, state.history)
     return better
 
 

@@ -41,7 +41,7 @@ from manyheads.training.data.training_data import TrainingData, load_training_da
 from manyheads.training.distillation import ORIGINAL, ORIGINAL_CONFIG, Distillation
 from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.distributed_checks import check_alike, check_possible, report_processes
-from manyheads.training.epochs import check_resumed, decide_epochs
+from manyheads.training.epochs import check_resumed, decide_epochs, is_complete
 from manyheads.training.head_start import fit_heads
 from manyheads.training.optimizer import AdamW, parameter_groups
 from manyheads.training.run import Run
@@ -321,9 +321,10 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
     config, processes = run.config, run.processes
     if found:
         run.restore(found)
-        check_resumed(config, stored_epochs(found), run.state.epoch, report)
-        if config.epochs > stored_epochs(found):
-            run.state.finished = False
+        state = run.state
+        check_resumed(config, stored_epochs(found), state, report)
+        # The number of epochs and `early_stopping` may be others now.
+        state.finished = is_complete(config, state.epoch, state.history)
         report(f"Resumed after step {run.state.step} of {run.total_steps}.")
     if processes.count > 1:
         facts = {"data": run.data.fingerprint, "step": run.state.step}
