@@ -10,11 +10,12 @@ import pytest
 
 import manyheads
 from manyheads.config import make_config
-from manyheads.errors import RequestError
+from manyheads.errors import ModelError, RequestError
 from manyheads.evaluation import in_words
 from manyheads.training import train
 from manyheads.training.epochs import budget, is_improving
-from manyheads.training.files import run_config
+from manyheads.training.files import kept_until_ready, run_config
+from manyheads.training.state import RunMismatch
 from training_setup import Spy, encoder_folder, sentences, write_records
 
 
@@ -53,6 +54,43 @@ def test_evaluate_scores_the_part_that_was_held_out(trained: Path) -> None:
     report = manyheads.evaluate(trained / "saved")
     assert report.evaluation["records"] == len(lines)
     assert report.data == (str(trained / "saved/data/valid.jsonl"),)
+
+
+def in_folder(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_run_that_does_not_start_leaves_the_one_that_it_was_to_replace(tmp_path: Path) -> None:
+    old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
+    manyheads.train(old, **fast(tmp_path))
+    before = in_folder(tmp_path / "saved")
+    new = write_records(tmp_path / "new.jsonl", sentences(30, 4))
+    (tmp_path / "none").mkdir()
+    settings = fast(tmp_path) | {"model_name": str(tmp_path / "none")}
+    with pytest.raises(ModelError):
+        manyheads.train(new, overwrite=True, **settings)
+    assert in_folder(tmp_path / "saved") == before
+    manyheads.train(new, overwrite=True, **fast(tmp_path))
+    after = in_folder(tmp_path / "saved")
+    assert set(after) == set(before)
+    assert after["data/train.jsonl"] != before["data/train.jsonl"]
+
+
+def test_what_a_killed_start_replaced_is_put_back_by_the_next(tmp_path: Path) -> None:
+    old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
+    manyheads.train(old, **fast(tmp_path))
+    saved = tmp_path / "saved"
+    before = in_folder(saved)
+
+    killed = kept_until_ready(saved, overwrite=True)
+    killed.__enter__()
+    for name in ("config.yaml", "data/train.jsonl", "data/valid.jsonl"):
+        (saved / name).unlink()
+        (saved / name).write_text("of the other run")
+    with pytest.raises(RunMismatch):
+        manyheads.train(old, **fast(tmp_path))
+    assert in_folder(saved) == before
 
 
 def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(

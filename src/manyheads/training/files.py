@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config, write_config
-from manyheads.data.hold_out import splits_of, with_parts, write_parts
+from manyheads.data.hold_out import FOLDER, splits_of, with_parts, write_parts
 from manyheads.data.infer_tasks import InferredTasks
 from manyheads.data.readers import is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
 from manyheads.errors import ManyheadsError, RequestError, at, listing, option
+from manyheads.storage import explained
 from manyheads.training.run_folder import refuse_other_run
 
 CONFIG_FILE = "config.yaml"
 """The configuration in `save_dir`, to repeat or change the run."""
+_KEPT, _OBSOLETE = ".replaced", ".replaced.obsolete"
+"""Folders in `save_dir` with what a starting run replaces, before and after it is ready to train."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,81 @@ def read_files(
         files = [*(file for split in splits for file in split.files), config.valid_file or ""]
         write_config(with_parts(config) if any(map(is_in_memory, files)) else config, path)
         report(f"The configuration of this run, to repeat or change it: {path}")
+
+
+@contextmanager
+def kept_until_ready(save_dir: Path, *, overwrite: bool) -> Iterator[None]:
+    """Keep the data and configuration of the run that a starting one replaces.
+
+    If the block fails they are put back, so that the old run still fits its checkpoints; after a
+    kill, the next start in the folder puts them back.
+
+    Args:
+        save_dir: the folder.
+        overwrite: whether a run in it is replaced.
+
+    Raises:
+        StorageError: a file could not be kept or put back.
+    """
+    kept = save_dir / _KEPT
+    with explained(save_dir):
+        _put_back(save_dir)
+        if overwrite:
+            _keep(save_dir)
+    try:
+        yield
+    except BaseException:
+        if overwrite:
+            with explained(save_dir):
+                for name in (FOLDER, CONFIG_FILE):
+                    if not (kept / name).exists():
+                        _remove(save_dir / name)
+                _put_back(save_dir)
+        raise
+    if overwrite:
+        with explained(save_dir):
+            # At once: what is left of it after a kill would be put back.
+            kept.rename(save_dir / _OBSOLETE)
+            _remove(save_dir / _OBSOLETE)
+
+
+def _keep(save_dir: Path) -> None:
+    """Give the files second names, in a folder that appears when it is complete."""
+    _remove(save_dir / _OBSOLETE)
+    partial = save_dir / f"{_KEPT}.partial"
+    _remove(partial)
+    partial.mkdir()
+    for path in (save_dir / FOLDER, save_dir / CONFIG_FILE):
+        if path.is_dir():
+            shutil.copytree(path, partial / path.name, copy_function=_link)
+        elif path.exists():
+            _link(path, partial / path.name)
+    partial.rename(save_dir / _KEPT)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, or copy it. A run's files are replaced, not written in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _put_back(save_dir: Path) -> None:
+    """Move what was kept to its place, if there is any."""
+    kept = save_dir / _KEPT
+    if kept.is_dir():
+        for path in sorted(kept.iterdir()):
+            _remove(save_dir / path.name)
+            path.rename(save_dir / path.name)
+        kept.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _holds(path: Path, config: Config) -> bool:

@@ -29,7 +29,7 @@ from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost
 from manyheads.training.epochs import epochs_without_gain, is_complete, is_improving
-from manyheads.training.files import read_files
+from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
 from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog
@@ -91,9 +91,11 @@ def train(
     with joined(config.device) as processes, ExitStack() as stack:
         if reporter is None or not processes.is_first:
             reporter = Reporter()
-        with processes.failing_together():
+        with processes.failing_together(), ExitStack() as starting:
             if processes.is_first:
                 stack.enter_context(_own_folder(config))
+                kept = kept_until_ready(Path(config.save_dir), overwrite=overwrite)
+                starting.enter_context(kept)
                 read_files(config, resume=resume, overwrite=overwrite, report=reporter.message)
             if splits_of(config):
                 # No process reads the parts before the first has written them.
