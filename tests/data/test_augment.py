@@ -87,6 +87,28 @@ def test_entities_are_exchanged_within_a_class_and_other_fields_stay(tmp_path: P
         assert record["text"][entity["start"] : entity["end"]] in ("Yesterday", "Thriller", "Help")
 
 
+def test_new_records_lack_what_is_about_the_words_of_the_old_text(tmp_path: Path) -> None:
+    words = {"tokens": ["skip", "Let", "it", "be"], "ner": ["O", "B-SONG", "I-SONG", "I-SONG"]}
+    source = write(
+        tmp_path / "in.jsonl",
+        {
+            **song("play", "Yesterday"), "n": 1, "topics": ["pop", "old"],
+            "aspects": [{"start": 5, "end": 14, "label": "x"}], "scores": {"a": 0.5},
+            "spans": {"sc": [[0, 4]]},
+        },
+        {**words, "label": "play", "upos": ["V", "V", "P", "V"], "topics": ["a", "b", "c", "d"]},
+    )  # fmt: skip
+    done = augment(source, tmp_path / "out.jsonl", copies=9)
+    first, second, *new = read(tmp_path / "out.jsonl")
+    assert {"aspects", "spans"} <= set(first)
+    assert "upos" in second
+    assert done.left_out == ("aspects", "spans", "upos")
+    play = {"label", "n", "topics", "scores", "text", "entities"}
+    assert {tuple(sorted(record)) for record in new} == {
+        tuple(sorted(play)), ("entities", "label", "text", "topics")
+    }  # fmt: skip
+
+
 def test_the_seed_determines_the_file(tmp_path: Path) -> None:
     records = [song(f"{way} play", f"Song {way}") for way in "ABCDEFGHI"]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -154,6 +154,19 @@ def test_copies_in_a_file_are_duplicates_or_contradictions(tmp_path: Path) -> No
     assert not report.ok
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(1, 5), (5, 1), (0, 2), (2, 0), (-1, -2), (0.0, 1), (3, 5)]
+)
+def test_every_two_numbers_contradict_each_other(
+    tmp_path: Path, first: float, second: float
+) -> None:
+    stars = {"stars": TaskConfig(kind="regression", field="stars")}
+    rows = [{"text": "a film", "stars": number} for number in (first, second, first)]
+    report = check_data([write(tmp_path / "x.jsonl", *rows)], stars)
+    assert only(report, Kind.CONTRADICTION).where.endswith("x.jsonl:2")
+    assert only(report, Kind.DUPLICATE).where.endswith("x.jsonl:3")
+
+
 def test_copies_between_files_are_leaks_where_both_answer_the_same_task(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", {"text": "a", "label": "x"}, {"text": "b c"})
     valid = write(

@@ -20,7 +20,7 @@ from manyheads.cli.options import (
     task_names,
     write_json_to,
 )
-from manyheads.errors import CheckFailed, counted
+from manyheads.errors import CheckFailed, counted, listing
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -255,4 +255,7 @@ def augment(
         tell("note", f"without an entity to exchange: {counted(done.fixed, 'record')}")
     if done.repeated:
         tell("note", f"left out as repetitions: {counted(done.repeated, 'new record')}")
+    if done.left_out:
+        fields = listing(f"`{name}`" for name in done.left_out)
+        tell("note", f"new records lack {fields}, which are about the words of the old text")
     print(f"{counted(done.records, 'record')} and {done.new:,} new: {target}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +40,8 @@ class Augmented:
     """Records without an entity that can be exchanged."""
     repeated: int
     """New sentences that were not written because their text exists already."""
+    left_out: tuple[str, ...] = ()
+    """Fields that new records lack, because they are about the words of the old text."""
 
 
 def is_exchangeable(text: str, spans: Sequence[Span]) -> bool:
@@ -111,6 +113,7 @@ def augment(
     """Write a file's records, and new ones made by exchanging their entities.
 
     The new records follow the others and have the same class. They also serve as unlabelled text.
+    They lack fields with positions in the text or a value for each word, which the exchange moves.
     The file is read three times; memory holds its entities and a checksum of each text.
 
     Args:
@@ -140,26 +143,33 @@ def augment(
             + ".",
         )  # fmt: skip
     texts: set[int] = set()
+    fields = _FieldsOfWords()
     records = new = fixed = 0
     with atomic_file(Path(target)) as file:
         for one in _sentences(source, layout):
             file.write(_line(one.written))
             records += 1
             texts.add(hash(one.text))
+            fields.see(one)
         for number, one in enumerate(_sentences(source, layout)):
             if not is_exchangeable(one.text, one.spans) or one.is_pair:
                 fixed += 1
                 continue
             for copy in range(copies):
                 numbers = random.Random(f"{seed} {number} {copy}")
-                if made := _new_sentence(one, values, numbers, texts):
+                if made := _new_sentence(one, values, numbers, texts, fields.names):
                     file.write(_line(made))
                     new += 1
-    return Augmented(records, new, fixed, repeated=(records - fixed) * copies - new)
+    repeated = (records - fixed) * copies - new
+    return Augmented(records, new, fixed, repeated, tuple(sorted(fields.names)))
 
 
 def _new_sentence(
-    one: _Sentence, values: Values, numbers: random.Random, texts: set[int]
+    one: _Sentence,
+    values: Values,
+    numbers: random.Random,
+    texts: set[int],
+    left_out: Set[str],
 ) -> dict[str, Any] | None:
     """Return a new record made from a sentence, or None if all tries repeat a known text.
 
@@ -168,12 +178,14 @@ def _new_sentence(
         values: what its entities are exchanged for.
         numbers: the random numbers.
         texts: the hashes of all texts, to which the new one is added.
+        left_out: the fields that it does not keep.
     """
     for _ in range(_TRIES):
         text, spans = exchange(one.text, one.spans, one.group, values, numbers)
         if hash(text) not in texts:
             texts.add(hash(text))
-            return {**one.kept, "text": text, "entities": _as_json(spans)}
+            kept = {k: v for k, v in one.others.items() if k not in left_out}
+            return {**kept, "text": text, "entities": _as_json(spans)}
     return None
 
 
@@ -202,11 +214,38 @@ class _Sentence:
         return {**others, "entities": _as_json(self.spans)}
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """The fields that new records keep."""
+    def others(self) -> dict[str, Any]:
+        """The fields besides text and entities."""
         return {
             k: v for k, v in self.value.items() if k not in ("text", "tokens", "ner", "entities")
         }
+
+
+class _FieldsOfWords:
+    """The fields with positions in the text, or with one value for each word in all records."""
+
+    def __init__(self) -> None:
+        self._nested: set[str] = set()
+        self._aligned: set[str] = set()
+        self._unaligned: set[str] = set()
+
+    @property
+    def names(self) -> set[str]:
+        """Their names, as far as records were seen."""
+        return self._nested | (self._aligned - self._unaligned)
+
+    def see(self, one: _Sentence) -> None:
+        """Look at the fields of a record."""
+        words = one.value.get("tokens")
+        for name, value in one.others.items():
+            parts = value.values() if isinstance(value, Mapping) else value
+            if isinstance(value, str) or not isinstance(parts, Iterable):
+                continue
+            if any(isinstance(part, Mapping | list) for part in parts):
+                self._nested.add(name)
+            elif isinstance(value, list) and value:
+                is_aligned = isinstance(words, list) and len(words) == len(value)
+                (self._aligned if is_aligned else self._unaligned).add(name)
 
 
 def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterator[_Sentence]:

@@ -116,9 +116,7 @@ def is_complete(config: Config, epoch: int, history: Sequence[Mapping[str, Any]]
         history: an entry for each of them, with its `score`.
     """
     patience = config.early_stopping or config.epochs
-    return epoch >= config.epochs or (
-        bool(history) and epochs_without_gain(history) >= patience
-    )
+    return epoch >= config.epochs or (bool(history) and epochs_without_gain(history) >= patience)
 
 
 def epochs_without_gain(history: Sequence[Mapping[str, Any]]) -> int:

@@ -133,10 +133,11 @@ def _hash(label: Label, text: str) -> int:
     if unlabelled_words(label):
         return _PARTLY
     if not isinstance(label, tuple):
-        value = hash(label)
+        # By its digits: small numbers are their own hashes, and -1 and -2 have the same.
+        value = hash(label if isinstance(label, str) else repr(label))
     elif label and isinstance(label[0], Span):
         spans = [item for item in label if isinstance(item, Span)]
         value = hash(tuple((" ".join(text[s.start : s.end].split()), s.label) for s in spans))
     else:
         value = hash(frozenset(label))
-    return value or 2
+    return value if value not in (0, _PARTLY) else 2
