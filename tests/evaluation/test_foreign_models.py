@@ -60,5 +60,5 @@ def test_a_data_set_on_a_hub_is_not_fetched_unless_named(
     name_data(folder, "datasets:someone/logs")
     with pytest.raises(ModelError, match=r"names datasets:someone/logs.*MODEL, 'datasets:"):
         evaluate(folder, drift=False, threads=1)
-    with pytest.raises(DataError, match=r"names the data set datasets:someone/logs"):
+    with pytest.raises(DataError, match=r"names datasets:someone/logs"):
         export_model(folder, threads=1)

@@ -318,12 +318,14 @@ def test_calibration_takes_training_sentences_or_else_those_of_the_gate(
     config = make_config(read_manifest(best).config)
     gate = [([Record(text, None, {}, "") for text in ("John is here", "x")], ("intent", "ner"))]
 
-    def count(config: Any) -> int:
-        return len(calibration_batches(config, specs, gate, trained.tokenizer, 32))
+    def count(config: Any, model: Path = best) -> int:
+        return len(calibration_batches(config, specs, gate, model, trained.tokenizer, 32))
 
     assert count(config) == 120
     gone = config.model_copy(update={"train_file": str(tmp_path / "gone.jsonl")})
     assert count(gone) == 2
+    # A model may come from anywhere: what its configuration names is not opened anywhere.
+    assert count(config, tmp_path / "a/b/best") == 2
     damaged = tmp_path / "damaged.jsonl"
     damaged.write_text('{"text": "John is', encoding="utf-8")
     assert count(config.model_copy(update={"train_file": str(damaged)})) == 2
@@ -416,7 +418,7 @@ def gate_for(
     gate = Gate(
         TorchBackend(model, choose_compute("cpu", "float32", 1)),
         lambda backend: make_predictor(manifest, backend),
-        validation_sets(make_config(manifest.config), specs, None, "model"),
+        validation_sets(make_config(manifest.config), specs, None, folder),
         limit=limit,
         unlabelled=unlabelled,
     )
@@ -731,7 +733,7 @@ def test_records_are_spread_over_a_long_file(
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
     monkeypatch.setattr(validation, "MAX_RECORDS", 3)
     ((records, tasks),) = validation.validation_sets(
-        make_config(manifest.config), specs, None, "model"
+        make_config(manifest.config), specs, None, trained
     )
     assert tasks == ("intent", "ner")
     assert len(records) == 3

@@ -10,9 +10,10 @@ import pytest
 
 import manyheads
 from manyheads.config import make_config
+from manyheads.data.own_files import located
 from manyheads.errors import ModelError, RequestError
 from manyheads.evaluation import in_words
-from manyheads.training import train
+from manyheads.training import distill_config, train
 from manyheads.training.epochs import budget, is_improving
 from manyheads.training.files import kept_until_ready, run_config
 from manyheads.training.state import RunMismatch
@@ -103,6 +104,13 @@ def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(
     (tmp_path / "saved").rename(tmp_path / "far/away")
     report = manyheads.evaluate("far/away")
     assert report.data == (str(tmp_path / "far/away/data/valid.jsonl"),)
+    # Another run has taken its place.
+    other = write_records(tmp_path / "other.jsonl", sentences(30, 9))
+    manyheads.train(other, **fast(tmp_path) | {"save_dir": "saved"})
+    student = distill_config(["far/away"], None, {})
+    assert student.train_file == str(tmp_path / "far/away/data/train.jsonl")
+    own = located(manyheads.load("far/away").config, "far/away/best")
+    assert own.valid_file == str(tmp_path / "far/away/data/valid.jsonl")
 
 
 def test_a_configuration_without_validation_data_holds_some_out(tmp_path: Path) -> None:

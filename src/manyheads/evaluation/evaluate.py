@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
-from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.data.own_files import located, may_open
+from manyheads.data.readers import Layout, without_split
 from manyheads.data.readers.memory import is_in_memory
 from manyheads.data.records import Reach, Record, read_records, unseen_labels
 from manyheads.errors import (
@@ -25,7 +27,7 @@ from manyheads.errors import (
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, load_model
-from manyheads.storage import BEST, Prefer, StrPath
+from manyheads.storage import Prefer, StrPath
 from manyheads.tasks import LabelSet
 from manyheads.tasks.html import table
 from manyheads.tasks.metrics import ConfidenceMetrics, DriftMetrics, Evaluation
@@ -48,6 +50,8 @@ class EvaluationReport:
     """Data that were not read, and labels that are not scored as expected."""
     confidence: Mapping[str, ConfidenceMetrics] = field(default_factory=dict)
     """By task with scores, the metrics of their calibration."""
+    seconds: float = 0.0
+    """The time in which the records were answered."""
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -139,7 +143,9 @@ def evaluate(
         warn(message)
 
     files, sets = labelled_sets(loaded, data, layout=layout, tasks=tasks, keep=keep, warn=note)
+    began = time.monotonic()
     outcomes = score(loaded.predictor, sets)
+    seconds = time.monotonic() - began
     _check_labelled(outcomes, _chosen(loaded, tasks), files, all_wanted=tasks is not None)
     evaluation = outcomes.evaluation()
     records = [record for some, _ in sets for record in some]
@@ -150,7 +156,7 @@ def evaluate(
         evaluation["drift"] = moved
     return EvaluationReport(
         loaded.path, tuple(files), evaluation, outcomes, moved if isinstance(moved, str) else "",
-        records, tuple(notes), _confidence(outcomes, loaded),
+        records, tuple(notes), _confidence(outcomes, loaded), seconds,
     )  # fmt: skip
 
 
@@ -270,50 +276,22 @@ def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, Ta
     return {name: task for name, task in known.items() if tasks is None or name in tasks}
 
 
-def is_own(path: str, loaded: LoadedModel) -> bool:
-    """Return whether data named only by a model's configuration may be opened.
-
-    They may if the model is in the folder in which its run saved it, or the data are in the parent
-    of the run's folder. A data set on a hub may not.
-    """
-    if is_dataset_name(path):
-        return False
-    run = _run_folder(loaded)
-    saved = Path(loaded.config.save_dir).resolve()
-    return run == saved or Path(path).resolve().is_relative_to(run.parent)
-
-
-def in_run(path: str, loaded: LoadedModel) -> str:
-    """Return where a run's data are now: in its folder, wherever that was moved, if they were."""
-    saved = Path(loaded.config.save_dir).absolute()
-    if is_dataset_name(path) or not Path(path).absolute().is_relative_to(saved):
-        return path
-    there = _run_folder(loaded) / Path(path).absolute().relative_to(saved)
-    moved = there != Path(path).resolve() and there.exists()
-    return os.fspath(there) if moved else path
-
-
-def _run_folder(loaded: LoadedModel) -> Path:
-    model = Path(loaded.path).resolve()
-    return model if model.is_dir() and not model.name.startswith(BEST) else model.parent
-
-
 def own_validation_files(
     loaded: LoadedModel, chosen: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return the files on which a model was chosen, each with those of the chosen tasks it is for.
 
     Raises:
-        ModelError: one is missing, or may not be opened without being named (see `is_own`).
+        ModelError: one is missing, or may not be opened without being named (see `may_open`).
         ConfigError: a task has none.
     """
     files = {
-        in_run(path, loaded): tuple(name for name in names if name in chosen)
-        for path, names in loaded.config.valid_files().items()
+        path: tuple(name for name in names if name in chosen)
+        for path, names in located(loaded.config, loaded.path).valid_files().items()
         if any(name in chosen for name in names)
     }
     for path in files:
-        if not is_own(path, loaded):
+        if not may_open(path, loaded.config, loaded.path):
             raise ModelError(
                 f"the model's configuration names {path} as its validation data",
                 where=loaded.path,

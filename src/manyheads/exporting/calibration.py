@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 
 from manyheads.config import Config
+from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
 from manyheads.exporting.gate import RecordSets
+from manyheads.storage import StrPath
 from manyheads.tasks import TaskSpec, units_of
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
@@ -22,6 +24,7 @@ def calibration_batches(
     config: Config,
     specs: Sequence[TaskSpec],
     validation: RecordSets,
+    model: StrPath,
     tokenizer: TextTokenizer,
     max_length: int,
 ) -> list[Batch]:
@@ -32,13 +35,15 @@ def calibration_batches(
     Args:
         config: the configuration of the training run.
         specs: the model's tasks.
-        validation: the gate's records, used if the training files are missing or cannot be read.
+        validation: the gate's records, used if the training files are missing, cannot be read, or
+            may not be opened unasked.
+        model: the model's folder.
         tokenizer: the model's.
         max_length: tokens that the encoder reads at once.
     """
     records: list[Record] = []
     with suppress(DataError):
-        records = list(_training_records(config, specs))
+        records = list(_training_records(config, specs, model))
     records = records or list(chain.from_iterable(records for records, _ in validation))
     some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
     tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
@@ -51,18 +56,22 @@ def calibration_batches(
     ]
 
 
-def training_texts(config: Config, specs: Sequence[TaskSpec], count: int) -> list[str]:
-    """Choose texts spread over the training data; none if the files are missing."""
+def training_texts(
+    config: Config, specs: Sequence[TaskSpec], model: StrPath, count: int
+) -> list[str]:
+    """Choose texts spread over a model's training data; none if they may not be opened unasked."""
     texts: list[str] = []
     with suppress(DataError):  # the gate works without them
-        texts = [record.text for record in _training_records(config, specs)]
+        texts = [record.text for record in _training_records(config, specs, model)]
     return texts[:: max(1, len(texts) // count)][:count]
 
 
-def _training_records(config: Config, specs: Sequence[TaskSpec]) -> Iterator[Record]:
+def _training_records(
+    config: Config, specs: Sequence[TaskSpec], model: StrPath
+) -> Iterator[Record]:
     label_sets = {spec.name: spec.label_set() for spec in specs}
-    for path, tasks in config.train_files().items():
-        if Path(without_split(path)[0]).exists():
+    for path, tasks in located(config, model).train_files().items():
+        if may_open(path, config, model) and Path(without_split(path)[0]).exists():
             settings = {name: config.tasks[name] for name in tasks if name in label_sets}
             yield from read_records(
                 path, settings, label_sets, layout=Layout.of(config), allow_unseen=True

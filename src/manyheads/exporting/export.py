@@ -165,20 +165,20 @@ def _exporter(
     compute = choose_compute("cpu", "float32", threads)
     manifest = read_manifest(folder)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
-    sets = validation_sets(trained.config, specs, data, at(folder))
+    sets = validation_sets(trained.config, specs, data, folder)
     progress("predicting for the validation records with PyTorch in float32")
     gate = Gate(
         pytorch.TorchBackend(trained.model, compute),
         lambda backend: make_predictor(manifest, backend),
         sets,
         limit=limit,
-        unlabelled=training_texts(trained.config, specs, UNLABELLED),
+        unlabelled=training_texts(trained.config, specs, folder, UNLABELLED),
         threads=compute.threads,
     )
     return Exporter(
         trained.model, gate, manifest, opset, compute.threads, progress,
         lambda: calibration_batches(
-            trained.config, specs, sets, trained.tokenizer, trained.max_length
+            trained.config, specs, sets, folder, trained.tokenizer, trained.max_length
         ),
     )  # fmt: skip
 

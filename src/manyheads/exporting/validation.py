@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manyheads.config import Config
-from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.data.own_files import located, may_open
+from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import read_records
-from manyheads.errors import DataError, option
+from manyheads.errors import DataError, at, option
 from manyheads.exporting.gate import RecordSets
+from manyheads.storage import StrPath
 from manyheads.tasks import TaskSpec
 
 MAX_RECORDS = 10_000
@@ -18,7 +20,7 @@ MAX_RECORDS = 10_000
 
 
 def validation_sets(
-    config: Config, specs: Sequence[TaskSpec], data: str | os.PathLike[str] | None, where: str
+    config: Config, specs: Sequence[TaskSpec], data: StrPath | None, model: StrPath
 ) -> RecordSets:
     """Read the validation records of a model, or those of a file.
 
@@ -26,28 +28,30 @@ def validation_sets(
         config: the configuration of the training run.
         specs: the model's tasks.
         data: a labelled file; default, the validation files of the configuration.
-        where: the model, for an error.
+        model: the model's folder.
 
     Raises:
         DataError: there are no records, or they cannot be read.
     """
     names = [spec.name for spec in specs]
-    files = config.valid_files() if data is None else {os.fspath(data): tuple(names)}
+    own = located(config, model).valid_files()
+    files = own if data is None else {os.fspath(data): tuple(names)}
     label_sets = {spec.name: spec.label_set() for spec in specs}
     # A named file has the standard layout; the model's own files have that of training.
     layout = Layout.of(config) if data is None else None
     sets = []
     for path, tasks in files.items():
-        if data is None and is_dataset_name(path):
+        if data is None and not may_open(path, config, model):
             raise DataError(
-                f"the model's configuration names the data set {path}",
-                expected="a data set that you name: a model may come from anywhere",
+                f"the model's configuration names {path} as its validation data",
+                expected="data that you name, or data beside the run that made the model, because "
+                "a model may come from anywhere",
                 fix="Name it: "
                 + option(
                     f"manyheads export MODEL --file {path}",
                     f"manyheads.export(MODEL, data={path!r})",
                 ),
-                where=where,
+                where=at(model),
             )
         if data is None and not Path(without_split(path)[0]).exists():
             raise DataError(
@@ -57,7 +61,7 @@ def validation_sets(
                 + option(
                     "manyheads export MODEL --file FILE", "manyheads.export(MODEL, data=FILE)"
                 ),
-                where=where,
+                where=at(model),
             )
         settings = {name: config.tasks[name] for name in tasks if name in label_sets}
         records = list(read_records(path, settings, label_sets, layout=layout, allow_unseen=True))

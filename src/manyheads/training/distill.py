@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, is_soft_file, load_config
+from manyheads.data.own_files import locate
 from manyheads.errors import RequestError, listing, option, shorten
 from manyheads.modeling import load_checkpoint
 from manyheads.storage import StrPath, read_manifest, resolve_model
@@ -56,7 +57,8 @@ def distill_config(
             )
             + ".",
         )
-    values = trained_values(resolve_model(models[0]))
+    teacher = resolve_model(models[0])
+    values = locate(dict(trained_values(teacher)), teacher)
     kept = {name: value for name, value in values.items() if name not in _OWN and value is not None}
     kept["tasks"] = {
         name: {key: value for key, value in task.items() if value is not None and key != "frozen"}

@@ -22,7 +22,7 @@ from manyheads.training.run_folder import refuse_other_run
 CONFIG_FILE = "config.yaml"
 """The configuration in `save_dir`, to repeat or change the run."""
 _KEPT, _OBSOLETE = ".replaced", ".replaced.obsolete"
-"""Folders in `save_dir` with what a starting run replaces: until it is ready to train, and after."""
+"""Folders in `save_dir` with what a starting run replaces, until it is ready to train and after."""
 
 
 @dataclass(frozen=True)

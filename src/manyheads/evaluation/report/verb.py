@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, Config
+from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
 from manyheads.errors import DataError, ModelError, RequestError, listing, option
-from manyheads.evaluation.evaluate import EvaluationReport, evaluate, in_run, is_own
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate
 from manyheads.evaluation.report.build import (
     Surroundings,
     decisions_of,
@@ -77,18 +77,16 @@ def report(
         )
 
     loaded = load("saved_model" if model is None else model)
-    began = time.monotonic()
     evaluated = evaluated_on(data, loaded, drift=drift, keep=slices)
-    speed = len(evaluated.records) / max(time.monotonic() - began, 1e-9)
     changed = None
     if against is not None:
         source = data if data is not None else _only_file(evaluated)
         changed = changes(evaluated_on(source, load(against), drift=False), evaluated)
     training, reason = _training_records(loaded)
-    notes = _notes(evaluated, loaded, speed, reason)
+    notes = _notes(evaluated, loaded, reason)
     found = curves = None
     if suspects is not None and training is not None:
-        found, unchecked = _suspects(loaded.config, suspects)
+        found, unchecked = _suspects(located(loaded.config, loaded.path), suspects)
         notes += unchecked
     if curve is not None:
         curves, unmeasured = _curves(curve, loaded, training, evaluated)
@@ -107,14 +105,13 @@ def report(
     )
 
 
-def _notes(
-    evaluated: EvaluationReport, loaded: LoadedModel, speed: float, reason: str
-) -> list[str]:
+def _notes(evaluated: EvaluationReport, loaded: LoadedModel, reason: str) -> list[str]:
     notes = [reason] if reason else []
     if evaluated.no_drift:
         notes.append(f"the drift of the embedding is not known: {evaluated.no_drift}")
     backend = loaded.predictor.backend.name
-    notes.append(f"read and answered by {backend}: {speed:,.0f} records a second, drift included")
+    speed = len(evaluated.records) / max(evaluated.seconds, 1e-9)
+    notes.append(f"answered by {backend}: {speed:,.0f} records a second")
     return notes
 
 
@@ -189,9 +186,12 @@ def _answer(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
     """Return the training records where they may be opened unasked, or why there are none."""
-    files = {in_run(path, loaded): names for path, names in loaded.config.train_files().items()}
+    files = located(loaded.config, loaded.path).train_files()
     for path in files:
-        if not is_own(path, loaded) or not Path(without_split(path)[0]).exists():
+        if (
+            not may_open(path, loaded.config, loaded.path)
+            or not Path(without_split(path)[0]).exists()
+        ):
             return None, f"the training data are not available: {path}"
     sets = {spec.name: spec.label_set() for spec in loaded.predictor.specs}
     layout = Layout.of(loaded.config)

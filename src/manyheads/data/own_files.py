@@ -1,0 +1,77 @@
+"""The data files of a trained model's run: where they are now, and whether they may be opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from manyheads.config import Config, make_config
+from manyheads.data.readers import is_dataset_name, without_split
+from manyheads.storage import BEST, StrPath
+
+_FILES = ("train_file", "valid_file", "files")
+
+
+def located(config: Config, model: StrPath) -> Config:
+    """Return a model's configuration that names the data in its run's folder where they are now.
+
+    A run's folder may have been moved or copied since it was trained, and another run may have
+    taken its place.
+
+    Args:
+        config: the configuration that the model was trained with.
+        model: the model's folder or checkpoint.
+    """
+    values = config.model_dump(exclude_unset=True)
+    found = locate(values, model)
+    return config if found == values else make_config(found)
+
+
+def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:
+    """Return the values of a configuration with the paths of `located`."""
+    saved = Path(values.get("save_dir") or Config.model_fields["save_dir"].default).absolute()
+    run = run_folder(model)
+
+    def place(path: Any) -> Any:
+        if isinstance(path, list | tuple):
+            return type(path)(map(place, path))
+        if path is None or is_dataset_name(path) or not _is_in(path, saved):
+            return path
+        there = run / Path(path).absolute().relative_to(saved)
+        moved = there != Path(path).resolve() and without_split(os.fspath(there))[0]
+        return os.fspath(there) if moved and Path(moved).exists() else path
+
+    def placed(fields: dict[str, Any]) -> dict[str, Any]:
+        return {k: place(v) if k in _FILES else v for k, v in fields.items()}
+
+    tasks = {name: placed(task) for name, task in (values.get("tasks") or {}).items()}
+    return placed(values) | ({"tasks": tasks} if tasks else {})
+
+
+def may_open(path: str, config: Config, model: StrPath) -> bool:
+    """Return whether data that only a model's configuration names may be opened.
+
+    A model may come from anywhere. The data may be opened if the model is in the folder in which
+    its run saved it, or the data are in the parent of the run's folder. A data set on a hub may
+    not.
+
+    Args:
+        path: the data.
+        config: the configuration that the model was trained with.
+        model: the model's folder or checkpoint.
+    """
+    if is_dataset_name(path):
+        return False
+    run = run_folder(model)
+    return run == Path(config.save_dir).resolve() or _is_in(Path(path).resolve(), run.parent)
+
+
+def run_folder(model: StrPath) -> Path:
+    """Return the folder of the run that a model folder or checkpoint belongs to."""
+    path = Path(model).resolve()
+    return path if path.is_dir() and not path.name.startswith(BEST) else path.parent
+
+
+def _is_in(path: StrPath, folder: Path) -> bool:
+    return Path(path).absolute().is_relative_to(folder)
