@@ -129,7 +129,7 @@ class Registry:
             new = self._open(name)
             try:
                 self._check(old, new, allow_new_embedding)
-            except RequestError:
+            except BaseException:
                 new.scheduler.close(0)
                 raise
             self._models[name] = new
@@ -162,6 +162,10 @@ class Registry:
     def _open(self, name: str) -> ServedModel:
         path = self._paths[name]
         predictor = self._load(path, self._settings.threads)
+        version = _version(path)
+        probes = _probes(predictor)
+        examples = None if self._examples is None else embed_examples(predictor, self._examples)
+        # Last: if one of the above fails, no thread keeps the model in memory.
         scheduler = Scheduler(
             _predict_with(predictor),
             lanes=parallel_batches(predictor.backend),
@@ -169,9 +173,7 @@ class Registry:
             hang_seconds=self._settings.timeout,
             tracing=self._tracing,
         )
-        examples = None if self._examples is None else embed_examples(predictor, self._examples)
-        probes = _probes(predictor)
-        return ServedModel(name, path, _version(path), probes, predictor, scheduler, examples)
+        return ServedModel(name, path, version, probes, predictor, scheduler, examples)
 
 
 def _drain(old: list[ServedModel]) -> None:
