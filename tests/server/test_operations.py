@@ -153,6 +153,31 @@ def test_a_damaged_version_is_refused_and_the_old_one_stays(model: Path) -> None
         predict(client)
 
 
+def test_a_reload_is_refused_while_one_of_the_same_model_is_running(model: Path) -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(3) as pool, serving({"one": model, "two": model}, gate) as client:
+        models = client.app.state.service.registry  # type: ignore[attr-defined]
+        gate.open.clear()
+        first = pool.submit(client.post, "/v1/models/one:reload")
+        assert gate.entered.acquire(timeout=60)
+        refused = client.post("/v1/models/one:reload", timeout=5)
+        assert refused.status_code == 409
+        error = refused.json()["error"]
+        assert (error["code"], error["param"]) == ("reload_running", "name")
+        assert error["message"] == (
+            "a reload of model 'one' is running already. Wait until it is done; reload again if "
+            "the files changed after it began."
+        )
+        other = pool.submit(client.post, "/v1/models/two:reload")
+        # As SIGHUP does, after which no one would ask again.
+        later = pool.submit(models.reload, "one")
+        assert becomes(later.running)
+        gate.open.set()
+        assert first.result(60).status_code == other.result(60).status_code == 200
+        assert later.result(60) is models.get("one")
+        assert client.post("/v1/models/one:reload").status_code == 200
+
+
 class Broken:
     """A backend that loads, but computes nothing."""
 

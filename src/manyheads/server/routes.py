@@ -23,7 +23,7 @@ from manyheads.inference import Text, TextPair
 from manyheads.server.answering import Service, only
 from manyheads.server.problems import Problem, statuses, validation_problem
 from manyheads.server.protection import DirectRoute
-from manyheads.server.registry import ServedModel
+from manyheads.server.registry import ReloadRunning, ServedModel
 from manyheads.server.scheduling import Wanted
 from manyheads.server.schemas import (
     ClassifyRequest,
@@ -216,13 +216,17 @@ async def reload(
     request: Request,
     allow_new_embedding: Annotated[bool, Query(description="Accept another embedding.")] = False,
 ) -> ModelInfo:
-    """Load a model's files again and replace the old version; no request is lost."""
+    """Load a model's files again and replace the old version; no request is lost. While a reload of
+    the model is running, another one is refused with status 409."""
     service = _service(request)
     old = service.model(name)
     try:
+        # Without waiting: the threads of the pool also compute what other requests need.
         new = await run_in_threadpool(
-            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding
+            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding, wait=False
         )
+    except ReloadRunning as error:
+        raise Problem(409, str(error), param="name", code="reload_running") from None
     except ManyheadsError as error:
         code = "reload_refused" if isinstance(error, RequestError) else "model_unusable"
         raise Problem(409, str(error), param="name", code=code) from None
