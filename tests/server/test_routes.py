@@ -16,6 +16,7 @@ from manyheads.errors import DataError
 from manyheads.inference import load_predictor
 from manyheads.server.examples import _plain, read_examples
 from serving import served_model, serving
+from training_setup import run, write_records
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,22 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
     refused = client.post("/predict", json={"inputs": ["a", "b"]})
     assert refused.status_code == 422
     assert "stands for a pair" in refused.json()["error"]["message"]
+
+
+def test_all_classes_are_returned_unless_fewer_are_asked_for(tmp_path: Path) -> None:
+    records = [{"text": f"where is {i}", "label": f"class {i}"} for i in range(1100)]
+    write_records(tmp_path / "train.jsonl", records)
+    write_records(tmp_path / "valid.jsonl", records[:20])
+    run(tmp_path, tasks={"label": {"kind": "classification"}}, batch_size=64)
+    with serving(tmp_path / "saved" / "best") as asked:
+        every = post(asked, "/predict", {"inputs": "where is 5"})
+        assert sorted(one["label"] for one in every) == sorted(one["label"] for one in records)
+        scores = [one["score"] for one in every]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=1e-4)
+        for top_k in (1, 1050, 1100, 10**30):
+            body = {"inputs": "where is 5", "parameters": {"top_k": top_k}}
+            assert post(asked, "/predict", body) == every[:top_k]
 
 
 @pytest.mark.parametrize(

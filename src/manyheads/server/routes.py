@@ -4,6 +4,7 @@ operations."""
 from __future__ import annotations
 
 import base64
+import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -82,7 +83,7 @@ def _check_content_type(request: Request) -> None:
 
 
 _VECTORS = Wanted(embed=True)
-_CLASSES = Wanted(top_k=1000, thresholds=False)
+_CLASSES = Wanted(top_k=sys.maxsize, thresholds=False)
 _JSON = {"content-type": "application/json"}
 router = APIRouter(route_class=_Route)
 
