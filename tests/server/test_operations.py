@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -28,12 +29,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from safetensors.numpy import load_file, save
 
 from documents import replace_file
-from manyheads.errors import RequestError
+from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
+from manyheads.inference import Predictor, load_predictor
 from manyheads.server import model_names, registry
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
+from manyheads.text import Batch
 from serving import Gate, answer_of, becomes, connection, served_model, serving
 
 TEXT = "the weather in London"
@@ -148,6 +151,62 @@ def test_a_damaged_version_is_refused_and_the_old_one_stays(model: Path) -> None
         assert refused.status_code == 409
         assert refused.json()["error"]["code"] == "model_unusable"
         predict(client)
+
+
+def test_a_reload_is_refused_while_one_of_the_same_model_is_running(model: Path) -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(3) as pool, serving({"one": model, "two": model}, gate) as client:
+        models = client.app.state.service.registry  # type: ignore[attr-defined]
+        gate.open.clear()
+        first = pool.submit(client.post, "/v1/models/one:reload")
+        assert gate.entered.acquire(timeout=60)
+        refused = client.post("/v1/models/one:reload", timeout=5)
+        assert refused.status_code == 409
+        error = refused.json()["error"]
+        assert (error["code"], error["param"]) == ("reload_running", "name")
+        assert error["message"] == (
+            "a reload of model 'one' is running already. Wait until it is done; reload again if "
+            "the files changed after it began."
+        )
+        other = pool.submit(client.post, "/v1/models/two:reload")
+        # As SIGHUP does, after which no one would ask again.
+        later = pool.submit(models.reload, "one")
+        assert becomes(later.running)
+        gate.open.set()
+        assert first.result(60).status_code == other.result(60).status_code == 200
+        assert later.result(60) is models.get("one")
+        assert client.post("/v1/models/one:reload").status_code == 200
+
+
+class Broken:
+    """A backend that loads, but computes nothing."""
+
+    name = "broken"
+
+    def run(self, batch: Batch) -> Any:
+        raise ModelError("the graph has no output 'embedding'")
+
+
+def test_a_version_that_computes_nothing_leaves_no_thread_and_is_freed(model: Path) -> None:
+    loaded: list[weakref.ref[Predictor]] = []
+
+    def load(path: Path, threads: int | None) -> Predictor:
+        predictor = load_predictor(path, threads=1)
+        if loaded:
+            predictor.backend = Broken()
+        loaded.append(weakref.ref(predictor))
+        return predictor
+
+    models = registry.Registry({"tiny": model}, make_settings(), load)
+    assert models.get().scheduler.wait_ready(60)
+    before = threading.enumerate()
+    with logged("text") as lines, pytest.raises(ModelError, match="no output 'embedding'"):
+        models.reload("tiny")
+    assert [thread.name for thread in threading.enumerate() if thread not in before] == []
+    assert becomes(lambda: gc.collect() >= 0 and loaded[1]() is None, 5)
+    assert lines.getvalue() == ""
+    assert models.get().predictor is loaded[0]()
+    assert models.close(60)
 
 
 # ------------------------------------------------------------------------------ keys and the log

@@ -16,6 +16,7 @@ from manyheads.errors import DataError
 from manyheads.inference import load_predictor
 from manyheads.server.examples import _plain, read_examples
 from serving import served_model, serving
+from training_setup import run, write_records
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,22 @@ def test_clients_of_text_embeddings_inference_get_their_forms(client: httpx.Clie
     assert "stands for a pair" in refused.json()["error"]["message"]
 
 
+def test_all_classes_are_returned_unless_fewer_are_asked_for(tmp_path: Path) -> None:
+    records = [{"text": f"where is {i}", "label": f"class {i}"} for i in range(1100)]
+    write_records(tmp_path / "train.jsonl", records)
+    write_records(tmp_path / "valid.jsonl", records[:20])
+    run(tmp_path, tasks={"label": {"kind": "classification"}}, batch_size=64)
+    with serving(tmp_path / "saved" / "best") as asked:
+        every = post(asked, "/predict", {"inputs": "where is 5"})
+        assert sorted(one["label"] for one in every) == sorted(one["label"] for one in records)
+        scores = [one["score"] for one in every]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=1e-4)
+        for top_k in (1, 1050, 1100, 10**30):
+            body = {"inputs": "where is 5", "parameters": {"top_k": top_k}}
+            assert post(asked, "/predict", body) == every[:top_k]
+
+
 @pytest.mark.parametrize(
     ("content", "status", "message"),
     [
@@ -305,3 +322,62 @@ def test_no_other_origin_may_call_unless_allowed(client: httpx.Client) -> None:
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         other = allowing.get("/livez", headers={"origin": "https://example.com"})
         assert "access-control-allow-origin" not in other.headers
+
+
+RELOAD = "/v1/models/tiny:reload"
+FOREIGN = "https://example.org"
+
+
+@pytest.mark.parametrize(
+    ("headers", "page", "option"),
+    [
+        ({"origin": FOREIGN}, f"'{FOREIGN}'", FOREIGN),
+        ({"origin": FOREIGN, "sec-fetch-site": "cross-site"}, f"'{FOREIGN}'", FOREIGN),
+        ({"origin": "http://127.0.0.1"}, "'http://127.0.0.1'", "http://127.0.0.1"),
+        ({"origin": "null"}, "another origin", "ORIGIN"),
+        ({"sec-fetch-site": "same-site"}, "another origin", "ORIGIN"),
+    ],
+)
+def test_what_the_page_of_another_origin_posts_is_refused(
+    client: httpx.Client, headers: dict[str, str], page: str, option: str
+) -> None:
+    for sent in (
+        client.post(RELOAD, headers=headers),
+        client.post(RELOAD, headers={**headers, "content-type": "text/plain"}, content="x"),
+        client.post("/v1/predict", headers=headers, json={"texts": "John"}),
+    ):
+        assert sent.status_code == 403
+        error = sent.json()["error"]
+        assert error["code"] == "cross_origin"
+        assert error["message"] == (
+            f"the request comes from a page of {page}; expected a page of "
+            f"'{client.base_url.netloc.decode()}'. To allow the page, start the server with "
+            f"--cors-origin {option}; behind a proxy, have it pass on the header Host"
+        )
+    assert client.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_programs_and_own_pages_may_post(client: httpx.Client) -> None:
+    own = str(client.base_url).rstrip("/")
+    for headers in (
+        {},
+        {"origin": own},
+        {"origin": own.replace("http:", "https:")},  # behind a proxy that ends TLS
+        {"origin": "null", "sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+    ):
+        assert client.post(RELOAD, headers=headers).status_code == 200
+        sent = client.post("/v1/predict", headers=headers, json={"texts": "John"})
+        assert sent.status_code == 200
+
+
+@pytest.mark.parametrize("allowed", [FOREIGN, "*"])
+def test_pages_of_an_allowed_origin_may_post(allowed: str) -> None:
+    with serving(served_model(), cors_origins=(allowed,)) as allowing:
+        headers = {"origin": FOREIGN, "sec-fetch-site": "cross-site"}
+        answer = allowing.post("/v1/predict", headers=headers, json={"texts": "John"})
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == allowed
+        assert allowing.post(RELOAD, headers=headers).status_code == 200
+        other = allowing.post(RELOAD, headers={"origin": "https://example.com"})
+        assert other.status_code == (200 if allowed == "*" else 403)

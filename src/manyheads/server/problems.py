@@ -153,5 +153,5 @@ def statuses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route for the OpenAPI schema."""
     from manyheads.server.schemas import ErrorResponse
 
-    usual = (400, 401, 408, 413, 415, 422, 429, 503, 504)
+    usual = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
     return {code: {"model": ErrorResponse} for code in sorted({*codes, *usual})}

@@ -1,4 +1,5 @@
-"""ASGI middleware before the routes: request ids, keys, limits on size and number, and the log.
+"""ASGI middleware before the routes: request ids, keys, origins, limits on size and number, and the
+log.
 
 The whole body is read first, so that no route handles one that is too large or too slow. While the
 queue is full, `connections` has requests refused before that.
@@ -24,6 +25,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manyheads.server.monitoring import Monitoring
+from manyheads.server.origins import check_origin
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Span, Tracing
@@ -85,7 +87,7 @@ class Protection:
             return None
         headers = dict(scope["headers"])
         try:
-            self._check(scope["path"], headers, self._under_way + 1)
+            self._check(scope, headers, self._under_way + 1)
             self._check_room()
         except Problem as problem:
             request_id = _identify(scope, headers)
@@ -120,7 +122,7 @@ class Protection:
         self._under_way += 1
         with self._tracing.request(scope["method"], headers) as span:
             try:
-                self._check(scope["path"], headers, self._under_way)
+                self._check(scope, headers, self._under_way)
                 body = await self._body(headers, receive)
                 await self._answer(scope, _replaying(body, receive), send_with_id)
             except Exception as error:
@@ -156,7 +158,8 @@ class Protection:
         response = await direct.handle(Request(scope, receive))
         await response(scope, receive, send)
 
-    def _check(self, path: str, headers: dict[bytes, bytes], under_way: int) -> None:
+    def _check(self, scope: Scope, headers: dict[bytes, bytes], under_way: int) -> None:
+        path = scope["path"]
         if self._keys and path not in OPEN_PATHS:
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
             # All keys are compared in constant time, so the duration reveals nothing about them.
@@ -166,6 +169,8 @@ class Protection:
                     401, "the request has no valid key; send one as `Authorization: Bearer KEY`",
                     code="invalid_api_key",
                 )  # fmt: skip
+        if scope["method"] == "POST":
+            check_origin(headers, self._settings.cors_origins)
         if under_way > self._settings.max_connections and path not in OPEN_PATHS:
             raise Problem(
                 503, f"the server is handling {self._settings.max_connections:,} requests already; "

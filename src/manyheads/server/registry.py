@@ -33,6 +33,10 @@ _SAME_VECTORS = 1e-3
 _PROBE_TEXTS = ("Where is the next station?", "It rained all day.", "2 apples, please!")
 
 
+class ReloadRunning(RequestError):
+    """Another reload of the model is running."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model that is ready for requests."""
@@ -85,7 +89,9 @@ class Registry:
         self._load = load or _load
         self._paths = dict(paths)
         self._models = {name: self._open(name) for name in self._paths}
-        self._reloading = threading.Lock()
+        self._reloading = {name: threading.Lock() for name in self._paths}
+        self._opening = threading.Lock()
+        """Held while a new version is loaded, so that memory holds one version more at a time."""
 
     @property
     def names(self) -> list[str]:
@@ -111,7 +117,9 @@ class Registry:
         """Return all models in the order of the command line."""
         return list(self._models.values())
 
-    def reload(self, name: str, *, allow_new_embedding: bool = False) -> ServedModel:
+    def reload(
+        self, name: str, *, allow_new_embedding: bool = False, wait: bool = True
+    ) -> ServedModel:
         """Load a model's files again and replace the old version by the new one.
 
         The old version finishes the requests that it has accepted. If an error is raised, it stays.
@@ -119,17 +127,32 @@ class Registry:
         Args:
             name: the model.
             allow_new_embedding: whether the new version's embedding may differ from the old one's.
+            wait: whether to wait while another reload of the model is running.
 
         Raises:
+            ReloadRunning: another reload of the model is running, and `wait` is false.
             RequestError: there is no such model, its embedding differs, or it does not answer.
             ModelError: the files are missing or damaged.
         """
-        with self._reloading:
+        self.get(name)
+        reloading = self._reloading[name]
+        if not reloading.acquire(blocking=wait):
+            raise ReloadRunning(
+                f"a reload of model {name!r} is running already",
+                fix="Wait until it is done; reload again if the files changed after it began.",
+            )
+        try:
+            return self._replace(name, allow_new_embedding)
+        finally:
+            reloading.release()
+
+    def _replace(self, name: str, allow_new_embedding: bool) -> ServedModel:
+        with self._opening:
             old = self.get(name)
             new = self._open(name)
             try:
                 self._check(old, new, allow_new_embedding)
-            except RequestError:
+            except BaseException:
                 new.scheduler.close(0)
                 raise
             self._models[name] = new
@@ -162,6 +185,10 @@ class Registry:
     def _open(self, name: str) -> ServedModel:
         path = self._paths[name]
         predictor = self._load(path, self._settings.threads)
+        version = _version(path)
+        probes = _probes(predictor)
+        examples = None if self._examples is None else embed_examples(predictor, self._examples)
+        # Last: if one of the above fails, no thread keeps the model in memory.
         scheduler = Scheduler(
             _predict_with(predictor),
             lanes=parallel_batches(predictor.backend),
@@ -169,9 +196,7 @@ class Registry:
             hang_seconds=self._settings.timeout,
             tracing=self._tracing,
         )
-        examples = None if self._examples is None else embed_examples(predictor, self._examples)
-        probes = _probes(predictor)
-        return ServedModel(name, path, _version(path), probes, predictor, scheduler, examples)
+        return ServedModel(name, path, version, probes, predictor, scheduler, examples)
 
 
 def _drain(old: list[ServedModel]) -> None:

@@ -4,6 +4,7 @@ operations."""
 from __future__ import annotations
 
 import base64
+import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from manyheads.inference import Text, TextPair
 from manyheads.server.answering import Service, only
 from manyheads.server.problems import Problem, statuses, validation_problem
 from manyheads.server.protection import DirectRoute
-from manyheads.server.registry import ServedModel
+from manyheads.server.registry import ReloadRunning, ServedModel
 from manyheads.server.scheduling import Wanted
 from manyheads.server.schemas import (
     ClassifyRequest,
@@ -82,7 +83,7 @@ def _check_content_type(request: Request) -> None:
 
 
 _VECTORS = Wanted(embed=True)
-_CLASSES = Wanted(top_k=1000, thresholds=False)
+_CLASSES = Wanted(top_k=sys.maxsize, thresholds=False)
 _JSON = {"content-type": "application/json"}
 router = APIRouter(route_class=_Route)
 
@@ -216,13 +217,17 @@ async def reload(
     request: Request,
     allow_new_embedding: Annotated[bool, Query(description="Accept another embedding.")] = False,
 ) -> ModelInfo:
-    """Load a model's files again and replace the old version; no request is lost."""
+    """Load a model's files again and replace the old version; no request is lost. While a reload of
+    the model is running, another one is refused with status 409."""
     service = _service(request)
     old = service.model(name)
     try:
+        # Without waiting: the threads of the pool also compute what other requests need.
         new = await run_in_threadpool(
-            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding
+            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding, wait=False
         )
+    except ReloadRunning as error:
+        raise Problem(409, str(error), param="name", code="reload_running") from None
     except ManyheadsError as error:
         code = "reload_refused" if isinstance(error, RequestError) else "model_unusable"
         raise Problem(409, str(error), param="name", code=code) from None
