@@ -46,6 +46,8 @@ def test_a_foreign_models_paths_are_not_opened(trained: Path, tmp_path: Path) ->
     name_data(folder, str(private))
     with pytest.raises(ModelError, match=r"names .*private\.jsonl.*\(MODEL, .*private\.jsonl"):
         evaluate(folder, drift=False, threads=1)
+    with pytest.raises(DataError, match=r"names .*private\.jsonl.*MODEL, data=.*private\.jsonl"):
+        export_model(folder, threads=1)
     data = trained.parent / "valid.jsonl"
     assert evaluate(folder, data=data, drift=False, threads=1).evaluation["records"] == 8
 
