@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from manyheads.errors import ModelError
 from manyheads.storage import StorageError
-from manyheads.training.metrics_log import MetricsLog
+from manyheads.training.metrics_log import MetricsLog, restored_log
 
 
 def lines(path: Path) -> list[int]:
@@ -56,17 +55,27 @@ def test_a_new_log_replaces_an_old_one(tmp_path: Path) -> None:
     assert lines(path) == [1]
 
 
-@pytest.mark.parametrize("text", [None, "short"])
-def test_a_log_shorter_than_the_checkpoint_recorded_is_refused(
-    tmp_path: Path, text: str | None
+@pytest.mark.parametrize(
+    ("found", "kept"), [(None, []), (b"", []), (b"{}\n", []), (b"\xff\n", []),
+                        (b'{"event": "step", "step": 1, "epoch": 1}\n{"ev', [1])]
+)  # fmt: skip
+def test_a_log_that_is_missing_or_cut_off_has_the_epochs_of_the_checkpoint(
+    tmp_path: Path, found: bytes | None, kept: list[int]
 ) -> None:
     path = tmp_path / "metrics.jsonl"
-    if text is not None:
-        path.write_text(text)
-    size = len(text or "")
-    with pytest.raises(ModelError, match=rf"has {size} bytes; expected at least the 99 .*`overw"):
-        MetricsLog(path, 99)
-    assert (path.read_text() if path.exists() else None) == text
+    if found is not None:
+        path.write_bytes(found)
+    history = [{"epoch": epoch, "step": 10 * epoch} for epoch in (1, 2)]
+    said: list[str] = []
+    with restored_log(path, 999, history, said.append) as log:
+        log.write({"step": 21})
+    assert lines(path) == [*kept, 10, 20, 21]
+    assert f"{path} is missing or cut off" in said[0]
+    # Now the second epoch is lost.
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    with restored_log(path, 999, history, said.append):
+        pass
+    assert lines(path) == [*kept, 10, 20]
 
 
 def test_a_log_that_cannot_be_written_is_explained(tmp_path: Path) -> None:

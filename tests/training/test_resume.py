@@ -171,6 +171,17 @@ def test_without_a_checkpoint_a_resumed_run_starts_and_reports_it(
     compare(base, tmp_path / "saved")
 
 
+def test_a_checkpoint_alone_is_enough_to_resume(base: Path, stopped: Path, tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    shutil.copy(epoch_path(stopped / "saved", 1), tmp_path / "saved")
+    spy = Spy()
+    train(hard_config(tmp_path), resume=True, reporter=spy)
+    assert_equal(undisturbed(base)["model"], state_of(tmp_path / "saved")["model"])
+    assert spy.said("metrics.jsonl is missing or cut off")
+    epochs = [line["epoch"] for line in log_lines(tmp_path / "saved") if line["event"] == "epoch"]
+    assert epochs == [1, 2]
+
+
 def test_a_finished_run_reports_it_and_trains_no_further(base: Path, tmp_path: Path) -> None:
     first = train(hard_config(tmp_path))
     before = digest(tmp_path / "saved")

@@ -7,7 +7,7 @@ at any point and resumed makes the same model as an uninterrupted one.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from manyheads.training.epochs import epochs_without_gain, is_complete, is_impro
 from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
-from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog
+from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog, restored_log
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
@@ -114,7 +114,11 @@ def train(
                 calibrate_models(run, reporter.message, only_missing=True)
             reporter.message(f"The run in {config.save_dir} is finished; nothing is left to do.")
             return _result(run)
-        with StopRequest(reporter.message) as stop, _log(run) as log, _tensorboard(run, log):
+        with (
+            StopRequest(reporter.message) as stop,
+            _log(run, reporter.message) as log,
+            _tensorboard(run, log),
+        ):
             reporter.begin(run.total_steps, run.state.step, list(config.tasks))
             try:
                 train_loop(run, log, reporter, stop)
@@ -145,11 +149,12 @@ def _left_alone(run: Run, log: MetricsLog, lost: ProcessLost) -> ProcessLost:
     return ProcessLost(lost.found, fix=f"{lost.fix} {path} is saved.")
 
 
-def _log(run: Run) -> MetricsLog:
+def _log(run: Run, report: Callable[[str], None]) -> MetricsLog:
     """Open the metrics log, which only the first process writes."""
     if not run.processes.is_first:
         return NoLog()
-    return MetricsLog(run.save_dir / METRICS_FILE, run.state.log_bytes)
+    state = run.state
+    return restored_log(run.save_dir / METRICS_FILE, state.log_bytes, state.history, report)
 
 
 def _tensorboard(run: Run, log: MetricsLog) -> AbstractContextManager[object]:

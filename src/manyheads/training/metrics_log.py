@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manyheads.errors import ModelError, at, counted, option
 from manyheads.storage import explained
 
 METRICS_FILE = "metrics.jsonl"
@@ -18,14 +17,11 @@ class MetricsLog:
     """Appends to a metrics file.
 
     A checkpoint records the file's size (`sync`); a resumed run truncates the file to that size,
-    and so drops the lines of steps that it repeats.
+    and so drops the lines of steps that it repeats. See `restored_log` for a file that is shorter.
 
     Args:
         path: the file.
         length: bytes to keep; 0 starts a new file.
-
-    Raises:
-        ModelError: the file is shorter than the checkpoint recorded.
     """
 
     also: Callable[[Mapping[str, Any]], None] | None = None
@@ -34,14 +30,6 @@ class MetricsLog:
     def __init__(self, path: Path, length: int = 0) -> None:
         self._path = path
         with explained(path):
-            size = path.stat().st_size if path.exists() else 0
-            if size < length:
-                raise ModelError(
-                    f"the file has {counted(size, 'byte')}", where=at(path),
-                    expected=f"at least the {length} that the checkpoint recorded",
-                    fix="Put the file back, or start the run anew with "
-                    f"{option('--overwrite')}.",
-                )  # fmt: skip
             self._file = path.open("ab" if length else "wb")
             self._file.truncate(length)
             # Appending writes at the end anyway, but the reported position would not follow.
@@ -67,6 +55,41 @@ class MetricsLog:
             self._file.flush()
             os.fsync(self._file.fileno())
             return self._file.tell()
+
+
+def restored_log(
+    path: Path, length: int, history: Sequence[Mapping[str, Any]], report: Callable[[str], None]
+) -> MetricsLog:
+    """Open the log of a run that starts or goes on.
+
+    A checkpoint is enough to resume from. If the file is missing, or shorter than the checkpoint
+    recorded, its whole lines are kept, and the epochs that they lack are written again.
+
+    Args:
+        path: the file.
+        length: the bytes that the checkpoint recorded.
+        history: an entry for each complete epoch.
+        report: receives a message if the file is shorter.
+    """
+    with explained(path):
+        found = path.read_bytes() if length and path.exists() else b""
+    if len(found) >= length:
+        return MetricsLog(path, length)
+    whole = found[: found.rfind(b"\n") + 1]
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        logged = {line["epoch"] for line in lines if line["event"] == "epoch"}
+    except (ValueError, KeyError, TypeError):
+        whole, logged = b"", set()
+    report(
+        f"warning: {path} is missing or cut off; the epochs of the checkpoint are written to it "
+        "again, and the values of single steps before it are lost."
+    )
+    log = MetricsLog(path, len(whole))
+    for entry in history:
+        if entry["epoch"] not in logged:
+            log.write({"event": "epoch", **entry})
+    return log
 
 
 class NoLog(MetricsLog):
