@@ -377,6 +377,19 @@ def test_a_head_is_added_from_python(trained: Path, tmp_path: Path) -> None:
     assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
 
 
+def test_without_validation_data_a_part_of_the_new_heads_is_held_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(trained, tmp_path)
+    number = given.index("--valid")
+    assert main([*given[:number], *given[number + 2 :]]) == 0
+    assert "Held out" in capsys.readouterr().err
+    for name in ("train", "valid"):
+        assert (tmp_path / f"added/data/topic.{name}.jsonl").stat().st_size
+    before, after = load(trained / "saved"), load(tmp_path / "added")
+    assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

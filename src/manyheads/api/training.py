@@ -115,8 +115,8 @@ def add_head(
     *,
     kind: str,
     train_file: Any,
-    valid_file: Any,
     save_dir: StrPath,
+    valid_file: Any = None,
     field: str | None = None,
     task_settings: Mapping[str, Any] | None = None,
     layout: Layout | None = None,
@@ -137,8 +137,9 @@ def add_head(
         task: name of the new task.
         kind: kind of the task.
         train_file: training records of the task, in memory or a file.
-        valid_file: validation records of the task.
         save_dir: folder of the new model, which has the old tasks and the new one.
+        valid_file: validation records of the task; default: a part of the training records is
+            held out.
         field: the records' field with the labels; default: the kind's own.
         task_settings: other fields of the task, such as `decoder`.
         layout: how the data are laid out, where content and names do not show it.
@@ -154,12 +155,12 @@ def add_head(
     from manyheads.training import add_head_config
 
     with ExitStack() as named:
-        own = {
-            "kind": kind,
+        given = {
             "train_file": named_data(train_file, "train", named),
-            "valid_file": named_data(valid_file, "valid", named),
-            **({} if field is None else {"field": field}),
+            "valid_file": optional_data(valid_file, "valid", named),
+            "field": field,
         }
+        own = {"kind": kind, **{name: one for name, one in given.items() if one is not None}}
         config = add_head_config(
             model,
             task,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,15 +37,6 @@ def add_head(
     train_file: Annotated[
         str, typer.Option("--train", "--train-file", metavar="FILE", help="Training records.")
     ],
-    valid_file: Annotated[
-        str,
-        typer.Option(
-            "--valid",
-            "--valid-file",
-            metavar="FILE",
-            help="Validation records, by which the best head is chosen.",
-        ),
-    ],
     save_dir: Annotated[
         str,
         typer.Option(
@@ -55,6 +46,16 @@ def add_head(
             help="The folder for checkpoints and, in its folder best, the new model.",
         ),
     ],
+    valid_file: Annotated[
+        str | None,
+        typer.Option(
+            "--valid",
+            "--valid-file",
+            metavar="FILE",
+            help="Validation records, by which the best head is chosen. Default: a part of the "
+            "training records is held out.",
+        ),
+    ] = None,
     field: Annotated[
         str | None,
         typer.Option(
@@ -74,8 +75,8 @@ def add_head(
     """
     from manyheads.training import add_head_config
 
-    paths = {"train_file": train_file, "valid_file": valid_file}
-    own: dict[str, Any] = {"kind": kind, **paths, **({} if field is None else {"field": field})}
+    given = {"train_file": train_file, "valid_file": valid_file, "field": field}
+    own = {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
     chosen = overrides_of({**fields, "save_dir": save_dir}, settings or ())
     configuration = add_head_config(model, task, own, chosen)
     run_training(configuration, f"Model: {model}", resume=resume, overwrite=overwrite)
