@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +118,6 @@ def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
         augment(plain, tmp_path / "out.jsonl")
     with pytest.raises(RequestError, match="written over itself"):
         augment(plain, plain)
-    dated = [{**song("play", "Help"), "day": date(2020, 1, 1)}]
-    with in_memory(dated, "dated") as name, pytest.raises(DataError, match="written as JSON"):
+    scanned = [{**song("play", "Help"), "scan": b"\0"}]
+    with in_memory(scanned, "scanned") as name, pytest.raises(DataError, match="written as JSON"):
         augment(name, tmp_path / "out.jsonl")

@@ -6,7 +6,6 @@ another one of its type, from a sentence of the same class where sentences have 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from manyheads.data.convert import entities_and_classes, writable_fields
+from manyheads.data.convert import entities_and_classes, without_nulls
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, read_rows
 from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import atomic_file
@@ -143,7 +143,7 @@ def augment(
     records = new = fixed = 0
     with atomic_file(Path(target)) as file:
         for one in _sentences(source, layout):
-            file.write(_line(one.written))
+            file.write(json_line(one.written, one.where))
             records += 1
             texts.add(hash(one.text))
         for number, one in enumerate(_sentences(source, layout)):
@@ -153,7 +153,7 @@ def augment(
             for copy in range(copies):
                 numbers = random.Random(f"{seed} {number} {copy}")
                 if made := _new_sentence(one, values, numbers, texts):
-                    file.write(_line(made))
+                    file.write(json_line(made, one.where))
                     new += 1
     return Augmented(records, new, fixed, repeated=(records - fixed) * copies - new)
 
@@ -187,6 +187,8 @@ class _Sentence:
     """Its classes."""
     value: Mapping[str, Any]
     """All of its fields."""
+    where: str
+    """Its place, for messages."""
 
     @property
     def is_pair(self) -> bool:
@@ -213,12 +215,8 @@ def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterato
     for row in read_rows(source, layout=layout):
         text, spans, classes = entities_and_classes(row)
         group = None if classes is None else tuple(classes)
-        yield _Sentence(text, spans or (), group, writable_fields(row))
+        yield _Sentence(text, spans or (), group, without_nulls(row), row.where)
 
 
 def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:
     return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
