@@ -34,6 +34,8 @@ class GivenText(NamedTuple):
 
     text: Text
     fields: Mapping[str, Any] = MappingProxyType({})
+    where: str = ""
+    """The record's place, for messages."""
 
 
 # By their endings, the formats whose texts are lines.
@@ -198,15 +200,16 @@ def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[GivenTe
     fields = other_fields(row.fields)
     text = row.fields.get("text")
     if isinstance(text, str) and (not text or text.isspace()):
-        yield from (GivenText(t, fields) for t in _kept(text, when_empty, row.where))
+        yield from (GivenText(t, fields, row.where) for t in _kept(text, when_empty, row.where))
         return
     text, tokens = read_text(row)
     if pairs and (other := row.fields.get(SECOND_TEXT)) is not None:
-        yield GivenText(TextPair(text, check_text(other, SECOND_TEXT, row.where)), fields)
+        pair = TextPair(text, check_text(other, SECOND_TEXT, row.where))
+        yield GivenText(pair, fields, row.where)
         return
     # Tokens that stand beside their own text are found in it again; alone, they are the text.
     given = text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
-    yield GivenText(given, fields)
+    yield GivenText(given, fields, row.where)
 
 
 def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:
