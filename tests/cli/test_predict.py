@@ -244,6 +244,15 @@ def test_texts_come_from_one_place_only(run: Run, predictor: FakePredictor) -> N
     assert "1 text among the arguments and --file a.txt. Give one of the two." in result.err
 
 
+@pytest.mark.parametrize("texts", [["some text"], []])
+def test_a_layout_of_no_file_is_refused(
+    run: Run, predictor: FakePredictor, texts: list[str]
+) -> None:
+    result = run("predict", "m/", "--input-format", "jsonl", "--text-field", "body", *texts)
+    assert result.status == 2
+    assert "error: --input-format, --text-field without --file; expected a file" in result.err
+
+
 def test_an_unknown_task_is_refused_before_anything_is_read(
     run: Run, predictor: FakePredictor
 ) -> None:

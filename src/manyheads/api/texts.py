@@ -22,7 +22,7 @@ from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
-from manyheads.errors import DataError, RequestError, at, option, shorten
+from manyheads.errors import DataError, RequestError, at, listing, option, shorten
 from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
 
@@ -51,6 +51,20 @@ class WhenEmpty(str, Enum):
     REFUSE = "refuse"
     FLAG = "flag"
     SKIP = "skip"
+
+    @classmethod
+    def named(cls, name: str) -> WhenEmpty:
+        """Return the treatment of a name.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        names = [one.value for one in cls]
+        if name not in names:
+            raise RequestError(
+                f"when_empty is {shorten(name)}", expected=f"one of: {listing(names)}"
+            )
+        return cls(name)
 
 
 def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text]:
