@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pydoc
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -483,6 +484,39 @@ def test_files_and_their_columns_are_predicted_for(
         manyheads.predict(model=model)
     with pytest.raises(RequestError, match=r"format of the output is 'cvs' \(did you mean"):
         model.predict_file(tmp_path / "in.csv", path, format="cvs")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": "out.jsonl", "resume": True}, "`output`, `resume` with texts in memory; expec"),
+        ({"format": "jsonl"}, "`format` with texts in memory"),
+        ({"layout": manyheads.Layout(format="csv")}, "`layout` with texts in memory"),
+        ({"workers": 2}, '`workers` without `engine="ray"`. Add `engine="ray"`'),
+        ({"ray_address": "here:1"}, '`ray_address` without `engine="ray"`'),
+        ({"engine": "ray", "when_empty": "nope"}, "when_empty is 'nope'; expected one of: refuse"),
+        ({"engine": "ray", "text": "body"}, '`text` with `engine="ray"`'),
+        ({"text": "body"}, "`text` is 'body', and the texts are no DataFrame"),
+    ],
+)
+def test_options_of_prediction_without_effect_are_refused(
+    model: manyheads.TrainedModel, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        manyheads.predict(TEXTS, model, **options)
+
+
+def test_options_of_files_without_effect_are_refused(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    file = write_records(tmp_path / "in.jsonl", [{"text": text} for text in TEXTS])
+    with pytest.raises(RequestError, match="`format`, `resume` without `output`; expected a file"):
+        model.predict_file(file, resume=True, format="csv")
+    with pytest.raises(RequestError, match="when_empty is 'nope'; expected one of: refuse, flag"):
+        model.predict_file(file, when_empty="nope")
+    with pytest.raises(RequestError, match="`text` with a file; expected a DataFrame; `layout`"):
+        manyheads.predict(model=model, file=file, text="body")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_a_training_of_nothing_needs_a_configuration_in_the_folder(

@@ -143,7 +143,7 @@ def test_texts_are_read_from_files_of_every_format(
 ) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    assert [t for t, _ in file_texts(str(path), Layout(), WhenEmpty.REFUSE)] == texts
+    assert [one.text for one in file_texts(str(path), Layout(), WhenEmpty.REFUSE)] == texts
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_format_of_a_file_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one O\ntwo B-X\n", encoding="utf-8")
     found = file_texts(str(path), Layout("conll"), WhenEmpty.REFUSE)
-    assert [text for text, _ in found] == [["one", "two"]]
+    assert [one.text for one in found] == [["one", "two"]]
     with pytest.raises(DataError, match=r"unknown format 'conl' \(did you mean \"conll\"\?\)"):
         list(file_texts(str(path), Layout("conl"), WhenEmpty.REFUSE))
 
@@ -242,6 +242,15 @@ def test_texts_come_from_one_place_only(run: Run, predictor: FakePredictor) -> N
     result = run("predict", "--file", "a.txt", "some text")
     assert result.status == 2
     assert "1 text among the arguments and --file a.txt. Give one of the two." in result.err
+
+
+@pytest.mark.parametrize("texts", [["some text"], []])
+def test_a_layout_of_no_file_is_refused(
+    run: Run, predictor: FakePredictor, texts: list[str]
+) -> None:
+    result = run("predict", "m/", "--input-format", "jsonl", "--text-field", "body", *texts)
+    assert result.status == 2
+    assert "error: --input-format, --text-field without --file; expected a file" in result.err
 
 
 def test_an_unknown_task_is_refused_before_anything_is_read(

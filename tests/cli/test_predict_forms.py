@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from command_line import Give, Run
+from files import read
 from manyheads.cli import main
 from training_setup import run as train
 from training_setup import write_records
@@ -92,8 +95,10 @@ RECORDS = [
 ]
 
 
-def written(model: str, folder: Path, ending: str, *options: str) -> Path:
-    given = write_records(folder / "in.jsonl", RECORDS)
+def written(
+    model: str, folder: Path, ending: str, *options: str, records: list[Any] = RECORDS
+) -> Path:
+    given = write_records(folder / "in.jsonl", records)
     output = folder / f"out.{ending}"
     command = ["predict", model, "--file", str(given), "--output", str(output)]
     assert main([*command, *options]) == 0
@@ -107,6 +112,20 @@ def test_lines_of_json_keep_the_other_fields(model: str, tmp_path: Path) -> None
     assert first["input_ner"] == RECORDS[0]["ner"]
     assert second["id"] == 8
     assert second["lang"] == "en"
+
+
+@pytest.mark.parametrize("names", [["ner", "input_ner"], ["input_ner", "ner"]])
+def test_a_field_of_a_tasks_name_takes_no_other_fields_place(
+    model: str, tmp_path: Path, run: Run, names: list[str]
+) -> None:
+    records = [{"text": "John", **{name: f"my {name}" for name in names}}]
+    [row] = read(written(model, tmp_path, "jsonl", records=records))
+    assert (row["input_ner"], row["input_input_ner"]) == ("my input_ner", "my ner")
+    records = [{"text": "John", "ner": "a", "predicted_ner": "b"}]
+    given = write_records(tmp_path / "in.jsonl", records)
+    result = run("predict", model, "--file", str(given), "--output", str(tmp_path / "out.csv"))
+    assert result.status == 2
+    assert "the input has the columns 'ner' and 'predicted_ner' already" in result.err
 
 
 def test_a_table_keeps_the_columns_of_all_records(model: str, tmp_path: Path) -> None:
@@ -137,9 +156,107 @@ def test_parquet_goes_to_a_file_in_one_go(model: str, run: Run) -> None:
     assert "cannot be written to standard output" in result.err
 
 
-def test_a_stream_whose_records_differ_is_no_table(model: str, stdin: Give, run: Run) -> None:
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_stream_whose_records_differ_is_no_table(
+    model: str, stdin: Give, run: Run, tmp_path: Path, format: str
+) -> None:
     stdin(b'{"text": "John eats"}\n{"text": "Mary sleeps", "id": 2}\n')
-    options = ["--file", "-", "--input-format", "jsonl", "--format", "csv"]
+    output = tmp_path / f"out.{format}"
+    options = ["--file", "-", "--input-format", "jsonl", "--output", str(output)]
     result = run("predict", model, *options)
     assert result.status == 2
-    assert "has the fields id, which the first record lacks" in result.err
+    message = "standard input:2: the record has the fields id, which the first record lacks"
+    assert message in result.err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("1", '"a"', "`id` is 'a'; expected a whole number of 64 bits"),
+        ("1", str(2**64 - 1), f"`id` is {2**64 - 1}; expected a whole number of 64 bits"),
+        ("1", "1.5", "`id` is 1.5; expected a whole number"),
+        ("1.5", str(2**53 + 1), f"`id` is {2**53 + 1}; expected a number"),
+        ("true", "1", "`id` is 1; expected true or false"),
+    ],
+)
+def test_a_stream_whose_values_do_not_fit_the_first_record_is_no_parquet(
+    model: str, stdin: Give, run: Run, tmp_path: Path, first: str, second: str, expected: str
+) -> None:
+    pytest.importorskip("pyarrow")
+    stdin(f'{{"text": "John", "id": {first}}}\n{{"text": "Mary", "id": {second}}}\n'.encode())
+    options = ["--file", "-", "--input-format", "jsonl", "--output", str(tmp_path / "out.parquet")]
+    result = run("predict", model, *options)
+    assert result.status == 2
+    assert f"standard input:2: {expected}" in result.err
+    assert "--format jsonl" in result.err
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([7, None, 2**63 - 1], [7, None, 2**63 - 1]),
+        ([7, 2**64 - 1], ["7", str(2**64 - 1)]),
+        ([1, "a", [2]], ["1", "a", "[2]"]),
+        ([1, 2.5], [1.0, 2.5]),
+        ([2**53 + 1, 2.5], [str(2**53 + 1), "2.5"]),
+        ([True, False], [True, False]),
+        ([True, 1], ["true", "1"]),
+        ([["\ud800"]], ['["\\ud800"]']),
+    ],
+)
+def test_a_column_of_parquet_holds_all_values_without_loss(
+    model: str, tmp_path: Path, given: list[Any], kept: list[Any]
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    records = [{"text": "John eats", "id": value} for value in given]
+    table = parquet.read_table(written(model, tmp_path, "parquet", records=records))
+    assert table.column("id").to_pylist() == kept
+
+
+def test_dates_and_decimal_numbers_are_kept_in_every_form(model: str, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"text": ["John"], "day": [date(2024, 1, 2)], "price": [Decimal("3.50")]}
+    given = tmp_path / "in.parquet"
+    parquet.write_table(arrow.table(columns), given)
+    kept = {}
+    for ending in ("jsonl", "csv", "parquet"):
+        output = tmp_path / f"out.{ending}"
+        assert main(["predict", model, "--file", str(given), "--output", str(output)]) == 0
+        [row] = read(output)
+        kept[ending] = (row["day"], row["price"])
+    assert kept == {
+        "jsonl": ("2024-01-02", 3.5), "csv": ("2024-01-02", "3.5"), "parquet": ("2024-01-02", 3.5)
+    }  # fmt: skip
+
+
+def test_lines_of_json_keep_half_a_character_and_tables_refuse_it(
+    model: str, tmp_path: Path, run: Run
+) -> None:
+    records = [{"text": "John"}, {"text": "Mary", "note": "half \ud800"}]
+    [_, second] = read(written(model, tmp_path, "jsonl", records=records))
+    assert second["note"] == "half \ud800"
+    for ending in ("csv", "parquet"):
+        output = tmp_path / f"out.{ending}"
+        result = run(
+            "predict", model, "--file", str(tmp_path / "in.jsonl"), "--output", str(output)
+        )
+        assert result.status == 2
+        assert "in.jsonl:2: the field 'note' has half a character" in result.err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_field_that_json_lacks_is_refused_by_record_and_nothing_is_left(
+    model: str, tmp_path: Path, run: Run
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    given = tmp_path / "in.parquet"
+    parquet.write_table(arrow.table({"text": ["John"], "scan": [b"\0"]}), given)
+    for ending in ("jsonl", "csv", "parquet"):
+        output = tmp_path / f"out.{ending}"
+        result = run("predict", model, "--file", str(given), "--output", str(output))
+        assert result.status == 2
+        assert "in.parquet row 1: `scan` cannot be written as JSON" in result.err
+        assert list(tmp_path.iterdir()) == [given]

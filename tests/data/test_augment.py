@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def test_new_records_lack_what_is_about_the_words_of_the_old_text(tmp_path: Path
         {
             **song("play", "Yesterday"), "n": 1, "topics": ["pop", "old"],
             "aspects": [{"start": 5, "end": 14, "label": "x"}], "scores": {"a": 0.5},
-            "spans": {"sc": [[0, 4]]},
+            "spans": {"sc": [[0, 4]]}, "place": [5, 14], "labels": [1, 2],
         },
         {**words, "label": "play", "upos": ["V", "V", "P", "V"], "topics": ["a", "b", "c", "d"]},
     )  # fmt: skip
@@ -102,8 +101,8 @@ def test_new_records_lack_what_is_about_the_words_of_the_old_text(tmp_path: Path
     first, second, *new = read(tmp_path / "out.jsonl")
     assert {"aspects", "spans"} <= set(first)
     assert "upos" in second
-    assert done.left_out == ("aspects", "spans", "upos")
-    play = {"label", "n", "topics", "scores", "text", "entities"}
+    assert done.left_out == ("aspects", "place", "spans", "upos")
+    play = {"label", "labels", "n", "topics", "scores", "text", "entities"}
     assert {tuple(sorted(record)) for record in new} == {
         tuple(sorted(play)), ("entities", "label", "text", "topics")
     }  # fmt: skip
@@ -141,6 +140,6 @@ def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
         augment(plain, tmp_path / "out.jsonl")
     with pytest.raises(RequestError, match="written over itself"):
         augment(plain, plain)
-    dated = [{**song("play", "Help"), "day": date(2020, 1, 1)}]
-    with in_memory(dated, "dated") as name, pytest.raises(DataError, match="written as JSON"):
+    scanned = [{**song("play", "Help"), "scan": b"\0"}]
+    with in_memory(scanned, "scanned") as name, pytest.raises(DataError, match="written as JSON"):
         augment(name, tmp_path / "out.jsonl")

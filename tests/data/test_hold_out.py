@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from files import write
+from files import read, write
 from manyheads.config import load_config
 from manyheads.data.hold_out import (
     Labels,
@@ -23,6 +24,7 @@ from manyheads.data.hold_out import (
     with_parts,
     write_parts,
 )
+from manyheads.data.readers import in_memory
 from manyheads.data.records import Record
 from manyheads.errors import ConfigError, DataError
 from manyheads.tasks import Pair, Span
@@ -115,6 +117,20 @@ def test_both_parts_are_written_and_replace_the_files(tmp_path: Path) -> None:
     ]
     assert sorted(one["text"] for one in written) == sorted(row["text"] for row in rows)
     assert all(one.keys() == {"text", "label"} for one in written)
+
+
+def test_numbers_of_a_database_are_held_out_as_the_numbers_they_are(tmp_path: Path) -> None:
+    values = {f"text {'x' * i}": Decimal(i) / 4 for i in range(20)}
+    rows = [{"text": text, "price": value} for text, value in values.items()]
+    tasks = {"price": {"kind": "regression", "field": "price"}}
+    with in_memory(rows, "priced") as name:
+        config = load_config(
+            None, {"files": [name], "tasks": tasks, "save_dir": str(tmp_path / "run")}
+        )
+        (split,) = splits_of(config)
+        assert write_parts(config, split).held_out == 3
+    written = [*read(split.train), *read(split.valid)]
+    assert {one["text"]: one["price"] for one in written} == values
 
 
 def test_named_validation_data_are_used_unchanged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -408,7 +409,7 @@ def test_a_run_killed_between_its_last_steps_is_complete(tmp_path: Path) -> None
     seen: list[str] = []
     count = write_predictions(output, LINES, killed_after(0, seen), line, run=RUN, resume=True)
     assert count == 20
-    assert not record.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -461,6 +462,73 @@ def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
         yield from echo(texts)
 
     assert write_predictions(output, LINES, inner, line, run=RUN) == 20
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, place: str, action: Callable[[], None]) -> None:
+    """Let something happen just before the first call of a function."""
+    module, name = place.rsplit(".", 1)
+    original = getattr(sys.modules[module], name)
+
+    def first(*arguments: Any) -> Any:
+        monkeypatch.setattr(place, original)
+        action()
+        return original(*arguments)
+
+    monkeypatch.setattr(place, first)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_writer_that_waited_for_the_lock_leaves_the_finished_output_of_another_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    output = tmp_path / "out.txt"
+    with pytest.raises(Killed):
+        write_predictions(output, LINES, killed_after(5, []), line, run=RUN, sync_seconds=0)
+    finished: list[str] = []
+
+    def another() -> None:
+        write_predictions(output, LINES, echo, line, run=RUN, resume=resume)
+
+    def noted(done: int) -> None:
+        assert done == 0
+        finished.append(output.read_text())
+
+    meanwhile(monkeypatch, "fcntl.flock", another)
+    count = write_predictions(output, LINES, echo, line, run=RUN, resume=resume, started=noted)
+    assert count == 20
+    assert [*finished, output.read_text()] == ["\n".join(LINES)] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_an_output_is_in_use_until_its_record_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.txt"
+
+    refused: list[str] = []
+
+    def another() -> None:
+        with pytest.raises(RequestError) as caught:
+            write_predictions(output, LINES[:3], echo, line, run=RUN, resume=True)
+        refused.append(str(caught.value))
+
+    # It is called when the output has its name.
+    meanwhile(monkeypatch, "manyheads.inference.files.sync_folder", another)
+    assert write_predictions(output, LINES, echo, line, run=RUN) == 20
+    assert "out.txt: another process is writing it" in refused[0]
+    assert output.read_text() == "\n".join(LINES)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_an_output_is_written_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    assert write_predictions(tmp_path / "out.txt", LINES, echo, line, run=RUN) == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 def test_an_input_that_changes_changes_the_run(best: Path, tmp_path: Path) -> None:

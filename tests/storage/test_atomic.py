@@ -251,7 +251,7 @@ FILE_STEPS = {
     "after it made the temporary file": "atomic.io.BufferedWriter = die",
     "before the flush to the disk": "os.fsync = die",
     "before the new name": "pathlib.Path.replace = die",
-    "after the new name": "atomic._sync_folder = die",
+    "after the new name": "atomic.sync_folder = die",
 }
 
 
@@ -262,7 +262,7 @@ def test_a_killed_writer_leaves_a_whole_file_and_the_next_one_cleans_up(
     path = tmp_path / "file"
     path.write_bytes(OLD)
     killed_while(tmp_path, step, f"atomic.write_bytes('file', {NEW!r})")
-    assert path.read_bytes() == (NEW if "_sync_folder" in step else OLD)
+    assert path.read_bytes() == (NEW if "sync_folder" in step else OLD)
     write_bytes(path, b"later")
     assert contents(tmp_path) == {"file": b"later"}
 

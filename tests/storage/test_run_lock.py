@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_taking_the_lock_removes_what_killed_writers_left(tmp_path: Path) -> Non
 def test_a_lock_file_that_its_owner_just_removed_is_not_taken_for_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock = run_lock.fcntl.flock
+    flock = fcntl.flock
     calls: list[int] = []
 
     def owner_leaves_first(descriptor: int, operation: int) -> None:
@@ -101,7 +102,7 @@ def test_a_lock_file_that_its_owner_just_removed_is_not_taken_for_the_lock(
             (tmp_path / run_lock.LOCK_NAME).unlink()
         flock(descriptor, operation)
 
-    monkeypatch.setattr(run_lock.fcntl, "flock", owner_leaves_first)
+    monkeypatch.setattr(fcntl, "flock", owner_leaves_first)
     with RunLock(tmp_path), pytest.raises(RequestError, match=f"in use by process {os.getpid()}"):
         RunLock(tmp_path).acquire()
     assert len(calls) == 3
@@ -121,7 +122,7 @@ def test_a_failure_of_the_lock_is_explained(
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(run_lock.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(StorageError, match=message):
         RunLock(tmp_path).acquire()
 

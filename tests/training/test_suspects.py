@@ -315,6 +315,19 @@ def test_lines_that_do_not_fit_the_data_are_refused(
     assert not target.exists()
 
 
+def test_other_fields_of_corrected_records_stay_as_they_were(tmp_path: Path) -> None:
+    records = [{"text": "a b", "label": "x", "note": "half \ud800"}, {"text": "c", "label": "y"}]
+    path = write_records(tmp_path / "data.jsonl", records)
+    tasks = make_config({"tasks": {"topic": {"kind": "classification"}}}).tasks
+    wrong = Suspect(2, "", "c", "topic", "wrong class", 1.0, "y", "x")
+    fixed = tmp_path / "fixed.jsonl"
+    assert write_fixed(str(path), fixed, [wrong], tasks) == 1
+    assert [dict(row.fields) for row in read_rows(fixed)] == [
+        records[0],
+        {"text": "c", "label": "x"},
+    ]
+
+
 def test_label_studio_gets_labels_as_annotations_and_proposals_as_predictions(
     one_record: Path, tmp_path: Path
 ) -> None:

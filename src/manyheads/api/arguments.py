@@ -11,7 +11,7 @@ from typing import Any
 
 from manyheads.config import Config, load_config
 from manyheads.data.readers import Layout, are_records, are_splits, in_memory, is_data_file
-from manyheads.errors import ConfigError, listing, shorten
+from manyheads.errors import ConfigError, RequestError, listing, shorten
 from manyheads.storage import StrPath
 
 _AS_LAYOUT = 'Layout(format=NAME, names={FIELD: "text", OTHER: "label"}, separator=",")'
@@ -60,6 +60,22 @@ def only_config(first: Any, config: Any) -> Any:
             "there are two configurations", expected="one", fix="Leave out one of the two."
         )
     return first
+
+
+def refuse_unused(options: Mapping[str, object], beside: str, *, expected: str) -> None:
+    """Refuse options that have no effect beside another one, or without it.
+
+    Args:
+        options: those options by name; false where they are not given.
+        beside: where they have no effect.
+        expected: where they have one.
+
+    Raises:
+        RequestError: one is given.
+    """
+    unused = listing(f"`{name}`" for name, value in options.items() if value)
+    if unused:
+        raise RequestError(f"{unused} {beside}", expected=expected, fix=f"Leave out {unused}.")
 
 
 def as_config(

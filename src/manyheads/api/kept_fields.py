@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from enum import Enum
 from io import StringIO
 from typing import IO, Any
 
+from manyheads.data.json_lines import json_line, json_text, plain
 from manyheads.data.readers import Layout, read_rows
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS
-from manyheads.errors import RequestError, listing, option
+from manyheads.errors import DataError, RequestError, listing, option, shorten
 from manyheads.tasks import EMBEDDING, Prediction, TaskSpec
+from manyheads.tasks.label_values import is_encodable
 
 _READ = frozenset((*TEXT_FIELDS, SECOND_TEXT))
 _ROWS = 4096
+_LARGEST, _LARGEST_IN_FLOAT = 2**63, 2**53
+"""Beyond these, an integer column and a float lose digits."""
+
+
+class Type(Enum):
+    """The type of a column of kept fields."""
+
+    BOOL = "true or false"
+    INT = "a whole number of 64 bits"
+    FLOAT = "a number"
+    TEXT = "a text"
+
+
+Values = set[str]
+"""The kinds of a field's values (see `_kind`)."""
 
 
 def other_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,24 +41,94 @@ def other_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _READ}
 
 
-def columns_of(path: str, layout: Layout) -> dict[str, set[type]]:
-    """Read the records of a file, and return their other fields with the types of their values."""
-    found: dict[str, set[type]] = {}
+def columns_of(path: str, layout: Layout) -> dict[str, Type]:
+    """Read the records of a file, and return the types of their other fields."""
+    found: dict[str, Values] = {}
     for row in read_rows(path, layout=layout):
         for name, value in other_fields(row.fields).items():
-            found.setdefault(name, set()).add(type(value))
-    return found
+            found.setdefault(name, set()).add(_kind(value))
+    return {name: _type(kinds) for name, kinds in found.items()}
 
 
-def json_line(prediction: Prediction) -> bytes:
+def prediction_line(prediction: Prediction) -> bytes:
     """Write a prediction as a line of JSON, then the record's other fields.
 
-    A field of a task's name is called `input_NAME`.
+    A field of a task's name is called `input_NAME`, with `input_` as often as it takes where that
+    is a field too.
     """
-    values = prediction.to_json()
-    for name, value in prediction.fields.items():
-        values[f"input_{name}" if name in values else name] = value
-    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+    answers, fields = prediction.to_json(), prediction.fields
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        free = name
+        while free in answers or (free != name and (free in fields or free in kept)):
+            free = f"input_{free}"
+        kept[free] = value
+    return json_line(answers | kept)
+
+
+class Columns:
+    """The columns of a table for the records' other fields.
+
+    Args:
+        types: the type of each column; None: the fields and types of the first record.
+        typed: whether columns have these types; otherwise all of them are texts.
+    """
+
+    def __init__(self, types: Mapping[str, Type] | None, *, typed: bool) -> None:
+        self._types = types
+        self._typed = typed
+
+    @property
+    def types(self) -> Mapping[str, Type]:
+        """The type of each column; none before the first record, if that determines them."""
+        return self._types or {}
+
+    def cells(self, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Return a record's other fields as its cells.
+
+        Texts stay as they are; in columns of texts, other values are JSON.
+
+        Args:
+            fields: the record's other fields.
+            where: its place, for messages.
+
+        Raises:
+            DataError: a field has no column, or a value that its column cannot hold.
+        """
+        if self._types is None:
+            self._types = {name: _type({_kind(value)}) for name, value in fields.items()}
+        if more := [name for name in fields if name not in self._types]:
+            raise DataError(
+                f"the record has the fields {listing(more)}, which the first record lacks",
+                where=where,
+                expected="the same fields in all records, for a table",
+                fix=f"Use {option('--format jsonl')}.",
+            )
+        return {name: self._cell(name, value, where) for name, value in fields.items()}
+
+    def _cell(self, name: str, value: Any, where: str) -> Any:
+        if value is None:
+            return None
+        type_ = self._types[name] if self._types and self._typed else Type.TEXT
+        if type_ is Type.TEXT:
+            text = _text(name, value, where)
+            if not is_encodable(name + text):
+                raise DataError(
+                    f"the field {shorten(name)} has half a character (an unpaired surrogate): "
+                    f"{shorten(text)}",
+                    where=where,
+                    expected="whole Unicode characters, for a table",
+                    fix=f"Use {option('--format jsonl')}, which can hold it.",
+                )
+            return text
+        if _kind(value) not in _KINDS[type_]:
+            raise DataError(
+                f"`{name}` is {shorten(value)}",
+                where=where,
+                expected=f"{type_.value}, as in the records before, for a column of one type",
+                fix=f"Use {option('--format jsonl')}.",
+            )
+        return plain(value)
 
 
 class CsvRows:
@@ -50,43 +138,43 @@ class CsvRows:
     whose name a field has is called `predicted_NAME`.
 
     Args:
-        fields: the records' other fields; None: those of the first record.
+        columns: the columns of the records' other fields.
         embed: whether there are embeddings.
     """
 
-    def __init__(self, fields: Sequence[str] | None, *, embed: bool) -> None:
-        self._fields = fields
+    def __init__(self, columns: Columns, *, embed: bool) -> None:
+        self._columns = columns
         self._embed = embed
 
     def row(self, prediction: Prediction, *, header: bool) -> bytes:
-        """Write a row, under a header if it is the first.
+        """Write a row, under a header if it is the first. Its fields are cells already.
 
         Raises:
-            RequestError: the record has a field without a column.
+            RequestError: the fields leave no name for an answer.
         """
-        if self._fields is None:
-            self._fields = list(prediction.fields)
-        if more := [name for name in prediction.fields if name not in self._fields]:
-            raise RequestError(
-                f"a record has the fields {listing(more)}, which the first record lacks",
-                expected="the same fields in all records, for a table",
-                fix=f"Use {option('--format jsonl')}.",
-            )
+        fields = self._columns.types
         answers: dict[str, object] = {}
         for name, result in prediction.results.items():
             values = result.to_json()
             if "label" in values:
                 answers |= {name: values["label"], f"{name}_score": values["score"]}
             else:
-                answers[name] = _compact(values)
+                answers[name] = json_text(values, name)
         if self._embed:
             vector = prediction.embedding
-            answers[EMBEDDING] = None if vector is None else _compact(vector.tolist())
+            answers[EMBEDDING] = None if vector is None else json_text(vector.tolist(), EMBEDDING)
         row: dict[str, object] = {"text": prediction.text}
         if prediction.text2 is not None:
             row[SECOND_TEXT] = prediction.text2
-        row |= {name: _cell(prediction.fields.get(name)) for name in self._fields}
-        row |= {f"predicted_{n}" if n in self._fields else n: v for n, v in answers.items()}
+        row |= {name: prediction.fields.get(name) for name in fields}
+        for name, value in answers.items():
+            free = f"predicted_{name}" if name in row else name
+            if free in row:
+                raise RequestError(
+                    f"the input has the columns {name!r} and {free!r} already",
+                    fix=f"Rename one of them, or use {option('--format jsonl')}.",
+                )
+            row[free] = value
         stream = StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         if header:
@@ -99,7 +187,7 @@ def write_parquet(
     file: IO[bytes],
     predictions: Iterable[Prediction],
     specs: Sequence[TaskSpec],
-    fields: Mapping[str, set[type]],
+    columns: Columns,
     *,
     embed: bool,
     pairs: bool,
@@ -108,10 +196,9 @@ def write_parquet(
 
     Args:
         file: where it is written.
-        predictions: the predictions.
+        predictions: the predictions, whose fields are cells already.
         specs: the tasks that are answered.
-        fields: the records' other fields, with the types of their values. Values other than
-            strings, numbers and booleans are written as JSON.
+        columns: the columns of the records' other fields.
         embed: whether there are embeddings.
         pairs: whether there are second texts.
 
@@ -128,10 +215,13 @@ def write_parquet(
     from manyheads.inference.ray.tables import output_columns, result_columns, result_schema
 
     texts = ["text", *([SECOND_TEXT] if pairs else [])]
-    kept = list(fields)
+    arrow_types = {
+        Type.BOOL: arrow.bool_(), Type.INT: arrow.int64(), Type.FLOAT: arrow.float64(),
+        Type.TEXT: arrow.string(),
+    }  # fmt: skip
+    types = {name: arrow_types[type_] for name, type_ in columns.types.items()}
     answers = result_schema(specs, embed)
-    names = output_columns([spec.name for spec in specs], [*texts, *kept], embed)
-    types = {name: _arrow_type(arrow, fields[name]) for name in kept}
+    names = output_columns([spec.name for spec in specs], [*texts, *types], embed)
     schema = arrow.schema(
         [
             *((name, arrow.string()) for name in texts),
@@ -142,29 +232,49 @@ def write_parquet(
     count = 0
     with parquet.ParquetWriter(file, schema) as writer:
         for some in _batches(predictions):
-            columns = [
+            arrays = [
                 arrow.array([getattr(one, name) for one in some], arrow.string()) for name in texts
             ]
-            for name, type_ in types.items():
-                values = [one.fields.get(name) for one in some]
-                if type_ == arrow.string():
-                    values = [None if value is None else _cell(value) for value in values]
-                columns.append(arrow.array(values, type_))
-            columns += result_columns(some, specs, answers)
-            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+            arrays += [
+                arrow.array([one.fields.get(name) for one in some], type_)
+                for name, type_ in types.items()
+            ]
+            arrays += result_columns(some, specs, answers)
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             count += len(some)
     return count
 
 
-def _arrow_type(arrow: Any, types: set[type]) -> Any:
-    known = types - {type(None)}
-    if known == {bool}:
-        return arrow.bool_()
-    if known == {int}:
-        return arrow.int64()
-    if known and known <= {int, float}:
-        return arrow.float64()
-    return arrow.string()
+_KINDS: Mapping[Type, Values] = {
+    Type.BOOL: {"bool"}, Type.INT: {"short", "long"}, Type.FLOAT: {"short", "float"}
+}  # fmt: skip
+"""By type of a column, the kinds of values that it holds without loss, in order of preference."""
+
+
+def _kind(value: Any) -> str:
+    """Return the kind of a value: integers that floats hold are short, of 64 bits long."""
+    try:
+        value = plain(value)
+    except TypeError:  # a list or an object
+        return "other"
+    kind = type(value).__name__
+    if kind == "int":
+        kind = "short" if abs(value) <= _LARGEST_IN_FLOAT else "long"
+        return kind if -_LARGEST <= value < _LARGEST else "other"
+    return kind
+
+
+def _type(kinds: Values) -> Type:
+    """Return the type of a column that holds values of several kinds without loss."""
+    known = kinds - {"NoneType"}
+    return next((one for one, held in _KINDS.items() if known and known <= held), Type.TEXT)
+
+
+def _text(name: str, value: Any, where: str) -> str:
+    """Return a value as the text of a cell."""
+    with suppress(TypeError):  # a list or an object
+        value = plain(value)
+    return value if isinstance(value, str) else json_text(value, name, where)
 
 
 def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
@@ -176,11 +286,3 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
             some = []
     if some:
         yield some
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else _compact(value)
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

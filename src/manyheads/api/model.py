@@ -176,6 +176,11 @@ class Model:
             RequestError: a text, column, task or option is invalid.
         """
         frame = is_frame(texts)
+        if not frame and text != "text":
+            raise RequestError(
+                f"`text` is {shorten(text)}, and the texts are no DataFrame",
+                expected="a DataFrame, whose column of texts it names",
+            )
         given = texts_of(texts, text, self.predictor.pairs) if frame else texts
         found = self.predictor.predict(
             given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
@@ -221,7 +226,8 @@ class Model:
 
         Args:
             file: a data file of any format, or a .txt with a text a line.
-            output: the file to write, which appears when it is complete.
+            output: the file to write, which appears when it is complete. `format` and `resume`
+                are refused without it.
             format: `jsonl`, `csv`, `parquet` or `text`; default: by the ending of `output`.
             layout: how the file is laid out, as far as you know it.
             resume: continue the output of a run that was stopped.
@@ -236,21 +242,22 @@ class Model:
         Raises:
             ManyheadsError: the file, a text or an option is invalid.
         """
-        from manyheads.api.arguments import messages
+        from manyheads.api.arguments import messages, refuse_unused
         from manyheads.api.prediction_job import PredictionJob, answer_file, check_output, form_of
         from manyheads.api.texts import WhenEmpty, file_texts
 
-        names = [one.value for one in WhenEmpty]
-        if when_empty not in names:
-            raise RequestError(
-                f"when_empty is {shorten(when_empty)}", expected=f"one of: {listing(names)}"
-            )
+        if output is None:
+            refuse_unused(
+                {"format": format, "resume": resume}, "without `output`",
+                expected="a file to write; without one the predictions are returned",
+            )  # fmt: skip
+        treatment = WhenEmpty.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()
         scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
         chosen = None if tasks is None else list(tasks)
         job = PredictionJob(
-            self.predictor, form, embed, chosen, WhenEmpty(when_empty), scoring, progress=progress
+            self.predictor, form, embed, chosen, treatment, scoring, progress=progress
         )
         job.check_tasks()
         if output is None:

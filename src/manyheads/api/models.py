@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from manyheads.api.arguments import messages, optional_data
+from manyheads.api.arguments import messages, optional_data, refuse_unused
 from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
+from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import WhenEmpty
 from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout
@@ -83,7 +84,8 @@ def predict(
         texts: strings, lists of tokens, pairs of strings, or a DataFrame.
         model: a model folder, a checkpoint, a run's folder, or a name on the hub.
         file: a file of texts in place of them.
-        output: where the predictions for a file are written (see `Model.predict_file`).
+        output: where the predictions for a file are written (see `Model.predict_file`). Like
+            `format`, `layout` and `resume`, it is refused with texts.
         format: the format of the output.
         layout: how the file is laid out, as far as you know it.
         resume: continue the output of a run that was stopped.
@@ -117,17 +119,27 @@ def predict(
     if engine not in ("local", "ray"):
         raise RequestError(f"the engine is {shorten(engine)}", expected="local or ray")
     if engine == "ray":
-        from manyheads.api.ray_prediction import predict_with_ray
-
         others = {**scoring, "thresholds": thresholds is not True, "format": format}
         others |= {"layout": layout is not None and bool(layout.names), "resume": resume}
+        others["text"] = text != "text"
         return predict_with_ray(
             os.fspath(model), [] if file is None else [os.fspath(file)],
             None if output is None else os.fspath(output),
             unsupported=[f"`{name}`" for name, value in others.items() if value],
             input_format=None if layout is None else layout.format, embed=embed, tasks=tasks,
-            when_empty=WhenEmpty(when_empty), workers=workers, address=ray_address,
+            when_empty=WhenEmpty.named(when_empty), workers=workers, address=ray_address,
             progress=progress, **compute,
+        )  # fmt: skip
+    refuse_ray_options(workers, ray_address)
+    if file is None:
+        refuse_unused(
+            {"output": output, "format": format, "layout": layout, "resume": resume},
+            "with texts in memory", expected="`file`; the predictions for texts are returned",
+        )  # fmt: skip
+    else:
+        refuse_unused(
+            {"text": text != "text"}, "with a file",
+            expected="a DataFrame; `layout` names the fields of a file",
         )  # fmt: skip
     loaded = load(model, **compute)
     if file is None:

@@ -14,8 +14,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from manyheads.api.kept_fields import CsvRows, columns_of, json_line, write_parquet
+from manyheads.api.kept_fields import (
+    Columns,
+    CsvRows,
+    Type,
+    columns_of,
+    prediction_line,
+    write_parquet,
+)
 from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
@@ -54,12 +62,16 @@ class PredictionJob:
     """The options of `Predictor.predict` about scores."""
     progress: bool = True
     """Whether the progress of long work is shown."""
-    fields: Mapping[str, set[type]] | None = None
+    fields: Mapping[str, Type] | None = None
     """The other fields of the records, for a table; None: not known before the first record."""
 
     @cached_property
+    def columns(self) -> Columns:
+        return Columns(self.fields, typed=self.form is Form.PARQUET)
+
+    @cached_property
     def csv_rows(self) -> CsvRows:
-        return CsvRows(None if self.fields is None else list(self.fields), embed=self.embed)
+        return CsvRows(self.columns, embed=self.embed)
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
@@ -68,12 +80,13 @@ class PredictionJob:
     def predictions(
         self, texts: Iterable[Text | GivenText], chunk: int = 2048
     ) -> Iterator[Prediction]:
+        """Predict for texts, each with its record's other fields as the output holds them."""
         waiting: deque[Mapping[str, Any]] = deque()
 
         def noted() -> Iterator[Text]:
             for text in texts:
                 given = text if isinstance(text, GivenText) else GivenText(text)
-                waiting.append(given.fields)
+                waiting.append(self._kept(given))
                 yield given.text
 
         predictions = self.predictor.predict_stream(
@@ -89,6 +102,19 @@ class PredictionJob:
             # Texts of invisible characters alone come to light only here.
             if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
                 yield replace(prediction, fields=fields) if fields else prediction
+
+    def _kept(self, given: GivenText) -> Mapping[str, Any]:
+        """Return a record's other fields as the output holds them.
+
+        Raises:
+            DataError: the output cannot hold one.
+        """
+        if self.form in (Form.CSV, Form.PARQUET):
+            return self.columns.cells(given.fields, given.where)
+        if self.form is Form.JSONL and given.fields:
+            # Here the record's place is known, for the message; it is written with its answers.
+            json_line(given.fields, given.where)
+        return given.fields
 
     def write(
         self,
@@ -114,15 +140,13 @@ class PredictionJob:
 
     def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
         specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
-        fields = self.fields
-        if fields is None:
-            first = list(islice(predictions, 1))
-            predictions = chain(first, predictions)
-            fields = {n: {type(v)} for one in first for n, v in one.fields.items()}
         answering = [spec for spec in specs if spec.answers]
+        # The columns may be those of the first record.
+        predictions = chain(list(islice(predictions, 1)), predictions)
         return write_parquet(
-            stream, predictions, answering, fields, embed=self.embed, pairs=self.predictor.pairs
-        )
+            stream, predictions, answering, self.columns, embed=self.embed,
+            pairs=self.predictor.pairs,
+        )  # fmt: skip
 
     def write_file(
         self,
@@ -157,7 +181,7 @@ class PredictionJob:
 
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
         if self.form is Form.JSONL:
-            return json_line(prediction)
+            return prediction_line(prediction)
         if self.form is Form.CSV:
             return self.csv_rows.row(prediction, header=first)
         text = two_lines(prediction).translate(_CONTROLS)

@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from manyheads.inference.ray import Written
 
 
+def refuse_ray_options(workers: int | None, address: str | None) -> None:
+    """Refuse the options of the engine ray without it.
+
+    Raises:
+        RequestError: one was given.
+    """
+    named = ((option("--workers"), workers), (option("--ray-address"), address))
+    engine = option("--engine ray")
+    for name, value in named:
+        if value is not None:
+            raise RequestError(f"{name} without {engine}", fix=f"Add {engine}.")
+
+
 def predict_with_ray(
     model: str,
     inputs: Sequence[str],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 from manyheads.api.arguments import optional_data, optional_texts, warn
 from manyheads.config import BATCH_TOKENS
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
 from manyheads.storage import Prefer, StrPath, atomic_file, require_folder
@@ -80,7 +80,7 @@ def write_errors(evaluated: EvaluationReport, path: StrPath) -> None:
     from manyheads.evaluation.report import error_lines
 
     with atomic_file(path) as stream:
-        stream.writelines(json.dumps(line).encode() + b"\n" for line in error_lines(evaluated))
+        stream.writelines(json_line(line) for line in error_lines(evaluated))
 
 
 def report(

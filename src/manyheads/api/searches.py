@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.config import Config, TaskConfig, load_config
 from manyheads.data.hold_out import LAYOUT
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, read_rows
 from manyheads.data.records import discover_labels
 from manyheads.data.starting_config import starting_config
@@ -139,9 +139,7 @@ def chosen_texts(
         )
     if out is not None:
         with atomic_file(out) as stream:
-            for record in found.records():
-                line = json.dumps(record, ensure_ascii=False)
-                stream.write(line.encode(errors="surrogatepass") + b"\n")
+            stream.writelines(json_line(record) for record in found.records())
     return found
 
 

@@ -22,7 +22,7 @@ from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
-from manyheads.errors import DataError, RequestError, at, option, shorten
+from manyheads.errors import DataError, RequestError, at, listing, option, shorten
 from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
 
@@ -34,6 +34,8 @@ class GivenText(NamedTuple):
 
     text: Text
     fields: Mapping[str, Any] = MappingProxyType({})
+    where: str = ""
+    """The record's place, for messages."""
 
 
 # By their endings, the formats whose texts are lines.
@@ -49,6 +51,20 @@ class WhenEmpty(str, Enum):
     REFUSE = "refuse"
     FLAG = "flag"
     SKIP = "skip"
+
+    @classmethod
+    def named(cls, name: str) -> WhenEmpty:
+        """Return the treatment of a name.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        names = [one.value for one in cls]
+        if name not in names:
+            raise RequestError(
+                f"when_empty is {shorten(name)}", expected=f"one of: {listing(names)}"
+            )
+        return cls(name)
 
 
 def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text]:
@@ -198,15 +214,16 @@ def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[GivenTe
     fields = other_fields(row.fields)
     text = row.fields.get("text")
     if isinstance(text, str) and (not text or text.isspace()):
-        yield from (GivenText(t, fields) for t in _kept(text, when_empty, row.where))
+        yield from (GivenText(t, fields, row.where) for t in _kept(text, when_empty, row.where))
         return
     text, tokens = read_text(row)
     if pairs and (other := row.fields.get(SECOND_TEXT)) is not None:
-        yield GivenText(TextPair(text, check_text(other, SECOND_TEXT, row.where)), fields)
+        pair = TextPair(text, check_text(other, SECOND_TEXT, row.where))
+        yield GivenText(pair, fields, row.where)
         return
     # Tokens that stand beside their own text are found in it again; alone, they are the text.
     given = text if tokens is None or "text" in row.fields else [text[s:e] for s, e in tokens]
-    yield GivenText(given, fields)
+    yield GivenText(given, fields, row.where)
 
 
 def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:

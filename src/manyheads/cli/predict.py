@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
-from manyheads.api.ray_prediction import predict_with_ray
+from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import GivenText, WhenEmpty, argument_texts, is_person, stdin_texts
 from manyheads.cli.conversation import converse, show_examples
 from manyheads.cli.errors import tell
@@ -34,9 +34,8 @@ from manyheads.cli.ray_engine import (
     EngineOption,
     RayAddress,
     Workers,
-    refuse_ray_options,
 )
-from manyheads.errors import RequestError, counted
+from manyheads.errors import RequestError, counted, listing
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
@@ -159,6 +158,13 @@ def predict(
         tell("note", f"{counted(written.rows, 'row')} in {files}: {written.output}")
         return
     refuse_ray_options(workers, ray_address)
+    if file is None and (unused := listing(_layout_options(source, format=True))):
+        raise RequestError(
+            f"{unused} without --file",
+            expected="a file, or - for standard input; texts among the arguments and lines have no "
+            "layout",
+            fix=f"Add --file, or leave out {unused}.",
+        )
     output = None if to is None else Path(to)
     form = form_named or form_of(None, output)
     check_output(form, file, output, resume)
@@ -186,19 +192,30 @@ def _not_with_ray(
     source: TextOptions, form: Form | None, resume: bool, scoring: Mapping[str, Any]
 ) -> list[str]:
     """Return the options given that the engine ray does not have."""
-    fields = {
-        "--text-field": source.text_field,
-        "--text2-field": source.text2_field,
-        "--tokens-field": source.tokens_field,
-        "--map": source.field_map,
-    }
     given = {
         "--resume": resume,
         "--top-k": scoring["top_k"],
         "--logits": scoring["logits"],
         "--no-thresholds": not scoring["thresholds"],
         f"--format {form.value if form else ''}": form not in (None, Form.TEXT),
-        **fields,
+    }
+    unsupported = [option for option, value in given.items() if value]
+    return [*unsupported, *_layout_options(source, format=False)]
+
+
+def _layout_options(source: TextOptions, *, format: bool) -> list[str]:
+    """Return the options given for how the input is laid out.
+
+    Args:
+        source: the options.
+        format: whether that of its format is one of them.
+    """
+    given = {
+        "--input-format": source.format if format else None,
+        "--text-field": source.text_field,
+        "--text2-field": source.text2_field,
+        "--tokens-field": source.tokens_field,
+        "--map": source.field_map,
     }
     return [option for option, value in given.items() if value]
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from manyheads.errors import RequestError
-
 
 class Engine(str, Enum):
     """The engine that makes predictions."""
@@ -39,14 +37,3 @@ RayAddress = Annotated[
         help="With --engine ray: the cluster to join. Default: this machine alone.",
     ),
 ]
-
-
-def refuse_ray_options(workers: int | None, address: str | None) -> None:
-    """Refuse the options of the engine ray without it.
-
-    Raises:
-        RequestError: one was given.
-    """
-    for option, value in (("--workers", workers), ("--ray-address", address)):
-        if value is not None:
-            raise RequestError(f"{option} without --engine ray", fix="Add --engine ray.")

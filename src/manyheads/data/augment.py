@@ -6,7 +6,6 @@ another one of its type, from a sentence of the same class where sentences have 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
@@ -15,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from manyheads.data.convert import entities_and_classes, writable_fields
+from manyheads.data.convert import entities_and_classes, without_nulls
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, read_rows
 from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import atomic_file
@@ -147,7 +147,7 @@ def augment(
     records = new = fixed = 0
     with atomic_file(Path(target)) as file:
         for one in _sentences(source, layout):
-            file.write(_line(one.written))
+            file.write(json_line(one.written, one.where))
             records += 1
             texts.add(hash(one.text))
             fields.see(one)
@@ -158,7 +158,7 @@ def augment(
             for copy in range(copies):
                 numbers = random.Random(f"{seed} {number} {copy}")
                 if made := _new_sentence(one, values, numbers, texts, fields.names):
-                    file.write(_line(made))
+                    file.write(json_line(made, one.where))
                     new += 1
     repeated = (records - fixed) * copies - new
     return Augmented(records, new, fixed, repeated, tuple(sorted(fields.names)))
@@ -199,6 +199,8 @@ class _Sentence:
     """Its classes."""
     value: Mapping[str, Any]
     """All of its fields."""
+    where: str
+    """Its place, for messages."""
 
     @property
     def is_pair(self) -> bool:
@@ -238,10 +240,13 @@ class _FieldsOfWords:
         """Look at the fields of a record."""
         words = one.value.get("tokens")
         for name, value in one.others.items():
-            parts = value.values() if isinstance(value, Mapping) else value
-            if isinstance(value, str) or not isinstance(parts, Iterable):
+            if name in ("label", "labels"):
                 continue
-            if any(isinstance(part, Mapping | list) for part in parts):
+            if isinstance(value, Mapping):
+                if any(isinstance(part, Mapping | list) for part in value.values()):
+                    self._nested.add(name)
+            elif isinstance(value, list) and not all(isinstance(part, str) for part in value):
+                # Spans, offsets or a vector.
                 self._nested.add(name)
             elif isinstance(value, list) and value:
                 is_aligned = isinstance(words, list) and len(words) == len(value)
@@ -252,12 +257,8 @@ def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterato
     for row in read_rows(source, layout=layout):
         text, spans, classes = entities_and_classes(row)
         group = None if classes is None else tuple(classes)
-        yield _Sentence(text, spans or (), group, writable_fields(row))
+        yield _Sentence(text, spans or (), group, without_nulls(row), row.where)
 
 
 def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:
     return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import read_text
 from manyheads.errors import DataError, RequestError, listing, nearest, option
@@ -67,47 +67,32 @@ def convert(
             fix="`manyheads predict --format jsonl` writes predictions.",
         )
     rows = read_rows(source, layout=layout, on_unread=on_unread)
-    values = _ours(rows) if to == "manyheads" else _for_tool(rows, to, predict)
+    lines = _ours(rows) if to == "manyheads" else _for_tool(rows, to, predict)
     is_list = to == "label-studio"
     count = 0
     with atomic_file(Path(target)) as file:
-        for count, value in enumerate(values, 1):
-            line = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
-            file.write((b"[\n" if is_list and count == 1 else b",\n" if is_list else b"") + line)
-            file.write(b"" if is_list else b"\n")
-        file.write(b"\n]\n" if is_list else b"")
-    return count
+        for line in json_list(lines) if is_list else lines:
+            file.write(line)
+            count += 1
+    return count - is_list
 
 
-def _ours(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
+def _ours(rows: Iterator[Row]) -> Iterator[bytes]:
     for row in rows:
         read_text(row)
-        yield writable_fields(row)
+        yield json_line(without_nulls(row), row.where)
 
 
-def writable_fields(row: Row) -> dict[str, Any]:
-    """Return the fields of a row that are not null.
-
-    Raises:
-        DataError: one has a value that JSON lacks, such as a date in Parquet.
-    """
-    fields = {name: value for name, value in row.fields.items() if value is not None}
-    try:
-        json.dumps(fields)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"a field cannot be written as JSON ({error})",
-            where=row.where,
-            expected="texts, numbers and lists",
-        ) from None
-    return fields
+def without_nulls(row: Row) -> dict[str, Any]:
+    """Return the fields of a row that are not null."""
+    return {name: value for name, value in row.fields.items() if value is not None}
 
 
-def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[dict[str, Any]]:
+def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[bytes]:
     write = _doccano if tool == "doccano" else _label_studio
     for row, answer in _answered(rows, predict):
         text, spans, classes = entities_and_classes(row)
-        yield write(text, spans, classes, answer)
+        yield json_line(write(text, spans, classes, answer), row.where)
 
 
 def _answered(

@@ -7,7 +7,6 @@ one side: texts that differ only in case, punctuation, white space or digits.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from manyheads.config import Config, TaskConfig, make_config
+from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
@@ -301,6 +301,6 @@ def _write(path: Path, rows: Iterator[Row], wanted: set[str]) -> int:
     with atomic_file(path) as file:
         for row in rows:
             fields = {k: v for k, v in row.fields.items() if k in wanted and v is not None}
-            file.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+            file.write(json_line(fields, row.where))
             count += 1
     return count

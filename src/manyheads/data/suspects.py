@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import TaskConfig
-from manyheads.data.convert import label_studio_task, writable_fields
+from manyheads.data.convert import label_studio_task, without_nulls
+from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import RecordParser, labelled_field
 from manyheads.errors import DataError, counted, shorten
@@ -103,9 +103,7 @@ class Suspects:
 def write_suspects(suspects: Iterable[Suspect], path: str | os.PathLike[str]) -> None:
     """Write suspects as JSON lines, which `read_suspects` reads after they have been reviewed."""
     with atomic_file(Path(path)) as stream:
-        for suspect in suspects:
-            line = json.dumps(suspect.to_json(), ensure_ascii=False)
-            stream.write(line.encode(errors="surrogatepass") + b"\n")
+        stream.writelines(json_line(suspect.to_json()) for suspect in suspects)
 
 
 def read_suspects(path: str | os.PathLike[str]) -> list[Suspect]:
@@ -165,12 +163,12 @@ def write_fixed(
     number = changed = 0
     with atomic_file(Path(target)) as stream:
         for number, row in enumerate(read_rows(source, layout=layout), 1):
-            fields = writable_fields(row)
+            fields = without_nulls(row)
             here = by_record.pop(number, ())
             if here:
                 fields.update(_corrected(row, parse, here, tasks))
                 changed += 1
-            stream.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+            stream.write(json_line(fields, row.where))
         for left in by_record.values():
             raise DataError(
                 f"record {left[0].record:,} should be changed, but {source} has "
@@ -256,8 +254,7 @@ def write_label_studio(
                 record.text, _parts(record.labels, tasks), _parts(labels, tasks), score
             )
     with atomic_file(Path(target)) as stream:
-        values = [written[number] for number in by_record]
-        stream.write(json.dumps(values, ensure_ascii=False, indent=0).encode() + b"\n")
+        stream.writelines(json_list(json_line(written[number]) for number in by_record))
     return len(written)
 
 

@@ -8,7 +8,6 @@ at most a few seconds of work. Memory is constant for inputs of any length.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +18,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from manyheads.errors import DataError, RequestError, option
-from manyheads.storage import BEST, LAYOUT, StrPath, explained, read_json, sha256_file, write_json
+from manyheads.storage import (
+    BEST,
+    LAYOUT,
+    StrPath,
+    explained,
+    is_same,
+    open_locked,
+    read_json,
+    sha256_file,
+    sync_folder,
+    write_json,
+)
 from manyheads.tasks import Prediction
 
 SYNC_SECONDS = 5.0
@@ -110,16 +120,21 @@ def write_predictions(
     target = Path(os.path.realpath(output))
     partial = partial_path(output)
     record = partial.with_name(f"{partial.name}.json")
-    left = _left_behind(partial, record)
-    done = _progress(left, run, record) if resume and left else Progress()
-    if done.complete and not partial.exists() and _size(target) == done.size:
-        # It was killed between its last two steps.
-        started(done.texts)
-        record.unlink()
-        return done.texts
-    if _size(partial) < done.size:
-        done = Progress()
-    with _appended(partial, done.size, output) as file:
+    _left_behind(partial, record)  # refuses the files of other programs before one is opened
+    with _locked(partial, output) as file:
+        # Read under the lock: before, another process may still have been writing.
+        left = _left_behind(partial, record)
+        done = _progress(left, run, record) if resume and left else Progress()
+        size = _size(partial)
+        if done.complete and not size and _size(target) == done.size > 0:
+            # It was killed between its last two steps.
+            started(done.texts)
+            record.unlink()
+            return done.texts
+        if size < done.size:
+            done = Progress()
+        with explained(output):
+            file.truncate(done.size)
         started(done.texts)
 
         def save(done: Progress) -> None:
@@ -131,14 +146,17 @@ def write_predictions(
             lines = _lines(texts, predict, show, done.texts)
             done = _write(file, lines, output, done, save, sync_seconds)
         except (DataError, RequestError):
-            # The input is at fault. It will be another one, so nothing is left to continue.
-            partial.unlink()
+            # The input is at fault. It will be another one, so nothing is left to continue. The
+            # partial file is emptied first and removed last: no other process can have it before
+            # the record is gone, and a record without results does not matter.
+            with explained(output):
+                file.truncate(0)
             record.unlink()
             raise
         save(replace(done, complete=True))
         with explained(output):
             partial.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             record.unlink()
     return done.texts
 
@@ -226,35 +244,53 @@ def _save(file: BinaryIO, record: Path, run: Mapping[str, Any], done: Progress) 
 
 
 @contextmanager
-def _appended(partial: Path, size: int, output: StrPath) -> Iterator[BinaryIO]:
-    """Open the partial file under a lock, truncated to the recorded size."""
+def _locked(partial: Path, output: StrPath) -> Iterator[BinaryIO]:
+    """Open the partial file under a lock, to append to it.
+
+    If it is empty at the end, it is removed: it was made by opening it, or holds no result.
+
+    Raises:
+        RequestError: another process is writing the output.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with explained(output):
-        file = os.fdopen(os.open(partial, flags, 0o666), "ab")
+        try:
+            file = os.fdopen(open_locked(partial, flags, required=False), "ab")
+        except BlockingIOError:
+            raise _in_use(partial) from None
     try:
-        _lock(file, partial)
-        with explained(output):
-            file.truncate(size)
-            file.seek(size)
+        _refuse_unfinished(output)
         yield file
     finally:
         # After a full disk, closing would try to write again.
         with suppress(OSError):
+            if not os.fstat(file.fileno()).st_size and is_same(file.fileno(), partial):
+                partial.unlink()
             file.close()
 
 
-def _lock(file: BinaryIO, partial: Path) -> None:
+def _refuse_unfinished(output: StrPath) -> None:
+    """Refuse an output whose writer has renamed it and not yet removed its record.
+
+    Raises:
+        RequestError: it is such an output.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        os.close(open_locked(Path(os.path.realpath(output)), flags, required=False))
     except BlockingIOError:
-        raise RequestError(
-            "another process is writing it",
-            expected="one process for an output",
-            fix=f"Wait for it, or choose another {option('--output')}.",
-            where=os.fspath(partial),
-        ) from None
-    except OSError:  # a file system without locks
+        raise _in_use(Path(output)) from None
+    except OSError:  # missing, or not readable
         return
+
+
+def _in_use(path: Path) -> RequestError:
+    return RequestError(
+        "another process is writing it",
+        expected="one process for an output",
+        fix=f"Wait for it, or choose another {option('--output')}.",
+        where=os.fspath(path),
+    )
 
 
 def _size(path: Path) -> int:
@@ -274,12 +310,3 @@ def _stamp(path: Path) -> list[Any] | None:
     except (OSError, ValueError):
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from manyheads.storage.atomic import (
     require_folder,
     sha256,
     sha256_file,
+    sync_folder,
     write_json,
 )
 from manyheads.storage.embedding import (
@@ -32,6 +33,7 @@ from manyheads.storage.locate import (
     other_best,
     resolve_model,
 )
+from manyheads.storage.locked import is_same, open_locked
 from manyheads.storage.manifest import (
     BEST,
     FORMAT,
@@ -101,12 +103,14 @@ __all__ = [
     "inside",
     "is_hub_name",
     "is_model_folder",
+    "is_same",
     "json_bytes",
     "known_pooling",
     "latest_checkpoint",
     "logged_epochs",
     "model_card",
     "not_tensors",
+    "open_locked",
     "open_regular",
     "other_best",
     "parse_json",
@@ -126,6 +130,7 @@ __all__ = [
     "set_calibration",
     "sha256",
     "sha256_file",
+    "sync_folder",
     "vocabulary_size",
     "write_json",
 ]

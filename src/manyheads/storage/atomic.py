@@ -163,7 +163,7 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
                 temporary.chmod(mode & 0o777)
             _sync(descriptor)
             temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -206,11 +206,20 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
         with explained(path):
             _sync_tree(temporary)
             _swap(temporary, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         # After an exchange this is the old folder.
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to disk, so that a new name in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:
@@ -303,21 +312,13 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _sync_tree(folder: Path) -> None:
     """Flush every file under a folder, then the folders from the innermost out."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             with (Path(parent) / name).open("rb") as file:
                 _sync(file.fileno())
-        _sync_folder(Path(parent))
+        sync_folder(Path(parent))
 
 
 def _swap(temporary: Path, target: Path) -> None:

@@ -6,7 +6,6 @@ process ends. The locked file names its owner, for the message to a second run.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from manyheads.errors import RequestError, option, shorten
 from manyheads.storage.atomic import StrPath, explain
+from manyheads.storage.locked import is_same, open_locked
 from manyheads.storage.temporary import remove_leftovers
 
 LOCK_NAME = ".manyheads.lock"
@@ -111,7 +111,7 @@ class RunLock:
 
     def release(self) -> None:
         """Release the lock, if it is held and the folder still exists."""
-        if self._descriptor is not None and _is_same(self._descriptor, self.path):
+        if self._descriptor is not None and is_same(self._descriptor, self.path):
             with suppress(OSError):
                 self.path.unlink()
         self.forget()
@@ -125,19 +125,14 @@ class RunLock:
 
     def _locked(self) -> int:
         """Create, lock and sign the file; return its descriptor."""
-        while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its owner may have removed the file between our opening and locking it.
-                if _is_same(descriptor, self.path):
-                    os.truncate(descriptor, 0)
-                    os.pwrite(descriptor, _as_bytes(Owner.current()), 0)
-                    locked, descriptor = descriptor, -1
-                    return locked
-            finally:
-                if descriptor >= 0:
-                    os.close(descriptor)
+        descriptor = open_locked(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, _as_bytes(Owner.current()), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def _refusal(self, holder: Owner | None) -> RequestError:
         if holder is None:
@@ -162,13 +157,6 @@ def shorten_command(arguments: list[str]) -> str:
 
 def _as_bytes(owner: Owner) -> bytes:
     return (json.dumps(asdict(owner)) + "\n").encode("ascii")
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
