@@ -266,6 +266,20 @@ def test_tasks_of_records_are_inferred_and_a_part_is_held_out(tmp_path: Path) ->
     assert 0 < found.evaluate().evaluation["records"] < 20
     again = manyheads.train(frame, resume=True, progress=False, **options(tmp_path, num_epochs=2))
     assert len(again.history) == 2
+    # In any order: the run keeps its own.
+    shuffled = frame.sample(frac=1, random_state=1)
+    manyheads.train(shuffled, resume=True, progress=False, **options(tmp_path, num_epochs=2))
+    tasks = {"classification": {"kind": "classification"}}
+    for data, more in [
+        (frame[1:], {}),
+        (frame[1:], {"config": {"tasks": tasks}}),
+        (write_records(tmp_path / "other.jsonl", sentences(40, 1, fields=("label",))), {}),
+    ]:
+        settings = options(tmp_path, num_epochs=3) | more
+        with pytest.raises(
+            RequestError, match=r"was started with other data than .*Leave them out"
+        ):
+            manyheads.train(data, resume=True, progress=False, **settings)
 
 
 def test_probabilities_are_those_of_the_predictions(model: manyheads.TrainedModel) -> None:

@@ -202,6 +202,16 @@ def test_a_changed_configuration_keeps_its_comments(tmp_path: Path) -> None:
     assert kept.read_text(encoding="utf-8") == text
 
 
+def test_a_run_is_not_resumed_with_other_files(trained: Path, tmp_path: Path) -> None:
+    for other in (tmp_path / "missing.jsonl", write_records(tmp_path / "other.jsonl", [])):
+        with pytest.raises(
+            RequestError, match=rf"other data than .*{other.name}; expected .*data\."
+        ):
+            manyheads.train(other, resume=True, **fast(trained))
+    again = manyheads.train(trained / "data.jsonl", resume=True, **fast(trained))
+    assert len(again.history) == 1
+
+
 def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
     path = write_records(tmp_path / "data.jsonl", sentences(24, 7))
     spy = Spy()

@@ -183,8 +183,7 @@ def write_parts(config: Config, split: Split) -> Parts:
             raise _too_few(split, keys)
     with explained(split.train.parent):
         split.train.parent.mkdir(parents=True, exist_ok=True)
-    wanted = {*TEXT_FIELDS, SECOND_TEXT}
-    wanted.update(field for task in tasks.items() for field in label_fields(*task))
+    wanted = _wanted(tasks)
     rows = enumerate(_rows(split.files, layout))
     _write(split.train, (row for i, row in rows if i not in held), wanted)
     if split.valid_file is None:
@@ -193,6 +192,33 @@ def write_parts(config: Config, split: Split) -> Parts:
     else:
         count = _write(split.valid, _rows([split.valid_file], layout), wanted)
     return Parts(split, len(keys) - len(held), count)
+
+
+def are_parts(
+    files: Sequence[str],
+    train: Path,
+    valid: Path,
+    tasks: Mapping[str, TaskConfig],
+    layout: Layout | None,
+) -> bool:
+    """Return whether files have the records of written parts, of both or of the training part.
+
+    Args:
+        files: the files, read as one.
+        train: the training part.
+        valid: the validation part.
+        tasks: the tasks that learn from them.
+        layout: how the files are laid out.
+
+    Raises:
+        DataError: a record cannot be read.
+    """
+    wanted = _wanted(tasks)
+    found = Counter(hash(_line(row, wanted)) for row in _rows(files, layout))
+    first, second = (
+        Counter(map(hash, path.read_bytes().splitlines(True))) for path in (train, valid)
+    )
+    return found in (first, first + second)
 
 
 def _keys_and_labels(
@@ -296,11 +322,21 @@ def _rows(files: Sequence[str], layout: Layout | None) -> Iterator[Row]:
         yield from read_rows(path, layout=layout)
 
 
+def _wanted(tasks: Mapping[str, TaskConfig]) -> set[str]:
+    """Return the fields that the parts keep."""
+    labels = (field for task in tasks.items() for field in label_fields(*task))
+    return {*TEXT_FIELDS, SECOND_TEXT, *labels}
+
+
 def _write(path: Path, rows: Iterator[Row], wanted: set[str]) -> int:
     count = 0
     with atomic_file(path) as file:
         for row in rows:
-            fields = {k: v for k, v in row.fields.items() if k in wanted and v is not None}
-            file.write(json_line(fields, row.where))
+            file.write(_line(row, wanted))
             count += 1
     return count
+
+
+def _line(row: Row, wanted: set[str]) -> bytes:
+    fields = {k: v for k, v in row.fields.items() if k in wanted and v is not None}
+    return json_line(fields, row.where)

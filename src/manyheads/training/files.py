@@ -11,13 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config, write_config
-from manyheads.data.hold_out import FOLDER, splits_of, with_parts, write_parts
+from manyheads.data.hold_out import (
+    FOLDER,
+    LAYOUT,
+    TRAIN,
+    VALID,
+    are_parts,
+    splits_of,
+    with_parts,
+    write_parts,
+)
 from manyheads.data.infer_tasks import InferredTasks
-from manyheads.data.readers import is_in_memory
+from manyheads.data.readers import Layout, is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
 from manyheads.errors import ManyheadsError, RequestError, at, listing, option
 from manyheads.storage import explained
 from manyheads.training.run_folder import refuse_other_run
+from manyheads.training.state import RunMismatch
 
 CONFIG_FILE = "config.yaml"
 """The configuration in `save_dir`, to repeat or change the run."""
@@ -64,9 +74,41 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
                 + ".",
             )
     if config is not None:
-        return RunConfig(load_config(config, overrides), f"Configuration: {config}")
+        chosen = load_config(config, overrides)
+        if files:
+            _refuse_other_data(files, chosen, overrides)
+        return RunConfig(chosen, f"Configuration: {config}")
     chosen, found = starting_config(files, overrides)
     return RunConfig(chosen, f"Data: {listing(files)}", found)
+
+
+def _refuse_other_data(files: Sequence[str], run: Config, overrides: Mapping[str, Any]) -> None:
+    """Refuse data files, or records in memory, other than those of the run that is resumed.
+
+    A file of the same name may have changed, or be elsewhere now: the run keeps its own copy.
+
+    Raises:
+        RunMismatch: they are others.
+    """
+    if run.files is not None:
+        if sorted(Path(path).name for path in run.files) != sorted(Path(p).name for p in files):
+            raise _other_data(files, listing(run.files))
+        return
+    layout = Layout.of(load_config(None, {k: v for k, v in overrides.items() if k in LAYOUT}))
+    folder = Path(run.save_dir) / FOLDER
+    train, valid = folder / TRAIN, folder / VALID
+    kept = train.exists() and valid.exists() and all(map(is_in_memory, files))
+    if not kept or not are_parts(files, train, valid, run.tasks, layout):
+        raise _other_data(files, str(folder))
+
+
+def _other_data(files: Sequence[str], own: str) -> RunMismatch:
+    return RunMismatch(
+        f"the run was started with other data than {listing(files)}",
+        expected=f"the data that it was started with ({own})",
+        fix="Leave them out to go on with its own, or start anew with "
+        f"{option('--overwrite')} or another `save_dir`.",
+    )
 
 
 def _save_dir_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +131,7 @@ def read_files(
         report: receives messages for the user.
 
     Raises:
-        RequestError: the folder holds another run.
+        RequestError: the folder holds another run, or the resumed one has other records.
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
     """
     splits = splits_of(config)
@@ -97,6 +139,13 @@ def read_files(
         return
     save_dir = Path(config.save_dir)
     if resume and all(split.is_written for split in splits):
+        for one in splits:
+            tasks = {name: config.tasks[name] for name in one.tasks}
+            own = one.train, one.valid
+            if any(map(is_in_memory, one.files)) and not are_parts(
+                one.files, *own, tasks, Layout.of(config)
+            ):
+                raise _other_data(one.files, str(one.train.parent))
         kept = listing(str(path) for split in splits for path in (split.train, split.valid))
         report(f"The data are those that the run was started with: {kept}")
         return
