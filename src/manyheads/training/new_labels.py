@@ -31,7 +31,7 @@ from manyheads.errors import (
     option,
 )
 from manyheads.evaluation import own_validation_files, score
-from manyheads.inference import LoadedModel
+from manyheads.inference import LoadedModel, Predictor
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
 from manyheads.modeling import (
     Head,
@@ -138,44 +138,69 @@ def add_label(
     old = LoadedModel(os.fspath(path), predictor, trained.config)
     fitted, scored = _kept_records(old, task, head.labels, kept)
     config = _extended_config(trained.config, task, labels)
-    grown = make_head(config.tasks[task], labels, trained.model.encoder.shape).eval()
+    report(f"Fitting {counted(len(new), 'row')} of the head ...")
+    read = replace(trained, tokenizer=predictor.tokenizer, config=config)
+    extended = _extended(read, task, labels, examples, fitted, limit)
+    after = make_predictor(extended, compute, trained.tokenizer, trained.max_length)
+    changed, scores = _compared(predictor, after, task, scored)
+    with explained(save_dir):
+        Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
+    contents = model_contents(extended, config, trained.max_length, _metrics(path, task))
+    save_model_folder(save_dir, contents)
+    _carry_calibrations(path, Path(save_dir), task, report)
+    counts = _counts(examples, task, _kinds(labels, new))
+    return AddedLabels(Path(save_dir), task, counts, len(scored), changed, *scores)
+
+
+def _extended(
+    trained: TrainedModel,
+    task: str,
+    labels: LabelSet,
+    examples: Sequence[Record],
+    kept: Sequence[Record],
+    limit: float,
+) -> MultiTaskModel:
+    """Return a model whose head for a task is fitted to further labels.
+
+    Args:
+        trained: the model, with the configuration and tokenizer for all labels. The new model
+            shares its other weights.
+        task: the task.
+        labels: all labels, the old ones first.
+        examples: records with new labels.
+        kept: records with old labels.
+        limit: see `add_label`.
+    """
+    model, settings = trained.model, {task: trained.config.tasks[task]}
+    head = model.head(task)
+    grown = make_head(settings[task], labels, model.encoder.shape).eval()
     masks = grow(grown, head)
     layer = last_layer(grown, masks, head.kind)
-    heads = {name: trained.model.head(name) for name in trained.model.heads}
-    after = MultiTaskModel(trained.model.encoder, {**heads, task: grown}, trained.model.head_layers)
+    heads = {name: model.head(name) for name in model.heads}
+    extended = MultiTaskModel(model.encoder, {**heads, task: grown}, model.head_layers)
 
     def batches(records: Sequence[Record], source: str) -> list[RowBatch]:
-        settings = {task: config.tasks[task]}
-        tokenizer = predictor.tokenizer
         data = build_dataset(
-            records, source, settings, {task: labels}, tokenizer, trained.max_length
+            records, source, settings, {task: labels}, trained.tokenizer, trained.max_length
         )
-        return list(batches_of(after, task, layer, data))
+        return list(batches_of(extended, task, layer, data))
 
-    report(f"Fitting {counted(len(new), 'row')} of the head ...")
-    learned = batches(examples, train_file), batches(fitted, "the kept records")
-    if kind_of(head.kind).exclusive and len(fitted) >= FOLDS:
+    learned = batches(examples, "the examples"), batches(kept, "the kept records")
+    if kind_of(head.kind).exclusive and len(kept) >= FOLDS:
         fit_within(grown, layer, masks, *learned, limit)
     else:
         fit(grown, layer, masks, *learned)
-    outcomes = [
-        score(one, [(scored, (task,))]).tasks[task]
-        for one in (
-            predictor,
-            make_predictor(after, compute, trained.tokenizer, trained.max_length),
-        )
-    ]
+    return extended.eval()
+
+
+def _compared(
+    before: Predictor, after: Predictor, task: str, records: Sequence[Record]
+) -> tuple[int, tuple[float, float]]:
+    """Return how many records have another answer, and the score before and after."""
+    outcomes = [score(one, [(records, (task,))]).tasks[task] for one in (before, after)]
     shown = [[kind_of(o.spec.kind).shown(o.spec, p) for p in o.predicted] for o in outcomes]
-    with explained(save_dir):
-        Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
-    contents = model_contents(after.eval(), config, trained.max_length, _metrics(path, task))
-    save_model_folder(save_dir, contents)
-    _carry_calibrations(path, Path(save_dir), task, report)
-    scores = [numbers(one.metrics())[one.spec.main_metric] for one in outcomes]
-    return AddedLabels(
-        Path(save_dir), task, _counts(examples, task, _kinds(labels, new)), len(scored),
-        sum(a != b for a, b in zip(*shown, strict=True)), *scores,
-    )  # fmt: skip
+    first, second = (numbers(o.metrics())[o.spec.main_metric] for o in outcomes)
+    return sum(a != b for a, b in zip(*shown, strict=True)), (first, second)
 
 
 # -------------------------------------------------------------------------------------- what is new
