@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -370,6 +371,26 @@ def test_a_killed_run_continues_and_repeats_nothing(tmp_path: Path, stops: list[
     assert seen == LINES
     assert done == [sum(stops) if killed else 0]
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.parametrize("stop", range(7))
+def test_texts_that_are_left_out_count_when_a_run_continues(tmp_path: Path, stop: int) -> None:
+    output, lines = tmp_path / "out.txt", ["", "", "a", "", "b", ""]
+
+    def without_empty(texts: Iterable[Text], most: int) -> Iterator[Prediction | None]:
+        for number, prediction in enumerate(echo(texts)):
+            if number == most:
+                raise Killed
+            yield prediction if prediction.text else None
+
+    with suppress(Killed):
+        write_predictions(
+            output, lines, lambda t: without_empty(t, stop), line, run=RUN, sync_seconds=0
+        )
+    count = write_predictions(
+        output, lines, lambda t: without_empty(t, 9), line, run=RUN, resume=True
+    )
+    assert (count, output.read_text()) == (6, "a\nb")
 
 
 def test_without_resume_a_stopped_run_is_replaced(tmp_path: Path) -> None:

@@ -67,10 +67,12 @@ class PredictionJob:
 
     @cached_property
     def columns(self) -> Columns:
+        """The columns of the records' other fields."""
         return Columns(self.fields, typed=self.form is Form.PARQUET)
 
     @cached_property
     def csv_rows(self) -> CsvRows:
+        """The rows of a CSV file."""
         return CsvRows(self.columns, embed=self.embed)
 
     def check_tasks(self) -> None:
@@ -81,6 +83,12 @@ class PredictionJob:
         self, texts: Iterable[Text | GivenText], chunk: int = 2048
     ) -> Iterator[Prediction]:
         """Predict for texts, each with its record's other fields as the output holds them."""
+        return (one for one in self._answers(texts, chunk) if one is not None)
+
+    def _answers(
+        self, texts: Iterable[Text | GivenText], chunk: int = 2048
+    ) -> Iterator[Prediction | None]:
+        """Predict for texts; None for one that is left out as empty."""
         waiting: deque[Mapping[str, Any]] = deque()
 
         def noted() -> Iterator[Text]:
@@ -100,8 +108,9 @@ class PredictionJob:
         for prediction in predictions:
             fields = waiting.popleft()
             # Texts of invisible characters alone come to light only here.
-            if not (prediction.empty and self.when_empty is WhenEmpty.SKIP):
-                yield replace(prediction, fields=fields) if fields else prediction
+            is_skipped = prediction.empty and self.when_empty is WhenEmpty.SKIP
+            answer = replace(prediction, fields=fields) if fields else prediction
+            yield None if is_skipped else answer
 
     def _kept(self, given: GivenText) -> Mapping[str, Any]:
         """Return a record's other fields as the output holds them.
@@ -139,6 +148,7 @@ class PredictionJob:
         return count
 
     def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
+        """Write predictions as a Parquet file; return how many there were."""
         specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
         answering = [spec for spec in specs if spec.answers]
         # The columns may be those of the first record.
@@ -172,7 +182,7 @@ class PredictionJob:
         return write_predictions(
             output,
             texts,
-            lambda some: track(self.predictions(some), description, left, enabled=self.progress),
+            lambda some: track(self._answers(some), description, left, enabled=self.progress),
             self.shown,
             run=run,
             resume=resume,
@@ -180,6 +190,7 @@ class PredictionJob:
         )
 
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
+        """Return a prediction in the form of the output, which may begin with a header."""
         if self.form is Form.JSONL:
             return prediction_line(prediction)
         if self.form is Form.CSV:

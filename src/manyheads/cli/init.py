@@ -41,6 +41,6 @@ def init(
     from manyheads.display import inferred_tables, show
 
     overrides: dict[str, Any] = dict(overrides_of(fields, settings or ()))
-    config, found = write_starting_config(files, out, overrides | named_tasks(tasks), overwrite)
-    show(inferred_tables(found, config))
+    _, found = write_starting_config(files, out, overrides | named_tasks(tasks), overwrite)
+    show(inferred_tables(found))
     print(f"The configuration: {out}\nTrain with it: manyheads train {out}")

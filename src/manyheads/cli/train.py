@@ -61,7 +61,7 @@ def train(
     if chosen.found is not None:
         from manyheads.display import inferred_tables, show
 
-        show(inferred_tables(chosen.found, chosen.config))
+        show(inferred_tables(chosen.found))
     run_training(chosen.config, chosen.source, resume=resume, overwrite=overwrite)
     if report and (path := report_run(chosen.config.save_dir, lambda text: tell("warning", text))):
         print(f"Report: {path}")

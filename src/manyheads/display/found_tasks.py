@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from manyheads.config import Config
 from manyheads.data.infer_tasks import InferredTasks, named_task
 from manyheads.display.tables import Section, cell, make_table, printable
 from manyheads.errors import counted
@@ -10,7 +9,7 @@ from manyheads.errors import counted
 _LABELS_SHOWN = 4
 
 
-def inferred_tables(found: InferredTasks, config: Config) -> list[Section]:
+def inferred_tables(found: InferredTasks) -> list[Section]:
     """Show the tasks of some files with their counts, and unused fields."""
     table = make_table(["task", "kind", "field", "labels"], ["different", "records"])
     for task in found.tasks:

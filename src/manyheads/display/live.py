@@ -46,6 +46,7 @@ class Display:
         self._next_line: float | None = None
 
     def start(self, done: int, total: int | None) -> None:
+        """Begin to show the progress: a bar on a terminal, lines elsewhere."""
         self._done, self._total = done, total
         stream = self._stream()
         if is_terminal(stream):
@@ -56,12 +57,14 @@ class Display:
             self._next_line = self._clock() + self._interval
 
     def stop(self) -> None:
+        """Show no more progress."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.stop()
         self._bar = self._next_line = None
 
     def update(self, done: int) -> None:
+        """Show how much is done; elsewhere than on a terminal, a line every so often."""
         self._done = done
         if self._bar is not None:
             with suppress(OSError):
@@ -72,6 +75,7 @@ class Display:
             self._next_line = self._clock() + self._interval
 
     def message(self, text: str) -> None:
+        """Print lines above the progress."""
         text = "\n".join(map(printable, text.splitlines()))
         with suppress(OSError):
             if self._bar is not None:

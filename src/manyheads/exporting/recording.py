@@ -24,6 +24,7 @@ class Differences:
     count: int = 0
 
     def add(self, values: Floats) -> None:
+        """Add absolute differences, of any shape."""
         if values.size:
             # A value that is no number counts as infinitely far.
             values = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
@@ -41,9 +42,11 @@ class Recorder:
 
     @property
     def name(self) -> str:
+        """The other backend's name."""
         return self._backend.name
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
+        """Compute a batch; record its logits [B, L] or [B, W, L] and embeddings [B, H]."""
         outputs = self._backend.run(batch)
         self.outputs.append(outputs)
         return outputs
@@ -59,6 +62,10 @@ class Comparer(Recorder):
         self.cosines: list[Floats] = []
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
+        """Compute a batch; add the differences of its logits and the cosines of its embeddings.
+
+        Of logits [B, W, L], only those of words count.
+        """
         outputs = super().run(batch)
         self.outputs.clear()
         for name, reference in next(self._recorded).items():

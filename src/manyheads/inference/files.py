@@ -38,7 +38,8 @@ SYNC_SECONDS = 5.0
 T = TypeVar("T")
 """An input: a text, or a text with other fields of its record."""
 
-Predict = Callable[[Iterable[T]], Iterator[Prediction]]
+Predict = Callable[[Iterable[T]], Iterator[Prediction | None]]
+"""Predicts for texts in order; None for a text that the output leaves out."""
 Show = Callable[[Prediction, bool], bytes]
 """Turns a prediction into bytes of the output; also takes whether it is the first of the file."""
 
@@ -100,7 +101,7 @@ def write_predictions(
     Args:
         output: the file, which appears when it is complete.
         texts: all texts of the input, from the first, even if a run is continued.
-        predict: predicts for texts in order.
+        predict: predicts for texts in order (see `Predict`).
         show: turns a prediction into bytes.
         run: the description by `describe_run`.
         resume: continue where a stopped run ended, or start if there was none. Otherwise the
@@ -143,7 +144,7 @@ def write_predictions(
         # Before the first byte, so that what is there is never taken for another run's.
         save(done)
         try:
-            lines = _lines(texts, predict, show, done.texts)
+            lines = _lines(texts, predict, show, done)
             done = _write(file, lines, output, done, save, sync_seconds)
         except (DataError, RequestError):
             # The input is at fault. It will be another one, so nothing is left to continue. The
@@ -161,10 +162,13 @@ def write_predictions(
     return done.texts
 
 
-def _lines(texts: Iterable[T], predict: Predict[T], show: Show, skipped: int) -> Iterator[bytes]:
-    """Yield the results of all texts but the first ones."""
-    for i, prediction in enumerate(predict(islice(iter(texts), skipped, None))):
-        yield show(prediction, skipped + i == 0)
+def _lines(texts: Iterable[T], predict: Predict[T], show: Show, done: Progress) -> Iterator[bytes]:
+    """Yield the results of the texts that are not done; b"" for one that is left out."""
+    is_first = not done.size
+    for prediction in predict(islice(iter(texts), done.texts, None)):
+        line = b"" if prediction is None else show(prediction, is_first)
+        is_first = is_first and not line
+        yield line
 
 
 def _write(

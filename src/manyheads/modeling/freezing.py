@@ -27,6 +27,7 @@ from manyheads.errors import ConfigError, ModelError, counted, listing
 from manyheads.modeling.encoder import Encoder
 from manyheads.modeling.features import SUITABLE
 from manyheads.modeling.model import MultiTaskModel
+from manyheads.modeling.upper_layers import layers_path
 
 # Names of the modules after the last layer in the encoders of `transformers`.
 _AFTER = re.compile(r"(.+\.)?(final_norm|final_layer_norm|emb_layer_norm_after)(\..*)?")
@@ -100,7 +101,7 @@ def encoder_groups(encoder: Encoder) -> dict[str, int]:
 def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
     """Return the groups of parameters or modules, by their names in the encoder."""
     count = encoder.shape.num_layers
-    layer = re.compile(rf"{re.escape(layers_path(encoder))}\.(\d+)(\..*)?")
+    layer = re.compile(rf"{re.escape(path_of_layers(encoder))}\.(\d+)(\..*)?")
     groups = {}
     for name in names:
         own = name.removeprefix(_BACKBONE)
@@ -111,12 +112,14 @@ def _groups(encoder: Encoder, names: Iterable[str]) -> dict[str, int]:
     return groups
 
 
-def layers_path(encoder: Encoder) -> str:
-    """Find the list of an encoder's layers: BERT's `encoder.layer`, ModernBERT's `layers`."""
-    modules: list[tuple[str, nn.Module]] = list(encoder.backbone.named_modules())
-    for name, module in modules:
-        if isinstance(module, nn.ModuleList) and len(module) == encoder.shape.num_layers:
-            return name
+def path_of_layers(encoder: Encoder) -> str:
+    """Return the name of the list of an encoder's layers (see `layers_path`).
+
+    Raises:
+        ModelError: it has none.
+    """
+    if (path := layers_path(encoder.backbone)) is not None:
+        return path
     raise ModelError(
         f"a {type(encoder.backbone).__name__} does not have "
         f"{counted(encoder.shape.num_layers, 'layer')} with parameters of their own, so none "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from manyheads.errors import ConfigError, counted
 from manyheads.modeling.encoder import Encoder
-from manyheads.modeling.freezing import layers_path
+from manyheads.modeling.freezing import path_of_layers
 from manyheads.modeling.state_dicts import load_state
 
 _WHERE = "student_layers"
@@ -32,7 +32,7 @@ def student_of(encoder: Encoder, layers: int | Sequence[int]) -> Encoder:
         ModelError: its layers do not have parameters of their own.
     """
     chosen = chosen_layers(layers, encoder.shape.num_layers)
-    pattern = re.compile(rf"({re.escape(layers_path(encoder))}\.)(\d+)(\..*)")
+    pattern = re.compile(rf"({re.escape(path_of_layers(encoder))}\.)(\d+)(\..*)")
     new_numbers = {number - 1: place for place, number in enumerate(chosen)}
     state: dict[str, Tensor] = {}
     for name, tensor in encoder.backbone.state_dict().items():

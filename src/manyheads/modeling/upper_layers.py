@@ -47,12 +47,14 @@ class UpperLayers(nn.Module):
                 f"there is no layer {first} in an encoder of {counted(count, 'layer')}",
                 expected=f"a layer from 0 to {count - 1}",
             )
-        path = _layers_path(backbone, count)
+        path = layers_path(backbone)
+        if path is None or not isinstance(getattr(backbone, _EMBEDDINGS, None), nn.Module):
+            raise _unknown(backbone)
         real = backbone.device.type != "meta"
         # Before the shell is made, so that the layers' output hooks are already in place.
         states = _states(backbone) if real else ()
         self.first = first
-        shell: Any = _cut(backbone, path, first)
+        shell: Any = _cut(backbone, path.split("."), first)
         setattr(shell, _EMBEDDINGS, _PassThrough())
         if getattr(shell, "pooler", None) is not None:
             shell.pooler = None
@@ -104,21 +106,18 @@ class _PassThrough(nn.Module):
         return inputs_embeds
 
 
-def _layers_path(backbone: PreTrainedModel, count: int) -> list[str]:
-    """Return the path of the list of an encoder's layers.
+def layers_path(backbone: PreTrainedModel) -> str | None:
+    """Find the list of an encoder's layers: BERT's `encoder.layer`, ModernBERT's `layers`.
 
-    Raises:
-        ModelError: it has no such list, or no embeddings to replace.
+    Returns:
+        its name among the modules; None if there is none, because layers share their parameters.
     """
-    found: list[str] = [
-        name
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    ]
+    count = int(backbone.config.num_hidden_layers)
+    modules: list[tuple[str, nn.Module]] = list(backbone.named_modules())
     # The outermost list comes first; a list inside a layer is not the list of layers.
-    if not found or not isinstance(getattr(backbone, _EMBEDDINGS, None), nn.Module):
-        raise _unknown(backbone)
-    return found[0].split(".")
+    return next(
+        (n for n, one in modules if isinstance(one, nn.ModuleList) and len(one) == count), None
+    )
 
 
 def _cut(module: nn.Module, path: list[str], first: int) -> nn.Module:

@@ -94,6 +94,11 @@ def _reload_all(registry: Registry) -> None:
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:
+    """Return a socket that is bound to the server's address, and does not listen yet.
+
+    Raises:
+        RequestError: the address is not this machine's, or the port is taken.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is stated; without it, answers take 40 ms
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
