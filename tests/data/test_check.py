@@ -541,6 +541,43 @@ def test_fields_that_no_task_reads_are_noted_with_the_nearest_name(tmp_path: Pat
     )
 
 
+def test_the_tasks_are_those_that_training_finds(tmp_path: Path) -> None:
+    span = [{"start": 0, "end": 1, "label": "Y"}]
+    path = write(
+        tmp_path / "x.jsonl",
+        *({"tokens": [f"{i}", "b"], "ner": ["B-X", "O"], "entities": span, "topic": "pq"[i % 2],
+           "stars": i % 3} for i in range(12)),
+    )  # fmt: skip
+    report = check_data([path])
+    assert list(report.files[0].tasks) == ["ner", "entities", "topic"]
+    assert report.files[0].tasks["ner"].labels == {"X": 12}
+    assert report.files[0].tasks["entities"].labels == {"Y": 12}
+    found = only(report, Kind.AMBIGUOUS)
+    assert found.severity is Severity.WARNING
+    assert "3 different whole numbers in 12 records, which could be classification or" in (
+        found.message
+    )
+    broken = write(tmp_path / "y.jsonl", {"text": ""}, *({"text": "a", "topic": "p"},) * 2, "{",
+                   *({"text": "b", "topic": "q"},) * 2)  # fmt: skip
+    report = check_data([broken])
+    assert report.counts == {Kind.BROKEN_RECORD: 2, Kind.DUPLICATE: 2}
+    assert list(report.files[0].tasks) == ["topic"]
+
+
+def test_labels_in_a_second_field_of_a_task_are_noted_as_not_read(tmp_path: Path) -> None:
+    span = [{"start": 0, "end": 1, "label": "Y"}]
+    both = {"text": "a b", "ner": ["B-X", "O"], "entities": span, "goal": "p", "label": "q"}
+    path = write(tmp_path / "x.jsonl", both, {"text": "c", "entities": span, "label": "r"})
+    tasks = {"t": TAGS, "goal": CLASS}
+    messages = [finding.message for finding in of_kind(check_data([path], tasks), Kind.UNREAD)]
+    assert messages == [
+        "the task 't' reads the field 'ner' and not 'entities', which 1 record has beside it",
+        "the task 'goal' reads the field 'goal' and not 'label', which 1 record has beside it",
+    ]
+    other = TaskConfig(kind="tagging", field="entities")
+    assert not of_kind(check_data([path], {**tasks, "o": other, "c": CLASS}), Kind.UNREAD)
+
+
 def test_records_that_a_format_passes_over_are_counted(tmp_path: Path) -> None:
     answers = ["accept", "reject", "ignore", "accept"]
     path = write(

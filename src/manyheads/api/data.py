@@ -85,8 +85,8 @@ def check(
         *data: labelled records in memory or files, those for training first; default: the files
             of the configuration.
         config: a configuration: its tasks, encoder and files.
-        tasks: the tasks by name, as in a configuration; default: those of `config`, or what the
-            usual fields hold.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or those that
+            training finds in the data.
         max_length: tokens of a record that training reads; default: that of `config`.
         limit: findings of a kind that are listed for a file.
         layout: how files are laid out, as far as you know it.

@@ -18,9 +18,19 @@ from manyheads.data.check.report import (
     Lengths,
     TaskSummary,
 )
+from manyheads.data.infer_tasks import infer_tasks
 from manyheads.data.readers import Layout, is_dataset_name
-from manyheads.data.records import LabelCollector, Paths
-from manyheads.errors import DataError, at, counted, listing, option, shorten
+from manyheads.data.records import LabelCollector, Paths, label_fields
+from manyheads.errors import (
+    DataError,
+    ManyheadsError,
+    RequestError,
+    at,
+    counted,
+    listing,
+    option,
+    shorten,
+)
 from manyheads.tasks import kind_of, known_kinds
 from manyheads.text import TextTokenizer
 
@@ -31,7 +41,8 @@ DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
         if kind.sought_as is not None
     }
 )
-"""The tasks that are looked for in files without a configuration."""
+"""The tasks that are looked for in the usual fields of files without a configuration, where no task
+is worked out from their values."""
 
 
 def check_data(
@@ -49,7 +60,8 @@ def check_data(
 
     Args:
         paths: the files, those for training first; or a mapping from files to their tasks.
-        tasks: the tasks; by default, those of `DEFAULT_TASKS` that have labels.
+        tasks: the tasks; by default, those that training without a configuration finds in the
+            files, which are then read twice, and those of `DEFAULT_TASKS` that have labels.
         tokenizer: the encoder's; without one, truncation is not checked.
         max_length: sub-tokens that training would read of a record.
         layout: the layout of the files, as far as the user states it.
@@ -58,9 +70,9 @@ def check_data(
     Raises:
         DataError: a file is missing, empty, of no known format, or given twice.
     """
-    wanted = DEFAULT_TASKS if tasks is None else tasks
-    files = _tasks_of_files(paths, wanted)
     findings = Findings(limit)
+    wanted = _tasks_in(paths, layout, findings) if tasks is None else tasks
+    files = _tasks_of_files(paths if tasks is not None else list(paths), wanted)
     checks = []
     for path, names in files.items():
         mine = {name: wanted[name] for name in names}
@@ -83,6 +95,29 @@ def check_data(
         counts=findings.counts(),
         max_length=max_length if tokenizer is not None else None,
     )
+
+
+def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> dict[str, TaskConfig]:
+    """Return the tasks that training would find in files, and the usual ones of other fields.
+
+    Fields that training would refuse, because they fit several kinds of task, are reported.
+    """
+    files = list(dict.fromkeys(paths))
+
+    def report(error: ManyheadsError) -> None:
+        # Records that cannot be read are reported when they are checked.
+        if isinstance(error, RequestError):
+            findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
+
+    found = infer_tasks(files, layout, on_error=report)
+    tasks = {name: TaskConfig(**options) for name, options in found.options().items()}
+    read = {field for name, task in tasks.items() for field in label_fields(name, task)}
+    others = {
+        name: task
+        for name, task in DEFAULT_TASKS.items()
+        if name not in tasks and read.isdisjoint(task.fields)
+    }
+    return {**tasks, **others}
 
 
 def _read(
