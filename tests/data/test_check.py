@@ -456,10 +456,19 @@ def test_indices_have_the_names_that_the_configuration_lists(tmp_path: Path) -> 
 
 
 def test_a_single_class_is_warned_about(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "x"})
+    one = {"text": "a", "label": "PlayMusic"}
+    path = write(tmp_path / "x.jsonl", one, {"text": "b", "label": "PlayMusic"})
     report = check_data([path], {"c": CLASS})
-    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'x'"
+    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'PlayMusic'"
     assert report.ok
+
+
+def test_two_classes_that_differ_in_case_are_not_one_class(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "café"},
+                 {"text": "b", "label": "CAFÉ"})  # fmt: skip
+    report = check_data([path], {"c": CLASS})
+    assert report.counts == {Kind.ALIKE: 1}
+    assert "the labels 'café', 'CAFÉ' of the task 'c' differ" in only(report, Kind.ALIKE).message
 
 
 def test_a_task_needs_a_label_in_each_of_its_files(tmp_path: Path) -> None:

@@ -256,8 +256,9 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
                 "case or white space",
                 "Give one class one name.",
             )  # fmt: skip
-    if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
-        (only,) = alike
+    names = {label for labels in alike.values() for label in labels}
+    if task is not None and kind_of(task.kind).exclusive and len(names) == 1:
+        (only,) = names
         findings.add(
             "", Kind.ONE_CLASS, where, f"the task {name!r} has only one class, {shorten(only)}",
             "Add records of another class.",
