@@ -19,7 +19,7 @@ from manyheads.data.readers import Layout
 from manyheads.data.records import Record
 from manyheads.errors import DataError, worded_for_command
 from manyheads.tasks import Span
-from manyheads.text import TextTokenizer, segment
+from manyheads.text import TextTokenizer, Units, segment, unknown_scripts
 from tiny import tiny_tokenizer
 
 CLASS = TaskConfig(kind="classification")
@@ -361,6 +361,17 @@ def test_a_script_that_the_vocabulary_lacks_is_a_warning(
     warning = only(report, Kind.UNKNOWN_SCRIPT)
     assert "lacks 100% of Thai words" in warning.message
     assert warning.severity is Severity.WARNING
+
+
+def test_a_script_without_spaces_is_judged_by_its_letters(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    sentence = "แมวดำนอนหลับอยู่บนโต๊ะไม้ตัวเก่า"
+    path = write(tmp_path / "x.jsonl", {"text": sentence, "label": "a"})
+    expected = {"Thai": 1.0}
+    assert all(unknown_scripts([sentence], tokenizer.with_units(u)) == expected for u in Units)
+    warning = only(check_data([path], {"c": CLASS}, tokenizer), Kind.UNKNOWN_SCRIPT)
+    assert "lacks 100% of Thai words" in warning.message
 
 
 @given(st.text(st.sampled_from("ab .,é日\u0301\u200d😀"), min_size=1, max_size=12), st.data())
