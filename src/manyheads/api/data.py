@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -216,18 +217,21 @@ def convert(
     layout: Layout | None = None,
     model: StrPath | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> int:
     """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
 
     The source may be records in memory. With a model, its predictions are written beside or in
-    place of labels.
+    place of labels. Labels that training would refuse are written, and `warn` is told.
     """
     from manyheads.data.convert import convert as verb
 
     predict = None if model is None else load(model).predict_stream
     with ExitStack() as named:
         path = named_data(source, "convert", named)
-        return verb(path, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+        return verb(
+            path, target, to=to, layout=layout, predict=predict, on_unread=on_unread, warn=warn
+        )
 
 
 def augment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from manyheads.config import TaskConfig
@@ -12,7 +13,16 @@ from manyheads.config.sections.mixing import TAKEN_NAMES
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
 from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option
-from manyheads.tasks import FieldValues, Kind, kind_of, known_kinds
+from manyheads.tasks import FieldValues, Kind, WordSpan, kind_of, known_kinds
+
+DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
+    {
+        kind.sought_as: TaskConfig(kind=kind.name)
+        for kind in map(kind_of, known_kinds())
+        if kind.sought_as is not None
+    }
+)
+"""The tasks of the usual fields, whatever their values."""
 
 _TEXTS = (*TEXT_FIELDS, SECOND_TEXT)
 _NO_LABELS = ("lemma", "deprel")
@@ -89,48 +99,78 @@ def infer_tasks(
         RequestError: a field fits several kinds of task, no field fits one, or a named task has no
             labels.
     """
-    columns = _Columns()
+    finder = TaskFinder()
     unread: dict[str, int] = {}
+    refuse = on_error or _raise
     for path in files:
         try:
             rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.update)
             for row in rows:
-                columns.add(row, on_error)
+                try:
+                    text, tokens = read_text(row)
+                except DataError as error:
+                    refuse(error)
+                else:
+                    finder.add(row, text, tokens)
         except DataError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-    if tasks is None:
-        found, unused = _recognised(columns, files, on_error)
-    else:
-        found, unused = _named(tasks, columns.values, files)
-    return InferredTasks(tuple(files), columns.records, tuple(found), unused, unread)
+            refuse(error)
+    return finder.tasks(files, tasks, unread, on_error)
 
 
-class _Columns:
-    """The values of all fields but the texts, by field."""
+def _raise(error: ManyheadsError) -> None:
+    raise error
+
+
+def tasks_to_read(found: InferredTasks) -> dict[str, TaskConfig]:
+    """Return the tasks found, and those of `DEFAULT_TASKS` whose fields none of them reads."""
+    tasks = {name: TaskConfig(**options) for name, options in found.options().items()}
+    read = {field for name, task in tasks.items() for field in label_fields(name, task)}
+    others = {
+        name: task
+        for name, task in DEFAULT_TASKS.items()
+        if name not in tasks and read.isdisjoint(task.fields)
+    }
+    return {**tasks, **others}
+
+
+class TaskFinder:
+    """Collects the values of fields from records, and works out the tasks (see `infer_tasks`)."""
 
     def __init__(self) -> None:
         self.values: dict[str, FieldValues] = {}
+        """The values of each field that is no text."""
         self.records = 0
         self.apart = {
             kind.name: kind.fields for kind in map(kind_of, known_kinds()) if len(kind.fields) > 1
         }
         """The usual fields of each kind with several, of which no record has two."""
 
-    def add(self, row: Row, on_error: Callable[[ManyheadsError], None] | None) -> None:
-        """Add a record's values.
+    def tasks(
+        self,
+        files: Sequence[str],
+        named: Mapping[str, TaskConfig] | None = None,
+        unread: Mapping[str, int] | None = None,
+        on_error: Callable[[ManyheadsError], None] | None = None,
+    ) -> InferredTasks:
+        """Return the tasks of the records.
+
+        Args:
+            files: the files that were read, for messages.
+            named: the tasks, if the user names them.
+            unread: the counts of contents that the readers passed over.
+            on_error: receives the errors of single fields (see `infer_tasks`).
 
         Raises:
-            DataError: it has no text, and there is no `on_error`.
+            RequestError: see `infer_tasks`.
         """
-        try:
-            text, tokens = read_text(row)
-        except DataError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            return
+        if named is None:
+            found, unused = _recognised(self, files, on_error)
+        else:
+            found, unused = _named(named, self.values, files)
+        return InferredTasks(tuple(files), self.records, tuple(found), unused, unread or {})
+
+    def add(self, row: Row, text: str, tokens: Sequence[WordSpan] | None) -> None:
+        """Add the values of a record with this text (see `read_text`)."""
         words = len(text.split()) if tokens is None else len(tokens)
         self.records += 1
         for name, value in row.fields.items():
@@ -145,7 +185,7 @@ class _Columns:
 
 
 def _recognised(
-    columns: _Columns,
+    columns: TaskFinder,
     files: Sequence[str],
     on_error: Callable[[ManyheadsError], None] | None = None,
 ) -> tuple[list[InferredTask], dict[str, FieldValues]]:
@@ -175,7 +215,7 @@ def _recognised(
 
 
 def _add_task(
-    found: list[InferredTask], values: FieldValues, kind: Kind, columns: _Columns
+    found: list[InferredTask], values: FieldValues, kind: Kind, columns: TaskFinder
 ) -> None:
     """Add the task of a field, or add the field to the task that reads its usual alternatives."""
     usual = values.name in kind.fields

@@ -20,7 +20,7 @@ task reads, and contents of a format that records cannot hold.
 
 from __future__ import annotations
 
-from manyheads.data.check.checking import DEFAULT_TASKS, check_data
+from manyheads.data.check.checking import check_data
 from manyheads.data.check.report import (
     DataReport,
     FileSummary,
@@ -32,7 +32,6 @@ from manyheads.data.check.report import (
 )
 
 __all__ = [
-    "DEFAULT_TASKS",
     "DataReport",
     "FileSummary",
     "Finding",

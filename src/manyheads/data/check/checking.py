@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from unicodedata import normalize
 
 from manyheads.config import TaskConfig
@@ -18,9 +17,9 @@ from manyheads.data.check.report import (
     Lengths,
     TaskSummary,
 )
-from manyheads.data.infer_tasks import infer_tasks
+from manyheads.data.infer_tasks import infer_tasks, tasks_to_read
 from manyheads.data.readers import Layout, is_dataset_name
-from manyheads.data.records import LabelCollector, Paths, label_fields
+from manyheads.data.records import LabelCollector, Paths
 from manyheads.errors import (
     DataError,
     ManyheadsError,
@@ -31,18 +30,8 @@ from manyheads.errors import (
     option,
     shorten,
 )
-from manyheads.tasks import kind_of, known_kinds
+from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
-
-DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
-    {
-        kind.sought_as: TaskConfig(kind=kind.name)
-        for kind in map(kind_of, known_kinds())
-        if kind.sought_as is not None
-    }
-)
-"""The tasks that are looked for in the usual fields of files without a configuration, where no task
-is worked out from their values."""
 
 
 def check_data(
@@ -61,7 +50,7 @@ def check_data(
     Args:
         paths: the files, those for training first; or a mapping from files to their tasks.
         tasks: the tasks; by default, those that training without a configuration finds in the
-            files, which are then read twice, and those of `DEFAULT_TASKS` that have labels.
+            files, which are then read twice, and those of the usual fields that have labels.
         tokenizer: the encoder's; without one, truncation is not checked.
         max_length: sub-tokens that training would read of a record.
         layout: the layout of the files, as far as the user states it.
@@ -109,15 +98,7 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> dict[s
         if isinstance(error, RequestError):
             findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
 
-    found = infer_tasks(files, layout, on_error=report)
-    tasks = {name: TaskConfig(**options) for name, options in found.options().items()}
-    read = {field for name, task in tasks.items() for field in label_fields(name, task)}
-    others = {
-        name: task
-        for name, task in DEFAULT_TASKS.items()
-        if name not in tasks and read.isdisjoint(task.fields)
-    }
-    return {**tasks, **others}
+    return tasks_to_read(infer_tasks(files, layout, on_error=report))
 
 
 def _read(
