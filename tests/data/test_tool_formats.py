@@ -40,6 +40,22 @@ def test_sentences_with_entities_and_an_intent_round_trip(
     assert read(path, format=name) == rows
 
 
+@pytest.mark.parametrize("value", ["=", "010", "1:30", "yes", "1.0"])
+def test_values_that_yaml_takes_for_others_than_texts_are_texts_in_rasa(
+    tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        f"nlu:\n- intent: {value}\n  examples: |\n    - at [{value}](time)\n"
+        f"- intent: bye\n  examples:\n  - text: {value}\n"
+    )
+    item = {"start": 3, "end": 3 + len(value), "label": "time"}
+    assert read(path) == [
+        {"text": f"at {value}", "entities": [item], "label": value},
+        {"text": value, "entities": [], "label": "bye"},
+    ]
+
+
 @given(st.lists(samples(), min_size=1, max_size=4), st.booleans())
 @QUICK
 def test_tags_of_kaggle_round_trip(folder: Path, items: list[Sample], repeats: bool) -> None:
