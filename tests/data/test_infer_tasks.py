@@ -116,6 +116,14 @@ def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) 
     }
 
 
+def test_of_long_texts_only_the_beginning_is_held(tmp_path: Path) -> None:
+    found = inferred(
+        tmp_path, records(topic=["a", "b"], essay=[f"{i:02} " * 999 for i in range(12)])
+    )
+    assert len(found.unused["essay"].distinct) == 12
+    assert max(map(len, found.unused["essay"].distinct)) == 257
+
+
 def test_numbers_of_texts_and_pairs_and_unused_columns_are_not_labels(tmp_path: Path) -> None:
     many = inferred(tmp_path, records(6000, id=range(6000), topic=["a", "b"]))
     assert [task.name for task in many.tasks] == ["topic"]

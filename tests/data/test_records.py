@@ -217,6 +217,21 @@ def test_spans_are_characters_of_the_text_or_of_the_joined_tokens() -> None:
     assert label(TAGS, PEOPLE, text=None, tokens=["a"], ner=["O"]) == ()
 
 
+def test_entities_beside_tags_are_not_read_and_said_so(tmp_path: Path) -> None:
+    entities = [{"start": 2, "end": 3, "label": "LOC"}]
+    both = {"text": "a b", "ner": ["B-PER", "O"], "entities": entities}
+    path = write(tmp_path / "x.jsonl", both, {"text": "a b", "entities": entities}, both)
+    said: list[str] = []
+    found = list(read_records(path, {"t": TAGS}, {"t": PEOPLE}, on_unread=said.append))
+    assert [record.spans("t")[0].label for record in found] == ["PER", "LOC", "PER"]
+    assert said == [
+        "the task 't' reads the field 'ner' and not 'entities', which 2 records have beside it"
+    ]
+    other = {"o": TaskConfig(kind="tagging", field="entities")}
+    list(read_records(path, {"t": TAGS}, {}, read_elsewhere=other, on_unread=said.append))
+    assert len(said) == 1
+
+
 def test_tags_take_precedence_over_entities_unless_they_are_missing() -> None:
     entities = [{"start": 0, "end": 4, "label": "LOC"}]
     both = {"tokens": ["John"], "ner": ["B-PER"], "entities": entities}

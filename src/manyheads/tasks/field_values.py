@@ -96,7 +96,8 @@ class FieldValues:
 
     def _count(self, items: list[Any]) -> None:
         for item in items:
-            key = str(item)
+            # No label is longer, and a field of long texts would fill the memory.
+            key = str(item)[: MAX_LABEL_LENGTH + 1]
             if key in self.distinct or len(self.distinct) <= MAX_DISTINCT:
                 self.distinct[key] += 1
 
