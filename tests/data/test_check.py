@@ -19,7 +19,7 @@ from manyheads.data.readers import Layout
 from manyheads.data.records import Record
 from manyheads.errors import DataError, worded_for_command
 from manyheads.tasks import Span
-from manyheads.text import TextTokenizer, segment
+from manyheads.text import TextTokenizer, Units, segment, unknown_scripts
 from tiny import tiny_tokenizer
 
 CLASS = TaskConfig(kind="classification")
@@ -363,6 +363,17 @@ def test_a_script_that_the_vocabulary_lacks_is_a_warning(
     assert warning.severity is Severity.WARNING
 
 
+def test_a_script_without_spaces_is_judged_by_its_letters(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    sentence = "แมวดำนอนหลับอยู่บนโต๊ะไม้ตัวเก่า"
+    path = write(tmp_path / "x.jsonl", {"text": sentence, "label": "a"})
+    expected = {"Thai": 1.0}
+    assert all(unknown_scripts([sentence], tokenizer.with_units(u)) == expected for u in Units)
+    warning = only(check_data([path], {"c": CLASS}, tokenizer), Kind.UNKNOWN_SCRIPT)
+    assert "lacks 100% of Thai words" in warning.message
+
+
 @given(st.text(st.sampled_from("ab .,é日\u0301\u200d😀"), min_size=1, max_size=12), st.data())
 @settings(max_examples=50)
 def test_a_border_inside_a_word_is_always_found(
@@ -456,10 +467,19 @@ def test_indices_have_the_names_that_the_configuration_lists(tmp_path: Path) -> 
 
 
 def test_a_single_class_is_warned_about(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "x"})
+    one = {"text": "a", "label": "PlayMusic"}
+    path = write(tmp_path / "x.jsonl", one, {"text": "b", "label": "PlayMusic"})
     report = check_data([path], {"c": CLASS})
-    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'x'"
+    assert only(report, Kind.ONE_CLASS).message == "the task 'c' has only one class, 'PlayMusic'"
     assert report.ok
+
+
+def test_two_classes_that_differ_in_case_are_not_one_class(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"text": "a", "label": "café"},
+                 {"text": "b", "label": "CAFÉ"})  # fmt: skip
+    report = check_data([path], {"c": CLASS})
+    assert report.counts == {Kind.ALIKE: 1}
+    assert "the labels 'café', 'CAFÉ' of the task 'c' differ" in only(report, Kind.ALIKE).message
 
 
 def test_a_task_needs_a_label_in_each_of_its_files(tmp_path: Path) -> None:
@@ -539,6 +559,43 @@ def test_fields_that_no_task_reads_are_noted_with_the_nearest_name(tmp_path: Pat
     assert found.message == (
         "no task reads the field 'entites', found in 1 record (did you mean \"entities\"?)"
     )
+
+
+def test_the_tasks_are_those_that_training_finds(tmp_path: Path) -> None:
+    span = [{"start": 0, "end": 1, "label": "Y"}]
+    path = write(
+        tmp_path / "x.jsonl",
+        *({"tokens": [f"{i}", "b"], "ner": ["B-X", "O"], "entities": span, "topic": "pq"[i % 2],
+           "stars": i % 3} for i in range(12)),
+    )  # fmt: skip
+    report = check_data([path])
+    assert list(report.files[0].tasks) == ["ner", "entities", "topic"]
+    assert report.files[0].tasks["ner"].labels == {"X": 12}
+    assert report.files[0].tasks["entities"].labels == {"Y": 12}
+    found = only(report, Kind.AMBIGUOUS)
+    assert found.severity is Severity.WARNING
+    assert "3 different whole numbers in 12 records, which could be classification or" in (
+        found.message
+    )
+    broken = write(tmp_path / "y.jsonl", {"text": ""}, *({"text": "a", "topic": "p"},) * 2, "{",
+                   *({"text": "b", "topic": "q"},) * 2)  # fmt: skip
+    report = check_data([broken])
+    assert report.counts == {Kind.BROKEN_RECORD: 2, Kind.DUPLICATE: 2}
+    assert list(report.files[0].tasks) == ["topic"]
+
+
+def test_labels_in_a_second_field_of_a_task_are_noted_as_not_read(tmp_path: Path) -> None:
+    span = [{"start": 0, "end": 1, "label": "Y"}]
+    both = {"text": "a b", "ner": ["B-X", "O"], "entities": span, "goal": "p", "label": "q"}
+    path = write(tmp_path / "x.jsonl", both, {"text": "c", "entities": span, "label": "r"})
+    tasks = {"t": TAGS, "goal": CLASS}
+    messages = [finding.message for finding in of_kind(check_data([path], tasks), Kind.UNREAD)]
+    assert messages == [
+        "the task 't' reads the field 'ner' and not 'entities', which 1 record has beside it",
+        "the task 'goal' reads the field 'goal' and not 'label', which 1 record has beside it",
+    ]
+    other = TaskConfig(kind="tagging", field="entities")
+    assert not of_kind(check_data([path], {**tasks, "o": other, "c": CLASS}), Kind.UNREAD)
 
 
 def test_records_that_a_format_passes_over_are_counted(tmp_path: Path) -> None:

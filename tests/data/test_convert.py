@@ -58,6 +58,39 @@ def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
         convert(plain, target, to="doccano")
 
 
+SPAN = {"start": 0, "end": 4, "label": "a"}
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (
+            [{"text": "oak tree", "entities": [SPAN, {**SPAN, "start": 2}]},
+             {"text": "fir tree", "entities": [SPAN]}],
+            "training would refuse the labels of 1 record, such as {source}:1: `entities` has "
+            "overlapping entities, 'oak ' (a, 0 to 4) and 'k ' (a, 2 to 4); "
+            "`manyheads.check({target!r})` lists them",
+        ),
+        (
+            [{"text": "a b", "ner": ["O", "LOC"]}] * 2,
+            "training would refuse the labels of 2 records, such as {source}:1: the tags of the "
+            "task 'ner' are `O` and names without a prefix, such as 'LOC'; "
+            "`manyheads.check({target!r})` lists them",
+        ),
+        ([{"text": f"a {i}", "label": i / 2, "entities": []} for i in range(9)], ""),
+        ([{"text": f"a {i}", "label": "p", "labels": "xy"[i % 2]} for i in range(9)], ""),
+    ],
+)  # fmt: skip
+def test_records_that_training_would_refuse_are_written_with_a_warning(
+    tmp_path: Path, records: list[dict[str, Any]], message: str
+) -> None:
+    source, target = write(tmp_path / "x.jsonl", *records), str(tmp_path / "y.jsonl")
+    heard: list[str] = []
+    assert manyheads.convert(source, target, warn=heard.append) == len(records)
+    assert read(target) == records
+    assert heard == [message.format(source=source, target=target)] * bool(message)
+
+
 def test_any_format_is_converted_by_the_layout(tmp_path: Path) -> None:
     source = tmp_path / "x.csv"
     source.write_text("body,topic,note\na b,x,\n")

@@ -80,6 +80,27 @@ def test_several_fields_are_several_tasks_with_their_counts(tmp_path: Path) -> N
     assert (found.records, found.complete) == (12, False)
 
 
+TAGGER = {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}
+TAGGED = ["O", "B-X", "O"]
+
+
+@pytest.mark.parametrize("order", [("ner", "entities"), ("entities", "ner")])
+def test_tags_and_entities_of_one_record_are_two_tasks_with_a_field_each(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    values = {"ner": [TAGGED], "entities": [SPAN]}
+    found = inferred(tmp_path, records(**{name: values[name] for name in order}))
+    assert [task.options["field"] for task in found.tasks] == [*order]
+    assert len(found.options()) == 2
+
+
+def test_tags_of_some_records_and_entities_of_others_are_one_task(tmp_path: Path) -> None:
+    found = inferred(tmp_path, records(ner=[TAGGED, None], entities=[None, SPAN]))
+    assert found.options() == {"ner": TAGGER}
+    assert found.complete
+    assert found.tasks[0].values.distinct == {"O": 12, "B-X": 6, "THING": 6}
+
+
 def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) -> None:
     extra = {
         "id": range(12), "comment": [f"a text {i}" for i in range(12)], "lang": ["en"],
@@ -93,6 +114,14 @@ def test_identifiers_texts_and_constants_are_left_out_and_named(tmp_path: Path) 
         "lang": "the same value in all 12 records",
         "meta": "objects or lists in 12 records",
     }
+
+
+def test_of_long_texts_only_the_beginning_is_held(tmp_path: Path) -> None:
+    found = inferred(
+        tmp_path, records(topic=["a", "b"], essay=[f"{i:02} " * 999 for i in range(12)])
+    )
+    assert len(found.unused["essay"].distinct) == 12
+    assert max(map(len, found.unused["essay"].distinct)) == 257
 
 
 def test_numbers_of_texts_and_pairs_and_unused_columns_are_not_labels(tmp_path: Path) -> None:

@@ -394,6 +394,30 @@ def test_broken_json_lines_name_line_and_column(line: str, expected: str, tmp_pa
     assert f"{path}:2: {expected}" in message(path)
 
 
+@pytest.mark.parametrize(("name", "form"), [("x.jsonl", "{}\n"), ("x.json", "[{}]")])
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        ('{"text": "a", "label": "x", "label": "y"}', "label"),
+        ('{"text": "a", "label": "x", "label": "x"}', "label"),
+        ('{"text": "a", "entities": [{"start": 0, "end": 1, "end": 2, "label": "x"}]}', "end"),
+    ],
+)
+def test_a_key_twice_in_an_object_is_an_error_that_names_it(
+    name: str, form: str, record: str, key: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, form.replace("{}", record))
+    assert f"{path}:1" in message(path)
+    assert f"the key '{key}' twice in one object; expected each key once" in message(path)
+
+
+def test_a_record_with_a_key_twice_does_not_hide_the_next(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", '{"text": "a", "text": "b"}\n{"text": "c"}\n')
+    errors: list[DataError] = []
+    assert [row.fields for row in read_rows(path, on_error=errors.append)] == [{"text": "c"}]
+    assert len(errors) == 1
+
+
 @pytest.mark.parametrize("ending", [".json", ".jsonl"])
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_deep_nesting_is_an_error_that_says_so(ending: str, opening: str, tmp_path: Path) -> None:

@@ -185,6 +185,27 @@ def test_tags_of_every_scheme_and_indices_are_the_same_spans(tags: Any) -> None:
         assert label(TAGS, None, text=None, tokens=JOHN, ner=tags) == SPANS
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [["B-PER", -100, "O", "O", "B-LOC"], [3, -100, 0, 0, 1], ["B-PER", None, "O", "O", "S-LOC"]],
+)
+def test_a_word_with_the_tag_minus_100_or_null_has_no_label(tags: list[Any]) -> None:
+    found = label(TAGS, PEOPLE, text=None, tokens=JOHN, ner=tags)
+    assert found == (Span(0, 4, "PER"), Span(20, 25, "LOC"))
+    assert found.unlabelled == ((5, 10),)
+    # Inside an entity, the entity implies the word's tag.
+    found = label(TAGS, PEOPLE, text=None, tokens=JOHN[:3], ner=["B-PER", -100, "I-PER"])
+    assert (found, found.unlabelled) == ((Span(0, 16, "PER"),), ())
+
+
+def test_minus_100_is_a_tag_neither_as_text_nor_as_another_number() -> None:
+    given = {"text": "John Smith"}
+    assert "tags -100 have no prefix" in problem(TAGS, None, **given, ner=["B-PER", "-100"])
+    assert "`ner[1]` is -1; expected tags" in problem(TAGS, PEOPLE, **given, ner=[3, -1])
+    found = label(TAGS, PEOPLE, **given, ner=[-100, -100])
+    assert (found, found.unlabelled) == ((), ((0, 4), (5, 10)))
+
+
 def test_spans_are_characters_of_the_text_or_of_the_joined_tokens() -> None:
     entities = [
         {"start": 20, "end": 25, "label": "LOC", "text": "Paris"},
@@ -194,6 +215,21 @@ def test_spans_are_characters_of_the_text_or_of_the_joined_tokens() -> None:
     assert label(TAGS, PEOPLE, text=" ".join(JOHN), ner=entities) == SPANS
     assert label(TAGS, PEOPLE, text="a", entities=[]) == ()
     assert label(TAGS, PEOPLE, text=None, tokens=["a"], ner=["O"]) == ()
+
+
+def test_entities_beside_tags_are_not_read_and_said_so(tmp_path: Path) -> None:
+    entities = [{"start": 2, "end": 3, "label": "LOC"}]
+    both = {"text": "a b", "ner": ["B-PER", "O"], "entities": entities}
+    path = write(tmp_path / "x.jsonl", both, {"text": "a b", "entities": entities}, both)
+    said: list[str] = []
+    found = list(read_records(path, {"t": TAGS}, {"t": PEOPLE}, on_unread=said.append))
+    assert [record.spans("t")[0].label for record in found] == ["PER", "LOC", "PER"]
+    assert said == [
+        "the task 't' reads the field 'ner' and not 'entities', which 2 records have beside it"
+    ]
+    other = {"o": TaskConfig(kind="tagging", field="entities")}
+    list(read_records(path, {"t": TAGS}, {}, read_elsewhere=other, on_unread=said.append))
+    assert len(said) == 1
 
 
 def test_tags_take_precedence_over_entities_unless_they_are_missing() -> None:

@@ -154,6 +154,15 @@ def test_columns_of_0_and_1_beside_one_of_texts_are_labels(tmp_path: Path) -> No
     assert "no column `text`" in message(path)
 
 
+def test_columns_of_0_and_1_without_a_1_give_no_class_and_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("body,rude,odd,kind,rare\nso so,0,0,1,0\nyes,1,0,1,0\n")
+    assert read(path) == [
+        {"text": "so so", "labels": ["kind"]}, {"text": "yes", "labels": ["rude", "kind"]}
+    ]  # fmt: skip
+    assert unread(path) == {"columns of 0 and 1 that have no 1, and so give no class: odd, rare": 2}
+
+
 @given(st.lists(st.tuples(words, st.none() | words), min_size=1, max_size=5))
 @settings(max_examples=10)
 def test_excel_round_trips(folder: Path, items: list[tuple[str, str | None]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from files import lines, message, read, unread
-from manyheads.data.readers import FORMATS, read_rows
+from manyheads.data.readers import FORMATS, Layout, read_rows
 from manyheads.errors import DataError
 from tool_formats import QUICK, WITH_BOTH, Sample, by_intent, names, samples, words
 
@@ -36,6 +38,22 @@ def test_sentences_with_entities_and_an_intent_round_trip(
     assert [row.get("entities", []) for row in rows] == [item.entities for item in items]
     assert [row["label"] for row in rows] == [prefix + item.label for item in items]
     assert read(path, format=name) == rows
+
+
+@pytest.mark.parametrize("value", ["=", "010", "1:30", "yes", "1.0"])
+def test_values_that_yaml_takes_for_others_than_texts_are_texts_in_rasa(
+    tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        f"nlu:\n- intent: {value}\n  examples: |\n    - at [{value}](time)\n"
+        f"- intent: bye\n  examples:\n  - text: {value}\n"
+    )
+    item = {"start": 3, "end": 3 + len(value), "label": "time"}
+    assert read(path) == [
+        {"text": f"at {value}", "entities": [item], "label": value},
+        {"text": value, "entities": [], "label": "bye"},
+    ]
 
 
 @given(st.lists(samples(), min_size=1, max_size=4), st.booleans())
@@ -98,6 +116,13 @@ def test_a_split_of_clinc_round_trips(folder: Path, items: dict[str, str]) -> No
     assert f"{path}: several splits; expected one of: train, oos_test" in text
     assert f"Write {path}@train" in text
     assert "no split 'trian' (did you mean \"train\"?)" in message(f"{path}@trian")
+
+
+def test_a_split_of_clinc_may_be_larger_than_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "clinc.json"
+    path.write_text(json.dumps({"train": [["hi", "greet"]] * 1000, "val": []}))
+    assert len(read(Path(f"{path}@train"), limit_bytes=1000)) == 1000
+    assert "several splits; expected one of: train, val" in message(path, limit_bytes=1000)
 
 
 def test_a_partition_of_massive_is_chosen_by_name(tmp_path: Path) -> None:
@@ -173,6 +198,57 @@ def test_brat_annotations_that_do_not_fit_the_text_are_refused(tmp_path: Path) -
     assert unread(tmp_path) == {"entities in several pieces": 1}
     (tmp_path / "a.txt").unlink()
     assert "there is no a.txt beside it" in message(tmp_path)
+
+
+LONG = Sample(("to", *["word" * 250] * 2, "Lund"), ((3, 3, "city"),), "greet")
+
+
+def conllu(items: Sequence[Sample]) -> str:
+    return "".join(
+        "".join(f"{i}\t{word}" + "\t_" * 8 + "\n" for i, word in enumerate(item.words, 1)) + "\n"
+        for item in items
+    )
+
+
+def kaggle(items: Sequence[Sample]) -> str:
+    return "Sentence #,Word,Tag\n" + "".join(
+        f"{number},{word},O\n" for number, item in enumerate(items) for word in item.words
+    )
+
+
+STREAMED: dict[str, tuple[str, Callable[[Sequence[Sample]], str]]] = {
+    **{name: value for name, value in WITH_BOTH.items() if name != "rasa"},
+    "clinc": ("x.json", lambda items: json.dumps({"train": [[i.text, i.label] for i in items]})),
+    "conllu": ("x.conllu", conllu),
+    "dialogflow": (
+        "a_usersays_en.json",
+        lambda items: json.dumps([{"data": [{"text": i.text}]} for i in items]),
+    ),
+    "fasttext": ("x.txt", lambda items: "".join(f"__label__{i.label} {i.text}\n" for i in items)),
+    "indicators": (
+        "x.csv", lambda items: "body,a,b\n" + "".join(f"{i.text},0,1\n" for i in items)
+    ),
+    "kaggle-ner": ("x.csv", kaggle),
+    "semicolons": ("x.csv", lambda items: "text\n" + "".join(f"{i.text}\n" for i in items)),
+    "trec": ("x.label", lambda items: "".join(f"NUM:date {i.text} ?\n" for i in items)),
+    "tsv": ("x.tsv", lambda items: "text\n" + "".join(f"{i.text}\n" for i in items)),
+}  # fmt: skip
+"""The formats of text files that are read record by record, whatever their size."""
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_memory_does_not_grow_with_the_file_of_a_tool(name: str, tmp_path: Path) -> None:
+    file, write = STREAMED[name]
+    path = tmp_path / file
+    path.write_text(write([LONG] * 1500), encoding="utf-8")
+    tracemalloc.start()
+    try:
+        rows = sum(1 for _ in read_rows(path, layout=Layout(format=name)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == 1500
+    assert peak < path.stat().st_size / 2
 
 
 # The records of the other tools are lines of text, which no value can break.

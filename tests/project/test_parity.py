@@ -52,7 +52,7 @@ DEFAULTS = {
 
 ONLY_IN_PYTHON = {
     "progress",  # the command always shows it
-    "reporter", "on_step", "on_epoch", "on_unread",  # functions that are called
+    "reporter", "on_step", "on_epoch", "on_unread", "warn",  # functions that are called
     "layout",
     "settings",
     "valid",  # `valid_file`, records in memory as well

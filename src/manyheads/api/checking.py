@@ -32,7 +32,7 @@ def check_files(
     Args:
         files: the files, those for training first; without any, those of the configuration.
         config: names tasks, encoder and files.
-        tasks: the tasks; default, those of the configuration, or what the usual fields hold.
+        tasks: the tasks; default, those of the configuration, or what training finds in the files.
         max_length: sub-tokens that training reads; default, as configured.
         limit: how many findings of a kind are listed for a file.
         layout: how the files are laid out; default, as configured.
@@ -43,7 +43,7 @@ def check_files(
             validates on.
         DataError: a file is missing, empty, of no known format, or given twice.
     """
-    wanted = tasks or (config.tasks if config else None)
+    wanted = tasks or (config.tasks if config else None) or None
     paths = files or (None if config is None else _files_of(config, wanted or {}))
     if paths is None:
         raise RequestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -85,8 +86,8 @@ def check(
         *data: labelled records in memory or files, those for training first; default: the files
             of the configuration.
         config: a configuration: its tasks, encoder and files.
-        tasks: the tasks by name, as in a configuration; default: those of `config`, or what the
-            usual fields hold.
+        tasks: the tasks by name, as in a configuration; default: those of `config`, or those that
+            training finds in the data.
         max_length: tokens of a record that training reads; default: that of `config`.
         limit: findings of a kind that are listed for a file.
         layout: how files are laid out, as far as you know it.
@@ -216,18 +217,21 @@ def convert(
     layout: Layout | None = None,
     model: StrPath | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> int:
     """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
 
     The source may be records in memory. With a model, its predictions are written beside or in
-    place of labels.
+    place of labels. Labels that training would refuse are written, and `warn` is told.
     """
     from manyheads.data.convert import convert as verb
 
     predict = None if model is None else load(model).predict_stream
     with ExitStack() as named:
         path = named_data(source, "convert", named)
-        return verb(path, target, to=to, layout=layout, predict=predict, on_unread=on_unread)
+        return verb(
+            path, target, to=to, layout=layout, predict=predict, on_unread=on_unread, warn=warn
+        )
 
 
 def augment(

@@ -225,7 +225,10 @@ def convert(
 
     layout = data.layout()
     unread: dict[str, int] = {}
-    count = run(source, target, to=to, layout=layout, model=model, on_unread=unread.update)
+    count = run(
+        source, target, to=to, layout=layout, model=model, on_unread=unread.update,
+        warn=lambda text: tell("warning", text),
+    )  # fmt: skip
     for what, number in unread.items():
         tell("note", f"not written: {what} ({number:,})")
     print(f"{counted(count, 'record')}: {target}")

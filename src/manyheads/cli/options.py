@@ -201,7 +201,7 @@ class TaskOptions:
             "--task",
             metavar="NAME=KIND[:FIELD]",
             help="A task and the field of its labels, such as topic=classification:label. "
-            "Repeatable. Default: those of CONFIG, or what the usual fields hold.",
+            "Repeatable. Default: those of CONFIG, or those that `train` finds in the data.",
         ),
     ] = None
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import read_text
+from manyheads.data.refused_labels import RefusedLabels
 from manyheads.errors import DataError, RequestError, listing, nearest, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span
@@ -37,6 +38,7 @@ def convert(
     layout: Layout | None = None,
     predict: Predict | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write the records of a file of any format as JSON lines, and return their number.
 
@@ -48,6 +50,8 @@ def convert(
         predict: predicts for texts; for a tool, the predictions are written beside the labels as
             suggestions (Label Studio), or in place of missing labels (doccano).
         on_unread: receives the counts, by kind, of contents that records cannot hold.
+        warn: receives a message if training would refuse labels in the usual fields of records in
+            Manyheads' own format; without it, labels are not read.
 
     Raises:
         DataError: the source cannot be read, or a record cannot be written for the tool.
@@ -67,19 +71,26 @@ def convert(
             fix="`manyheads predict --format jsonl` writes predictions.",
         )
     rows = read_rows(source, layout=layout, on_unread=on_unread)
-    lines = _ours(rows) if to == "manyheads" else _for_tool(rows, to, predict)
+    refused = RefusedLabels() if warn is not None and to == "manyheads" else None
+    lines = _ours(rows, refused) if to == "manyheads" else _for_tool(rows, to, predict)
     is_list = to == "label-studio"
     count = 0
     with atomic_file(Path(target)) as file:
         for line in json_list(lines) if is_list else lines:
             file.write(line)
             count += 1
+    message = "" if refused is None else refused.message(os.fspath(source), os.fspath(target))
+    if message and warn is not None:
+        warn(message)
     return count - is_list
 
 
-def _ours(rows: Iterator[Row]) -> Iterator[bytes]:
+def _ours(rows: Iterator[Row], refused: RefusedLabels | None) -> Iterator[bytes]:
     for row in rows:
-        read_text(row)
+        if refused is None:
+            read_text(row)
+        else:
+            refused.add(row)
         yield json_line(without_nulls(row), row.where)
 
 

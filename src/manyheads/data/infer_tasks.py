@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.config.sections.mixing import TAKEN_NAMES
-from manyheads.data.readers import Layout, read_rows
+from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
-from manyheads.errors import RequestError, listing, option
-from manyheads.tasks import FieldValues, Kind, kind_of, known_kinds
+from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option
+from manyheads.tasks import FieldValues, Kind, WordSpan, kind_of, known_kinds
+
+DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
+    {
+        kind.sought_as: TaskConfig(kind=kind.name)
+        for kind in map(kind_of, known_kinds())
+        if kind.sought_as is not None
+    }
+)
+"""The tasks of the usual fields, whatever their values."""
 
 _TEXTS = (*TEXT_FIELDS, SECOND_TEXT)
 _NO_LABELS = ("lemma", "deprel")
@@ -69,67 +79,157 @@ def infer_tasks(
     files: Sequence[str],
     layout: Layout | None = None,
     tasks: Mapping[str, TaskConfig] | None = None,
+    on_error: Callable[[ManyheadsError], None] | None = None,
 ) -> InferredTasks:
     """Read files, and find the tasks for which their fields hold labels.
 
     A field is a task if exactly one kind recognises its values (`Kind.recognises`), or if several
-    do and exactly one of them has the field among its usual ones.
+    do and exactly one of them has the field among its usual ones. Usual fields of one kind are one
+    task, unless a record has two of them.
 
     Args:
         files: data of any format that the readers know, read as one.
         layout: their layout, as far as the user states it.
         tasks: the tasks, if the user names them; the values of their fields are counted.
+        on_error: receives the errors of files, records and single fields, which are then left out;
+            without it, the first one is raised. With it, no task may be found.
 
     Raises:
         DataError: a file cannot be read, or a record has no text.
         RequestError: a field fits several kinds of task, no field fits one, or a named task has no
             labels.
     """
-    columns: dict[str, FieldValues] = {}
+    finder = TaskFinder()
     unread: dict[str, int] = {}
-    records = 0
+    refuse = on_error or _raise
     for path in files:
-        rows = read_rows(path, layout=layout, on_unread=unread.update)
-        for row in rows:
-            text, tokens = read_text(row)
-            words = len(text.split()) if tokens is None else len(tokens)
-            records += 1
-            for name, value in row.fields.items():
-                if value is None or name in _TEXTS:
-                    continue
-                if name in columns or len(columns) < _MAX_FIELDS:
-                    values = columns.setdefault(name, FieldValues(name))
-                    values.add(value, words, row.fields)
-    if tasks is None:
-        found, unused = _recognised(columns, files)
-    else:
-        found, unused = _named(tasks, columns, files)
-    return InferredTasks(tuple(files), records, tuple(found), unused, unread)
+        try:
+            rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.update)
+            for row in rows:
+                try:
+                    text, tokens = read_text(row)
+                except DataError as error:
+                    refuse(error)
+                else:
+                    finder.add(row, text, tokens)
+        except DataError as error:
+            refuse(error)
+    return finder.tasks(files, tasks, unread, on_error)
+
+
+def _raise(error: ManyheadsError) -> None:
+    raise error
+
+
+def tasks_to_read(found: InferredTasks) -> dict[str, TaskConfig]:
+    """Return the tasks found, and those of `DEFAULT_TASKS` whose fields none of them reads."""
+    tasks = {name: TaskConfig(**options) for name, options in found.options().items()}
+    read = {field for name, task in tasks.items() for field in label_fields(name, task)}
+    others = {
+        name: task
+        for name, task in DEFAULT_TASKS.items()
+        if name not in tasks and read.isdisjoint(task.fields)
+    }
+    return {**tasks, **others}
+
+
+class TaskFinder:
+    """Collects the values of fields from records, and works out the tasks (see `infer_tasks`)."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, FieldValues] = {}
+        """The values of each field that is no text."""
+        self.records = 0
+        self.apart = {
+            kind.name: kind.fields for kind in map(kind_of, known_kinds()) if len(kind.fields) > 1
+        }
+        """The usual fields of each kind with several, of which no record has two."""
+
+    def tasks(
+        self,
+        files: Sequence[str],
+        named: Mapping[str, TaskConfig] | None = None,
+        unread: Mapping[str, int] | None = None,
+        on_error: Callable[[ManyheadsError], None] | None = None,
+    ) -> InferredTasks:
+        """Return the tasks of the records.
+
+        Args:
+            files: the files that were read, for messages.
+            named: the tasks, if the user names them.
+            unread: the counts of contents that the readers passed over.
+            on_error: receives the errors of single fields (see `infer_tasks`).
+
+        Raises:
+            RequestError: see `infer_tasks`.
+        """
+        if named is None:
+            found, unused = _recognised(self, files, on_error)
+        else:
+            found, unused = _named(named, self.values, files)
+        return InferredTasks(tuple(files), self.records, tuple(found), unused, unread or {})
+
+    def add(self, row: Row, text: str, tokens: Sequence[WordSpan] | None) -> None:
+        """Add the values of a record with this text (see `read_text`)."""
+        words = len(text.split()) if tokens is None else len(tokens)
+        self.records += 1
+        for name, value in row.fields.items():
+            if value is None or name in _TEXTS:
+                continue
+            if name in self.values or len(self.values) < _MAX_FIELDS:
+                values = self.values.setdefault(name, FieldValues(name))
+                values.add(value, words, row.fields)
+        for kind, fields in [*self.apart.items()]:
+            if sum(row.fields.get(field) is not None for field in fields) > 1:
+                del self.apart[kind]
 
 
 def _recognised(
-    columns: Mapping[str, FieldValues], files: Sequence[str]
+    columns: TaskFinder,
+    files: Sequence[str],
+    on_error: Callable[[ManyheadsError], None] | None = None,
 ) -> tuple[list[InferredTask], dict[str, FieldValues]]:
     found: list[InferredTask] = []
     unused: dict[str, FieldValues] = {}
-    for name, values in columns.items():
+    for name, values in columns.values.items():
         kinds = [kind_of(kind) for kind in known_kinds()]
         able = [k for k in kinds if name not in _NO_LABELS and k.recognises(values)]
         usual = [kind for kind in able if name in kind.fields]
         if len(usual) == 1 or len(able) == 1:
-            found.append(_task(values, (usual or able)[0], [task.name for task in found]))
-        elif able:
-            raise _ambiguous(values, able, columns, files)
-        else:
+            _add_task(found, values, (usual or able)[0], columns)
+        elif not able:
             unused[name] = values
-    if not found:
+        elif on_error is None:
+            raise _ambiguous(values, able, columns.values, files)
+        else:
+            on_error(_ambiguous(values, able, columns.values, files))
+            unused[name] = values
+    if not found and on_error is None:
         raise RequestError(
-            f"no field of {listing(files)} has labels of a task: {_described(columns)}",
+            f"no field of {listing(files)} has labels of a task: {_described(columns.values)}",
             expected="a field with a few different names, lists of them, entities or tags, or "
             "numbers",
-            fix=f"Name one: {named_task()}.{_joined(columns)}",
+            fix=f"Name one: {named_task()}.{_joined(columns.values)}",
         )
     return found, unused
+
+
+def _add_task(
+    found: list[InferredTask], values: FieldValues, kind: Kind, columns: TaskFinder
+) -> None:
+    """Add the task of a field, or add the field to the task that reads its usual alternatives."""
+    usual = values.name in kind.fields
+    if usual and kind.name in columns.apart:
+        for number, task in enumerate(found):
+            if task.kind == kind.name and task.values.name in kind.fields:
+                together = task.values.joined(values)
+                options = {**task.options, **_starting(kind, together)}
+                found[number] = InferredTask(task.name, options, together)
+                return
+    # Where a record has two of the usual fields, each is a task, which must not read the other.
+    others = [field for field in kind.fields if field != values.name and field in columns.values]
+    is_alone = not others or kind.name in columns.apart
+    found.append(_task(values, kind, [task.name for task in found], is_alone=is_alone))
 
 
 def named_task(name: str = "NAME", kind: str = "KIND", field: str = "FIELD") -> str:
@@ -169,7 +269,8 @@ def _named(
     return found, {name: values for name, values in columns.items() if name not in used}
 
 
-def _task(values: FieldValues, kind: Kind, taken: Sequence[str]) -> InferredTask:
+def _task(values: FieldValues, kind: Kind, taken: Sequence[str], *, is_alone: bool) -> InferredTask:
+    """Make the task of a field, which it names unless the field is found and read alone."""
     usual = values.name in kind.fields
     name = re.sub(r"[^A-Za-z0-9_-]", "_", values.name)[:50].lstrip("0123456789_-")
     if usual and kind.sought_as is not None and kind.sought_as not in taken:
@@ -178,7 +279,7 @@ def _task(values: FieldValues, kind: Kind, taken: Sequence[str]) -> InferredTask
         name = f"task_{len(taken) + 1}"
     options = _starting(kind, values)
     # A task's labels are first looked for in the field of its own name.
-    known = name == values.name or (usual and name == kind.sought_as)
+    known = is_alone and (name == values.name or (usual and name == kind.sought_as))
     return InferredTask(name, options if known else {**options, "field": values.name}, values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from manyheads.tasks.label_values import MAX_LABEL_LENGTH, SECOND_TEXT, read_number
@@ -96,9 +96,21 @@ class FieldValues:
 
     def _count(self, items: list[Any]) -> None:
         for item in items:
-            key = str(item)
+            # No label is longer, and a field of long texts would fill the memory.
+            key = str(item)[: MAX_LABEL_LENGTH + 1]
             if key in self.distinct or len(self.distinct) <= MAX_DISTINCT:
                 self.distinct[key] += 1
+
+    def joined(self, other: FieldValues) -> FieldValues:
+        """Return the statistics of this field and another one that no record has beside it."""
+        both = FieldValues(self.name, distinct=self.distinct + other.distinct)
+        for one in fields(self):
+            if one.type == "int" and one.name != "longest":
+                setattr(both, one.name, getattr(self, one.name) + getattr(other, one.name))
+        both.has_outside = self.has_outside or other.has_outside
+        both.longest = max(self.longest, other.longest)
+        both.low, both.high = min(self.low, other.low), max(self.high, other.high)
+        return both
 
     @property
     def all_paired(self) -> bool:

@@ -7,7 +7,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from manyheads.text.tokenization import TextTokenizer
+import numpy as np
+
+from manyheads.text.tokenization import TextTokenizer, Units
+from manyheads.text.words import segment
 
 SCRIPT_SAMPLE = 2000
 """Texts that are examined."""
@@ -17,6 +20,9 @@ _LEAST_SHARE = 0.1
 
 def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str, float]:
     """Return for each script the share of words that the vocabulary lacks, if it is large.
+
+    The words are those of the text itself (`segment`), whatever carries tags: without spaces
+    between them, a sentence of unknown words is one sub-token, and would count as one word.
 
     Args:
         texts: sentences, of which 2,000 are examined, spread evenly.
@@ -28,9 +34,12 @@ def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str,
     some = texts[:: max(1, len(texts) // SCRIPT_SAMPLE)][:SCRIPT_SAMPLE]
     words: Counter[str] = Counter()
     lost: Counter[str] = Counter()
-    for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
-        ids = encoding.ids[encoding.word_starts].tolist()
-        for (start, end), token in zip(encoding.word_spans.tolist(), ids, strict=True):
+    pieces = tokenizer.with_units(Units.PIECES).encode_batch(some)
+    for text, encoding in zip(some, pieces, strict=True):
+        begins_word = np.isin(encoding.word_spans[:, 0], segment(text)[:, 0])
+        spans = encoding.word_spans[begins_word].tolist()
+        ids = encoding.ids[encoding.word_starts[begins_word]].tolist()
+        for (start, end), token in zip(spans, ids, strict=True):
             script = script_of(text[start:end])
             words[script] += 1
             lost[script] += token == unknown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from unicodedata import normalize
 
 from manyheads.config import TaskConfig
@@ -18,20 +17,21 @@ from manyheads.data.check.report import (
     Lengths,
     TaskSummary,
 )
+from manyheads.data.infer_tasks import infer_tasks, tasks_to_read
 from manyheads.data.readers import Layout, is_dataset_name
 from manyheads.data.records import LabelCollector, Paths
-from manyheads.errors import DataError, at, counted, listing, option, shorten
-from manyheads.tasks import kind_of, known_kinds
-from manyheads.text import TextTokenizer
-
-DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
-    {
-        kind.sought_as: TaskConfig(kind=kind.name)
-        for kind in map(kind_of, known_kinds())
-        if kind.sought_as is not None
-    }
+from manyheads.errors import (
+    DataError,
+    ManyheadsError,
+    RequestError,
+    at,
+    counted,
+    listing,
+    option,
+    shorten,
 )
-"""The tasks that are looked for in files without a configuration."""
+from manyheads.tasks import kind_of
+from manyheads.text import TextTokenizer
 
 
 def check_data(
@@ -49,7 +49,8 @@ def check_data(
 
     Args:
         paths: the files, those for training first; or a mapping from files to their tasks.
-        tasks: the tasks; by default, those of `DEFAULT_TASKS` that have labels.
+        tasks: the tasks; by default, those that training without a configuration finds in the
+            files, which are then read twice, and those of the usual fields that have labels.
         tokenizer: the encoder's; without one, truncation is not checked.
         max_length: sub-tokens that training would read of a record.
         layout: the layout of the files, as far as the user states it.
@@ -58,9 +59,9 @@ def check_data(
     Raises:
         DataError: a file is missing, empty, of no known format, or given twice.
     """
-    wanted = DEFAULT_TASKS if tasks is None else tasks
-    files = _tasks_of_files(paths, wanted)
     findings = Findings(limit)
+    wanted = _tasks_in(paths, layout, findings) if tasks is None else tasks
+    files = _tasks_of_files(paths if tasks is not None else list(paths), wanted)
     checks = []
     for path, names in files.items():
         mine = {name: wanted[name] for name in names}
@@ -83,6 +84,21 @@ def check_data(
         counts=findings.counts(),
         max_length=max_length if tokenizer is not None else None,
     )
+
+
+def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> dict[str, TaskConfig]:
+    """Return the tasks that training would find in files, and the usual ones of other fields.
+
+    Fields that training would refuse, because they fit several kinds of task, are reported.
+    """
+    files = list(dict.fromkeys(paths))
+
+    def report(error: ManyheadsError) -> None:
+        # Records that cannot be read are reported when they are checked.
+        if isinstance(error, RequestError):
+            findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
+
+    return tasks_to_read(infer_tasks(files, layout, on_error=report))
 
 
 def _read(
@@ -221,8 +237,9 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
                 "case or white space",
                 "Give one class one name.",
             )  # fmt: skip
-    if task is not None and kind_of(task.kind).exclusive and len(alike) == 1:
-        (only,) = alike
+    names = {label for labels in alike.values() for label in labels}
+    if task is not None and kind_of(task.kind).exclusive and len(names) == 1:
+        (only,) = names
         findings.add(
             "", Kind.ONE_CLASS, where, f"the task {name!r} has only one class, {shorten(only)}",
             "Add records of another class.",

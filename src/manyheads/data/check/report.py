@@ -46,6 +46,7 @@ class Kind(str, Enum):
     ALIKE = "alike"
     ONE_CLASS = "one class"
     NO_ENTITY = "no entity"
+    AMBIGUOUS = "ambiguous field"
     SCHEME = "scheme"
     UNREAD = "unread"
     REPEATED = "repeated entity"
@@ -70,6 +71,7 @@ _WARNINGS = frozenset(
         Kind.ALIKE,
         Kind.ONE_CLASS,
         Kind.NO_ENTITY,
+        Kind.AMBIGUOUS,
         Kind.UNKNOWN_SCRIPT,
     }
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from manyheads.data.readers.head import Head
-from manyheads.data.readers.json_stream import read_json_values
+from manyheads.data.readers.json_stream import Keys, read_json_values
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.splits import chosen_splits
 from manyheads.errors import DataError, shorten
@@ -25,12 +25,7 @@ def read_clinc(source: Source) -> Iterator[Row]:
     Raises:
         DataError: the file has several splits and none is chosen.
     """
-    found = (
-        item.keys[0]
-        for item in read_json_values(source.quiet(), lambda keys: len(keys) < 1, "{")
-        if item.keys
-    )
-    wanted = chosen_splits(source, found)
+    wanted = chosen_splits(source, _splits(source))
     for item in read_json_values(source, lambda keys: len(keys) < 2, "{"):
         if item.keys[0] not in wanted:
             continue
@@ -46,3 +41,16 @@ def read_clinc(source: Source) -> Iterator[Row]:
                     expected='["text", "intent"]',
                 )
             )
+
+
+def _splits(source: Source) -> Iterable[str]:
+    """Return the names of all splits, empty ones included, in a pass that holds one record."""
+    names: dict[str, None] = {}
+
+    def enter(keys: Keys) -> bool:
+        names.update(dict.fromkeys(keys[:1]))
+        return len(keys) < 2
+
+    for _ in read_json_values(source.quiet(), enter, "{"):
+        pass
+    return names

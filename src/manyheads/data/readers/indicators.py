@@ -42,20 +42,24 @@ def is_indicators(head: Head) -> bool:
 def read_indicators(source: Source) -> Iterator[Row]:
     """Yield a row's fields, and as `labels` the names of the columns that have a 1.
 
-    The columns of labels are those that hold only 0, 1 and -1. A row with a -1, which stands for an
-    unknown value, has no labels.
+    The columns of labels are those that hold only 0, 1 and -1. One without a 1 gives no class, and
+    is passed over. A row with a -1, which stands for an unknown value, has no labels.
 
     Raises:
         DataError: there is no such column.
     """
     delimiter = "\t" if source.path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
-    columns, text = _columns(source, delimiter)
+    columns, without_one, text = _columns(source, delimiter)
+    if without_one:
+        what = f"columns of 0 and 1 that have no 1, and so give no class: {listing(without_one)}"
+        source.pass_over(what, len(without_one))
+    left_out = {*columns, *without_one}
     if text is not None:
         names = {**source.layout.names, text: "text"}
         source = replace(source, layout=replace(source.layout, names=names))
     for row in read_cells(source, delimiter):
         values = [row.fields.get(name) for name in columns]
-        fields = {name: value for name, value in row.fields.items() if name not in columns}
+        fields = {name: value for name, value in row.fields.items() if name not in left_out}
         fields["labels"] = (
             None
             if _NOT_KNOWN in values
@@ -64,17 +68,18 @@ def read_indicators(source: Source) -> Iterator[Row]:
         yield Row(row.source, row.line, row.unit, fields)
 
 
-def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
-    """Return the columns of labels, and the text's column if no column has its name."""
+def _columns(source: Source, delimiter: str) -> tuple[list[str], list[str], str | None]:
+    """Return the columns of labels, those without a 1, and the text's if no column has its name."""
     records = (cells for _, cells in read_records(source.quiet(), delimiter))
     header = next(records, [])
     names = source.layout.names
     open_columns, ones = _open_columns(header, records, names)
-    labels = [
-        name.strip()
+    named = {
+        i: names.get(name.strip(), name.strip())
         for i, name in open_columns.items()
-        if i in ones and not _NUMBERING.fullmatch(name.strip())
-    ]
+        if not _NUMBERING.fullmatch(name.strip())
+    }
+    labels = [name for i, name in named.items() if i in ones]
     if not labels:
         raise DataError(
             f"no column holds only 0 and 1: {listing(header)}",
@@ -85,7 +90,7 @@ def _columns(source: Source, delimiter: str) -> tuple[list[str], str | None]:
     if not {*(name.strip() for name in header), *names.values()} & set(TEXT_COLUMNS):
         again = (cells for _, cells in read_records(source.quiet(), delimiter))
         text = _text_column(next(again), again, open_columns)
-    return [names.get(name, name) for name in labels], text
+    return labels, [name for i, name in named.items() if i not in ones], text
 
 
 def _open_columns(

@@ -24,9 +24,13 @@ class Unread:
     """
 
     def __init__(self, tasks: Mapping[str, TaskConfig], keep: Iterable[str] = ()) -> None:
-        labels = (field for name, task in tasks.items() for field in label_fields(name, task))
-        self._known = {*TEXT_FIELDS, SECOND_TEXT, *labels, *keep}
+        fields = {name: label_fields(name, task) for name, task in tasks.items()}
+        self._always = {*TEXT_FIELDS, SECOND_TEXT, *keep}
+        self._always.update(names[0] for names in fields.values() if len(names) == 1)
+        self._known = self._always.union(*fields.values())
+        self._choices = {name: names for name, names in fields.items() if len(names) > 1}
         self._fields: Counter[str] = Counter()
+        self._beside: Counter[tuple[str, str, str]] = Counter()
         self._untagged: Counter[str] = Counter()
         self._passed_over: dict[str, int] = {}
 
@@ -38,9 +42,22 @@ class Unread:
                 for name, value in row.fields.items()
                 if name not in self._known and value is not None
             )
+        self._add_beside(row)
         for task, label in record.labels.items():
             if words := unlabelled_words(label):
                 self._untagged[task] += len(words)
+
+    def _add_beside(self, row: Row) -> None:
+        """Count fields that could hold a task's label, where another field holds it."""
+        filled = {
+            task: [field for field in fields if row.fields.get(field) is not None]
+            for task, fields in self._choices.items()
+        }
+        read = self._always.union(*(fields[:1] for fields in filled.values()))
+        for task, fields in filled.items():
+            self._beside.update(
+                (task, fields[0], other) for other in fields[1:] if other not in read
+            )
 
     def passed_over(self, counts: Mapping[str, int]) -> None:
         """Add the counts, by kind, of contents that records cannot hold."""
@@ -54,6 +71,11 @@ class Unread:
                 f"{counted(count, 'word')} without a tag of the task {task!r}, skipped by loss and "
                 "scores"
                 for task, count in self._untagged.items()
+            ),
+            *(
+                f"the task {task!r} reads the field {shorten(field)} and not {shorten(other)}, "
+                f"which {counted(count, 'record')} {'has' if count == 1 else 'have'} beside it"
+                for (task, field, other), count in self._beside.items()
             ),
         ]
 
