@@ -297,6 +297,60 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
             run(tmp_path / "bad", teacher=str(soft))
 
 
+def pair_tasks(folder: Path) -> dict[str, Any]:
+    """A task for pairs whose first text is always the same."""
+    records = [
+        {"text": "john is here", "text2": second, "same": "yn"[i % 2]}
+        for i, second in enumerate(["who is here ?", "mary eats", "paul eats", "anna eats"])
+    ]
+    file = str(write_records(folder / "pairs.jsonl", records))
+    return {"same": {"kind": "pair", "train_file": file, "valid_file": file}}
+
+
+def test_soft_labels_of_pairs_belong_to_both_texts(tmp_path: Path) -> None:
+    tasks = pair_tasks(tmp_path)
+
+    def loss(*seconds: str) -> float:
+        soft = write_records(
+            tmp_path / "soft.jsonl",
+            [{"text": "john is here", "text2": one, "same": {"y": 0.9}} for one in seconds],
+        )
+        result, _ = run(tmp_path / str(len(seconds)), tasks=tasks, teacher=str(soft))
+        return float(result.history[-1]["loss"]["from teacher"])
+
+    assert loss("never trained on") == 0
+    assert loss("never trained on", "mary eats", "paul eats") > 0
+    with pytest.raises(DataError, match=r"soft.jsonl:2: the pair has soft labels twice"):
+        loss("mary eats", "mary eats")
+
+
+def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
+    tmp_path: Path,
+) -> None:
+    tasks = {"same": TaskConfig(kind="pair"), "topic": TaskConfig(kind="classification")}
+    path = write_records(
+        tmp_path / "soft.jsonl",
+        [
+            {"text": "a", "text2": "b", "same": "y"},
+            {"text": "a", "text2": "c", "same": "n", "topic": "sport"},
+            {"text": "a", "topic": {"sport": 0.6}},
+        ],
+    )
+    teacher = sources.SoftLabels(str(path), tasks)
+    labels = {"same": LabelSet(("n", "y")), "topic": LabelSet(("film", "sport"))}
+    assert teacher.tasks(tasks, labels) == ["same", "topic"]
+    words = np.array([[0, 1]])
+    given = sources.Sentences(["a"] * 4, ["b", "c", "d", None], [words] * 4)
+    found = teacher.answers(given, labels, embed=False).tasks
+    assert [None if one is None else one.tolist() for one in found["same"]] == [
+        [0, 1], [1, 0], None, None,
+    ]  # fmt: skip
+    assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
+    write_records(path, [{"text": "a", "same": "y"}])
+    with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
+        sources.SoftLabels(str(path), tasks)
+
+
 def test_soft_labels_of_each_kind_become_targets() -> None:
     words = np.array([[0, 4], [5, 9]])
     labels = LabelSet(("a", "b", "c"))

@@ -216,7 +216,7 @@ def _open(
 ) -> list[Source]:
     known = [None] * len(settings.sources) if stored is None else stored
     return [
-        SoftLabels(path)
+        SoftLabels(path, config.tasks)
         if is_soft_file(path)
         else TrainedTeacher(
             path, Path(config.save_dir) / FOLDER, digest, compute=compute, report=report
