@@ -297,6 +297,29 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
             run(tmp_path / "bad", teacher=str(soft))
 
 
+def test_the_texts_of_all_files_of_soft_labels_are_learned_from(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    known = " ".join(sentences(14, 1)[0]["tokens"])
+    texts = {"one": ["john eats", "mary eats"], "two": ["mary eats", "paul eats", known]}
+    files = [
+        str(
+            write_records(
+                tmp_path / f"{name}.jsonl",
+                [{"text": text, "classification": {"question": 0.9}} for text in some],
+            )
+        )
+        for name, some in texts.items()
+    ]
+    _, spy = run(tmp_path / "both", teacher=files)
+    assert spy.said("on 17 sentences, for classification.")
+    # As unlabelled sentences of a model, too.
+    _, spy = run(tmp_path / "model", teacher=[files[0], str(teacher.best), files[1]])
+    assert spy.said("on 17 sentences, for classification, ner.")
+    _, spy = run(tmp_path / "own", teacher={"sources": files, "texts": texts_file(tmp_path)})
+    assert spy.said("on 17 sentences, for classification.")
+
+
 def pair_tasks(folder: Path) -> dict[str, Any]:
     """A task for pairs whose first text is always the same."""
     records = [
