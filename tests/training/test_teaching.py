@@ -22,6 +22,7 @@ from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of, marg
 from manyheads.tasks.soft_targets import word_of_each
 from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
+from manyheads.training.teaching.soft_labels import SoftLabels
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
     config,
@@ -359,7 +360,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
             {"text": "a", "topic": {"sport": 0.6}},
         ],
     )
-    teacher = sources.SoftLabels(str(path), tasks)
+    teacher = SoftLabels(str(path), tasks)
     labels = {"same": LabelSet(("n", "y")), "topic": LabelSet(("film", "sport"))}
     assert teacher.tasks(tasks, labels) == ["same", "topic"]
     words = np.array([[0, 1]])
@@ -371,7 +372,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
     assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
     write_records(path, [{"text": "a", "same": "y"}])
     with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
-        sources.SoftLabels(str(path), tasks)
+        SoftLabels(str(path), tasks)
 
 
 def test_soft_labels_of_each_kind_become_targets() -> None:

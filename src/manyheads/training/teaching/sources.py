@@ -1,4 +1,4 @@
-"""Teachers: trained models, whose answers are cached, and files of soft labels.
+"""Teachers: the form of their answers, and trained models, whose answers are cached.
 
 Answers refer to characters, so that a teacher may have another tokenizer and encoder than its
 student. A model's answers are cached in the run's folder, in files of a few thousand sentences that
@@ -21,8 +21,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from manyheads.config import TaskConfig
-from manyheads.data.readers import Row, read_rows
-from manyheads.data.records import SECOND_TEXT, check_text, read_text
 from manyheads.errors import ConfigError, DataError, listing
 from manyheads.inference import Predictor, TextPair, load_predictor
 from manyheads.inference.postprocessing import SoftAnswer
@@ -38,15 +36,11 @@ from manyheads.storage import (
     write_json,
 )
 from manyheads.tasks import EMBEDDING, LabelSet, TaskSpec, kind_of
-from manyheads.tasks.label_values import read_second_text
 from manyheads.tasks.soft_targets import Spans
 from manyheads.text import Floats
 
 CHUNK = 2048
 """Sentences in a file of the cache."""
-
-_Key = tuple[str, str | None]
-"""A text, and the second one of a pair."""
 
 _TASKS = "tasks.json"
 _TASK = "task."
@@ -293,84 +287,3 @@ def _adopted(
                 kind.adopted(spec, soft, labels[name], read, words) if count else None
             )
     return Answers(found, arrays.get(EMBEDDING))
-
-
-class SoftLabels:
-    """A file of soft labels: JSON lines of texts with a field for each task, which its kind reads.
-
-    Labels of a task that reads pairs belong to both texts, all others to the first text alone,
-    which may be in several pairs: the first one with a label counts.
-
-    Args:
-        path: the file.
-        tasks: the student's tasks.
-
-    Raises:
-        DataError: it cannot be read, has a text or a pair twice, or labels a pair without a second
-            text.
-    """
-
-    def __init__(self, path: str, tasks: Mapping[str, TaskConfig]) -> None:
-        self._path = path
-        self._kinds = {name: kind_of(task.kind) for name, task in tasks.items()}
-        self._values: dict[_Key, dict[str, tuple[Any, str]]] = {}
-        self._fields: set[str] = set()
-        digest = hashlib.sha256()
-        seen: set[_Key] = set()
-        for row in read_rows(path):
-            text, _ = read_text(row)
-            second = row.fields.get(SECOND_TEXT)
-            second = None if second is None else check_text(second, SECOND_TEXT, row.where)
-            if (text, second) in seen:
-                raise DataError(
-                    f"the {'text' if second is None else 'pair'} has soft labels twice",
-                    where=row.where, expected="each text, or pair of texts, once",
-                    fix="Remove one of the two records.",
-                )  # fmt: skip
-            seen.add((text, second))
-            self._add(row, text)
-            digest.update(repr((text, sorted(row.fields.items(), key=str))).encode())
-        self.digest = digest.hexdigest()
-
-    def _add(self, row: Row, text: str) -> None:
-        self._fields.update(row.fields)
-        for name, kind in self._kinds.items():
-            value = row.fields.get(name)
-            if value is None:
-                continue
-            second = (
-                read_second_text(row.fields, f"soft labels of the task {name!r}", row.where)
-                if kind.pairs
-                else None
-            )
-            self._values.setdefault((text, second), {}).setdefault(name, (value, row.where))
-
-    def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
-        """Return the tasks that any record has a field for."""
-        labelled = {name for values in self._values.values() for name in values}
-        shared = [name for name in tasks if name in labelled]
-        if not shared:
-            raise ConfigError(
-                f"`teacher`: {self._path} has no field of a task's name",
-                expected=f"soft labels in one of: {listing(tasks)}",
-                fix=f"It has {listing(sorted(self._fields))}; rename the fields.",
-            )
-        return shared
-
-    def answers(
-        self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
-    ) -> Answers:
-        """Look the sentences up by their texts."""
-        found: dict[str, list[Floats | None]] = {name: [] for name in labels}
-        for text, second, words in zip(
-            sentences.texts, sentences.seconds, sentences.words, strict=True
-        ):
-            for name, known in labels.items():
-                kind = self._kinds[name]
-                # No pair has a second text of None, so that a single text is not taken for one.
-                values = self._values.get((text, second if kind.pairs else None), {})
-                value, where = values.get(name, (None, ""))
-                found[name].append(
-                    None if value is None else kind.read_soft(value, known, text, words, where)
-                )
-        return Answers(found)

@@ -27,7 +27,8 @@ from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.training_data import TrainingData
 from manyheads.training.state import RunMismatch, restore
-from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
+from manyheads.training.teaching.soft_labels import SoftLabels
+from manyheads.training.teaching.sources import Source, TrainedTeacher
 from manyheads.training.teaching.targets import Lesson, SoftTargets
 from manyheads.training.unlabelled import UnlabelledSentences
 
