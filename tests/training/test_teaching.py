@@ -321,6 +321,31 @@ def test_the_texts_of_all_files_of_soft_labels_are_learned_from(
     assert spy.said("on 17 sentences, for classification.")
 
 
+def test_fields_of_soft_labels_that_no_task_reads_are_reported(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    lines = [
+        {"text": text, "classification": {"question": 0.9}, "nre": [], "source": None}
+        for text in ("john eats", "mary eats")
+    ]
+    soft = str(write_records(tmp_path / "soft.jsonl", lines))
+    _, spy = run(tmp_path, teacher=soft)
+    found = "no task reads the field 'nre', found in 2 records"
+    assert f'warning: {soft}: {found} (did you mean "ner"?)' in spy.messages
+
+    # Predictions of a file with labels have all further fields.
+    model = manyheads.load(teacher.best)
+    long = {"text": "john eats in london " * 40, "ner": [], "windows": "?"}
+    source = write_records(tmp_path / "source.jsonl", [long, {"text": "\u200b"}])
+    predicted = tmp_path / "predicted.jsonl"
+    model.predict_file(source, predicted, embed=True)
+    written = [json.loads(line) for line in predicted.read_text("utf-8").splitlines()]
+    assert written[0].keys() > {"embedding", "windows", "input_ner", "input_windows"}
+    assert written[1].keys() > {"empty"}
+    _, spy = run(tmp_path / "predicted", teacher=str(predicted))
+    assert not spy.said("no task reads")
+
+
 def pair_tasks(folder: Path) -> dict[str, Any]:
     """A task for pairs whose first text is always the same."""
     records = [
@@ -360,7 +385,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
             {"text": "a", "topic": {"sport": 0.6}},
         ],
     )
-    teacher = SoftLabels(str(path), tasks)
+    teacher = SoftLabels(str(path), tasks, print)
     labels = {"same": LabelSet(("n", "y")), "topic": LabelSet(("film", "sport"))}
     assert teacher.tasks(tasks, labels) == ["same", "topic"]
     words = np.array([[0, 1]])
@@ -372,7 +397,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
     assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
     write_records(path, [{"text": "a", "same": "y"}])
     with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
-        SoftLabels(str(path), tasks)
+        SoftLabels(str(path), tasks, print)
 
 
 def test_soft_labels_of_each_kind_become_targets() -> None:

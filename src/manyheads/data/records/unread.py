@@ -32,15 +32,19 @@ class Unread:
 
     def add(self, row: Row, record: Record) -> None:
         """Count the parts of a row that its record leaves out."""
+        self.add_fields(row)
+        for task, label in record.labels.items():
+            if words := unlabelled_words(label):
+                self._untagged[task] += len(words)
+
+    def add_fields(self, row: Row) -> None:
+        """Count the fields of a row that are not read."""
         if not self._known.issuperset(row.fields) and len(self._fields) < _MOST_FIELDS:
             self._fields.update(
                 name
                 for name, value in row.fields.items()
                 if name not in self._known and value is not None
             )
-        for task, label in record.labels.items():
-            if words := unlabelled_words(label):
-                self._untagged[task] += len(words)
 
     def passed_over(self, counts: Mapping[str, int]) -> None:
         """Add the counts, by kind, of contents that records cannot hold."""

@@ -6,14 +6,14 @@ Axes: N sentences, S numbers of an answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Row, read_rows
-from manyheads.data.records import SECOND_TEXT, check_text, read_text
+from manyheads.data.records import SECOND_TEXT, Unread, check_text, read_text
 from manyheads.errors import ConfigError, DataError, listing
-from manyheads.tasks import LabelSet, kind_of
+from manyheads.tasks import EXTRAS, LabelSet, kind_of
 from manyheads.tasks.label_values import read_second_text
 from manyheads.text import Floats
 from manyheads.training.teaching.sources import Answers, Sentences
@@ -31,20 +31,24 @@ class SoftLabels:
     Args:
         path: the file.
         tasks: the student's tasks.
+        report: receives messages for the user.
 
     Raises:
         DataError: it cannot be read, has a text or a pair twice, or labels a pair without a second
             text.
     """
 
-    def __init__(self, path: str, tasks: Mapping[str, TaskConfig]) -> None:
+    def __init__(
+        self, path: str, tasks: Mapping[str, TaskConfig], report: Callable[[str], None]
+    ) -> None:
         self._path = path
         self._kinds = {name: kind_of(task.kind) for name, task in tasks.items()}
         self._values: dict[_Key, dict[str, tuple[Any, str]]] = {}
         self._fields: set[str] = set()
         digest = hashlib.sha256()
         seen: set[_Key] = set()
-        for row in read_rows(path):
+        unread = Unread({}, _fields_read(tasks))
+        for row in read_rows(path, on_unread=unread.passed_over):
             text, _ = read_text(row)
             second = row.fields.get(SECOND_TEXT)
             second = None if second is None else check_text(second, SECOND_TEXT, row.where)
@@ -56,8 +60,11 @@ class SoftLabels:
                 )  # fmt: skip
             seen.add((text, second))
             self._add(row, text)
+            unread.add_fields(row)
             digest.update(repr((text, sorted(row.fields.items(), key=str))).encode())
         self.digest = digest.hexdigest()
+        for message in unread.messages():
+            report(f"warning: {path}: {message}")
 
     def _add(self, row: Row, text: str) -> None:
         self._fields.update(row.fields)
@@ -101,3 +108,9 @@ class SoftLabels:
                     None if value is None else kind.read_soft(value, known, text, words, where)
                 )
         return Answers(found)
+
+
+def _fields_read(tasks: Iterable[str]) -> list[str]:
+    """Return the fields with a meaning: the tasks, and what predictions of files have besides."""
+    fields = [*tasks, *EXTRAS]
+    return [*fields, *(f"input_{name}" for name in fields)]

@@ -217,7 +217,7 @@ def _open(
 ) -> list[Source]:
     known = [None] * len(settings.sources) if stored is None else stored
     return [
-        SoftLabels(path, config.tasks)
+        SoftLabels(path, config.tasks, report)
         if is_soft_file(path)
         else TrainedTeacher(
             path, Path(config.save_dir) / FOLDER, digest, compute=compute, report=report
