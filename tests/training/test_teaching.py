@@ -346,6 +346,61 @@ def test_fields_of_soft_labels_that_no_task_reads_are_reported(
     assert not spy.said("no task reads")
 
 
+def test_embeddings_of_a_file_are_learned_as_those_of_a_model(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    texts = list(dict.fromkeys(" ".join(r["tokens"]) for r in sentences(14, 1)))
+    model = manyheads.load(teacher.best)
+    wanted = model.encode(texts)
+    predicted = tmp_path / "predicted.jsonl"
+    model.predict_file(texts_file(tmp_path), predicted, embed=True)
+    soft = write_records(
+        tmp_path / "soft.jsonl",
+        [{"text": t, "embedding": v.tolist()} for t, v in zip(texts, wanted, strict=True)][:-1],
+    )
+
+    def similarity(**changes: Any) -> float:
+        result, spy = run(tmp_path / str(len(changes)), num_epochs=4, **changes)
+        assert not changes or spy.said("for classification, ner, the embedding.")
+        return float((manyheads.load(result.best).encode(texts) * wanted).sum(axis=1).mean())
+
+    taught = {"sources": [str(soft), str(predicted)], "embedding": 100.0}
+    assert similarity(teacher=taught) > similarity() + 0.2
+
+    # Vectors of another length, and no labels.
+    long = [{"text": t, "embedding": [*v.tolist(), 1]} for t, v in zip(texts, wanted, strict=True)]
+    write_records(soft, long)
+    result, spy = run(tmp_path / "long", teacher={"sources": [str(soft)], "embedding": 1.0})
+    assert spy.said("for the embedding.")
+    assert all(e["loss"]["from teacher"] > 0 for e in result.history)
+
+
+def test_embeddings_of_a_file_that_are_not_valid_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "soft.jsonl"
+    for vector, message in (
+        ("[1, 2, 3]", "`embedding` has 3 numbers; expected 2, as in the records before"),
+        ('[1, "2"]', r"`embedding` is \[1, '2'\]; expected a list of numbers"),
+        ("[]", r"`embedding` is \[\]; expected a list of numbers"),
+        ("[1, 1e300]", r"`embedding` has the number 1e\+300; expected finite numbers, not all 0"),
+        ("[0, 0.0]", "`embedding` is all 0; expected finite numbers"),
+    ):
+        path.write_text(
+            '{"text": "a", "embedding": [1, 2.5]}\n{"text": "b", "embedding": null}\n'
+            f'{{"text": "c", "embedding": {vector}}}\n'
+        )
+        with pytest.raises(DataError, match=rf"soft\.jsonl:3: {message}"):
+            run(tmp_path / "run", teacher={"sources": [str(path)], "embedding": 1.0})
+
+
+def test_both_texts_of_a_pair_have_an_embedding(tmp_path: Path) -> None:
+    record = {"text": "a", "text2": "b", "embedding": [1, 2], "embedding2": [3, 4]}
+    path = write_records(tmp_path / "soft.jsonl", [record, {"text": "c"}])
+    teacher = SoftLabels(str(path), {}, embed=True, report=print)
+    given = sources.Sentences(["a", "b", "c"], ["b", None, None], [np.zeros((0, 2), int)] * 3)
+    found = teacher.answers(given, {}, embed=True).embedding
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4], [np.nan, np.nan]])
+
+
 def pair_tasks(folder: Path) -> dict[str, Any]:
     """A task for pairs whose first text is always the same."""
     records = [
@@ -385,7 +440,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
             {"text": "a", "topic": {"sport": 0.6}},
         ],
     )
-    teacher = SoftLabels(str(path), tasks, print)
+    teacher = SoftLabels(str(path), tasks, embed=False, report=print)
     labels = {"same": LabelSet(("n", "y")), "topic": LabelSet(("film", "sport"))}
     assert teacher.tasks(tasks, labels) == ["same", "topic"]
     words = np.array([[0, 1]])
@@ -397,7 +452,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
     assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
     write_records(path, [{"text": "a", "same": "y"}])
     with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
-        SoftLabels(str(path), tasks, print)
+        SoftLabels(str(path), tasks, embed=False, report=print)
 
 
 def test_soft_labels_of_each_kind_become_targets() -> None:

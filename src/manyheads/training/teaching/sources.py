@@ -76,6 +76,10 @@ class Source(Protocol):
     def digest(self) -> str:
         """A checksum of everything that its answers depend on besides the texts."""
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it has embeddings."""
+
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks of the student that it teaches.
 
@@ -108,6 +112,8 @@ class TrainedTeacher:
     Raises:
         ModelError: the model is missing, and its answers are not cached.
     """
+
+    embeds = True
 
     def __init__(
         self,

@@ -105,13 +105,13 @@ class Teaching:
         settings = config.teacher
         if settings is None:
             return None
-        if settings.embedding and all(map(is_soft_file, settings.sources)):
+        sources = _open(config, settings, stored, compute, report)
+        if settings.embedding and not any(source.embeds for source in sources):
             raise ConfigError(
                 f"`teacher.embedding` is {settings.embedding:g}, but no teacher has an embedding",
-                expected="a trained model among the teachers",
+                expected=f"a trained model, or records with the field `{EMBEDDING}`",
                 fix="Leave out `teacher.embedding`, or name a model too.",
             )
-        sources = _open(config, settings, stored, compute, report)
         digests = [source.digest for source in sources]
         if stored is not None and digests != list(stored):
             raise RunMismatch(
@@ -217,7 +217,7 @@ def _open(
 ) -> list[Source]:
     known = [None] * len(settings.sources) if stored is None else stored
     return [
-        SoftLabels(path, config.tasks, report)
+        SoftLabels(path, config.tasks, embed=settings.embedding > 0, report=report)
         if is_soft_file(path)
         else TrainedTeacher(
             path, Path(config.save_dir) / FOLDER, digest, compute=compute, report=report
