@@ -25,6 +25,7 @@ from manyheads.training.teaching import sources
 from manyheads.training.teaching.soft_labels import SoftLabels
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
+    Spy,
     config,
     encoder_folder,
     log_lines,
@@ -196,14 +197,21 @@ def test_the_teacher_runs_once_and_damaged_answers_are_recomputed(
     monkeypatch.setattr(sources, "CHUNK", 10)
     monkeypatch.setattr("manyheads.training.teaching.targets.CHUNK", 10)
     taught = {"teacher": str(teacher.best), "save_dir": str(tmp_path / "saved")}
-    run(tmp_path, **taught)
+    _, spy = run(tmp_path, **taught)
     assert calls == [10, 4]
-    train(config(tmp_path, **taught), overwrite=True)
+    name, cache = f"the teacher ({teacher.best})", tmp_path / "saved" / "teacher"
+    assert spy.said(f"Running {name} on 14 sentences, for classification, ner.")
+    spy = Spy()
+    train(config(tmp_path, **taught), reporter=spy, overwrite=True)
     assert calls == [10, 4]
+    assert spy.said(f"Taking the answers of {name} on 14 sentences, for classification, ner, from")
+    assert spy.said(f"from the cache in {cache}.")
+    assert not spy.said("Running the teacher")
     [first, _] = sorted((tmp_path / "saved" / "teacher").glob("*/*.safetensors"))
     first.write_bytes(first.read_bytes()[:-1])
-    train(config(tmp_path, **taught), overwrite=True)
+    train(config(tmp_path, **taught), reporter=spy, overwrite=True)
     assert len(calls) == 3
+    assert spy.said(f"Running {name} on {calls[2]} of 14 sentences, for classification, ner; the")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -258,10 +266,11 @@ def test_training_sentences_among_the_texts_are_not_learned_twice(
 ) -> None:
     known = [" ".join(record["tokens"]) for record in sentences(14, 1)]
     texts = tmp_path / "texts.txt"
-    for lines, count in (([*known, "it was bad"], 15), (known, 28)):
+    # Without others they are learned again, from the same answers.
+    for lines, count in (([*known, "it was bad"], "15"), (known, "14 of 28")):
         texts.write_text("\n".join(lines) + "\n", encoding="utf-8")
         taught = {"sources": [str(teacher.best)], "texts": str(texts)}
-        _, spy = run(tmp_path / str(count), teacher=taught)
+        _, spy = run(tmp_path / count, teacher=taught)
         assert spy.said(f"on {count} sentences, for classification")
 
 
@@ -278,7 +287,7 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
     ]
     soft = write_records(tmp_path / "soft.jsonl", lines)
     result, spy = run(tmp_path, teacher=str(soft))
-    assert spy.said("on 16 sentences, for classification, ner.")
+    assert spy.said(f"The soft labels of {soft} cover 2 of 16 sentences, for classification, ner.")
     assert all(e["loss"]["from teacher"] > 0 for e in result.history)
     # The file has none of the training sentences, but a CRF still needs a column for each tag.
     write_records(soft, [lines[1]])
@@ -313,12 +322,12 @@ def test_the_texts_of_all_files_of_soft_labels_are_learned_from(
         for name, some in texts.items()
     ]
     _, spy = run(tmp_path / "both", teacher=files)
-    assert spy.said("on 17 sentences, for classification.")
+    assert spy.said("one.jsonl cover 2 of 17 sentences, for classification.")
     # As unlabelled sentences of a model, too.
     _, spy = run(tmp_path / "model", teacher=[files[0], str(teacher.best), files[1]])
     assert spy.said("on 17 sentences, for classification, ner.")
     _, spy = run(tmp_path / "own", teacher={"sources": files, "texts": texts_file(tmp_path)})
-    assert spy.said("on 17 sentences, for classification.")
+    assert spy.said("one.jsonl cover 0 of 17 sentences, for classification.")
 
 
 def test_fields_of_soft_labels_that_no_task_reads_are_reported(
@@ -361,7 +370,7 @@ def test_embeddings_of_a_file_are_learned_as_those_of_a_model(
 
     def similarity(**changes: Any) -> float:
         result, spy = run(tmp_path / str(len(changes)), num_epochs=4, **changes)
-        assert not changes or spy.said("for classification, ner, the embedding.")
+        assert not changes or spy.said("of 17 sentences, for the embedding.")
         return float((manyheads.load(result.best).encode(texts) * wanted).sum(axis=1).mean())
 
     taught = {"sources": [str(soft), str(predicted)], "embedding": 100.0}

@@ -18,7 +18,7 @@ from manyheads.errors import ConfigError, DataError, counted, listing, shorten
 from manyheads.tasks import EMBEDDING, EXTRAS, LabelSet, kind_of
 from manyheads.tasks.label_values import read_second_text
 from manyheads.text import Floats
-from manyheads.training.teaching.sources import Answers, Sentences
+from manyheads.training.teaching.sources import Answers, Sentences, Texts, taught
 
 _Key = tuple[str, str | None]
 """A text, and the second one of a pair."""
@@ -121,6 +121,29 @@ class SoftLabels:
             )
         return shared
 
+    def describe(
+        self, parts: Iterable[Texts], labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> str:
+        """Describe how many of the sentences it has (see `Source.describe`)."""
+        total = known = 0
+        for part in parts:
+            total += len(part.texts)
+            known += sum(
+                (embed and text in self._vectors)
+                or any(self._value(name, text, second)[0] is not None for name in labels)
+                for text, second in zip(part.texts, part.seconds, strict=True)
+            )
+        return (
+            f"The soft labels of {listing([self._path])} cover {known:,} of "
+            f"{counted(total, 'sentence')}, for {taught(labels, embed and self.embeds)}."
+        )
+
+    def _value(self, task: str, text: str, second: str | None) -> tuple[Any, str]:
+        """Return a task's value for a text and its place in the file; None if there is none."""
+        # No pair has a second text of None, so that a single text is not taken for one.
+        key = (text, second if self._kinds[task].pairs else None)
+        return self._values.get(key, {}).get(task, (None, ""))
+
     def answers(
         self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
     ) -> Answers:
@@ -130,12 +153,11 @@ class SoftLabels:
             sentences.texts, sentences.seconds, sentences.words, strict=True
         ):
             for name, known in labels.items():
-                kind = self._kinds[name]
-                # No pair has a second text of None, so that a single text is not taken for one.
-                values = self._values.get((text, second if kind.pairs else None), {})
-                value, where = values.get(name, (None, ""))
+                value, where = self._value(name, text, second)
                 found[name].append(
-                    None if value is None else kind.read_soft(value, known, text, words, where)
+                    None
+                    if value is None
+                    else self._kinds[name].read_soft(value, known, text, words, where)
                 )
         return Answers(found, self._embeddings(sentences.texts) if embed else None)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from manyheads.config import TaskConfig
-from manyheads.errors import ConfigError, DataError, listing
+from manyheads.errors import ConfigError, DataError, counted, listing
 from manyheads.inference import Predictor, TextPair, load_predictor
 from manyheads.inference.postprocessing import SoftAnswer
 from manyheads.modeling import Compute
@@ -48,13 +48,19 @@ _WORDS, _COUNTS = "words", "counts"
 
 
 @dataclass(frozen=True)
-class Sentences:
-    """Sentences for which a teacher is queried."""
+class Texts:
+    """Texts for which a teacher is queried."""
 
     texts: Sequence[str]
     """[N]."""
     seconds: Sequence[str | None]
     """[N] the second text of a pair, or None."""
+
+
+@dataclass(frozen=True)
+class Sentences(Texts):
+    """Texts, with the words that the student reads."""
+
     words: Sequence[Spans]
     """[N] each [W, 2]: the spans of the words that the student reads, in characters."""
 
@@ -87,6 +93,16 @@ class Source(Protocol):
             ConfigError: one is of another kind or has other labels.
         """
 
+    def describe(
+        self, parts: Iterable[Texts], labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> str:
+        """Describe where its answers come from, in a sentence for the user.
+
+        Args:
+            parts: all texts, in the parts in which it will be queried.
+            labels, embed: see `answers`.
+        """
+
     def answers(
         self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
     ) -> Answers:
@@ -97,6 +113,11 @@ class Source(Protocol):
             labels: of the tasks to answer.
             embed: whether to return embeddings too.
         """
+
+
+def taught(tasks: Iterable[str], embed: bool) -> str:
+    """Return what a teacher teaches, in words."""
+    return listing([*tasks, *(["the embedding"] if embed else [])])
 
 
 class TrainedTeacher:
@@ -180,13 +201,41 @@ class TrainedTeacher:
                 ) from None  # fmt: skip
         return [name for name in shared if kind_of(tasks[name].kind).teaches]
 
+    def describe(
+        self, parts: Iterable[Texts], labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> str:
+        """Describe how much of its answers is cached (see `Source.describe`)."""
+        files: set[Path] = set()
+        total = absent = 0
+        for part in parts:
+            total += len(part.texts)
+            file = self._file(part, labels, embed)
+            # Parts with the same texts are answered once.
+            if file not in files and _read(file, len(part.texts)) is None:
+                absent += len(part.texts)
+            files.add(file)
+        given = f"{counted(total, 'sentence')}, for {taught(labels, embed)}"
+        name, cache = f"the teacher ({listing([self._path])})", self._cache.parent
+        if not absent:
+            return f"Taking the answers of {name} on {given}, from the cache in {cache}."
+        if absent < total:
+            return (
+                f"Running {name} on {absent:,} of {given}; the other answers are taken from the "
+                f"cache in {cache}."
+            )
+        return f"Running {name} on {given}."
+
+    def _file(self, part: Texts, tasks: Iterable[str], embed: bool) -> Path:
+        """Return the file of the cache for some texts."""
+        key = json.dumps([part.texts, part.seconds, sorted(tasks), embed])
+        return self._cache / f"{sha256(key.encode())[:32]}.safetensors"
+
     def answers(
         self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
     ) -> Answers:
         """Answer from the cache, or compute the answers and cache them."""
         asked = {name: self.specs[name] for name in labels}
-        key = json.dumps([sentences.texts, sentences.seconds, sorted(asked), embed])
-        file = self._cache / f"{sha256(key.encode())[:32]}.safetensors"
+        file = self._file(sentences, asked, embed)
         arrays = _read(file, len(sentences.texts))
         if arrays is None:
             arrays = self._computed(sentences, asked, embed)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
-from manyheads.errors import ConfigError, counted, listing
+from manyheads.errors import ConfigError, listing
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
@@ -125,11 +125,8 @@ class Teaching:
         units = units_of(data.label_sets.values())
         tokenizer = tokenizer.with_units(units)
         every = [*data.datasets, *([data.teacher_texts] if data.teacher_texts else [])]
-        report(
-            f"Running the teacher ({listing(settings.sources)}) on "
-            f"{counted(sum(map(len, every)), 'sentence')}, for "
-            f"{listing([*lesson.kinds, *(['the embedding'] if lesson.embed else [])])}."
-        )
+        for message in lesson.describe(every):
+            report(message)
         targets = [lesson.targets(one, tokenizer, max_length, report) for one in every]
         texts = targets.pop() if data.teacher_texts else None
         return cls(settings, config, data, digests, targets, texts)
