@@ -22,8 +22,10 @@ from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of, marg
 from manyheads.tasks.soft_targets import word_of_each
 from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
+from manyheads.training.teaching.soft_labels import SoftLabels
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
+    Spy,
     config,
     encoder_folder,
     log_lines,
@@ -195,14 +197,21 @@ def test_the_teacher_runs_once_and_damaged_answers_are_recomputed(
     monkeypatch.setattr(sources, "CHUNK", 10)
     monkeypatch.setattr("manyheads.training.teaching.targets.CHUNK", 10)
     taught = {"teacher": str(teacher.best), "save_dir": str(tmp_path / "saved")}
-    run(tmp_path, **taught)
+    _, spy = run(tmp_path, **taught)
     assert calls == [10, 4]
-    train(config(tmp_path, **taught), overwrite=True)
+    name, cache = f"the teacher ({teacher.best})", tmp_path / "saved" / "teacher"
+    assert spy.said(f"Running {name} on 14 sentences, for classification, ner.")
+    spy = Spy()
+    train(config(tmp_path, **taught), reporter=spy, overwrite=True)
     assert calls == [10, 4]
+    assert spy.said(f"Taking the answers of {name} on 14 sentences, for classification, ner, from")
+    assert spy.said(f"from the cache in {cache}.")
+    assert not spy.said("Running the teacher")
     [first, _] = sorted((tmp_path / "saved" / "teacher").glob("*/*.safetensors"))
     first.write_bytes(first.read_bytes()[:-1])
-    train(config(tmp_path, **taught), overwrite=True)
+    train(config(tmp_path, **taught), reporter=spy, overwrite=True)
     assert len(calls) == 3
+    assert spy.said(f"Running {name} on {calls[2]} of 14 sentences, for classification, ner; the")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -257,10 +266,11 @@ def test_training_sentences_among_the_texts_are_not_learned_twice(
 ) -> None:
     known = [" ".join(record["tokens"]) for record in sentences(14, 1)]
     texts = tmp_path / "texts.txt"
-    for lines, count in (([*known, "it was bad"], 15), (known, 28)):
+    # Without others they are learned again, from the same answers.
+    for lines, count in (([*known, "it was bad"], "15"), (known, "14 of 28")):
         texts.write_text("\n".join(lines) + "\n", encoding="utf-8")
         taught = {"sources": [str(teacher.best)], "texts": str(texts)}
-        _, spy = run(tmp_path / str(count), teacher=taught)
+        _, spy = run(tmp_path / count, teacher=taught)
         assert spy.said(f"on {count} sentences, for classification")
 
 
@@ -277,7 +287,7 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
     ]
     soft = write_records(tmp_path / "soft.jsonl", lines)
     result, spy = run(tmp_path, teacher=str(soft))
-    assert spy.said("on 16 sentences, for classification, ner.")
+    assert spy.said(f"The soft labels of {soft} cover 2 of 16 sentences, for classification, ner.")
     assert all(e["loss"]["from teacher"] > 0 for e in result.history)
     # The file has none of the training sentences, but a CRF still needs a column for each tag.
     write_records(soft, [lines[1]])
@@ -295,6 +305,163 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
         write_records(soft, [{"text": "john eats", **value}])
         with pytest.raises((DataError, ConfigError), match=message):
             run(tmp_path / "bad", teacher=str(soft))
+
+
+def test_the_texts_of_all_files_of_soft_labels_are_learned_from(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    known = " ".join(sentences(14, 1)[0]["tokens"])
+    texts = {"one": ["john eats", "mary eats"], "two": ["mary eats", "paul eats", known]}
+    files = [
+        str(
+            write_records(
+                tmp_path / f"{name}.jsonl",
+                [{"text": text, "classification": {"question": 0.9}} for text in some],
+            )
+        )
+        for name, some in texts.items()
+    ]
+    _, spy = run(tmp_path / "both", teacher=files)
+    assert spy.said("one.jsonl cover 2 of 17 sentences, for classification.")
+    # As unlabelled sentences of a model, too.
+    _, spy = run(tmp_path / "model", teacher=[files[0], str(teacher.best), files[1]])
+    assert spy.said("on 17 sentences, for classification, ner.")
+    _, spy = run(tmp_path / "own", teacher={"sources": files, "texts": texts_file(tmp_path)})
+    assert spy.said("one.jsonl cover 0 of 17 sentences, for classification.")
+
+
+def test_fields_of_soft_labels_that_no_task_reads_are_reported(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    lines = [
+        {"text": text, "classification": {"question": 0.9}, "nre": [], "source": None}
+        for text in ("john eats", "mary eats")
+    ]
+    soft = str(write_records(tmp_path / "soft.jsonl", lines))
+    _, spy = run(tmp_path, teacher=soft)
+    found = "no task reads the field 'nre', found in 2 records"
+    assert f'warning: {soft}: {found} (did you mean "ner"?)' in spy.messages
+
+    # Predictions of a file with labels have all further fields.
+    model = manyheads.load(teacher.best)
+    long = {"text": "john eats in london " * 40, "ner": [], "windows": "?"}
+    source = write_records(tmp_path / "source.jsonl", [long, {"text": "\u200b"}])
+    predicted = tmp_path / "predicted.jsonl"
+    model.predict_file(source, predicted, embed=True)
+    written = [json.loads(line) for line in predicted.read_text("utf-8").splitlines()]
+    assert written[0].keys() > {"embedding", "windows", "input_ner", "input_windows"}
+    assert written[1].keys() > {"empty"}
+    _, spy = run(tmp_path / "predicted", teacher=str(predicted))
+    assert not spy.said("no task reads")
+
+
+def test_embeddings_of_a_file_are_learned_as_those_of_a_model(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    texts = list(dict.fromkeys(" ".join(r["tokens"]) for r in sentences(14, 1)))
+    model = manyheads.load(teacher.best)
+    wanted = model.encode(texts)
+    predicted = tmp_path / "predicted.jsonl"
+    model.predict_file(texts_file(tmp_path), predicted, embed=True)
+    soft = write_records(
+        tmp_path / "soft.jsonl",
+        [{"text": t, "embedding": v.tolist()} for t, v in zip(texts, wanted, strict=True)][:-1],
+    )
+
+    def similarity(**changes: Any) -> float:
+        result, spy = run(tmp_path / str(len(changes)), num_epochs=4, **changes)
+        assert not changes or spy.said("of 17 sentences, for the embedding.")
+        return float((manyheads.load(result.best).encode(texts) * wanted).sum(axis=1).mean())
+
+    taught = {"sources": [str(soft), str(predicted)], "embedding": 100.0}
+    assert similarity(teacher=taught) > similarity() + 0.2
+
+    # Vectors of another length, and no labels.
+    long = [{"text": t, "embedding": [*v.tolist(), 1]} for t, v in zip(texts, wanted, strict=True)]
+    write_records(soft, long)
+    result, spy = run(tmp_path / "long", teacher={"sources": [str(soft)], "embedding": 1.0})
+    assert spy.said("for the embedding.")
+    assert all(e["loss"]["from teacher"] > 0 for e in result.history)
+
+
+def test_embeddings_of_a_file_that_are_not_valid_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "soft.jsonl"
+    for vector, message in (
+        ("[1, 2, 3]", "`embedding` has 3 numbers; expected 2, as in the records before"),
+        ('[1, "2"]', r"`embedding` is \[1, '2'\]; expected a list of numbers"),
+        ("[]", r"`embedding` is \[\]; expected a list of numbers"),
+        ("[1, 1e300]", r"`embedding` has the number 1e\+300; expected finite numbers, not all 0"),
+        ("[0, 0.0]", "`embedding` is all 0; expected finite numbers"),
+    ):
+        path.write_text(
+            '{"text": "a", "embedding": [1, 2.5]}\n{"text": "b", "embedding": null}\n'
+            f'{{"text": "c", "embedding": {vector}}}\n'
+        )
+        with pytest.raises(DataError, match=rf"soft\.jsonl:3: {message}"):
+            run(tmp_path / "run", teacher={"sources": [str(path)], "embedding": 1.0})
+
+
+def test_both_texts_of_a_pair_have_an_embedding(tmp_path: Path) -> None:
+    record = {"text": "a", "text2": "b", "embedding": [1, 2], "embedding2": [3, 4]}
+    path = write_records(tmp_path / "soft.jsonl", [record, {"text": "c"}])
+    teacher = SoftLabels(str(path), {}, embed=True, report=print)
+    given = sources.Sentences(["a", "b", "c"], ["b", None, None], [np.zeros((0, 2), int)] * 3)
+    found = teacher.answers(given, {}, embed=True).embedding
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4], [np.nan, np.nan]])
+
+
+def pair_tasks(folder: Path) -> dict[str, Any]:
+    """A task for pairs whose first text is always the same."""
+    records = [
+        {"text": "john is here", "text2": second, "same": "yn"[i % 2]}
+        for i, second in enumerate(["who is here ?", "mary eats", "paul eats", "anna eats"])
+    ]
+    file = str(write_records(folder / "pairs.jsonl", records))
+    return {"same": {"kind": "pair", "train_file": file, "valid_file": file}}
+
+
+def test_soft_labels_of_pairs_belong_to_both_texts(tmp_path: Path) -> None:
+    tasks = pair_tasks(tmp_path)
+
+    def loss(*seconds: str) -> float:
+        soft = write_records(
+            tmp_path / "soft.jsonl",
+            [{"text": "john is here", "text2": one, "same": {"y": 0.9}} for one in seconds],
+        )
+        result, _ = run(tmp_path / str(len(seconds)), tasks=tasks, teacher=str(soft))
+        return float(result.history[-1]["loss"]["from teacher"])
+
+    assert loss("never trained on") == 0
+    assert loss("never trained on", "mary eats", "paul eats") > 0
+    with pytest.raises(DataError, match=r"soft.jsonl:2: the pair has soft labels twice"):
+        loss("mary eats", "mary eats")
+
+
+def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
+    tmp_path: Path,
+) -> None:
+    tasks = {"same": TaskConfig(kind="pair"), "topic": TaskConfig(kind="classification")}
+    path = write_records(
+        tmp_path / "soft.jsonl",
+        [
+            {"text": "a", "text2": "b", "same": "y"},
+            {"text": "a", "text2": "c", "same": "n", "topic": "sport"},
+            {"text": "a", "topic": {"sport": 0.6}},
+        ],
+    )
+    teacher = SoftLabels(str(path), tasks, embed=False, report=print)
+    labels = {"same": LabelSet(("n", "y")), "topic": LabelSet(("film", "sport"))}
+    assert teacher.tasks(tasks, labels) == ["same", "topic"]
+    words = np.array([[0, 1]])
+    given = sources.Sentences(["a"] * 4, ["b", "c", "d", None], [words] * 4)
+    found = teacher.answers(given, labels, embed=False).tasks
+    assert [None if one is None else one.tolist() for one in found["same"]] == [
+        [0, 1], [1, 0], None, None,
+    ]  # fmt: skip
+    assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
+    write_records(path, [{"text": "a", "same": "y"}])
+    with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
+        SoftLabels(str(path), tasks, embed=False, report=print)
 
 
 def test_soft_labels_of_each_kind_become_targets() -> None:

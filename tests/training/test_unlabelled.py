@@ -25,7 +25,7 @@ def encoder() -> Encoder:
 def unlabelled(folder: Path, encoder: Encoder, batch_size: int = 4) -> UnlabelledSentences:
     path = folder / "texts.txt"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
-    texts = read_texts(str(path), TextTokenizer.from_json(encoder.tokenizer_json), 32)
+    texts = read_texts([str(path)], TextTokenizer.from_json(encoder.tokenizer_json), 32)
     return UnlabelledSentences("teacher.texts", texts, batch_size, seed=1)
 
 

@@ -35,7 +35,7 @@ class Teacher(Strict):
     """Trained models, or JSON lines with soft labels. The target is the mean of several."""
     texts: Annotated[str | None, INPUT_FILE] = None
     """Unlabelled sentences to learn from as well: plain lines (.txt), or records of any format,
-    whose labels are ignored. Default: those of a file with soft labels."""
+    whose labels are ignored. Default: those of all files with soft labels."""
     weight: Float = Field(default=1.0, gt=0)
     """The factor on the teacher's loss, in addition to each task's own weight."""
     temperature: Float = Field(default=2.0, gt=0)
@@ -48,9 +48,9 @@ class Teacher(Strict):
     """Unlabelled sentences in a step. Default: the common `batch_size`."""
 
     @property
-    def unlabelled(self) -> str | None:
-        """The file of unlabelled sentences, if there is one."""
-        return self.texts or next(filter(is_soft_file, self.sources), None)
+    def unlabelled(self) -> tuple[str, ...]:
+        """The files of unlabelled sentences."""
+        return (self.texts,) if self.texts else tuple(filter(is_soft_file, self.sources))
 
 
 def is_soft_file(source: str) -> bool:

@@ -37,6 +37,7 @@ from manyheads.tasks.labels import (
     with_units,
 )
 from manyheads.tasks.results import (
+    EXTRAS,
     ClassResult,
     Entity,
     MultilabelResult,
@@ -62,6 +63,7 @@ from manyheads.tasks.tag_sequences import (
 
 __all__ = [
     "EMBEDDING",
+    "EXTRAS",
     "OUTSIDE",
     "Calibration",
     "ClassResult",

@@ -16,6 +16,9 @@ from manyheads.tasks.html import Marked, marked, table
 
 _SCORE_DIGITS = 6
 _ON_REQUEST = frozenset(("logit", "candidates", "undecided"))
+EXTRAS = ("in_scope", "embedding", "embedding2", "empty", "windows")
+"""The fields of a prediction as JSON besides its texts and tasks (see `Prediction.to_json`)."""
+
 _TITLES = {"classification": "Classification", "ner": "NER Tags"}
 
 

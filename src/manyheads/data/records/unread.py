@@ -36,16 +36,20 @@ class Unread:
 
     def add(self, row: Row, record: Record) -> None:
         """Count the parts of a row that its record leaves out."""
+        self.add_fields(row)
+        self._add_beside(row)
+        for task, label in record.labels.items():
+            if words := unlabelled_words(label):
+                self._untagged[task] += len(words)
+
+    def add_fields(self, row: Row) -> None:
+        """Count the fields of a row that are not read."""
         if not self._known.issuperset(row.fields) and len(self._fields) < _MOST_FIELDS:
             self._fields.update(
                 name
                 for name, value in row.fields.items()
                 if name not in self._known and value is not None
             )
-        self._add_beside(row)
-        for task, label in record.labels.items():
-            if words := unlabelled_words(label):
-                self._untagged[task] += len(words)
 
     def _add_beside(self, row: Row) -> None:
         """Count fields that could hold a task's label, where another field holds it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -173,35 +173,53 @@ def check_labels(task: str, found: LabelSet, trained: LabelSet, *, listed: bool)
 
 
 def read_texts(
-    path: str,
+    paths: Sequence[str],
     tokenizer: TextTokenizer,
     max_length: int,
     *,
     keep_texts: bool = False,
     prompt: str = "",
     without: Collection[str] = (),
+    once: bool = False,
 ) -> Dataset:
     """Read and tokenise unlabelled sentences: the lines of a .txt, or the texts of any records.
 
-    The prompt is put before each of them. Those in `without` are left out.
+    Args:
+        paths: their files.
+        tokenizer: the encoder's tokenizer.
+        max_length: sub-tokens that are kept of a sentence.
+        keep_texts: whether to keep the texts too.
+        prompt: text to put before each of them.
+        without: sentences to leave out.
+        once: whether to leave out repeated sentences too.
 
     Raises:
         DataError: they cannot be read.
     """
-    records = (record for record in _texts(path) if record.text not in without)
+    records = (record for record in _texts(paths) if record.text not in without)
     return build_dataset(
-        records, path, {}, {}, tokenizer, max_length, keep_texts=keep_texts, prompt=prompt
-    )
+        _distinct(records) if once else records, ", ".join(paths), {}, {}, tokenizer, max_length,
+        keep_texts=keep_texts, prompt=prompt,
+    )  # fmt: skip
 
 
-def _texts(path: str) -> Iterator[Record]:
+def _texts(paths: Sequence[str]) -> Iterator[Record]:
     """Make an unlabelled record of every sentence, including both sentences of a pair."""
-    has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
-    parse = RecordParser({}, {})
-    for row in read_rows(path, layout=Layout(format="text" if has_lines else None)):
-        yield parse(row)
-        if (other := row.fields.get(SECOND_TEXT)) is not None:
-            yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
+    for path in paths:
+        has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
+        parse = RecordParser({}, {})
+        for row in read_rows(path, layout=Layout(format="text" if has_lines else None)):
+            yield parse(row)
+            if (other := row.fields.get(SECOND_TEXT)) is not None:
+                yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
+
+
+def _distinct(records: Iterable[Record]) -> Iterator[Record]:
+    seen: set[str] = set()
+    for record in records:
+        if record.text not in seen:
+            seen.add(record.text)
+            yield record
 
 
 @dataclass(frozen=True)
@@ -317,22 +335,23 @@ class _Reader:
         keep = self.config.keep_embeddings
         if keep is None or keep.texts is None:
             return None
-        return read_texts(keep.texts, self.tokenizer, self.max_length, prompt=self.prompt)
+        return read_texts([keep.texts], self.tokenizer, self.max_length, prompt=self.prompt)
 
     def teacher_texts(self, datasets: Sequence[Dataset]) -> Dataset | None:
         """Read the unlabelled sentences for which the teacher is queried.
 
         Training sentences among them are left out unless there are no others: their answers are
-        learned beside their labels.
+        learned beside their labels. A sentence that several files of soft labels have is read
+        once, as the mean of their labels is its target.
         """
         teacher = self.config.teacher
-        if teacher is None or teacher.unlabelled is None:
+        if teacher is None or not teacher.unlabelled:
             return None
         known = {dataset.text(row) for dataset in datasets for row in range(len(dataset))}
         has_others = any(record.text not in known for record in _texts(teacher.unlabelled))
         return read_texts(
             teacher.unlabelled, self.tokenizer, self.max_length, keep_texts=True,
-            without=known if has_others else (),
+            without=known if has_others else (), once=teacher.texts is None,
         )  # fmt: skip
 
 

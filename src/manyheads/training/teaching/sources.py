@@ -1,4 +1,4 @@
-"""Teachers: trained models, whose answers are cached, and files of soft labels.
+"""Teachers: the form of their answers, and trained models, whose answers are cached.
 
 Answers refer to characters, so that a teacher may have another tokenizer and encoder than its
 student. A model's answers are cached in the run's folder, in files of a few thousand sentences that
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from manyheads.config import TaskConfig
-from manyheads.data.readers import read_rows
-from manyheads.data.records import read_text
-from manyheads.errors import ConfigError, DataError, listing
+from manyheads.errors import ConfigError, DataError, counted, listing
 from manyheads.inference import Predictor, TextPair, load_predictor
 from manyheads.inference.postprocessing import SoftAnswer
 from manyheads.modeling import Compute
@@ -38,7 +36,6 @@ from manyheads.storage import (
     write_json,
 )
 from manyheads.tasks import EMBEDDING, LabelSet, TaskSpec, kind_of
-from manyheads.tasks.kinds import Kind
 from manyheads.tasks.soft_targets import Spans
 from manyheads.text import Floats
 
@@ -51,13 +48,19 @@ _WORDS, _COUNTS = "words", "counts"
 
 
 @dataclass(frozen=True)
-class Sentences:
-    """Sentences for which a teacher is queried."""
+class Texts:
+    """Texts for which a teacher is queried."""
 
     texts: Sequence[str]
     """[N]."""
     seconds: Sequence[str | None]
     """[N] the second text of a pair, or None."""
+
+
+@dataclass(frozen=True)
+class Sentences(Texts):
+    """Texts, with the words that the student reads."""
+
     words: Sequence[Spans]
     """[N] each [W, 2]: the spans of the words that the student reads, in characters."""
 
@@ -79,11 +82,25 @@ class Source(Protocol):
     def digest(self) -> str:
         """A checksum of everything that its answers depend on besides the texts."""
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it has embeddings."""
+
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks of the student that it teaches.
 
         Raises:
             ConfigError: one is of another kind or has other labels.
+        """
+
+    def describe(
+        self, parts: Iterable[Texts], labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> str:
+        """Describe where its answers come from, in a sentence for the user.
+
+        Args:
+            parts: all texts, in the parts in which it will be queried.
+            labels, embed: see `answers`.
         """
 
     def answers(
@@ -96,6 +113,11 @@ class Source(Protocol):
             labels: of the tasks to answer.
             embed: whether to return embeddings too.
         """
+
+
+def taught(tasks: Iterable[str], embed: bool) -> str:
+    """Return what a teacher teaches, in words."""
+    return listing([*tasks, *(["the embedding"] if embed else [])])
 
 
 class TrainedTeacher:
@@ -111,6 +133,8 @@ class TrainedTeacher:
     Raises:
         ModelError: the model is missing, and its answers are not cached.
     """
+
+    embeds = True
 
     def __init__(
         self,
@@ -177,13 +201,41 @@ class TrainedTeacher:
                 ) from None  # fmt: skip
         return [name for name in shared if kind_of(tasks[name].kind).teaches]
 
+    def describe(
+        self, parts: Iterable[Texts], labels: Mapping[str, LabelSet], *, embed: bool
+    ) -> str:
+        """Describe how much of its answers is cached (see `Source.describe`)."""
+        files: set[Path] = set()
+        total = absent = 0
+        for part in parts:
+            total += len(part.texts)
+            file = self._file(part, labels, embed)
+            # Parts with the same texts are answered once.
+            if file not in files and _read(file, len(part.texts)) is None:
+                absent += len(part.texts)
+            files.add(file)
+        given = f"{counted(total, 'sentence')}, for {taught(labels, embed)}"
+        name, cache = f"the teacher ({listing([self._path])})", self._cache.parent
+        if not absent:
+            return f"Taking the answers of {name} on {given}, from the cache in {cache}."
+        if absent < total:
+            return (
+                f"Running {name} on {absent:,} of {given}; the other answers are taken from the "
+                f"cache in {cache}."
+            )
+        return f"Running {name} on {given}."
+
+    def _file(self, part: Texts, tasks: Iterable[str], embed: bool) -> Path:
+        """Return the file of the cache for some texts."""
+        key = json.dumps([part.texts, part.seconds, sorted(tasks), embed])
+        return self._cache / f"{sha256(key.encode())[:32]}.safetensors"
+
     def answers(
         self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
     ) -> Answers:
         """Answer from the cache, or compute the answers and cache them."""
         asked = {name: self.specs[name] for name in labels}
-        key = json.dumps([sentences.texts, sentences.seconds, sorted(asked), embed])
-        file = self._cache / f"{sha256(key.encode())[:32]}.safetensors"
+        file = self._file(sentences, asked, embed)
         arrays = _read(file, len(sentences.texts))
         if arrays is None:
             arrays = self._computed(sentences, asked, embed)
@@ -290,57 +342,3 @@ def _adopted(
                 kind.adopted(spec, soft, labels[name], read, words) if count else None
             )
     return Answers(found, arrays.get(EMBEDDING))
-
-
-class SoftLabels:
-    """A file of soft labels: JSON lines of texts with a field for each task, which its kind reads.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: it cannot be read, or has a text twice.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._values: dict[str, tuple[Mapping[str, Any], str]] = {}
-        digest = hashlib.sha256()
-        for row in read_rows(path):
-            text, _ = read_text(row)
-            if text in self._values:
-                raise DataError(
-                    "the text has soft labels twice", where=row.where,
-                    expected="each text once", fix="Remove one of the two records.",
-                )  # fmt: skip
-            self._values[text] = (row.fields, row.where)
-            digest.update(repr((text, sorted(row.fields.items(), key=str))).encode())
-        self.digest = digest.hexdigest()
-        self._kinds: dict[str, Kind] = {}
-
-    def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
-        """Return the tasks that any record has a field for."""
-        fields = {name for values, _ in self._values.values() for name in values}
-        shared = [name for name in tasks if name in fields]
-        if not shared:
-            raise ConfigError(
-                f"`teacher`: {self._path} has no field of a task's name",
-                expected=f"soft labels in one of: {listing(tasks)}",
-                fix=f"It has {listing(sorted(fields))}; rename the fields.",
-            )
-        self._kinds = {name: kind_of(tasks[name].kind) for name in shared}
-        return shared
-
-    def answers(
-        self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
-    ) -> Answers:
-        """Look the sentences up by their text."""
-        found: dict[str, list[Floats | None]] = {name: [] for name in labels}
-        for text, words in zip(sentences.texts, sentences.words, strict=True):
-            values, where = self._values.get(text, ({}, ""))
-            for name, known in labels.items():
-                value, kind = values.get(name), self._kinds[name]
-                found[name].append(
-                    None if value is None else kind.read_soft(value, known, text, words, where)
-                )
-        return Answers(found)

@@ -6,7 +6,7 @@ Axes: N sentences, B sentences of a batch, W words, S numbers of an answer, E em
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from manyheads.text import Floats, TextTokenizer, truncate
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.ragged import Ragged, RaggedBuilder
-from manyheads.training.teaching.sources import CHUNK, Answers, Sentences, Source
+from manyheads.training.teaching.sources import CHUNK, Answers, Sentences, Source, Texts
 
 _SECONDS = 20.0
 
@@ -94,6 +94,17 @@ class Lesson:
         kinds = {name: tasks[name].kind for name in names}
         return cls(sources, taught, kinds, {name: labels[name] for name in names}, embed)
 
+    def describe(self, datasets: Sequence[Dataset]) -> list[str]:
+        """Describe where the teachers' answers for some data sets come from, each in a sentence."""
+        found = [
+            source.describe(
+                (_texts(dataset, rows) for dataset in datasets for rows in _chunks(dataset)),
+                {name: self.labels[name] for name in taught}, embed=self.embed,
+            )
+            for source, taught in zip(self.sources, self.taught, strict=True)
+        ]  # fmt: skip
+        return list(dict.fromkeys(found))
+
     def targets(
         self, dataset: Dataset, tokenizer: TextTokenizer, max_length: int,
         report: Callable[[str], None],
@@ -114,8 +125,7 @@ class Lesson:
         sizes = {name: max(1, len(self.labels[name])) for name in self.kinds}
         known = dict.fromkeys(self.kinds, 0.0)
         told = time.monotonic()
-        for start in range(0, len(dataset), CHUNK):
-            rows = np.arange(start, min(len(dataset), start + CHUNK))
+        for rows in _chunks(dataset):
             sentences = _sentences(dataset, rows, tokenizer, max_length)
             answers = [
                 source.answers(
@@ -131,7 +141,10 @@ class Lesson:
                 vectors.extend(_mean_embeddings(answers, len(rows)))
             if time.monotonic() - told > _SECONDS:
                 told = time.monotonic()
-                report(f"The teacher has read {rows[-1] + 1:,} of {len(dataset):,} sentences.")
+                report(
+                    f"The teachers' answers on {rows[-1] + 1:,} of {len(dataset):,} sentences are "
+                    "known."
+                )
         return SoftTargets(
             {name: builder.finish() for name, builder in builders.items()},
             sizes,
@@ -144,19 +157,30 @@ class Lesson:
 _EMPTY = np.zeros(0, np.float32)
 
 
-def _sentences(
-    dataset: Dataset, rows: Rows, tokenizer: TextTokenizer, max_length: int
-) -> Sentences:
-    texts = [dataset.text(int(row)) for row in rows]
+def _chunks(dataset: Dataset) -> Iterator[Rows]:
+    """Yield the rows for which the teachers are queried at once."""
+    for start in range(0, len(dataset), CHUNK):
+        yield np.arange(start, min(len(dataset), start + CHUNK))
+
+
+def _texts(dataset: Dataset, rows: Rows) -> Texts:
     partners = None if dataset.partners is None else dataset.partners[rows]
     seconds = [
         None if partners is None or partners[i] < 0 else dataset.text(int(partners[i]))
         for i in range(len(rows))
     ]
+    return Texts([dataset.text(int(row)) for row in rows], seconds)
+
+
+def _sentences(
+    dataset: Dataset, rows: Rows, tokenizer: TextTokenizer, max_length: int
+) -> Sentences:
+    given = _texts(dataset, rows)
     words = [
-        truncate(encoding, max_length)[0].word_spans for encoding in tokenizer.encode_batch(texts)
+        truncate(encoding, max_length)[0].word_spans
+        for encoding in tokenizer.encode_batch(given.texts)
     ]
-    return Sentences(texts, seconds, words)
+    return Sentences(given.texts, given.seconds, words)
 
 
 def _mean(answers: Sequence[Answers], task: str, number: int) -> Floats | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manyheads.config import Config, Teacher, is_soft_file
-from manyheads.errors import ConfigError, counted, listing
+from manyheads.errors import ConfigError, listing
 from manyheads.modeling import Compute, ModelInputs, MultiTaskModel, moved
 from manyheads.tasks import EMBEDDING, kind_of, units_of
 from manyheads.text import TextTokenizer
@@ -27,7 +27,8 @@ from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.training_data import TrainingData
 from manyheads.training.state import RunMismatch, restore
-from manyheads.training.teaching.sources import SoftLabels, Source, TrainedTeacher
+from manyheads.training.teaching.soft_labels import SoftLabels
+from manyheads.training.teaching.sources import Source, TrainedTeacher
 from manyheads.training.teaching.targets import Lesson, SoftTargets
 from manyheads.training.unlabelled import UnlabelledSentences
 
@@ -104,13 +105,13 @@ class Teaching:
         settings = config.teacher
         if settings is None:
             return None
-        if settings.embedding and all(map(is_soft_file, settings.sources)):
+        sources = _open(config, settings, stored, compute, report)
+        if settings.embedding and not any(source.embeds for source in sources):
             raise ConfigError(
                 f"`teacher.embedding` is {settings.embedding:g}, but no teacher has an embedding",
-                expected="a trained model among the teachers",
+                expected=f"a trained model, or records with the field `{EMBEDDING}`",
                 fix="Leave out `teacher.embedding`, or name a model too.",
             )
-        sources = _open(config, settings, stored, compute, report)
         digests = [source.digest for source in sources]
         if stored is not None and digests != list(stored):
             raise RunMismatch(
@@ -124,11 +125,8 @@ class Teaching:
         units = units_of(data.label_sets.values())
         tokenizer = tokenizer.with_units(units)
         every = [*data.datasets, *([data.teacher_texts] if data.teacher_texts else [])]
-        report(
-            f"Running the teacher ({listing(settings.sources)}) on "
-            f"{counted(sum(map(len, every)), 'sentence')}, for "
-            f"{listing([*lesson.kinds, *(['the embedding'] if lesson.embed else [])])}."
-        )
+        for message in lesson.describe(every):
+            report(message)
         targets = [lesson.targets(one, tokenizer, max_length, report) for one in every]
         texts = targets.pop() if data.teacher_texts else None
         return cls(settings, config, data, digests, targets, texts)
@@ -216,7 +214,7 @@ def _open(
 ) -> list[Source]:
     known = [None] * len(settings.sources) if stored is None else stored
     return [
-        SoftLabels(path)
+        SoftLabels(path, config.tasks, embed=settings.embedding > 0, report=report)
         if is_soft_file(path)
         else TrainedTeacher(
             path, Path(config.save_dir) / FOLDER, digest, compute=compute, report=report
