@@ -74,6 +74,14 @@ def test_paths_among_the_overrides_are_relative_to_the_working_directory(write: 
     assert config.tasks["ner"].valid_file == "v.json"
 
 
+def test_paths_may_be_path_objects() -> None:
+    config = load_config(None, {"save_dir": Path("run"), "files": (Path("b.jsonl"),)})
+    assert (config.save_dir, config.files) == ("run", ("b.jsonl",))
+    tasks = {"ner": {"kind": "tagging", "valid_file": Path("a.jsonl")}}
+    ner = load_config(None, {"tasks.ner.train_file": Path("1e3"), "tasks": tasks}).tasks["ner"]
+    assert (ner.train_file, ner.valid_file) == ("1e3", "a.jsonl")
+
+
 def test_the_home_of_an_unknown_user_is_an_ordinary_name(write: Write) -> None:
     config = load_config(write("train_file: ~nobody-of-this-name/a.json"))
     assert str(config.train_file).endswith("~nobody-of-this-name/a.json")

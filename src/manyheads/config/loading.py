@@ -51,15 +51,24 @@ def load_config(
 
 
 def make_config(values: Mapping[str, Any], document: YamlDocument | None = None) -> Config:
-    """Validate plain values.
+    """Validate values, in which paths may be `os.PathLike`.
 
     Raises:
         ConfigError: naming the key, its value, what is allowed and the nearest known key.
     """
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_with_texts(values))
     except ValidationError as error:
         raise config_error(error, document) from None
+
+
+def _with_texts(value: Any) -> Any:
+    """Return a value with texts for the paths in it, at any depth."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _with_texts(inner) for key, inner in value.items()}
+    return [*map(_with_texts, value)] if isinstance(value, list | tuple) else value
 
 
 def _canonical(values: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
