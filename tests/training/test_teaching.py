@@ -433,11 +433,9 @@ def test_soft_labels_of_pairs_belong_to_both_texts(tmp_path: Path) -> None:
 
     assert loss("never trained on") == 0
     assert loss("never trained on", "mary eats", "paul eats") > 0
-    with pytest.raises(DataError, match=r"soft.jsonl:2: the pair has soft labels twice"):
-        loss("mary eats", "mary eats")
 
 
-def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
+def test_several_soft_labels_of_a_text_have_their_mean(
     tmp_path: Path,
 ) -> None:
     tasks = {"same": TaskConfig(kind="pair"), "topic": TaskConfig(kind="classification")}
@@ -445,6 +443,7 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
         tmp_path / "soft.jsonl",
         [
             {"text": "a", "text2": "b", "same": "y"},
+            {"text": "a", "text2": "b", "same": {"y": 0.5}},
             {"text": "a", "text2": "c", "same": "n", "topic": "sport"},
             {"text": "a", "topic": {"sport": 0.6}},
         ],
@@ -456,9 +455,10 @@ def test_a_text_of_several_pairs_has_one_soft_label_of_tasks_that_read_one_text(
     given = sources.Sentences(["a"] * 4, ["b", "c", "d", None], [words] * 4)
     found = teacher.answers(given, labels, embed=False).tasks
     assert [None if one is None else one.tolist() for one in found["same"]] == [
-        [0, 1], [1, 0], None, None,
+        [0.25, 0.75], [1, 0], None, None,
     ]  # fmt: skip
-    assert [one is not None and one.tolist() for one in found["topic"]] == [[0, 1]] * 4
+    for one in found["topic"]:
+        np.testing.assert_allclose(one, [0.2, 0.8], rtol=1e-6)
     write_records(path, [{"text": "a", "same": "y"}])
     with pytest.raises(DataError, match=r"soft.jsonl:1: soft labels of .*'same', but no `text2`"):
         SoftLabels(str(path), tasks, embed=False, report=print)

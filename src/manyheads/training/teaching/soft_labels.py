@@ -18,7 +18,7 @@ from manyheads.errors import ConfigError, DataError, counted, listing, shorten
 from manyheads.tasks import EMBEDDING, EXTRAS, LabelSet, kind_of
 from manyheads.tasks.label_values import read_second_text
 from manyheads.text import Floats
-from manyheads.training.teaching.sources import Answers, Sentences, Texts, taught
+from manyheads.training.teaching.sources import Answers, Sentences, Texts, mean_of, taught
 
 _Key = tuple[str, str | None]
 """A text, and the second one of a pair."""
@@ -32,8 +32,9 @@ class SoftLabels:
     """A file of soft labels: JSON lines of texts with a field for each task, which its kind reads,
     and `embedding`.
 
-    Labels of a task that reads pairs belong to both texts, all others to the first text alone,
-    which may be in several pairs: the first one with a label counts.
+    Labels of a task that reads pairs belong to both texts, all others to the first text alone. Of
+    several labels, such as those of several annotators, the mean is the answer; of several
+    embeddings of a text, the first one.
 
     Args:
         path: the file.
@@ -42,8 +43,8 @@ class SoftLabels:
         report: receives messages for the user.
 
     Raises:
-        DataError: it cannot be read, has a text or a pair twice, labels a pair without a second
-            text, or an embedding is not valid.
+        DataError: it cannot be read, labels a pair without a second text, or an embedding is not
+            valid.
     """
 
     def __init__(
@@ -56,23 +57,15 @@ class SoftLabels:
     ) -> None:
         self._path = path
         self._kinds = {name: kind_of(task.kind) for name, task in tasks.items()}
-        self._values: dict[_Key, dict[str, tuple[Any, str]]] = {}
+        self._values: dict[_Key, dict[str, list[tuple[Any, str]]]] = {}
         self._vectors: dict[str, Floats] = {}
         self._fields: set[str] = set()
         digest = hashlib.sha256()
-        seen: set[_Key] = set()
         unread = Unread({}, _fields_read(tasks))
         for row in read_rows(path, on_unread=unread.passed_over):
             text, _ = read_text(row)
             second = row.fields.get(SECOND_TEXT)
             second = None if second is None else check_text(second, SECOND_TEXT, row.where)
-            if (text, second) in seen:
-                raise DataError(
-                    f"the {'text' if second is None else 'pair'} has soft labels twice",
-                    where=row.where, expected="each text, or pair of texts, once",
-                    fix="Remove one of the two records.",
-                )  # fmt: skip
-            seen.add((text, second))
             self._add(row, text)
             if embed:
                 self._add_vector(row, EMBEDDING, text)
@@ -94,7 +87,8 @@ class SoftLabels:
                 if kind.pairs
                 else None
             )
-            self._values.setdefault((text, second), {}).setdefault(name, (value, row.where))
+            labels = self._values.setdefault((text, second), {})
+            labels.setdefault(name, []).append((value, row.where))
 
     def _add_vector(self, row: Row, field: str, text: str | None) -> None:
         value = row.fields.get(field)
@@ -130,7 +124,7 @@ class SoftLabels:
             total += len(part.texts)
             known += sum(
                 (embed and text in self._vectors)
-                or any(self._value(name, text, second)[0] is not None for name in labels)
+                or any(self._given(name, text, second) for name in labels)
                 for text, second in zip(part.texts, part.seconds, strict=True)
             )
         return (
@@ -138,11 +132,11 @@ class SoftLabels:
             f"{counted(total, 'sentence')}, for {taught(labels, embed and self.embeds)}."
         )
 
-    def _value(self, task: str, text: str, second: str | None) -> tuple[Any, str]:
-        """Return a task's value for a text and its place in the file; None if there is none."""
+    def _given(self, task: str, text: str, second: str | None) -> Sequence[tuple[Any, str]]:
+        """Return a task's values for a text, each with its place in the file."""
         # No pair has a second text of None, so that a single text is not taken for one.
         key = (text, second if self._kinds[task].pairs else None)
-        return self._values.get(key, {}).get(task, (None, ""))
+        return self._values.get(key, {}).get(task, ())
 
     def answers(
         self, sentences: Sentences, labels: Mapping[str, LabelSet], *, embed: bool
@@ -153,12 +147,12 @@ class SoftLabels:
             sentences.texts, sentences.seconds, sentences.words, strict=True
         ):
             for name, known in labels.items():
-                value, where = self._value(name, text, second)
-                found[name].append(
-                    None
-                    if value is None
-                    else self._kinds[name].read_soft(value, known, text, words, where)
-                )
+                read = self._kinds[name].read_soft
+                given = [
+                    read(value, known, text, words, where)
+                    for value, where in self._given(name, text, second)
+                ]
+                found[name].append(mean_of(given))
         return Answers(found, self._embeddings(sentences.texts) if embed else None)
 
     def _embeddings(self, texts: Sequence[str]) -> Floats | None:

@@ -75,6 +75,15 @@ class Answers:
     """[N, E]; NaN for a sentence without one."""
 
 
+def mean_of(given: Sequence[Floats | None]) -> Floats | None:
+    """Return the mean of several answers for a sentence, of one shape; None if none is known."""
+    known = [one for one in given if one is not None and not np.isnan(one).any()]
+    if len(known) < 2:
+        return known[0] if known else None
+    mean: Floats = np.mean(known, axis=0, dtype=np.float32)
+    return mean
+
+
 class Source(Protocol):
     """A teacher."""
 

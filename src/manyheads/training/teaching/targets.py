@@ -18,7 +18,14 @@ from manyheads.text import Floats, TextTokenizer, truncate
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.data.ragged import Ragged, RaggedBuilder
-from manyheads.training.teaching.sources import CHUNK, Answers, Sentences, Source, Texts
+from manyheads.training.teaching.sources import (
+    CHUNK,
+    Answers,
+    Sentences,
+    Source,
+    Texts,
+    mean_of,
+)
 
 _SECONDS = 20.0
 
@@ -134,7 +141,8 @@ class Lesson:
                 for source, taught in zip(self.sources, self.taught, strict=True)
             ]
             for name, builder in builders.items():
-                means = [_mean(answers, name, number) for number in range(len(rows))]
+                given = [answer.tasks[name] for answer in answers if name in answer.tasks]
+                means = [mean_of([one[number] for one in given]) for number in range(len(rows))]
                 known[name] += sum(mean.size / mean.shape[-1] for mean in means if mean is not None)
                 builder.extend([_EMPTY if mean is None else mean.ravel() for mean in means])
             if self.embed:
@@ -181,16 +189,6 @@ def _sentences(
         for encoding in tokenizer.encode_batch(given.texts)
     ]
     return Sentences(given.texts, given.seconds, words)
-
-
-def _mean(answers: Sequence[Answers], task: str, number: int) -> Floats | None:
-    """Return the mean of the teachers' answers for a sentence; None if there is none."""
-    given = [answer.tasks[task][number] for answer in answers if task in answer.tasks]
-    known = [one for one in given if one is not None and not np.isnan(one).any()]
-    if len(known) < 2:
-        return known[0] if known else None
-    mean: Floats = np.mean(known, axis=0, dtype=np.float32)
-    return mean
 
 
 def _mean_embeddings(answers: Sequence[Answers], count: int) -> list[Floats]:
