@@ -187,6 +187,14 @@ class Broken:
         raise ModelError("the graph has no output 'embedding'")
 
 
+def test_a_start_that_fails_at_a_later_model_leaves_no_thread(model: Path, tmp_path: Path) -> None:
+    before = threading.enumerate()
+    with pytest.raises(ModelError, match="there is no such model"):
+        registry.Registry({"tiny": model, "gone": tmp_path / "gone"}, make_settings())
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert becomes(lambda: not any(thread.is_alive() for thread in left), 60)
+
+
 def test_a_version_that_computes_nothing_leaves_no_thread_and_is_freed(model: Path) -> None:
     loaded: list[weakref.ref[Predictor]] = []
 
@@ -342,7 +350,8 @@ def without(*packages: str) -> str:
 def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigterm(
     model: Path,
 ) -> None:
-    export_model(model, formats=["float32"], limit=100, threads=1)
+    data = served_model().parent.parent / "valid.jsonl"
+    export_model(model, formats=["float32"], data=data, limit=100, threads=1)
     script = without("torch", "transformers", "sentence_transformers", "onnx", "sklearn")
     arguments = ["serve", f"exported={model}", "--port", "0", "--threads", "1"]
     with subprocess.Popen(

@@ -88,7 +88,14 @@ class Registry:
         self._settings = settings
         self._load = load or _load
         self._paths = dict(paths)
-        self._models = {name: self._open(name) for name in self._paths}
+        self._models: dict[str, ServedModel] = {}
+        try:
+            for name in self._paths:
+                self._models[name] = self._open(name)
+        except BaseException:
+            # One fails to load, and the threads of those before it end too.
+            self.close(0)
+            raise
         self._reloading = {name: threading.Lock() for name in self._paths}
         self._opening = threading.Lock()
         """Held while a new version is loaded, so that memory holds one version more at a time."""
