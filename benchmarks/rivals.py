@@ -116,12 +116,12 @@ def padded_loop(folder: Path, trained: pytorch.TrainedModel, batch_size: int, le
 
 
 class SpacyPipeline:
-    """A shared tok2vec with textcat and ner, trained on the same records.
+    """A shared tok2vec with textcat, ner or both, trained on the same records.
 
     Args:
         records: the training records.
-        intent: the classification task's name.
-        slots: the tagging task's name.
+        intent: the classification task's name, or None without one.
+        slots: the tagging task's name, or None without one.
         epochs: passes over the records.
         seed: of the weights and of the order.
         batch_size: sentences of a batch.
@@ -134,8 +134,8 @@ class SpacyPipeline:
     def __init__(
         self,
         records: Sequence[Record],
-        intent: str,
-        slots: str,
+        intent: str | None,
+        slots: str | None,
         *,
         epochs: int,
         seed: int = 1,
@@ -159,17 +159,21 @@ class SpacyPipeline:
             "extra_state_tokens": False, "hidden_width": 64, "maxout_pieces": 2, "use_upper": True,
             "tok2vec": listener,
         }  # fmt: skip
-        self.nlp.add_pipe("textcat", config={"model": textcat})
-        self.nlp.add_pipe("ner", config={"model": ner})
-        classes = sorted({str(record.labels[intent]) for record in records})
+        if intent is not None:
+            self.nlp.add_pipe("textcat", config={"model": textcat})
+        if slots is not None:
+            self.nlp.add_pipe("ner", config={"model": ner})
+        classes = sorted({str(record.labels[intent]) for record in records if intent})
 
         def example(record: Record) -> Any:
             doc = _doc(self.nlp, record)
             gold = doc.copy()
-            gold.cats = {name: float(name == record.labels[intent]) for name in classes}
-            spans = record.spans(slots)
-            found = [gold.char_span(s.start, s.end, label=s.label) for s in spans]
-            gold.ents = [span for span in found if span is not None]
+            if intent is not None:
+                gold.cats = {name: float(name == record.labels[intent]) for name in classes}
+            if slots is not None:
+                spans = record.spans(slots)
+                found = [gold.char_span(s.start, s.end, label=s.label) for s in spans]
+                gold.ents = [span for span in found if span is not None]
             return training.Example(doc, gold)
 
         examples = [example(record) for record in records]
@@ -184,6 +188,28 @@ class SpacyPipeline:
                 self.steps += 1
         self.seconds = time.perf_counter() - began
 
+    @classmethod
+    def kept(
+        cls,
+        place: Path,
+        records: Sequence[Record],
+        intent: str | None,
+        slots: str | None,
+        *,
+        epochs: int,
+    ) -> SpacyPipeline:
+        """Return the pipeline of an earlier run, or train it and keep it in a folder."""
+        if place.exists():
+            pipeline = cls.__new__(cls)
+            pipeline._intent, pipeline._slots = intent, slots
+            pipeline.nlp = import_module("spacy").load(place)
+            return pipeline
+        pipeline = cls(records, intent, slots, epochs=epochs)
+        unfinished = place.with_name(f"{place.name}.partial")
+        pipeline.nlp.to_disk(unfinished)
+        unfinished.rename(place)
+        return pipeline
+
     def __call__(self, texts: Sequence[str]) -> object:
         """Predict a batch of texts: classes, entities and, as the embedding, the mean vector."""
         return [
@@ -193,25 +219,34 @@ class SpacyPipeline:
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Score the test records with our metrics."""
-        names = sorted({str(record.labels[self._intent]) for record in records})
-        gold_classes: list[int] = []
-        classes: list[int] = []
+        docs = list(self._docs(records))
+        found = {}
+        if self._intent is not None:
+            found["accuracy"] = self._accuracy(self._intent, records, docs)
+        if self._slots is not None:
+            found["f1"] = self._f1(self._slots, records, docs)
+        return found
+
+    @staticmethod
+    def _accuracy(intent: str, records: Sequence[Record], docs: Sequence[Any]) -> float:
+        names = sorted({str(record.labels[intent]) for record in records})
+        gold = [names.index(str(record.labels[intent])) for record in records]
+        best = [max(doc.cats, key=doc.cats.__getitem__) for doc in docs]
+        classes = [names.index(one) if one in names else -1 for one in best]
+        return classification_metrics(gold, classes, names)["accuracy"]
+
+    @staticmethod
+    def _f1(slots: str, records: Sequence[Record], docs: Sequence[Any]) -> float:
         gold_tagged: list[TaggedText] = []
         tagged: list[TaggedText] = []
-        for record, doc in zip(records, self._docs(records), strict=True):
-            best = max(doc.cats, key=doc.cats.__getitem__)
-            gold_classes.append(names.index(str(record.labels[self._intent])))
-            classes.append(names.index(best) if best in names else -1)
+        for record, doc in zip(records, docs, strict=True):
             words = [(token.idx, token.idx + len(token)) for token in doc]
-            spans = record.spans(self._slots)
+            spans = record.spans(slots)
             found = [Span(e.start_char, e.end_char, e.label_) for e in doc.ents]
             for side, entities in ((gold_tagged, spans), (tagged, found)):
                 tags = tuple(tags_of(entities, words, Scheme.BIO))
                 side.append(TaggedText(tags, frozenset(entities)))
-        return {
-            "accuracy": classification_metrics(gold_classes, classes, names)["accuracy"],
-            "f1": tagging_metrics(gold_tagged, tagged)["f1"],
-        }
+        return tagging_metrics(gold_tagged, tagged)["f1"]
 
     def _docs(self, records: Sequence[Record]) -> Iterator[Any]:
         yield from self.nlp.pipe([_doc(self.nlp, record) for record in records], batch_size=256)
