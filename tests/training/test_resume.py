@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+import manyheads
 from equal_runs import STEPS, assert_equal, hard_config, state_of, stop_at
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
 from manyheads.storage import read_manifest
-from manyheads.training import Run, Stopped, calibrate, train
+from manyheads.training import Run, Stopped, calibrate, loop, train
 from training_setup import (
     Killed,
     Spy,
@@ -421,3 +422,23 @@ def test_a_run_whose_calibration_failed_is_complete_and_resuming_it_calibrates(
     assert not read_manifest(result.best).calibration
     assert train(few, resume=True).best == result.best
     assert read_manifest(result.best).calibration["tasks"]["classification"]["answers"] == 30
+
+
+@pytest.mark.parametrize("improves", [False, True])
+def test_a_continued_run_keeps_the_users_calibration_or_says_that_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, improves: bool
+) -> None:
+    write_records(tmp_path / "valid.jsonl", sentences(30, 2))
+    settings: dict[str, Any] = {"tasks": {"classification": {"kind": "classification"}}}
+    best = train(config(tmp_path, **settings)).best
+    other = write_records(tmp_path / "other.jsonl", sentences(40, 5, fields=["label"]))
+    manyheads.calibrate(best, data=other)
+    calibration = read_manifest(best).calibration
+    assert calibration["tasks"]["classification"]["source"] == "records of other.jsonl"
+    sign = 1 if improves else -1
+    monkeypatch.setattr(loop, "best_score", lambda run, evaluation: sign * 1000 * run.state.epoch)
+    spy = Spy()
+    train(config(tmp_path, **settings, num_epochs=4), resume=True, reporter=spy)
+    told = "the new best replaces a model with calibration or thresholds; make them again by"
+    assert spy.said(told) == improves
+    assert (read_manifest(best).calibration == calibration) == (not improves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from manyheads.evaluation import (
     folds_of,
     score,
 )
-from manyheads.inference import load_predictor, scope_files
+from manyheads.inference import exported_backends, load_predictor, scope_files
 from manyheads.storage import (
     BEST,
     add_files,
@@ -38,6 +38,10 @@ _FEWEST = 50
 _WITHOUT_FOLD = "score_without_fold"
 _TASKS_WITHOUT_FOLD = "task_scores_without_fold"
 """The history's keys, the second with `keep_best_per_task`."""
+
+_ALL = "validation records, which also chose the epoch"
+_OTHERS = "validation records that did not decide the choice of the epoch"
+"""The sources of a run's own calibrations."""
 
 
 def scores_without_folds(run: Run) -> dict[str, Any]:
@@ -78,6 +82,8 @@ def main_metrics(run: Run) -> dict[str, str]:
 def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: bool) -> None:
     """Calibrate a run's best models; if that fails, a model stays as it is, with a warning.
 
+    A model with thresholds, or a calibration on other records, keeps them.
+
     Args:
         run: the run, which has ended.
         report: receives messages for the user.
@@ -91,7 +97,8 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
         models.append(_Model(run.save_dir / best_of(task), best.epoch, scores))
     for model in models:
         try:
-            if only_missing and "tasks" in read_manifest(model.folder).calibration:
+            calibration = read_manifest(model.folder).calibration
+            if "tasks" in calibration and (only_missing or is_by_user(calibration)):
                 continue
             _calibrate(run, model, report)
         except Exception as error:
@@ -100,6 +107,30 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
                 f"warning: the scores of {model.folder} are not calibrated ({error}). The model is "
                 f"trained all the same. To try again, run: manyheads calibrate {model.folder}"
             )
+
+
+def added_to(folder: Path) -> list[str]:
+    """Return what was added to a model after its run had made it, in words.
+
+    It goes with the model when the run is continued and finds a better one.
+    """
+    try:
+        manifest = read_manifest(folder)
+        graphs = exported_backends(manifest)
+    except ManyheadsError:
+        return []
+    added = []
+    if graphs:
+        added.append(f"graphs ({', '.join(graphs)}); make them again by `manyheads export`")
+    if is_by_user(manifest.calibration):
+        added.append("calibration or thresholds; make them again by `manyheads calibrate`")
+    return added
+
+
+def is_by_user(calibration: Mapping[str, Any]) -> bool:
+    """Return whether a model's calibration has anything that its run did not make."""
+    tasks = calibration.get("tasks", {}).values()
+    return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in tasks)
 
 
 @dataclass(frozen=True)
@@ -120,9 +151,7 @@ def _calibrate(run: Run, model: _Model, report: Callable[[str], None]) -> None:
     known, on all of them, which the log and the model then state.
     """
     other = choices_without_folds(model.scores, model.epoch)
-    source = "validation records, which also chose the epoch"
-    if other is not None:
-        source = "validation records that did not decide the choice of the epoch"
+    source = _ALL if other is None else _OTHERS
     outcomes = _evidence(run, model)
     fitted = fit_calibrations(outcomes, source, other or ())
     which = "" if model.folder.name == BEST else f" in {model.folder.name}"

@@ -21,6 +21,7 @@ from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
 from manyheads.training.calibrate import (
+    added_to,
     calibrate_models,
     main_metrics,
     scores_without_folds,
@@ -338,11 +339,12 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     reporter.epoch(state.history)
     path = run.save_epoch(log)
-    if entry["best"]:
-        # After the checkpoint, from which a resumed run can restore this folder.
-        run.save_best(evaluation)
-    for task in better:
-        run.save_best(evaluation, best_of(task))
+    # After the checkpoint, from which a resumed run can restore these folders.
+    for name in [BEST] * bool(entry["best"]) + [best_of(task) for task in better]:
+        lost = added_to(run.save_dir / name) if run.processes.is_first else []
+        run.save_best(evaluation, name)
+        for what in lost:
+            reporter.message(f"warning: the new {name} replaces a model with {what}.")
     run.outcomes = None
     if state.finished:
         if run.processes.is_first:
