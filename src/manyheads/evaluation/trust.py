@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +244,7 @@ def thresholds(
     manifest = _model_folder(model)
     loaded = _loaded(manifest, threads, batch_tokens, warn)
     known: Mapping[str, Any] = manifest.calibration.get("tasks", {})
-    wanted = _calibrated(manifest, known, tasks)
+    wanted = _calibrated(manifest, known, tasks, data)
     _, sets = labelled_sets(loaded, data, layout=layout, tasks=wanted, warn=warn)
     outcomes = score(loaded.predictor, sets, evidence=True)
     found = {}
@@ -262,7 +263,10 @@ def thresholds(
 
 
 def _calibrated(
-    manifest: Manifest, known: Mapping[str, Any], tasks: Sequence[str] | None
+    manifest: Manifest,
+    known: Mapping[str, Any],
+    tasks: Sequence[str] | None,
+    data: StrPath | None,
 ) -> list[str]:
     """Return the tasks to find thresholds for; by default, all that are calibrated.
 
@@ -275,7 +279,12 @@ def _calibrated(
     raise ModelError(
         "is not calibrated" if not known else f"has no calibration of {listing(tasks or ())}",
         expected="calibrated scores" + (f", as of {listing(known)}" if known else ""),
-        fix=f"Run: manyheads calibrate {manifest.folder}",
+        fix="Run: "
+        + option(
+            f"manyheads calibrate {shlex.quote(str(manifest.folder))}"
+            + ("" if data is None else f" --file {shlex.quote(os.fspath(data))}"),
+            f"manyheads.calibrate({str(manifest.folder)!r}" + (")" if data is None else ", DATA)"),
+        ),
         where=str(manifest.folder),
     )
 

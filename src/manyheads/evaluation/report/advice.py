@@ -108,6 +108,6 @@ def verdict(
         direction = "higher" if off > 0 else "lower"
         sentences.append(
             f"{task}: scores are {abs(off):.2f} {direction} on average than predictions are right; "
-            "read thresholds off the curve below."
+            "`manyheads thresholds` finds the scores to rely on."
         )
     return tuple(sentences)
