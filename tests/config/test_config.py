@@ -6,12 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manyheads.config import ALIASES, Config, TaskConfig, load_config, make_config
+from manyheads.config import (
+    ALIASES,
+    Config,
+    TaskConfig,
+    colliding_tasks,
+    load_config,
+    make_config,
+    stored_config,
+)
 from manyheads.errors import ConfigError
+from manyheads.tasks import ClassResult, MultilabelResult, Prediction
 
 FLAT = """
 model_name: distilbert-base-uncased
@@ -214,7 +224,18 @@ def test_every_field_is_documented() -> None:
         ("tasks: {ner: {decoder: crf}}", r"`tasks\.ner\.kind` is missing; expected one of: class"),
         ("tasks: {ner: {kind: x}}", r"`tasks\.ner\.kind` is 'x'; expected one of: classification"),
         ("tasks: {a b: {kind: tagging}}", "the task name 'a b' must begin with a letter"),
-        ("tasks: {text: {kind: tagging}}", "the task name 'text' is reserved"),
+        (
+            "tasks: {text: {kind: tagging}}",
+            "the task name 'text' is reserved, as are embedding, embedding2, empty, in_scope, mean",
+        ),
+        (
+            "tasks: {a: {kind: tagging}, a_score: {kind: tagging}}",
+            "the tasks 'a' and 'a_score' would share the column `a_score` of a table of",
+        ),
+        (
+            "tasks: {b_scores: {kind: tagging}, b: {kind: tagging}}",
+            "the tasks 'b' and 'b_scores' would share the column `b_scores`",
+        ),
         ("tasks: {a: {kind: classification, decoder: crf}}", "`decoder` is for tagging tasks only"),
         (
             "tasks: {a: {kind: tagging, pooling: [max]}}",
@@ -344,6 +365,30 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+def test_no_task_has_the_name_of_a_field_of_results() -> None:
+    vector = np.ones(2, np.float32)
+    several = Prediction("a", {}, vector, 2, "b", vector, 0.5)
+    for name in {**several.to_json(), **Prediction("a", {}, windows=0).to_json()}:
+        with pytest.raises(ConfigError, match=f"the task name '{name}' is reserved"):
+            make_config({"tasks": {name: {"kind": "pair"}}})
+
+
+def test_no_task_has_the_name_of_another_ones_column() -> None:
+    label = ClassResult("x", 0, 0.5)
+    for ending in {**label.cells(), **MultilabelResult((label,)).cells()}:
+        assert bool(colliding_tasks(["a", f"a{ending}"])) == bool(ending)
+    assert colliding_tasks(["a", "b_score", "a_sc", "_score"]) == ""
+
+
+def test_a_trained_model_keeps_names_that_were_allowed_before() -> None:
+    names = ("in_scope", "text2", "a", "a_score")
+    stored = {"tasks": {name: {"kind": "classification"} for name in names}}
+    assert tuple(stored_config(stored).tasks) == names
+    for name in ("embedding", "../a"):
+        with pytest.raises(ConfigError, match="the task name"):
+            stored_config({"tasks": {name: {"kind": "classification"}}})
 
 
 def message_of(build: Callable[[], Config]) -> str:

@@ -19,6 +19,7 @@ from manyheads.config.options import (
 )
 from manyheads.config.reference import section_of
 from manyheads.config.run import ALIASES, Config, standard_tasks
+from manyheads.config.sections.mixing import STORED
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml
 from manyheads.errors import ConfigError, shorten
@@ -60,6 +61,18 @@ def make_config(values: Mapping[str, Any], document: YamlDocument | None = None)
         return Config.model_validate(_with_texts(values))
     except ValidationError as error:
         raise config_error(error, document) from None
+
+
+def stored_config(values: Mapping[str, Any]) -> Config:
+    """Validate the configuration of a trained model, whose tasks may have names refused since.
+
+    Raises:
+        ConfigError: a key or value is not allowed.
+    """
+    try:
+        return Config.model_validate(_with_texts(values), context={STORED: True})
+    except ValidationError as error:
+        raise config_error(error, None) from None
 
 
 def _with_texts(value: Any) -> Any:
