@@ -26,6 +26,7 @@ from manyheads.tasks.metrics import (
     multilabel_metrics,
     numbers,
     pearson,
+    rank_distances,
     similarity_metrics,
     spearman,
     tagging_metrics,
@@ -395,6 +396,13 @@ def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
         warnings.simplefilter("ignore")  # nearly constant numbers
         assert spearman(x, y) == pytest.approx(reference.spearmanr(x, y)[0], abs=1e-9)
         assert pearson(x, y) == pytest.approx(reference.pearsonr(x, y)[0], abs=1e-6)
+
+
+def test_the_distance_of_ranks_is_zero_in_any_order_of_equal_numbers() -> None:
+    assert rank_distances([5, 5, 5, 0], [0.7, 0.9, 0.8, 0.1]) == [0, 0, 0, 0]
+    assert rank_distances([0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]) == [3, 1, 1, 3]
+    assert rank_distances([1, 2, 2], [0.5, 0.5, 0.5]) == [1, 0, 0]
+    assert rank_distances([], []) == []
 
 
 def test_spearman_depends_on_ranks_alone() -> None:

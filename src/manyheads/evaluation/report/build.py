@@ -159,8 +159,7 @@ def wrong_answers(
 
 
 def _far(task: TaskOutcomes) -> set[int]:
-    pairs = zip(task.gold, task.predicted, strict=True)
-    distances = [task.kind.distance(task.spec, gold, found) for gold, found in pairs]
+    distances = task.kind.distances(task.spec, task.gold, task.predicted)
     known = [(-d, i) for i, d in enumerate(distances) if d]
     return {i for _, i in sorted(known)[:FAR]}
 

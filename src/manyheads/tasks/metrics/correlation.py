@@ -107,6 +107,22 @@ def spearman(x: Numbers, y: Numbers) -> float:
     return pearson(_ranks(first), _ranks(second))
 
 
+def rank_distances(gold: Numbers, predicted: Numbers) -> list[float]:
+    """Return how far the rank of each predicted number is from the ranks of its gold number.
+
+    Equal gold numbers share their ranks: any order among them is right, and has the distance 0.
+
+    Raises:
+        ValueError: the rows differ in length, or hold a number that is not finite.
+    """
+    first, second = _checked(gold, predicted)
+    _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks, lowest, highest = _ranks(second), (last - counts + 1)[inverse], last[inverse]
+    found: list[float] = np.maximum(np.maximum(lowest - ranks, ranks - highest), 0.0).tolist()
+    return found
+
+
 def _checked(x: Numbers, y: Numbers) -> tuple[Floats, Floats]:
     first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
