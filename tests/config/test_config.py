@@ -137,6 +137,35 @@ def test_the_value_of_a_text_field_stays_text() -> None:
     assert (config.save_dir, config.train_file, config.valid_file) == ("2024", "yes", None)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("label_separator", "~", "~"),
+        ("tasks.ner.field", "~", "~"),
+        ("text_field", "~", "~"),
+        ("label_separator", "null", None),
+        ("text_field", "", None),
+        ("valid_file", "~", None),
+        ("checkpoint_every", "~", None),
+        ("schedule_alpha", "~", None),
+    ],
+)
+def test_a_tilde_is_null_where_it_cannot_be_a_value(
+    key: str, value: str, expected: str | None
+) -> None:
+    found: Any = load_config(None, {key: value})
+    for part in key.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == expected
+
+
+@pytest.mark.parametrize("key", ["map", "tasks.classification.map"])
+def test_a_field_is_renamed_once(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`{key}`: the field 'a' is repeated; keep one"):
+        load_config(None, {key: "a=label,b=text2,a=text"})
+    assert load_config(None, {"map": "a=label,b=text"}).map == {"a": "label", "b": "text"}
+
+
 def test_lists_and_mappings_are_read_as_yaml() -> None:
     config = load_config(None, {"tasks.ner.labels": "[PER, LOC]"})
     assert config.tasks["ner"].labels == ("PER", "LOC")
@@ -219,6 +248,8 @@ def test_every_field_is_documented() -> None:
         ("keep_best_per_task: maybe", "`keep_best_per_task` is 'maybe'; expected true or false"),
         ("lr_schedule: linar", "`lr_schedule` is 'linar'; expected one of: linear, cosine, const"),
         ("lr: 1\nlearning_rate: 2", r"c\.yaml:2: `learning_rate` sets learning_rate a second time"),
+        ("map: {a: 1}", r"`map\.a` is 1; expected a name\. Put it in quotes\."),
+        ("map: {a: [b]}", r"`map\.a` is \['b'\]; expected a name$"),
         ("tasks: [ner]", r"`tasks` is \['ner'\]; expected a mapping from a task's name to its"),
         ("tasks: {ner: 1}", r"`tasks\.ner` is 1; expected a mapping"),
         ("tasks: {ner: {decoder: crf}}", r"`tasks\.ner\.kind` is missing; expected one of: class"),

@@ -15,6 +15,8 @@ from pydantic import (
     PlainValidator,
 )
 
+from manyheads.errors import shorten
+
 May = Literal["same", "same name", "differ"]
 """How far the values of a setting in two places must agree: be equal; be equal in the last part of
 a path; or not at all."""
@@ -114,6 +116,9 @@ def pairs(value: object) -> object:
     found = [part.partition("=") for part in value.split(",")]
     if any(not theirs or not ours for theirs, _, ours in found):
         raise ValueError("not FIELD=NAME,FIELD=NAME")
+    names = [theirs for theirs, _, _ in found]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"the field {shorten(twice[0])} is repeated; keep one `FIELD=NAME` of it")
     return {theirs: ours for theirs, _, ours in found}
 
 

@@ -157,13 +157,19 @@ def _key_path(key: str) -> tuple[str, ...]:
 
 
 def _parse(parts: tuple[str, ...], text: str) -> Any:
-    """Read an override given as text: as YAML where the field holds a list or a mapping."""
-    info = section_of(parts).model_fields.get(parts[-1])
+    """Read an override given as text: as YAML where the field holds a list or a mapping.
+
+    `null` and nothing at all are null where that is allowed, and so is `~` unless the field may
+    hold any text, such as a separator.
+    """
+    section = section_of(parts)
+    info = section.model_fields.get(parts[-1])
     if info is None or "tuple" in str(info.annotation) or "dict" in str(info.annotation):
         return parse_scalar(text)
     # Kept as text, so that a folder may be called 2024; numbers are read by their fields.
     optional = type(None) in get_args(info.annotation)
-    return None if optional and text in ("", "~", "null") else text
+    is_any_text = info.annotation == (str | None) and setting_of(section, parts[-1]).path is None
+    return None if optional and text in ("", "null", *([] if is_any_text else "~")) else text
 
 
 def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
