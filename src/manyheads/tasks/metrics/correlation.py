@@ -89,7 +89,7 @@ def pearson(x: Numbers, y: Numbers) -> float:
     Raises:
         ValueError: the rows differ in length, or hold a number that is not finite.
     """
-    first, second = _checked(x, y)
+    first, second = map(_scaled, _checked(x, y))
     if not len(first) or np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     first, second = first - first.mean(), second - second.mean()
@@ -130,6 +130,16 @@ def _checked(x: Numbers, y: Numbers) -> tuple[Floats, Floats]:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("cannot correlate numbers that are not finite")
     return first, second
+
+
+def _scaled(values: Floats) -> Floats:
+    """Divide numbers by a power of two near the largest, so that sums of squares stay finite.
+
+    That is exact, so that the correlation of other numbers does not change.
+    """
+    _, exponent = np.frexp(np.abs(values).max(initial=0.0))
+    scaled: Floats = np.ldexp(values, -exponent)
+    return scaled
 
 
 def _ranks(values: Floats) -> Floats:
