@@ -398,6 +398,28 @@ VALUES = st.recursive(
 )
 
 
+PATHS = (
+    "train_file", "valid_file", "save_dir", "model_name", "init_from", "teacher.sources",
+    "teacher.texts", "keep_embeddings.texts", "tasks.ner.train_file",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_has_no_nul_character(write: Write, key: str) -> None:
+    message = rf"`{key}` is .*a\\x00b.*; expected a path without a NUL character. Check the path."
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, {key: "~a\0b"})
+    if "." not in key:
+        with pytest.raises(ConfigError, match=r"c\.yaml:1: " + message):
+            load_config(write(f'{key}: "~a\\0b"'))
+    with pytest.raises(ConfigError, match=r"`files` is \['x', 'a\\x00b'\]; expected a path"):
+        load_config(None, {"files": ["x", "a\0b"]})
+
+
+def test_other_texts_may_have_a_nul_character() -> None:
+    assert load_config(None, {"label_separator": "\0"}).label_separator == "\0"
+
+
 def test_no_task_has_the_name_of_a_field_of_results() -> None:
     vector = np.ones(2, np.float32)
     several = Prediction("a", {}, vector, 2, "b", vector, 0.5)

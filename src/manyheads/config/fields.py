@@ -13,7 +13,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from manyheads.errors import shorten
 
@@ -122,6 +125,15 @@ def pairs(value: object) -> object:
     return {theirs: ours for theirs, _, ours in found}
 
 
+NUL_IN_PATH = "nul_in_path"
+"""The type of the error about a path that no system can open."""
+
+
+def _has_nul(value: object) -> bool:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, str) and "\0" in part for part in parts)
+
+
 def default_of(model: type[BaseModel], field: str) -> object:
     """Return the default of a model's field."""
     return model.model_fields[field].default
@@ -136,6 +148,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _paths_have_no_nul(cls, value: object, info: ValidationInfo) -> object:
+        if _has_nul(value) and setting_of(cls, str(info.field_name)).path is not None:
+            raise PydanticCustomError(NUL_IN_PATH, "a path without a NUL character")
+        return value
 
 
 def setting_of(model: type[Strict], field: str) -> Setting:

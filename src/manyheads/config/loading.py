@@ -134,6 +134,8 @@ def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
 
 
 def _is_relative(path: str, setting: Setting) -> bool:
+    if "\0" in path:  # which is refused, and has no home folder to look up
+        return False
     if setting.path == "model":  # which may be a name on the hub
         return path.startswith(("./", "../", "~"))
     return not path.startswith("datasets:")
