@@ -30,13 +30,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("tasks",),
     ("text", "storage"),
-    ("errors", "lazy", "version"),
+    ("errors", "lazy", "sampling", "version"),
 )
 """The rooms of each floor, from the top down. A room imports from lower floors only."""
 
 WITHOUT_TORCH = (
     "errors",
     "lazy",
+    "sampling",
     "version",
     "storage",
     "text",

@@ -6,12 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manyheads.config import ALIASES, Config, TaskConfig, load_config, make_config
+from manyheads.config import (
+    ALIASES,
+    Config,
+    TaskConfig,
+    colliding_tasks,
+    load_config,
+    make_config,
+    stored_config,
+)
 from manyheads.errors import ConfigError
+from manyheads.tasks import ClassResult, MultilabelResult, Prediction
 
 FLAT = """
 model_name: distilbert-base-uncased
@@ -127,6 +137,35 @@ def test_the_value_of_a_text_field_stays_text() -> None:
     assert (config.save_dir, config.train_file, config.valid_file) == ("2024", "yes", None)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("label_separator", "~", "~"),
+        ("tasks.ner.field", "~", "~"),
+        ("text_field", "~", "~"),
+        ("label_separator", "null", None),
+        ("text_field", "", None),
+        ("valid_file", "~", None),
+        ("checkpoint_every", "~", None),
+        ("schedule_alpha", "~", None),
+    ],
+)
+def test_a_tilde_is_null_where_it_cannot_be_a_value(
+    key: str, value: str, expected: str | None
+) -> None:
+    found: Any = load_config(None, {key: value})
+    for part in key.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == expected
+
+
+@pytest.mark.parametrize("key", ["map", "tasks.classification.map"])
+def test_a_field_is_renamed_once(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`{key}`: the field 'a' is repeated; keep one"):
+        load_config(None, {key: "a=label,b=text2,a=text"})
+    assert load_config(None, {"map": "a=label,b=text"}).map == {"a": "label", "b": "text"}
+
+
 def test_lists_and_mappings_are_read_as_yaml() -> None:
     config = load_config(None, {"tasks.ner.labels": "[PER, LOC]"})
     assert config.tasks["ner"].labels == ("PER", "LOC")
@@ -209,12 +248,25 @@ def test_every_field_is_documented() -> None:
         ("keep_best_per_task: maybe", "`keep_best_per_task` is 'maybe'; expected true or false"),
         ("lr_schedule: linar", "`lr_schedule` is 'linar'; expected one of: linear, cosine, const"),
         ("lr: 1\nlearning_rate: 2", r"c\.yaml:2: `learning_rate` sets learning_rate a second time"),
+        ("map: {a: 1}", r"`map\.a` is 1; expected a name\. Put it in quotes\."),
+        ("map: {a: [b]}", r"`map\.a` is \['b'\]; expected a name$"),
         ("tasks: [ner]", r"`tasks` is \['ner'\]; expected a mapping from a task's name to its"),
         ("tasks: {ner: 1}", r"`tasks\.ner` is 1; expected a mapping"),
         ("tasks: {ner: {decoder: crf}}", r"`tasks\.ner\.kind` is missing; expected one of: class"),
         ("tasks: {ner: {kind: x}}", r"`tasks\.ner\.kind` is 'x'; expected one of: classification"),
         ("tasks: {a b: {kind: tagging}}", "the task name 'a b' must begin with a letter"),
-        ("tasks: {text: {kind: tagging}}", "the task name 'text' is reserved"),
+        (
+            "tasks: {text: {kind: tagging}}",
+            "the task name 'text' is reserved, as are embedding, embedding2, empty, in_scope, mean",
+        ),
+        (
+            "tasks: {a: {kind: tagging}, a_score: {kind: tagging}}",
+            "the tasks 'a' and 'a_score' would share the column `a_score` of a table of",
+        ),
+        (
+            "tasks: {b_scores: {kind: tagging}, b: {kind: tagging}}",
+            "the tasks 'b' and 'b_scores' would share the column `b_scores`",
+        ),
         ("tasks: {a: {kind: classification, decoder: crf}}", "`decoder` is for tagging tasks only"),
         (
             "tasks: {a: {kind: tagging, pooling: [max]}}",
@@ -344,6 +396,52 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+PATHS = (
+    "train_file", "valid_file", "save_dir", "model_name", "init_from", "teacher.sources",
+    "teacher.texts", "keep_embeddings.texts", "tasks.ner.train_file",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_has_no_nul_character(write: Write, key: str) -> None:
+    message = rf"`{key}` is .*a\\x00b.*; expected a path without a NUL character. Check the path."
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, {key: "~a\0b"})
+    if "." not in key:
+        with pytest.raises(ConfigError, match=r"c\.yaml:1: " + message):
+            load_config(write(f'{key}: "~a\\0b"'))
+    with pytest.raises(ConfigError, match=r"`files` is \['x', 'a\\x00b'\]; expected a path"):
+        load_config(None, {"files": ["x", "a\0b"]})
+
+
+def test_other_texts_may_have_a_nul_character() -> None:
+    assert load_config(None, {"label_separator": "\0"}).label_separator == "\0"
+
+
+def test_no_task_has_the_name_of_a_field_of_results() -> None:
+    vector = np.ones(2, np.float32)
+    several = Prediction("a", {}, vector, 2, "b", vector, 0.5)
+    for name in {**several.to_json(), **Prediction("a", {}, windows=0).to_json()}:
+        with pytest.raises(ConfigError, match=f"the task name '{name}' is reserved"):
+            make_config({"tasks": {name: {"kind": "pair"}}})
+
+
+def test_no_task_has_the_name_of_another_ones_column() -> None:
+    label = ClassResult("x", 0, 0.5)
+    for ending in {**label.cells(), **MultilabelResult((label,)).cells()}:
+        assert bool(colliding_tasks(["a", f"a{ending}"])) == bool(ending)
+    assert colliding_tasks(["a", "b_score", "a_sc", "_score"]) == ""
+
+
+def test_a_trained_model_keeps_names_that_were_allowed_before() -> None:
+    names = ("in_scope", "text2", "a", "a_score")
+    stored = {"tasks": {name: {"kind": "classification"} for name in names}}
+    assert tuple(stored_config(stored).tasks) == names
+    for name in ("embedding", "../a"):
+        with pytest.raises(ConfigError, match="the task name"):
+            stored_config({"tasks": {name: {"kind": "classification"}}})
 
 
 def message_of(build: Callable[[], Config]) -> str:

@@ -363,6 +363,18 @@ def test_a_script_that_the_vocabulary_lacks_is_a_warning(
     assert warning.severity is Severity.WARNING
 
 
+def test_a_script_is_found_wherever_in_the_texts_it_is(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    texts = ["music"] * 2000 + ["สวัสดี"] * 1999
+    assert unknown_scripts(texts, tokenizer) == {"Thai": 1.0}
+    path = write(
+        tmp_path / "x.jsonl", *({"text": f"{t} {i}", "label": "a"} for i, t in enumerate(texts))
+    )
+    warning = only(check_data([path], {"c": CLASS}, tokenizer), Kind.UNKNOWN_SCRIPT)
+    assert "of Thai words" in warning.message
+
+
 def test_a_script_without_spaces_is_judged_by_its_letters(
     tmp_path: Path, tokenizer: TextTokenizer
 ) -> None:

@@ -175,3 +175,8 @@ def test_task_names_follow_the_rules_of_the_configuration(tmp_path: Path) -> Non
         "nd_topic": {**CLASSES, "field": "2nd topic"},
         "task_2": {**CLASSES, "field": "mean"},
     }
+
+
+def test_no_task_is_named_after_a_column_of_anothers_results(tmp_path: Path) -> None:
+    found = inferred(tmp_path, records(topic=["a", "b"], topic_score=["c", "d"]))
+    assert found.options() == {"topic": CLASSES, "task_2": {**CLASSES, "field": "topic_score"}}

@@ -124,6 +124,23 @@ def test_a_numeral_is_a_name_where_names_are_numerals() -> None:
     assert "which is not a label of the task 't'" in problem(CLASS, stars, text="a", label="0")
 
 
+@pytest.mark.parametrize("names", [("3", "4", "5"), ("5", "3", "4"), ("3", "4", "none")])
+def test_a_whole_number_is_no_index_where_names_are_numerals(names: tuple[str, ...]) -> None:
+    known = LabelSet(names)
+    assert label(CLASS, known, label=3) == "3"
+    assert label(CLASS, known, label="3") == "3"
+    assert label(MANY, known, labels=[4, "3"]) == ("4", "3")
+    for value in (0, 1, 7, "0", "7"):
+        text = problem(CLASS, known, text="a", label=value)
+        assert f"`label` is '{value}', which is not a label of the task 't'" in text
+
+
+def test_indices_in_another_order_are_the_names_that_they_spell() -> None:
+    known = LabelSet(("2", "0", "1"))
+    assert [label(CLASS, known, label=i) for i in range(3)] == ["0", "1", "2"]
+    assert "`label` is 3, beyond the 3 labels" in problem(CLASS, known, text="a", label=3)
+
+
 @pytest.mark.parametrize("task", [CLASS, MANY, TAGS])
 def test_a_record_without_a_label_says_nothing_about_the_task(task: TaskConfig) -> None:
     assert label(task) is None
@@ -640,6 +657,15 @@ def test_labels_that_count_from_1_are_as_many_as_occur(tmp_path: Path) -> None:
     assert discover(tmp_path, five, *classes(1, 5, 2, 3, 4)) == stars
     assert discover(tmp_path, CLASS, *classes(0, 2, 1)).names == ("0", "1", "2")
     assert discover(tmp_path, CLASS, *classes(1, 3)).names == ("0", "1", "2", "3")
+
+
+def test_listed_numerals_are_the_names_that_records_have(tmp_path: Path) -> None:
+    listed = TaskConfig(kind="classification", labels=("3", "4", "5"))
+    assert discover(tmp_path, listed, *classes(3, 4, 5)).names == ("3", "4", "5")
+    assert discover(tmp_path, listed, *classes("3", "5")).names == ("3", "4", "5")
+    for wrong in (0, "0"):
+        text = undiscovered(tmp_path, listed, *classes(3, wrong))
+        assert ":2: '0' is not a label of the task 't'; expected one of its `labels`: 3" in text
 
 
 def test_vectors_of_two_classes_are_refused(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ def test_numbers_and_pairs_have_their_place_in_the_report() -> None:
     assert made.errors[0].text2 == "other"
 
 
+def test_of_similarities_those_out_of_the_order_of_the_scores_are_errors() -> None:
+    scores, cosines = (5.0, 4.0, 5.0, 0.0, 2.0), (0.9, 0.2, 0.95, 0.5, 0.4)
+    records = [
+        Record(f"text {i}", None, {"near": Pair("other", score)}, f"d:{i}")
+        for i, score in enumerate(scores)
+    ]
+    near = TaskSpec("near", "similarity", ())
+    results: Any = [{"near": cosine} for cosine in cosines]
+    made = make_report(evaluation_of([near], records, results))
+    # The third and the first agree, whatever the range of the scores.
+    assert [error.row for error in made.errors] == [1, 3]
+
+
 def test_what_the_page_holds_is_bounded() -> None:
     count = MAX_ERRORS + 100
     text = "x" * (MAX_TEXT + 50)

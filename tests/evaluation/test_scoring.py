@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.data.records import Record, word_spans
-from manyheads.evaluation import Outcomes, score
+from manyheads.evaluation import Outcomes, fit_calibrations, score
 from manyheads.inference import Predictor
 from manyheads.modeling import find_encoder
 from manyheads.tasks import Scheme, Span, TaskSpec
@@ -216,6 +216,24 @@ def test_calibration_keeps_a_limited_even_sample_and_all_of_fewer_records(
     # A view would keep the arrays of its whole batch.
     for inputs in outcomes.tasks["intent"].scope_inputs:
         assert inputs is None or all(one.base is None for one in inputs)
+
+
+class KnowsNoTopic(KnowsNames):
+    """A backend that finds no topic in any text."""
+
+    def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
+        found = super().run(batch)
+        return {**found, "topics": np.full_like(found["topics"], -3.0)}
+
+
+def test_a_task_without_a_single_answer_is_not_calibrated_and_the_others_are() -> None:
+    records = [text_record("mary?", intent="question", topics=("asked",)) for _ in range(40)]
+    unsure = Predictor(KnowsNoTopic(), TOKENIZER, SPECS, max_length=32, pad_id=0)
+    tasks = ["intent", "topics"]
+    fitted = fit_calibrations(score(unsure, [(records, tasks)], evidence=True), "here")
+    assert fitted.keys() == {"intent"}
+    fitted = fit_calibrations(score(predictor(), [(records, tasks)], evidence=True), "here")
+    assert fitted.keys() == {"intent", "topics"}
 
 
 class TagsByContext:

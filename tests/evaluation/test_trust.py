@@ -201,7 +201,9 @@ def test_a_model_of_an_earlier_version_is_reported_as_not_calibrated(
     assert "not calibrated" in (model / "README.md").read_text()
     report = manyheads.evaluate(model, list(records(30, 6)), backend="torch")
     assert report.to_json()["tasks"]["classification"]["confidence"]["calibrated"] is False
-    with pytest.raises(ModelError, match=r"is not calibrated.*Run: manyheads.calibrate\('.*', DATA\)"):
+    with pytest.raises(
+        ModelError, match=r"is not calibrated.*Run: manyheads.calibrate\('.*', DATA\)"
+    ):
         manyheads.thresholds(model, list(records(30, 6)))
     manyheads.calibrate(model, list(records(60, 6)), threads=1)
     report = manyheads.evaluate(model, list(records(30, 7)), backend="torch")

@@ -26,6 +26,7 @@ from manyheads.tasks.metrics import (
     multilabel_metrics,
     numbers,
     pearson,
+    rank_distances,
     similarity_metrics,
     spearman,
     tagging_metrics,
@@ -395,6 +396,25 @@ def test_correlations_equal_scipys(pairs: list[tuple[float, float]]) -> None:
         warnings.simplefilter("ignore")  # nearly constant numbers
         assert spearman(x, y) == pytest.approx(reference.spearmanr(x, y)[0], abs=1e-9)
         assert pearson(x, y) == pytest.approx(reference.pearsonr(x, y)[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 4e307])
+def test_the_linear_correlation_does_not_depend_on_the_unit(scale: float) -> None:
+    x = scale * np.array([1.0, 2.0, 4.0, -4.0])
+    y = [3.0, 1.0, 2.0, -1.0]
+    assert pearson(x, y) == pytest.approx(pearson([1, 2, 4, -4], y))
+    assert pearson(y, x) == pytest.approx(pearson(x, y))
+
+
+def test_the_linear_correlation_of_the_largest_numbers_is_finite() -> None:
+    assert pearson([1e308, 1e308, -1e308], [1, 2, 3]) == pytest.approx(-(0.75**0.5))
+
+
+def test_the_distance_of_ranks_is_zero_in_any_order_of_equal_numbers() -> None:
+    assert rank_distances([5, 5, 5, 0], [0.7, 0.9, 0.8, 0.1]) == [0, 0, 0, 0]
+    assert rank_distances([0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]) == [3, 1, 1, 3]
+    assert rank_distances([1, 2, 2], [0.5, 0.5, 0.5]) == [1, 0, 0]
+    assert rank_distances([], []) == []
 
 
 def test_spearman_depends_on_ranks_alone() -> None:

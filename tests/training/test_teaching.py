@@ -483,6 +483,64 @@ def test_soft_labels_of_each_kind_become_targets() -> None:
     assert found == wanted.ravel().tolist()
 
 
+def read_classes(kind: str, value: Any) -> list[float]:
+    labels = LabelSet(("a", "b"))
+    found = kind_of(kind).read_soft(value, labels, "john eats", np.array([[0, 4], [5, 9]]), "here")
+    return [round(x, 4) for x in found.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ({"labels": ["a", "b"]}, [1, 1]),
+        ({"labels": [{"label": "a"}, {"label": "b", "score": 0.25}]}, [1, 0.25]),
+        ({"labels": []}, [0, 0]),
+        # A prediction with a threshold that one class does not reach.
+        ({"labels": ["b"], "candidates": [{"label": "a", "score": 0.4}]}, [0.4, 1]),
+        ({"label": None, "score": 0.4, "candidates": [{"label": "a", "score": 0.4}]}, [0.4, 0]),
+    ],
+)
+def test_lists_of_soft_labels_hold_names_or_objects(value: Any, wanted: list[float]) -> None:
+    assert read_classes("multilabel", value) == wanted
+
+
+def test_an_undecided_prediction_teaches_its_candidates() -> None:
+    scores = [{"label": "b", "id": 1, "score": 0.6}, {"label": "a", "id": 0, "score": 0.4}]
+    undecided = {"label": None, "id": None, "score": 0.6, "candidates": scores}
+    assert read_classes("classification", undecided) == [0.4, 0.6]
+    undecided["candidates"] = scores[:1]
+    assert read_classes("classification", undecided) == [0.4, 0.6]
+    without_words = {"label": None, "id": None, "score": None}
+    assert np.isnan(read_classes("classification", without_words)).all()
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"labels": [1]},
+        {"labels": [{"label": ["a"], "score": 1}]},
+        {"labels": [{"score": 1}]},
+        {"labels": [None, "a"]},
+        {"labels": [{"label": None}]},
+        {"label": None, "candidates": [1]},
+        {"label": None, "candidates": {"a": 0.5}},
+        {"labels": ["a"], "candidates": "a"},
+        ["a"],
+        1,
+    ],
+)
+def test_other_forms_of_soft_labels_are_refused(kind: str, value: Any) -> None:
+    with pytest.raises(DataError, match=r'here.*soft labels are .*\{"NAME": 0.9\}'):
+        read_classes(kind, value)
+
+
+def test_a_soft_label_without_a_probability_is_refused() -> None:
+    for score in (None, "0.5", True, 1.5):
+        with pytest.raises(DataError, match="the probability of 'a' is"):
+            read_classes("multilabel", {"labels": [{"label": "a", "score": score}]})
+
+
 def test_embeddings_of_different_lengths_are_compared_by_their_cosines() -> None:
     wanted = spread(4, 6)
     turned = torch.linalg.qr(spread(8, 8))[0]

@@ -297,6 +297,8 @@ def test_a_run_with_a_frozen_head_is_resumed_bit_for_bit(trained: Path, tmp_path
         ({"tasks": {"nerr": NER | {"frozen": True}}},
          r"`tasks\.nerr\.frozen` is true, but the model in `init_from` \(.*\) has no task 'nerr' "
          r"\(did you mean .ner.\?\), and a new head has learned nothing yet"),
+        ({"tasks": {"intent_score": TOPIC}},
+         r"with the model in `init_from` \(.*\), the tasks 'intent' and 'intent_score' would"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_the_trained_model_are_refused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manyheads.config.checks import first_problem
 from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
-from manyheads.config.loading import load_config, make_config
+from manyheads.config.loading import load_config, make_config, stored_config
 from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora, Teacher, is_soft_file
 from manyheads.config.reference import (
     Group,
@@ -17,6 +17,7 @@ from manyheads.config.reference import (
 )
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
+from manyheads.config.sections.mixing import colliding_tasks
 from manyheads.config.task import TaskConfig
 from manyheads.config.threads import available_cores
 from manyheads.config.writing import config_text, write_config
@@ -41,6 +42,7 @@ __all__ = [
     "Teacher",
     "WarmStart",
     "available_cores",
+    "colliding_tasks",
     "config_text",
     "default_at",
     "describe",
@@ -53,5 +55,6 @@ __all__ = [
     "make_config",
     "setting_at",
     "setting_of",
+    "stored_config",
     "write_config",
 ]

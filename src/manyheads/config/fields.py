@@ -13,7 +13,12 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
+
+from manyheads.errors import shorten
 
 May = Literal["same", "same name", "differ"]
 """How far the values of a setting in two places must agree: be equal; be equal in the last part of
@@ -114,7 +119,19 @@ def pairs(value: object) -> object:
     found = [part.partition("=") for part in value.split(",")]
     if any(not theirs or not ours for theirs, _, ours in found):
         raise ValueError("not FIELD=NAME,FIELD=NAME")
+    names = [theirs for theirs, _, _ in found]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"the field {shorten(twice[0])} is repeated; keep one `FIELD=NAME` of it")
     return {theirs: ours for theirs, _, ours in found}
+
+
+NUL_IN_PATH = "nul_in_path"
+"""The type of the error about a path that no system can open."""
+
+
+def _has_nul(value: object) -> bool:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, str) and "\0" in part for part in parts)
 
 
 def default_of(model: type[BaseModel], field: str) -> object:
@@ -131,6 +148,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _paths_have_no_nul(cls, value: object, info: ValidationInfo) -> object:
+        if _has_nul(value) and setting_of(cls, str(info.field_name)).path is not None:
+            raise PydanticCustomError(NUL_IN_PATH, "a path without a NUL character")
+        return value
 
 
 def setting_of(model: type[Strict], field: str) -> Setting:

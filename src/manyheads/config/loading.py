@@ -19,6 +19,7 @@ from manyheads.config.options import (
 )
 from manyheads.config.reference import section_of
 from manyheads.config.run import ALIASES, Config, standard_tasks
+from manyheads.config.sections.mixing import STORED
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml
 from manyheads.errors import ConfigError, shorten
@@ -60,6 +61,18 @@ def make_config(values: Mapping[str, Any], document: YamlDocument | None = None)
         return Config.model_validate(_with_texts(values))
     except ValidationError as error:
         raise config_error(error, document) from None
+
+
+def stored_config(values: Mapping[str, Any]) -> Config:
+    """Validate the configuration of a trained model, whose tasks may have names refused since.
+
+    Raises:
+        ConfigError: a key or value is not allowed.
+    """
+    try:
+        return Config.model_validate(_with_texts(values), context={STORED: True})
+    except ValidationError as error:
+        raise config_error(error, None) from None
 
 
 def _with_texts(value: Any) -> Any:
@@ -121,6 +134,8 @@ def _resolve_inputs(values: dict[str, Any], folder: Path) -> None:
 
 
 def _is_relative(path: str, setting: Setting) -> bool:
+    if "\0" in path:  # which is refused, and has no home folder to look up
+        return False
     if setting.path == "model":  # which may be a name on the hub
         return path.startswith(("./", "../", "~"))
     return not path.startswith("datasets:")
@@ -144,13 +159,19 @@ def _key_path(key: str) -> tuple[str, ...]:
 
 
 def _parse(parts: tuple[str, ...], text: str) -> Any:
-    """Read an override given as text: as YAML where the field holds a list or a mapping."""
-    info = section_of(parts).model_fields.get(parts[-1])
+    """Read an override given as text: as YAML where the field holds a list or a mapping.
+
+    `null` and nothing at all are null where that is allowed, and so is `~` unless the field may
+    hold any text, such as a separator.
+    """
+    section = section_of(parts)
+    info = section.model_fields.get(parts[-1])
     if info is None or "tuple" in str(info.annotation) or "dict" in str(info.annotation):
         return parse_scalar(text)
     # Kept as text, so that a folder may be called 2024; numbers are read by their fields.
     optional = type(None) in get_args(info.annotation)
-    return None if optional and text in ("", "~", "null") else text
+    is_any_text = info.annotation == (str | None) and setting_of(section, parts[-1]).path is None
+    return None if optional and text in ("", "null", *([] if is_any_text else "~")) else text
 
 
 def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:

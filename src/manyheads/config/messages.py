@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from manyheads.config.fields import NUL_IN_PATH
 from manyheads.config.reference import allowed_values, section_of
 from manyheads.config.run import ALIASES, Config
 from manyheads.config.task import TaskConfig
@@ -50,6 +51,10 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
     if kind == "value_error" and (not location or location[-1] in ("tasks",) or "`" in message):
         prefix = f"`{key}`: " if key else ""
         return ConfigError(f"{prefix}{message}", where=where)
+    if kind == NUL_IN_PATH:
+        return ConfigError(
+            f"`{key}` is {shorten(value)}", where=where, expected=message, fix="Check the path."
+        )
     if kind == "missing":
         return ConfigError(f"`{key}` is missing", where=where, expected=_allowed(location))
     hint = nearest(value, known_kinds()) if _is_kind(location) and isinstance(value, str) else ""

@@ -129,7 +129,7 @@ def allowed_values(section: type[Strict], name: str, *, inner: bool = False) -> 
         short = _type_words(method.annotation, False) if method else "a number"
         return f"{short}; or a mapping with: {listing(NESTED[name].model_fields)}"
     if inner and "dict" in str(info.annotation):
-        return "a number at least 0"
+        return "a number at least 0" if "float" in str(info.annotation) else "a name"
     bounds = {type(m).__name__: m for m in info.metadata}
     limits = [
         f"{text} {getattr(bounds[kind], attribute)}"

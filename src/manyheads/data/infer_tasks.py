@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from manyheads.config import TaskConfig
-from manyheads.config.sections.mixing import TAKEN_NAMES
+from manyheads.config.sections.mixing import TAKEN_NAMES, colliding_tasks
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
 from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option
@@ -275,7 +275,8 @@ def _task(values: FieldValues, kind: Kind, taken: Sequence[str], *, is_alone: bo
     name = re.sub(r"[^A-Za-z0-9_-]", "_", values.name)[:50].lstrip("0123456789_-")
     if usual and kind.sought_as is not None and kind.sought_as not in taken:
         name = kind.sought_as
-    if not name or name in TAKEN_NAMES or name in taken:
+    is_free = name and name not in (*TAKEN_NAMES, *taken)
+    if not is_free or colliding_tasks([*taken, name]):
         name = f"task_{len(taken) + 1}"
     options = _starting(kind, values)
     # A task's labels are first looked for in the field of its own name.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, make_config
+from manyheads.config import Config, stored_config
 from manyheads.data.readers import is_dataset_name, without_split
 from manyheads.storage import BEST, StrPath
 
@@ -25,7 +25,7 @@ def located(config: Config, model: StrPath) -> Config:
     """
     values = config.model_dump(exclude_unset=True)
     found = locate(values, model)
-    return config if found == values else make_config(found)
+    return config if found == values else stored_config(found)
 
 
 def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def fit_calibrations(
         leave_out: folds of the records (`folds_of`) that are left out.
 
     Returns:
-        By task; none of a kind without calibration, or with too little evidence.
+        By task; none of a kind without calibration, with too little evidence, or without a single
+        answer, whose scores cannot be judged.
     """
     folds = folds_of(outcomes.records)
     fitted = {}
@@ -93,6 +94,8 @@ def _fit(
     if calibration is None:
         return None
     plain = task.kind.judge(task.spec, evidence, None)
+    if not len(plain.right):
+        return None
     held = cross_fitted(task, evidence, own)
     return FittedTask(
         calibration, len(evidence), len(plain.right), source,

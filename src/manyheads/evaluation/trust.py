@@ -156,8 +156,8 @@ def calibrate(
     if not fitted:
         raise ModelError(
             "no task can be calibrated on these records",
-            expected="at least 20 labelled records, or predicted entities, of a task with classes "
-            "or entities",
+            expected="at least 20 labelled records of a task with classes, of which the model "
+            "predicts some, or 20 predicted entities",
             fix="Name a larger file: "
             + option("manyheads calibrate MODEL --file FILE", "manyheads.calibrate(MODEL, FILE)"),
             where=", ".join(files),

@@ -13,6 +13,7 @@ from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.errors import DataError
 from manyheads.exporting.gate import RecordSets
+from manyheads.sampling import spread
 from manyheads.storage import StrPath
 from manyheads.tasks import TaskSpec, units_of
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
@@ -45,7 +46,7 @@ def calibration_batches(
     with suppress(DataError):
         records = list(_training_records(config, specs, model))
     records = records or list(chain.from_iterable(records for records, _ in validation))
-    some = records[:: max(1, len(records) // SENTENCES)][:SENTENCES]
+    some = spread(records, SENTENCES)
     tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
     tokenizer = tokenizer.with_word_features(any(spec.word_features for spec in specs))
     encodings = tokenizer.encode_batch([record.text for record in some])
@@ -63,7 +64,7 @@ def training_texts(
     texts: list[str] = []
     with suppress(DataError):  # the gate works without them
         texts = [record.text for record in _training_records(config, specs, model)]
-    return texts[:: max(1, len(texts) // count)][:count]
+    return spread(texts, count)
 
 
 def _training_records(

@@ -36,6 +36,7 @@ from manyheads.exporting.gate_report import (
 )
 from manyheads.exporting.recording import Comparer, Differences, Recorder, cosines_of
 from manyheads.inference import Backend, Predictor, single_batch_backend
+from manyheads.sampling import spread
 from manyheads.tasks import Prediction, kind_of
 
 LIMIT = 0.3
@@ -88,11 +89,12 @@ class Gate:
         self._threads = threads
         self._recorder = Recorder(reference)
         predictor = make_predictor(self._recorder)
-        # Spread over the sets, since files are often sorted by label.
+        # As many of each set, spread over it, since files are often sorted by label.
+        share = max(1, _TIMED // max(1, len(sets)))
         self._texts = [
             text_of(record, tasks) if predictor.pairs else record.text
             for records, tasks in sets
-            for record in records[:: max(1, len(records) * len(sets) // _TIMED)]
+            for record in spread(records, share)
         ][:_TIMED]
         self._metric = {spec.name: spec.main_metric for spec in predictor.specs}
         self._answering = [spec.name for spec in predictor.specs if spec.answers]
@@ -241,7 +243,7 @@ class Gate:
 
     def _batch_mates(self, backend: Backend) -> tuple[BatchMates, float]:
         """Predict sentences together and alone; also return the median milliseconds alone."""
-        texts = self._texts[:: max(1, len(self._texts) // _MATES)][:_MATES]
+        texts = spread(self._texts, _MATES)
         together = self._make_predictor(backend).predict(texts, embed=True)
         predictor = self._make_predictor(backend)
         alone, seconds = [], []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyheads.config import BATCH_TOKENS, Config, make_config
+from manyheads.config import BATCH_TOKENS, Config, stored_config
 from manyheads.errors import (
     ModelError,
     RequestError,
@@ -115,7 +115,7 @@ def load_model(
         predictor = load_exported(
             manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
         )
-        config = make_config(manifest.config)
+        config = stored_config(manifest.config)
     return LoadedModel(os.fspath(path), predictor, config)
 
 

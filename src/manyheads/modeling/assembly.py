@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manyheads.config import Config, make_config
+from manyheads.config import Config, stored_config
 from manyheads.errors import ConfigError, ModelError, at, listing, shorten
 from manyheads.modeling.checkpoint import CheckpointContents
 from manyheads.modeling.encoder import Encoder
@@ -125,7 +125,7 @@ def model_of_folder(contents: ModelContents, folder: Path) -> MultiTaskModel:
     for name in contents.head_state:
         if name.startswith(_LAYERS_OF_HEADS):
             own_state[name.removeprefix(_LAYERS_OF_HEADS)] = state.pop(name)
-    config = make_config(contents.config)
+    config = stored_config(contents.config)
     model = MultiTaskModel(
         encoder,
         _heads(config, contents.tasks, encoder, state, heads),
@@ -148,7 +148,7 @@ def model_of_checkpoint(contents: CheckpointContents, path: Path) -> MultiTaskMo
         for name, tensor in contents.model.items()
         if name.startswith(HEADS)
     }
-    config = make_config(contents.config)
+    config = stored_config(contents.config)
     heads = _heads(config, contents.tasks, encoder, head_state, where)
     model = MultiTaskModel(encoder, heads, make_head_layers(config, encoder))
     load_state(model, contents.model, where)

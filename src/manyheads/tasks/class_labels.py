@@ -33,35 +33,26 @@ class Names:
     def __init__(self, task: str, known: LabelSet | None, keeps_unseen: bool) -> None:
         self.task, self.keeps_unseen = task, keeps_unseen
         self._known = known
-        # "3" from a file of texts is an index, unless numerals are names themselves.
-        self._reads_numerals = known is not None and not any(map(is_numeral, known.names))
+        self._numerals_are_names = known is not None and numerals_are_names(known.names)
 
     def of(self, label: NameOrIndex, field: str, where: str) -> str:
-        """Return the name of a label.
+        """Return the name of a label; a whole number is an index unless `numerals_are_names`.
 
         Raises:
             DataError: it is not among the known ones.
         """
-        known = self._known
-        if known is None:
-            return str(label)
-        if isinstance(label, str):
-            if label in known:
-                return label
-            if not (self._reads_numerals and is_numeral(label)):
-                if self.keeps_unseen:
-                    return label
-                raise self.unknown(label, known.names, field, where)
-        index = int(label)
-        if not self._reads_numerals and str(index) in known:
-            return str(index)
-        if index == 0 and known.names[:2] == ("1", "2"):
-            if self.keeps_unseen:
-                return "0"
-            raise self.unknown("0", known.names, field, where)
-        if index < len(known):
-            return known.names[index]
-        raise self.beyond(index, len(known), field, where)
+        known, name = self._known, str(label)
+        if known is None or name in known:
+            return name
+        # "3" from a file of texts is an index, too.
+        is_index = not self._numerals_are_names and (isinstance(label, int) or is_numeral(label))
+        if is_index and int(label) < len(known):
+            return known.names[int(label)]
+        if is_index or (isinstance(label, int) and _count_from_0(known.names)):
+            raise self.beyond(int(label), len(known), field, where)
+        if self.keeps_unseen:
+            return name
+        raise self.unknown(name, known.names, field, where)
 
     def unknown(self, name: str, known: Sequence[str], field: str, where: str) -> DataError:
         """Make the error for a name that is not known."""
@@ -103,13 +94,16 @@ def decide_classes(
     """
     if labels is not None:
         known = LabelSet(tuple(labels))
-        reads_numerals = not any(map(is_numeral, labels))
+        are_names = numerals_are_names(known.names)
         for name, where in found.names.items():
-            if name not in known and not (
-                reads_numerals and is_numeral(name) and int(name) < len(known)
-            ):
+            if name not in known and (are_names or not is_numeral(name) or int(name) >= len(known)):
                 refuse(unlisted(task, name, known.names, where))
-        check_range(task, found, len(known), refuse)
+        if not are_names or _count_from_0(known.names):
+            check_range(task, found, len(known), refuse)
+            return known
+        for index, where in found.indices.items():
+            if str(index) not in known:
+                refuse(unlisted(task, str(index), known.names, where))
         return known
     refuse_mixture(task, found)
     if found.indices and _count_from_1(found) and count in (None, max(found.indices)):
@@ -130,8 +124,18 @@ def _count_from_1(found: Found) -> bool:
     return len(found.indices) > 1 and set(found.indices) == set(range(1, len(found.indices) + 1))
 
 
+def _count_from_0(names: Sequence[str]) -> bool:
+    """Return whether names are the indices of as many classes, in any order."""
+    return set(names) == set(_numerals(len(names)))
+
+
 def _numerals(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
+
+
+def numerals_are_names(names: Sequence[str]) -> bool:
+    """Return whether a whole number is a class's name, not its index: where a name is one."""
+    return any(map(is_numeral, names))
 
 
 def is_numeral(name: str) -> bool:

@@ -74,28 +74,27 @@ def read_probability(value: Any, name: str, where: str) -> float:
 
 
 def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bool) -> Floats:
-    """Read the probabilities of labels: {NAME: p}, or a prediction's {"label": NAME, "score": p}.
+    """Read the probabilities of labels: {NAME: p}, or a prediction (see `_by_name`).
 
     Exclusive classes that are not named share the rest of 1 equally; other classes that are not
     named get 0.
 
+    Returns:
+        [L] float32, all NaN of a prediction for a text without words.
+
     Raises:
         DataError: it has another form, or an unknown label.
     """
-    given = value
-    if isinstance(value, Mapping) and "label" in value and value["label"] is None:
-        return np.full(len(labels), np.nan, np.float32)  # a prediction for a text without words
-    if isinstance(value, str):
-        given = {value: 1.0}
-    elif isinstance(value, Mapping) and isinstance(value.get("labels"), list):
-        given = {one["label"]: one["score"] for one in value["labels"] if "label" in one}
-    elif isinstance(value, Mapping) and isinstance(value.get("label"), str):
-        given = {value["label"]: value.get("score", 1.0)}
-    if not isinstance(given, Mapping) or (exclusive and not given):
+    if _is_undecided(value) and not value.get("candidates"):
+        return np.full(len(labels), np.nan, np.float32)
+    given = _by_name(value)
+    if given is None or (exclusive and not given):
+        several = "" if exclusive else ', or {"labels": ["NAME", {"label": "NAME", "score": 0.9}]}'
         raise DataError(
             f"soft labels are {shorten(value)}",
             where=where,
-            expected='an object such as {"NAME": 0.9}, or {"label": "NAME", "score": 0.9}',
+            expected='an object such as {"NAME": 0.9}, or {"label": "NAME", "score": 0.9}'
+            + several,
         )
     result = np.full(len(labels), np.nan, np.float32)
     for name, probability in given.items():
@@ -112,6 +111,53 @@ def read_distribution(value: Any, labels: LabelSet, where: str, *, exclusive: bo
     rest = max(0.0, 1 - named) / unnamed.sum() if exclusive and unnamed.any() else 0.0
     result[unnamed] = rest
     return result / result.sum() if exclusive else result
+
+
+def _is_undecided(value: Any) -> bool:
+    """Return whether it is a prediction without a label; it may have candidates."""
+    return isinstance(value, Mapping) and "label" in value and value["label"] is None
+
+
+def _by_name(value: Any) -> Mapping[str, Any] | None:
+    """Return the probabilities of soft labels by name, not yet checked.
+
+    Args:
+        value: a name; {NAME: p}; or a prediction's {"label": NAME, "score": p} or
+            {"labels": [...]}, where candidates are the labels that do not reach their thresholds.
+
+    Returns:
+        None if it has another form.
+    """
+    if isinstance(value, str):
+        return {value: 1.0}
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(value.get("labels"), list):
+        listed = [*_candidates(value), *value["labels"]]
+    elif _is_undecided(value):
+        listed = _candidates(value)
+    elif isinstance(value.get("label"), str):
+        listed = [value]
+    else:
+        return value
+    pairs = [_name_and_score(one) for one in listed]
+    found = dict(pair for pair in pairs if pair is not None)
+    return None if None in pairs else found
+
+
+def _candidates(prediction: Mapping[str, Any]) -> list[Any]:
+    """Return a prediction's candidates; one without a name if they are no list."""
+    found = prediction.get("candidates", [])
+    return found if isinstance(found, list) else [None]
+
+
+def _name_and_score(one: Any) -> tuple[str, Any] | None:
+    """Return a label's name and probability, 1 where it has none; None if it is no label."""
+    if isinstance(one, str):
+        return one, 1.0
+    if isinstance(one, Mapping) and isinstance(one.get("label"), str):
+        return one["label"], one.get("score", 1.0)
+    return None
 
 
 def read_entities(value: Any, labels: LabelSet, text: str, words: Spans, where: str) -> Floats:

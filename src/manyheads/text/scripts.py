@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from manyheads.sampling import spread
 from manyheads.text.tokenization import TextTokenizer, Units
 from manyheads.text.words import segment
 
@@ -31,7 +32,7 @@ def unknown_scripts(texts: Sequence[str], tokenizer: TextTokenizer) -> dict[str,
     unknown = _unknown_id(tokenizer)
     if unknown is None:
         return {}
-    some = texts[:: max(1, len(texts) // SCRIPT_SAMPLE)][:SCRIPT_SAMPLE]
+    some = spread(texts, SCRIPT_SAMPLE)
     words: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     pieces = tokenizer.with_units(Units.PIECES).encode_batch(some)

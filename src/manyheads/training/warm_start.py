@@ -19,9 +19,10 @@ from manyheads.config import (
     Config,
     Strict,
     TaskConfig,
+    colliding_tasks,
     fields_where,
     first_problem,
-    make_config,
+    stored_config,
 )
 from manyheads.config import WarmStart as WarmStartRole
 from manyheads.data.readers import Layout
@@ -128,7 +129,7 @@ class WarmStart:
     @classmethod
     def of_checkpoint(cls, found: CheckpointContents) -> WarmStart:
         """Restore what a run took over from its own checkpoint alone."""
-        config = make_config(found.config)
+        config = stored_config(found.config)
         taken = found.training.get(INHERITED, [])
         carried = {name: task for name, task in config.tasks.items() if task.carried}
         specs = {str(spec["name"]): spec for spec in found.tasks}
@@ -298,9 +299,13 @@ def _check_tasks(config: Config, trained: TrainedModel, path: Path) -> None:
     """Check that the trained model has the heads that a completed configuration takes over.
 
     Raises:
-        ConfigError: it lacks a frozen one, or a head is another than the configuration describes.
+        ConfigError: it lacks a frozen one, a head is another than the configuration describes, or
+            a new task would share a column of results with one of the model.
     """
     known = [str(spec["name"]) for spec in task_specs(trained.model)]
+    problem = colliding_tasks([*known, *config.tasks])
+    if problem and not colliding_tasks(known):
+        raise ConfigError(f"with the model in `init_from` ({path}), {problem}")
     for name, task in config.tasks.items():
         if name in known:
             _check_task(name, task, trained.config.tasks[name], path)

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from manyheads.config.fields import Float, Int, Setting, Strict
 from manyheads.config.options import Balancing, unfold_balancing
 from manyheads.config.task import TaskConfig
-from manyheads.errors import shorten
+from manyheads.errors import listing, shorten
+from manyheads.tasks import EXTRAS
 
 _SEVERAL = Setting(compare="several")
 
-TAKEN_NAMES = ("embedding", "empty", "mean", "text", "weighted", "windows")
+TAKEN_NAMES = ("text", "text2", *EXTRAS, "mean", "weighted")
 """Names with a meaning of their own in results or settings, which no task can have."""
+
+_ALLOWED_BEFORE = ("text2", "in_scope", "embedding2")
+"""Those of them that tasks of earlier models may have."""
+
+_ENDINGS = ("_score", "_scores")
+"""What follows a task's name in the names of its columns of scores (see `Result.cells`)."""
+
+STORED = "stored"
+"""The key of the validation context of a trained model's configuration."""
+
+
+def colliding_tasks(names: Collection[str]) -> str:
+    """Describe two tasks whose columns have one name in a table; empty if there are none."""
+    for name in names:
+        for ending in _ENDINGS:
+            if name + ending in names:
+                return (
+                    f"the tasks {name!r} and {name + ending!r} would share the column "
+                    f"`{name}{ending}` of a table of predictions; rename one of them"
+                )
+    return ""
 
 
 class Mixing(Strict):
@@ -50,13 +73,21 @@ class Mixing(Strict):
 
     @field_validator("tasks")
     @classmethod
-    def _task_names(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+    def _task_names(
+        cls, tasks: dict[str, TaskConfig], info: ValidationInfo
+    ) -> dict[str, TaskConfig]:
+        is_stored = bool(info.context and info.context.get(STORED))
         for name in tasks:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
                 raise ValueError(
                     f"the task name {shorten(name)} must begin with a letter and have at most 64 "
                     "letters, digits, '_' or '-'"
                 )
-            if name in TAKEN_NAMES:
-                raise ValueError(f"the task name {name!r} is reserved")
+            if name in TAKEN_NAMES and not (is_stored and name in _ALLOWED_BEFORE):
+                raise ValueError(
+                    f"the task name {name!r} is reserved, as are {listing(sorted(TAKEN_NAMES))}"
+                )
+        problem = "" if is_stored else colliding_tasks(tasks)
+        if problem:
+            raise ValueError(problem)
         return tasks

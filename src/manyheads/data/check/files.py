@@ -26,6 +26,7 @@ from manyheads.data.records import (
     labelled_field,
 )
 from manyheads.errors import DataError, counted, listing, shorten
+from manyheads.sampling import StreamSample
 from manyheads.tasks import LabelSet, Span, kind_of
 from manyheads.tasks.label_values import without_unlabelled
 from manyheads.tasks.labels import with_dashes
@@ -104,7 +105,7 @@ class FileCheck:
         self._entities: Counter[str] = Counter()
         self._cut_entities: Counter[str] = Counter()
         self._cuts: dict[str, list[tuple[str, str, str]]] = {}
-        self._sample: list[str] = []
+        self._sample = StreamSample[str](SCRIPT_SAMPLE)
         self._parse = _lenient_parser(tasks)
         self.fields: Counter[str] = Counter()
         self.unread = Unread(tasks)
@@ -227,7 +228,7 @@ class FileCheck:
     def _check_words(self, records: Sequence[Record]) -> None:
         """Compare a chunk's entities with the words that the model will see."""
         texts = [record.text for record in records]
-        self._sample += texts[: SCRIPT_SAMPLE - len(self._sample)]
+        self._sample.extend(texts)
         sizes = np.fromiter(map(len, texts), np.int64, len(texts))
         text_starts = np.cumsum(sizes + 1) - (sizes + 1)
         if self._tokenizer is None:
@@ -321,7 +322,7 @@ class FileCheck:
             for where, message, fix in cuts:
                 self._add(Kind.CUT_WORD, where, message, fix)
         if self._tokenizer is not None and (
-            message := scripts_message(unknown_scripts(self._sample, self._tokenizer))
+            message := scripts_message(unknown_scripts(self._sample.items, self._tokenizer))
         ):
             self._add(Kind.UNKNOWN_SCRIPT, self.path, message, "")
 

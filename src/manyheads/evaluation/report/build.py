@@ -39,6 +39,7 @@ from manyheads.evaluation.report.slices import (
 )
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import bootstrap_interval
+from manyheads.sampling import spread
 from manyheads.tasks import Decision
 from manyheads.tasks.metrics import Ratio, numbers
 
@@ -90,7 +91,7 @@ def make_report(
         _task_report(name, evaluated, decided[name], slices, training) for name in decided
     )
     wrong = wrong_answers(outcomes, decided)
-    listed = _spread(sorted(wrong), MAX_ERRORS)
+    listed = spread(sorted(wrong), MAX_ERRORS)
     errors = tuple(_error_record(row, records[row], wrong[row], slices[row]) for row in listed)
     near = beside.training if beside.embed is not None else None
     sentences = None
@@ -159,8 +160,7 @@ def wrong_answers(
 
 
 def _far(task: TaskOutcomes) -> set[int]:
-    pairs = zip(task.gold, task.predicted, strict=True)
-    distances = [task.kind.distance(task.spec, gold, found) for gold, found in pairs]
+    distances = task.kind.distances(task.spec, task.gold, task.predicted)
     known = [(-d, i) for i, d in enumerate(distances) if d]
     return {i for _, i in sorted(known)[:FAR]}
 
@@ -279,11 +279,6 @@ def _frame_interval(outcomes: Outcomes) -> tuple[float, float] | None:
     return bootstrap_interval(Ratio.accuracy(frames))
 
 
-def _spread(rows: Sequence[int], limit: int) -> list[int]:
-    step = max(1.0, len(rows) / limit)
-    return [rows[int(i * step)] for i in range(min(len(rows), limit))]
-
-
 def _error_record(
     row: int, record: Record, answers: Mapping[str, TaskAnswer], slices: Mapping[str, str]
 ) -> ErrorRecord:
@@ -318,7 +313,7 @@ def _with_neighbours(
     training: Sequence[Record],
     embed: Embed,
 ) -> tuple[ErrorRecord, ...]:
-    known = [training[i] for i in _spread(range(len(training)), MAX_TRAINING)]
+    known = [training[i] for i in spread(range(len(training)), MAX_TRAINING)]
     some = errors[:MAX_EMBEDDED]
     if not some or not known:
         return errors
@@ -351,7 +346,7 @@ def _sentence_map(
     wrong: Mapping[int, Mapping[str, Any]],
     embed: Embed,
 ) -> SentenceMap | None:
-    chosen = _spread(range(len(records)), MAX_POINTS)
+    chosen = spread(range(len(records)), MAX_POINTS)
     vectors = embed([records[i].text for i in chosen])
     known = np.any(vectors != 0, axis=1)
     rows = [row for row, is_known in zip(chosen, known.tolist(), strict=True) if is_known]

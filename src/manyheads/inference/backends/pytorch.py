@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from manyheads.config import BATCH_TOKENS, Config, make_config
+from manyheads.config import BATCH_TOKENS, Config, stored_config
 from manyheads.errors import ModelError, at, shorten
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.trust import read_scope, read_scorings
@@ -192,7 +192,7 @@ def load_trained(path: Path) -> TrainedModel:
         model, config = model_of_checkpoint(checkpoint, path), checkpoint.config
         files = checkpoint.encoder
     tokenizer = TextTokenizer.from_json(model.encoder.tokenizer_json, where=at(path))
-    return TrainedModel(model.eval(), tokenizer, files.max_length, make_config(config))
+    return TrainedModel(model.eval(), tokenizer, files.max_length, stored_config(config))
 
 
 def load(

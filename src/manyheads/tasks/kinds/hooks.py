@@ -269,6 +269,17 @@ class Reporting:
         """Return the distance of a number from the right one. Default: None, there is none."""
         return None
 
+    def distances(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Sequence[float | None]:
+        """Return the distances of all records' numbers from the right ones.
+
+        By default each by `distance`. A kind overrides this where a number means something only
+        among the others.
+        """
+        pairs = zip(gold, predicted, strict=True)
+        return [self.distance(spec, right, found) for right, found in pairs]
+
 
 class LabelChecks(Calibrating):
     """Detection of likely wrong labels.

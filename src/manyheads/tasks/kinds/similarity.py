@@ -24,7 +24,7 @@ from manyheads.tasks.kinds.values import (
 )
 from manyheads.tasks.label_values import read_number, read_second_text
 from manyheads.tasks.labels import LabelSet, Pair, WordSpan
-from manyheads.tasks.metrics.correlation import similarity_metrics
+from manyheads.tasks.metrics.correlation import rank_distances, similarity_metrics
 
 if TYPE_CHECKING:
     from manyheads.tasks.spec import TaskSpec
@@ -116,6 +116,11 @@ class Similarity(Kind):
         """Correlate scores and cosines."""
         return similarity_metrics(gold, predicted)
 
-    def distance(self, spec: TaskSpec, gold: float, predicted: float) -> float:
-        """Return the absolute difference."""
-        return abs(gold - predicted)
+    def distances(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Sequence[float | None]:
+        """Return by how many places each pair is out of the order of the scores.
+
+        A score and a cosine have no unit in common, and the order alone is learned.
+        """
+        return rank_distances(gold, predicted)

@@ -78,7 +78,12 @@ def reliability(
 
 
 def calibration_error(scores: Scores, right: Bools) -> float:
-    """Return the mean distance of scores from shares of right answers, over bins of equal mass."""
+    """Return the mean distance of scores from shares of right answers, over bins of equal mass.
+
+    Args:
+        scores: [D] the probability of each answer, at least one.
+        right: [D] whether it is right.
+    """
     mean, share, counts = reliability(scores, right)
     return float((np.abs(mean - share) * counts).sum() / counts.sum())
 

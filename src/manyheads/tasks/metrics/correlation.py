@@ -89,7 +89,7 @@ def pearson(x: Numbers, y: Numbers) -> float:
     Raises:
         ValueError: the rows differ in length, or hold a number that is not finite.
     """
-    first, second = _checked(x, y)
+    first, second = map(_scaled, _checked(x, y))
     if not len(first) or np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     first, second = first - first.mean(), second - second.mean()
@@ -107,6 +107,22 @@ def spearman(x: Numbers, y: Numbers) -> float:
     return pearson(_ranks(first), _ranks(second))
 
 
+def rank_distances(gold: Numbers, predicted: Numbers) -> list[float]:
+    """Return how far the rank of each predicted number is from the ranks of its gold number.
+
+    Equal gold numbers share their ranks: any order among them is right, and has the distance 0.
+
+    Raises:
+        ValueError: the rows differ in length, or hold a number that is not finite.
+    """
+    first, second = _checked(gold, predicted)
+    _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks, lowest, highest = _ranks(second), (last - counts + 1)[inverse], last[inverse]
+    found: list[float] = np.maximum(np.maximum(lowest - ranks, ranks - highest), 0.0).tolist()
+    return found
+
+
 def _checked(x: Numbers, y: Numbers) -> tuple[Floats, Floats]:
     first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
@@ -114,6 +130,16 @@ def _checked(x: Numbers, y: Numbers) -> tuple[Floats, Floats]:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("cannot correlate numbers that are not finite")
     return first, second
+
+
+def _scaled(values: Floats) -> Floats:
+    """Divide numbers by a power of two near the largest, so that sums of squares stay finite.
+
+    That is exact, so that the correlation of other numbers does not change.
+    """
+    _, exponent = np.frexp(np.abs(values).max(initial=0.0))
+    scaled: Floats = np.ldexp(values, -exponent)
+    return scaled
 
 
 def _ranks(values: Floats) -> Floats:
