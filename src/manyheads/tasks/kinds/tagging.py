@@ -358,17 +358,14 @@ class Tagging(Kind):
         """
         scheme = _scheme(spec)
         gaps = unlabelled_words(label)
-        places = [(token.start, token.end) for token in result.tokens]
+        places = list(tokens or [(token.start, token.end) for token in result.tokens])
         if scheme is Scheme.PLAIN:
-            gold = tags_of(label, tokens or places, scheme)
-            pairs = [
-                (tag, token.tag)
-                for tag, token in zip(gold, result.tokens, strict=True)
-                if not touches(gaps, token.start, token.end)
-            ]
-            return TaggedText(tuple(g for g, _ in pairs)), TaggedText(tuple(p for _, p in pairs))
+            # The words that were read are not always the record's tokens: `can't` is several.
+            classes = [Span(token.start, token.end, token.tag) for token in result.tokens]
+            places = [place for place in places if not touches(gaps, *place)]
+            gold, predicted = (tags_of(spans, places, scheme) for spans in (label, classes))
+            return TaggedText(tuple(gold)), TaggedText(tuple(predicted))
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
-        places = list(tokens or places)
         if gaps:
             # An entity that reaches into unlabelled words may be right or wrong, so entities of the
             # record that it overlaps cannot be counted as missed.
