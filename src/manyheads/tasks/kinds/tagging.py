@@ -71,7 +71,14 @@ from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
-from manyheads.tasks.soft_targets import Spans, columns_of, continued, read_entities, word_of_each
+from manyheads.tasks.soft_targets import (
+    Spans,
+    columns_of,
+    continued,
+    read_entities,
+    read_word_classes,
+    word_of_each,
+)
 from manyheads.tasks.span_suspicion import SPAN_ERRORS, span_suspicions, spoiled_spans
 from manyheads.tasks.surfaces import Surfaces
 from manyheads.tasks.suspicion import Is, Suspicion, no_part, span_of_json
@@ -269,8 +276,9 @@ class Tagging(Kind):
     def read_soft(
         self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
     ) -> Floats:
-        """Read entities with their probabilities (see `read_entities`)."""
-        return read_entities(value, labels, text, words, where)
+        """Read entities with their probabilities, or tokens with their classes."""
+        plain = isinstance(labels, TagSet) and labels.scheme is Scheme.PLAIN
+        return (read_word_classes if plain else read_entities)(value, labels, text, words, where)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
