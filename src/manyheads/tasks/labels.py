@@ -227,6 +227,17 @@ def from_io(tags: Sequence[str]) -> list[str]:
     return [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
 
 
+def to_io(tags: Sequence[str | None]) -> list[str | None] | None:
+    """Return BIO tags in the scheme IO, None where a word has none.
+
+    None if two entities of a type are neighbours: IO would join them.
+    """
+    known = [tag for tag in tags if tag is not None]
+    if any(two[:2] == "B-" and one[2:] == two[2:] for one, two in pairwise(known)):
+        return None
+    return [tag if tag is None or tag == OUTSIDE else tag[2:] for tag in tags]
+
+
 def scheme_of(tags: Iterable[str]) -> Scheme:
     """Decide by their form whether tags mark entities or are classes of words.
 

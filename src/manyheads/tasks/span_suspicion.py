@@ -41,6 +41,7 @@ def span_suspicions(
     units: Sequence[WordSpan],
     logs: Floats,
     elsewhere: Elsewhere,
+    unlabelled: Sequence[WordSpan] = (),
 ) -> list[Suspicion]:
     """Compare each entity with no entity, other types and other borders, and find missing ones.
 
@@ -51,8 +52,9 @@ def span_suspicions(
         units: the characters of what entities consist of: the user's tokens, or the words.
         logs: [W, L] log probabilities of the tags of its words.
         elsewhere: how the other records are labelled.
+        unlabelled: the characters of words without a label, about which nothing is wrong.
     """
-    changes = _Changes(tags, given, text, units, logs, elsewhere)
+    changes = _Changes(tags, given, text, units, logs, elsewhere, unlabelled)
     return [*changes.of_entities(), *changes.missing()]
 
 
@@ -84,6 +86,7 @@ class _Changes:
         units: Sequence[WordSpan],
         logs: Floats,
         elsewhere: Elsewhere,
+        unlabelled: Sequence[WordSpan],
     ) -> None:
         self._types, self._text, self._words = tags.types, text, text.words
         self._elsewhere = elsewhere
@@ -99,10 +102,16 @@ class _Changes:
         starts, ends = {start for start, _ in units}, {end for _, end in units}
         self._begins = [i for i, (start, _) in enumerate(self._words) if start in starts]
         self._ends = [i + 1 for i, (_, end) in enumerate(self._words) if end in ends]
-        self._entities = [(span, *place) for span in given if (place := _place(span, self._words))]
+        self._entities = [
+            (span, *place) for span in given if (place := _place(span.start, span.end, self._words))
+        ]
         self._labelled = np.zeros(len(self._words), np.bool_)
         for _, first, last in self._entities:
             self._labelled[first:last] = True
+        self._taken = self._labelled.copy()
+        for start, end in unlabelled:
+            if place := _place(start, end, self._words):
+                self._taken[slice(*place)] = True
 
     def of_entities(self) -> Iterator[Suspicion]:
         """Yield the best change of each entity, with evidence of all changes."""
@@ -144,10 +153,10 @@ class _Changes:
         """Yield entities where there is no label; of overlapping ones only the likeliest."""
         found = []
         for begin in self._begins:
-            if self._labelled[begin] or self._outside[begin] > np.log(_OUTSIDE):
+            if self._taken[begin] or self._outside[begin] > np.log(_OUTSIDE):
                 continue
             for end in [end for end in self._ends if end > begin][:LONGEST]:
-                if self._labelled[begin:end].any():
+                if self._taken[begin:end].any():
                     break
                 gains = self._whole(begin, end) - self._none(begin, end)
                 found.append((float(gains.max()), begin, end, int(gains.argmax())))
@@ -188,7 +197,7 @@ class _Changes:
     def _best_border(self, span: Span, place: tuple[int, int], own: int) -> list[_Change]:
         """Return changes of an entity's borders, a few units outwards and more inwards."""
         first, last = place
-        free = ~self._labelled
+        free = ~self._taken
         free[first:last] = True
         begins = [b for b in self._begins if b <= first][-_SHIFT - 1 :]
         begins += [b for b in self._begins if first < b < last][:LONGEST]
@@ -239,9 +248,9 @@ class _Changes:
         return Span(self._words[begin][0], self._words[end - 1][1], self._types[kind])
 
 
-def _place(span: Span, words: Sequence[WordSpan]) -> tuple[int, int] | None:
-    """Return the first word of a span and the one after its last."""
-    inside = [i for i, (start, end) in enumerate(words) if start < span.end and span.start < end]
+def _place(start: int, end: int, words: Sequence[WordSpan]) -> tuple[int, int] | None:
+    """Return the first word that has one of the characters and the one after the last."""
+    inside = [i for i, (begin, stop) in enumerate(words) if begin < end and start < stop]
     return (inside[0], inside[-1] + 1) if inside else None
 
 
@@ -316,7 +325,7 @@ def _drawn(choices: Sequence[_T], generator: np.random.Generator) -> _T:
 
 def _shifted(span: Span, units: Sequence[WordSpan]) -> Iterator[Span]:
     """Yield an entity with one border moved by a unit."""
-    place = _place(span, units)
+    place = _place(span.start, span.end, units)
     if place is None:
         return
     first, last = place

@@ -53,15 +53,17 @@ from manyheads.tasks.kinds.values import (
     Settings,
     Targets,
 )
-from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags, words_lack_labels
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
+    PartlyLabelled,
     Scheme,
     Span,
     TagSet,
     WordSpan,
     inside_words,
+    spans_of,
     tags_of,
     touches,
     types_of,
@@ -436,7 +438,10 @@ class Tagging(Kind):
         """
         if spec.scheme is Scheme.PLAIN:
             return []
-        return span_suspicions(self.label_set(spec), label, text, _units_of(text), logs, elsewhere)
+        return span_suspicions(
+            self.label_set(spec), label, text, _units_of(text), logs, elsewhere,
+            unlabelled_words(label),
+        )  # fmt: skip
 
     def spoiled(
         self,
@@ -449,8 +454,14 @@ class Tagging(Kind):
         """Corrupt one entity, or add or remove one."""
         if spec.scheme is Scheme.PLAIN:
             return None
-        types = self.label_set(spec).types
-        return spoiled_spans(types, label, _units_of(text), error, generator)
+        types, gaps = self.label_set(spec).types, unlabelled_words(label)
+        found = spoiled_spans(types, label, _units_of(text), error, generator)
+        if found is None or not gaps:
+            return found
+        spans, is_at = found
+        if any(touches(gaps, span.start, span.end) for span in spans):
+            return None
+        return PartlyLabelled(spans, gaps), is_at
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return the entities with one added, removed or replaced."""
@@ -459,13 +470,28 @@ class Tagging(Kind):
         covered = new is not None and any(s.overlaps(new.start, new.end) for s in kept)
         if (old and old not in label) or covered:
             raise no_part(label, given, proposed)
-        return tuple(sorted([*kept, *([new] if new else [])]))
+        spans, gaps = sorted([*kept, *([new] if new else [])]), unlabelled_words(label)
+        return PartlyLabelled(spans, gaps) if gaps else tuple(spans)
 
     def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
-        """Return the tags of the record's tokens, or the entities by characters."""
-        if tokens is not None:
-            return tags_of(label, tokens)
-        return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(label)]
+        """Return the tags of the record's tokens, or the entities by characters.
+
+        Words without a label get None. Entities that are not whole tokens are returned by their
+        characters.
+
+        Raises:
+            DataError: there are both such words and such entities.
+        """
+        spans, gaps = tuple(sorted(label)), unlabelled_words(label)
+        tags = [] if tokens is None else tags_of(spans, tokens)
+        if tokens is not None and spans_of(tags, tokens) == spans:
+            return [
+                None if tag == OUTSIDE and touches(gaps, *place) else tag
+                for tag, place in zip(tags, tokens, strict=True)
+            ]
+        if tokens is not None and gaps:
+            raise words_lack_labels()
+        return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
 
 
 def _units_of(text: ReadText) -> Sequence[WordSpan]:
