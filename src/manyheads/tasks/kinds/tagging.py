@@ -302,10 +302,15 @@ class Tagging(Kind):
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
         logits: Floats,
     ) -> Evidence | None:  # fmt: skip
-        """Return the log-odds of each predicted entity, and whether it is right."""
+        """Return the log-odds of each predicted entity, and whether it is right.
+
+        Entities that reach into words without a label may be right or wrong.
+        """
         if spec.scheme is Scheme.PLAIN:
             return None
         found: Sequence[Entity] = result.entities
+        if gaps := unlabelled_words(label):
+            found = [e for e in found if not touches(gaps, e.start, e.end)]
         right = [Span(e.start, e.end, e.label) in label for e in found]
         scores = log_odds(np.array([e.score for e in found], np.float64))
         return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
