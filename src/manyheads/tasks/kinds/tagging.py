@@ -168,7 +168,7 @@ class Tagging(Kind):
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
     ) -> ReadLabel:
         """Make the reader of tags and spans (see `Kind.reader`)."""
-        order = index_order(settings.labels, settings.num_labels, known)
+        order = index_order(settings.labels, settings.num_labels, known, settings.scheme)
         names = Names(task, known, keeps_unseen)
         tags = known if isinstance(known, TagSet) else None
         return TagReader(names, tags, order, settings.scheme).read
