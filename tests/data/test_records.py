@@ -752,6 +752,34 @@ def test_names_without_a_prefix_beside_o_are_ambiguous(tmp_path: Path) -> None:
     assert undiscovered(tmp_path, TAGS, {**record, "ner": ["B_x", "NOUN", "O"]})
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["B-PER", "I-PER", "O"],
+        ["B-PER", "O", "B-LOC"],
+        ["O", "S-LOC", "I-PER"],
+        ["B-PER", "I-PER", "LOC"],
+        ["O", "B_PER", "I_PER"],
+        ["O", "B", "I"],
+    ],
+)
+@pytest.mark.parametrize("labels", [None, ("O", "B-PER", "I-PER")])
+def test_tags_with_prefixes_are_not_types(
+    tags: list[str], labels: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    task = TaskConfig(kind="tagging", scheme="io", labels=labels)
+    text = undiscovered(tmp_path, task, {"text": "a b c", "ner": tags})
+    assert ":1: the tags of the task 't' have prefixes, such as " in text
+    assert "and its `scheme` is io; expected types of entities without prefixes" in text
+    assert "Leave out `tasks.t.scheme`" in text
+
+
+def test_a_type_may_begin_like_a_tag(tmp_path: Path) -> None:
+    task = TaskConfig(kind="tagging", scheme="io")
+    for types in (["B-cell", "T-cell"], ["E-mail", "U-Bahn"], ["B", "C"]):
+        assert discover(tmp_path, task, {"ner": types}) == TagSet.of_types(types)
+
+
 def test_types_that_look_like_tags_are_types(tmp_path: Path) -> None:
     task = TaskConfig(kind="tagging", labels=("E-mail", "Phone", "U-Bahn"))
     record = {"entities": [{"start": 0, "end": 1, "label": "E-mail"}]}

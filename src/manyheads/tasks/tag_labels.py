@@ -40,6 +40,7 @@ from manyheads.tasks.labels import (
     touches,
     types_of,
     unlabelled_words,
+    with_dashes,
 )
 from manyheads.text import Units
 
@@ -238,6 +239,8 @@ def decide_tags(
     tags = bool(found.names or found.indices)
     is_plain = form == "plain" and (tags or (labels is not None and not found.types))
     scheme = Scheme.PLAIN if is_plain else _scheme(task, found)
+    if form == "io":
+        _refuse_prefixes(task, found)
     if form == "auto" and not (labels is not None and are_tags(labels)):
         _check_meaning(task, labels or (), found, scheme)
     if labels is not None:
@@ -269,6 +272,26 @@ def _check_meaning(task: str, labels: Sequence[str], found: Found, scheme: Schem
         for bare in labels:
             if bare != OUTSIDE:
                 raise _one_or_the_other(task, bare, next(iter(found.indices.values())))
+
+
+def _refuse_prefixes(task: str, found: Found) -> None:
+    """Refuse tags that have prefixes though the scheme `io` says that they are types.
+
+    A type may begin like a tag (`B-cell`), so one alone shows nothing among others.
+    """
+    types = [tag[2:] for tag in found.names if tag != OUTSIDE]
+    begun = {tag for tag in with_dashes(types) if tag[:2] in ("B-", "I-")}
+    pairs = any(f"B-{tag[2:]}" in begun and f"I-{tag[2:]}" in begun for tag in begun)
+    if not pairs and not (begun.intersection(types) and all(map(is_prefixed, types))):
+        return
+    first = next(one for one, tag in zip(types, with_dashes(types), strict=True) if tag in begun)
+    raise DataError(
+        f"the tags of the task {task!r} have prefixes, such as {shorten(first)}, and its `scheme` "
+        "is io",
+        where=found.names[f"I-{first}"],
+        expected="types of entities without prefixes, such as PER",
+        fix=f"Leave out `tasks.{task}.scheme`: tags with prefixes are read as they are.",
+    )
 
 
 def _one_or_the_other(task: str, bare: str, where: str) -> DataError:
