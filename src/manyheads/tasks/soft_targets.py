@@ -5,6 +5,7 @@ Axes: W words, L labels.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,10 +144,11 @@ def read_entities(value: Any, labels: LabelSet, text: str, words: Spans, where: 
     result[:, outside] = 1.0
     spans = read_spans(entities, "entities", text, where)
     scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
+    ends = [span.end for span in spans]
     for word, tag in enumerate(word_tags(spans, words, labels)):
         if tag < 0 or tag == outside:
             continue
-        span = next(s for s in spans if s.overlaps(*words[word]))
+        span = spans[bisect_right(ends, words[word][0])]
         score = read_probability(scores[span.start, span.end], span.label, where)
         result[word, outside] = 1 - score
         result[word, tag] = score

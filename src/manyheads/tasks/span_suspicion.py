@@ -5,6 +5,7 @@ Axes: W words, L tags, K types.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from manyheads.tasks.decisions import WRONG_BORDER, WRONG_BOTH, WRONG_TYPE
-from manyheads.tasks.labels import OUTSIDE, Span, TagSet, WordSpan
+from manyheads.tasks.labels import OUTSIDE, Span, Stretches, TagSet, WordSpan, borders_of
 from manyheads.tasks.surfaces import Elsewhere, ReadWords
 from manyheads.tasks.suspicion import MISSING, SUPERFLUOUS, Is, Suspicion
 from manyheads.tasks.tag_sequences import Floats
@@ -155,7 +156,8 @@ class _Changes:
         for begin in self._begins:
             if self._taken[begin] or self._outside[begin] > np.log(_OUTSIDE):
                 continue
-            for end in [end for end in self._ends if end > begin][:LONGEST]:
+            first_end = bisect_right(self._ends, begin)
+            for end in self._ends[first_end : first_end + LONGEST]:
                 if self._taken[begin:end].any():
                     break
                 gains = self._whole(begin, end) - self._none(begin, end)
@@ -197,19 +199,23 @@ class _Changes:
     def _best_border(self, span: Span, place: tuple[int, int], own: int) -> list[_Change]:
         """Return changes of an entity's borders, a few units outwards and more inwards."""
         first, last = place
-        free = ~self._taken
-        free[first:last] = True
-        begins = [b for b in self._begins if b <= first][-_SHIFT - 1 :]
-        begins += [b for b in self._begins if first < b < last][:LONGEST]
-        ends = [e for e in self._ends if first < e < last][-LONGEST:]
-        ends += [e for e in self._ends if e >= last][: _SHIFT + 1]
+        after_first, before_last = bisect_right(self._begins, first), bisect_left(self._ends, last)
+        begins = self._begins[max(0, after_first - _SHIFT - 1) : after_first]
+        begins += [b for b in self._begins[after_first : after_first + LONGEST] if b < last]
+        ends = [e for e in self._ends[max(0, before_last - LONGEST) : before_last] if e > first]
+        ends += self._ends[before_last : before_last + _SHIFT + 1]
         others = [(begin, end) for begin in begins for end in ends if begin < end]
         return [
             self._moved(span, place, other, kind)
             for other in others
-            if other != place and free[other[0] : other[1]].all()
+            if other != place and not self._reaches_others(place, other)
             for kind in (own, None)
         ]
+
+    def _reaches_others(self, place: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Return whether words of a place that are not in the first one are taken."""
+        (first, last), (begin, end) = place, other
+        return bool(self._taken[begin:first].any() or self._taken[last:end].any())
 
     def _moved(
         self, span: Span, place: tuple[int, int], other: tuple[int, int], kind: int | None
@@ -250,8 +256,9 @@ class _Changes:
 
 def _place(start: int, end: int, words: Sequence[WordSpan]) -> tuple[int, int] | None:
     """Return the first word that has one of the characters and the one after the last."""
-    inside = [i for i, (begin, stop) in enumerate(words) if begin < end and start < stop]
-    return (inside[0], inside[-1] + 1) if inside else None
+    first = bisect_right(words, start, key=lambda word: word[1])
+    last = bisect_left(words, end, lo=first, key=lambda word: word[0])
+    return (first, last) if first < last else None
 
 
 def _shown(span: Span | None) -> dict[str, Any] | None:
@@ -312,7 +319,8 @@ def _with_another(
     generator: np.random.Generator,
 ) -> tuple[tuple[Span, ...], Is] | None:
     """Add an entity of one unit (see `spoiled_spans`)."""
-    free = [unit for unit in units if not any(span.overlaps(*unit) for span in given)]
+    covered = Stretches(borders_of(given))
+    free = [unit for unit in units if not covered.touch(*unit)]
     if not free:
         return None
     start, end = _drawn(free, generator)

@@ -29,6 +29,7 @@ from manyheads.tasks.labels import (
     PartlyLabelled,
     Scheme,
     Span,
+    Stretches,
     TagSet,
     are_tags,
     bio_names,
@@ -37,7 +38,6 @@ from manyheads.tasks.labels import (
     scheme_of,
     spans_of,
     tags_of,
-    touches,
     types_of,
     unlabelled_words,
     with_dashes,
@@ -154,8 +154,9 @@ def word_tags(
     places = [(int(s), int(e)) for s, e in words]
     tags = tags_of(spans, places, scheme)
     found = [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+    unlabelled = Stretches(gaps)
     for i, place in enumerate(places if gaps else ()):
-        if tags[i] == OUTSIDE and touches(gaps, *place):
+        if tags[i] == OUTSIDE and unlabelled.touch(*place):
             found[i] = UNKNOWN
     return found
 

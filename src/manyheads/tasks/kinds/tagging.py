@@ -60,12 +60,13 @@ from manyheads.tasks.labels import (
     PartlyLabelled,
     Scheme,
     Span,
+    Stretches,
     TagSet,
     WordSpan,
+    borders_of,
     inside_words,
     spans_of,
     tags_of,
-    touches,
     types_of,
     unlabelled_words,
 )
@@ -309,9 +310,9 @@ class Tagging(Kind):
         if spec.scheme is Scheme.PLAIN:
             return None
         found: Sequence[Entity] = result.entities
-        if gaps := unlabelled_words(label):
-            found = [e for e in found if not touches(gaps, e.start, e.end)]
-        right = [Span(e.start, e.end, e.label) in label for e in found]
+        gaps, gold = Stretches(unlabelled_words(label)), frozenset(label)
+        found = [e for e in found if not gaps.touch(e.start, e.end)]
+        right = [Span(e.start, e.end, e.label) in gold for e in found]
         scores = log_odds(np.array([e.score for e in found], np.float64))
         return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
 
@@ -372,22 +373,24 @@ class Tagging(Kind):
         Their tags are those of the record's own tokens, or else of the result's.
         """
         scheme = _scheme(spec)
-        gaps = unlabelled_words(label)
+        unlabelled = unlabelled_words(label)
+        gaps = Stretches(unlabelled)
         places = list(tokens or [(token.start, token.end) for token in result.tokens])
         if scheme is Scheme.PLAIN:
             # The words that were read are not always the record's tokens: `can't` is several.
             classes = [Span(token.start, token.end, token.tag) for token in result.tokens]
-            places = [place for place in places if not touches(gaps, *place)]
+            places = [place for place in places if not gaps.touch(*place)]
             gold, predicted = (tags_of(spans, places, scheme) for spans in (label, classes))
             return TaggedText(tuple(gold)), TaggedText(tuple(predicted))
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
-        if gaps:
+        if unlabelled:
             # An entity that reaches into unlabelled words may be right or wrong, so entities of the
             # record that it overlaps cannot be counted as missed.
-            unsure = [(s.start, s.end) for s in found if touches(gaps, s.start, s.end)]
-            found = tuple(s for s in found if (s.start, s.end) not in unsure)
-            label = tuple(s for s in label if not touches(unsure, s.start, s.end))
-            places = [place for place in places if not touches((*gaps, *unsure), *place)]
+            doubtful = [place for place in borders_of(found) if gaps.touch(*place)]
+            unsure, left_out = Stretches(doubtful), Stretches([*unlabelled, *doubtful])
+            found = tuple(s for s in found if not gaps.touch(s.start, s.end))
+            label = tuple(s for s in label if not unsure.touch(s.start, s.end))
+            places = [place for place in places if not left_out.touch(*place)]
         return (
             TaggedText(tuple(tags_of(label, places, scheme)), frozenset(label)),
             TaggedText(tuple(tags_of(found, places, scheme)), frozenset(found)),
@@ -464,7 +467,8 @@ class Tagging(Kind):
         if found is None or not gaps:
             return found
         spans, is_at = found
-        if any(touches(gaps, span.start, span.end) for span in spans):
+        unlabelled = Stretches(gaps)
+        if any(unlabelled.touch(*place) for place in borders_of(spans)):
             return None
         return PartlyLabelled(spans, gaps), is_at
 
@@ -487,14 +491,15 @@ class Tagging(Kind):
         Raises:
             DataError: there are both such words and such entities.
         """
-        spans, gaps = tuple(sorted(label)), unlabelled_words(label)
+        spans, unlabelled = tuple(sorted(label)), unlabelled_words(label)
         tags = [] if tokens is None else tags_of(spans, tokens)
         if tokens is not None and spans_of(tags, tokens) == spans:
+            gaps = Stretches(unlabelled)
             return [
-                None if tag == OUTSIDE and touches(gaps, *place) else tag
+                None if tag == OUTSIDE and gaps.touch(*place) else tag
                 for tag, place in zip(tags, tokens, strict=True)
             ]
-        if tokens is not None and gaps:
+        if tokens is not None and unlabelled:
             raise words_lack_labels()
         return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
 
