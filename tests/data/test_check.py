@@ -301,6 +301,20 @@ def test_entities_that_begin_inside_are_found_in_indices_and_in_text_too(tmp_pat
     assert only(report, Kind.INSIDE_START).where == f"{text}:2"
 
 
+@pytest.mark.parametrize("scheme", ["io", "plain"])
+def test_the_form_of_tags_is_not_judged_where_the_scheme_is_set(
+    scheme: str, tmp_path: Path
+) -> None:
+    tags = ["O", "E-mail", "U-Bahn"]
+    for ner, task in (
+        (tags, TaskConfig(kind="tagging", scheme=scheme)),
+        ([0, 1, 2], TaskConfig(kind="tagging", scheme=scheme, labels=tuple(tags))),
+    ):
+        path = write(tmp_path / "x.jsonl", {"tokens": ["a", "b", "c"], "ner": ner})
+        found = {finding.kind for finding in check_data([path], {"t": task}).findings}
+        assert not found & {Kind.SCHEME, Kind.INSIDE_START}
+
+
 def entity(text: str, start: int, end: int) -> dict[str, Any]:
     return {"text": text, "entities": [{"start": start, "end": end, "label": "LOC"}]}
 

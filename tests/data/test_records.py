@@ -457,6 +457,76 @@ def test_indices_become_names(tmp_path: Path) -> None:
     assert discover(tmp_path, four, {"ner": [0, 1]}) == TagSet(tuple("0123"), Scheme.PLAIN)
 
 
+@pytest.mark.parametrize(
+    ("options", "known", "read"),
+    [
+        # An odd number of tags, and names such as B-x, are classes too.
+        (
+            {"scheme": "plain", "num_labels": 17},
+            TagSet(tuple(map(str, range(17))), Scheme.PLAIN),
+            (Span(0, 1, "0"), Span(2, 3, "1"), Span(4, 5, "1")),
+        ),
+        (
+            {"scheme": "plain", "labels": ("O", "B-x", "I-x")},
+            TagSet(("O", "B-x", "I-x"), Scheme.PLAIN),
+            (Span(0, 1, "O"), Span(2, 3, "B-x"), Span(4, 5, "B-x")),
+        ),
+        (
+            {"scheme": "io", "labels": ("O", "PER", "E-mail")},
+            TagSet.of_types(["PER", "E-mail"]),
+            (Span(2, 5, "PER"),),
+        ),
+        (
+            {"scheme": "io", "labels": ("PER", "LOC")},
+            TagSet.of_types(["PER", "LOC"]),
+            (Span(0, 1, "PER"), Span(2, 5, "LOC")),
+        ),
+        ({"scheme": "io", "num_labels": 4}, TagSet.of_types("123"), (Span(2, 5, "1"),)),
+        (
+            {"scheme": "io", "labels": ("O", "B-x", "I-x")},
+            TagSet.of_types("x"),
+            (Span(2, 3, "x"), Span(4, 5, "x")),
+        ),
+    ],
+)
+def test_the_scheme_applies_to_indices(
+    options: dict[str, Any], known: TagSet, read: Any, tmp_path: Path
+) -> None:
+    task = TaskConfig(kind="tagging", **options)
+    fields = {"text": "a b c", "ner": [0, 1, 1]}
+    assert discover(tmp_path, task, fields) == known
+    for labels in (None, known):
+        assert label(task, labels, **fields) == read
+
+
+def test_models_of_earlier_versions_read_indices_as_they_did() -> None:
+    """The scheme `io` had no effect on indices: an odd number of tags had B- and I-."""
+    numbered = TaskConfig(kind="tagging", scheme="io", num_labels=5)
+    assert label(numbered, TagSet.of_types("12"), text="a", ner=[3]) == (Span(0, 1, "2"),)
+    listed = TaskConfig(kind="tagging", scheme="io", labels=("O", "x"))
+    classes_of_words = TagSet(("O", "x"), Scheme.PLAIN)
+    assert label(listed, classes_of_words, text="a", ner=[1]) == (Span(0, 1, "x"),)
+
+
+def test_the_number_of_labels_counts_the_tags_of_the_scheme(tmp_path: Path) -> None:
+    three = TaskConfig(kind="tagging", scheme="io", num_labels=3)
+    assert discover(tmp_path, three, {"ner": ["x", "y"]}) == TagSet.of_types("xy")
+    text = undiscovered(tmp_path, three, {"ner": ["x", "y"]}, {"ner": ["z", "O"]})
+    assert ":2: the task 't' has 4 labels: O, x, y, z; expected at most 3 labels" in text
+
+
+def test_listed_names_without_a_prefix_beside_o_are_ambiguous(tmp_path: Path) -> None:
+    task = TaskConfig(kind="tagging", labels=("O", "x", "y"))
+    for tags in ([0, 1], ["x", "y"]):
+        text = undiscovered(tmp_path, task, {"ner": tags})
+        assert ":1: the tags of the task 't' are `O` and names without a prefix, such as" in text
+        assert "Set `tasks.t.scheme`: io" in text
+    types = TagSet.of_types("xy")
+    assert discover(tmp_path, task, {"ner": ["B-x", "O"]}) == types
+    spans = {"entities": [{"start": 0, "end": 1, "label": "y"}]}
+    assert discover(tmp_path, task, spans) == types
+
+
 def test_the_configured_number_of_labels_is_accepted(tmp_path: Path) -> None:
     two = TaskConfig(kind="classification", num_labels=2)
     assert discover(tmp_path, two, *classes("b", "a")).names == ("a", "b")
@@ -706,6 +776,34 @@ def test_names_without_a_prefix_beside_o_are_ambiguous(tmp_path: Path) -> None:
     assert label(types, known, **record) == (Span(0, 3, "x"),)
     assert discover(tmp_path, PLAIN, record) == TagSet(("O", "x"), Scheme.PLAIN)
     assert undiscovered(tmp_path, TAGS, {**record, "ner": ["B_x", "NOUN", "O"]})
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["B-PER", "I-PER", "O"],
+        ["B-PER", "O", "B-LOC"],
+        ["O", "S-LOC", "I-PER"],
+        ["B-PER", "I-PER", "LOC"],
+        ["O", "B_PER", "I_PER"],
+        ["O", "B", "I"],
+    ],
+)
+@pytest.mark.parametrize("labels", [None, ("O", "B-PER", "I-PER")])
+def test_tags_with_prefixes_are_not_types(
+    tags: list[str], labels: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    task = TaskConfig(kind="tagging", scheme="io", labels=labels)
+    text = undiscovered(tmp_path, task, {"text": "a b c", "ner": tags})
+    assert ":1: the tags of the task 't' have prefixes, such as " in text
+    assert "and its `scheme` is io; expected types of entities without prefixes" in text
+    assert "Leave out `tasks.t.scheme`" in text
+
+
+def test_a_type_may_begin_like_a_tag(tmp_path: Path) -> None:
+    task = TaskConfig(kind="tagging", scheme="io")
+    for types in (["B-cell", "T-cell"], ["E-mail", "U-Bahn"], ["B", "C"]):
+        assert discover(tmp_path, task, {"ner": types}) == TagSet.of_types(types)
 
 
 def test_types_that_look_like_tags_are_types(tmp_path: Path) -> None:

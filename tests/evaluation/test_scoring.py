@@ -15,7 +15,8 @@ from manyheads.data.records import Record, word_spans
 from manyheads.evaluation import Outcomes, fit_calibrations, score
 from manyheads.inference import Predictor
 from manyheads.modeling import find_encoder
-from manyheads.tasks import Scheme, Span, TaskSpec
+from manyheads.tasks import Scheme, Span, TaggingResult, TaskSpec, TokenTag, kind_of
+from manyheads.tasks.labels import PartlyLabelled
 from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_tokenizer
 from training_setup import ENTITIES
@@ -101,6 +102,24 @@ def test_without_tokens_the_tags_of_the_words_are_compared() -> None:
         ["B-PER", "O", "O", "B-LOC", "O"],
     )
     assert result.metrics()["precision"] == result.metrics()["recall"] == 0.5
+
+
+def test_classes_of_words_are_compared_on_the_records_tokens() -> None:
+    """A model reads `can't` as several words, and `works` where the record has two tokens."""
+    spec = TaskSpec("pos", "tagging", ("NOUN", "VERB"), scheme=Scheme.PLAIN, decoder="linear")
+    words = [(0, 4, "NOUN"), (5, 8, "VERB"), (8, 9, "NOUN"), (9, 10, "NOUN"), (11, 16, "NOUN")]
+    text = "mary can't works"
+    result = TaggingResult(
+        (), tuple(TokenTag(text[s:e], tag, spec.labels.index(tag), s, e) for s, e, tag in words)
+    )
+    tokens = ((0, 4), (5, 10), (11, 15), (15, 16))
+    label = (Span(0, 4, "NOUN"), Span(5, 10, "VERB"), Span(11, 15, "VERB"), Span(15, 16, "NOUN"))
+    gold, predicted = kind_of("tagging").outcome(spec, label, tokens, result)
+    assert gold.tags == ("NOUN", "VERB", "VERB", "NOUN")
+    assert predicted.tags == ("NOUN", "VERB", "NOUN", "NOUN")
+    partly = PartlyLabelled(label[:2], [(11, 15), (15, 16)])
+    gold, predicted = kind_of("tagging").outcome(spec, partly, tokens, result)
+    assert gold.tags == predicted.tags == ("NOUN", "VERB")
 
 
 @pytest.mark.parametrize("max_length", [5, 8, 32])

@@ -17,6 +17,7 @@ from manyheads.tasks import (
     Platt,
     Scheme,
     Scoring,
+    Span,
     TaggingResult,
     TaskSpec,
     Temperature,
@@ -36,6 +37,7 @@ from manyheads.tasks.calibration import (
     read_calibration,
 )
 from manyheads.tasks.decoding import sigmoid, softmax
+from manyheads.tasks.labels import PartlyLabelled
 
 values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=30)
 
@@ -188,3 +190,15 @@ def test_entities_of_a_type_that_is_often_wrong_get_lower_probabilities() -> Non
     )  # fmt: skip
     assert isinstance(result, TaggingResult)
     assert [e.score for e in result.entities] == pytest.approx(found.scores, abs=0.01)
+
+
+def test_entities_in_words_without_a_label_are_no_evidence() -> None:
+    """They may be right or wrong; thresholds and curves are fitted on the others alone."""
+    kind = kind_of("tagging")
+    spec = TaskSpec("ner", "tagging", ("O", "B-x", "I-x"), scheme=Scheme.BIO, decoder="linear")
+    entities = tuple(Entity("?", "x", s, e, 0.9) for s, e in ((0, 3), (4, 11), (12, 15), (16, 19)))
+    label = PartlyLabelled((Span(0, 3, "x"),), ((8, 11), (12, 15)))
+    found = kind.evidence(spec, label, None, TaggingResult(entities, ()), np.empty((0, 3)))
+    assert found is not None
+    assert found.gold.tolist() == [1, 0]
+    assert (len(found.scores), found.labels) == (2, ("x", "x"))

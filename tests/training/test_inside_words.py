@@ -14,7 +14,7 @@ from manyheads.evaluation import evaluate
 from manyheads.storage import read_manifest
 from manyheads.tasks import TagSet, TaskSpec
 from manyheads.text import Units
-from training_setup import Spy, encoder_folder, sentences, settings, write_records
+from training_setup import Spy, encoder_folder, run, sentences, settings, write_records
 
 UNITS = ("mg", "ml", "kg", "km")
 TASK = {"ner": {"kind": "tagging", "field": "entities", "decoder": "crf", "neck": "bilstm"}}
@@ -181,3 +181,19 @@ def test_a_vocabulary_without_the_script_of_the_data_is_reported(tmp_path: Path)
     )
     manyheads.train(values, reporter=spy)
     assert any("vocabulary lacks 100% of Thai words" in message for message in spy.messages)
+
+
+def test_classes_of_tokens_that_are_several_words_are_learned_and_scored(tmp_path: Path) -> None:
+    """`can't` and `885-mg` are one token each of the record, and several words of the model."""
+    records = [
+        {"tokens": [name, "can't", "eat", "885-mg"], "ner": ["NOUN", "VERB", "VERB", "UNIT"]}
+        for name in ("john", "mary", "anna", "peter")
+    ] * 6
+    file = write_records(tmp_path / "pos.jsonl", records)
+    result, _ = run(
+        tmp_path, train_file=str(file), valid_file=str(file), num_epochs=3,
+        tasks={"ner": {"kind": "tagging"}},
+    )  # fmt: skip
+    report = evaluate(result.best, data=file)
+    assert report.evaluation["tasks"]["ner"]["token_accuracy"] == 1.0  # type: ignore[typeddict-item]
+    assert [len(gold.tags) for gold in report.outcomes.tasks["ner"].gold] == [4] * len(records)

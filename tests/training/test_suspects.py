@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from manyheads.data.suspects import (
 )
 from manyheads.errors import DataError
 from manyheads.tasks import Scheme, Span, TagSet, TaskSpec, kind_of
+from manyheads.tasks.labels import PartlyLabelled, unlabelled_words
 from manyheads.tasks.span_suspicion import span_suspicions
 from manyheads.tasks.surfaces import Surfaces
 from manyheads.tasks.suspicion import MISSING, Suspicion
@@ -207,7 +209,8 @@ def test_of_proposals_that_exclude_each_other_the_likeliest_stays() -> None:
     found = ranked(spec, labels, [text] * 40, list(np.log(shares)), 0)
     assert any(one.error == MISSING for some in found for one in some)
     for some in found:
-        assert not any(one.excludes(other) for one in some for other in some if one is not other)
+        places = sorted((min(one.regions)[0], max(end for _, end in one.regions)) for one in some)
+        assert all(end <= start for (_, end), (start, _) in pairwise(places))
         assert [one.score for one in some] == sorted((one.score for one in some), reverse=True)
 
 
@@ -326,6 +329,73 @@ def test_other_fields_of_corrected_records_stay_as_they_were(tmp_path: Path) -> 
         records[0],
         {"text": "c", "label": "x"},
     ]
+
+
+SHORT = {"start": 0, "end": 4, "label": "PER"}
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "given", "proposed", "expected"),
+    [
+        # A word without a label stays one; an entity that is put there is its label.
+        (["O", None, "O", "O"], "auto", None, SHORT, ["B-PER", None, "O", "O"]),
+        (["B-PER", "I-PER", None], "auto", {**SHORT, "end": 8}, SHORT, ["B-PER", "O", None]),
+        ([None, "O", "O", None], "auto", None, SHORT, ["B-PER", "O", "O", None]),
+        (["O", None, "LOC", "O"], "io", None, SHORT, ["PER", None, "LOC", "O"]),
+        # Entities that tags would lose or join are written by their characters.
+        (["PER", "O", "O", "O"], "io", SHORT, {**SHORT, "end": 2}, [{**SHORT, "end": 2}]),
+        (["O", "PER"], "io", None, SHORT, [SHORT, {"start": 5, "end": 8, "label": "PER"}]),
+        ([None, "PER"], "io", None, SHORT, [SHORT, {"start": 5, "end": 8, "label": "PER"}]),
+        (["O", "PER", None], "io", None, SHORT, None),
+        (["O", "O", None, "O"], "auto", None, {**SHORT, "end": 2}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("has_tokens", [True, False])
+def test_what_a_suspect_is_not_about_stays_as_it_was(
+    value: list[Any], scheme: str, given: Any, proposed: Any, expected: Any, has_tokens: bool,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    tokens = ["anna", "and", "paris", "now"][: len(value)]
+    content = {"tokens": tokens} if has_tokens else {"text": " ".join(tokens)}
+    path = write_records(tmp_path / "data.jsonl", [{**content, "ner": value}])
+    tasks = make_config({"tasks": {"ner": {"kind": "tagging", "scheme": scheme}}}).tasks
+    wrong = suspect(text=" ".join(tokens), given=given, proposed=proposed)
+    if expected is None:
+        with pytest.raises(DataError, match=r"the proposal does not fit record 1 .* tokens cannot"):
+            write_fixed(str(path), tmp_path / "fixed.jsonl", [wrong], tasks)
+        return
+    write_fixed(str(path), tmp_path / "fixed.jsonl", [wrong], tasks)
+    [row] = read_rows(tmp_path / "fixed.jsonl")
+    if isinstance(expected[0], dict) or has_tokens or None in value:
+        assert row.fields["ner"] == expected
+    else:
+        assert all(isinstance(one, dict) for one in row.fields["ner"])
+
+
+def test_entities_inside_tokens_are_written_by_their_characters() -> None:
+    label = (Span(0, 4, "PER"), Span(5, 9, "LOC"))
+    assert kind_of("tagging").field_value(label, [(0, 9)]) == [
+        {"start": 0, "end": 4, "label": "PER"}, {"start": 5, "end": 9, "label": "LOC"}
+    ]  # fmt: skip
+
+
+def test_no_entity_is_proposed_where_words_have_no_label() -> None:
+    kind, text = kind_of("tagging"), Read()
+    spec = TaskSpec("ner", "tagging", TagSet.of_types(["LOC", "PER"]).names, Scheme.BIO, "linear")
+    label = PartlyLabelled([Span(0, 4, "PER")], WORDS[1:4])
+    elsewhere = kind.elsewhere(spec, [label], [text])(0)
+    table = logs("B-PER", "I-PER", "O", "B-LOC", "B-LOC")
+    found = kind.suspicions(spec, label, text, table, elsewhere)
+    assert {region for one in found for region in one.regions} == {WORDS[0], WORDS[4]}
+    generator = np.random.default_rng(0)
+    spoiled = [
+        kind.spoiled(spec, label, text, e, generator) for e in kind.spoils for _ in range(20)
+    ]
+    labels = [one[0] for one in spoiled if one is not None]
+    assert labels
+    for one in labels:
+        assert set(unlabelled_words(one)) == set(WORDS[1:4])
+        assert all(span.end <= 4 or span.start >= 20 for span in one)
 
 
 def test_label_studio_gets_labels_as_annotations_and_proposals_as_predictions(

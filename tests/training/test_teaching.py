@@ -307,6 +307,57 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
             run(tmp_path / "bad", teacher=str(soft))
 
 
+def test_predicted_classes_of_words_are_read_as_soft_labels() -> None:
+    classes = TagSet(("ADJ", "NOUN", "VERB"), Scheme.PLAIN)
+    text = "dogs can't bark"
+    words = np.array([(0, 4), (5, 8), (8, 9), (9, 10), (11, 15)])
+    tokens = [
+        {"text": "dogs", "tag": "NOUN", "id": 1, "start": 0, "end": 4},
+        {"text": "can't", "tag": "VERB", "id": 2, "start": 5, "end": 10},
+        {"tag": "VERB", "start": 11, "end": 15, "score": 0.5},
+    ]
+
+    def read(value: Any) -> Any:
+        return kind_of("tagging").read_soft(value, classes, text, words, "soft.jsonl:1")
+
+    noun, verb, half = [0, 1, 0], [0, 0, 1], [0.25, 0.25, 0.5]
+    for value in ({"entities": [], "tokens": tokens}, tokens):
+        np.testing.assert_allclose(read(value), [noun, verb, verb, verb, half])
+    # No class is made up for a word without one.
+    unread = {"text": "bark", "tag": "O", "id": -1, "start": 11, "end": 15}
+    for some in (tokens[:2], [*tokens[:2], unread], []):
+        assert np.isnan(read(some)).all()
+    for wrong, message in (
+        ({"entities": []}, "soft labels are .*; expected a list of tokens with start, end and tag"),
+        ([{"start": 0, "end": 4}], r"soft\.jsonl:1: `tokens\[0\]` of soft labels is"),
+        ([{**tokens[0], "end": 99}], r"`tokens\[0\]` goes from 0 to 99; expected .* <= 15"),
+        ([{**tokens[0], "tag": "DET"}], "there is no label 'DET'; expected one of: ADJ, NOUN"),
+        ([{**tokens[0], "score": 2}], "probability of 'NOUN' is 2"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(wrong)
+
+
+def test_a_student_learns_the_predicted_classes_of_words(tmp_path: Path) -> None:
+    records = [
+        {"tokens": [name, "can't", "eat"], "ner": ["NOUN", "VERB", "VERB"]}
+        for name in ("john", "mary", "anna", "peter")
+    ]
+    each = write_records(tmp_path / "each.jsonl", records)
+    file = str(write_records(tmp_path / "pos.jsonl", records * 6))
+    values: dict[str, Any] = {
+        "train_file": file, "valid_file": file, "num_epochs": 4,
+        "tasks": {"ner": {"kind": "tagging"}},
+    }  # fmt: skip
+    first, _ = run(tmp_path / "first", **values)
+    predicted = tmp_path / "predicted.jsonl"
+    manyheads.load(first.best).predict_file(each, predicted)
+    result, spy = run(tmp_path / "second", teacher=str(predicted), **values)
+    assert spy.said("cover 28 of 28 sentences, for ner.")
+    # The teacher says what the labels say, so they do not pull against each other.
+    assert result.history[-1]["loss"]["ner"] < 0.1 * result.history[0]["loss"]["ner"]
+
+
 def test_the_texts_of_all_files_of_soft_labels_are_learned_from(
     teacher: TrainResult, tmp_path: Path
 ) -> None:

@@ -12,11 +12,13 @@ from manyheads.config import TaskConfig
 from manyheads.data.convert import label_studio_task, without_nulls
 from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
-from manyheads.data.records import RecordParser, labelled_field
+from manyheads.data.records import Record, RecordParser, labelled_field
 from manyheads.errors import DataError, counted, shorten
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span, kind_of
 from manyheads.tasks.html import table
+from manyheads.tasks.label_values import words_between_spaces, words_lack_labels
+from manyheads.tasks.labels import to_io, unlabelled_words
 
 COLUMNS = ("where", "task", "error", "label", "proposal", "text")
 """The columns of a table of suspects, before the score."""
@@ -208,12 +210,11 @@ def _corrected(
             ) from None
         labels[suspect.task] = label
     fields = {}
-    for name in {suspect.task for suspect in suspects}:
-        field_name = labelled_field(row, name, tasks[name])
-        assert field_name is not None
-        kind = kind_of(tasks[name].kind)
-        fields[field_name] = kind.field_value(labels[name], record.tokens)
     try:
+        for name in {suspect.task for suspect in suspects}:
+            field_name = labelled_field(row, name, tasks[name])
+            assert field_name is not None
+            fields[field_name] = _field_value(labels[name], record, tasks[name])
         parse(replace(row, fields={**row.fields, **fields}))
     except DataError as error:
         raise DataError(
@@ -222,6 +223,20 @@ def _corrected(
             where=suspects[0].where, expected=error.expected, fix=error.fix,
         ) from None  # fmt: skip
     return fields
+
+
+def _field_value(label: Any, record: Record, task: TaskConfig) -> Any:
+    """Return a label as the value of a record's field, in the scheme of the task's tags."""
+    kind, tokens, gaps = kind_of(task.kind), record.tokens, unlabelled_words(label)
+    if gaps and tokens is None:
+        tokens = words_between_spaces(record.text)
+    value = kind.field_value(label, tokens)
+    if task.scheme != "io" or tokens is None or any(isinstance(one, dict) for one in value):
+        return value
+    tags = to_io(value)
+    if tags is None and gaps:
+        raise words_lack_labels()
+    return kind.field_value(label, None) if tags is None else tags
 
 
 def write_label_studio(

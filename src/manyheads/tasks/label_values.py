@@ -126,7 +126,7 @@ def read_tags(
         raise _neither(value, field, where)
     if (value and type(value[0]) is dict) or (not value and field != "ner"):
         return read_spans(value, field, text, where)
-    words = tokens if tokens is not None else _words_between_spaces(text)
+    words = tokens if tokens is not None else words_between_spaces(text)
     if len(value) != len(words):
         raise _unequal(len(value), len(words), field, tokens is not None, where)
     unlabelled: tuple[WordSpan, ...] = ()
@@ -181,6 +181,17 @@ def without_unlabelled(
         tuple(word for _, word in known),
         tuple(word for tag, word in zip(value, words, strict=True) if tag in marks),
     )
+
+
+def words_between_spaces(text: str) -> tuple[WordSpan, ...]:
+    """Return the words between white space, to which the tags of a record without tokens belong."""
+    spans = []
+    start = 0
+    for word in text.split():
+        start = text.index(word, start)
+        spans.append((start, start + len(word)))
+        start += len(word)
+    return tuple(spans)
 
 
 def read_spans(value: Sequence[Any], field: str, text: str, where: str) -> tuple[Span, ...]:
@@ -349,16 +360,6 @@ def _describe(span: Span, text: str) -> str:
     return f"{shorten(text[span.start : span.end], 40)} ({span.label}, {span.start} to {span.end})"
 
 
-def _words_between_spaces(text: str) -> tuple[WordSpan, ...]:
-    spans = []
-    start = 0
-    for word in text.split():
-        start = text.index(word, start)
-        spans.append((start, start + len(word)))
-        start += len(word)
-    return tuple(spans)
-
-
 def _is_tag(value: Any) -> bool:
     return type(value) is str or (type(value) is int and value >= 0)
 
@@ -368,6 +369,15 @@ def _neither(value: Any, field: str, where: str) -> DataError:
         f"`{field}` is {shorten(value)}",
         where=where,
         expected="a list of tags, one a token, or a list of entities with start, end and label",
+    )
+
+
+def words_lack_labels() -> DataError:
+    """Make the error for a label that neither tags nor entities can hold."""
+    return DataError(
+        "words without a label beside entities that tags of its tokens cannot express",
+        expected="entities of whole tokens, or a label for every word",
+        fix="Change the entities, or label these words.",
     )
 
 

@@ -6,10 +6,11 @@ for the words a model sees, and spans are read back from the tags it predicts.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from manyheads.errors import DataError, listing, nearest, shorten
@@ -40,6 +41,26 @@ class Span:
         return self.start < end and start < self.end
 
 
+class Stretches:
+    """Stretches of a text, in any order, ready for many questions about what touches them."""
+
+    def __init__(self, stretches: Iterable[WordSpan]) -> None:
+        ordered = sorted(stretches)
+        self._starts = [start for start, _ in ordered]
+        # The furthest end so far: stretches may overlap.
+        self._ends = list(accumulate((end for _, end in ordered), max))
+
+    def touch(self, start: int, end: int) -> bool:
+        """Return whether the characters `start` to `end` share one with any of the stretches."""
+        before = bisect_left(self._starts, end)
+        return before > 0 and start < self._ends[before - 1]
+
+
+def borders_of(spans: Iterable[Span]) -> Iterator[WordSpan]:
+    """Yield the characters of spans."""
+    return ((span.start, span.end) for span in spans)
+
+
 class PartlyLabelled(tuple[Span, ...]):
     """The spans of a text in which some words have no tag; they are neither learned nor scored."""
 
@@ -49,11 +70,8 @@ class PartlyLabelled(tuple[Span, ...]):
     def __new__(cls, spans: Iterable[Span], unlabelled: Iterable[WordSpan]) -> PartlyLabelled:
         """Make the label; a word that a span covers is not unlabelled: the span implies its tag."""
         label = super().__new__(cls, spans)
-        label.unlabelled = tuple(
-            (start, end)
-            for start, end in unlabelled
-            if not any(span.overlaps(start, end) for span in label)
-        )
+        covered = Stretches(borders_of(label))
+        label.unlabelled = tuple(place for place in unlabelled if not covered.touch(*place))
         return label
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -62,11 +80,6 @@ class PartlyLabelled(tuple[Span, ...]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} without {self.unlabelled}"
-
-
-def touches(stretches: Iterable[WordSpan], start: int, end: int) -> bool:
-    """Return whether the characters `start` to `end` share one with any of the stretches."""
-    return any(start < last and first < end for first, last in stretches)
 
 
 def unlabelled_words(label: object) -> tuple[WordSpan, ...]:
@@ -225,6 +238,17 @@ def with_dashes(tags: Sequence[str]) -> Sequence[str]:
 def from_io(tags: Sequence[str]) -> list[str]:
     """Return `I-` tags for bare types of entities, as in the scheme IO."""
     return [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
+
+
+def to_io(tags: Sequence[str | None]) -> list[str | None] | None:
+    """Return BIO tags in the scheme IO, None where a word has none.
+
+    None if two entities of a type are neighbours: IO would join them.
+    """
+    known = [tag for tag in tags if tag is not None]
+    if any(two[:2] == "B-" and one[2:] == two[2:] for one, two in pairwise(known)):
+        return None
+    return [tag if tag is None or tag == OUTSIDE else tag[2:] for tag in tags]
 
 
 def scheme_of(tags: Iterable[str]) -> Scheme:

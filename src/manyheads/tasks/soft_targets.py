@@ -5,6 +5,7 @@ Axes: W words, L labels.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,7 +168,7 @@ def read_entities(value: Any, labels: LabelSet, text: str, words: Spans, where: 
 
     Args:
         value: the entities.
-        labels: the tags.
+        labels: BIO tags.
         text: the text.
         words: [W, 2] the characters of its words.
         where: its place, for messages.
@@ -184,19 +185,89 @@ def read_entities(value: Any, labels: LabelSet, text: str, words: Spans, where: 
             f"soft labels are {shorten(value)}", where=where,
             expected="a list of entities with start, end, label and score",
         )  # fmt: skip
-    outside = labels.index(OUTSIDE) if OUTSIDE in labels else 0
+    outside = labels.index(OUTSIDE)
     result = np.zeros((len(words), len(labels)), np.float32)
     result[:, outside] = 1.0
     spans = read_spans(entities, "entities", text, where)
     scores = {(one["start"], one["end"]): one.get("score", 1.0) for one in entities}
+    ends = [span.end for span in spans]
     for word, tag in enumerate(word_tags(spans, words, labels)):
         if tag < 0 or tag == outside:
             continue
-        span = next(s for s in spans if s.overlaps(*words[word]))
+        span = spans[bisect_right(ends, words[word][0])]
         score = read_probability(scores[span.start, span.end], span.label, where)
         result[word, outside] = 1 - score
         result[word, tag] = score
     return result
+
+
+def read_word_classes(value: Any, labels: LabelSet, text: str, words: Spans, where: str) -> Floats:
+    """Read tokens, each with its class (`tag`) and perhaps a `score`, or a prediction's `tokens`.
+
+    A word has the class of the token with which it shares its first characters; the other classes
+    share the rest of 1 equally. If a word has no token, the targets of the whole text are unknown,
+    as they are where a teacher does not read a word.
+
+    Args:
+        value: the tokens.
+        labels: the classes.
+        text, words, where: see `read_entities`.
+
+    Returns:
+        [W, L] float32, the probability of each word's classes; NaN if they are unknown.
+
+    Raises:
+        DataError: it is not a list of tokens, or one of them is not valid.
+    """
+    tokens = value.get("tokens") if isinstance(value, Mapping) else value
+    if not isinstance(tokens, list):
+        raise DataError(
+            f"soft labels are {shorten(value)}", where=where,
+            expected="a list of tokens with start, end and tag, for classes of words",
+        )  # fmt: skip
+    read = [_read_token(one, f"tokens[{i}]", labels, text, where) for i, one in enumerate(tokens)]
+    read = sorted(one for one in read if one[2] >= 0)
+    places = np.array([(start, end) for start, end, _, _ in read], np.int64).reshape(-1, 2)
+    numbers, _ = word_of_each(words, places)
+    if (numbers < 0).any():
+        return np.full((len(words), len(labels)), np.nan, np.float32)
+    tags = np.array([tag for _, _, tag, _ in read], np.int64)[numbers]
+    scores = np.array([score for _, _, _, score in read], np.float32)[numbers]
+    rest = (1 - scores) / max(1, len(labels) - 1)
+    result: Floats = np.repeat(rest[:, None], len(labels), axis=1)
+    result[np.arange(len(words)), tags] = scores
+    return result
+
+
+def _read_token(
+    item: Any, field: str, labels: LabelSet, text: str, where: str
+) -> tuple[int, int, int, float]:
+    """Return a token's characters, the index of its class, and its probability.
+
+    The index is -1 for `O` where that is no class: it stands for a token that no model read.
+    """
+    tag = item.get("tag") if isinstance(item, Mapping) else None
+    start, end = (item.get("start"), item.get("end")) if isinstance(tag, str) else (None, None)
+    if not isinstance(tag, str) or type(start) is not int or type(end) is not int:
+        raise DataError(
+            f"`{field}` of soft labels is {shorten(item)}",
+            where=where,
+            expected='an object such as {"start": 0, "end": 4, "tag": "NOUN"}',
+        )
+    if not 0 <= start < end <= len(text):
+        raise DataError(
+            f"`{field}` goes from {start} to {end}",
+            where=where,
+            expected=f"0 <= start < end <= {len(text)}, the characters of the text",
+        )
+    if tag not in labels and tag != OUTSIDE:
+        raise DataError(
+            f"there is no label {shorten(tag)}",
+            where=where,
+            expected=f"one of: {listing(labels.names)}",
+        )
+    score = read_probability(item.get("score", 1.0), tag, where)
+    return start, end, labels.index(tag) if tag in labels else -1, score
 
 
 def continued(soft: Floats, names: Sequence[str]) -> Floats:

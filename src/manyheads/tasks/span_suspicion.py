@@ -5,6 +5,7 @@ Axes: W words, L tags, K types.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from manyheads.tasks.decisions import WRONG_BORDER, WRONG_BOTH, WRONG_TYPE
-from manyheads.tasks.labels import OUTSIDE, Span, TagSet, WordSpan
+from manyheads.tasks.labels import OUTSIDE, Span, Stretches, TagSet, WordSpan, borders_of
 from manyheads.tasks.surfaces import Elsewhere, ReadWords
 from manyheads.tasks.suspicion import MISSING, SUPERFLUOUS, Is, Suspicion
 from manyheads.tasks.tag_sequences import Floats
@@ -41,6 +42,7 @@ def span_suspicions(
     units: Sequence[WordSpan],
     logs: Floats,
     elsewhere: Elsewhere,
+    unlabelled: Sequence[WordSpan] = (),
 ) -> list[Suspicion]:
     """Compare each entity with no entity, other types and other borders, and find missing ones.
 
@@ -51,8 +53,9 @@ def span_suspicions(
         units: the characters of what entities consist of: the user's tokens, or the words.
         logs: [W, L] log probabilities of the tags of its words.
         elsewhere: how the other records are labelled.
+        unlabelled: the characters of words without a label, about which nothing is wrong.
     """
-    changes = _Changes(tags, given, text, units, logs, elsewhere)
+    changes = _Changes(tags, given, text, units, logs, elsewhere, unlabelled)
     return [*changes.of_entities(), *changes.missing()]
 
 
@@ -84,6 +87,7 @@ class _Changes:
         units: Sequence[WordSpan],
         logs: Floats,
         elsewhere: Elsewhere,
+        unlabelled: Sequence[WordSpan],
     ) -> None:
         self._types, self._text, self._words = tags.types, text, text.words
         self._elsewhere = elsewhere
@@ -99,10 +103,16 @@ class _Changes:
         starts, ends = {start for start, _ in units}, {end for _, end in units}
         self._begins = [i for i, (start, _) in enumerate(self._words) if start in starts]
         self._ends = [i + 1 for i, (_, end) in enumerate(self._words) if end in ends]
-        self._entities = [(span, *place) for span in given if (place := _place(span, self._words))]
+        self._entities = [
+            (span, *place) for span in given if (place := _place(span.start, span.end, self._words))
+        ]
         self._labelled = np.zeros(len(self._words), np.bool_)
         for _, first, last in self._entities:
             self._labelled[first:last] = True
+        self._taken = self._labelled.copy()
+        for start, end in unlabelled:
+            if place := _place(start, end, self._words):
+                self._taken[slice(*place)] = True
 
     def of_entities(self) -> Iterator[Suspicion]:
         """Yield the best change of each entity, with evidence of all changes."""
@@ -144,10 +154,11 @@ class _Changes:
         """Yield entities where there is no label; of overlapping ones only the likeliest."""
         found = []
         for begin in self._begins:
-            if self._labelled[begin] or self._outside[begin] > np.log(_OUTSIDE):
+            if self._taken[begin] or self._outside[begin] > np.log(_OUTSIDE):
                 continue
-            for end in [end for end in self._ends if end > begin][:LONGEST]:
-                if self._labelled[begin:end].any():
+            first_end = bisect_right(self._ends, begin)
+            for end in self._ends[first_end : first_end + LONGEST]:
+                if self._taken[begin:end].any():
                     break
                 gains = self._whole(begin, end) - self._none(begin, end)
                 found.append((float(gains.max()), begin, end, int(gains.argmax())))
@@ -188,19 +199,23 @@ class _Changes:
     def _best_border(self, span: Span, place: tuple[int, int], own: int) -> list[_Change]:
         """Return changes of an entity's borders, a few units outwards and more inwards."""
         first, last = place
-        free = ~self._labelled
-        free[first:last] = True
-        begins = [b for b in self._begins if b <= first][-_SHIFT - 1 :]
-        begins += [b for b in self._begins if first < b < last][:LONGEST]
-        ends = [e for e in self._ends if first < e < last][-LONGEST:]
-        ends += [e for e in self._ends if e >= last][: _SHIFT + 1]
+        after_first, before_last = bisect_right(self._begins, first), bisect_left(self._ends, last)
+        begins = self._begins[max(0, after_first - _SHIFT - 1) : after_first]
+        begins += [b for b in self._begins[after_first : after_first + LONGEST] if b < last]
+        ends = [e for e in self._ends[max(0, before_last - LONGEST) : before_last] if e > first]
+        ends += self._ends[before_last : before_last + _SHIFT + 1]
         others = [(begin, end) for begin in begins for end in ends if begin < end]
         return [
             self._moved(span, place, other, kind)
             for other in others
-            if other != place and free[other[0] : other[1]].all()
+            if other != place and not self._reaches_others(place, other)
             for kind in (own, None)
         ]
+
+    def _reaches_others(self, place: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Return whether words of a place that are not in the first one are taken."""
+        (first, last), (begin, end) = place, other
+        return bool(self._taken[begin:first].any() or self._taken[last:end].any())
 
     def _moved(
         self, span: Span, place: tuple[int, int], other: tuple[int, int], kind: int | None
@@ -239,10 +254,11 @@ class _Changes:
         return Span(self._words[begin][0], self._words[end - 1][1], self._types[kind])
 
 
-def _place(span: Span, words: Sequence[WordSpan]) -> tuple[int, int] | None:
-    """Return the first word of a span and the one after its last."""
-    inside = [i for i, (start, end) in enumerate(words) if start < span.end and span.start < end]
-    return (inside[0], inside[-1] + 1) if inside else None
+def _place(start: int, end: int, words: Sequence[WordSpan]) -> tuple[int, int] | None:
+    """Return the first word that has one of the characters and the one after the last."""
+    first = bisect_right(words, start, key=lambda word: word[1])
+    last = bisect_left(words, end, lo=first, key=lambda word: word[0])
+    return (first, last) if first < last else None
 
 
 def _shown(span: Span | None) -> dict[str, Any] | None:
@@ -303,7 +319,8 @@ def _with_another(
     generator: np.random.Generator,
 ) -> tuple[tuple[Span, ...], Is] | None:
     """Add an entity of one unit (see `spoiled_spans`)."""
-    free = [unit for unit in units if not any(span.overlaps(*unit) for span in given)]
+    covered = Stretches(borders_of(given))
+    free = [unit for unit in units if not covered.touch(*unit)]
     if not free:
         return None
     start, end = _drawn(free, generator)
@@ -316,7 +333,7 @@ def _drawn(choices: Sequence[_T], generator: np.random.Generator) -> _T:
 
 def _shifted(span: Span, units: Sequence[WordSpan]) -> Iterator[Span]:
     """Yield an entity with one border moved by a unit."""
-    place = _place(span, units)
+    place = _place(span.start, span.end, units)
     if place is None:
         return
     first, last = place

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from manyheads.tasks.labels import Span, WordSpan
+from manyheads.tasks.labels import Span, Stretches, WordSpan, borders_of
 
 _LONGEST = 6
 """The longest entity, in words, whose unlabelled occurrences are counted."""
@@ -110,10 +110,11 @@ class _Counts:
         """Count a record."""
         for span in label:
             self.entities[_surface(text, span.start, span.end), span.label] += 1
+        covered = Stretches(borders_of(label))
         for i, (start, end) in enumerate(text.words):
             word = _surface(text, start, end)
             self.words[word] += 1
-            self.inside[word] += any(span.overlaps(start, end) for span in label)
+            self.inside[word] += covered.touch(start, end)
             self.runs[word] += 1
             for _, last in text.words[i + 1 : i + _LONGEST]:
                 run = _surface(text, start, last)

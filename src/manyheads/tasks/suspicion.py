@@ -45,14 +45,6 @@ class Suspicion:
         parts = [part for part in (self.given, self.proposed) if isinstance(part, dict)]
         return [(part["start"], part["end"]) for part in parts]
 
-    def excludes(self, other: Suspicion) -> bool:
-        """Return whether the entities of two suspicions of a text overlap."""
-        return any(
-            start < last and first < end
-            for start, end in self.regions
-            for first, last in other.regions
-        )
-
 
 Is = Callable[[Suspicion], bool]
 """Returns whether a suspicion is about a part of a label that was made wrong."""

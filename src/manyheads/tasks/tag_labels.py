@@ -29,15 +29,18 @@ from manyheads.tasks.labels import (
     PartlyLabelled,
     Scheme,
     Span,
+    Stretches,
     TagSet,
     are_tags,
     bio_names,
+    from_io,
     is_prefixed,
     scheme_of,
     spans_of,
     tags_of,
-    touches,
+    types_of,
     unlabelled_words,
+    with_dashes,
 )
 from manyheads.text import Units
 
@@ -69,14 +72,15 @@ class TagReader:
         names: the task's labels.
         known: the tags, if they are decided.
         order: the tags that indices refer to (see `index_order`).
-        form: how tags without a prefix are read (`TaskConfig.scheme`).
+        form: how tags without a prefix are read (`TaskConfig.scheme`); indices of tags too.
     """
 
     def __init__(
         self, names: Names, known: TagSet | None, order: Sequence[str], form: str = "auto"
     ) -> None:
         self._names = names
-        self._scheme = known.scheme if known else None
+        self._is_known = known is not None
+        self._scheme = known.scheme if known else Scheme.PLAIN if form == "plain" else None
         self._tags = frozenset(_tags_of_any_scheme(known)) if known else frozenset()
         self._types = known.types if known else ()
         self._order, self._form = order, form
@@ -92,7 +96,7 @@ class TagReader:
         if not isinstance(raw, NamedTags | IndexedTags):
             return self._checked_spans(raw, field, where)
         tags = raw.tags if isinstance(raw, NamedTags) else self._named(raw.tags, field, where)
-        if self._scheme is not None and not self._tags.issuperset(tags):
+        if self._is_known and not self._tags.issuperset(tags):
             self._check(tags, field, where)
         if self._scheme is not Scheme.PLAIN and tags.count(OUTSIDE) == len(tags):
             return PartlyLabelled((), raw.unlabelled) if raw.unlabelled else ()
@@ -150,35 +154,61 @@ def word_tags(
     places = [(int(s), int(e)) for s, e in words]
     tags = tags_of(spans, places, scheme)
     found = [outside if tag == OUTSIDE else labels.index(tag) for tag in tags]
+    unlabelled = Stretches(gaps)
     for i, place in enumerate(places if gaps else ()):
-        if tags[i] == OUTSIDE and touches(gaps, *place):
+        if tags[i] == OUTSIDE and unlabelled.touch(*place):
             found[i] = UNKNOWN
     return found
 
 
 def index_order(
-    labels: Sequence[str] | None, count: int | None, known: LabelSet | None = None
+    labels: Sequence[str] | None,
+    count: int | None,
+    known: LabelSet | None = None,
+    form: str = "auto",
 ) -> tuple[str, ...]:
     """Return the tags that indices refer to: as the configuration lists them, or the known ones.
 
     Without either, they follow from `num_labels` (see `numbered_tags`); empty if it is not set.
+
+    Args:
+        labels: `labels` of the configuration, where they are set.
+        count: `num_labels`, where it is set.
+        known: the tags, if they are decided.
+        form: how tags without a prefix are read (`TaskConfig.scheme`).
     """
-    if labels is not None and (known is None or are_tags(labels)):
+    if form == "io" and not (isinstance(known, TagSet) and known.scheme is Scheme.PLAIN):
+        if labels is not None:
+            return tuple(labels) if _lists_tags(labels, form) else tuple(from_io(labels))
+        # Earlier versions numbered the B- and I- tags here, and their models have as many.
+        if known is not None and count is not None and count != len(known):
+            return numbered_tags(count, form)
+    if labels is not None and (known is None or _lists_tags(labels, form)):
         return tuple(labels)
     if known is not None:
         return known.names
-    return numbered_tags(count) if count is not None else ()
+    return numbered_tags(count, form) if count is not None else ()
 
 
-def numbered_tags(count: int) -> tuple[str, ...]:
+def numbered_tags(count: int, form: str = "auto") -> tuple[str, ...]:
     """Return tags with numbers for names.
 
+    `O, I-1, I-2...` under the scheme `io`, the classes `0, 1, 2...` under `plain`. Under `auto`,
     `O, B-1, I-1, B-2, I-2...` for an odd count, which O and two tags per type have; the classes
-    `0, 1, 2...` for an even one.
+    for an even one.
     """
-    if count % 2:
+    if form == "io":
+        return (OUTSIDE, *from_io(list(map(str, range(1, count)))))
+    if count % 2 and form == "auto":
         return bio_names(map(str, range(1, count // 2 + 1)))
     return tuple(map(str, range(count)))
+
+
+def _lists_tags(labels: Sequence[str], form: str) -> bool:
+    """Return whether listed labels are tags. Under `io`, only `B-` and `I-` can show it."""
+    if form == "io":
+        return any(label[:2] in ("B-", "I-") for label in labels)
+    return are_tags(labels)
 
 
 def indices_need_names(task: str, field: str, where: str) -> DataError:
@@ -201,38 +231,76 @@ def decide_tags(
 ) -> TagSet:
     """Decide the tags of a task; those of every scheme become BIO.
 
-    Args and errors are those of `decide_classes`.
+    Args and errors are those of `decide_classes`, and:
+        form: how tags without a prefix are read (`TaskConfig.scheme`).
 
     Raises:
         DataError: what was found contradicts itself or the configuration.
     """
-    scheme = Scheme.PLAIN if form == "plain" and found.names else _scheme(task, found)
-    is_open = form == "auto" and not (labels is not None and are_tags(labels))
-    if scheme is Scheme.PLAIN and is_open and OUTSIDE in found.names:
-        raise _one_or_the_other(task, found)
+    tags = bool(found.names or found.indices)
+    is_plain = form == "plain" and (tags or (labels is not None and not found.types))
+    scheme = Scheme.PLAIN if is_plain else _scheme(task, found)
+    if form == "io":
+        _refuse_prefixes(task, found)
+    if form == "auto" and not (labels is not None and are_tags(labels)):
+        _check_meaning(task, labels or (), found, scheme)
     if labels is not None:
-        return _listed_tags(task, labels, found, scheme, refuse)
+        return _listed_tags(task, labels, found, scheme, refuse, form)
     refuse_mixture(task, found)
     if found.indices:
         if count is None:
             raise indices_need_names(task, "tags", next(iter(found.indices.values())))
         check_range(task, found, count, refuse)
-        return TagSet(numbered_tags(count), Scheme.BIO if count % 2 else Scheme.PLAIN)
+        names = numbered_tags(count, form)
+        return TagSet.of_types(types_of(names)) if OUTSIDE in names else TagSet(names, Scheme.PLAIN)
     if scheme is Scheme.PLAIN:
         check_bound(task, found.names, count)
         return TagSet(tuple(natural_order(found.names)), Scheme.PLAIN)
     types = _types(found)
-    check_bound(task, types, count, are_types=True)
+    if form == "io":
+        check_bound(task, {OUTSIDE: "", **types}, count)
+    else:
+        check_bound(task, types, count, are_types=True)
     return TagSet.of_types(natural_order(types))
 
 
-def _one_or_the_other(task: str, found: Found) -> DataError:
+def _check_meaning(task: str, labels: Sequence[str], found: Found, scheme: Scheme) -> None:
+    """Refuse tags that could be types of entities or classes of words."""
+    if scheme is Scheme.PLAIN and (OUTSIDE in found.names or OUTSIDE in labels):
+        bare = next(name for name in found.names if name != OUTSIDE)
+        raise _one_or_the_other(task, bare, found.names[bare])
+    if found.indices and not found.types and OUTSIDE in labels:
+        for bare in labels:
+            if bare != OUTSIDE:
+                raise _one_or_the_other(task, bare, next(iter(found.indices.values())))
+
+
+def _refuse_prefixes(task: str, found: Found) -> None:
+    """Refuse tags that have prefixes though the scheme `io` says that they are types.
+
+    A type may begin like a tag (`B-cell`), so one alone shows nothing among others.
+    """
+    types = [tag[2:] for tag in found.names if tag != OUTSIDE]
+    begun = {tag for tag in with_dashes(types) if tag[:2] in ("B-", "I-")}
+    pairs = any(f"B-{tag[2:]}" in begun and f"I-{tag[2:]}" in begun for tag in begun)
+    if not pairs and not (begun.intersection(types) and all(map(is_prefixed, types))):
+        return
+    first = next(one for one, tag in zip(types, with_dashes(types), strict=True) if tag in begun)
+    raise DataError(
+        f"the tags of the task {task!r} have prefixes, such as {shorten(first)}, and its `scheme` "
+        "is io",
+        where=found.names[f"I-{first}"],
+        expected="types of entities without prefixes, such as PER",
+        fix=f"Leave out `tasks.{task}.scheme`: tags with prefixes are read as they are.",
+    )
+
+
+def _one_or_the_other(task: str, bare: str, where: str) -> DataError:
     """Make the error for tags that could be types of entities or classes of words."""
-    bare = next(name for name in found.names if name != OUTSIDE)
     return DataError(
         f"the tags of the task {task!r} are `O` and names without a prefix, such as "
         f"{shorten(bare)}",
-        where=found.names[bare],
+        where=where,
         expected="B- and I- before the types of entities, or the scheme of the tags",
         fix=f"Set `tasks.{task}.scheme`: io, if they are types of entities, neighbours of one type "
         "together; plain, if every word has a class and O is one.",
@@ -264,10 +332,13 @@ def _scheme(task: str, found: Found) -> Scheme:
 
 
 def _listed_tags(
-    task: str, labels: Sequence[str], found: Found, scheme: Scheme, refuse: Refuse
+    task: str, labels: Sequence[str], found: Found, scheme: Scheme, refuse: Refuse, form: str
 ) -> TagSet:
     """Make the tags that the configuration lists: tags in any scheme, or entity types alone."""
-    if are_tags(labels):
+    count = len(labels)
+    if form == "plain" and scheme is Scheme.PLAIN:
+        known = TagSet(tuple(labels), Scheme.PLAIN)
+    elif _lists_tags(labels, form):
         try:
             scheme_of(labels)
         except DataError as error:
@@ -282,13 +353,11 @@ def _listed_tags(
         types = tuple(dict.fromkeys(label[2:] for label in labels if label != OUTSIDE))
         same = set(labels) == set(bio_names(types))
         known = TagSet(tuple(labels)) if same else TagSet.of_types(types)
-        count = len(labels)
-    elif scheme is Scheme.PLAIN or (found.indices and not found.types):
+    elif scheme is Scheme.PLAIN or (found.indices and not found.types and form == "auto"):
         known = TagSet(tuple(labels), Scheme.PLAIN)
-        count = len(labels)
     else:
         known = TagSet.of_types(label for label in labels if label != OUTSIDE)
-        count = len(known)
+        count = len(labels) if form == "io" else len(known)
     check_range(task, found, count, refuse)
     found_types = _types(found) if known.scheme is Scheme.BIO else found.names
     for name, where in found_types.items():

@@ -99,7 +99,9 @@ class FileCheck:
             name: TagStarts(places) for name, task in tasks.items() if kind_of(task.kind).per_word
         }
         self._orders = {
-            name: index_order(tasks[name].labels, tasks[name].num_labels) for name in self._starts
+            name: index_order(task.labels, task.num_labels)
+            for name, task in tasks.items()
+            if name in self._starts
         }
         self._unusual: dict[str, list[Any]] = {}
         self._entities: Counter[str] = Counter()
@@ -185,7 +187,9 @@ class FileCheck:
             if not tags or isinstance(tags[0], dict):
                 self._watch_spans(name, tags, where)
                 continue
-            tags, _, _ = without_unlabelled(tags, tags, self.tasks[name].scheme)
+            if self.tasks[name].scheme != "auto":
+                continue  # The tags are types or classes, whatever they begin with.
+            tags, _, _ = without_unlabelled(tags, tags)
             if tags and isinstance(tags[0], int):
                 tags = [self._orders[name][index] for index in tags]
             marked = with_dashes(tags)

@@ -53,17 +53,20 @@ from manyheads.tasks.kinds.values import (
     Settings,
     Targets,
 )
-from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags, words_lack_labels
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
+    PartlyLabelled,
     Scheme,
     Span,
+    Stretches,
     TagSet,
     WordSpan,
+    borders_of,
     inside_words,
+    spans_of,
     tags_of,
-    touches,
     types_of,
     unlabelled_words,
 )
@@ -71,7 +74,14 @@ from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
 from manyheads.tasks.results import Entity, Result, TaggingResult
 from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
-from manyheads.tasks.soft_targets import Spans, columns_of, continued, read_entities, word_of_each
+from manyheads.tasks.soft_targets import (
+    Spans,
+    columns_of,
+    continued,
+    read_entities,
+    read_word_classes,
+    word_of_each,
+)
 from manyheads.tasks.span_suspicion import SPAN_ERRORS, span_suspicions, spoiled_spans
 from manyheads.tasks.surfaces import Surfaces
 from manyheads.tasks.suspicion import Is, Suspicion, no_part, span_of_json
@@ -159,7 +169,7 @@ class Tagging(Kind):
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
     ) -> ReadLabel:
         """Make the reader of tags and spans (see `Kind.reader`)."""
-        order = index_order(settings.labels, settings.num_labels, known)
+        order = index_order(settings.labels, settings.num_labels, known, settings.scheme)
         names = Names(task, known, keeps_unseen)
         tags = known if isinstance(known, TagSet) else None
         return TagReader(names, tags, order, settings.scheme).read
@@ -269,8 +279,9 @@ class Tagging(Kind):
     def read_soft(
         self, value: Any, labels: LabelSet, text: str, words: Spans, where: str
     ) -> Floats:
-        """Read entities with their probabilities (see `read_entities`)."""
-        return read_entities(value, labels, text, words, where)
+        """Read entities with their probabilities, or tokens with their classes."""
+        plain = isinstance(labels, TagSet) and labels.scheme is Scheme.PLAIN
+        return (read_word_classes if plain else read_entities)(value, labels, text, words, where)
 
     def results(
         self, spec: TaskSpec, texts: Sequence[ReadText], decoded: Sequence[Scored]
@@ -292,11 +303,16 @@ class Tagging(Kind):
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
         logits: Floats,
     ) -> Evidence | None:  # fmt: skip
-        """Return the log-odds of each predicted entity, and whether it is right."""
+        """Return the log-odds of each predicted entity, and whether it is right.
+
+        Entities that reach into words without a label may be right or wrong.
+        """
         if spec.scheme is Scheme.PLAIN:
             return None
         found: Sequence[Entity] = result.entities
-        right = [Span(e.start, e.end, e.label) in label for e in found]
+        gaps, gold = Stretches(unlabelled_words(label)), frozenset(label)
+        found = [e for e in found if not gaps.touch(e.start, e.end)]
+        right = [Span(e.start, e.end, e.label) in gold for e in found]
         scores = log_odds(np.array([e.score for e in found], np.float64))
         return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
 
@@ -357,25 +373,24 @@ class Tagging(Kind):
         Their tags are those of the record's own tokens, or else of the result's.
         """
         scheme = _scheme(spec)
-        gaps = unlabelled_words(label)
-        places = [(token.start, token.end) for token in result.tokens]
+        unlabelled = unlabelled_words(label)
+        gaps = Stretches(unlabelled)
+        places = list(tokens or [(token.start, token.end) for token in result.tokens])
         if scheme is Scheme.PLAIN:
-            gold = tags_of(label, tokens or places, scheme)
-            pairs = [
-                (tag, token.tag)
-                for tag, token in zip(gold, result.tokens, strict=True)
-                if not touches(gaps, token.start, token.end)
-            ]
-            return TaggedText(tuple(g for g, _ in pairs)), TaggedText(tuple(p for _, p in pairs))
+            # The words that were read are not always the record's tokens: `can't` is several.
+            classes = [Span(token.start, token.end, token.tag) for token in result.tokens]
+            places = [place for place in places if not gaps.touch(*place)]
+            gold, predicted = (tags_of(spans, places, scheme) for spans in (label, classes))
+            return TaggedText(tuple(gold)), TaggedText(tuple(predicted))
         found = tuple(Span(e.start, e.end, e.label) for e in result.entities)
-        places = list(tokens or places)
-        if gaps:
+        if unlabelled:
             # An entity that reaches into unlabelled words may be right or wrong, so entities of the
             # record that it overlaps cannot be counted as missed.
-            unsure = [(s.start, s.end) for s in found if touches(gaps, s.start, s.end)]
-            found = tuple(s for s in found if (s.start, s.end) not in unsure)
-            label = tuple(s for s in label if not touches(unsure, s.start, s.end))
-            places = [place for place in places if not touches((*gaps, *unsure), *place)]
+            doubtful = [place for place in borders_of(found) if gaps.touch(*place)]
+            unsure, left_out = Stretches(doubtful), Stretches([*unlabelled, *doubtful])
+            found = tuple(s for s in found if not gaps.touch(s.start, s.end))
+            label = tuple(s for s in label if not unsure.touch(s.start, s.end))
+            places = [place for place in places if not left_out.touch(*place)]
         return (
             TaggedText(tuple(tags_of(label, places, scheme)), frozenset(label)),
             TaggedText(tuple(tags_of(found, places, scheme)), frozenset(found)),
@@ -431,7 +446,10 @@ class Tagging(Kind):
         """
         if spec.scheme is Scheme.PLAIN:
             return []
-        return span_suspicions(self.label_set(spec), label, text, _units_of(text), logs, elsewhere)
+        return span_suspicions(
+            self.label_set(spec), label, text, _units_of(text), logs, elsewhere,
+            unlabelled_words(label),
+        )  # fmt: skip
 
     def spoiled(
         self,
@@ -444,8 +462,15 @@ class Tagging(Kind):
         """Corrupt one entity, or add or remove one."""
         if spec.scheme is Scheme.PLAIN:
             return None
-        types = self.label_set(spec).types
-        return spoiled_spans(types, label, _units_of(text), error, generator)
+        types, gaps = self.label_set(spec).types, unlabelled_words(label)
+        found = spoiled_spans(types, label, _units_of(text), error, generator)
+        if found is None or not gaps:
+            return found
+        spans, is_at = found
+        unlabelled = Stretches(gaps)
+        if any(unlabelled.touch(*place) for place in borders_of(spans)):
+            return None
+        return PartlyLabelled(spans, gaps), is_at
 
     def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
         """Return the entities with one added, removed or replaced."""
@@ -454,13 +479,29 @@ class Tagging(Kind):
         covered = new is not None and any(s.overlaps(new.start, new.end) for s in kept)
         if (old and old not in label) or covered:
             raise no_part(label, given, proposed)
-        return tuple(sorted([*kept, *([new] if new else [])]))
+        spans, gaps = sorted([*kept, *([new] if new else [])]), unlabelled_words(label)
+        return PartlyLabelled(spans, gaps) if gaps else tuple(spans)
 
     def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
-        """Return the tags of the record's tokens, or the entities by characters."""
-        if tokens is not None:
-            return tags_of(label, tokens)
-        return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(label)]
+        """Return the tags of the record's tokens, or the entities by characters.
+
+        Words without a label get None. Entities that are not whole tokens are returned by their
+        characters.
+
+        Raises:
+            DataError: there are both such words and such entities.
+        """
+        spans, unlabelled = tuple(sorted(label)), unlabelled_words(label)
+        tags = [] if tokens is None else tags_of(spans, tokens)
+        if tokens is not None and spans_of(tags, tokens) == spans:
+            gaps = Stretches(unlabelled)
+            return [
+                None if tag == OUTSIDE and gaps.touch(*place) else tag
+                for tag, place in zip(tags, tokens, strict=True)
+            ]
+        if tokens is not None and unlabelled:
+            raise words_lack_labels()
+        return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
 
 
 def _units_of(text: ReadText) -> Sequence[WordSpan]:

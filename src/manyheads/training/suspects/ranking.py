@@ -97,10 +97,15 @@ def ranked(
 
 
 def _compatible(suspicions: Sequence[Suspicion]) -> list[Suspicion]:
+    """Return the likeliest suspicions of a text whose entities do not overlap."""
     kept: list[Suspicion] = []
+    ends = (end for one in suspicions for _, end in one.regions)
+    taken = np.zeros(max(ends, default=0), np.bool_)
     for one in sorted(suspicions, key=lambda one: -one.score):
-        if not any(one.excludes(other) for other in kept):
+        if not any(taken[start:end].any() for start, end in one.regions):
             kept.append(one)
+            for start, end in one.regions:
+                taken[start:end] = True
     return kept
 
 
