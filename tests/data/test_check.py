@@ -154,6 +154,24 @@ def test_copies_in_a_file_are_duplicates_or_contradictions(tmp_path: Path) -> No
     assert not report.ok
 
 
+def test_copies_in_json_on_one_line_are_found_by_the_numbers_of_their_records(
+    tmp_path: Path,
+) -> None:
+    lines = write(tmp_path / "lines.jsonl", {"text": "hum", "label": "a"})
+    path = tmp_path / "x.json"
+    rows = [{"text": text, "label": label} for text, label in ("ab", "ca", "ab", "aa")]
+    path.write_text(json.dumps([*rows, {"text": "hum", "label": "a"}]), encoding="utf-8")
+    report = check_data([lines, str(path)], {"c": CLASS})
+    contradiction = only(report, Kind.CONTRADICTION)
+    assert contradiction.where == f"{path}:1 (record 4)"
+    assert contradiction.message.startswith(f"the same text as {path}:1 (record 1), with another")
+    duplicate, leak = only(report, Kind.DUPLICATE), only(report, Kind.LEAK)
+    assert (duplicate.where, duplicate.message) == (
+        f"{path}:1 (record 3)", f"the same text as {path}:1 (record 1)",
+    )  # fmt: skip
+    assert (leak.where, leak.message) == (f"{path}:1 (record 5)", f"the same text as {lines}:1")
+
+
 @pytest.mark.parametrize(
     ("first", "second"), [(1, 5), (5, 1), (0, 2), (2, 0), (-1, -2), (0.0, 1), (3, 5)]
 )
