@@ -722,8 +722,11 @@ def test_a_second_text_that_no_task_reads_is_refused() -> None:
     assert parse(CLASS, text="a", text2="b", label="x", score=0.5).labels == {"t": "x"}
 
 
-def test_a_name_is_one_label_however_unicode_writes_its_accents() -> None:
-    one, other = "caf\u00e9", "cafe\u0301"
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("caf\u00e9", "cafe\u0301"), ("a b", "a b\t "), ("caf\u00e9", "caf\u00e9\u00a0")],
+)
+def test_a_name_is_one_label_however_its_accents_and_ends_are_written(one: str, other: str) -> None:
     tokens = {"text": "a b", "tokens": ["a", "b"]}
     rows = [
         {"text": "a b", "label": other},

@@ -40,6 +40,21 @@ def test_a_gold_label_without_agreement_is_missing(name: str, tmp_path: Path) ->
     assert read(path, names=names)[1]["label"] == "-"
 
 
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_spaces_after_all_separators_of_the_header_are_no_part_of_cells(
+    mark: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    rows = [["text", "labels", "note"], ['"a, b; c"', "\"['x']\"", '"y ""z"" "'], ["d", "", "z"]]
+    path.write_text("".join(f"{mark} ".join(row) + "\n" for row in rows))
+    assert read(path) == [
+        {"text": "a, b; c", "labels": ["x"], "note": 'y "z" '},
+        {"text": "d", "labels": None, "note": "z"},
+    ]
+    path.write_text(f"id{mark}text\n1{mark} a\n")
+    assert read(path) == [{"id": "1", "text": " a"}]
+
+
 @given(
     st.lists(st.lists(st.text(max_size=4).filter(lambda t: "\0" not in t), min_size=1), min_size=1),
     st.sampled_from(["python", "numpy", "json"]),
