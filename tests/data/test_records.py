@@ -84,6 +84,7 @@ def test_tokens_beside_a_text_are_found_in_it() -> None:
     ("fields", "expected"),
     [
         ({"txt": "a"}, 'neither `text` nor `tokens` among the fields txt (did you mean "text"?)'),
+        ({"intent": "a", "q": "b"}, "nor `tokens` among the fields intent, q; expected `text`"),
         ({}, "neither `text` nor `tokens` among the fields (none)"),
         ({"text": 5}, "`text` is 5; expected a string"),
         ({"text": ""}, "the text is empty; expected a sentence. Remove the record."),
