@@ -106,9 +106,15 @@ def at(path: str | os.PathLike[str], line: int | None = None, unit: str = "line"
     return f"{os.fspath(path)}:{line}" if unit == "line" else f"{os.fspath(path)} {unit} {line}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean "x"?)` for the known word closest to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ` (did you mean "x"?)` for the known word closest to `word`, or an empty string.
+
+    Args:
+        word: what was given.
+        known: what is valid.
+        cutoff: the smallest similarity, from 0 to 1. Of short words, unrelated ones reach 0.6.
+    """
+    matches = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=cutoff)
     return f' (did you mean "{matches[0]}"?)' if matches else ""
 
 

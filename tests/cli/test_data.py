@@ -53,7 +53,7 @@ def test_faults_of_data_are_listed_and_make_the_status_1(run: Run, records: Path
     Path("valid.json").write_bytes(Path("train.json").read_bytes())
     result = run("data", "check", "train.json", "valid.json", "--config", str(records))
     assert result.status == 1
-    assert "error: valid.json:1: the same text as train.json:1" in result.out
+    assert "valid.json:1 (record 1): the same text as train.json:1 (record 1)" in result.out
     assert re.fullmatch(r"error: the data have \d+ errors\. Correct them, .*\n", result.err)
 
 

@@ -16,7 +16,7 @@ from manyheads.config import TaskConfig
 from manyheads.data.check import DataReport, Finding, Kind, Lengths, Severity, check_data
 from manyheads.data.check.duplicates import CopyFinder, Place
 from manyheads.data.readers import Layout
-from manyheads.data.records import Record
+from manyheads.data.records import Record, discover_labels
 from manyheads.errors import DataError, worded_for_command
 from manyheads.tasks import Span
 from manyheads.text import TextTokenizer, Units, segment, unknown_scripts
@@ -152,6 +152,24 @@ def test_copies_in_a_file_are_duplicates_or_contradictions(tmp_path: Path) -> No
     )
     assert report.files[0].duplicates == 2
     assert not report.ok
+
+
+def test_copies_in_json_on_one_line_are_found_by_the_numbers_of_their_records(
+    tmp_path: Path,
+) -> None:
+    lines = write(tmp_path / "lines.jsonl", {"text": "hum", "label": "a"})
+    path = tmp_path / "x.json"
+    rows = [{"text": text, "label": label} for text, label in ("ab", "ca", "ab", "aa")]
+    path.write_text(json.dumps([*rows, {"text": "hum", "label": "a"}]), encoding="utf-8")
+    report = check_data([lines, str(path)], {"c": CLASS})
+    contradiction = only(report, Kind.CONTRADICTION)
+    assert contradiction.where == f"{path}:1 (record 4)"
+    assert contradiction.message.startswith(f"the same text as {path}:1 (record 1), with another")
+    duplicate, leak = only(report, Kind.DUPLICATE), only(report, Kind.LEAK)
+    assert (duplicate.where, duplicate.message) == (
+        f"{path}:1 (record 3)", f"the same text as {path}:1 (record 1)",
+    )  # fmt: skip
+    assert (leak.where, leak.message) == (f"{path}:1 (record 5)", f"the same text as {lines}:1")
 
 
 @pytest.mark.parametrize(
@@ -655,6 +673,20 @@ def test_a_repeated_entity_is_noted(tmp_path: Path) -> None:
 def test_tags_of_another_form_are_noted(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"text": "a b", "ner": ["B_x", "O"]})
     assert "B_x, O; they are read as B-x, O" in only(check_data([path]), Kind.SCHEME).message
+
+
+def test_white_space_at_the_ends_of_labels_is_no_part_of_them_in_check_and_training(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('id,text,label\n1,"a, b", question\n2,c,question\n3,d,answer \n')
+    report = check_data([str(path)], {"c": CLASS})
+    assert report.ok
+    assert Kind.ALIKE not in report.counts
+    assert report.files[0].tasks["c"].labels == {"question": 2, "answer": 1}
+    assert discover_labels({"c": CLASS}, [str(path)])["c"].names == ("answer", "question")
+    tags = write(tmp_path / "x.jsonl", {"text": "a b c", "ner": [" B-x", "O", "B-x "]})
+    assert not check_data([tags], {"t": TAGS}).findings
 
 
 def test_labels_that_differ_in_the_encoding_of_accents_are_one(tmp_path: Path) -> None:

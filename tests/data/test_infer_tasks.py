@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,16 @@ def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: 
         inferred(tmp_path, records(note=[f"text {i}" for i in range(12)]))
     with pytest.raises(RequestError, match=r"cell of `labels`: `layout=Layout\(separator=','\)`"):
         inferred(tmp_path, records(labels=[f"{i},{i + 1}" for i in range(12)]))
+
+
+def test_missing_values_that_pandas_wrote_as_nan_are_named_with_what_to_do(tmp_path: Path) -> None:
+    labels = ["a", "b", "a", math.nan]
+    with pytest.raises(RequestError) as caught:
+        inferred(tmp_path, records(label=labels))
+    assert "labels of a task: `label` (NaN in 3 of 12 records); expected" in str(caught.value)
+    assert caught.value.fix == "Remove the values NaN of `label`, or write null in their place."
+    nulls = inferred(tmp_path, records(label=["a", "b", "a", None]))
+    assert nulls.options() == {"classification": CLASSES}
 
 
 def test_named_tasks_are_the_only_ones(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import string
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -438,6 +439,46 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_offset(name: str, tmp_pat
     assert f"{target}:{line}: byte 0xe9 at offset {offset} of the file is not UTF-8" in (
         message(path)
     )
+
+
+A_CSV = "-t utf-8 {}/a.csv > {}/a-utf8.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        (
+            "a.csv",
+            "text\né\n".encode("cp1252"),
+            f"iconv -f cp1252 {A_CSV}",
+        ),
+        ("a.json", b'[{"text": "\xe9"}]', "iconv -f cp1252 -t utf-8 {}/a.json > {}/a-utf8.json"),
+        (
+            "a.csv",
+            "text\na\n".encode("utf-16"),
+            f"iconv -f UTF-16 {A_CSV}",
+        ),
+        ("a.csv", b"text\ra\r", "tr '\\r' '\\n' < {}/a.csv > {}/a-lf.csv"),
+        (
+            "a.csv.gz",
+            gzip.compress("text\né\n".encode("cp1252")),
+            "gzip -dc {}/a.csv.gz | iconv -f cp1252 -t utf-8 > {}/a-utf8.csv",
+        ),
+    ],
+)
+def test_the_command_that_converts_a_file_is_complete(
+    name: str, content: bytes, command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    expected = command.format(tmp_path, tmp_path)
+    assert message(path).endswith(f"Convert the file, for example with: {expected}")
+    subprocess.run(["/bin/sh", "-c", expected], check=True)
+    (converted,) = set(tmp_path.iterdir()) - {path}
+    assert read(converted) == [{"text": "é" if b"\xe9" in content or "gz" in name else "a"}]
+    spaced = tmp_path / f"my {name}"
+    path.rename(spaced)
+    assert f" '{spaced}' " in message(spaced)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_tokens_beside_a_text_are_found_in_it() -> None:
     ("fields", "expected"),
     [
         ({"txt": "a"}, 'neither `text` nor `tokens` among the fields txt (did you mean "text"?)'),
+        ({"intent": "a", "q": "b"}, "nor `tokens` among the fields intent, q; expected `text`"),
         ({}, "neither `text` nor `tokens` among the fields (none)"),
         ({"text": 5}, "`text` is 5; expected a string"),
         ({"text": ""}, "the text is empty; expected a sentence. Remove the record."),
@@ -846,8 +847,11 @@ def test_a_second_text_that_no_task_reads_is_refused() -> None:
     assert parse(CLASS, text="a", text2="b", label="x", score=0.5).labels == {"t": "x"}
 
 
-def test_a_name_is_one_label_however_unicode_writes_its_accents() -> None:
-    one, other = "caf\u00e9", "cafe\u0301"
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("caf\u00e9", "cafe\u0301"), ("a b", "a b\t "), ("caf\u00e9", "caf\u00e9\u00a0")],
+)
+def test_a_name_is_one_label_however_its_accents_and_ends_are_written(one: str, other: str) -> None:
     tokens = {"text": "a b", "tokens": ["a", "b"]}
     rows = [
         {"text": "a b", "label": other},

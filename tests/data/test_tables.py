@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from files import lines, message, read, unread
 from manyheads.data.readers import Layout, read_rows
+from manyheads.errors import worded_for_command
 from tool_formats import QUICK, words
 
 
@@ -38,6 +39,21 @@ def test_a_gold_label_without_agreement_is_missing(name: str, tmp_path: Path) ->
     # In another column it is a class like the others.
     names = {"sentence1": "text", "sentence2": "label"}
     assert read(path, names=names)[1]["label"] == "-"
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_spaces_after_all_separators_of_the_header_are_no_part_of_cells(
+    mark: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    rows = [["text", "labels", "note"], ['"a, b; c"', "\"['x']\"", '"y ""z"" "'], ["d", "", "z"]]
+    path.write_text("".join(f"{mark} ".join(row) + "\n" for row in rows))
+    assert read(path) == [
+        {"text": "a, b; c", "labels": ["x"], "note": 'y "z" '},
+        {"text": "d", "labels": None, "note": "z"},
+    ]
+    path.write_text(f"id{mark}text\n1{mark} a\n")
+    assert read(path) == [{"id": "1", "text": " a"}]
 
 
 @given(
@@ -91,6 +107,36 @@ def test_a_number_before_a_text_and_a_number_is_an_id_and_not_a_scored_pair(tmp_
     assert "only: 12, my card is lost, 0" in message(path)
     path.write_text("a dog runs,a cat runs,0\n")
     assert read(path) == [{"text": "a dog runs", "text2": "a cat runs", "score": "0"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "command", "python"),
+    [
+        (
+            "intent,utterance\nquestion,what time is it\n",
+            "--text-field utterance --map intent=label",
+            '{"utterance": "text", "intent": "label"}',
+        ),
+        (
+            "id,my words,topic\n1,good morning,x\n2,bye\n",
+            "--text-field 'my words' --map COLUMN=label",
+            '{"my words": "text", OTHER: "label"}',
+        ),
+        ("intent,utterance\n", "--text-field intent --map utterance=label", ""),
+        ("12,hello,x\n", "--text-field COLUMN --map COLUMN=label", '{COLUMN: "text", OTHER: "'),
+    ],
+)
+def test_without_a_column_text_the_command_names_the_columns_of_the_file(
+    content: str, command: str, python: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    assert f"layout=Layout(names={python}" in message(path)
+    with worded_for_command():
+        shown = message(path)
+    assert f"such as {command} (of two texts" in shown
+    # Of short words, unrelated ones have much in common.
+    assert "did you mean" not in shown
 
 
 def test_columns_are_renamed_and_one_that_is_replaced_is_left_out(tmp_path: Path) -> None:

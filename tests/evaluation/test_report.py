@@ -112,12 +112,6 @@ def test_slices_by_a_custom_field_add_up() -> None:
         assert [(s.value, s.records) for s in parts] == [("chat", 30), ("mail", 30)]
         if task.metric == "accuracy":
             assert sum(s.score * s.records for s in parts) / 60 == pytest.approx(task.score)
-    with pytest.raises(RequestError, match=r"no record has the field 'region'.*Correct `slices`"):
-        make_report(
-            evaluation_of([INTENT], [Record("a", None, {"intent": "ask"}, "", (None,))],
-                          [{"intent": chosen("ask", 1.0)}]),
-            ["region"],
-        )  # fmt: skip
 
 
 def test_the_label_in_most_errors_comes_first_with_its_cause() -> None:
@@ -351,6 +345,18 @@ def test_the_report_of_a_model_equals_its_evaluation(trained: Path, tmp_path: Pa
     assert found.errors[0].near
     assert {s.value for s in found.tasks[0].slices["channel"]} == {"chat", "mail"}
     assert json.loads(json.dumps(found.to_json()))["wrong_records"] == found.wrong_records
+
+
+def test_a_field_for_slices_that_no_record_has_is_refused_with_the_nearest_one(
+    trained: Path, tmp_path: Path, capsys: Any
+) -> None:
+    rows = [{**row, "id": i, "channel": "mail"} for i, row in enumerate(sentences(12, 5))]
+    path = write_records(tmp_path / "new.jsonl", rows)
+    assert main(["report", str(trained), "--file", str(path), "--slice", "chanel"]) == 2
+    said = capsys.readouterr().err
+    assert "no task reads the fields 'id', 'channel'\n" in said
+    assert "no record has the field 'chanel' (did you mean \"channel\"?); expected a field" in said
+    assert ", channel. Correct --slice." in said
 
 
 def test_the_commands_write_the_report_and_the_errors(

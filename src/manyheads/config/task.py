@@ -25,7 +25,7 @@ from manyheads.config.fields import (
 from manyheads.config.section_checks import TASK_CHECKS, accepted
 from manyheads.errors import shorten
 from manyheads.tasks import find_kind, kind_of
-from manyheads.tasks.label_values import composed
+from manyheads.tasks.label_values import usual_form
 
 OWN = Setting(warm_start="own")
 READING = Setting(warm_start="own", resume="differ")
@@ -146,15 +146,15 @@ class TaskConfig(Strict):
     @field_validator("labels")
     @classmethod
     def _labels_are_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        labels = None if labels is None else tuple(map(composed, labels))
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
         for label in labels or ():
-            if not label.strip() or label in seen:
+            name = usual_form(label)
+            if not name or name in seen:
                 raise ValueError(
-                    f"`labels` has {shorten(label)} {'twice' if label in seen else 'as an entry'}"
+                    f"`labels` has {shorten(label)} {'twice' if name in seen else 'as an entry'}"
                 )
-            seen.add(label)
-        return labels
+            seen[name] = None
+        return None if labels is None else tuple(seen)
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> TaskConfig:

@@ -209,7 +209,8 @@ def _recognised(
             f"no field of {listing(files)} has labels of a task: {_described(columns.values)}",
             expected="a field with a few different names, lists of them, entities or tags, or "
             "numbers",
-            fix=f"Name one: {named_task()}.{_joined(columns.values)}",
+            fix=_without_gaps(columns.values)
+            or f"Name one: {named_task()}.{_joined(columns.values)}",
         )
     return found, unused
 
@@ -236,6 +237,14 @@ def named_task(name: str = "NAME", kind: str = "KIND", field: str = "FIELD") -> 
     """Return the option that names a task, for a message."""
     python = {name: {"kind": kind, "field": field}}
     return option(f"--task {name}={kind}:{field}", f"`tasks={python}`")
+
+
+def _without_gaps(columns: Mapping[str, FieldValues]) -> str:
+    """Return what to do about fields with NaN, which no kind of task reads."""
+    fields = [f"`{name}`" for name, values in columns.items() if values.gaps]
+    if not fields:
+        return ""
+    return f"Remove the values NaN of {listing(fields)}, or write null in their place."
 
 
 def _joined(columns: Mapping[str, FieldValues]) -> str:

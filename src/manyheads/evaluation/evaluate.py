@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig
 from manyheads.data.own_files import located, may_open
-from manyheads.data.readers import Layout, without_split
+from manyheads.data.readers import Layout, read_rows, without_split
 from manyheads.data.readers.memory import is_in_memory
 from manyheads.data.records import Reach, Record, read_records, unseen_labels
 from manyheads.errors import (
@@ -122,7 +122,7 @@ def evaluate(
         batch_tokens: sub-tokens of a batch, padding included.
         drift: whether to compare the embedding with the original encoder's on some of the
             records.
-        keep: fields of the data whose values the records keep (`Record.kept`).
+        keep: fields by which scores are compared; the records keep their values (`Record.kept`).
         warn: called with messages that do not stop the evaluation.
 
     Raises:
@@ -210,11 +210,25 @@ def _read_sets(
     for path, names in files.items():
         tasks = {name: chosen[name] for name in names}
         sets.append((_read_file(loaded, path, tasks, label_sets, layout, keep, note), names))
+    for number, name in enumerate(keep):
+        if all(record.kept[number] is None for records, _ in sets for record in records):
+            raise _no_field(name, files, layout)
     for records, names in sets:
         reach = Reach.of({name: label_sets[name] for name in names})
         for message in reach.add_all(records, loaded.predictor.tokenizer).messages():
             note(message)
     return sets
+
+
+def _no_field(name: str, files: Iterable[str], layout: Layout | None) -> RequestError:
+    """Make the error for a field by which scores are compared, and which no record has."""
+    rows = (row for path in files for row in read_rows(path, layout=layout))
+    fields = dict.fromkeys(field for row in rows for field in row.fields)
+    return RequestError(
+        f"no record has the field {name!r}{nearest(name, fields)}",
+        expected=f"a field of the records: {listing(fields)}",
+        fix=f"Correct {option('--slice', '`slices`')}.",
+    )
 
 
 def _read_file(

@@ -34,6 +34,8 @@ class FieldValues:
     """With a whole number, or a string that reads as one."""
     numbers: int = 0
     """With any number, or a string that reads as one."""
+    gaps: int = 0
+    """With NaN, as pandas writes missing values to JSON."""
     lists: int = 0
     """With a list of strings or whole numbers, even an empty one."""
     filled: int = 0
@@ -68,6 +70,7 @@ class FieldValues:
             return
         self._count([value])
         number = read_number(value)
+        self.gaps += type(value) is float and math.isnan(number)
         if math.isfinite(number):
             self.numbers += 1
             self.wholes += number.is_integer()
@@ -135,6 +138,8 @@ class FieldValues:
         """Describe the values in a few words, for messages."""
         count = len(self.distinct)
         several = f"more than {MAX_DISTINCT}" if count > MAX_DISTINCT else str(count)
+        if self.gaps:
+            return f"NaN in {self.gaps} of {self.records} records"
         if count == 1 and not self.spans and not self.lists:
             return f"the same value in all {self.records} records"
         if self.spans:

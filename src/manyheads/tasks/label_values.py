@@ -277,7 +277,7 @@ def not_unicode(text: str, field: str, where: str) -> DataError:
 
 
 def check_name(name: str, field: str, where: str) -> str:
-    """Return a label's name if it is valid, in composed form: an accent is part of its letter.
+    """Return a label's name if it is valid, in its usual form (see `usual_form`).
 
     Raises:
         DataError: it is blank, too long, or not Unicode.
@@ -297,19 +297,23 @@ def check_name(name: str, field: str, where: str) -> str:
             fix=LEAVE_OUT,
         )
     if name.isascii():
-        return name
+        return name.strip()
     if not is_encodable(name):
         raise DataError(
             f"`{field}` is {shorten(name)}, with half a character (an unpaired surrogate)",
             where=where,
             expected="whole Unicode characters",
         )
-    return composed(name)
+    return usual_form(name)
 
 
-def composed(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC): keyboards differ in how they write a name."""
-    return normalize("NFC", name)
+def usual_form(name: str) -> str:
+    """Return a name without white space at its ends, in Unicode's composed form (NFC).
+
+    Neither is part of a name: keyboards differ in how they write an accent, and people in whether
+    they put a space after a comma.
+    """
+    return normalize("NFC", name.strip())
 
 
 def is_encodable(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from manyheads.errors import DataError, ModelError, listing, nearest, shorten
 from manyheads.tasks.kinds.registry import find_kind, kind_of
 from manyheads.tasks.kinds.values import Lengths
-from manyheads.tasks.label_values import composed
+from manyheads.tasks.label_values import usual_form
 from manyheads.tasks.labels import LabelSet, Scheme
 from manyheads.tasks.tag_sequences import Floats
 from manyheads.text import WORD_FEATURES_VERSION
@@ -180,7 +180,7 @@ def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise _stored_error(f"labels are {shorten(labels)}", "a list of strings", stored)
     # Earlier versions stored names as they were in the data.
-    names = tuple(map(composed, labels))
+    names = tuple(map(usual_form, labels))
     return names if len(set(names)) == len(set(labels)) else tuple(labels)
 
 

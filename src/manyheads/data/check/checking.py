@@ -18,13 +18,12 @@ from manyheads.data.check.report import (
     TaskSummary,
 )
 from manyheads.data.infer_tasks import infer_tasks, tasks_to_read
-from manyheads.data.readers import Layout, is_dataset_name
+from manyheads.data.readers import Layout, Row, is_dataset_name
 from manyheads.data.records import LabelCollector, Paths
 from manyheads.errors import (
     DataError,
     ManyheadsError,
     RequestError,
-    at,
     counted,
     listing,
     option,
@@ -109,7 +108,7 @@ def _read(
     copies = CopyFinder(list(tasks))
     for number, check in enumerate(checks):
         for row, record in check.records(collectors):
-            copies.add(number, row.line, record)
+            copies.add(number, row.line, record, row.record)
     return collectors, copies
 
 
@@ -255,7 +254,8 @@ def _judge_copies(
     copies: CopyFinder, found: Iterable[str], checks: list[FileCheck], findings: Findings
 ) -> None:
     def where_of(place: Place) -> str:
-        return at(checks[place.file].path, place.line, checks[place.file].unit)
+        check = checks[place.file]
+        return Row(check.path, place.line, check.unit, {}, place.record).where
 
     for copy in copies.copies(list(found)):
         check, where = checks[copy.place.file], where_of(copy.place)

@@ -28,7 +28,7 @@ from manyheads.data.records import (
 from manyheads.errors import DataError, counted, listing, shorten
 from manyheads.sampling import StreamSample
 from manyheads.tasks import LabelSet, Span, kind_of
-from manyheads.tasks.label_values import without_unlabelled
+from manyheads.tasks.label_values import usual_form, without_unlabelled
 from manyheads.tasks.labels import with_dashes
 from manyheads.tasks.tag_labels import FoundTags, index_order
 from manyheads.text import (
@@ -190,6 +190,7 @@ class FileCheck:
             if self.tasks[name].scheme != "auto":
                 continue  # The tags are types or classes, whatever they begin with.
             tags, _, _ = without_unlabelled(tags, tags)
+            tags = [usual_form(tag) if isinstance(tag, str) else tag for tag in tags]
             if tags and isinstance(tags[0], int):
                 tags = [self._orders[name][index] for index in tags]
             marked = with_dashes(tags)

@@ -46,8 +46,11 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
     reader = (
         _TsvRecords(lines)
         if delimiter == "\t"
-        else csv.reader(lines, delimiter=delimiter, strict=True)
-    )
+        else csv.reader(
+            lines, delimiter=delimiter, strict=True,
+            skipinitialspace=_is_spaced(lines.peek(), delimiter),
+        )
+    )  # fmt: skip
     begun = False
     while True:
         line = lines.begin()
@@ -71,6 +74,12 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
             if not begun:
                 raise
             source.refuse(problem)
+
+
+def _is_spaced(header: Line | None, delimiter: str) -> bool:
+    """Return whether a space follows every delimiter of the header, and so is part of no cell."""
+    cells = header.split(delimiter)[1:] if isinstance(header, str) else []
+    return bool(cells) and all(cell[:1] == " " for cell in cells)
 
 
 class _CountedLines(Iterator[str]):

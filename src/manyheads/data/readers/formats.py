@@ -39,7 +39,7 @@ from manyheads.data.readers.seq_folder import SEQ_FILES, read_seq_folder
 from manyheads.data.readers.snips import is_snips, read_snips
 from manyheads.data.readers.spacy_json import is_spacy, read_spacy
 from manyheads.data.readers.table import TEXT_COLUMNS
-from manyheads.data.readers.text_lines import UTF8_BOM, opened
+from manyheads.data.readers.text_lines import UTF8_BOM, convert, opened, recode
 from manyheads.data.readers.trec import is_trec, read_trec
 from manyheads.errors import DataError, at, listing, nearest, option
 
@@ -198,7 +198,7 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
     with opened(path, name) as file:
         data = file.read(HEAD_BYTES)
     if ending not in (".xlsx", ".spacy", ".arrow"):
-        _refuse_other_files(data, name)
+        _refuse_other_files(data, path, name)
     is_parquet = data.startswith(_PARQUET_MAGIC)
     if is_parquet != (ending in _PARQUET):
         raise _contradiction(name, ending, "Parquet" if is_parquet else "")
@@ -285,7 +285,7 @@ def _neighbour(path: Path) -> str:
     return f"Check the path{nearest(path.name, others)}."
 
 
-def _refuse_other_files(head: bytes, name: str) -> None:
+def _refuse_other_files(head: bytes, path: Path, name: str) -> None:
     if not head or head == UTF8_BOM:
         raise DataError("the file is empty", where=name, expected="records")
     for magic, what in _BINARY.items():
@@ -296,7 +296,7 @@ def _refuse_other_files(head: bytes, name: str) -> None:
             "the lines end at CR alone, as on very old Macintoshes",
             where=name,
             expected="lines that end at LF or CR LF",
-            fix="Convert the file, for example with: tr '\\r' '\\n'",
+            fix=convert(path, "tr '\\r' '\\n' <", "lf"),
         )
     for mark, encoding in _OTHER_UNICODE.items():
         if head.startswith(mark):
@@ -304,7 +304,7 @@ def _refuse_other_files(head: bytes, name: str) -> None:
                 f"the file begins with a byte-order mark of {encoding}",
                 where=name,
                 expected="text in UTF-8",
-                fix=f"Convert it, for example with: iconv -f {encoding} -t UTF-8",
+                fix=recode(path, encoding),
             )
 
 

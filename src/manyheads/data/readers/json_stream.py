@@ -244,7 +244,7 @@ class Window:
             line = 1 + self._lines + error.object.count(b"\n", 0, error.start)
             offset = self._bytes + len(data) - len(error.object) + error.start
             byte = error.object[error.start]
-            raise not_utf8(self._source.name, line, offset, byte) from None
+            raise not_utf8(self._source, line, offset, byte) from None
         # At the end of the file nothing moves, so that an error's position stays valid.
         if not data:
             return False

@@ -6,7 +6,10 @@ import ast
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from manyheads.data.readers.row import Layout, Row, Source
@@ -22,6 +25,9 @@ _ITEM = re.compile(
     r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(-?\d+))(?:\s*,|(?=[\s\]'"])|$)""", re.DOTALL
 )
 _LONGEST_LITERAL = 100_000
+_LONGEST_NAME = 30
+"""Characters of a column's name in the suggestions of a message; longer ones are texts."""
+_RECORDS_SEEN = 20
 
 
 def table_rows(
@@ -38,11 +44,12 @@ def table_rows(
         DataError: the first record cannot be a header.
     """
     header: list[str] | None = None
+    records = iter(records)
     for number, cells in records:
         where = at(source.name, number, unit)
         try:
             if header is None:
-                header, is_record = _header(cells, source, number)
+                header, is_record = _header(cells, source, number, records)
                 if not is_record:
                     continue
             yield Row(source.name, number, unit, _fields(header, cells, source.layout, where))
@@ -52,8 +59,16 @@ def table_rows(
             source.refuse(error)
 
 
-def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str], bool]:
+def _header(
+    cells: Sequence[str], source: Source, line: int, more: Iterator[tuple[int, list[str]]]
+) -> tuple[list[str], bool]:
     """Return the columns' names, and whether the first line is a record rather than the header.
+
+    Args:
+        cells: those of the first line.
+        source: the file.
+        line: the number of the line.
+        more: the records after it, of which some are read for the message of an error.
 
     Raises:
         DataError: the names are not distinct, or none is that of the text.
@@ -61,7 +76,7 @@ def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str],
     where = at(source.name, line)
     if source.layout.numbered:
         numbers = [str(i) for i in range(1, len(cells) + 1)]
-        return _with_text(source.layout.header(numbers, where), cells, where), True
+        return _with_text(source.layout.header(numbers, where), cells, where, more), True
     names = [cell.strip() for cell in cells]
     renamed = source.layout.header(names, where)
     if _is_pair(names) and not source.layout.names:
@@ -72,7 +87,7 @@ def _header(cells: Sequence[str], source: Source, line: int) -> tuple[list[str],
         raise DataError(
             f"the header has {what}", where=where, expected="a distinct name for each column"
         )
-    return _with_text(renamed, names, where), False
+    return _with_text(renamed, names, where, more), False
 
 
 def _fields(
@@ -171,7 +186,9 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
+def _with_text(
+    names: list[str], cells: Sequence[str], where: str, more: Iterator[tuple[int, list[str]]]
+) -> list[str]:
     """Return the names if one of them is that of the text.
 
     Raises:
@@ -179,13 +196,16 @@ def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
     """
     if any(name in TEXT_COLUMNS for name in names):
         return names
-    hint = next((nearest(name, TEXT_COLUMNS) for name in names if nearest(name, TEXT_COLUMNS)), "")
+    hint = next((h for name in names if (h := nearest(name, TEXT_COLUMNS, 0.75))), "")
     other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
+    text, label = _likely_columns(cells, more)
+    mapped = shlex.quote(f"{label or 'COLUMN'}=label")
+    python = f'{_quoted(text) or "COLUMN"}: "text", {_quoted(label) or "OTHER"}: "label"'
     fix = "Name the columns, such as " + option(
-        "--text-field COLUMN --map COLUMN=label (of two texts, --text2-field COLUMN for the "
-        "second); without a header, by number: --text-field 1 --map 2=label. Columns of 0 and 1: "
-        "--format indicators.",
-        '`layout=Layout(names={COLUMN: "text", OTHER: "label"})` (of two texts, `"text2"` for the '
+        f"--text-field {shlex.quote(text or 'COLUMN')} --map {mapped} (of two texts, "
+        "--text2-field COLUMN for the second); without a header, by number: --text-field 1 "
+        "--map 2=label. Columns of 0 and 1: --format indicators.",
+        f'`layout=Layout(names={{{python}}})` (of two texts, `"text2"` for the '
         'second); without a header, by number: `{"1": "text", "2": "label"}`. Columns of 0 and 1: '
         '`layout=Layout(format="indicators")`.',
     )
@@ -201,3 +221,26 @@ def _with_text(names: list[str], cells: Sequence[str], where: str) -> list[str]:
         expected="a header with the columns' names in the first line",
         fix=fix,
     )
+
+
+def _likely_columns(
+    header: Sequence[str], more: Iterator[tuple[int, list[str]]]
+) -> tuple[str, str]:
+    """Return the column with the longest values, and the other one if there are two.
+
+    Both are empty where the first line looks like a record.
+    """
+    if any(len(name) > _LONGEST_NAME or _is_number(name) for name in header):
+        return "", ""
+    sizes = [0] * len(header)
+    # A record that is broken says nothing about the header.
+    with suppress(DataError):
+        for _, cells in islice(more, _RECORDS_SEEN):
+            for column, cell in enumerate(cells[: len(header)]):
+                sizes[column] += len(cell)
+    longest = sizes.index(max(sizes))
+    return header[longest], header[1 - longest] if len(header) == 2 else ""
+
+
+def _quoted(name: str) -> str:
+    return name and json.dumps(name, ensure_ascii=False)

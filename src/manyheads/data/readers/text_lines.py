@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,17 +105,38 @@ def _decode(raw: bytes, source: Source, line: int, offset: int) -> Line:
     except UnicodeDecodeError as error:
         if source.legacy_encoding is not None:
             return raw.decode(source.legacy_encoding, errors="replace")
-        return not_utf8(source.name, line, offset + error.start, raw[error.start])
+        return not_utf8(source, line, offset + error.start, raw[error.start])
 
 
-def not_utf8(name: str, line: int, offset: int, byte: int) -> DataError:
+def not_utf8(source: Source, line: int, offset: int, byte: int) -> DataError:
     """Make the error for a byte that is not UTF-8."""
     return DataError(
         f"byte 0x{byte:02x} at offset {offset} of the file is not UTF-8",
-        where=at(name, line),
+        where=at(source.name, line),
         expected="text in UTF-8",
-        fix="Convert the file, for example with: iconv -f cp1252 -t utf-8",
+        fix=recode(source.path, "cp1252"),
     )
+
+
+def recode(path: Path, encoding: str) -> str:
+    """Return the advice to convert a file from another encoding, with the whole command."""
+    return convert(path, f"iconv -f {encoding} -t utf-8", "utf8")
+
+
+def convert(path: Path, command: str, mark: str) -> str:
+    """Return the advice to convert a file.
+
+    Args:
+        path: the file, which may be compressed; the result is not.
+        command: what precedes the file's name; with ` <` at its end if only standard input is read.
+        mark: what to add to the name of the result.
+    """
+    is_packed = path.suffix.lower() == ".gz"
+    bare = path.with_suffix("") if is_packed else path
+    target = shlex.quote(str(bare.with_name(f"{bare.stem}-{mark}{bare.suffix}")))
+    file = shlex.quote(str(path))
+    whole = f"gzip -dc {file} | {command.removesuffix(' <')}" if is_packed else f"{command} {file}"
+    return f"Convert the file, for example with: {whole} > {target}"
 
 
 def nul_byte(name: str, line: int) -> DataError:

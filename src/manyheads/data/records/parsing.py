@@ -46,7 +46,7 @@ def read_records(
         DataError: a record cannot be read or does not fit its tasks.
     """
     parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen, keep=keep)
-    unread = Unread({**(read_elsewhere or {}), **tasks}, keep)
+    unread = Unread({**(read_elsewhere or {}), **tasks}, keep=keep)
     rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.passed_over)
     for row in rows:
         try:

@@ -138,7 +138,7 @@ def _no_text(row: Row) -> DataError:
             "`text` has no value", where=row.where, expected="a string",
             fix="Give the record a text, or leave it out.",
         )  # fmt: skip
-    hint = next((h for f in row.fields if (h := nearest(f, TEXT_FIELDS))), "")
+    hint = next((h for f in row.fields if (h := nearest(f, TEXT_FIELDS, 0.75))), "")
     return DataError(
         f"neither `text` nor `tokens` among the fields {listing(row.fields) or '(none)'}{hint}",
         where=row.where,

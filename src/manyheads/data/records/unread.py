@@ -20,14 +20,23 @@ class Unread:
 
     Args:
         tasks: the tasks that read them.
-        keep: further fields that are read.
+        others: further fields that are read.
+        keep: fields whose values the caller asked to keep: the user may have misspelt them, so
+            they are not suggested in place of others.
     """
 
-    def __init__(self, tasks: Mapping[str, TaskConfig], keep: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskConfig],
+        others: Iterable[str] = (),
+        keep: Iterable[str] = (),
+    ) -> None:
         fields = {name: label_fields(name, task) for name, task in tasks.items()}
-        self._always = {*TEXT_FIELDS, SECOND_TEXT, *keep}
+        self._always = {*TEXT_FIELDS, SECOND_TEXT, *others}
         self._always.update(names[0] for names in fields.values() if len(names) == 1)
-        self._known = self._always.union(*fields.values())
+        self._suggested = self._always.union(*fields.values())
+        self._always.update(keep)
+        self._known = self._suggested | self._always
         self._choices = {name: names for name, names in fields.items() if len(names) > 1}
         self._fields: Counter[str] = Counter()
         self._beside: Counter[tuple[str, str, str]] = Counter()
@@ -87,7 +96,7 @@ class Unread:
         """Return a message for each field that no task reads."""
         return [
             f"no task reads the field {shorten(name)}, found in "
-            f"{counted(count, 'record')}{nearest(name, self._known)}"
+            f"{counted(count, 'record')}{nearest(name, self._suggested)}"
             for name, count in self._fields.items()
         ]
 
@@ -95,6 +104,6 @@ class Unread:
         """Return all messages, with one for all fields."""
         fields = self.fields()
         if len(fields) > 1:
-            names = (f"{shorten(name)}{nearest(name, self._known)}" for name in self._fields)
+            names = (f"{shorten(name)}{nearest(name, self._suggested)}" for name in self._fields)
             fields = [f"no task reads the fields {listing(names)}"]
         return [*self.counts(), *fields]

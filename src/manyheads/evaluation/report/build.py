@@ -78,9 +78,6 @@ def make_report(
         evaluated: the evaluation.
         fields: custom fields to slice by; the records keep their values.
         surroundings: training data, embeddings and the training run, if available.
-
-    Raises:
-        RequestError: no record has one of the fields.
     """
     beside = surroundings or Surroundings()
     records, outcomes = evaluated.records, evaluated.outcomes

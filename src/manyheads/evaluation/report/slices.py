@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from manyheads.data.records import Record, label_names
-from manyheads.errors import RequestError, option
 from manyheads.evaluation.report.data import MAX_SLICES, Slice
 from manyheads.evaluation.scoring import TaskOutcomes
 from manyheads.evaluation.statistics import bootstrap_interval
@@ -60,17 +59,7 @@ def record_slices(
         records: the records, which keep the values of `fields`.
         fields: the custom fields to slice by.
         training: the training data, if available.
-
-    Raises:
-        RequestError: no record has a field.
     """
-    for i, name in enumerate(fields):
-        if not any(record.kept[i] is not None for record in records):
-            raise RequestError(
-                f"no record has the field {name!r}",
-                expected="a field of the records",
-                fix=f"Correct {option('--slice', '`slices`')}.",
-            )
     columns: dict[str, list[str]] = {
         "length": [
             _between(len(_WORD.findall(r.text)), _LENGTHS, "51 words or more") for r in records
