@@ -136,8 +136,8 @@ def predict(
 ) -> None:
     """Predict labels and entities, and the embedding on request.
 
-    Texts come from the arguments, a file, or the lines of standard input. Without any, a few
-    example sentences are shown; on a terminal, your own follow.
+    Texts come from the arguments, a file, or the lines of standard input. If that is a terminal, a
+    few example sentences are shown, and your own follow.
     """
     name, given = (model, list(arguments or ())) if model else split_arguments(arguments or ())
     if file is not None and given:
@@ -221,16 +221,13 @@ def _layout_options(source: TextOptions, *, format: bool) -> list[str]:
 
 
 def _answer_input(job: PredictionJob, output: Path | None) -> None:
-    """Predict for standard input; without any, show examples, and talk to a person."""
-    shows = output is None and job.form is Form.TEXT
-    if shows and _stdin_is_silent():
+    """Predict for standard input; at a terminal, show examples and talk to the person."""
+    if output is None and job.form is Form.TEXT and is_person(sys.stdin):
         show_examples(job)
-        if is_person(sys.stdin) and is_person(sys.stdout):
+        if is_person(sys.stdout):
             converse(job)
         return
-    count = job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
-    if not count and shows:
-        show_examples(job)
+    job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -270,13 +267,3 @@ def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
             yield text
     finally:
         timer.cancel()
-
-
-def _stdin_is_silent() -> bool:
-    """Return whether only a person can be at the other end of standard input."""
-    if sys.stdin is None or sys.stdin.closed or is_person(sys.stdin):
-        return True
-    try:
-        return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
-    except (OSError, ValueError):
-        return False
