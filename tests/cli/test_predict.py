@@ -238,6 +238,31 @@ def test_output_appears_in_a_file(run: Run, predictor: FakePredictor) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["o.tsv", "o.xlsx", "o.xls", "O.JSON", "o.conll", "o.arrow", "o.tsv.gz", "o.jsonl.gz"],
+)
+def test_an_output_that_ends_as_other_data_is_refused_unless_its_format_is_named(
+    run: Run, predictor: FakePredictor, name: str
+) -> None:
+    refused = run("predict", "a b", "--output", name)
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        f"error: {name}: predictions are not written as {Path(name).suffix.lower()}; expected a "
+        "file that ends in .jsonl, .ndjson, .csv, .parquet, .pq. Rename it, or name its format "
+        "with --format NAME: text, jsonl, csv, parquet.\n"
+    )
+    assert not Path(name).exists()
+    assert run("predict", "a b", "--output", name, "--format", "text").status == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("In words: classification: 3 ")
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.md", "o.log", "o", "o.answers"])
+def test_an_output_of_another_ending_is_text(run: Run, predictor: FakePredictor, name: str) -> None:
+    assert run("predict", "a b", "--output", name).status == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("In words: classification: 3 ")
+
+
 def test_texts_come_from_one_place_only(run: Run, predictor: FakePredictor) -> None:
     result = run("predict", "--file", "a.txt", "some text")
     assert result.status == 2

@@ -101,7 +101,8 @@ def predict(
             "--format",
             show_default=False,
             help="Lines for people, a JSON object per text, or a table. Default: by the ending of "
-            "the output (.jsonl, .csv, .parquet), or else text.",
+            "the output (.jsonl, .csv, .parquet), or else text; endings of other data files are "
+            "refused.",
         ),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
