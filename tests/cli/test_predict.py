@@ -101,6 +101,55 @@ def test_the_first_argument_is_the_model_if_it_is_a_path(
     assert split_arguments(arguments) == (model, texts)
 
 
+def test_a_first_word_that_may_be_a_mistyped_model_is_said_to_be_read_as_a_text(
+    run: Run, predictor: FakePredictor
+) -> None:
+    result = run("predict", "--format", "jsonl", "m1x", "John lives in Paris")
+    assert [json.loads(line)["text"] for line in result.out.splitlines()] == [
+        "m1x",
+        "John lives in Paris",
+    ]
+    assert (result.status, result.err) == (
+        0, "note: model saved_model; 'm1x' is read as a text\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["Hello"], ["John lives", "Paris"], ["there", "Hello", "Paris"], ["--model", "m", "a", "b"]],
+    ids=["one text", "several words", "a model", "--model"],
+)
+def test_texts_that_are_no_mistyped_model_are_read_without_a_note(
+    run: Run, predictor: FakePredictor, arguments: list[str]
+) -> None:
+    Path("there").mkdir()
+    result = run("predict", *arguments)
+    assert (result.status, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("texts", [["m1x"], ["m1x", "John lives in Paris"]])
+def test_without_a_default_model_the_error_names_both_readings_of_a_first_word(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("predict", *texts)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        "error: 'm1x' is not the path of a model, and there is no saved_model that would read it "
+        "as a text; expected a model folder, a checkpoint (.pt) or a run's folder, and texts. "
+        "Train a model first (manyheads train CONFIG), or correct the path.\n"
+    )
+
+
+def test_without_a_default_model_the_error_names_only_the_model_if_a_text_is_no_word(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("predict", "John lives in Paris")
+    assert result.status == 2
+    assert result.err.startswith("error: saved_model: there is no such model; expected")
+
+
 def test_a_file_of_sentences_is_not_taken_for_a_model(run: Run, predictor: FakePredictor) -> None:
     Path("a.txt").write_text("x", encoding="utf-8")
     result = run("predict", "a.txt")

@@ -133,14 +133,14 @@ def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
-    script = FAKE.replace('["predict", ', '["predict", *["word"] * 20_000, ')
+    script = FAKE.replace('["predict", ', '["predict", *["a b"] * 20_000, ')
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     ) as writer:  # fmt: skip
         assert writer.stdout is not None
         assert writer.stderr is not None
-        assert writer.stdout.readline().startswith("In words: classification: 4 ")
+        assert writer.stdout.readline().startswith("In words: classification: 3 ")
         writer.stdout.close()
         err = writer.stderr.read()
         assert writer.wait(timeout=300) == 141

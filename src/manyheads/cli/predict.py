@@ -35,7 +35,7 @@ from manyheads.cli.ray_engine import (
     RayAddress,
     Workers,
 )
-from manyheads.errors import RequestError, counted, listing
+from manyheads.errors import ModelError, RequestError, counted, listing, shorten
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
@@ -173,9 +173,19 @@ def predict(
 
     from manyheads.inference import load_predictor
 
-    predictor = load_predictor(
-        name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
-    )
+    doubtful = None
+    if not model and given and given == arguments and _is_word(given[0]):
+        doubtful = given[0]  # read as a text, but perhaps meant as a model
+    try:
+        predictor = load_predictor(
+            name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
+        )
+    except ModelError as error:
+        if doubtful is None or Path(name).exists():
+            raise
+        raise _neither(doubtful, name) from error
+    if doubtful is not None and len(given) > 1:
+        tell("note", f"model {name}; {shorten(doubtful)} is read as a text")
     job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
     job.check_tasks()
     if given:
@@ -254,6 +264,26 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
         os.sep in first and not any(map(str.isspace, first))
     )
     return (first, rest) if looks_like_a_path else (DEFAULT_MODEL, [first, *rest])
+
+
+def _is_word(text: str) -> bool:
+    """Return whether a text could be the mistyped name of a model."""
+    return bool(text) and not any(map(str.isspace, text))
+
+
+def _neither(word: str, model: str) -> ModelError:
+    """Make the error for a word that is no model, where the default model does not exist.
+
+    Args:
+        word: the first argument.
+        model: the default model.
+    """
+    return ModelError(
+        f"{shorten(word)} is not the path of a model, and there is no {model} that would read it "
+        "as a text",
+        expected="a model folder, a checkpoint (.pt) or a run's folder, and texts",
+        fix="Train a model first (manyheads train CONFIG), or correct the path.",
+    )
 
 
 def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
