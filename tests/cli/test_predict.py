@@ -312,6 +312,23 @@ def test_an_output_of_another_ending_is_text(run: Run, predictor: FakePredictor,
     assert Path(name).read_text(encoding="utf-8").startswith("In words: classification: 3 ")
 
 
+def test_resuming_without_a_stopped_run_says_that_it_starts_from_the_beginning(
+    run: Run, predictor: FakePredictor
+) -> None:
+    Path("a.csv").write_text("text\none\ntwo\n", encoding="utf-8")
+    command = ("predict", "m", "--file", "a.csv", "--output", "p.jsonl", "--resume")
+    Path("m").mkdir()
+    begins = "note: there is no stopped run; starting from the beginning"
+    first = run(*command)
+    assert (first.status, first.err) == (0, f"{begins}\n")
+    again = run(*command)
+    assert (again.status, again.err) == (
+        0, f"{begins}. p.jsonl is replaced when the new one is complete\n",
+    )  # fmt: skip
+    lines = Path("p.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
+
+
 def test_texts_come_from_one_place_only(run: Run, predictor: FakePredictor) -> None:
     result = run("predict", "--file", "a.txt", "some text")
     assert result.status == 2

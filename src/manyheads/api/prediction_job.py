@@ -177,11 +177,11 @@ class PredictionJob:
 
         left = total
 
-        def started(done: int) -> None:
+        def started(done: int | None) -> None:
             nonlocal left
-            left = None if total is None else max(0, total - done)
+            left = None if total is None else max(0, total - (done or 0))
             if resume:
-                note(f"{counted(done, 'text')} already done; continuing after that")
+                note(_resumed(done, output))
 
         description = f"Predicting ({self.predictor.backend.name})"
         return write_predictions(
@@ -204,6 +204,23 @@ class PredictionJob:
         if prediction.embedding is not None:
             text += f"\nEmbedding: {json.dumps(prediction.embedding.tolist())}"
         return f"{text}\n".encode() if first else f"\n{text}\n".encode()
+
+
+def _resumed(done: int | None, output: Path) -> str:
+    """Return the message about what a run continues.
+
+    Args:
+        done: the number of texts that the stopped run answered; None if there was none, or if it
+            is finished, which removes its record.
+        output: the file to write.
+    """
+    if done:
+        return f"{counted(done, 'text')} already done; continuing after that"
+    found = "there is no stopped run" if done is None else "the stopped run recorded no answers"
+    message = f"{found}; starting from the beginning"
+    if output.exists():
+        message += f". {output} is replaced when the new one is complete"
+    return message
 
 
 def form_of(named: str | None, output: StrPath | None) -> Form:
