@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from command_line import Run
+from command_line import Run, python
 from manyheads.errors import CheckFailed, DataError, ManyheadsError
 from manyheads.training import Stopped
 
@@ -137,3 +137,61 @@ def test_a_signal_ends_a_command_without_a_trace(
         _, err = sleeper.communicate(timeout=3000)
     assert (sleeper.returncode, err) == (status, message)
     assert list(tmp_path.iterdir()) == []
+
+
+IMPORTER = """
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path.insert(0, sys.argv[1])
+    import manyheads.evaluation
+    def evaluate(*args, **kwargs):
+        try:
+            import interrupted
+        except ImportError as error:
+            raise ValueError("there is no such package") from error
+        print("went on")
+    manyheads.evaluation.evaluate = evaluate
+    from manyheads.cli import main
+    sys.exit(main(["evaluate"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        (signal.SIGTERM, 143, "stopped: by SIGTERM\n"),
+        (signal.SIGINT, 130, "stopped: by Ctrl-C\n"),
+    ],
+)
+@pytest.mark.parametrize(
+    "reaction",
+    ["raise", "raise ImportError('cannot load module more than once per process')"],
+    ids=["passed on", "taken for a missing package"],
+)
+def test_a_signal_in_an_import_ends_the_command_without_another_import(
+    tmp_path: Path, number: signal.Signals, status: int, message: str, reaction: str
+) -> None:
+    write_interrupted(tmp_path, number, reaction)
+    done = python(IMPORTER, str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", message)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_import_cannot_swallow_the_signal(tmp_path: Path, times: int) -> None:
+    write_interrupted(tmp_path, signal.SIGTERM, "pass", times)
+    done = python(IMPORTER, str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "stopped: by SIGTERM\n")
+
+
+def write_interrupted(folder: Path, number: signal.Signals, reaction: str, times: int = 1) -> None:
+    """Write a module whose import is interrupted, after which no message can be formatted."""
+    (folder / "interrupted.py").write_text(
+        "import signal, sys\n"
+        "sys.modules['manyheads.display'] = sys.modules['manyheads.display.tables'] = None\n"
+        f"for _ in range({times}):\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    except BaseException:\n"
+        f"        {reaction}\n",
+        encoding="utf-8",
+    )

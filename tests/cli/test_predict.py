@@ -101,6 +101,55 @@ def test_the_first_argument_is_the_model_if_it_is_a_path(
     assert split_arguments(arguments) == (model, texts)
 
 
+def test_a_first_word_that_may_be_a_mistyped_model_is_said_to_be_read_as_a_text(
+    run: Run, predictor: FakePredictor
+) -> None:
+    result = run("predict", "--format", "jsonl", "m1x", "John lives in Paris")
+    assert [json.loads(line)["text"] for line in result.out.splitlines()] == [
+        "m1x",
+        "John lives in Paris",
+    ]
+    assert (result.status, result.err) == (
+        0, "note: model saved_model; 'm1x' is read as a text\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["Hello"], ["John lives", "Paris"], ["there", "Hello", "Paris"], ["--model", "m", "a", "b"]],
+    ids=["one text", "several words", "a model", "--model"],
+)
+def test_texts_that_are_no_mistyped_model_are_read_without_a_note(
+    run: Run, predictor: FakePredictor, arguments: list[str]
+) -> None:
+    Path("there").mkdir()
+    result = run("predict", *arguments)
+    assert (result.status, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("texts", [["m1x"], ["m1x", "John lives in Paris"]])
+def test_without_a_default_model_the_error_names_both_readings_of_a_first_word(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("predict", *texts)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        "error: 'm1x' is not the path of a model, and there is no saved_model that would read it "
+        "as a text; expected a model folder, a checkpoint (.pt) or a run's folder, and texts. "
+        "Train a model first (manyheads train CONFIG), or correct the path.\n"
+    )
+
+
+def test_without_a_default_model_the_error_names_only_the_model_if_a_text_is_no_word(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("predict", "John lives in Paris")
+    assert result.status == 2
+    assert result.err.startswith("error: saved_model: there is no such model; expected")
+
+
 def test_a_file_of_sentences_is_not_taken_for_a_model(run: Run, predictor: FakePredictor) -> None:
     Path("a.txt").write_text("x", encoding="utf-8")
     result = run("predict", "a.txt")
@@ -235,6 +284,48 @@ def test_output_appears_in_a_file(run: Run, predictor: FakePredictor) -> None:
     result = run("predict", "--file", "a.txt", "--output", "o.jsonl", "--format", "jsonl")
     assert (result.status, result.out) == (0, "")
     lines = Path("o.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["o.tsv", "o.xlsx", "o.xls", "O.JSON", "o.conll", "o.arrow", "o.tsv.gz", "o.jsonl.gz"],
+)
+def test_an_output_that_ends_as_other_data_is_refused_unless_its_format_is_named(
+    run: Run, predictor: FakePredictor, name: str
+) -> None:
+    refused = run("predict", "a b", "--output", name)
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        f"error: {name}: predictions are not written as {Path(name).suffix.lower()}; expected a "
+        "file that ends in .jsonl, .ndjson, .csv, .parquet, .pq. Rename it, or name its format "
+        "with --format NAME: text, jsonl, csv, parquet.\n"
+    )
+    assert not Path(name).exists()
+    assert run("predict", "a b", "--output", name, "--format", "text").status == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("In words: classification: 3 ")
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.md", "o.log", "o", "o.answers"])
+def test_an_output_of_another_ending_is_text(run: Run, predictor: FakePredictor, name: str) -> None:
+    assert run("predict", "a b", "--output", name).status == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("In words: classification: 3 ")
+
+
+def test_resuming_without_a_stopped_run_says_that_it_starts_from_the_beginning(
+    run: Run, predictor: FakePredictor
+) -> None:
+    Path("a.csv").write_text("text\none\ntwo\n", encoding="utf-8")
+    command = ("predict", "m", "--file", "a.csv", "--output", "p.jsonl", "--resume")
+    Path("m").mkdir()
+    begins = "note: there is no stopped run; starting from the beginning"
+    first = run(*command)
+    assert (first.status, first.err) == (0, f"{begins}\n")
+    again = run(*command)
+    assert (again.status, again.err) == (
+        0, f"{begins}. p.jsonl is replaced when the new one is complete\n",
+    )  # fmt: skip
+    lines = Path("p.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
 
 

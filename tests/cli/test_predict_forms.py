@@ -81,6 +81,14 @@ def test_the_ending_of_the_output_determines_its_form(model: str, tmp_path: Path
     assert predicted(model, tmp_path / "out.csv", "--format", "text").startswith("In words: ")
 
 
+@pytest.mark.parametrize("ending", ["parquet", "pq"])
+def test_both_endings_of_parquet_are_written_as_such(
+    model: str, tmp_path: Path, ending: str
+) -> None:
+    rows = list(read(written(model, tmp_path, ending)))
+    assert [row["text"] for row in rows] == [record["text"] for record in RECORDS]
+
+
 def test_a_table_has_the_same_columns_in_every_row(model: str, tmp_path: Path) -> None:
     rows = list(csv.reader(io.StringIO(predicted(model, tmp_path / "out.csv", "--embed"))))
     assert rows[0] == ["text", "intent", "intent_score", "ner", "embedding"]

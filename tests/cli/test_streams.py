@@ -52,26 +52,28 @@ def test_a_line_of_standard_input_that_is_no_text_is_named(
     assert result.err.startswith("error: standard input:2: the text is empty; expected a sentence")
 
 
-@pytest.mark.parametrize("given", [b"", None], ids=["empty", "absent"])
-def test_without_any_text_a_few_examples_are_shown(
-    run: Run, predictor: FakePredictor, stdin: Give, given: bytes | None
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+@pytest.mark.parametrize("given", [b"", None], ids=["empty", "/dev/null"])
+def test_without_any_text_there_is_no_output(
+    run: Run, predictor: FakePredictor, stdin: Give, given: bytes | None, form: str
 ) -> None:
     if given is not None:
         stdin(given)
-    result = run("predict")
-    assert (result.status, result.err) == (0, "")
-    for example in EXAMPLES:
-        words = f"In words: classification: {len(example)} 25 %; "
-        assert f"> {example}\n{words}" in result.out
-    assert result.out.replace("\n", "").isprintable()
-
-
-def test_empty_standard_input_has_no_output(
-    run: Run, predictor: FakePredictor, stdin: Give
-) -> None:
-    stdin(b"")
-    result = run("predict", "--format", "jsonl")
+    result = run("predict", "--format", form)
     assert (result.status, result.out, result.err) == (0, "", "")
+
+
+def test_an_empty_pipe_has_no_output() -> None:
+    done = python(FAKE, input="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("closing", ["<&-", "</dev/null"])
+def test_without_standard_input_there_is_no_output(closing: str) -> None:
+    done = subprocess.run(
+        f"{shlex.join(COMMAND)} {closing}", shell=True, check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 class Terminal:
@@ -124,17 +126,21 @@ def test_examples_that_go_to_a_file_are_followed_by_no_questions() -> None:
     os.close(terminal.descriptor)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("> ") == len(EXAMPLES)
+    for example in EXAMPLES:
+        words = f"In words: classification: {len(example)} 25 %; "
+        assert f"> {example}\n{words}" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
-    script = FAKE.replace('["predict", ', '["predict", *["word"] * 20_000, ')
+    script = FAKE.replace('["predict", ', '["predict", *["a b"] * 20_000, ')
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     ) as writer:  # fmt: skip
         assert writer.stdout is not None
         assert writer.stderr is not None
-        assert writer.stdout.readline().startswith("In words: classification: 4 ")
+        assert writer.stdout.readline().startswith("In words: classification: 3 ")
         writer.stdout.close()
         err = writer.stderr.read()
         assert writer.wait(timeout=300) == 141

@@ -6,6 +6,7 @@ import errno
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -361,7 +362,7 @@ def test_a_killed_run_continues_and_repeats_nothing(tmp_path: Path, stops: list[
             # What was written after the last record does not count.
             with partial_path(output).open("ab") as file:
                 file.write(b"half a li")
-    done: list[int] = []
+    done: list[int | None] = []
     count = write_predictions(
         output, iter(LINES), killed_after(99, seen), line, run=RUN, resume=True,
         started=done.append,
@@ -369,7 +370,7 @@ def test_a_killed_run_continues_and_repeats_nothing(tmp_path: Path, stops: list[
     assert count == 20
     assert output.read_text() == "\n".join(LINES)
     assert seen == LINES
-    assert done == [sum(stops) if killed else 0]
+    assert done == [sum(stops) if killed else None]
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
@@ -510,8 +511,8 @@ def test_a_writer_that_waited_for_the_lock_leaves_the_finished_output_of_another
     def another() -> None:
         write_predictions(output, LINES, echo, line, run=RUN, resume=resume)
 
-    def noted(done: int) -> None:
-        assert done == 0
+    def noted(done: int | None) -> None:
+        assert done is None
         finished.append(output.read_text())
 
     meanwhile(monkeypatch, "fcntl.flock", another)
@@ -587,7 +588,8 @@ def test_the_command_continues_after_a_kill(best: Path, tmp_path: Path) -> None:
     assert not output.exists()
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "already done; continuing after that" in done.stderr
+    # Answers are recorded every few seconds; it may have been killed before the first time.
+    assert re.search("already done; continuing after that|run recorded no answers", done.stderr)
     lines = output.read_text().splitlines()
     assert [json.loads(text)["text"] for text in lines] == source.read_text().splitlines()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ from manyheads.api.kept_fields import (
 )
 from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
 from manyheads.data.json_lines import json_line
-from manyheads.data.readers import Layout
+from manyheads.data.readers import FORMATS, Layout
 from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
@@ -45,8 +46,12 @@ class Form(str, Enum):
 
 FORMS = {
     ".jsonl": Form.JSONL, ".ndjson": Form.JSONL, ".csv": Form.CSV, ".parquet": Form.PARQUET,
+    ".pq": Form.PARQUET,
 }  # fmt: skip
 """By its ending, the form of an output file."""
+
+# Endings of data files, which text for people would not be; those that are written are in `FORMS`.
+_DATA_ENDINGS = {*(e for format in FORMATS.values() for e in format.endings), ".xls", ".gz"}
 
 
 @dataclass(frozen=True)
@@ -172,11 +177,11 @@ class PredictionJob:
 
         left = total
 
-        def started(done: int) -> None:
+        def started(done: int | None) -> None:
             nonlocal left
-            left = None if total is None else max(0, total - done)
+            left = None if total is None else max(0, total - (done or 0))
             if resume:
-                note(f"{counted(done, 'text')} already done; continuing after that")
+                note(_resumed(done, output))
 
         description = f"Predicting ({self.predictor.backend.name})"
         return write_predictions(
@@ -201,15 +206,41 @@ class PredictionJob:
         return f"{text}\n".encode() if first else f"\n{text}\n".encode()
 
 
+def _resumed(done: int | None, output: Path) -> str:
+    """Return the message about what a run continues.
+
+    Args:
+        done: the number of texts that the stopped run answered; None if there was none, or if it
+            is finished, which removes its record.
+        output: the file to write.
+    """
+    if done:
+        return f"{counted(done, 'text')} already done; continuing after that"
+    found = "there is no stopped run" if done is None else "the stopped run recorded no answers"
+    message = f"{found}; starting from the beginning"
+    if output.exists():
+        message += f". {output} is replaced when the new one is complete"
+    return message
+
+
 def form_of(named: str | None, output: StrPath | None) -> Form:
     """Return the form of the output: as named, or by the ending of the file, or else text.
 
     Raises:
-        RequestError: there is no such form.
+        RequestError: there is no such form, or the ending is that of data in another one.
     """
-    if named is None:
-        return FORMS.get(Path(output).suffix.lower(), Form.TEXT) if output else Form.TEXT
     names = [form.value for form in Form]
+    if named is None:
+        ending = Path(output).suffix.lower() if output else ""
+        if ending in FORMS or ending not in _DATA_ENDINGS:
+            return FORMS.get(ending, Form.TEXT)
+        raise RequestError(
+            f"predictions are not written as {ending}",
+            where=os.fspath(output or ""),
+            expected=f"a file that ends in {listing(FORMS)}",
+            fix=f"Rename it, or name its format with {option('--format NAME', '`format`')}: "
+            f"{listing(names)}.",
+        )
     if named not in names:
         raise RequestError(
             f"the format of the output is {named!r}{nearest(named, names)}",

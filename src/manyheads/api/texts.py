@@ -114,7 +114,7 @@ def stdin_texts(
     Raises:
         DataError: it cannot be read, is not of the format, or a text is empty and refused.
     """
-    if sys.stdin is None:
+    if sys.stdin is None or sys.stdin.closed:
         return
     layout = layout or Layout()
     source = Source(Path("-"), STDIN)

@@ -51,7 +51,7 @@ def catching(run: Callable[[], int]) -> int:
     except BaseException as error:
         if os.environ.get(TRACEBACK) and not isinstance(error, typer.Exit | SystemExit):
             traceback.print_exc()
-        return _status_of(error)
+        return _status_of(_interruption(error) or error)
 
 
 def _status_of(error: BaseException) -> int:
@@ -70,10 +70,10 @@ def _status_of(error: BaseException) -> int:
             tell("error", _usage(error))
             return 2
         case KeyboardInterrupt():
-            tell("stopped", "by Ctrl-C")
+            _tell_stopped("Ctrl-C")
             return 128 + signal.SIGINT
         case _Terminated():
-            tell("stopped", f"by {signal.Signals(error.number).name}")
+            _tell_stopped(signal.Signals(error.number).name)
             return 128 + error.number
         case BrokenPipeError():
             _discard_output()
@@ -102,6 +102,24 @@ def _status_of(error: BaseException) -> int:
         f"To see where it happened, and to report it, set {TRACEBACK}=1 and run again.",
     )
     return BUG
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """Return the interruption that an error followed from, such as an import that it broke."""
+    found: BaseException | None = error if isinstance(error, Exception) else None
+    while found is not None and not isinstance(found, KeyboardInterrupt | _Terminated):
+        found = found.__context__
+    return found
+
+
+def _tell_stopped(by: str) -> None:
+    """Write what stopped the command to standard error.
+
+    Nothing is imported: the interruption may have broken an import of the same packages, and
+    NumPy cannot be loaded a second time.
+    """
+    with suppress(OSError, ValueError):
+        print(f"stopped: by {by}", file=sys.stderr, flush=True)
 
 
 def tell(kind: str, message: str) -> None:
@@ -152,7 +170,16 @@ def _unwound_by_signals() -> Iterator[None]:
         return
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        raise _Terminated(number)
+        # A second signal does not wait, nor does one in a program that is profiled.
+        if (importing := _outermost_import(frame)) is None or sys.getprofile() is not None:
+            raise _Terminated(number)
+
+        def profile(frame: FrameType, event: str, arg: object) -> None:
+            if frame is importing and event == "return":
+                sys.setprofile(None)
+                raise _Terminated(number)
+
+        sys.setprofile(profile)
 
     numbers = [number for number in STOPPING if number != signal.SIGINT and not is_ignored(number)]
     previous = {number: signal.signal(number, unwind) for number in numbers}
@@ -161,6 +188,20 @@ def _unwound_by_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _outermost_import(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the import that a command is in, if any.
+
+    Inside of it, packages could take an exception for a dependency that is missing, and go on
+    without, or print it; so the command is unwound when the import ends.
+    """
+    found = None
+    while frame is not None and frame.f_code is not catching.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
+            found = frame
+        frame = frame.f_back
+    return found
 
 
 def _discard_output() -> None:

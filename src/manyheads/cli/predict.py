@@ -35,7 +35,7 @@ from manyheads.cli.ray_engine import (
     RayAddress,
     Workers,
 )
-from manyheads.errors import RequestError, counted, listing
+from manyheads.errors import ModelError, RequestError, counted, listing, shorten
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
@@ -101,7 +101,8 @@ def predict(
             "--format",
             show_default=False,
             help="Lines for people, a JSON object per text, or a table. Default: by the ending of "
-            "the output (.jsonl, .csv, .parquet), or else text.",
+            "the output (.jsonl, .csv, .parquet), or else text; endings of other data files are "
+            "refused.",
         ),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
@@ -136,8 +137,8 @@ def predict(
 ) -> None:
     """Predict labels and entities, and the embedding on request.
 
-    Texts come from the arguments, a file, or the lines of standard input. Without any, a few
-    example sentences are shown; on a terminal, your own follow.
+    Texts come from the arguments, a file, or the lines of standard input. If that is a terminal, a
+    few example sentences are shown, and your own follow.
     """
     name, given = (model, list(arguments or ())) if model else split_arguments(arguments or ())
     if file is not None and given:
@@ -172,9 +173,19 @@ def predict(
 
     from manyheads.inference import load_predictor
 
-    predictor = load_predictor(
-        name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
-    )
+    doubtful = None
+    if not model and given and given == arguments and _is_word(given[0]):
+        doubtful = given[0]  # read as a text, but perhaps meant as a model
+    try:
+        predictor = load_predictor(
+            name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
+        )
+    except ModelError as error:
+        if doubtful is None or Path(name).exists():
+            raise
+        raise _neither(doubtful, name) from error
+    if doubtful is not None and len(given) > 1:
+        tell("note", f"model {name}; {shorten(doubtful)} is read as a text")
     job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
     job.check_tasks()
     if given:
@@ -221,16 +232,13 @@ def _layout_options(source: TextOptions, *, format: bool) -> list[str]:
 
 
 def _answer_input(job: PredictionJob, output: Path | None) -> None:
-    """Predict for standard input; without any, show examples, and talk to a person."""
-    shows = output is None and job.form is Form.TEXT
-    if shows and _stdin_is_silent():
+    """Predict for standard input; at a terminal, show examples and talk to the person."""
+    if output is None and job.form is Form.TEXT and is_person(sys.stdin):
         show_examples(job)
-        if is_person(sys.stdin) and is_person(sys.stdout):
+        if is_person(sys.stdout):
             converse(job)
         return
-    count = job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
-    if not count and shows:
-        show_examples(job)
+    job.write(announced(stdin_texts(job.when_empty)), output, progress=True)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -258,6 +266,26 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return (first, rest) if looks_like_a_path else (DEFAULT_MODEL, [first, *rest])
 
 
+def _is_word(text: str) -> bool:
+    """Return whether a text could be the mistyped name of a model."""
+    return bool(text) and not any(map(str.isspace, text))
+
+
+def _neither(word: str, model: str) -> ModelError:
+    """Make the error for a word that is no model, where the default model does not exist.
+
+    Args:
+        word: the first argument.
+        model: the default model.
+    """
+    return ModelError(
+        f"{shorten(word)} is not the path of a model, and there is no {model} that would read it "
+        "as a text",
+        expected="a model folder, a checkpoint (.pt) or a run's folder, and texts",
+        fix="Train a model first (manyheads train CONFIG), or correct the path.",
+    )
+
+
 def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
     """Pass texts on; if the first one is late, report what the command waits for."""
     note = "reading sentences from standard input, one a line; Ctrl-C ends"
@@ -270,13 +298,3 @@ def announced(texts: Iterable[GivenText]) -> Iterator[GivenText]:
             yield text
     finally:
         timer.cancel()
-
-
-def _stdin_is_silent() -> bool:
-    """Return whether only a person can be at the other end of standard input."""
-    if sys.stdin is None or sys.stdin.closed or is_person(sys.stdin):
-        return True
-    try:
-        return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
-    except (OSError, ValueError):
-        return False

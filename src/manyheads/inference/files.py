@@ -93,7 +93,7 @@ def write_predictions(
     *,
     run: Mapping[str, Any],
     resume: bool = False,
-    started: Callable[[int], None] = lambda done: None,
+    started: Callable[[int | None], None] = lambda done: None,
     sync_seconds: float = SYNC_SECONDS,
 ) -> int:
     """Predict for texts and write the results to a file.
@@ -106,7 +106,7 @@ def write_predictions(
         run: the description by `describe_run`.
         resume: continue where a stopped run ended, or start if there was none. Otherwise the
             files of a stopped run are replaced.
-        started: called with the number of texts that are done already.
+        started: called with the number of texts that are done already; None if no run was stopped.
         sync_seconds: how often results are flushed to disk.
 
     Returns:
@@ -136,7 +136,7 @@ def write_predictions(
             done = Progress()
         with explained(output):
             file.truncate(done.size)
-        started(done.texts)
+        started(None if left is None else done.texts)
 
         def save(done: Progress) -> None:
             _save(file, record, run, done)
