@@ -383,7 +383,7 @@ def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> Non
 def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: Run, evaluation: Mapping[str, Any]) -> None:
+    def killed(run: Run, evaluation: Mapping[str, Any], folder: str) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
