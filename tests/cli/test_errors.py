@@ -114,13 +114,16 @@ SLEEPER = """
 """
 
 
-@pytest.mark.parametrize(
+INTERRUPTED = pytest.mark.parametrize(
     ("number", "status", "message"),
     [
         (signal.SIGTERM, 143, "stopped: by SIGTERM\n"),
         (signal.SIGINT, 130, "stopped: by Ctrl-C\n"),
     ],
 )
+
+
+@INTERRUPTED
 def test_a_signal_ends_a_command_without_a_trace(
     tmp_path: Path, number: signal.Signals, status: int, message: str
 ) -> None:
@@ -156,13 +159,7 @@ IMPORTER = """
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "message"),
-    [
-        (signal.SIGTERM, 143, "stopped: by SIGTERM\n"),
-        (signal.SIGINT, 130, "stopped: by Ctrl-C\n"),
-    ],
-)
+@INTERRUPTED
 @pytest.mark.parametrize(
     "reaction",
     ["raise", "raise ImportError('cannot load module more than once per process')"],

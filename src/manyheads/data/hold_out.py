@@ -215,10 +215,13 @@ def are_parts(
     """
     wanted = _wanted(tasks)
     found = Counter(hash(_line(row, wanted)) for row in _rows(files, layout))
-    first, second = (
-        Counter(map(hash, path.read_bytes().splitlines(True))) for path in (train, valid)
-    )
+    first, second = map(_hashes, (train, valid))
     return found in (first, first + second)
+
+
+def _hashes(path: Path) -> Counter[int]:
+    with explained(path, "read"), path.open("rb") as file:
+        return Counter(map(hash, file))
 
 
 def _keys_and_labels(

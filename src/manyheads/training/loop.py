@@ -340,17 +340,22 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     reporter.epoch(state.history)
     path = run.save_epoch(log)
     # After the checkpoint, from which a resumed run can restore these folders.
-    for name in [BEST] * bool(entry["best"]) + [best_of(task) for task in better]:
-        lost = added_to(run.save_dir / name) if run.processes.is_first else []
-        run.save_best(evaluation, name)
-        for what in lost:
-            reporter.message(f"warning: the new {name} replaces a model with {what}.")
+    for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
+        _replace_best(run, evaluation, name, reporter)
     run.outcomes = None
     if state.finished:
         if run.processes.is_first:
             calibrate_models(run, reporter.message, only_missing=False)
         _report_end(run, points, reporter)
     return path
+
+
+def _replace_best(run: Run, evaluation: Evaluation, name: str, reporter: Reporter) -> None:
+    """Save the model as a best one; report what was added to the one before, which goes with it."""
+    lost = added_to(run.save_dir / name) if run.processes.is_first else []
+    run.save_best(evaluation, name)
+    for what in lost:
+        reporter.message(f"warning: the new {name} replaces a model with {what}.")
 
 
 def _epoch_entry(
