@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from command_line import Run, python
-from manyheads.errors import CheckFailed, DataError, ManyheadsError
+from manyheads.cli.errors import catching
+from manyheads.errors import CheckFailed, DataError, ManyheadsError, RequestError
 from manyheads.training import Stopped
 
 
@@ -192,3 +193,14 @@ def write_interrupted(folder: Path, number: signal.Signals, reaction: str, times
         f"        {reaction}\n",
         encoding="utf-8",
     )
+
+
+def test_an_error_while_a_command_is_stopped_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RequestError("the disk is full")
+
+    assert catching(run) == 2
+    assert "the disk is full" in capsys.readouterr().err

@@ -10,8 +10,9 @@ import pytest
 
 import manyheads
 from manyheads.config import make_config
+from manyheads.data.hold_out import with_parts
 from manyheads.data.own_files import located
-from manyheads.errors import ModelError, RequestError
+from manyheads.errors import ConfigError, ModelError, RequestError
 from manyheads.evaluation import in_words
 from manyheads.training import distill_config, train
 from manyheads.training.epochs import budget, is_improving
@@ -210,6 +211,23 @@ def test_a_run_is_not_resumed_with_other_files(trained: Path, tmp_path: Path) ->
             manyheads.train(other, resume=True, **fast(trained))
     again = manyheads.train(trained / "data.jsonl", resume=True, **fast(trained))
     assert len(again.history) == 1
+
+
+def test_a_run_is_resumed_with_its_own_files_and_whatever_its_tasks_are_called(
+    tmp_path: Path,
+) -> None:
+    records = [{"text": f"word {n}", "a": "xy"[n % 2], "a_score": n % 5} for n in range(30)]
+    data = write_records(tmp_path / "data.jsonl", records)
+    tasks = "{a: {kind: classification}, a_score: {kind: regression}}"
+    (tmp_path / "config.yaml").write_text(f"train_file: {data.name}\ntasks: {tasks}\n")
+    overrides = {"save_dir": tmp_path}
+    for paths in ([], [str(data)]):
+        config = run_config(paths, overrides, resume=True).config
+        assert [*with_parts(config).tasks] == ["a", "a_score"]
+    with pytest.raises(RequestError, match=r"other data than .*x\.jsonl; expected .*data\.jsonl"):
+        run_config(["x.jsonl"], overrides, resume=True)
+    with pytest.raises(ConfigError, match="would share the column"):
+        run_config([str(tmp_path / "config.yaml")], overrides, resume=False)
 
 
 def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:

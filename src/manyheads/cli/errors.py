@@ -105,8 +105,12 @@ def _status_of(error: BaseException) -> int:
 
 
 def _interruption(error: BaseException) -> BaseException | None:
-    """Return the interruption that an error followed from, such as an import that it broke."""
-    found: BaseException | None = error if isinstance(error, Exception) else None
+    """Return the interruption that an error followed from, such as an import that it broke.
+
+    Errors that the user has to know of, such as a full disk, stay what they are.
+    """
+    is_told = not isinstance(error, Exception) or isinstance(error, ManyheadsError | OSError)
+    found: BaseException | None = None if is_told else error
     while found is not None and not isinstance(found, KeyboardInterrupt | _Terminated):
         found = found.__context__
     return found

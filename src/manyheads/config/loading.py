@@ -26,7 +26,10 @@ from manyheads.errors import ConfigError, shorten
 
 
 def load_config(
-    path: str | os.PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    stored: bool = False,
 ) -> Config:
     """Read a configuration file and lay `overrides` over it.
 
@@ -35,6 +38,7 @@ def load_config(
         overrides: values by field name, alias or dotted key (`tasks.ner.decoder`), hyphens and
             underscores alike. Text is read as YAML. Paths among them are relative to the working
             directory.
+        stored: whether a run was started with it, whose tasks may have names refused since.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is not allowed.
@@ -48,31 +52,32 @@ def load_config(
         parts = _key_path(key)
         _set(values, parts, _parse(parts, value) if isinstance(value, str) else value)
         document = document.without(parts)
-    return make_config(values, document)
+    return _validated(values, document, stored=stored)
 
 
-def make_config(values: Mapping[str, Any], document: YamlDocument | None = None) -> Config:
+def make_config(values: Mapping[str, Any]) -> Config:
     """Validate values, in which paths may be `os.PathLike`.
 
     Raises:
         ConfigError: naming the key, its value, what is allowed and the nearest known key.
     """
-    try:
-        return Config.model_validate(_with_texts(values))
-    except ValidationError as error:
-        raise config_error(error, document) from None
+    return _validated(values, None, stored=False)
 
 
 def stored_config(values: Mapping[str, Any]) -> Config:
-    """Validate the configuration of a trained model, whose tasks may have names refused since.
+    """Validate the configuration of a run or model, whose tasks may have names refused since.
 
     Raises:
         ConfigError: a key or value is not allowed.
     """
+    return _validated(values, None, stored=True)
+
+
+def _validated(values: Mapping[str, Any], document: YamlDocument | None, *, stored: bool) -> Config:
     try:
-        return Config.model_validate(_with_texts(values), context={STORED: True})
+        return Config.model_validate(_with_texts(values), context={STORED: stored})
     except ValidationError as error:
-        raise config_error(error, None) from None
+        raise config_error(error, document) from None
 
 
 def _with_texts(value: Any) -> Any:

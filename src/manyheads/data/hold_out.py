@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from manyheads.config import Config, TaskConfig, make_config
+from manyheads.config import Config, TaskConfig, stored_config
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import (
@@ -82,7 +82,7 @@ def holding_out(config: Config) -> Config:
     if config.train_file is None or config.valid_file is not None or any(own):
         return config
     values = config.model_dump(exclude_unset=True, exclude={"train_file"})
-    return make_config({**values, "files": [config.train_file]})
+    return stored_config({**values, "files": [config.train_file]})
 
 
 def splits_of(config: Config) -> tuple[Split, ...]:
@@ -144,7 +144,7 @@ def with_parts(config: Config) -> Config:
     if config.files is not None:
         (split,) = splits
         common = {"train_file": str(split.train), "valid_file": str(split.valid)}
-        return make_config({**values, **common})
+        return stored_config({**values, **common})
     for split in splits:
         if config.train_file in split.files:
             del values["train_file"]
@@ -155,7 +155,7 @@ def with_parts(config: Config) -> Config:
             }
         for name in split.validated:
             values["tasks"][name] |= {"valid_file": str(split.valid)}
-    return make_config(values)
+    return stored_config(values)
 
 
 def _own_layout(task: TaskConfig) -> list[str]:

@@ -74,7 +74,7 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
                 + ".",
             )
     if config is not None:
-        chosen = load_config(config, overrides)
+        chosen = load_config(config, overrides, stored=resume)
         if files:
             _refuse_other_data(files, chosen, overrides)
         return RunConfig(chosen, f"Configuration: {config}")
@@ -90,14 +90,15 @@ def _refuse_other_data(files: Sequence[str], run: Config, overrides: Mapping[str
     Raises:
         RunMismatch: they are others.
     """
-    if run.files is not None:
-        if sorted(Path(path).name for path in run.files) != sorted(Path(p).name for p in files):
-            raise _other_data(files, listing(run.files))
+    if not any(map(is_in_memory, files)):
+        own = run.files or [*run.train_files()]
+        if sorted(Path(path).name for path in own) != sorted(Path(path).name for path in files):
+            raise _other_data(files, listing(own))
         return
     layout = Layout.of(load_config(None, {k: v for k, v in overrides.items() if k in LAYOUT}))
     folder = Path(run.save_dir) / FOLDER
     train, valid = folder / TRAIN, folder / VALID
-    kept = train.exists() and valid.exists() and all(map(is_in_memory, files))
+    kept = run.files is None and train.exists() and valid.exists()
     if not kept or not are_parts(files, train, valid, run.tasks, layout):
         raise _other_data(files, str(folder))
 
