@@ -181,7 +181,10 @@ def test_brat_round_trips(folder: Path, items: list[Sample]) -> None:
     (path / "a.txt").write_text(text, encoding="utf-8")
     (path / "a.ann").write_text("\n".join(notes), encoding="utf-8")
     assert read(path) == [{"text": item.text, "entities": item.entities} for item in items]
-    assert unread(path) == {"relations": 1, "notes": 1}
+    (path / "b.txt").write_text("not annotated")
+    assert unread(path) == {
+        "relations": 1, "notes": 1, "texts without annotations (.ann)": 1
+    }  # fmt: skip
 
 
 def test_brat_annotations_that_do_not_fit_the_text_are_refused(tmp_path: Path) -> None:
@@ -289,6 +292,27 @@ def test_rejected_answers_about_several_labels_are_passed_over(tmp_path: Path) -
     assert unread(path) == {"records whose answer is 'reject'": 1}
     path.write_text(lines([{"text": "a", "label": None, "answer": "reject"}]))
     assert "no record in it, only records whose answer is 'reject' (1)" in message(path)
+
+
+def test_an_accepted_entity_says_nothing_of_the_other_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    ada = {"text": "Ada met Bo", "spans": [{"start": 0, "end": 3, "label": "PER"}], "_task_hash": 1}
+    path.write_text(
+        lines(
+            [
+                ada | {"_is_binary": True, "answer": "accept"},
+                ada | {"_is_binary": False, "answer": "accept"},
+                ada | {"_is_binary": True, "label": "GREET", "answer": "accept"},
+            ]
+        )
+    )
+    assert read(path) == [
+        {"text": "Ada met Bo", "entities": ada["spans"]},
+        {"text": "Ada met Bo", "entities": ada["spans"], "label": "GREET"},
+    ]
+    assert unread(path) == {
+        "answers about one entity of a text (`ner.correct` asks for all of them)": 1
+    }
 
 
 def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ from manyheads.data.readers.indicators import is_indicators, read_indicators
 from manyheads.data.readers.json_lines import read_json_lines
 from manyheads.data.readers.json_stream import read_json_list
 from manyheads.data.readers.kaggle_ner import is_kaggle_ner, read_kaggle_ner
-from manyheads.data.readers.label_studio import is_label_studio, read_label_studio
+from manyheads.data.readers.label_studio import (
+    is_label_studio,
+    is_label_studio_table,
+    read_label_studio,
+    read_label_studio_table,
+)
 from manyheads.data.readers.luis import is_luis, read_luis
 from manyheads.data.readers.massive import is_massive, read_massive
 from manyheads.data.readers.parquet import read_parquet
@@ -75,6 +80,10 @@ def _separated_by_semicolons(head: Head) -> bool:
 FORMATS: dict[str, Format] = {
     "label-studio": Format(
         "Label Studio's JSON", read_label_studio, (), is_label_studio, _JSON
+    ),
+    "label-studio-table": Format(
+        "Label Studio's CSV or TSV", read_label_studio_table, (), is_label_studio_table,
+        (".csv", ".tsv"), has_columns=True,
     ),
     "prodigy": Format("Prodigy's JSON lines", read_prodigy, (), is_prodigy, _JSON),
     "massive": Format("MASSIVE", read_massive, (), is_massive, _JSON),

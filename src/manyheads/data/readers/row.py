@@ -172,6 +172,8 @@ class Source:
     """The encoding of lines that are not UTF-8, if a format is known to use one."""
     unread: Counter[str] = field(default_factory=Counter)
     """The counts of contents that the reader passed over, by kind."""
+    needs_labels: bool = True
+    """Whether records are passed over or refused for their labels; predictions need the texts."""
 
     def refuse(self, error: DataError) -> None:
         """Report the error of one record if the others can still be read.
