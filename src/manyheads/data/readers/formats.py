@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from manyheads.data.readers.arrow import is_saved_dataset, read_arrow
 from manyheads.data.readers.brat import is_brat, read_brat
 from manyheads.data.readers.clinc import is_clinc, read_clinc
+from manyheads.data.readers.clu import is_clu, read_clu
 from manyheads.data.readers.conll import looks_like_columns, read_conll
 from manyheads.data.readers.conllu import is_conllu, read_conllu
 from manyheads.data.readers.delimited import read_csv, read_semicolons, read_tsv
@@ -95,6 +97,7 @@ FORMATS: dict[str, Format] = {
     ),
     "rasa-json": Format("Rasa's JSON", read_rasa_json, (), is_rasa_json, (".json",)),
     "luis": Format("LUIS", read_luis, (), is_luis, (".json",)),
+    "clu": Format("Azure's CLU", read_clu, (), is_clu, (".json",)),
     "clinc": Format("CLINC150", read_clinc, (), is_clinc, (".json",)),
     "snips": Format("Snips's JSON", read_snips, (), is_snips, (".json",)),
     "rasa": Format("Rasa's nlu.yml", read_rasa_yaml, (), is_rasa_yaml, (".yml", ".yaml")),
@@ -161,6 +164,17 @@ def _by_name() -> str:
     )
 
 
+# By their beginning, files of tools that are not read, and what to do about them.
+_OTHER_TOOLS = {
+    re.compile(r"#FORMAT=WebAnno TSV"): (
+        "WebAnno TSV, as INCEpTION writes it",
+        "Export it from INCEpTION as CoNLL 2002, and give the file the ending .conll.",
+    ),
+    re.compile(r'\[\s*\{\s*"id"\s*:\s*[^,]*,\s*"paragraphs"\s*:'): (
+        "the training data of spaCy 2",
+        "Convert it: spacy convert FILE . writes a .spacy file.",
+    ),
+}
 # The first bytes of files that are not text, and what these files are.
 _BINARY = {
     b"\x1f\x8b": "gzip-compressed",
@@ -216,6 +230,9 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
     if not data.removeprefix(UTF8_BOM).strip(b" \t\r\n") and len(data) < HEAD_BYTES:
         raise DataError("the file is blank", where=name, expected="records")
     head = Head(data, ending, layout)
+    for beginning, (what, fix) in _OTHER_TOOLS.items():
+        if beginning.match(head.text):
+            raise DataError(f"the file is {what}", where=name, expected="another format", fix=fix)
     able = [f for f in FORMATS.values() if ending in (*f.endings, *f.may_end)]
     if found := next((f for f in able if f.matches is not None and f.matches(head)), None):
         return found

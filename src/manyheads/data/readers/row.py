@@ -208,7 +208,8 @@ class Source:
 
     def pass_over(self, what: str, count: int = 1) -> None:
         """Count content that is not read, such as `records whose answer is "ignore"`."""
-        self.unread[what] += count
+        if count:
+            self.unread[what] += count
 
     def too_large(self, line: int) -> DataError:
         """Make the error for a record beyond the limit."""
