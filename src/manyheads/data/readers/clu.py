@@ -47,7 +47,7 @@ def _fields(value: Any, is_utf16: bool, where: str) -> dict[str, Any]:
 
 def _entity(item: Any, units: bytes | None) -> dict[str, Any]:
     """Return an entity by characters; the file may count the UTF-16 units of its text."""
-    places = item["offset"], item["offset"] + item["length"]
+    start, end = item["offset"], item["offset"] + item["length"]
     if units is not None:
-        places = tuple(len(units[: 2 * n].decode("utf-16-le", "replace")) for n in places)
-    return entity(*places, item["category"])
+        start, end = (len(units[: 2 * n].decode("utf-16-le", "replace")) for n in (start, end))
+    return entity(start, end, item["category"])
