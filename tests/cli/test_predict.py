@@ -7,7 +7,9 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,9 @@ from manyheads.cli.conversation import EXAMPLES
 from manyheads.cli.predict import announced, split_arguments
 from manyheads.data.readers import Layout
 from manyheads.errors import DataError, RequestError
+
+NO_LABEL = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 3}}
+"""A span of Label Studio without a label."""
 
 
 def test_texts_among_the_arguments_are_answered_in_two_lines_and_in_words(
@@ -235,6 +240,50 @@ def test_the_progress_of_a_file_shows_the_time_left(
     Path("in.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
     assert run("predict", "m/", "--file", "in.txt", *arguments).status == 0
     assert totals == [3]
+
+
+@pytest.mark.parametrize(
+    ("name", "records"),
+    [
+        (
+            "x.jsonl",  # Prodigy's
+            [
+                {"text": "one", "spans": [], "answer": "accept"},
+                {"text": "two", "spans": [], "answer": "reject"},
+                {"text": "three", "answer": "ignore"},
+            ],
+        ),
+        (
+            "x.json",  # Label Studio's
+            [
+                {"data": {"text": "one"}, "annotations": [{"result": [NO_LABEL]}]},
+                {"data": {"text": "two"}, "annotations": []},
+                {"data": {"text": "three"}, "annotations": [{"result": []}]},
+            ],
+        ),
+    ],
+)
+def test_texts_are_read_whatever_their_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, records: list[Any]
+) -> None:
+    path = tmp_path / name
+    path.write_text(
+        json.dumps(records) if name == "x.json" else "".join(json.dumps(r) + "\n" for r in records)
+    )
+    expected = ["one", "two", "three"]
+    assert [one.text for one in file_texts(str(path), Layout(), WhenEmpty.REFUSE)] == expected
+    stdin = SimpleNamespace(buffer=BytesIO(path.read_bytes()), closed=False)
+    monkeypatch.setattr("sys.stdin", stdin)
+    layout = Layout("prodigy" if name == "x.jsonl" else "label-studio")
+    assert [one.text for one in file_texts("-", layout, WhenEmpty.REFUSE)] == expected
+
+
+def test_texts_of_brat_are_read_with_and_without_annotations(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "a.ann").write_text("T1\tX 0 3\tone\n")
+    (tmp_path / "b.txt").write_text("two\n")
+    found = file_texts(str(tmp_path), Layout(), WhenEmpty.REFUSE)
+    assert [one.text for one in found] == ["one", "two"]
 
 
 def test_the_format_of_a_file_can_be_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from files import message, read
+from files import message, read, unread
 from manyheads.data.readers import read_rows
 from manyheads.data.readers.parquet_footer import ColumnSize, column_sizes
 from manyheads.errors import DataError
@@ -156,5 +156,15 @@ def test_documents_of_spacy_are_read(tmp_path: Path) -> None:
     DocBin(docs=[document]).to_disk(path)
     entity = {"start": 0, "end": 3, "label": "PER"}
     assert read(path)[0]["entities"] == [entity]
+    document.set_ents([*document.ents], blocked=[document[1:2]], missing=[document[2:4]])
+    document.spans["sc"] = [document[0:2]]
+    DocBin(docs=[document], store_user_data=True).to_disk(path)
+    assert read(path) == [
+        {
+            "text": "Ada lives in Oslo", "label": "A",
+            "tokens": ["Ada", "lives", "in", "Oslo"], "ner": ["B-PER", "O", None, None],
+        }
+    ]  # fmt: skip
+    assert unread(path) == {"spans of the group 'sc'": 1}
     path.write_bytes(b"broken")
     assert "not a sound .spacy file after 0 documents" in message(path)

@@ -207,7 +207,11 @@ def test_delimited_round_trip(folder: Path, ending: str, items: list[tuple[str, 
     writer = csv.writer(out, delimiter="," if ending == "csv" else "\t")
     writer.writerows([("text", "label"), *items])
     path = write(folder / f"x.{ending}", out.getvalue())
-    assert read(path) == [{"text": text, "label": label or None} for text, label in items]
+    expected = [{"text": text, "label": label or None} for text, label in items if text or label]
+    if not expected:
+        assert "no record" in message(path)
+    else:
+        assert read(path) == expected
 
 
 @given(st.lists(sentence, min_size=1, max_size=4), st.integers(0, 2))
@@ -715,7 +719,8 @@ def test_indices_in_parquet_get_the_class_names_of_the_file(tmp_path: Path) -> N
     import pyarrow.parquet as pq
 
     names = {"names": ["neg", "pos"], "_type": "ClassLabel"}
-    features = {"label": names, "ner": {"feature": {"names": ["O", "B-x"], "_type": "ClassLabel"}}}
+    tags = {"feature": {"names": ["O", "B-x"], "_type": "ClassLabel"}, "_type": "List"}
+    features = {"label": names, "ner": tags}
     table = pa.table({"text": ["a", "b", "c"], "label": [1, -1, 5], "ner": [[0], [1], None]})
     info = json.dumps({"info": {"features": features}}).encode()
     pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
@@ -724,6 +729,33 @@ def test_indices_in_parquet_get_the_class_names_of_the_file(tmp_path: Path) -> N
     assert rows[0] == {"text": "a", "label": "pos", "ner": ["O"]}
     assert rows[1] == {"text": "b", "label": None, "ner": ["B-x"]}
     assert "x.parquet row 3: `label` has the class 5; expected 0 to 1" in str(errors[0])
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_indices_in_entities_of_parquet_get_the_class_names_of_the_file(
+    tmp_path: Path, by_columns: bool
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    struct = {
+        "start": {"dtype": "int32", "_type": "Value"}, "end": {"dtype": "int32", "_type": "Value"},
+        "label": {"names": ["PER", "LOC"], "_type": "ClassLabel"},
+    }  # fmt: skip
+    if by_columns:
+        column = {"start": [0, 4], "end": [3, 6], "label": [1, 0]}
+        feature: Any = {key: {"feature": one, "_type": "List"} for key, one in struct.items()}
+    else:
+        column = [{"start": 0, "end": 3, "label": 1}, {"start": 4, "end": 6, "label": 0}]
+        feature = {"feature": struct, "_type": "List"}
+    table = pa.table({"text": ["Rom Bo", "b"], "entities": [column, None]})
+    info = json.dumps({"info": {"features": {"entities": feature}}}).encode()
+    pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
+    first, second = read(tmp_path / "x.parquet")
+    assert first["entities"] == [
+        {"start": 0, "end": 3, "label": "LOC"}, {"start": 4, "end": 6, "label": "PER"},
+    ]  # fmt: skip
+    assert second["entities"] is None
 
 
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:

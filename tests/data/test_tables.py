@@ -81,6 +81,14 @@ def test_a_truncated_list_is_refused(tmp_path: Path) -> None:
     assert read(path) == [{"tokens": ["[", "a", "]"], "ner": "O O O"}]
 
 
+@pytest.mark.parametrize(("name", "separator"), [("x.csv", ","), ("x.csv", ";"), ("x.tsv", "\t")])
+def test_rows_without_any_value_are_skipped(name: str, separator: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    rows = ["text,label", "a,x", ",", '"",', ",,", "b,", ","]
+    path.write_text("\n".join(rows).replace(",", separator))
+    assert read(path) == [{"text": "a", "label": "x"}, {"text": "b", "label": None}]
+
+
 def test_unpaired_quotes_do_not_swallow_rows_of_tsv(tmp_path: Path) -> None:
     path = tmp_path / "x.tsv"
     path.write_text('text\tlabel\na\tx\n"b\ty\nc\tx\nd "\ty\n"e ""f"""\tx\n"g\nh\ti"\ty\n')

@@ -181,7 +181,10 @@ def test_brat_round_trips(folder: Path, items: list[Sample]) -> None:
     (path / "a.txt").write_text(text, encoding="utf-8")
     (path / "a.ann").write_text("\n".join(notes), encoding="utf-8")
     assert read(path) == [{"text": item.text, "entities": item.entities} for item in items]
-    assert unread(path) == {"relations": 1, "notes": 1}
+    (path / "b.txt").write_text("not annotated")
+    assert unread(path) == {
+        "relations": 1, "notes": 1, "texts without annotations (.ann)": 1
+    }  # fmt: skip
 
 
 def test_brat_annotations_that_do_not_fit_the_text_are_refused(tmp_path: Path) -> None:
@@ -291,6 +294,27 @@ def test_rejected_answers_about_several_labels_are_passed_over(tmp_path: Path) -
     assert "no record in it, only records whose answer is 'reject' (1)" in message(path)
 
 
+def test_an_accepted_entity_says_nothing_of_the_other_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    ada = {"text": "Ada met Bo", "spans": [{"start": 0, "end": 3, "label": "PER"}], "_task_hash": 1}
+    path.write_text(
+        lines(
+            [
+                ada | {"_is_binary": True, "answer": "accept"},
+                ada | {"_is_binary": False, "answer": "accept"},
+                ada | {"_is_binary": True, "label": "GREET", "answer": "accept"},
+            ]
+        )
+    )
+    assert read(path) == [
+        {"text": "Ada met Bo", "entities": ada["spans"]},
+        {"text": "Ada met Bo", "entities": ada["spans"], "label": "GREET"},
+    ]
+    assert unread(path) == {
+        "answers about one entity of a text (`ner.correct` asks for all of them)": 1
+    }
+
+
 def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(lines([{"text": "a", "label": ["x"]}, {"text": "b", "label": []}]))
@@ -313,6 +337,74 @@ def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path) -> None:
     assert read(path) == [{"text": "a", "label": "X"}, {"text": "b", "label": "Y"}]
     path.write_text(lines([{"text": "a", "cats": {"X": 1, "Y": 1}}]))
     assert read(path) == [{"text": "a", "labels": ["X", "Y"]}]
+
+
+@pytest.mark.parametrize("unit", ["Utf16CodeUnit", "UnicodeCodePoint"])
+def test_entities_of_clu_are_counted_in_the_units_of_the_file(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "x.json"
+    offset = 10 if unit == "Utf16CodeUnit" else 9
+    entity = {"category": "city", "offset": offset, "length": 4}
+    assets = {"utterances": [{"text": "🎉 fly to Oslo", "intent": "fly", "entities": [entity]}]}
+    path.write_text(
+        json.dumps({"projectFileVersion": "1", "stringIndexType": unit, "assets": assets})
+    )
+    oslo = {"start": 9, "end": 13, "label": "city"}
+    assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
+
+
+def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "nlu.yml"
+    start = "nlu:\n- intent: fly\n  examples: |\n    - to [Oslo]"
+    path.write_text(f'{start}[{{"entity": "city"}}] now\n    * to Rome\n\n')
+    oslo = {"start": 3, "end": 7, "label": "city"}
+    assert read(path) == [{"text": "to Oslo now", "entities": [oslo], "label": "fly"}]
+    assert unread(path) == {"lines of examples without `-`": 1}
+    path.write_text(f'{start}[{{"entity": "city"}}, {{"entity": "town"}}]\n')
+    assert 'nlu.yml:4: an entity has \'[{"entity": "city"}, ' in message(path)
+    assert 'expected one {"entity": "city"}' in message(path)
+
+
+def test_words_that_dialogflow_ignores_are_no_entity(tmp_path: Path) -> None:
+    path = tmp_path / "fly_usersays_en.json"
+    piece = {"text": "please", "meta": "@sys.ignore", "alias": "ignore"}
+    path.write_text(json.dumps([{"data": [piece, {"text": " go"}], "isTemplate": False}]))
+    assert read(path) == [{"text": "please go", "entities": [], "label": "fly"}]
+
+
+def test_what_luis_knows_beyond_entities_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    part = {"startPos": 3, "endPos": 6, "entity": "city"}
+    entity = {"startPos": 0, "endPos": 6, "entity": "leg", "role": "first", "children": [part]}
+    utterance = {"text": "to Oslo", "intent": "fly", "entities": [entity]}
+    path.write_text(
+        json.dumps(
+            {"luis_schema_version": "7", "utterances": [utterance, utterance],
+             "patterns": [{"pattern": "to {city}", "intent": "fly"}]}
+        )
+    )  # fmt: skip
+    leg = {"start": 0, "end": 7, "label": "leg"}
+    assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [leg]}] * 2
+    assert unread(path) == {"parts of entities": 2, "roles of entities": 2, "patterns": 1}
+
+
+def test_annotations_of_spacy_may_be_indented(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    pair = ["Ada", {"entities": [[0, 3, "PER"]]}]
+    path.write_text(json.dumps({"classes": ["PER"], "annotations": [pair]}, indent=2))
+    assert read(path) == [{"text": "Ada", "entities": [{"start": 0, "end": 3, "label": "PER"}]}]
+
+
+def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("#FORMAT=WebAnno TSV 3.3\n\n#Text=Ada\n1-1\t0-3\tAda\tPER\n")
+    assert "the file is WebAnno TSV" in message(path)
+    assert "Export it from INCEpTION as CoNLL 2002" in message(path)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{"id": 0, "paragraphs": [{"sentences": []}]}], indent=1))
+    assert "the file is the training data of spaCy 2" in message(path)
+    assert "spacy convert FILE ." in message(path)
 
 
 def test_every_format_has_a_name_and_is_described() -> None:

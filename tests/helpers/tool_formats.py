@@ -195,6 +195,17 @@ def luis(items: Sequence[Sample]) -> str:
     return json.dumps({"luis_schema_version": "7.0.0", "intents": [], "utterances": utterances})
 
 
+def clu(items: Sequence[Sample]) -> str:
+    utterances = [
+        {"text": i.text, "intent": i.label, "entities": [
+            {"category": e["label"], "offset": e["start"], "length": e["end"] - e["start"]}
+            for e in i.entities]}
+        for i in items
+    ]  # fmt: skip
+    head = {"projectFileVersion": "2023-04-01", "stringIndexType": "Utf16CodeUnit"}
+    return json.dumps(head | {"assets": {"intents": [], "utterances": utterances}}, indent=1)
+
+
 def massive(items: Sequence[Sample]) -> str:
     return lines(
         [
@@ -221,6 +232,7 @@ WITH_BOTH: dict[str, tuple[str, Callable[[Sequence[Sample]], str]]] = {
     "rasa-markdown": ("nlu.md", rasa_markdown),
     "snips": ("x.json", snips),
     "luis": ("x.json", luis),
+    "clu": ("x.json", clu),
     "massive": ("x.jsonl", massive),
     "hwu": ("x.csv", hwu),
 }

@@ -131,7 +131,8 @@ def stdin_texts(
             with tempfile.NamedTemporaryFile(prefix="manyheads-stdin-") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE)
                 copy.flush()
-                for row in chosen.read(Source(Path(copy.name), STDIN, layout=layout)):
+                records = Source(Path(copy.name), STDIN, layout=layout, needs_labels=False)
+                for row in chosen.read(records):
                     if not chosen.has_columns:
                         row = replace(row, fields=layout.renamed(row.fields))
                     yield from _row_texts(row, when_empty, pairs)
@@ -170,7 +171,7 @@ def file_texts(
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
-        for row in read_rows(path, layout=layout):
+        for row in read_rows(path, layout=layout, needs_labels=False):
             yield from _row_texts(row, when_empty, pairs)
 
 

@@ -51,6 +51,7 @@ def read_rows(
     limit_bytes: int = MAX_RECORD_BYTES,
     on_error: Callable[[DataError], None] | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
+    needs_labels: bool = True,
 ) -> Iterator[Row]:
     """Stream the records of a file, a folder or a named data set, in order.
 
@@ -62,6 +63,8 @@ def read_rows(
         on_error: receives the errors of single records if the others can still be read;
             without it, the first error is raised.
         on_unread: receives, at the end, the counts of contents that records cannot hold, by kind.
+        needs_labels: whether records that an annotation tool has no sound labels of are passed over
+            or refused; without it, their texts are read.
 
     Raises:
         DataError: something cannot be read, or there is no record. Errors that show before the
@@ -75,8 +78,9 @@ def read_rows(
     is_name = is_dataset_name(name) or is_in_memory(name)
     file, split = (given, None) if is_name else without_split(given)
     source = Source(
-        Path(file), name, limit_bytes, counter.note if on_error else None, layout, split
-    )
+        Path(file), name, limit_bytes, counter.note if on_error else None, layout, split,
+        needs_labels=needs_labels,
+    )  # fmt: skip
     if is_in_memory(name):
         chosen = _MEMORY
     elif layout.format is not None:

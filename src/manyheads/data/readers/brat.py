@@ -40,20 +40,28 @@ def is_brat(folder: Path) -> bool:
 def read_brat(source: Source) -> Iterator[Row]:
     """Yield each line of the texts with its `entities`; brat counts characters of the whole file.
 
-    Discontinuous entities are counted as unread, as are relations, events and attributes.
+    Discontinuous entities are counted as unread, as are relations, events and attributes, and texts
+    without a file of annotations.
 
     Raises:
         DataError: an annotation file has no text, or does not fit it.
     """
-    for path in sorted(source.path.glob("*.ann")):
-        texts = path.with_suffix(".txt")
+    files = (*source.path.glob("*.ann"), *source.path.glob("*.txt"))
+    for texts in sorted({path.with_suffix(".txt") for path in files}):
+        path = texts.with_suffix(".ann")
         if not texts.is_file():
             raise DataError(
                 f"there is no {texts.name} beside it",
                 where=str(path),
                 expected="the annotated text",
             )
-        spans = sorted(_spans(replace(source, path=path, name=str(path))), key=lambda s: s.start)
+        spans: list[_Span] = []
+        if path.is_file():
+            notes = replace(source, path=path, name=str(path))
+            spans = sorted(_spans(notes), key=lambda span: span.start)
+        elif source.needs_labels:
+            source.pass_over("texts without annotations (.ann)")
+            continue
         yield from _lines(replace(source, path=texts, name=str(texts)), spans)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from manyheads.errors import DataError, shorten
 
-Names = tuple[str, ...]
+Names: TypeAlias = "tuple[str, ...] | Mapping[str, Names]"
+"""The names of a column of classes; of a column of objects, those of their keys with classes."""
+
+_ENTITY = {"start", "end", "label"}
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
-    """Return the class names of each column that has them.
+    """Return the class names of each column that has them, or whose objects have them.
 
     Args:
         features: in the form of `datasets.Features.to_dict()`, which the `datasets` library also
@@ -26,15 +29,18 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
 def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -> dict[str, Any]:
     """Replace the class indices of a row, in place, by their names; -1 means no label.
 
+    Entities that the `datasets` library stores as an object of lists become a list of objects.
+
     Raises:
         DataError: an index has no name.
     """
     for column, known in names.items():
-        value = fields.get(column)
-        if isinstance(value, list):
-            fields[column] = [_name(item, column, known, where) for item in value]
-        elif value is not None:
-            fields[column] = None if value == -1 else _name(value, column, known, where)
+        if column in fields:
+            value = fields[column]
+            fields[column] = None if value == -1 else _named(value, column, known, where)
+    for column, value in fields.items():
+        if isinstance(value, dict) and value.keys() >= _ENTITY:
+            fields[column] = _objects(value)
     return fields
 
 
@@ -55,10 +61,33 @@ def _names(feature: Any) -> Names:
         return ()
     if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
         return tuple(map(str, feature["names"]))
-    return _names(feature.get("feature"))
+    if "_type" in feature:
+        return _names(feature.get("feature"))
+    return {key: names for key, one in feature.items() if (names := _names(one))}
 
 
-def _name(index: Any, column: str, names: Names, where: str) -> str:
+def _named(value: Any, column: str, names: Names, where: str) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [_named(item, column, names, where) for item in value]
+    if isinstance(names, tuple):
+        return _name(value, column, names, where)
+    if isinstance(value, dict):
+        known = {k: _named(value.get(k), f"{column}.{k}", n, where) for k, n in names.items()}
+        return {**value, **known}
+    return value
+
+
+def _objects(lists: dict[str, Any]) -> Any:
+    """Return the objects whose values an object of lists of one length holds, by key."""
+    values = [*lists.values()]
+    if all(isinstance(one, list) and len(one) == len(values[0]) for one in values):
+        return [dict(zip(lists, items, strict=True)) for items in zip(*values, strict=True)]
+    return lists
+
+
+def _name(index: Any, column: str, names: tuple[str, ...], where: str) -> str:
     if isinstance(index, str) and index in names:
         return index
     if isinstance(index, int) and 0 <= index < len(names):

@@ -56,7 +56,8 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
         line = lines.begin()
         try:
             cells = next(reader)
-            if cells:
+            # A row without any value, as spreadsheets write, is like a blank line.
+            if cells and (len(cells) == 1 or any(cells)):
                 begun = True
                 yield line, cells
         except StopIteration:

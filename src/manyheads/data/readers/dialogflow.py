@@ -14,6 +14,8 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, shorten
 
 USERSAYS = "_usersays_"
+_IGNORED = "@sys.ignore"
+"""The type of words that are marked to be no entity."""
 _NAME = re.compile(rf"(.+){USERSAYS}[A-Za-z-]+\.json")
 
 
@@ -51,5 +53,8 @@ def _fields(row: Row, intent: str) -> dict[str, Any]:
             where=row.where,
             expected='pieces such as [{"text": "fly to "}, {"text": "Oslo", "alias": "city"}]',
         )
-    found = from_pieces((p["text"], p.get("alias") or p.get("meta")) for p in pieces)
+    found = from_pieces(
+        (p["text"], None if p.get("meta") == _IGNORED else p.get("alias") or p.get("meta"))
+        for p in pieces
+    )
     return {**found, "label": intent}

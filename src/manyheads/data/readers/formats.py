@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from manyheads.data.readers.arrow import is_saved_dataset, read_arrow
 from manyheads.data.readers.brat import is_brat, read_brat
 from manyheads.data.readers.clinc import is_clinc, read_clinc
+from manyheads.data.readers.clu import is_clu, read_clu
 from manyheads.data.readers.conll import looks_like_columns, read_conll
 from manyheads.data.readers.conllu import is_conllu, read_conllu
 from manyheads.data.readers.delimited import read_csv, read_semicolons, read_tsv
@@ -25,7 +27,12 @@ from manyheads.data.readers.indicators import is_indicators, read_indicators
 from manyheads.data.readers.json_lines import read_json_lines
 from manyheads.data.readers.json_stream import read_json_list
 from manyheads.data.readers.kaggle_ner import is_kaggle_ner, read_kaggle_ner
-from manyheads.data.readers.label_studio import is_label_studio, read_label_studio
+from manyheads.data.readers.label_studio import (
+    is_label_studio,
+    is_label_studio_table,
+    read_label_studio,
+    read_label_studio_table,
+)
 from manyheads.data.readers.luis import is_luis, read_luis
 from manyheads.data.readers.massive import is_massive, read_massive
 from manyheads.data.readers.parquet import read_parquet
@@ -76,6 +83,10 @@ FORMATS: dict[str, Format] = {
     "label-studio": Format(
         "Label Studio's JSON", read_label_studio, (), is_label_studio, _JSON
     ),
+    "label-studio-table": Format(
+        "Label Studio's CSV or TSV", read_label_studio_table, (), is_label_studio_table,
+        (".csv", ".tsv"), has_columns=True,
+    ),
     "prodigy": Format("Prodigy's JSON lines", read_prodigy, (), is_prodigy, _JSON),
     "massive": Format("MASSIVE", read_massive, (), is_massive, _JSON),
     "spacy": Format("spaCy's training data as JSON", read_spacy, (), is_spacy, _JSON),
@@ -86,6 +97,7 @@ FORMATS: dict[str, Format] = {
     ),
     "rasa-json": Format("Rasa's JSON", read_rasa_json, (), is_rasa_json, (".json",)),
     "luis": Format("LUIS", read_luis, (), is_luis, (".json",)),
+    "clu": Format("Azure's CLU", read_clu, (), is_clu, (".json",)),
     "clinc": Format("CLINC150", read_clinc, (), is_clinc, (".json",)),
     "snips": Format("Snips's JSON", read_snips, (), is_snips, (".json",)),
     "rasa": Format("Rasa's nlu.yml", read_rasa_yaml, (), is_rasa_yaml, (".yml", ".yaml")),
@@ -152,6 +164,17 @@ def _by_name() -> str:
     )
 
 
+# By their beginning, files of tools that are not read, and what to do about them.
+_OTHER_TOOLS = {
+    re.compile(r"#FORMAT=WebAnno TSV"): (
+        "WebAnno TSV, as INCEpTION writes it",
+        "Export it from INCEpTION as CoNLL 2002, and give the file the ending .conll.",
+    ),
+    re.compile(r'\[\s*\{\s*"id"\s*:\s*[^,]*,\s*"paragraphs"\s*:'): (
+        "the training data of spaCy 2",
+        "Convert it: spacy convert FILE . writes a .spacy file.",
+    ),
+}
 # The first bytes of files that are not text, and what these files are.
 _BINARY = {
     b"\x1f\x8b": "gzip-compressed",
@@ -207,6 +230,9 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
     if not data.removeprefix(UTF8_BOM).strip(b" \t\r\n") and len(data) < HEAD_BYTES:
         raise DataError("the file is blank", where=name, expected="records")
     head = Head(data, ending, layout)
+    for beginning, (what, fix) in _OTHER_TOOLS.items():
+        if beginning.match(head.text):
+            raise DataError(f"the file is {what}", where=name, expected="another format", fix=fix)
     able = [f for f in FORMATS.values() if ending in (*f.endings, *f.may_end)]
     if found := next((f for f in able if f.matches is not None and f.matches(head)), None):
         return found

@@ -1,85 +1,134 @@
-"""Label Studio's exports JSON and JSON_MIN; its CoNLL export is read as CoNLL columns."""
+"""Label Studio's exports JSON, JSON_MIN, CSV and TSV; its CoNLL export is CoNLL columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manyheads.data.readers.annotated import as_list, entity
-from manyheads.data.readers.classes import one_or_many
+from manyheads.data.readers.delimited import read_csv, read_tsv
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_objects
 from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, listing, option, shorten
 
 _MIN_FIELDS = ("annotator", "annotation_id", "created_at", "updated_at", "lead_time")
+_TOLD_BY = {"annotation_id", "lead_time"}
+"""Fields of the short form that no other tool writes."""
+
+Read = Callable[[Source], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """The questions of a file by name; those of classes with the most classes of one answer."""
+
+    labels: dict[str, None] = field(default_factory=dict)
+    choices: dict[str, int] = field(default_factory=dict)
 
 
 def is_label_studio(head: Head) -> bool:
     """Return whether the records are tasks with annotations, in the long or the short form."""
     return bool(head.objects) and all(
         (type(o.get("data")) is dict and ("annotations" in o or "predictions" in o))
-        or {"annotation_id", "lead_time"} <= o.keys()
+        or o.keys() >= _TOLD_BY
         for o in head.objects
     )
+
+
+def is_label_studio_table(head: Head) -> bool:
+    """Return whether a header has the columns of the short form."""
+    return {*(head.lines[0] if head.lines else "").split(_separator(head.ending))} >= _TOLD_BY
 
 
 def read_label_studio(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and `label` or `labels`.
 
     Where a project asks several questions of the same form, each has a field of its own name, as
-    has every choice of the short form. The first annotation that was not cancelled counts; tasks
-    without one are read as unlabelled texts.
+    has every choice of the short form. If no text has several classes of a question, it is read as
+    one of a single class. The first annotation that was not cancelled counts; tasks without one
+    are read as unlabelled texts.
     """
-    names = _controls(source)
-    if len(names["choices"]) == 1:
-        return one_or_many(lambda source: _rows(source, names), source)
-    return _rows(source, names)
+    yield from _rows(source, read_objects)
 
 
-def _rows(source: Source, names: Mapping[str, dict[str, None]]) -> Iterator[Row]:
-    for row in read_objects(source):
-        yield from source.attempt(row, _fields, row, source, names)
+def read_label_studio_table(source: Source) -> Iterator[Row]:
+    """Yield the same of the short form as CSV or TSV, whose cells hold answers as JSON."""
+    yield from _rows(source, _read_table)
 
 
-def _controls(source: Source) -> dict[str, dict[str, None]]:
-    """Return the names of the questions of each form."""
-    names: dict[str, dict[str, None]] = {"labels": {}, "choices": {}}
+def _rows(source: Source, read: Read) -> Iterator[Row]:
+    questions = _questions(source.quiet(), read)
+    for row in read(source):
+        yield from source.attempt(row, _record, row, source, questions)
+
+
+def _record(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
+    try:
+        return _fields(row, source, questions)
+    except DataError:
+        if source.needs_labels:
+            raise
+        return _text(row, source, questions)
+
+
+def _questions(source: Source, read: Read) -> _Questions:
+    questions = _Questions()
     with suppress(DataError):
-        quiet = source.quiet()
-        for row in read_objects(quiet):
+        for row in read(source):
             with suppress(DataError):
-                for kind, name, _ in _answers(row, quiet):
-                    names[kind][name] = None
-    return names
+                for kind, name, value in _answers(row, source, questions):
+                    if kind == "labels":
+                        questions.labels[name] = None
+                    else:
+                        most = questions.choices.get(name, 0)
+                        questions.choices[name] = max(most, len(value))
+    return questions
 
 
-def _fields(row: Row, source: Source, names: Mapping[str, dict[str, None]]) -> dict[str, Any]:
-    fields = _text(row, source)
-    for kind, name, value in _answers(row, source):
+def _separator(ending: str) -> str:
+    return "\t" if ending == ".tsv" else ","
+
+
+def _read_table(source: Source) -> Iterator[Row]:
+    is_tsv = source.path.name.lower().endswith((".tsv", ".tsv.gz"))
+    for row in (read_tsv if is_tsv else read_csv)(source):
+        yield replace(row, fields={name: _cell(cell) for name, cell in row.fields.items()})
+
+
+def _cell(cell: Any) -> Any:
+    """Return the answer that a cell holds as a JSON object, or the cell."""
+    if type(cell) is str and cell.startswith('{"choices":'):
+        with suppress(ValueError, RecursionError):
+            return json.loads(cell)
+    return cell
+
+
+def _fields(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
+    fields = _text(row, source, questions)
+    for kind, name, value in _answers(row, source, questions):
         if kind == "labels":
-            field = "entities" if len(names["labels"]) == 1 else name
-            fields[field] = [*fields.get(field, ()), *value]
-        elif len(names["choices"]) == 1:
-            fields["labels"] = value
-        else:
-            fields[name] = value[0] if len(value) == 1 else value
-    if _is_annotated(row) and len(names["labels"]) == 1:
+            key = "entities" if len(questions.labels) == 1 else name
+            fields[key] = [*fields.get(key, ()), *value]
+            continue
+        several = questions.choices[name] > 1
+        key = name if len(questions.choices) > 1 else "labels" if several else "label"
+        fields[key] = value if several else next(iter(value), None)
+    if _is_annotated(row):
         # An annotated text without spans has no entities, rather than no label.
-        fields.setdefault("entities", [])
+        for name in questions.labels:
+            fields.setdefault("entities" if len(questions.labels) == 1 else name, [])
     return fields
 
 
-def _text(row: Row, source: Source) -> dict[str, Any]:
+def _text(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
     data = row.fields.get("data")
     if type(data) is not dict:
-        answers = {name for _, name, _ in _answers(row, source.quiet())}
-        return {
-            name: value
-            for name, value in row.fields.items()
-            if name not in answers and name not in _MIN_FIELDS
-        }
+        others = {*questions.labels, *questions.choices, *_MIN_FIELDS}
+        return {name: value for name, value in row.fields.items() if name not in others}
     if "text" in data or any(name in data for name in source.layout.names):
         return dict(data)
     texts = [name for name, value in data.items() if type(value) is str]
@@ -105,10 +154,12 @@ def _annotation(row: Row) -> dict[str, Any] | None:
     return sound[0] if sound else None
 
 
-def _answers(row: Row, source: Source) -> Iterator[tuple[str, str, Any]]:
+def _answers(
+    row: Row, source: Source, questions: _Questions
+) -> Iterator[tuple[str, str, list[Any]]]:
     """Yield (form, question, answer): spans for `labels`, a list of classes for `choices`."""
     if "data" not in row.fields:
-        yield from _short_answers(row)
+        yield from _short_answers(row, questions)
         return
     annotation = _annotation(row)
     if annotation is None:
@@ -123,13 +174,16 @@ def _answers(row: Row, source: Source) -> Iterator[tuple[str, str, Any]]:
         if kind == "labels" and type(value) is dict:
             yield "labels", str(item.get("from_name")), [_span(value, row)]
         elif kind == "choices" and type(value) is dict:
+            if "start" in value:
+                source.pass_over("choices about a part of a text")
+                continue
             choices = as_list(value.get("choices"), "choices", row.where)
             yield "choices", str(item.get("from_name")), choices
         else:
             source.pass_over(f"annotations of the type {shorten(kind)}")
 
 
-def _short_answers(row: Row) -> Iterator[tuple[str, str, Any]]:
+def _short_answers(row: Row, questions: _Questions) -> Iterator[tuple[str, str, list[Any]]]:
     for name, value in row.fields.items():
         if name in ("id", "text", *_MIN_FIELDS):
             continue
@@ -137,6 +191,9 @@ def _short_answers(row: Row) -> Iterator[tuple[str, str, Any]]:
             yield "labels", name, [_span(item, row) for item in value]
         elif type(value) is dict and "choices" in value:
             yield "choices", name, as_list(value["choices"], "choices", row.where)
+        elif type(value) is str and name in questions.choices:
+            # A single one of several choices is written without a list.
+            yield "choices", name, [value]
 
 
 def _span(value: Mapping[str, Any], row: Row) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_json_values
 from manyheads.data.readers.row import Row, Source
 
+_ENTERED = ((), ("utterances",), ("patterns",))
+
 
 def is_luis(head: Head) -> bool:
     """Return whether an object names LUIS's schema."""
@@ -16,9 +18,20 @@ def is_luis(head: Head) -> bool:
 
 
 def read_luis(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, and the intent as `label`."""
-    for item in read_json_values(source, lambda keys: keys in ((), ("utterances",)), "{"):
+    """Yield `text`, `entities`, and the intent as `label`.
+
+    Parts of entities, their roles, and patterns are counted as unread.
+    """
+    for item in read_json_values(source, lambda keys: keys in _ENTERED, "{"):
         if item.keys == ("utterances", ""):
-            yield from source.attempt(
+            for row in source.attempt(
                 item.row, from_example, item.value, item.row.where, "startPos", "endPos", 1
-            )
+            ):
+                for entity in item.value.get("entities") or ():
+                    children = entity.get("children")
+                    count = len(children) if type(children) is list else 0
+                    source.pass_over("parts of entities", count)
+                    source.pass_over("roles of entities", bool(entity.get("role")))
+                yield row
+        elif item.keys == ("patterns", ""):
+            source.pass_over("patterns")

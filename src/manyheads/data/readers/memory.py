@@ -186,7 +186,7 @@ def _is_frame(data: object) -> bool:
     return hasattr(data, "columns") and (hasattr(data, "itertuples") or hasattr(data, "iter_rows"))
 
 
-def _class_names(records: Any) -> Mapping[str, tuple[str, ...]]:
+def _class_names(records: Any) -> Mapping[str, Names]:
     if _is_arrow(records):
         return stored_names(records.schema.metadata)
     features: Any = getattr(records, "features", None)

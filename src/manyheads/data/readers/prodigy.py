@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from manyheads.data.readers.annotated import as_list, entity
@@ -39,7 +40,8 @@ def read_prodigy(source: Source) -> Iterator[Row]:
     """Yield accepted annotations: `text`, `tokens`, `entities`, and `label` or `labels`.
 
     Ignored and rejected examples are passed over and counted. If all examples of a file ask about
-    the same label, a rejected one means that the label does not apply: `labels` is then empty.
+    the same label, a rejected one means that the label does not apply: `labels` is then empty. An
+    answer about one entity says nothing of the other words, and is passed over too.
     """
     only = _only_label(source)
     return (
@@ -51,19 +53,24 @@ def read_prodigy(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source, only: str | None) -> Iterator[Row]:
     for row in read_objects(source):
-        answer = row.fields.get("answer", "accept")
-        if answer == "reject" and only is not None:
-            fields = {**_rest(row.fields), "labels": []}
-        elif answer != "accept":
-            source.pass_over(f"records whose answer is {shorten(answer)}")
-            continue
+        unread = _unread(row.fields, only)
+        if unread and source.needs_labels:
+            source.pass_over(unread)
+        elif unread:
+            yield replace(row, fields=_rest(row.fields))
         else:
-            try:
-                fields = _fields(row, only is not None)
-            except DataError as error:
-                source.refuse(error)
-                continue
-        yield Row(row.source, row.line, row.unit, fields, row.record)
+            yield from source.attempt(row, _fields, row, only)
+
+
+def _unread(record: Mapping[str, Any], only: str | None) -> str:
+    """Return what a record is whose labels cannot be read; empty for others."""
+    answer = record.get("answer", "accept")
+    if answer != "accept" and not (answer == "reject" and only is not None):
+        return f"records whose answer is {shorten(answer)}"
+    # Questions about a class may show spans too, which are matches of patterns.
+    if record.get("_is_binary") is True and record.get("spans") and record.get("label") is None:
+        return "answers about one entity of a text (`ner.correct` asks for all of them)"
+    return ""
 
 
 def _only_label(source: Source) -> str | None:
@@ -80,8 +87,10 @@ def _only_label(source: Source) -> str | None:
     return labels.pop() if rejected and len(labels) == 1 else None
 
 
-def _fields(row: Row, is_binary: bool) -> dict[str, Any]:
+def _fields(row: Row, only: str | None) -> dict[str, Any]:
     fields, record = _rest(row.fields), row.fields
+    if record.get("answer") == "reject":
+        return {**fields, "labels": []}
     spans = record.get("spans")
     if spans is not None:
         fields["entities"] = [_span(item, row) for item in as_list(spans, "spans", row.where)]
@@ -89,7 +98,7 @@ def _fields(row: Row, is_binary: bool) -> dict[str, Any]:
         fields["labels"] = as_list(record["accept"], "accept", row.where)
     elif record.get("label") is not None:
         fields["labels"] = [record["label"]]
-    if is_binary and "labels" not in fields:
+    if only is not None and "labels" not in fields:
         fields["labels"] = None
     return fields
 

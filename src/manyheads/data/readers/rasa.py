@@ -10,7 +10,7 @@ from manyheads.data.readers.annotated import from_pieces
 from manyheads.data.readers.row import Source
 from manyheads.errors import DataError, shorten
 
-_ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}))")
+_ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}|\[\s*\{[^\[\]]*\}\s*\]))")
 
 
 def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str, Any]:
@@ -18,8 +18,10 @@ def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str
 
     Values, roles and groups of an entity are counted as unread.
 
+    Attributes may also be a list of one entity.
+
     Raises:
-        DataError: the text in braces is not JSON with an `entity`.
+        DataError: the text in braces is not JSON with an `entity`, or there are several entities.
     """
     pieces: list[tuple[str, str | None]] = []
     position = 0
@@ -42,8 +44,10 @@ def _attributes(text: str, where: str) -> dict[str, Any]:
         values = json.loads(text)
     except ValueError:
         values = None
+    if type(values) is list and len(values) == 1:
+        values = values[0]
     if type(values) is dict and type(values.get("entity")) is str:
         return values
     raise DataError(
-        f"an entity has {shorten(text)}", where=where, expected='{"entity": "city"}, as JSON'
+        f"an entity has {shorten(text)}", where=where, expected='one {"entity": "city"}, as JSON'
     )

@@ -26,8 +26,8 @@ def is_rasa_yaml(head: Head) -> bool:
 def read_rasa_yaml(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Synonyms, lookups and regular expressions are counted as unread. The file is held in memory; it
-    may be as large as a record, since people write such files by hand.
+    Synonyms, lookups, regular expressions and lines without `-` are counted as unread. The file is
+    held in memory; it may be as large as a record, since people write such files by hand.
     """
     for section in _sections(source):
         values = {key.value: value for key, value in section.value}
@@ -39,7 +39,7 @@ def read_rasa_yaml(source: Source) -> Iterator[Row]:
             continue
         if "examples" not in values:
             continue
-        for line, text in _examples(values["examples"]):
+        for line, text in _examples(values["examples"], source):
             row = Row(source.name, line, "line", {})
             yield from source.attempt(row, rasa_example, text, str(intent.value), source, row.where)
 
@@ -81,14 +81,16 @@ def _text(source: Source) -> str:
     return "".join(lines)
 
 
-def _examples(node: Any) -> Iterator[tuple[int, str]]:
+def _examples(node: Any, source: Source) -> Iterator[tuple[int, str]]:
     """Yield the examples with their lines: of a block of `- ...` lines, or a list of `text`."""
     if isinstance(node.value, str):
         # A block begins on the line after its key.
         first = node.start_mark.line + 1 + (node.style in ("|", ">"))
         for number, line in enumerate(node.value.split("\n"), first):
             text = line.strip()
-            if text.startswith("-") and text[1:].strip():
+            if not text.startswith("-"):
+                source.pass_over("lines of examples without `-`", bool(text))
+            elif text[1:].strip():
                 yield number, text[1:].strip()
         return
     for item in node.value:

@@ -172,6 +172,8 @@ class Source:
     """The encoding of lines that are not UTF-8, if a format is known to use one."""
     unread: Counter[str] = field(default_factory=Counter)
     """The counts of contents that the reader passed over, by kind."""
+    needs_labels: bool = True
+    """Whether records are passed over or refused for their labels; predictions need the texts."""
 
     def refuse(self, error: DataError) -> None:
         """Report the error of one record if the others can still be read.
@@ -206,7 +208,8 @@ class Source:
 
     def pass_over(self, what: str, count: int = 1) -> None:
         """Count content that is not read, such as `records whose answer is "ignore"`."""
-        self.unread[what] += count
+        if count:
+            self.unread[what] += count
 
     def too_large(self, line: int) -> DataError:
         """Make the error for a record beyond the limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, shorten
 
 _HALF = 0.5
+_CLASSES = re.compile(r'\{\s*"classes"\s*:')
 
 
 def is_spacy(head: Head) -> bool:
     """Return whether the values are `[text, {...}]`, or objects with scores by class as `cats`."""
     values = head.values
     if head.text[:1] == "{" and head.ending == ".json":
-        return head.text.startswith('{"classes"') and '"annotations"' in head.text
+        return _CLASSES.match(head.text) is not None and '"annotations"' in head.text
     return bool(values) and all(
         _is_pair(v) or (type(v) is dict and type(v.get("cats")) is dict) for v in values
     )

@@ -1,0 +1,106 @@
+"""Label Studio's exports: several questions, answers about parts of a text, the short forms."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from files import read, unread
+
+OSLO = {"start": 3, "end": 7, "text": "Oslo"}
+CITY = OSLO | {"label": "city"}
+
+
+def task(text: str, *results: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A task with one annotation, of results by the names of their questions."""
+    result = [
+        {"from_name": name, "type": "labels" if "labels" in value else "choices", "value": value}
+        for name, value in results
+    ]
+    return {"data": {"text": text}, "annotations": [{"result": result}]}
+
+
+def choice(*classes: str, **part: Any) -> dict[str, Any]:
+    return {"choices": [*classes], **part}
+
+
+def write(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
+    """Write records as JSON, or as a table whose cells hold what is not text as JSON."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(records))
+        return path
+    with path.open("w", newline="") as file:
+        columns = {name: None for record in records for name in record}
+        writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writerow(columns)
+        for record in records:
+            cells = [record.get(name, "") for name in columns]
+            writer.writerow([c if type(c) is str else json.dumps(c) for c in cells])
+    return path
+
+
+def test_choices_about_a_part_of_a_text_are_no_class_of_the_text(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.json",
+        [task("to Oslo", ("ner", {**OSLO, "labels": ["city"]}), ("tone", choice("good", **OSLO)))],
+    )
+    assert read(path) == [{"text": "to Oslo", "entities": [CITY]}]
+    assert unread(path) == {"choices about a part of a text": 1}
+
+
+def test_a_question_with_several_classes_has_lists_in_all_records(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.json",
+        [
+            task("a", ("intent", choice("ask")), ("topics", choice("x"))),
+            task("b", ("intent", choice("tell")), ("topics", choice("x", "y"))),
+            task("c", ("topics", choice())),
+        ],
+    )
+    assert read(path) == [
+        {"text": "a", "intent": "ask", "topics": ["x"]},
+        {"text": "b", "intent": "tell", "topics": ["x", "y"]},
+        {"text": "c", "topics": []},
+    ]
+
+
+def test_a_text_without_spans_in_one_of_several_layers_has_no_entities_there(
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "x.json",
+        [
+            task("to Oslo", ("places", {**OSLO, "labels": ["city"]})),
+            task("Ada", ("people", {"start": 0, "end": 3, "labels": ["PER"]})),
+            {"data": {"text": "not annotated"}, "annotations": []},
+        ],
+    )
+    assert read(path) == [
+        {"text": "to Oslo", "places": [CITY], "people": []},
+        {"text": "Ada", "places": [], "people": [{"start": 0, "end": 3, "label": "PER"}]},
+        {"text": "not annotated"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.csv", "x.tsv"])
+def test_the_short_forms_write_one_class_of_several_as_a_text(name: str, tmp_path: Path) -> None:
+    own = {"annotator": 1, "annotation_id": 2, "lead_time": 3.5}
+    spans = [{**OSLO, "labels": ["city"]}]
+    path = write(
+        tmp_path / name,
+        [
+            {"text": "to Oslo", "ner": spans, "topics": "x", "intent": "go", **own},
+            {"text": "hello, you", "topics": {"choices": ["x", "y"]}, "intent": "greet", **own},
+            {"text": "bye", "topics": "y", "intent": "end", **own},
+        ],
+    )
+    assert read(path) == [
+        {"text": "to Oslo", "intent": "go", "entities": [CITY], "labels": ["x"]},
+        {"text": "hello, you", "intent": "greet", "labels": ["x", "y"], "entities": []},
+        {"text": "bye", "intent": "end", "labels": ["y"], "entities": []},
+    ]
