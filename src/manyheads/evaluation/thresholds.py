@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.tasks import Judged, Thresholds
+from manyheads.tasks import NEVER, Judged, Thresholds
+from manyheads.tasks.metrics import ends_of_ties
 
 _STARTS = 4
 """Places in the order of scores from which the search goes on to lower ones."""
@@ -43,7 +44,8 @@ class FoundThresholds:
     labels: Mapping[str, Reached]
     """Of labels that have enough answers by themselves."""
     raised: Mapping[str, float]
-    """Labels that are too often wrong from the task's score on, with their higher scores."""
+    """Labels that are too often wrong from the task's score on, with their higher scores, or
+    `NEVER`."""
 
     @property
     def thresholds(self) -> Thresholds | None:
@@ -88,13 +90,16 @@ def _raised(
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     counts, hits = np.arange(1, len(order) + 1), np.cumsum(right[order])
-    last = np.append(np.diff(ordered) != 0, True)
-    able = np.flatnonzero(last & (ordered >= least) & (hits >= precision * counts))
+    last = ends_of_ties(ordered)
+    able = last[(ordered[last] >= least) & (hits[last] >= precision * counts[last])]
     inside = ordered >= least
     if not inside.any() or hits[inside][-1] >= precision * inside.sum():
         return least
+    if len(able):
+        return float(ordered[able[-1]])
     # Just above the most probable wrong answer, where no score is enough.
-    return float(ordered[able[-1]]) if len(able) else min(1.0, float(ordered[0]) + 1e-6)
+    above = float(ordered[0]) + 1e-6
+    return above if above <= 1 else NEVER
 
 
 def reach(
@@ -122,7 +127,7 @@ def reach(
         starts = sorted({*np.linspace(fewest, len(scores), _STARTS).astype(np.int64).tolist()})
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.cumsum(right[order])
-    last = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if len(order) else order
+    last = ends_of_ties(ordered)
     best = None
     for start in starts:
         # Steps of a hundredth of the answers: finer ones gain nothing.

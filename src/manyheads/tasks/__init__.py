@@ -49,7 +49,7 @@ from manyheads.tasks.results import (
     two_lines,
 )
 from manyheads.tasks.scope import Scope
-from manyheads.tasks.scoring import Evidence, Judged, Scoring, Thresholds
+from manyheads.tasks.scoring import NEVER, Evidence, Judged, Scoring, Thresholds, read_thresholds
 from manyheads.tasks.spec import EMBEDDING, TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
     Floats,
@@ -64,6 +64,7 @@ from manyheads.tasks.tag_sequences import (
 __all__ = [
     "EMBEDDING",
     "EXTRAS",
+    "NEVER",
     "OUTSIDE",
     "Calibration",
     "ClassResult",
@@ -112,6 +113,7 @@ __all__ = [
     "known_kinds",
     "marginals",
     "raise_error",
+    "read_thresholds",
     "register_kind",
     "scheme_of",
     "spans_of",
