@@ -185,6 +185,17 @@ def test_every_two_numbers_contradict_each_other(
     assert only(report, Kind.DUPLICATE).where.endswith("x.jsonl:3")
 
 
+def test_pairs_that_differ_in_white_space_do_not_contradict_each_other(tmp_path: Path) -> None:
+    same = {"same": TaskConfig(kind="pair", field="label")}
+    rows = [
+        {"text": "a film", "text2": second, "label": label}
+        for second, label in (("a movie", "yes"), ("a  movie", "yes"), ("a movie", "no"))
+    ]
+    report = check_data([write(tmp_path / "x.jsonl", *rows)], same)
+    assert only(report, Kind.DUPLICATE).where.endswith("x.jsonl:2")
+    assert only(report, Kind.CONTRADICTION).where.endswith("x.jsonl:3")
+
+
 def test_copies_between_files_are_leaks_where_both_answer_the_same_task(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", {"text": "a", "label": "x"}, {"text": "b c"})
     valid = write(

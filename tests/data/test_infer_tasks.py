@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from files import write
 from manyheads.config import TaskConfig
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
 from manyheads.errors import RequestError, worded_for_command
@@ -191,3 +192,14 @@ def test_task_names_follow_the_rules_of_the_configuration(tmp_path: Path) -> Non
 def test_no_task_is_named_after_a_column_of_anothers_results(tmp_path: Path) -> None:
     found = inferred(tmp_path, records(topic=["a", "b"], topic_score=["c", "d"]))
     assert found.options() == {"topic": CLASSES, "task_2": {**CLASSES, "field": "topic_score"}}
+
+
+def test_records_that_are_not_read_are_counted_over_all_files(tmp_path: Path) -> None:
+    files = []
+    for i, ignored in enumerate((5, 1)):
+        answers = ["accept"] * 6 + ["ignore"] * ignored
+        rows = [
+            {"text": f"{i} {j}", "label": "xy"[j % 2], "answer": a} for j, a in enumerate(answers)
+        ]
+        files.append(write(tmp_path / f"{i}.jsonl", *rows))
+    assert infer_tasks(files).unread["records whose answer is 'ignore'"] == 6

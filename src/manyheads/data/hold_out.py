@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from manyheads.config import Config, TaskConfig, stored_config
 from manyheads.data.json_lines import json_line
@@ -302,8 +302,16 @@ def text_key(record: Record) -> str:
     """Return a key that near copies of a text share: its words in lower case, all digits alike."""
     texts = "\n".join(record.texts)
     folded = normalize("NFKC", texts).casefold()
-    key = " ".join(re.sub(r"\d+", "0", re.sub(r"[^\w\n]|_", " ", folded)).split())
-    return key or texts
+    words = re.sub(r"[^\w\s]|_", _of_word, folded)
+    return " ".join(re.sub(r"\d+", "0", words).split()) or texts
+
+
+def _of_word(found: re.Match[str]) -> str:
+    """Return a vowel sign or another mark of a letter, and a space for any other sign."""
+    sign = found[0]
+    # Variation selectors are marks too, but of symbols.
+    is_mark = category(sign) in ("Mn", "Mc") and not "\ufe00" <= sign <= "\ufe0f"
+    return sign if is_mark else " "
 
 
 def labels_of(record: Record) -> Labels:

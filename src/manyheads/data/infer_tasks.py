@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -100,7 +101,7 @@ def infer_tasks(
             labels.
     """
     finder = TaskFinder()
-    unread: dict[str, int] = {}
+    unread: Counter[str] = Counter()
     refuse = on_error or _raise
     for path in files:
         try:
