@@ -173,8 +173,8 @@ def write_parts(config: Config, split: Split) -> Parts:
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
         StorageError: the parts cannot be written.
     """
-    layout = Layout.of(config)
     tasks = {name: config.tasks[name] for name in split.tasks}
+    layout = Layout.of(config).reading(tasks)
     keys, labels = _keys_and_labels(split, tasks, layout)
     held: set[int] = set()
     if split.valid_file is None:
@@ -214,6 +214,7 @@ def are_parts(
         DataError: a record cannot be read.
     """
     wanted = _wanted(tasks)
+    layout = (layout or Layout()).reading(tasks)
     found = Counter(hash(_line(row, wanted)) for row in _rows(files, layout))
     first, second = map(_hashes, (train, valid))
     return found in (first, first + second)
