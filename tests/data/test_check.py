@@ -298,12 +298,19 @@ def test_entities_that_begin_inside_are_errors_where_others_begin_with_b(tmp_pat
     assert not report.ok
 
 
+def test_an_entity_that_begins_inside_after_a_whole_one_is_found(tmp_path: Path) -> None:
+    path = conll(tmp_path / "x.conll", ["W-x", "M-x", "E-x"])
+    report = check_data([path], {"t": TAGS})
+    assert only(report, Kind.INSIDE_START).message == "tag 1, M-x, begins an entity"
+
+
 @pytest.mark.parametrize(
     ("sentences", "scheme"),
     [
         ([["I-x", "I-x", "B-x", "O", "I-y"], ["O"]], "IOB1"),
         ([["B-x", "E-x", "O", "S-y"]], "IOBES"),
         ([["B-x", "I-x", "L-x", "U-y"]], "BILOU"),
+        ([["O", "W-y", "B-x", "M-x", "E-x"]], "IOBES"),
     ],
 )
 def test_other_schemes_are_read_and_only_noted(

@@ -181,29 +181,29 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 def _fraction(a: float, b: float, x: float) -> float:
     """Evaluate the continued fraction of the incomplete beta function by Lentz's method."""
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / (_away(1 - (a + b) * x / (a + 1), tiny))
+    c, d = 1.0, 1.0 / _away(1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, 10_000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         before = value
         for term in (even, odd):
-            d = 1.0 / _away(1 + term * d, tiny)
-            c = _away(1 + term / c, tiny)
+            d = 1.0 / _away(1 + term * d)
+            c = _away(1 + term / c)
             value *= c * d
         if abs(value - before) < 1e-14 * abs(value):
             break
     return value
 
 
-def _away(value: float, tiny: float) -> float:
+def _away(value: float) -> float:
     """Keep a denominator away from zero."""
-    return value if abs(value) > tiny else tiny
+    return value if abs(value) > 1e-300 else 1e-300
 
 
-def _solve(function: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
-    """Return where a rising function between two numbers is zero, by bisection."""
+def _solve(function: Callable[[float], float]) -> float:
+    """Return where a function that rises between 0 and 1 is zero, by bisection."""
+    low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
         if function(middle) < 0:

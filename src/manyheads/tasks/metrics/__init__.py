@@ -32,6 +32,7 @@ from manyheads.tasks.metrics.correlation import (
     DriftMetrics,
     RegressionMetrics,
     SimilarityMetrics,
+    directions,
     drift_metrics,
     pearson,
     rank_distances,
@@ -46,6 +47,8 @@ from manyheads.tasks.metrics.counts import (
     LabelReport,
     SentenceCounts,
     frame_accuracy,
+    frames_of,
+    shares,
 )
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, TaggingMetrics, entity_counts, tagging_metrics
@@ -72,11 +75,13 @@ __all__ = [
     "classification_counts",
     "classification_metrics",
     "confidence_metrics",
+    "directions",
     "drift_metrics",
     "ends_of_ties",
     "entity_counts",
     "error_by_chance",
     "frame_accuracy",
+    "frames_of",
     "multilabel_counts",
     "multilabel_metrics",
     "numbers",
@@ -85,6 +90,7 @@ __all__ = [
     "regression_metrics",
     "reliability",
     "risk_coverage",
+    "shares",
     "similarity_metrics",
     "spearman",
     "tagging_metrics",
