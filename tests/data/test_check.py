@@ -185,6 +185,17 @@ def test_every_two_numbers_contradict_each_other(
     assert only(report, Kind.DUPLICATE).where.endswith("x.jsonl:3")
 
 
+def test_pairs_that_differ_in_white_space_do_not_contradict_each_other(tmp_path: Path) -> None:
+    same = {"same": TaskConfig(kind="pair", field="label")}
+    rows = [
+        {"text": "a film", "text2": second, "label": label}
+        for second, label in (("a movie", "yes"), ("a  movie", "yes"), ("a movie", "no"))
+    ]
+    report = check_data([write(tmp_path / "x.jsonl", *rows)], same)
+    assert only(report, Kind.DUPLICATE).where.endswith("x.jsonl:2")
+    assert only(report, Kind.CONTRADICTION).where.endswith("x.jsonl:3")
+
+
 def test_copies_between_files_are_leaks_where_both_answer_the_same_task(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", {"text": "a", "label": "x"}, {"text": "b c"})
     valid = write(
@@ -287,12 +298,19 @@ def test_entities_that_begin_inside_are_errors_where_others_begin_with_b(tmp_pat
     assert not report.ok
 
 
+def test_an_entity_that_begins_inside_after_a_whole_one_is_found(tmp_path: Path) -> None:
+    path = conll(tmp_path / "x.conll", ["W-x", "M-x", "E-x"])
+    report = check_data([path], {"t": TAGS})
+    assert only(report, Kind.INSIDE_START).message == "tag 1, M-x, begins an entity"
+
+
 @pytest.mark.parametrize(
     ("sentences", "scheme"),
     [
         ([["I-x", "I-x", "B-x", "O", "I-y"], ["O"]], "IOB1"),
         ([["B-x", "E-x", "O", "S-y"]], "IOBES"),
         ([["B-x", "I-x", "L-x", "U-y"]], "BILOU"),
+        ([["O", "W-y", "B-x", "M-x", "E-x"]], "IOBES"),
     ],
 )
 def test_other_schemes_are_read_and_only_noted(

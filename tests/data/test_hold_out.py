@@ -87,6 +87,9 @@ def test_near_copies_differ_only_in_case_punctuation_white_space_and_digits() ->
     assert key == text_key(record("order 345 - Where is it"))
     assert key != text_key(record("Order 12: where is she?"))
     assert text_key(record("?!")) != text_key(record("..."))
+    assert text_key(record("warm ☀️")) == text_key(record("Warm!"))
+    # Vowel signs are parts of words: day, donation.
+    assert text_key(record("दिन")) != text_key(record("दान"))
     assert text_key(record("a", pair=Pair("b", "x"))) != text_key(record("a"))
 
 

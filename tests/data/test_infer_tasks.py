@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from files import write
 from manyheads.config import TaskConfig
+from manyheads.data.check import Kind, check_data
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
+from manyheads.data.records import read_records
 from manyheads.errors import RequestError, worded_for_command
 
 
@@ -191,3 +194,30 @@ def test_task_names_follow_the_rules_of_the_configuration(tmp_path: Path) -> Non
 def test_no_task_is_named_after_a_column_of_anothers_results(tmp_path: Path) -> None:
     found = inferred(tmp_path, records(topic=["a", "b"], topic_score=["c", "d"]))
     assert found.options() == {"topic": CLASSES, "task_2": {**CLASSES, "field": "topic_score"}}
+
+
+def test_records_that_are_not_read_are_counted_over_all_files(tmp_path: Path) -> None:
+    files = []
+    for i, ignored in enumerate((5, 1)):
+        answers = ["accept"] * 6 + ["ignore"] * ignored
+        rows = [
+            {"text": f"{i} {j}", "label": "xy"[j % 2], "answer": a} for j, a in enumerate(answers)
+        ]
+        files.append(write(tmp_path / f"{i}.jsonl", *rows))
+    assert infer_tasks(files).unread["records whose answer is 'ignore'"] == 6
+
+
+def test_lists_of_a_tool_have_one_form_in_all_files(tmp_path: Path) -> None:
+    """The second file has one label a line, and would be read as classes by itself."""
+    several, single = tmp_path / "several.txt", tmp_path / "single.txt"
+    several.write_text("__label__a __label__b one\n__label__a two\n__label__b three\n")
+    single.write_text("__label__a four\n__label__b five\nsix\n")
+    for files in ([several, single], [single, several]):
+        [task] = infer_tasks([str(path) for path in files]).tasks
+        assert (task.kind, task.values.records) == ("multilabel", 6)
+    [task] = infer_tasks([str(single)]).tasks
+    assert task.kind == "classification"
+    found = read_records(str(single), {"multilabel": TaskConfig(kind="multilabel")}, {})
+    assert [record.labels["multilabel"] for record in found] == [("a",), ("b",), ()]
+    findings = check_data([str(several), str(single)]).findings
+    assert not [one for one in findings if one.kind in (Kind.UNREAD, Kind.UNLABELLED)]

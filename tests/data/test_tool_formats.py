@@ -93,6 +93,16 @@ def test_fasttext_round_trip(folder: Path, items: list[tuple[str, list[str]]]) -
     ]
 
 
+def test_labels_of_fasttext_may_be_anywhere_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("__label__a put it  on\nput __label__b it on __label__a\nit__label__c is on\n")
+    assert read(path) == [
+        {"text": "put it  on", "labels": ["a"]},
+        {"text": "put it on", "labels": ["b", "a"]},
+        {"text": "it__label__c is on", "labels": []},
+    ]
+
+
 @given(st.lists(st.tuples(words, st.sampled_from(["DESC:manner", "NUM:date"])), min_size=1))
 @QUICK
 def test_trec_round_trip(folder: Path, items: list[tuple[str, str]]) -> None:

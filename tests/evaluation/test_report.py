@@ -114,6 +114,20 @@ def test_slices_by_a_custom_field_add_up() -> None:
             assert sum(s.score * s.records for s in parts) / 60 == pytest.approx(task.score)
 
 
+def test_slices_count_words_of_all_scripts() -> None:
+    texts = ["我想明天早上去上海", "मुझे कल दिल्ली से मुंबई", "I want to fly, home!"]
+    records = [Record(text, None, {"intent": "ask"}, "") for text in texts]
+    results = [{"intent": chosen("ask", 0.6)} for _ in texts]
+    beside = Surroundings([Record("मैं दिल्ली में, I want to fly home", None, {}, "")])
+    [task] = make_report(evaluation_of([INTENT], records, results), (), beside).tasks
+    assert [(s.value, s.records) for s in task.slices["length"]] == [
+        ("1 to 5 words", 2), ("6 to 10 words", 1),
+    ]  # fmt: skip
+    assert [(s.value, s.records) for s in task.slices["words unseen in training"]] == [
+        ("none", 1), ("2 words or more", 2),
+    ]  # fmt: skip
+
+
 def test_the_label_in_most_errors_comes_first_with_its_cause() -> None:
     golds = ["ask"] * 8 + ["buy"] * 4 + ["tell"] * 2
     founds = ["buy"] * 6 + ["ask"] * 2 + ["buy"] * 4 + ["tell"] * 2

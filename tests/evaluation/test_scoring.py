@@ -122,6 +122,17 @@ def test_classes_of_words_are_compared_on_the_records_tokens() -> None:
     assert gold.tags == predicted.tags == ("NOUN", "VERB")
 
 
+def test_the_scores_of_entities_in_unlabelled_words_are_left_out() -> None:
+    """`john` has no label; `paris` is right and keeps its score, `rome` is wrong and does too."""
+    tokens = ["john", "in", "paris", "and", "rome"]
+    label = PartlyLabelled([Span(8, 13, "LOC")], [(0, 4)])
+    result = ner(token_record(tokens, ner=label))
+    assert [len(scores) for scores in result.scores] == [2]
+    confidence = result.confidence(calibrated=False)
+    assert confidence is not None
+    assert confidence["answers"] == 2
+
+
 @pytest.mark.parametrize("max_length", [5, 8, 32])
 def test_a_long_record_is_read_in_windows_to_its_end(max_length: int) -> None:
     tokens = ["john", "and", "mary", "in", "rome", "a", "a", "a", "a", "anna"] * 5

@@ -40,6 +40,8 @@ def test_an_answer_is_as_uncertain_as_its_least_certain_part() -> None:
     both: dict[str, Any] = {"intent": ClassResult("x", 0, 0.8), "ner": entities}
     assert uncertainty(Prediction("a b", both)) == pytest.approx(0.4)
     assert np.isnan(uncertainty(Prediction("a b", {"ner": TaggingResult((), ())})))
+    # A text without words has no answer, which is not an unsure one.
+    assert np.isnan(uncertainty(Prediction("", {"intent": ClassResult(None, None, None)})))
 
 
 def test_the_command_and_the_function_write_records_to_label(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from manyheads.evaluation import clopper_pearson, find_thresholds
 from manyheads.evaluation.thresholds import binomial_tail, reach
-from manyheads.tasks import Judged
+from manyheads.tasks import NEVER, Judged, read_thresholds
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,14 @@ def test_a_label_that_is_often_wrong_has_a_higher_threshold() -> None:
     assert set(found.labels) == {"a", "b"}
     assert found.thresholds.of("rare") > 0.97
     assert found.thresholds.of("unheard of") == found.thresholds.score
+
+
+def test_a_label_that_is_wrong_at_the_highest_score_is_never_decided() -> None:
+    scores = np.append(np.full(4, 1.0), np.full(200, 0.9999))
+    labels = np.array(["wrong"] * 4 + ["good"] * 200, np.object_)
+    judged = Judged(scores, labels == "good", labels, np.arange(204))
+    found = find_thresholds(judged, 0.9).thresholds
+    assert found is not None
+    assert found.of("wrong") == NEVER
+    assert found.of("good") == 0.9999
+    assert read_thresholds(found.to_json(), "model") == found

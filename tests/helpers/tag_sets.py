@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from manyheads.tasks import OUTSIDE, Scheme, TagSet
-from manyheads.tasks.labels import _entities
+from manyheads.tasks import OUTSIDE, Scheme, TagSet, entity_starts
 
 # The order of a user's own list need not be O, B-, I-.
 TAG_SETS = (
@@ -21,5 +20,6 @@ seeds = st.integers(0, 2**32 - 1)
 def to_bio(tags: Sequence[str]) -> list[str]:
     """Turn a sentence's tags of any scheme into BIO, as the package reads them."""
     return [
-        f"{'B' if begins else 'I'}-{kind}" if kind else OUTSIDE for begins, kind in _entities(tags)
+        f"{'B' if begins else 'I'}-{kind}" if kind else OUTSIDE
+        for begins, kind in entity_starts(tags)
     ]

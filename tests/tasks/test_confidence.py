@@ -49,6 +49,19 @@ def test_bins_have_equal_mass() -> None:
     assert set(counts.tolist()) == {200}
 
 
+@pytest.mark.parametrize("levels", [1, 3, 40])
+def test_the_order_of_answers_with_equal_scores_has_no_effect(levels: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(1, levels + 1, 1000) / (levels + 1)
+    right = rng.random(1000) < scores
+    shuffled, by_answer = rng.permutation(1000), np.argsort(right)
+    error = calibration_error(scores, right)
+    for order in (shuffled, by_answer):
+        assert calibration_error(scores[order], right[order]) == pytest.approx(error)
+    by_chance = [calibration_error(scores, rng.random(1000) < scores) for _ in range(200)]
+    assert error_by_chance(scores) == pytest.approx(np.mean(by_chance), rel=0.2)
+
+
 def test_risk_rises_with_coverage_if_errors_have_the_lowest_scores() -> None:
     coverage, risk = risk_coverage(
         np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, False])

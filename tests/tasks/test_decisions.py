@@ -52,6 +52,11 @@ def test_each_part_of_an_entity_keeps_its_score() -> None:
     )
 
 
+def test_scores_of_other_entities_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        entity_decisions([], spans(PARIS, (9, 12, "PER")), (0.25,))
+
+
 @st.composite
 def entities(draw: st.DrawFn) -> list[Span]:
     borders = draw(st.lists(st.integers(0, 20), unique=True, max_size=8).map(sorted))
@@ -84,7 +89,7 @@ def test_unknown_classes_and_missing_answers_are_errors_of_their_own() -> None:
     assert kind.decisions(spec, UNKNOWN, 1, (0.9,)) == (
         Decision("<unknown>", "b", "wrong class", 0.9),
     )
-    assert kind.decisions(spec, 2, NO_ANSWER, (0.0,)) == (Decision("c", None, "missed"),)
+    assert kind.decisions(spec, 2, NO_ANSWER, ()) == (Decision("c", None, "missed"),)
 
 
 def test_sets_of_classes_are_compared_class_by_class() -> None:

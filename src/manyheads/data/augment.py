@@ -21,6 +21,7 @@ from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span
 from manyheads.tasks.label_values import SECOND_TEXT
+from manyheads.text import segment
 
 _TRIES = 5
 
@@ -39,24 +40,25 @@ class Augmented:
     fixed: int
     """Records without an entity that can be exchanged."""
     repeated: int
-    """New sentences that were not written because their text exists already."""
+    """New sentences that were not written because their text exists already, or an entity would
+    merge with a word."""
     left_out: tuple[str, ...] = ()
     """Fields that new records lack, because they are about the words of the old text."""
 
 
 def is_exchangeable(text: str, spans: Sequence[Span]) -> bool:
-    """Return whether a sentence has entities, none of which overlaps another or touches a letter
-    or digit outside it."""
+    """Return whether a sentence has entities, none of which overlaps another or is part of a word.
+
+    Another value would merge with the rest of the word.
+    """
     ordered = sorted(spans)
-    apart = all(one.end <= after.start for one, after in pairwise(ordered))
-    return bool(ordered) and apart and all(_is_whole(text, span) for span in ordered)
-
-
-def _is_whole(text: str, span: Span) -> bool:
-    # Next to a letter, another value would merge with the word.
-    around = text[: span.start][-1:] + text[span.end :][:1]
-    is_blank = text[span.start : span.end].isspace() or span.start >= span.end
-    return not is_blank and not any(character.isalnum() for character in around)
+    if not ordered or any(one.end > after.start for one, after in pairwise(ordered)):
+        return False
+    inside = {place for start, end in segment(text).tolist() for place in range(start + 1, end)}
+    return all(
+        text[span.start : span.end].strip() and inside.isdisjoint((span.start, span.end))
+        for span in ordered
+    )
 
 
 def entity_values(sentences: Iterable[tuple[str, Sequence[Span], Hashable]]) -> Values:
@@ -135,13 +137,7 @@ def augment(
         )
     values = entity_values((r.text, r.spans, r.group) for r in _sentences(source, layout))
     if not values:
-        raise DataError(
-            "no record has entities that can be exchanged", where=os.fspath(source),
-            expected="`entities` or `ner` with whole words",
-            fix="Name their field: "
-            + option("--map FIELD=ner", '`layout=Layout(names={FIELD: "ner"})`')
-            + ".",
-        )  # fmt: skip
+        raise _nothing_to_exchange(source, layout)
     texts: set[int] = set()
     fields = _FieldsOfWords()
     records = new = fixed = 0
@@ -164,6 +160,20 @@ def augment(
     return Augmented(records, new, fixed, repeated, tuple(sorted(fields.names)))
 
 
+def _nothing_to_exchange(source: str | os.PathLike[str], layout: Layout | None) -> DataError:
+    if any(one.spans for one in _sentences(source, layout)):
+        return DataError(
+            "each record with entities has one that is part of a word, or overlaps another",
+            where=os.fspath(source), expected="entities of whole words",
+            fix=f"`manyheads data check {os.fspath(source)}` lists entities inside words.",
+        )  # fmt: skip
+    field = option("--map FIELD=ner", '`layout=Layout(names={FIELD: "ner"})`')
+    return DataError(
+        "no record has entities", where=os.fspath(source), expected="`entities` or `ner`",
+        fix=f"Name their field: {field}.",
+    )  # fmt: skip
+
+
 def _new_sentence(
     one: _Sentence,
     values: Values,
@@ -172,6 +182,8 @@ def _new_sentence(
     left_out: Set[str],
 ) -> dict[str, Any] | None:
     """Return a new record made from a sentence, or None if all tries repeat a known text.
+
+    A try whose entity would merge with a word beside it, as in a text without spaces, is not used.
 
     Args:
         one: the sentence.
@@ -182,7 +194,7 @@ def _new_sentence(
     """
     for _ in range(_TRIES):
         text, spans = exchange(one.text, one.spans, one.group, values, numbers)
-        if hash(text) not in texts:
+        if hash(text) not in texts and is_exchangeable(text, spans):
             texts.add(hash(text))
             kept = {k: v for k, v in one.others.items() if k not in left_out}
             return {**kept, "text": text, "entities": _as_json(spans)}

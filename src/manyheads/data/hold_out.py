@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from manyheads.config import Config, TaskConfig, stored_config
 from manyheads.data.json_lines import json_line
@@ -173,8 +173,8 @@ def write_parts(config: Config, split: Split) -> Parts:
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
         StorageError: the parts cannot be written.
     """
-    layout = Layout.of(config)
     tasks = {name: config.tasks[name] for name in split.tasks}
+    layout = Layout.of(config).reading(tasks)
     keys, labels = _keys_and_labels(split, tasks, layout)
     held: set[int] = set()
     if split.valid_file is None:
@@ -214,6 +214,7 @@ def are_parts(
         DataError: a record cannot be read.
     """
     wanted = _wanted(tasks)
+    layout = (layout or Layout()).reading(tasks)
     found = Counter(hash(_line(row, wanted)) for row in _rows(files, layout))
     first, second = map(_hashes, (train, valid))
     return found in (first, first + second)
@@ -302,8 +303,16 @@ def text_key(record: Record) -> str:
     """Return a key that near copies of a text share: its words in lower case, all digits alike."""
     texts = "\n".join(record.texts)
     folded = normalize("NFKC", texts).casefold()
-    key = " ".join(re.sub(r"\d+", "0", re.sub(r"[^\w\n]|_", " ", folded)).split())
-    return key or texts
+    words = re.sub(r"[^\w\s]|_", _of_word, folded)
+    return " ".join(re.sub(r"\d+", "0", words).split()) or texts
+
+
+def _of_word(found: re.Match[str]) -> str:
+    """Return a vowel sign or another mark of a letter, and a space for any other sign."""
+    sign = found[0]
+    # Variation selectors are marks too, but of symbols.
+    is_mark = category(sign) in ("Mn", "Mc") and not "\ufe00" <= sign <= "\ufe0f"
+    return sign if is_mark else " "
 
 
 def labels_of(record: Record) -> Labels:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -74,6 +75,10 @@ class InferredTasks:
         """Return the tasks in the form of a configuration."""
         return {task.name: dict(task.options) for task in self.tasks}
 
+    def configs(self) -> dict[str, TaskConfig]:
+        """Return the settings of the tasks."""
+        return {task.name: TaskConfig(**task.options) for task in self.tasks}
+
 
 def infer_tasks(
     files: Sequence[str],
@@ -92,15 +97,30 @@ def infer_tasks(
         layout: their layout, as far as the user states it.
         tasks: the tasks, if the user names them; the values of their fields are counted.
         on_error: receives the errors of files, records and single fields, which are then left out;
-            without it, the first one is raised. With it, no task may be found.
+            without it, the first one is raised. With it, no task may be found. The files may be
+            read twice, and errors with them.
 
     Raises:
         DataError: a file cannot be read, or a record has no text.
         RequestError: a field fits several kinds of task, no field fits one, or a named task has no
             labels.
     """
+    layout = (layout or Layout()).reading(tasks or {})
+    finder, unread = _read(files, layout, on_error)
+    if len(files) > 1 and {"label", "labels"} <= finder.values.keys():
+        # A tool's lists of classes were read by what is in each file; now they all stay lists.
+        finder, unread = _read(files, replace(layout, lists=True), on_error)
+    return finder.tasks(files, tasks, unread, on_error)
+
+
+def _read(
+    files: Sequence[str],
+    layout: Layout,
+    on_error: Callable[[ManyheadsError], None] | None,
+) -> tuple[TaskFinder, Counter[str]]:
+    """Collect the values of fields, and count what is not read."""
     finder = TaskFinder()
-    unread: dict[str, int] = {}
+    unread: Counter[str] = Counter()
     refuse = on_error or _raise
     for path in files:
         try:
@@ -114,7 +134,7 @@ def infer_tasks(
                     finder.add(row, text, tokens)
         except DataError as error:
             refuse(error)
-    return finder.tasks(files, tasks, unread, on_error)
+    return finder, unread
 
 
 def _raise(error: ManyheadsError) -> None:
@@ -123,7 +143,7 @@ def _raise(error: ManyheadsError) -> None:
 
 def tasks_to_read(found: InferredTasks) -> dict[str, TaskConfig]:
     """Return the tasks found, and those of `DEFAULT_TASKS` whose fields none of them reads."""
-    tasks = {name: TaskConfig(**options) for name, options in found.options().items()}
+    tasks = found.configs()
     read = {field for name, task in tasks.items() for field in label_fields(name, task)}
     others = {
         name: task

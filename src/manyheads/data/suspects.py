@@ -162,6 +162,7 @@ def write_fixed(
     """
     by_record = _by_record(suspects)
     parse = RecordParser(tasks, {})
+    layout = (layout or Layout()).reading(tasks)
     number = changed = 0
     with atomic_file(Path(target)) as stream:
         for number, row in enumerate(read_rows(source, layout=layout), 1):
@@ -255,6 +256,7 @@ def write_label_studio(
     """
     by_record = _by_record(suspects)
     parse = RecordParser(tasks, {})
+    layout = (layout or Layout()).reading(tasks)
     written: dict[int, dict[str, Any]] = {}
     for number, row in enumerate(read_rows(source, layout=layout), 1):
         if number in by_record:

@@ -46,9 +46,9 @@ class FittedTask:
         }
 
 
-def folds_of(records: int, seed: int = 0) -> NDArray[np.int64]:
+def folds_of(records: int) -> NDArray[np.int64]:
     """Assign records to folds of equal size: [records]."""
-    folds: NDArray[np.int64] = np.random.default_rng(seed).permutation(records) % FOLDS
+    folds: NDArray[np.int64] = np.random.default_rng(0).permutation(records) % FOLDS
     return folds
 
 

@@ -90,7 +90,7 @@ class TaskOutcomes:
         gold, predicted = self.kind.outcome(self.spec, label, record.tokens, result)
         self.gold.append(gold)
         self.predicted.append(predicted)
-        self.scores.append(tuple(result.scores()) if isinstance(result, Result) else ())
+        self.scores.append(self.kind.answer_scores(label, result))
         self.rows.append(row)
         return bool(gold == predicted) if self.kind.decides else None
 

@@ -18,6 +18,7 @@ from manyheads.errors import RequestError, counted, option
 from manyheads.inference import LoadedModel
 from manyheads.tasks import Prediction
 from manyheads.tasks.html import table
+from manyheads.tasks.metrics import directions
 
 Floats = NDArray[np.float32]
 
@@ -146,8 +147,7 @@ def spread_rows(vectors: Floats, weights: NDArray[np.float64], count: int, seed:
         The chosen rows, those of the largest weight first.
     """
     rows = np.argsort(-weights, kind="stable")[: CANDIDATES * count]
-    norms = np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-    points = (vectors[rows] / np.maximum(norms, 1e-12)).astype(np.float64)
+    points = directions(vectors[rows]).astype(np.float64)
     heavy = np.maximum(weights[rows], 1e-3)
     centres = _centres(points, heavy, count, np.random.default_rng(seed))
     near = points @ centres.T

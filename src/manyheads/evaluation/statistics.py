@@ -13,7 +13,7 @@ from statistics import NormalDist, fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.tasks.metrics import Ratio
+from manyheads.tasks.metrics import Ratio, shares
 
 Floats = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def paired_bootstrap(
     """
     rows = [first.numerator, first.denominator, second.numerator, second.denominator]
     sums = _resampled(rows, resamples, seed)
-    differences = _divide(sums[:, 2], sums[:, 3]) - _divide(sums[:, 0], sums[:, 1])
+    differences = shares(sums[:, 2], sums[:, 3]) - shares(sums[:, 0], sums[:, 1])
     low, high = _between(differences, level)
     return PairedDifference(
         first=first.value(),
@@ -147,7 +147,7 @@ def bootstrap_interval(
         ValueError: there is no sentence, `resamples` is below 1, or `level` is not between 0 and 1.
     """
     sums = _resampled([ratio.numerator, ratio.denominator], resamples, seed)
-    return _between(_divide(sums[:, 0], sums[:, 1]), level)
+    return _between(shares(sums[:, 0], sums[:, 1]), level)
 
 
 def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
@@ -216,12 +216,6 @@ def _t_below(t: float, freedom: int) -> float:
         total += term
     within = 2 / math.pi * (angle + sine * total) if odd else sine * total
     return (1 + within) / 2
-
-
-def _divide(part: Floats, whole: Floats) -> Floats:
-    result: Floats = np.zeros(len(part))
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result
 
 
 def _check_level(level: float) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.tasks import Judged, Thresholds
+from manyheads.tasks import NEVER, Judged, Thresholds
+from manyheads.tasks.metrics import ends_of_ties
 
 _STARTS = 4
 """Places in the order of scores from which the search goes on to lower ones."""
@@ -43,7 +44,8 @@ class FoundThresholds:
     labels: Mapping[str, Reached]
     """Of labels that have enough answers by themselves."""
     raised: Mapping[str, float]
-    """Labels that are too often wrong from the task's score on, with their higher scores."""
+    """Labels that are too often wrong from the task's score on, with their higher scores, or
+    `NEVER`."""
 
     @property
     def thresholds(self) -> Thresholds | None:
@@ -88,13 +90,16 @@ def _raised(
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     counts, hits = np.arange(1, len(order) + 1), np.cumsum(right[order])
-    last = np.append(np.diff(ordered) != 0, True)
-    able = np.flatnonzero(last & (ordered >= least) & (hits >= precision * counts))
+    last = ends_of_ties(ordered)
+    able = last[(ordered[last] >= least) & (hits[last] >= precision * counts[last])]
     inside = ordered >= least
     if not inside.any() or hits[inside][-1] >= precision * inside.sum():
         return least
+    if len(able):
+        return float(ordered[able[-1]])
     # Just above the most probable wrong answer, where no score is enough.
-    return float(ordered[able[-1]]) if len(able) else min(1.0, float(ordered[0]) + 1e-6)
+    above = float(ordered[0]) + 1e-6
+    return above if above <= 1 else NEVER
 
 
 def reach(
@@ -122,7 +127,7 @@ def reach(
         starts = sorted({*np.linspace(fewest, len(scores), _STARTS).astype(np.int64).tolist()})
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.cumsum(right[order])
-    last = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if len(order) else order
+    last = ends_of_ties(ordered)
     best = None
     for start in starts:
         # Steps of a hundredth of the answers: finer ones gain nothing.
@@ -176,29 +181,29 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 def _fraction(a: float, b: float, x: float) -> float:
     """Evaluate the continued fraction of the incomplete beta function by Lentz's method."""
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / (_away(1 - (a + b) * x / (a + 1), tiny))
+    c, d = 1.0, 1.0 / _away(1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, 10_000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         before = value
         for term in (even, odd):
-            d = 1.0 / _away(1 + term * d, tiny)
-            c = _away(1 + term / c, tiny)
+            d = 1.0 / _away(1 + term * d)
+            c = _away(1 + term / c)
             value *= c * d
         if abs(value - before) < 1e-14 * abs(value):
             break
     return value
 
 
-def _away(value: float, tiny: float) -> float:
+def _away(value: float) -> float:
     """Keep a denominator away from zero."""
-    return value if abs(value) > tiny else tiny
+    return value if abs(value) > 1e-300 else 1e-300
 
 
-def _solve(function: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
-    """Return where a rising function between two numbers is zero, by bisection."""
+def _solve(function: Callable[[float], float]) -> float:
+    """Return where a function that rises between 0 and 1 is zero, by bisection."""
+    low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
         if function(middle) < 0:

@@ -11,10 +11,9 @@ from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, at, shorten
 from manyheads.storage import LAYOUT, Manifest, not_tensors
-from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of
+from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of, read_thresholds
 from manyheads.tasks.calibration import read_calibration
 from manyheads.tasks.scope import FEATURES
-from manyheads.tasks.scoring import read_thresholds
 
 SCOPE_FILE = "scope.safetensors"
 _VECTORS = ("middle", "whitening", "centres", "direction", "weights")

@@ -28,6 +28,7 @@ from manyheads.tasks.labels import (
     TagSet,
     WordSpan,
     bio_names,
+    entity_starts,
     inside_words,
     is_prefixed,
     scheme_of,
@@ -49,7 +50,7 @@ from manyheads.tasks.results import (
     two_lines,
 )
 from manyheads.tasks.scope import Scope
-from manyheads.tasks.scoring import Evidence, Judged, Scoring, Thresholds
+from manyheads.tasks.scoring import NEVER, Evidence, Judged, Scoring, Thresholds, read_thresholds
 from manyheads.tasks.spec import EMBEDDING, TaskSpec, decode
 from manyheads.tasks.tag_sequences import (
     Floats,
@@ -64,6 +65,7 @@ from manyheads.tasks.tag_sequences import (
 __all__ = [
     "EMBEDDING",
     "EXTRAS",
+    "NEVER",
     "OUTSIDE",
     "Calibration",
     "ClassResult",
@@ -105,6 +107,7 @@ __all__ = [
     "decode_tags",
     "entity_decisions",
     "entity_score",
+    "entity_starts",
     "find_kind",
     "inside_words",
     "is_prefixed",
@@ -112,6 +115,7 @@ __all__ = [
     "known_kinds",
     "marginals",
     "raise_error",
+    "read_thresholds",
     "register_kind",
     "scheme_of",
     "spans_of",

@@ -49,7 +49,7 @@ def entity_decisions(
         scores: their probabilities, in the order of the text; none if they are not known.
     """
     found = sorted(predicted)
-    known = dict(zip(found, scores, strict=True)) if len(scores) == len(found) else {}
+    known = dict(zip(found, scores, strict=True)) if scores else {}
     right = sorted(gold)
     hits = set(right) & set(found)
     decisions = [Decision(s.label, s.label, "", known.get(s)) for s in right if s in hits]

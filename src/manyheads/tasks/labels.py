@@ -21,7 +21,7 @@ WordSpan = tuple[int, int]
 
 # The prefixes of the schemes read. BILOU's "U" and "L" are IOBES' "S" and "E", BMEWO's "M" and "W"
 # are "I" and "S".
-_PREFIXES = frozenset("BIESLUMW")
+PREFIXES = frozenset("BIESLUMW")
 _ENDING = frozenset("ESLUW")
 
 UNTYPED = "ENTITY"
@@ -208,7 +208,7 @@ def bio_names(types: Iterable[str]) -> tuple[str, ...]:
 
 def is_prefixed(tag: str) -> bool:
     """Return whether a tag has the form `B-PER` (or another prefix of a scheme)."""
-    return len(tag) > 2 and tag[1] == "-" and tag[0] in _PREFIXES
+    return len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES
 
 
 def are_tags(labels: Iterable[str]) -> bool:
@@ -278,7 +278,7 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     )
 
 
-def _entities(tags: Sequence[str]) -> Iterator[tuple[bool, str]]:
+def entity_starts(tags: Sequence[str]) -> Iterator[tuple[bool, str]]:
     """Yield for each tag whether an entity begins there, and its type; "" outside entities.
 
     The tags are BIO, IOB1, IOBES, BILOU or BMES, and the scheme need not be known: an entity begins
@@ -310,7 +310,7 @@ def spans_of(
     if scheme is Scheme.PLAIN:
         return tuple(Span(s, e, tag) for tag, (s, e) in zip(tags, words, strict=True))
     spans: list[Span] = []
-    for (begins, kind), (start, end) in zip(_entities(tags), words, strict=True):
+    for (begins, kind), (start, end) in zip(entity_starts(tags), words, strict=True):
         if begins:
             spans.append(Span(start, end, kind))
         elif kind:

@@ -113,8 +113,8 @@ class ClassResult(Result):
         return self.id
 
     def scores(self) -> Iterable[float]:
-        """Return the label's probability."""
-        return (self.score or 0.0,)
+        """Return the label's probability; none for a text without words."""
+        return () if self.score is None else (self.score,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ CANDIDATES = 3
 """The number of candidates shown in place of an undecided label, unless `top_k` is set."""
 
 
+NEVER = 2.0
+"""The threshold of a label that is never decided: no score reaches it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The scores from which at least a given share of a task's answers is right."""
@@ -30,7 +34,7 @@ class Thresholds:
     score: float
     """The score from which an answer counts, for labels without a score of their own."""
     labels: Mapping[str, float] = field(default_factory=dict)
-    """By label, where there was enough evidence."""
+    """By label, where there was enough evidence; `NEVER` where no score is enough."""
 
     def of(self, label: str | None) -> float:
         """Return the score from which a label counts."""
@@ -56,14 +60,15 @@ def read_thresholds(stored: object, where: str) -> Thresholds:
     numbers = [values.get(name) for name in ("precision", "confidence", "score")]
     labels = values.get("labels")
     if isinstance(labels, Mapping):
-        numbers += labels.values()
+        numbers += [0 if number == NEVER else number for number in labels.values()]
     able = all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
     if len(values) != 4 or not isinstance(labels, Mapping) or not able:
         able = False
     if not able or not all(0 <= number <= 1 for number in numbers if number is not None):
         raise ModelError(
             f"its thresholds are {shorten(stored)}",
-            expected="a precision, a confidence, a score and scores by label, from 0 to 1",
+            expected="a precision, a confidence, a score and scores by label, from 0 to 1 "
+            f"({NEVER:g} for a label that is never decided)",
             fix="The model's files are damaged or were edited. Run: manyheads thresholds MODEL",
             where=where,
         )

@@ -25,6 +25,7 @@ from manyheads.tasks.kinds.values import UNKNOWN, RawRecord
 from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
+    PREFIXES,
     LabelSet,
     PartlyLabelled,
     Scheme,
@@ -44,7 +45,6 @@ from manyheads.tasks.labels import (
 )
 from manyheads.text import Units
 
-_PREFIXES = "BIESLUMW"
 _SHARE = 0.02
 """Share of spans that begin or end inside a word; a smaller one is taken for annotation errors."""
 
@@ -378,4 +378,4 @@ def _types(found: Found) -> dict[str, str]:
 def _tags_of_any_scheme(tag_set: TagSet) -> tuple[str, ...]:
     if tag_set.scheme is Scheme.PLAIN:
         return tag_set.names
-    return (OUTSIDE, *(f"{prefix}-{kind}" for kind in tag_set.types for prefix in _PREFIXES))
+    return (OUTSIDE, *(f"{prefix}-{kind}" for kind in tag_set.types for prefix in PREFIXES))

@@ -17,7 +17,7 @@ from manyheads.data.check.report import (
     Lengths,
     TaskSummary,
 )
-from manyheads.data.infer_tasks import infer_tasks, tasks_to_read
+from manyheads.data.infer_tasks import InferredTasks, infer_tasks, tasks_to_read
 from manyheads.data.readers import Layout, Row, is_dataset_name
 from manyheads.data.records import LabelCollector, Paths
 from manyheads.errors import (
@@ -59,7 +59,12 @@ def check_data(
         DataError: a file is missing, empty, of no known format, or given twice.
     """
     findings = Findings(limit)
-    wanted = _tasks_in(paths, layout, findings) if tasks is None else tasks
+    if tasks is not None:
+        wanted = tasks
+    else:
+        inferred = _tasks_in(paths, layout, findings)
+        wanted = tasks_to_read(inferred)
+        layout = (layout or Layout()).reading(inferred.configs())
     files = _tasks_of_files(paths if tasks is not None else list(paths), wanted)
     checks = []
     for path, names in files.items():
@@ -85,8 +90,8 @@ def check_data(
     )
 
 
-def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> dict[str, TaskConfig]:
-    """Return the tasks that training would find in files, and the usual ones of other fields.
+def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> InferredTasks:
+    """Return the tasks that training would find in files.
 
     Fields that training would refuse, because they fit several kinds of task, are reported.
     """
@@ -97,7 +102,7 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> dict[s
         if isinstance(error, RequestError):
             findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
 
-    return tasks_to_read(infer_tasks(files, layout, on_error=report))
+    return infer_tasks(files, layout, on_error=report)
 
 
 def _read(

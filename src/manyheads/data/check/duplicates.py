@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manyheads.data.records import Label, Record
-from manyheads.tasks import Span
+from manyheads.tasks import Pair, Span
 from manyheads.tasks.labels import unlabelled_words
 
 _NONE = -1
@@ -143,8 +143,10 @@ def _hash(label: Label, text: str) -> int:
     if unlabelled_words(label):
         return _PARTLY
     if not isinstance(label, tuple):
-        # By its digits: small numbers are their own hashes, and -1 and -2 have the same.
-        value = hash(label if isinstance(label, str) else repr(label))
+        # The second text of a pair is hashed with its first one. Numbers are hashed by their
+        # digits: small ones are their own hashes, and -1 and -2 have the same.
+        answer = label.value if isinstance(label, Pair) else label
+        value = hash(answer if isinstance(answer, str) else repr(answer))
     elif label and isinstance(label[0], Span):
         spans = [item for item in label if isinstance(item, Span)]
         value = hash(tuple((" ".join(text[s.start : s.end].split()), s.label) for s in spans))

@@ -111,6 +111,7 @@ class FileCheck:
         self._parse = _lenient_parser(tasks)
         self.fields: Counter[str] = Counter()
         self.unread = Unread(tasks)
+        layout = (layout or Layout()).reading(tasks)
         self._input = read_rows(
             path, layout=layout, on_error=self._broken_record, on_unread=self.unread.passed_over
         )

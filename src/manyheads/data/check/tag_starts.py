@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from manyheads.tasks import OUTSIDE, is_prefixed
+from manyheads.tasks import entity_starts
 
 
 @dataclass(slots=True)
@@ -15,33 +15,30 @@ class TagStarts:
     limit: int
     """The number of places that are stored."""
     inside: list[tuple[str, str]] = field(default_factory=list)
-    """Places and tags of the first entities that begin with `I-`, `E-` or `L-`."""
+    """Places and tags of the first entities that begin with `I-`, `M-`, `E-` or `L-`."""
     inside_count: int = 0
     begin_count: int = 0
-    """Entities that begin with `B-` (or `S-`, `U-`) where IOB1 would not."""
+    """Entities that begin with `B-` (or `S-`, `U-`, `W-`) where IOB1 would not."""
     prefixes: set[str] = field(default_factory=set)
 
     def add(self, tags: Sequence[str], where: str) -> None:
         """Count one sentence's tags."""
-        kind, ended = "", True
-        for i, tag in enumerate(tags):
-            if tag == OUTSIDE or not is_prefixed(tag):
-                kind, ended = "", True
-                continue
-            prefix, name = tag[0], tag[2:]
-            self.prefixes.add(prefix)
-            if prefix in "IEL" and (ended or name != kind):
+        before = ""
+        for i, (tag, (begins, kind)) in enumerate(zip(tags, entity_starts(tags), strict=True)):
+            if kind:
+                self.prefixes.add(tag[0])
+            if begins and tag[0] in "BSUW":
+                self.begin_count += kind != before
+            elif begins:
                 self.inside_count += 1
                 if len(self.inside) < self.limit:
                     self.inside.append((where, f"tag {i}, {tag},"))
-            elif prefix in "BSU" and name != kind:
-                self.begin_count += 1
-            kind, ended = name, prefix in "ESLU"
+            before = kind
 
     @property
     def scheme(self) -> str:
         """The name of the scheme; `BIO` if the tags show no other."""
-        if self.prefixes & set("ES"):
+        if self.prefixes & set("ESW"):
             return "IOBES"
         if self.prefixes & set("LU"):
             return "BILOU"

@@ -1,4 +1,4 @@
-"""Lists of classes: read as `label` if no text has several classes, or else as `labels`."""
+"""Lists of classes: read as `labels` if a text has several or a task reads lists, else `label`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from manyheads.errors import DataError
 def one_or_many(read: Callable[[Source], Iterator[Row]], source: Source) -> Iterator[Row]:
     """Yield rows whose `labels` become `label` if no row of the file has more than one.
 
-    Tools write a list of classes even if each text has one; only the whole file shows which is
-    meant, so it is read twice. A text without a class then has no label.
+    Tools write a list of classes even if each text has one; only the whole file, or a task that
+    reads lists (`Layout.lists`), shows which is meant, so the file is read twice. A text without a
+    class then has no label.
     """
-    if _have_several(read, source.quiet()):
+    if source.layout.lists or _have_several(read, source.quiet()):
         yield from read(source)
         return
     for row in read(source):

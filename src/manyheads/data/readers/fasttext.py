@@ -1,7 +1,8 @@
-"""fastText: lines that begin with `__label__NAME`."""
+"""fastText: a text a line, whose words `__label__NAME` are its labels."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from manyheads.data.readers.classes import one_or_many
@@ -10,6 +11,7 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import sound_lines
 
 _PREFIX = "__label__"
+_LABEL = re.compile(rf"(?<!\S){_PREFIX}(\S*)\s*")
 
 
 def is_fasttext(head: Head) -> bool:
@@ -24,12 +26,6 @@ def read_fasttext(source: Source) -> Iterator[Row]:
 
 def _rows(source: Source) -> Iterator[Row]:
     for number, line in sound_lines(source):
-        words = line.split()
-        count = next(
-            (i for i, word in enumerate(words) if not word.startswith(_PREFIX)), len(words)
-        )
-        if not words:
-            continue
-        labels = [word.removeprefix(_PREFIX) for word in words[:count]]
-        text = line.split(maxsplit=count)[-1].strip() if count < len(words) else ""
-        yield Row(source.name, number, "line", {"text": text, "labels": labels})
+        if line.strip():
+            fields = {"text": _LABEL.sub("", line).strip(), "labels": _LABEL.findall(line)}
+            yield Row(source.name, number, "line", fields)

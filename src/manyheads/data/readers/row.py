@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config
+from manyheads.config import Config, TaskConfig
 from manyheads.errors import ConfigError, DataError, at, counted, listing
 
 MAX_RECORD_BYTES = 16 * 2**20
@@ -51,6 +51,9 @@ class Layout:
 
     own: Mapping[str, Layout] = field(default_factory=dict)
     """The layouts of files that differ, by path."""
+    lists: bool = False
+    """Whether a tool's lists of classes stay lists, `labels`, in a file where no text has several
+    classes (see `one_or_many`)."""
 
     @classmethod
     def of(cls, config: Config) -> Layout:
@@ -85,6 +88,13 @@ class Layout:
             if path is not None and layout != common
         }
         return replace(common, own=own)
+
+    def reading(self, tasks: Mapping[str, TaskConfig]) -> Layout:
+        """Return the layout for some tasks: lists stay lists if these read them alone."""
+        read = {field for task in tasks.values() for field in task.fields}
+        several, single = (self.names.get(name, name) in read for name in ("labels", "label"))
+        own = {path: layout.reading(tasks) for path, layout in self.own.items()}
+        return replace(self, own=own, lists=self.lists or (several and not single))
 
     def of_file(self, path: str) -> Layout:
         """Return the layout of one file."""

@@ -35,7 +35,8 @@ def discover_labels(
     collectors = {name: LabelCollector(name, task) for name, task in tasks.items()}
     for path, names in files.items():
         wanted = [collectors[name] for name in names]
-        for row in read_rows(path, layout=layout):
+        read = (layout or Layout()).reading({name: tasks[name] for name in names})
+        for row in read_rows(path, layout=read):
             text, tokens = read_text(row)
             for collector in wanted:
                 collector.add(row, text, tokens)

@@ -47,6 +47,7 @@ def read_records(
     """
     parse = RecordParser(tasks, label_sets, allow_unseen=allow_unseen, keep=keep)
     unread = Unread({**(read_elsewhere or {}), **tasks}, keep=keep)
+    layout = (layout or Layout()).reading(tasks)
     rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.passed_over)
     for row in rows:
         try:

@@ -41,7 +41,7 @@ from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import bootstrap_interval
 from manyheads.sampling import spread
 from manyheads.tasks import Decision
-from manyheads.tasks.metrics import Ratio, numbers
+from manyheads.tasks.metrics import Ratio, frames_of, numbers
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Embeds texts as [N, E]; a text without words becomes zeros."""
@@ -267,10 +267,7 @@ def _cells(decisions: Sequence[Decision], shown: set[str]) -> tuple[Cell, ...]:
 
 
 def _frame_interval(outcomes: Outcomes) -> tuple[float, float] | None:
-    frames = [
-        all(answers) if (answers := [one for one in row if one is not None]) else None
-        for row in zip(*outcomes.correct.values(), strict=True)
-    ]
+    frames = frames_of(outcomes.correct)
     if all(frame is None for frame in frames):
         return None
     return bootstrap_interval(Ratio.accuracy(frames))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyheads.evaluation.report.data import Bin, Confidence, Threshold
 from manyheads.tasks import Decision
-from manyheads.tasks.metrics import binned, calibration_error, error_by_chance
+from manyheads.tasks.metrics import binned, calibration_error, ends_of_ties, error_by_chance
 
 SCORE_DIGITS = 4
 """Decimal places of the scores that the page shows, and by which it finds the errors of a bin."""
@@ -59,7 +59,7 @@ def _thresholds(
     order = np.argsort(-scores, kind="stable")
     hits_above = np.cumsum(right[order])
     # A threshold lets in all predictions of equal score.
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    last = ends_of_ties(scores[order])
     chosen = last[np.unique(np.linspace(0, len(last) - 1, _THRESHOLDS).astype(np.int64))]
     return [
         Threshold(

@@ -62,7 +62,7 @@ class _Laws:
         return self.limit - self.drop * size**-self.exponent
 
 
-def learning_curve(name: str, measured: Measured, seed: int = 0) -> LearningCurve:
+def learning_curve(name: str, measured: Measured) -> LearningCurve:
     """Fit a power law to a task's scores, and extrapolate it with intervals.
 
     Intervals are a bootstrap over sentences, where the metric is a ratio of sums over them, and
@@ -72,11 +72,10 @@ def learning_curve(name: str, measured: Measured, seed: int = 0) -> LearningCurv
     Args:
         name: the task.
         measured: its scores, of `FEWEST_SIZES` sizes at least.
-        seed: of the resamples.
     """
     scores = np.array(measured.scores, np.float64)
     sizes = np.array(measured.records, np.float64) / measured.records[-1]
-    drawn = _resampled(measured, scores, np.random.default_rng(seed))
+    drawn = _resampled(measured, scores, np.random.default_rng(0))
     means = scores.mean(axis=1)[None]
     law, laws = _fitted(sizes, means), _fitted(sizes, drawn)
     points = [

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.tasks.metrics import directions
+
 Floats = NDArray[np.float32]
 
 _ROWS = 512
@@ -73,19 +75,13 @@ def nearest_rows(vectors: Floats, training: Floats, count: int) -> tuple[NDArray
         [N, K] and [N, K], the nearest first.
     """
     count = min(count, len(training))
-    known = _directions(training)
+    known = directions(training)
     rows, cosines = [], []
     for begin in range(0, len(vectors), _ROWS):
-        near = _directions(vectors[begin : begin + _ROWS]) @ known.T
+        near = directions(vectors[begin : begin + _ROWS]) @ known.T
         best = np.argsort(-near, axis=1, kind="stable")[:, :count]
         rows.append(best)
         cosines.append(np.take_along_axis(near, best, 1))
     if not rows:
         return np.zeros((0, count), np.int64), np.zeros((0, count), np.float32)
     return np.concatenate(rows).astype(np.int64), np.concatenate(cosines)
-
-
-def _directions(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Floats = vectors / np.maximum(norms, 1e-12)
-    return scaled

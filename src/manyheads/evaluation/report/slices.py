@@ -13,9 +13,8 @@ from manyheads.evaluation.report.data import MAX_SLICES, Slice
 from manyheads.evaluation.scoring import TaskOutcomes
 from manyheads.evaluation.statistics import bootstrap_interval
 from manyheads.tasks.metrics import Ratio
-from manyheads.text import script_of
+from manyheads.text import script_of, segment
 
-_WORD = re.compile(r"\w+")
 _LENGTHS = (
     (5, "1 to 5 words"),
     (10, "6 to 10 words"),
@@ -45,7 +44,7 @@ class TrainingWords:
         self.labels: dict[str, Counter[str]] = {}
         for record in records:
             for text in record.texts:
-                self.words.update(_WORD.findall(text.lower()))
+                self.words.update(_words(text.lower()))
             for task, label in record.labels.items():
                 self.labels.setdefault(task, Counter()).update(set(label_names(label)))
 
@@ -61,9 +60,7 @@ def record_slices(
         training: the training data, if available.
     """
     columns: dict[str, list[str]] = {
-        "length": [
-            _between(len(_WORD.findall(r.text)), _LENGTHS, "51 words or more") for r in records
-        ],
+        "length": [_between(len(_words(r.text)), _LENGTHS, "51 words or more") for r in records],
         "script": [script_of(record.text) or "(no letter)" for record in records],
     }
     if training is not None:
@@ -124,6 +121,12 @@ def _measure(outcomes: TaskOutcomes) -> Callable[[str, Sequence[int]], Slice]:
     return by_metrics if ratio is None else by_ratio
 
 
+def _words(text: str) -> list[str]:
+    """Return the words of a text without punctuation and symbols."""
+    words = [text[start:end] for start, end in segment(text).tolist()]
+    return [word for word in words if any(map(str.isalnum, word))]
+
+
 def _between(number: int, limits: Iterable[tuple[int, str]], more: str) -> str:
     return next((name for limit, name in limits if number <= limit), more)
 
@@ -135,7 +138,7 @@ def _order(value: str) -> tuple[int, int, str]:
 
 
 def _unseen(record: Record, words: set[str]) -> str:
-    missing = sum(w not in words for text in record.texts for w in _WORD.findall(text.lower()))
+    missing = sum(w not in words for text in record.texts for w in _words(text.lower()))
     return "none" if not missing else "1 word" if missing == 1 else "2 words or more"
 
 

@@ -247,6 +247,15 @@ class Reporting:
         """
         return value if isinstance(value, str | int | float) else str(value)
 
+    def answer_scores(self, label: Label, result: Any) -> tuple[float, ...]:
+        """Return the probabilities of the answers that `outcome` keeps. Default: of all.
+
+        Args:
+            label: the record's.
+            result: see `outcome`.
+        """
+        return tuple(result.scores()) if isinstance(result, Result) else ()
+
     def decisions(
         self, spec: TaskSpec, gold: Any, predicted: Any, scores: Sequence[float]
     ) -> tuple[Decision, ...]:
@@ -257,7 +266,7 @@ class Reporting:
         Args:
             spec: the task.
             gold, predicted: from `outcome`.
-            scores: the probabilities of the answer (`Result.scores`).
+            scores: from `answer_scores`.
         """
         if not self.decides:
             return ()

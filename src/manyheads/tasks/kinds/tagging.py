@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -309,9 +309,7 @@ class Tagging(Kind):
         """
         if spec.scheme is Scheme.PLAIN:
             return None
-        found: Sequence[Entity] = result.entities
-        gaps, gold = Stretches(unlabelled_words(label)), frozenset(label)
-        found = [e for e in found if not gaps.touch(e.start, e.end)]
+        found, gold = _judgeable(result.entities, label), frozenset(label)
         right = [Span(e.start, e.end, e.label) in gold for e in found]
         scores = log_odds(np.array([e.score for e in found], np.float64))
         return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
@@ -420,6 +418,10 @@ class Tagging(Kind):
             return " ".join(value.tags)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
 
+    def answer_scores(self, label: Label, result: TaggingResult) -> tuple[float, ...]:
+        """Return the scores of the entities that reach into no word without a label."""
+        return tuple(e.score for e in _judgeable(result.entities, label))
+
     def decisions(
         self, spec: TaskSpec, gold: TaggedText, predicted: TaggedText, scores: Sequence[float]
     ) -> tuple[Decision, ...]:
@@ -507,6 +509,12 @@ class Tagging(Kind):
 def _units_of(text: ReadText) -> Sequence[WordSpan]:
     """Return the units of entities: the user's tokens, or the words."""
     return text.words if text.tokens is None else text.tokens
+
+
+def _judgeable(entities: Iterable[Entity], label: Label) -> list[Entity]:
+    """Return the entities that share no character with a word without a label."""
+    gaps = Stretches(unlabelled_words(label))
+    return [e for e in entities if not gaps.touch(e.start, e.end)]
 
 
 def _class_decision(gold: str, predicted: str) -> Decision:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Scores = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
-BINS = 15
+_BINS = 15
 _FEWEST_IN_A_BIN = 20
 _DRAWS = 100
 
@@ -53,25 +53,35 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
     )
 
 
-def binned(scores: Scores, bins: int = BINS) -> list[NDArray[np.int64]]:
+def binned(scores: Scores) -> list[NDArray[np.int64]]:
     """Sort answers by score into bins of equal mass; few answers get fewer bins.
+
+    Answers of equal scores are in one bin, so that the order of the answers has no effect.
 
     Returns:
         the numbers of each bin's answers.
     """
     order = np.argsort(scores, kind="stable")
-    return np.array_split(order, max(1, min(bins, len(order) // _FEWEST_IN_A_BIN)))
+    parts = np.array_split(order, max(1, min(_BINS, len(order) // _FEWEST_IN_A_BIN)))
+    ends = ends_of_ties(scores[order]) + 1
+    cuts = ends[np.searchsorted(ends, np.cumsum([len(part) for part in parts]))]
+    return np.split(order, np.unique(cuts)[:-1])
+
+
+def ends_of_ties(ordered: Scores) -> NDArray[np.int64]:
+    """Return the number of the last answer of each score, of answers in the order of scores."""
+    return np.flatnonzero(np.append(np.diff(ordered) != 0, len(ordered) > 0))
 
 
 def reliability(
-    scores: Scores, right: Bools, bins: int = BINS
+    scores: Scores, right: Bools
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Compare scores with shares of right answers, bin by bin (see `binned`).
 
     Returns:
         each bin's mean score, share of right answers, and number of answers.
     """
-    parts = binned(scores, bins)
+    parts = binned(scores)
     mean = np.array([scores[part].mean() for part in parts], np.float64)
     share = np.array([right[part].mean() for part in parts], np.float64)
     return mean, share, np.array([len(part) for part in parts], np.int64)
@@ -122,6 +132,6 @@ def risk_coverage(
     order = np.argsort(-scores, kind="stable")
     counts = np.arange(1, len(order) + 1)
     errors = np.cumsum(~right[order])
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    last = ends_of_ties(scores[order])
     whole = last[np.searchsorted(last, counts - 1)]
     return counts / len(order), errors[whole] / (whole + 1)

@@ -6,7 +6,7 @@ Axes: P pairs, N sentences, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from manyheads.tasks.metrics.counts import Floats
 
 Numbers = Sequence[float] | NDArray[np.floating]
 Matrix = NDArray[np.float32]
+Number = TypeVar("Number", bound=np.floating[Any])
 
 _DIGITS = 6
 
@@ -50,7 +51,7 @@ def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetri
         before: [N, H].
         after: [N, H], or of another length H: then no cosine can be taken, and it is 0.
     """
-    first, second = _directions(before), _directions(after)
+    first, second = (directions(np.asarray(one, np.float64)) for one in (before, after))
     pairs = np.triu_indices(len(first), 1)
     same_size = first.shape == second.shape
     cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
@@ -64,11 +65,12 @@ def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetri
     }
 
 
-def _directions(vectors: Floats | Matrix) -> Floats:
-    """Scale vectors to length one, in float64; zeros stay zeros."""
-    wide = np.asarray(vectors, np.float64)
-    directions: Floats = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-    return directions
+def directions(vectors: NDArray[Number]) -> NDArray[Number]:
+    """Scale vectors to length one; zeros stay zeros."""
+    scaled: NDArray[Number] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
+    )
+    return scaled
 
 
 def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:

@@ -114,9 +114,9 @@ class LabelCounts:
 
     def _scores(self) -> tuple[Floats, Floats, Floats]:
         return (
-            _shares(self.hits, self.predicted),
-            _shares(self.hits, self.gold),
-            _shares(2 * self.hits, self.predicted + self.gold),
+            shares(self.hits, self.predicted),
+            shares(self.hits, self.gold),
+            shares(2 * self.hits, self.predicted + self.gold),
         )
 
 
@@ -125,7 +125,8 @@ def share(part: float | np.integer, whole: float | np.integer) -> float:
     return float(part / whole) if whole else 0.0
 
 
-def _shares(part: Ints, whole: Ints) -> Floats:
+def shares(part: Ints | Floats, whole: Ints | Floats) -> Floats:
+    """Divide number by number, with 0 where there is nothing to divide by."""
     result: Floats = np.zeros(len(part))
     np.divide(part, whole, out=result, where=whole > 0)
     return result
@@ -178,9 +179,11 @@ def frame_accuracy(correct: Mapping[str, Sequence[bool | None]]) -> float:
     if len({len(answers) for answers in correct.values()}) > 1:
         lengths = {task: len(answers) for task, answers in correct.items()}
         raise ValueError(f"the tasks differ in the number of sentences: {lengths}")
-    frames = [
-        all(answers)
-        for row in zip(*correct.values(), strict=True)
-        if (answers := [answer for answer in row if answer is not None])
-    ]
+    frames = [one for one in frames_of(correct) if one is not None]
     return share(sum(frames), len(frames))
+
+
+def frames_of(correct: Mapping[str, Sequence[bool | None]]) -> list[bool | None]:
+    """Return whether all labelled tasks are right, by sentence; None where none is labelled."""
+    known = ([one for one in row if one is not None] for row in zip(*correct.values(), strict=True))
+    return [all(answers) if answers else None for answers in known]
