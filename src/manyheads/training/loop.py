@@ -276,24 +276,28 @@ def count(run: Run, done: InFlightStep, losses: Mapping[str, float], reporter: R
     """Add a step to the running means, and report it."""
     if done.result.gradients is not None:
         run.state.gradients_since_log.add(done.result.gradients)
-    for report in step_reports(run, done.step, losses):
+    for report in step_reports(run, done, losses):
         for means in (run.state.since_log, run.state.this_epoch):
             mean = means.setdefault(report.task, RunningMean())
             mean.add(report.loss, report.sentences, report.tokens)
         reporter.step(report)
 
 
-def step_reports(run: Run, step: Step, losses: Mapping[str, float]) -> Iterator[StepReport]:
-    """Report a step's losses: the tasks' by source, then the further terms'."""
-    for part_number, part in enumerate(step.parts):
+def step_reports(run: Run, done: InFlightStep, losses: Mapping[str, float]) -> Iterator[StepReport]:
+    """Report a step's losses: by source those of the tasks with labels, then the further terms'."""
+    steps = 1
+    for part in done.step.parts:
         source = run.data.sources[part.source]
         lengths = run.data.datasets[source.dataset].tokens
         tokens = sum(int(lengths.lengths_of(batch).sum()) for batch in part.batches)
-        for number, task in enumerate(source.tasks):
-            first = not (number or part_number)
-            yield StepReport(task, losses[task], part.records, tokens, int(first), number > 0)
+        labelled = [task for task in source.tasks if task in done.result.labelled]
+        for number, task in enumerate(labelled):
+            yield StepReport(task, losses[task], part.records, tokens, steps, number > 0)
+            steps = 0
     for term in run.terms:
-        yield StepReport(term.name, losses[term.name], step.records, 0, steps=0, shared=True)
+        records = done.step.records
+        yield StepReport(term.name, losses[term.name], records, 0, steps, shared=not steps)
+        steps = 0
 
 
 def log_step(run: Run, log: MetricsLog) -> None:

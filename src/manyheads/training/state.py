@@ -29,6 +29,7 @@ class RunningMean:
     loss: float = 0.0
     """The sum over steps."""
     steps: int = 0
+    """Those that had labels for it."""
     sentences: int = 0
     tokens: int = 0
 
