@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -399,7 +399,7 @@ def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> Non
 def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: Run, evaluation: Mapping[str, Any], folder: str) -> None:
+    def killed(run: Run, epoch: int, folder: str) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:

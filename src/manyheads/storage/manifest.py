@@ -136,6 +136,8 @@ class Manifest:
     """The settings of each layer after the pooling."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """How scores are calibrated: `tasks`, `backends` and `scope`; empty if they are not."""
+    epoch: int | None = None
+    """The epoch of the run that made the model, counted from 1; None if that is not known."""
 
     @property
     def embedding_size(self) -> int:
@@ -433,6 +435,7 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
         else Reading(),
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
         calibration=_calibration(fields),
+        epoch=fields.get("epoch", int) if "epoch" in fields.values else None,
     )
 
 

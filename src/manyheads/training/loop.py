@@ -345,7 +345,7 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     path = run.save_epoch(log)
     # After the checkpoint, from which a resumed run can restore these folders.
     for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
-        _replace_best(run, evaluation, name, reporter)
+        _replace_best(run, name, reporter)
     run.outcomes = None
     if state.finished:
         if run.processes.is_first:
@@ -354,10 +354,10 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     return path
 
 
-def _replace_best(run: Run, evaluation: Evaluation, name: str, reporter: Reporter) -> None:
-    """Save the model as a best one; report what was added to the one before, which goes with it."""
+def _replace_best(run: Run, name: str, reporter: Reporter) -> None:
+    """Save the epoch's model as a best one; report what goes with the one before."""
     lost = added_to(run.save_dir / name) if run.processes.is_first else []
-    run.save_best(evaluation, name)
+    run.save_best(run.state.epoch, name)
     for what in lost:
         reporter.message(f"warning: the new {name} replaces a model with {what}.")
 

@@ -275,10 +275,12 @@ class Run:
         own = {name: tensor for name, tensor in contents.model.items() if name not in carried}
         load_state(self.model, with_adapters(own, adapters), where)
 
-    def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
-        """Write the current model to the folder of the best one, or of the best for a task."""
+    def save_best(self, epoch: int, folder: str = BEST) -> None:
+        """Write the model of an epoch, the current one, as the best, or as the best for a task."""
         if self.processes.is_first:
+            evaluation = self.state.history[epoch - 1]["metrics"]
             contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
+            contents = replace(contents, epoch=epoch)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
             if folder == BEST:
                 self.best_evidence = self.outcomes and self.outcomes.evidence_alone()
