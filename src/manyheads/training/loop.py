@@ -15,7 +15,7 @@ from typing import Any
 
 from manyheads.config import Config
 from manyheads.data.hold_out import holding_out, splits_of, with_parts
-from manyheads.errors import ManyheadsError, counted, listing, option
+from manyheads.errors import counted, listing, option
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
@@ -39,13 +39,9 @@ from manyheads.training.run import Run
 from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
 from manyheads.training.setup import prepare_run
 from manyheads.training.signals import Interrupted, Stopped, StopRequest
-from manyheads.training.state import Best, RunningMean
+from manyheads.training.state import Best, RunningMean, TrainingError, not_finite
 from manyheads.training.step import forward_backward, update
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
-
-
-class TrainingError(ManyheadsError):
-    """Training cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def train(
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or the weights are not finite.
         ProcessLost: another process of the run is gone.
         Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
@@ -332,8 +328,11 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
 
     Raises:
         Interrupted: a signal came during the evaluation; the run is unchanged.
+        TrainingError: the weights or the model's outputs are not finite, or all steps of the
+            epoch were skipped.
     """
     state = run.state
+    _check_trained(run)
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
     evaluation = run.processes.led(run.evaluate, stop)
     main = main_metrics(run)
@@ -352,6 +351,15 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
             calibrate_models(run, reporter.message, only_missing=False)
         _report_end(run, points, reporter)
     return path
+
+
+def _check_trained(run: Run) -> None:
+    """Refuse an epoch whose weights are not finite, or of which no step was made."""
+    state = run.state
+    if not all(bool(parameter.isfinite().all()) for parameter in run.trained()):
+        raise not_finite("the weights", state.step)
+    if not state.this_epoch:
+        raise not_finite(f"the losses of all steps of epoch {state.epoch + 1}", state.step)
 
 
 def _replace_best(run: Run, name: str, reporter: Reporter) -> None:

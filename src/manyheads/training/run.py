@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from manyheads.config import Config
@@ -47,7 +48,7 @@ from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.in_flight import InFlightStep
 from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
-from manyheads.training.state import TrainingState, check_same_run
+from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
 from manyheads.training.warm_start import INHERITED, WarmStart
 
@@ -76,11 +77,16 @@ class Clock:
 
 
 class _Watched:
-    """A backend that calls a hook before each batch; an exception from it ends the evaluation."""
+    """A backend that calls a hook before each batch; an exception from it ends the evaluation.
 
-    def __init__(self, backend: Backend, before_batch: Callable[[], None]) -> None:
+    Raises:
+        TrainingError: an output is not finite.
+    """
+
+    def __init__(self, backend: Backend, before_batch: Callable[[], None], step: int) -> None:
         self._backend = backend
         self._before_batch = before_batch
+        self._step = step
 
     @property
     def name(self) -> str:
@@ -90,7 +96,10 @@ class _Watched:
     def run(self, batch: Batch) -> Mapping[str, Floats]:
         """Call the hook, then compute every head's logits and the embedding."""
         self._before_batch()
-        return self._backend.run(batch)
+        outputs = self._backend.run(batch)
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise not_finite("the model's outputs", self._step)
+        return outputs
 
 
 @dataclass
@@ -165,7 +174,7 @@ class Run:
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
-        predictor.backend = _Watched(backend, before_batch)
+        predictor.backend = _Watched(backend, before_batch, self.state.step)
         self.outcomes = score(predictor, self.validation_sets(), evidence=True)
         evaluation = self.outcomes.evaluation()
         if self.reference is not None:
