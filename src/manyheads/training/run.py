@@ -235,7 +235,6 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "threads": self.compute.threads,
-                "torch_rng": torch.get_rng_state(),
                 **self._optional_state(),
             },
             epoch=self.state.epoch,
@@ -267,7 +266,6 @@ class Run:
         self.load_model(contents, at(self.save_dir))
         load_state(self.balancer, training.get("balancing", {}), at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
-        torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
         # The depth of the last step: an evaluation may come before the next one.
         self.go_to(max(0, self.state.step - 1))
