@@ -429,10 +429,8 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
             for file in shared.values
             for names in (shared.inner(file),)
         },
-        # Version 0.1 wrote neither.
-        reading=Reading.from_json(encoder.inner("reading"))
-        if "reading" in encoder.values
-        else Reading(),
+        reading=Reading.of_encoder(encoder),
+        # Version 0.1 wrote none.
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
         calibration=_calibration(fields),
         epoch=fields.get("epoch", int) if "epoch" in fields.values else None,

@@ -17,7 +17,7 @@ from manyheads.config import Config
 from manyheads.data.hold_out import holding_out, splits_of, with_parts
 from manyheads.errors import counted, listing, option
 from manyheads.evaluation import in_words
-from manyheads.storage import BEST, RunLock, best_of, explained
+from manyheads.storage import BEST, METRICS_FILE, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
 from manyheads.training.calibrate import (
@@ -33,7 +33,7 @@ from manyheads.training.epochs import epochs_without_gain, is_complete, is_impro
 from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
-from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog, restored_log
+from manyheads.training.metrics_log import MetricsLog, NoLog, restored_log
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off

@@ -17,8 +17,7 @@ from manyheads.modeling import (
     newest_intact,
     remove_checkpoints,
 )
-from manyheads.storage import BEST, best_of, explained, is_model_folder, read_manifest
-from manyheads.training.metrics_log import METRICS_FILE
+from manyheads.storage import BEST, METRICS_FILE, best_of, explained, is_model_folder, read_manifest
 from manyheads.training.run import Run
 from manyheads.training.state import RunMismatch, differing_keys
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER
