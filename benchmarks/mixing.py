@@ -29,7 +29,8 @@ from typing import Any, TypeVar
 
 from accuracy import CONFIGS, FILES, hold_out, machine, test_scores, train_one
 from manyheads.config import Config, load_config
-from manyheads.training import METRICS_FILE, config_alone
+from manyheads.storage import METRICS_FILE
+from manyheads.training import config_alone
 from shared_parts import do_part, spread, study_parser
 from snips import first_records
 

@@ -32,8 +32,9 @@ from manyheads.config import Config, load_config
 from manyheads.display import TrainingProgress
 from manyheads.inference.backends import pytorch
 from manyheads.modeling import keep_freed_memory
+from manyheads.storage import METRICS_FILE
 from manyheads.tasks.metrics import spearman
-from manyheads.training import METRICS_FILE, config_alone, train
+from manyheads.training import config_alone, train
 from shared_parts import do_part, spread, study_parser
 from snips import INTENT, SLOTS, first_records
 

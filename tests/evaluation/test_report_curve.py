@@ -90,12 +90,16 @@ def test_shares_are_halves_of_the_records() -> None:
     assert share_sizes(15) == []
 
 
-def test_too_few_records_or_none_that_answer_are_refused() -> None:
+def test_too_few_records_or_none_that_answer_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = make_config({"tasks": {"a": {"kind": "similarity"}, "b": {"kind": "classification"}}})
     records = [Record(f"text {i}", None, {"b": "yes"}, "") for i in range(63)]
     with pytest.raises(RequestError, match="a has no head that can be trained"):
         measure_curves(tasks, {"a": LabelSet(())}, records, [])
     with pytest.raises(DataError, match=r"^62 training records .*expected at least 64"):
+        measure_curves(tasks, {"b": LabelSet(("no", "yes"))}, records, records[:1])
+    # Of more records as many as possible are used, spread evenly.
+    monkeypatch.setattr("manyheads.training.learning_curve.MOST", 61)
+    with pytest.raises(DataError, match=r"^61 training records "):
         measure_curves(tasks, {"b": LabelSet(("no", "yes"))}, records, records[:1])
 
 

@@ -421,6 +421,7 @@ def test_other_folders_are_refused(tmp_path: Path, source: Path) -> None:
             "as encoder.reading.default_prompt_name",
         ),
         (lambda v: v.update(metrics=None), "has None as metrics"),
+        (lambda v: v.update(epoch="1"), "has '1' as epoch"),
         (lambda v: v.update(shared_tensors={"a": {"b": 1}}), "has 1 as shared_tensors.a.b"),
         (
             lambda v: v["files"].update({"../../etc/passwd": v["files"]["config.json"]}),

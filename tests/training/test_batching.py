@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyheads.training.data import Source, draw_batches, step_seed
-from manyheads.training.data.batching import draw_shares
+from manyheads.training.data.batching import Shares
 
 
 def source(
@@ -33,7 +33,7 @@ def test_every_record_is_in_exactly_one_batch(
 def test_every_record_is_in_exactly_one_share_and_shares_are_of_equal_size(
     count: int, shares: int, seed: int
 ) -> None:
-    drawn = draw_shares(source("a", count), seed, 0, shares)
+    drawn = Shares(source("a", count), seed, 0, shares)
     assert sorted(int(row) for share in drawn for row in share) == list(range(0, 2 * count, 2))
     assert {len(share) for share in drawn} <= {count // shares, count // shares + 1}
     assert len(drawn) == shares
@@ -59,7 +59,7 @@ def test_lengths_come_in_no_particular_order() -> None:
 
 
 def test_a_batch_does_not_depend_on_which_were_drawn_before() -> None:
-    for dealt in (draw_batches(source("a", 2_000), 7, 1), draw_shares(source("a", 700), 7, 1, 900)):
+    for dealt in (draw_batches(source("a", 2_000), 7, 1), Shares(source("a", 700), 7, 1, 900)):
         whole = [batch.tolist() for batch in dealt]
         for i in (len(dealt) - 1, 3, 400):
             assert dealt[i].tolist() == whole[i]

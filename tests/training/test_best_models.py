@@ -21,6 +21,7 @@ from manyheads.storage import read_manifest
 from manyheads.text import TextTokenizer
 from manyheads.training import Run, train
 from training_setup import (
+    Killed,
     Spy,
     config,
     digest,
@@ -128,6 +129,37 @@ def test_the_best_model_of_each_task_is_kept_beside_on_request(
                     "epoch 2 (classification 0.9000, ner 0.7000); epoch 3")  # fmt: skip
     lines = [line for line in log_lines(result.save_dir) if line["event"] == "epoch"]
     assert [line["front"] for line in lines] == [[1], [1, 2], [2, 3]]
+
+
+def test_of_equal_epochs_a_run_killed_before_the_exchange_keeps_the_named_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, save_best = Run.evaluate, Run.save_best
+    found: list[Any] = []
+
+    def equal(self: Run, before_batch: Callable[[], None] = lambda: None) -> Any:
+        found.append(evaluate(self, before_batch))
+        return found[0]
+
+    # As with scores of 1 and a frozen encoder.
+    monkeypatch.setattr(Run, "evaluate", equal)
+
+    def killed(self: Run, epoch: int, folder: str) -> None:
+        if epoch == 3:
+            raise Killed
+        save_best(self, epoch, folder)
+
+    settings = config(tmp_path, num_epochs=3, keep_best_per_task=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save_best", killed)
+        with pytest.raises(Killed):
+            train(settings)
+    spy = Spy()
+    result = train(settings, resume=True, reporter=spy)
+    assert result.best_epoch == 3
+    for folder in (result.best, *result.best_of.values()):
+        assert epoch_of(folder, result.save_dir) == 3
+        assert spy.said(f"warning: {folder} is not the model of epoch 3.")
 
 
 def test_each_best_model_is_calibrated_on_records_that_did_not_select_its_epoch(

@@ -37,6 +37,8 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "joint": {"schedule": "joint", "balancing": "uncertainty"},
     "one record a batch": {"batch_size": 1, "schedule": "together", "num_epochs": 1},
     "frozen": {"freeze": "encoder", "num_epochs": 2},
+    # A process without labels of a task beside one with some.
+    "small": {"schedule": "joint", "batch_size": 2},
     "terms and pairs": {
         "keep_embeddings": {"weight": 2, "texts": "texts.txt", "batch_size": 3},
         "teacher": {"sources": ["soft.jsonl"], "batch_size": 3},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import pytest
 import torch
 
 import manyheads
+from files import write_records
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, RequestError
+from manyheads.sampling import drawn
 from manyheads.storage import read_manifest, set_calibration
+from manyheads.training import add_label
+from manyheads.training.data.dataset import build_dataset
 from manyheads.training.new_rows import _penalties
 from training_setup import sentences, settings
 
@@ -98,8 +104,36 @@ def test_an_answer_changes_to_a_new_label_alone_and_changes_are_counted(
     assert all(old == now or now == "mine" for old, now in pairs)
     result = both.result
     assert (result.examples, result.kept) == ({"mine": 3}, 4)
-    assert result.changed == sum(old != now for old, now in pairs[::3])
+    scored = drawn(pairs, len(pairs))[0][::3]
+    assert result.changed == sum(old != now for old, now in scored)
     assert "extended: New labels of classification (examples): mine (3)" in repr(both)
+
+
+def test_of_many_kept_records_some_are_drawn_from_the_whole_file(
+    model: manyheads.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+
+    def dataset(records: Sequence[Any], source: str, *args: Any) -> Any:
+        if source == "the kept records":
+            fitted.extend(record.labels["classification"] for record in records)
+        return build_dataset(records, source, *args)
+
+    monkeypatch.setattr("manyheads.training.new_labels.build_dataset", dataset)
+    monkeypatch.setattr("manyheads.training.new_labels.MOST_KEPT", 30)
+    write_records(tmp_path / "new.jsonl", NEW)
+    by_class = sorted(records(90, 3), key=lambda record: str(record["label"]))
+    write_records(tmp_path / "kept.jsonl", by_class)
+    messages: list[str] = []
+    result = add_label(
+        model.best, "classification", train_file=str(tmp_path / "new.jsonl"), threads=1,
+        kept=str(tmp_path / "kept.jsonl"), save_dir=tmp_path / "out", report=messages.append,
+    )  # fmt: skip
+    assert (result.kept, len(fitted)) == (10, 20)
+    assert "Using 30 of 90 kept records, drawn at random." in messages
+    counts = Counter(fitted)
+    assert len(counts) == 2
+    assert min(counts.values()) >= 5, counts
 
 
 def test_other_tasks_stay_calibrated(model: manyheads.TrainedModel, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import training_setup
 from equal_runs import assert_equal, weights
-from manyheads.modeling import list_checkpoints
+from manyheads.modeling import list_checkpoints, load_checkpoint, step_path
 from manyheads.training import Run, train
 from manyheads.training.loop import TrainingError
 from training_setup import (
@@ -82,10 +82,29 @@ def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(
         assert tensor.isfinite().all()
 
 
-def test_a_skipped_step_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch, *range(1, 9))
-    result, _ = run(
-        tmp_path, on_nonfinite="skip", tasks={"classification": {"kind": "classification"}}
-    )
-    start = prepared(tmp_path / "start", tasks={"classification": {"kind": "classification"}})
-    assert_equal(weights(result.save_dir), start.model.state_dict())
+def test_a_skipped_step_changes_no_weight_and_an_epoch_of_them_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, *range(1, 5))
+    tasks = {"classification": {"kind": "classification"}}
+    with pytest.raises(TrainingError, match="losses of all steps of epoch 1 are not finite"):
+        run(tmp_path, on_nonfinite="skip", tasks=tasks, checkpoint_every=3)
+    start = prepared(tmp_path / "start", tasks=tasks)
+    skipped = load_checkpoint(step_path(tmp_path / "saved", 3))
+    assert_equal(dict(skipped.model), start.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("rate", "what", "way"),
+    [(1e6, "the model's outputs", "skip"), (1e38, "the weights", "stop")],
+)
+def test_a_model_that_is_not_finite_is_not_evaluated(
+    tmp_path: Path, rate: float, what: str, way: str
+) -> None:
+    # One step an epoch, after which no loss shows it.
+    message = f"{what} are not finite after step 1.*Lower `learning_rate`.*`overwrite=True`"
+    with pytest.raises(TrainingError, match=message):
+        run(
+            tmp_path, on_nonfinite=way, schedule="joint", batch_size=14,
+            learning_rate=rate, head_learning_rate=rate, lr_schedule="constant", warmup_ratio=0,
+        )  # fmt: skip

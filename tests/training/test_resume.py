@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import manyheads
-from equal_runs import STEPS, assert_equal, hard_config, state_of, stop_at
+from equal_runs import STEPS, assert_equal, assert_resumes, hard_config, state_of, stop_at
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
 from manyheads.storage import read_manifest
@@ -87,6 +87,22 @@ def test_a_killed_run_with_a_token_budget_resumes_to_the_same_result(tmp_path: P
     expected, found = (state_of(tmp_path / name / "saved") for name in ("a", "b"))
     assert_equal(expected["model"], found["model"])
     assert_equal(expected["log"], found["log"])
+
+
+def test_a_killed_run_with_few_labels_of_a_task_resumes_to_the_same_log(tmp_path: Path) -> None:
+    records = sentences(12, 3)
+    for record in records[2:]:
+        del record["ner"]
+    write_records(tmp_path / "few.jsonl", records)
+    whole, stopped = (
+        config(
+            tmp_path, save_dir=str(tmp_path / name), train_file=str(tmp_path / "few.jsonl"),
+            schedule="joint", balancing="dwa", batch_size=2, num_epochs=4, log_every=4,
+            checkpoint_every=every,
+        )
+        for name, every in (("whole", None), ("stopped", 5))
+    )  # fmt: skip
+    assert_resumes(whole, stopped, 13)
 
 
 def test_a_run_killed_in_every_step_resumes_to_the_same_result(base: Path, tmp_path: Path) -> None:
@@ -383,7 +399,7 @@ def test_a_best_model_that_cannot_be_written_again_is_named(copied: Path) -> Non
 def test_a_checkpoint_is_written_before_the_best_model_that_it_can_restore(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: Run, evaluation: Mapping[str, Any], folder: str) -> None:
+    def killed(run: Run, epoch: int, folder: str) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:

@@ -17,6 +17,7 @@ from manyheads.training.data import Dataset, Schedule, Step, TaskTargets, plan_e
 from training_setup import (
     config,
     encoder_calls,
+    log_lines,
     run,
     sentences,
     write_records,
@@ -138,6 +139,30 @@ def test_joint_training_learns_from_partly_labelled_records(tmp_path: Path) -> N
     with encoder_calls(training_only=True) as calls:
         run(tmp_path, schedule="joint", train_file=str(tmp_path / "partial.jsonl"))
     assert sum(len(batch) for batch in calls) == 12
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_joint_loss_is_logged_as_its_mean_over_the_steps_that_have_labels_for_it(
+    tmp_path: Path, accumulation: int
+) -> None:
+    records = sentences(12, 7)
+    for record in records[:11]:
+        del record["ner"]
+    write_records(tmp_path / "few.jsonl", records)
+    tasks = {"ner": {"kind": "tagging"}, "intent": {"kind": "classification"}}
+    result, spy = run(
+        tmp_path, schedule="joint", train_file=str(tmp_path / "few.jsonl"), tasks=tasks,
+        batch_size=2, gradient_accumulation=accumulation, num_epochs=2,
+    )  # fmt: skip
+    steps = 6 // accumulation
+    found = [loss for task, loss in spy.losses if task == "ner"]
+    assert len(found) == 2
+    assert [epoch["loss"]["ner"] for epoch in result.history] == found
+    lines = [line for line in log_lines(result.save_dir) if line["event"] == "step"]
+    assert [line["loss"]["ner"] for line in lines if "ner" in line["loss"]] == found
+    # Each step counts once, whether its first task has labels or not.
+    assert Counter(spy.turns) == {"ner": 2, "intent": 2 * steps - 2}
+    assert spy.sentences == {"ner": 4 * accumulation, "intent": 24}
 
 
 def test_alternating_tasks_see_only_the_records_that_have_their_labels(tmp_path: Path) -> None:

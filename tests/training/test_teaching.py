@@ -18,7 +18,7 @@ from manyheads.config import TaskConfig, config_text, load_config
 from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.modeling.heads.base import divergence
 from manyheads.modeling.heads.crf import CRF
-from manyheads.tasks import LabelSet, Scheme, TagSet, Transitions, kind_of, marginals
+from manyheads.tasks import EMBEDDING, LabelSet, Scheme, TagSet, Transitions, kind_of, marginals
 from manyheads.tasks.soft_targets import word_of_each
 from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
@@ -29,6 +29,7 @@ from training_setup import (
     config,
     encoder_folder,
     log_lines,
+    prepared,
     run,
     sentences,
     write_records,
@@ -433,6 +434,28 @@ def test_embeddings_of_a_file_are_learned_as_those_of_a_model(
     result, spy = run(tmp_path / "long", teacher={"sources": [str(soft)], "embedding": 1.0})
     assert spy.said("for the embedding.")
     assert all(e["loss"]["from teacher"] > 0 for e in result.history)
+
+
+def test_the_loss_of_few_embeddings_adds_up_over_the_parts_of_a_batch(tmp_path: Path) -> None:
+    texts = list(dict.fromkeys(" ".join(r["tokens"]) for r in sentences(14, 1)))
+    soft = [
+        {"text": text, "embedding": vector}
+        for text, vector in zip(texts[:5], torch.randn(5, 32).tolist(), strict=True)
+    ]
+    write_records(tmp_path / "soft.jsonl", soft)
+    teacher = {"sources": [str(tmp_path / "soft.jsonl")], "embedding": 1.0}
+    made = prepared(config(tmp_path, teacher=teacher))
+    (term,) = made.terms
+    found = torch.randn(14, 32)
+
+    def loss(rows: Any) -> float:
+        return float(term.loss(made.model, 0, rows, {EMBEDDING: found[rows]}))
+
+    rows = np.arange(14)
+    for cut in (2, 5, 9):
+        parts = sum(len(part) / 14 * loss(part) for part in (rows[:cut], rows[cut:]))
+        assert parts == pytest.approx(loss(rows), rel=1e-5)
+    assert loss(rows[:5]) > 0
 
 
 def test_embeddings_of_a_file_that_are_not_valid_are_refused(tmp_path: Path) -> None:

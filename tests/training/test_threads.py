@@ -64,14 +64,16 @@ def test_a_resumed_run_has_the_threads_that_it_was_started_with(
 ) -> None:
     before, spy = torch.get_num_threads(), Spy()
     monkeypatch.setattr(threads, "work_seconds", taking({4: 2.0, 2: 2.0, 1: 1.0}))
+    monkeypatch.setattr("manyheads.modeling.devices.product_rate", lambda *measured: 1.0)
+    settings = config(tmp_path, threads=None, precision="auto")
     try:
-        train(config(tmp_path, threads=None), reporter=spy)
-        assert spy.said("with 1 thread in float32 (1 is 2.0 times as fast as 4 now; as configured)")
+        train(settings, reporter=spy)
+        assert spy.said("in float32 (1 is 2.0 times as fast as 4 now; bf16 products are 1.0 times")
         assert load_checkpoint(epoch_path(tmp_path / "saved", 1)).training["threads"] == 1
         monkeypatch.setattr(threads, "work_seconds", never)
         spy = Spy()
-        train(config(tmp_path, threads=None), resume=True, reporter=spy)
-        assert spy.said("with 1 thread in float32 (as many as before; as configured)")
+        train(settings, resume=True, reporter=spy)
+        assert spy.said("with 1 thread in float32 (as many as before; precision as before)")
     finally:
         torch.set_num_threads(before)
 

@@ -272,11 +272,8 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
         normalize=encoder.get("normalize", bool),
         max_length=encoder.get("max_length", int),
         hidden_size=encoder.get("hidden_size", int),
-        # Version 0.1 wrote neither of these.
         dense=_dense(encoder),
-        reading=Reading.from_json(encoder.inner("reading"))
-        if "reading" in encoder.values
-        else Reading(),
+        reading=Reading.of_encoder(encoder),
     )
     check_code(encoder_files.config, encoder_files.files, where)
     return CheckpointContents(
@@ -293,6 +290,7 @@ def _contents(document: Mapping[str, Any], where: str) -> CheckpointContents:
 
 def _dense(encoder: Fields) -> tuple[DenseLayer, ...]:
     layers = []
+    # Version 0.1 wrote none.
     for layer in encoder.objects("dense") if encoder.values.get("dense") else ():
         fields = Fields(layer, encoder.where, encoder.fix, "encoder.dense.")
         weights = layer.get("weights")

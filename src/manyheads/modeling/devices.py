@@ -112,19 +112,19 @@ def choose_compute(
 
 
 _DTYPES = (torch.float32, torch.bfloat16)
+_TRIAL_SECONDS = 0.03
 
 
-def product_rate(
-    device: torch.device, dtype: torch.dtype, hidden: int, rows: int, *, seconds: float = 0.03
-) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype, hidden: int, rows: int) -> float:
     """Measure the rate of matrix products at an encoder's shape, in operations per second.
+
+    The best of three trials counts.
 
     Args:
         device: the device.
         dtype: the precision.
         hidden: the encoder's hidden size H; the product is [rows, H] by [H, 4 H].
         rows: sub-tokens in a batch.
-        seconds: the length of each of three trials, of which the best counts.
     """
     left = torch.randn(rows, hidden, device=device).to(dtype)
     right = torch.randn(4 * hidden, hidden, device=device).to(dtype)
@@ -135,10 +135,10 @@ def product_rate(
 
     with torch.inference_mode():
         multiply()
-        return work * max(_rate(multiply, device, seconds) for _ in range(3))
+        return work * max(_rate(multiply, device) for _ in range(3))
 
 
-def _rate(action: Callable[[], None], device: torch.device, seconds: float) -> float:
+def _rate(action: Callable[[], None], device: torch.device) -> float:
     """Return the number of runs of an action per second."""
     done, start = 0, time.perf_counter()
     while True:
@@ -148,5 +148,5 @@ def _rate(action: Callable[[], None], device: torch.device, seconds: float) -> f
             torch.cuda.synchronize(device)
         done += 8
         elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
+        if elapsed >= _TRIAL_SECONDS:
             return done / elapsed

@@ -87,6 +87,8 @@ class ModelContents:
     config: Mapping[str, Any] = field(repr=False)
     """The configuration of the run that made the model, as JSON values."""
     versions: Mapping[str, str] = field(default_factory=software_versions)
+    epoch: int | None = None
+    """The epoch of the run that made the model, counted from 1."""
 
 
 def save_model_folder(path: StrPath, contents: ModelContents) -> None:
@@ -134,6 +136,7 @@ def load_model_folder(path: StrPath) -> ModelContents:
         metrics=manifest.metrics,
         config=manifest.config,
         versions=manifest.versions,
+        epoch=manifest.epoch,
     )
 
 
@@ -241,6 +244,8 @@ def _manifest(
         },
         "shared_tensors": shared,
     }
+    if contents.epoch is not None:
+        values["epoch"] = contents.epoch
     # In the form in which it is read, so that the seal does not depend on types that JSON lacks.
     values = json.loads(json.dumps(values))
     return {**values, "sha256": seal(values)}

@@ -27,6 +27,7 @@ from manyheads.storage.embedding import (
 )
 from manyheads.storage.hub import fetch_model, is_hub_name, push_model
 from manyheads.storage.locate import (
+    METRICS_FILE,
     Prefer,
     latest_checkpoint,
     logged_epochs,
@@ -75,6 +76,7 @@ __all__ = [
     "FORMAT_VERSION",
     "LAYOUT",
     "MAX_JSON_BYTES",
+    "METRICS_FILE",
     "POOLING_MODES",
     "SIMILARITIES",
     "DenseLayer",

@@ -44,12 +44,15 @@ class Reading:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: Fields) -> Reading:
-        """Read settings that `to_json` returned.
+    def of_encoder(cls, encoder: Fields) -> Reading:
+        """Read the settings of a stored encoder, as `to_json` returned them.
 
         Raises:
             ModelError: one of them is missing or of another type.
         """
+        if "reading" not in encoder.values:  # as version 0.1 wrote it
+            return cls()
+        fields = encoder.inner("reading")
         length, name = fields.values.get("max_length"), fields.values.get("default_prompt_name")
         if length is not None and (type(length) is not int or not 0 < length <= MAX_SIZE):
             fields.refuse("max_length", length)

@@ -13,7 +13,8 @@ from manyheads.storage.manifest import BEST, is_model_folder
 
 Prefer = Literal["best", "latest"]
 
-_METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
+"""The name of the log in a run's folder."""
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
@@ -105,7 +106,7 @@ def other_best(checkpoint: Path) -> Path | None:
 def logged_epochs(run: Path) -> list[dict[str, Any]]:
     """Return the epochs in a run's metrics log; none if it is missing or damaged."""
     try:
-        lines = (run / _METRICS).read_text(encoding="utf-8").splitlines()
+        lines = (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
         return [one for one in entries if one["event"] == "epoch"]
     except (OSError, ValueError, KeyError, TypeError):

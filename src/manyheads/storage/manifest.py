@@ -136,6 +136,8 @@ class Manifest:
     """The settings of each layer after the pooling."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """How scores are calibrated: `tasks`, `backends` and `scope`; empty if they are not."""
+    epoch: int | None = None
+    """The epoch of the run that made the model, counted from 1; None if that is not known."""
 
     @property
     def embedding_size(self) -> int:
@@ -427,12 +429,11 @@ def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
             for file in shared.values
             for names in (shared.inner(file),)
         },
-        # Version 0.1 wrote neither.
-        reading=Reading.from_json(encoder.inner("reading"))
-        if "reading" in encoder.values
-        else Reading(),
+        reading=Reading.of_encoder(encoder),
+        # Version 0.1 wrote none.
         dense=encoder.objects("dense") if encoder.values.get("dense") else (),
         calibration=_calibration(fields),
+        epoch=fields.get("epoch", int) if "epoch" in fields.values else None,
     )
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, StepResult, fetch
     from manyheads.training.launch import is_first_process
     from manyheads.training.loop import TrainResult, train
-    from manyheads.training.metrics_log import METRICS_FILE
     from manyheads.training.new_labels import AddedLabels, add_label
     from manyheads.training.reporter import Reporter, StepReport
     from manyheads.training.run import Run
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from manyheads.training.verdicts import Times, Verdict
 
 __all__ = [
-    "METRICS_FILE",
     "STEPS_AHEAD",
     "STOPPING",
     "AddedLabels",
@@ -66,7 +64,6 @@ __getattr__ = loader(
         "in_flight": ("InFlightStep", "STEPS_AHEAD", "StepResult", "fetch"),
         "launch": ("is_first_process",),
         "loop": ("TrainResult", "train"),
-        "metrics_log": ("METRICS_FILE",),
         "new_labels": ("AddedLabels", "add_label"),
         "reporter": ("Reporter", "StepReport"),
         "run": ("Run",),

@@ -35,14 +35,13 @@ from manyheads.evaluation import (
 )
 from manyheads.inference import Predictor, load_predictor
 from manyheads.modeling import Encoder, find_encoder
-from manyheads.storage import StrPath, write_json
+from manyheads.storage import METRICS_FILE, StrPath, write_json
 from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.schedules import Schedule, rounds
 from manyheads.training.data.training_data import load_training_data
 from manyheads.training.launch import refuse_several
 from manyheads.training.loop import train
-from manyheads.training.metrics_log import METRICS_FILE
 from manyheads.training.reporter import Reporter
 from manyheads.training.setup import usable_length
 from manyheads.training.signals import Stopped

@@ -25,6 +25,8 @@ class StepResult:
 
     losses: Mapping[str, Tensor]
     """By task its unweighted mean loss, and by name that of each further term: float32 scalars."""
+    labelled: Sequence[str]
+    """The tasks that have labels in the step, in any process; the others' losses mean nothing."""
     gradients: GradientStats | None = None
     """The tasks' encoder gradients, if they were compared."""
 

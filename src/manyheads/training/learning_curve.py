@@ -11,6 +11,7 @@ from manyheads.data.records import Record
 from manyheads.errors import DataError, RequestError, counted, listing
 from manyheads.evaluation import TaskOutcomes, score
 from manyheads.evaluation.report.curve import FEWEST_SIZES, Measured
+from manyheads.sampling import spread
 from manyheads.tasks import LabelSet, kind_of
 from manyheads.training.frozen_heads import FrozenHeads, epochs_for
 from manyheads.training.progress import Progress, counting
@@ -61,7 +62,7 @@ def measure_curves(
         )
     seen = {record.texts for record in scored}
     records = [record for record in training if record.texts not in seen]
-    records = records[:: -(-len(records) // MOST) or 1]
+    records = spread(records, MOST)
     sizes = share_sizes(len(records))
     if len(sizes) < FEWEST_SIZES:
         raise DataError(

@@ -15,9 +15,9 @@ from typing import Any
 
 from manyheads.config import Config
 from manyheads.data.hold_out import holding_out, splits_of, with_parts
-from manyheads.errors import ManyheadsError, counted, listing, option
+from manyheads.errors import counted, listing, option
 from manyheads.evaluation import in_words
-from manyheads.storage import BEST, RunLock, best_of, explained
+from manyheads.storage import BEST, METRICS_FILE, RunLock, best_of, explained
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
 from manyheads.training.calibrate import (
@@ -33,19 +33,15 @@ from manyheads.training.epochs import epochs_without_gain, is_complete, is_impro
 from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
-from manyheads.training.metrics_log import METRICS_FILE, MetricsLog, NoLog, restored_log
+from manyheads.training.metrics_log import MetricsLog, NoLog, restored_log
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
 from manyheads.training.setup import prepare_run
 from manyheads.training.signals import Interrupted, Stopped, StopRequest
-from manyheads.training.state import Best, RunningMean
+from manyheads.training.state import Best, RunningMean, TrainingError, not_finite
 from manyheads.training.step import forward_backward, update
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
-
-
-class TrainingError(ManyheadsError):
-    """Training cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def train(
 
     Raises:
         ManyheadsError: the configuration, data, encoder or folder is at fault.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or the weights are not finite.
         ProcessLost: another process of the run is gone.
         Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
@@ -276,24 +272,28 @@ def count(run: Run, done: InFlightStep, losses: Mapping[str, float], reporter: R
     """Add a step to the running means, and report it."""
     if done.result.gradients is not None:
         run.state.gradients_since_log.add(done.result.gradients)
-    for report in step_reports(run, done.step, losses):
+    for report in step_reports(run, done, losses):
         for means in (run.state.since_log, run.state.this_epoch):
             mean = means.setdefault(report.task, RunningMean())
             mean.add(report.loss, report.sentences, report.tokens)
         reporter.step(report)
 
 
-def step_reports(run: Run, step: Step, losses: Mapping[str, float]) -> Iterator[StepReport]:
-    """Report a step's losses: the tasks' by source, then the further terms'."""
-    for part_number, part in enumerate(step.parts):
+def step_reports(run: Run, done: InFlightStep, losses: Mapping[str, float]) -> Iterator[StepReport]:
+    """Report a step's losses: by source those of the tasks with labels, then the further terms'."""
+    steps = 1
+    for part in done.step.parts:
         source = run.data.sources[part.source]
         lengths = run.data.datasets[source.dataset].tokens
         tokens = sum(int(lengths.lengths_of(batch).sum()) for batch in part.batches)
-        for number, task in enumerate(source.tasks):
-            first = not (number or part_number)
-            yield StepReport(task, losses[task], part.records, tokens, int(first), number > 0)
+        labelled = [task for task in source.tasks if task in done.result.labelled]
+        for number, task in enumerate(labelled):
+            yield StepReport(task, losses[task], part.records, tokens, steps, number > 0)
+            steps = 0
     for term in run.terms:
-        yield StepReport(term.name, losses[term.name], step.records, 0, steps=0, shared=True)
+        records = done.step.records
+        yield StepReport(term.name, losses[term.name], records, 0, steps, shared=not steps)
+        steps = 0
 
 
 def log_step(run: Run, log: MetricsLog) -> None:
@@ -328,8 +328,11 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
 
     Raises:
         Interrupted: a signal came during the evaluation; the run is unchanged.
+        TrainingError: the weights or the model's outputs are not finite, or all steps of the
+            epoch were skipped.
     """
     state = run.state
+    _check_trained(run)
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
     evaluation = run.processes.led(run.evaluate, stop)
     main = main_metrics(run)
@@ -341,7 +344,7 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     path = run.save_epoch(log)
     # After the checkpoint, from which a resumed run can restore these folders.
     for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
-        _replace_best(run, evaluation, name, reporter)
+        _replace_best(run, name, reporter)
     run.outcomes = None
     if state.finished:
         if run.processes.is_first:
@@ -350,10 +353,19 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     return path
 
 
-def _replace_best(run: Run, evaluation: Evaluation, name: str, reporter: Reporter) -> None:
-    """Save the model as a best one; report what was added to the one before, which goes with it."""
+def _check_trained(run: Run) -> None:
+    """Refuse an epoch whose weights are not finite, or of which no step was made."""
+    state = run.state
+    if not all(bool(parameter.isfinite().all()) for parameter in run.trained()):
+        raise not_finite("the weights", state.step)
+    if not state.this_epoch:
+        raise not_finite(f"the losses of all steps of epoch {state.epoch + 1}", state.step)
+
+
+def _replace_best(run: Run, name: str, reporter: Reporter) -> None:
+    """Save the epoch's model as a best one; report what goes with the one before."""
     lost = added_to(run.save_dir / name) if run.processes.is_first else []
-    run.save_best(evaluation, name)
+    run.save_best(run.state.epoch, name)
     for what in lost:
         reporter.message(f"warning: the new {name} replaces a model with {what}.")
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from manyheads.storage import explained
 
-METRICS_FILE = "metrics.jsonl"
-
 
 class MetricsLog:
     """Appends to a metrics file.

@@ -41,6 +41,7 @@ from manyheads.modeling import (
     model_contents,
     save_model_folder,
 )
+from manyheads.sampling import drawn
 from manyheads.storage import (
     StrPath,
     explained,
@@ -66,7 +67,7 @@ from manyheads.training.new_rows import (
 LIMIT = 0.3
 """The most right answers with old labels that may be lost, in hundredths of the kept records."""
 MOST_KEPT = 6000
-"""The most kept records that are read."""
+"""The most kept records that are used, drawn from the whole file."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def add_label(
     report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
     predictor = make_predictor(trained.model, compute, trained.tokenizer, trained.max_length)
     old = LoadedModel(os.fspath(path), predictor, trained.config)
-    fitted, scored = _kept_records(old, task, head.labels, kept)
+    fitted, scored = _kept_records(old, task, head.labels, kept, report)
     config = _extended_config(trained.config, task, labels)
     report(f"Fitting {counted(len(new), 'row')} of the head ...")
     read = replace(trained, tokenizer=predictor.tokenizer, config=config)
@@ -291,9 +292,13 @@ def _name_kept() -> str:
 
 
 def _kept_records(
-    model: LoadedModel, task: str, old: LabelSet, file: str | None
+    model: LoadedModel,
+    task: str,
+    old: LabelSet,
+    file: str | None,
+    report: Callable[[str], None],
 ) -> tuple[list[Record], list[Record]]:
-    """Read records with old labels, and return those to fit and those to score.
+    """Read records with old labels, and return those to fit and those to score, in random order.
 
     Raises:
         RequestError: no file is named, and the run's validation data are not available.
@@ -310,14 +315,16 @@ def _kept_records(
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
     known = frozenset(old.types if isinstance(old, TagSet) else old.names)
-    records = []
-    for record in read_records(
-        file, {task: model.config.tasks[task]}, {task: old}, layout=layout, allow_unseen=True
-    ):
-        if task in record.labels and known.issuperset(label_names(record.labels[task])):
-            records.append(record)
-        if len(records) == MOST_KEPT:
-            break
+    settings = {task: model.config.tasks[task]}
+    labelled = (
+        record
+        for record in read_records(file, settings, {task: old}, layout=layout, allow_unseen=True)
+        if task in record.labels and known.issuperset(label_names(record.labels[task]))
+    )
+    # Not the first ones: files are often sorted by class, or take turns with the classes.
+    records, total = drawn(labelled, MOST_KEPT)
+    if total > len(records):
+        report(f"Using {len(records):,} of {total:,} kept records, drawn at random.")
     if len(records) < 3:
         raise DataError(
             f"{counted(len(records), 'record')} with old labels of the task {task!r}", where=file,

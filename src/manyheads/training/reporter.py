@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One loss of an optimiser step. A step reports each of its losses, one after the other."""
+    """One loss of an optimiser step. A step reports each of its losses, one after the other.
+
+    A task without labels in the step has no loss.
+    """
 
     task: str
     """The task, or the name of another loss."""

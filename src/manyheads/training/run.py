@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from manyheads.config import Config
@@ -47,7 +48,7 @@ from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.in_flight import InFlightStep
 from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
-from manyheads.training.state import TrainingState, check_same_run
+from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
 from manyheads.training.warm_start import INHERITED, WarmStart
 
@@ -76,11 +77,16 @@ class Clock:
 
 
 class _Watched:
-    """A backend that calls a hook before each batch; an exception from it ends the evaluation."""
+    """A backend that calls a hook before each batch; an exception from it ends the evaluation.
 
-    def __init__(self, backend: Backend, before_batch: Callable[[], None]) -> None:
+    Raises:
+        TrainingError: an output is not finite.
+    """
+
+    def __init__(self, backend: Backend, before_batch: Callable[[], None], step: int) -> None:
         self._backend = backend
         self._before_batch = before_batch
+        self._step = step
 
     @property
     def name(self) -> str:
@@ -90,7 +96,10 @@ class _Watched:
     def run(self, batch: Batch) -> Mapping[str, Floats]:
         """Call the hook, then compute every head's logits and the embedding."""
         self._before_batch()
-        return self._backend.run(batch)
+        outputs = self._backend.run(batch)
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise not_finite("the model's outputs", self._step)
+        return outputs
 
 
 @dataclass
@@ -165,7 +174,7 @@ class Run:
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
-        predictor.backend = _Watched(backend, before_batch)
+        predictor.backend = _Watched(backend, before_batch, self.state.step)
         self.outcomes = score(predictor, self.validation_sets(), evidence=True)
         evaluation = self.outcomes.evaluation()
         if self.reference is not None:
@@ -226,7 +235,6 @@ class Run:
                 "data": self.data.fingerprint,
                 "precision": self.compute.precision,
                 "threads": self.compute.threads,
-                "torch_rng": torch.get_rng_state(),
                 **self._optional_state(),
             },
             epoch=self.state.epoch,
@@ -258,7 +266,6 @@ class Run:
         self.load_model(contents, at(self.save_dir))
         load_state(self.balancer, training.get("balancing", {}), at(self.save_dir))
         self.optimizer.load_state_dict(training["optimizer"])
-        torch.set_rng_state(training["torch_rng"])
         self.state = TrainingState.from_dict(training["state"])
         # The depth of the last step: an evaluation may come before the next one.
         self.go_to(max(0, self.state.step - 1))
@@ -275,10 +282,12 @@ class Run:
         own = {name: tensor for name, tensor in contents.model.items() if name not in carried}
         load_state(self.model, with_adapters(own, adapters), where)
 
-    def save_best(self, evaluation: Mapping[str, Any], folder: str = BEST) -> None:
-        """Write the current model to the folder of the best one, or of the best for a task."""
+    def save_best(self, epoch: int, folder: str = BEST) -> None:
+        """Write the model of an epoch, the current one, as the best, or as the best for a task."""
         if self.processes.is_first:
+            evaluation = self.state.history[epoch - 1]["metrics"]
             contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
+            contents = replace(contents, epoch=epoch)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
             if folder == BEST:
                 self.best_evidence = self.outcomes and self.outcomes.evidence_alone()

@@ -17,8 +17,7 @@ from manyheads.modeling import (
     newest_intact,
     remove_checkpoints,
 )
-from manyheads.storage import BEST, best_of, explained, is_model_folder, read_manifest
-from manyheads.training.metrics_log import METRICS_FILE
+from manyheads.storage import BEST, METRICS_FILE, best_of, explained, is_model_folder, read_manifest
 from manyheads.training.run import Run
 from manyheads.training.state import RunMismatch, differing_keys
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER
@@ -60,9 +59,10 @@ def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) 
     try:
         manifest = read_manifest(folder)
         manifest.verify()
-        # The metrics identify an epoch, since only a better one replaces it.
+        # Epochs may have equal metrics; earlier versions did not write the epoch.
+        same_epoch = manifest.epoch in (best, None)
         same_metrics = manifest.metrics == json.loads(json.dumps(metrics))
-        if same_metrics and not differing_keys(run.saved_config, manifest.config):
+        if same_epoch and same_metrics and not differing_keys(run.saved_config, manifest.config):
             return
         report(f"warning: {folder} is not the model of epoch {best}.")
     except ManyheadsError as error:
@@ -77,7 +77,7 @@ def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) 
     contents = load_checkpoint(path)
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.load_model(contents, at(path))
-    run.save_best(metrics, name)
+    run.save_best(best, name)
     load_state(run.model, present, at(path))
     report(f"Wrote {folder} again from the checkpoint of epoch {best}.")
 

@@ -186,6 +186,8 @@ def prepare_encoder(
         threads, reasons = choice.count, choice.reasons
     compute = choose_compute(device, precision, threads, hidden)
     compute = replace(compute, precision=processes.exchange(compute.precision)[0])
+    if found and config.precision == "auto":
+        compute = replace(compute, reason="precision as before")
     report(
         f"Training on {compute.device} with {counted(compute.threads, 'thread')} in "
         f"{compute.precision} ({'; '.join([*reasons, compute.reason])})."

@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, May, Setting, default_at, setting_at
-from manyheads.errors import RequestError, option, shorten
+from manyheads.errors import ManyheadsError, RequestError, option, shorten
 from manyheads.training.balancing import GradientMeans
 
 
 class RunMismatch(RequestError):
     """The run in a folder cannot be continued as asked; another folder, or a new run, can."""
+
+
+class TrainingError(ManyheadsError):
+    """Training cannot continue."""
+
+
+def not_finite(what: str, step: int) -> TrainingError:
+    """Return the error for numbers that are not finite after a step that was made."""
+    return TrainingError(
+        f"{what} are not finite after step {step}",
+        fix="Lower `learning_rate` or `head_learning_rate`, and start anew with "
+        f"{option('--overwrite')}.",
+    )
 
 
 def restore() -> str:
@@ -29,6 +42,7 @@ class RunningMean:
     loss: float = 0.0
     """The sum over steps."""
     steps: int = 0
+    """Those that had labels for it."""
     sentences: int = 0
     tokens: int = 0
 

@@ -41,7 +41,8 @@ def forward_backward(run: Run, step: Step) -> StepResult:
             [term.weight * share[term.name] * terms[term.name] for term in run.terms],
         )
     gradients = backward.finish(loaded.labelled)
-    return StepResult(run.processes.add_up(run.trained(), losses), gradients)
+    losses = run.processes.add_up(run.trained(), losses)
+    return StepResult(losses, loaded.labelled, gradients)
 
 
 def _unlabelled_losses(run: Run, backward: Backward) -> dict[str, Tensor]:

@@ -233,14 +233,6 @@ def draw_batches(source: Source, seed: int, epoch: int) -> Sequence[Rows]:
     return Shares(source, seed, epoch, source.batches)
 
 
-def draw_shares(source: Source, seed: int, epoch: int, count: int) -> Sequence[Rows]:
-    """Deal a round, as `draw_batches` does, into a number of shares.
-
-    If there are fewer rows than shares, some are empty.
-    """
-    return Shares(source, seed, epoch, count)
-
-
 def step_seed(seed: int, step: int, process: int = 0) -> int:
     """Return the seed of a step's dropout, so that a step does not depend on those before.
 

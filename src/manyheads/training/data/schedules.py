@@ -41,10 +41,10 @@ from manyheads.training.data.batching import (
     Lazy,
     Part,
     Rows,
+    Shares,
     Source,
     Step,
     draw_batches,
-    draw_shares,
 )
 
 Turns = NDArray[np.int16]
@@ -103,7 +103,7 @@ def plan_epoch(
     sizes = _sizes(sources, schedule)
     if schedule.name == "together":
         count = max(sizes, default=0)
-        shares = [draw_shares(source, seed, epoch, count) for source in sources]
+        shares = [Shares(source, seed, epoch, count) for source in sources]
         return Together(shares, [source.batch_size for source in sources], count)
     turns, before = _turns(sizes, schedule, epoch)
     streams = [

@@ -13,7 +13,7 @@ import numpy as np
 
 from manyheads.config import TaskConfig
 from manyheads.errors import ConfigError, counted, listing
-from manyheads.tasks import LabelSet, kind_of
+from manyheads.tasks import EMBEDDING, LabelSet, kind_of
 from manyheads.text import Floats, TextTokenizer, truncate
 from manyheads.training.data.batching import Rows
 from manyheads.training.data.dataset import Dataset
@@ -39,7 +39,8 @@ class SoftTargets:
     sizes: Mapping[str, int]
     """By task, S."""
     known: Mapping[str, float]
-    """By task, the mean number of known answers per sentence: of words, or 0 to 1 of sentences."""
+    """By task, the mean number of known answers per sentence: of words, or 0 to 1 of sentences; by
+    `EMBEDDING` the share of sentences with an embedding."""
     per_word: frozenset[str]
     """The tasks with an answer for each word."""
     embedding: Ragged | None
@@ -130,7 +131,7 @@ class Lesson:
         builders = {name: RaggedBuilder(np.float16) for name in self.kinds}
         vectors = RaggedBuilder(np.float32)
         sizes = {name: max(1, len(self.labels[name])) for name in self.kinds}
-        known = dict.fromkeys(self.kinds, 0.0)
+        known = dict.fromkeys([*self.kinds, EMBEDDING], 0.0)
         told = time.monotonic()
         for rows in _chunks(dataset):
             sentences = _sentences(dataset, rows, tokenizer, max_length)
@@ -146,7 +147,9 @@ class Lesson:
                 known[name] += sum(mean.size / mean.shape[-1] for mean in means if mean is not None)
                 builder.extend([_EMPTY if mean is None else mean.ravel() for mean in means])
             if self.embed:
-                vectors.extend(_mean_embeddings(answers, len(rows)))
+                embeddings = _mean_embeddings(answers, len(rows))
+                known[EMBEDDING] += sum(one.size > 0 for one in embeddings)
+                vectors.extend(embeddings)
             if time.monotonic() - told > _SECONDS:
                 told = time.monotonic()
                 report(

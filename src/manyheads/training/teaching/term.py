@@ -144,7 +144,7 @@ class Teaching:
         """Compute the weighted sum of the tasks' distances from the teacher's answers.
 
         A task's distance is the sum over the known answers, divided by the mean number of known
-        answers for as many sentences of the data set.
+        answers for as many sentences of the data set. So is that of embeddings of equal length.
         """
         tasks = self.tasks(dataset)
         return self._distance(
@@ -191,18 +191,32 @@ class Teaching:
             wanted = torch.from_numpy(targets.batch(task, rows, width))
             if task in self._pairs:
                 wanted = torch.cat([wanted, _second_rows(dataset, rows)], dim=1)
-            count = int((~wanted[..., 0].isnan()).sum())
             distance = model.head(task).soft_loss(
                 outputs[task], moved(wanted, device), self._settings.temperature
             )
-            # The parts of a batch, in several processes or accumulated, add up to the whole.
-            expected = max(1e-6, targets.known[task] * len(rows))
-            total = total + self._weights[task] * (count / expected) * distance
+            share = _share(wanted, targets.known[task])
+            total = total + self._weights[task] * share * distance
         if targets.embedding is not None:
-            vectors = moved(torch.from_numpy(targets.embeddings(rows)), device)
-            distance = embedding_distance(outputs[EMBEDDING], vectors)
-            total = total + self._settings.embedding * distance
+            wanted = torch.from_numpy(targets.embeddings(rows))
+            distance = embedding_distance(outputs[EMBEDDING], moved(wanted, device))
+            share = _share(wanted, targets.known[EMBEDDING])
+            total = total + self._settings.embedding * share * distance
         return total
+
+
+def _share(wanted: Tensor, known: float) -> float:
+    """Return how many answers of a batch are known, relative to `known` for each sentence.
+
+    With this factor on their means, the parts of a batch, in several processes or accumulated, add
+    up to the whole.
+
+    Args:
+        wanted: [B, S] or [B, W, S], NaN where nothing is known.
+        known: the expected number for a sentence.
+    """
+    if not wanted.shape[-1]:
+        return 0.0
+    return int((~wanted[..., 0].isnan()).sum()) / max(1e-6, known * len(wanted))
 
 
 def _open(
@@ -235,7 +249,8 @@ def embedding_distance(found: Tensor, wanted: Tensor) -> Tensor:
     """Compute the mean distance of embeddings from a teacher's, over those that are known.
 
     The distance is 1 - cosine or, if the vectors differ in length, the mean squared difference of
-    the cosines between all pairs of sentences in the batch.
+    the cosines between all pairs of sentences in the batch. The latter does not add up over the
+    parts of a batch, accumulated or in several processes, which lack the pairs across parts.
 
     Args:
         found: [B, E] float.
