@@ -108,7 +108,9 @@ def report(
         **scoring.arguments(), **vars(compute),
     )  # fmt: skip
     if name == "-":
-        sys.stdout.write((markdown if as_markdown else html_page)(found))
+        sys.stdout.flush()
+        # In UTF-8, as the page says, and not in the encoding of the terminal.
+        sys.stdout.buffer.write((markdown if as_markdown else html_page)(found).encode())
         return
     size = write_report(found, name, as_markdown=as_markdown)
     for sentence in found.verdict:
