@@ -43,7 +43,7 @@ class _DataOptions(DataOptions):
 @app.command()
 @takes_groups
 def report(
-    model: Annotated[str | None, model_argument("the best model")] = None,
+    model: Annotated[str | None, model_argument(default="the best model")] = None,
     against: Annotated[
         str | None,
         typer.Argument(metavar="OTHER", help="Another model: show what changed from it to MODEL."),
