@@ -45,9 +45,6 @@ from manyheads.tasks import (
 )
 from manyheads.text import Floats, TextTokenizer
 
-_MAX_SENTENCES = 256
-"""The most sentences of a batch."""
-
 
 class Predictor:
     """A trained model, ready to predict.
@@ -65,6 +62,7 @@ class Predictor:
             Default: `max_length`.
         stride: tokens that neighbouring windows share; default, a quarter of a window.
         token_budget: tokens of a batch, padding included.
+        max_sentences: sentences of a batch.
         embedding_size: length of the embedding, if the backend's is to be checked.
         scorings: by task, its calibration and thresholds, if it has them.
         scope: computes the probability that a text is of a known class, if the model has one.
@@ -86,6 +84,7 @@ class Predictor:
         embedding_length: int | None = None,
         stride: int | None = None,
         token_budget: int = BATCH_TOKENS,
+        max_sentences: int = 256,
         embedding_size: int | None = None,
         scorings: Mapping[str, Scoring] | None = None,
         scope: Scope | None = None,
@@ -104,7 +103,7 @@ class Predictor:
         """Whether a task answers for pairs of texts."""
         self._learned = dict(learned or {})
         self._embedding_size = embedding_size
-        self._limits = BatchLimits(token_budget, _MAX_SENTENCES)
+        self._limits = BatchLimits(token_budget, max_sentences)
         room = max_length - tokenizer.prefix - tokenizer.suffix
         self._preprocessor = Preprocessor(
             self.tokenizer,
