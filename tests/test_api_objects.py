@@ -526,6 +526,8 @@ def test_options_of_files_without_effect_are_refused(
     file = write_records(tmp_path / "in.jsonl", [{"text": text} for text in TEXTS])
     with pytest.raises(RequestError, match="`format`, `resume` without `output`; expected a file"):
         model.predict_file(file, resume=True, format="csv")
+    with pytest.raises(RequestError, match=r'`top_k` with output as csv.*Use `format="jsonl"`'):
+        model.predict_file(file, tmp_path / "out.csv", top_k=2)
     with pytest.raises(RequestError, match="when_empty is 'nope'; expected one of: refuse, flag"):
         model.predict_file(file, when_empty="nope")
     with pytest.raises(RequestError, match="`text` with a file; expected a DataFrame; `layout`"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from command_line import Run
+from command_line import Run, python
 from tiny import tiny_tokenizer
 
 
@@ -121,6 +122,20 @@ def test_data_are_converted_and_fields_left_out_are_reported(run: Run, records: 
         "text": "hi Ada", "label": "greet", "entities": [{"start": 3, "end": 6, "label": "name"}],
     }  # fmt: skip
     assert run("data", "convert", "nlu.yml", "x", "--to", "docano").status == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])
+def test_a_path_that_standard_output_cannot_show_is_escaped(tmp_path: Path, encoding: str) -> None:
+    source, target = tmp_path / "a.jsonl", tmp_path / "é.jsonl"
+    source.write_text('{"text": "a", "label": "b"}\n', encoding="utf-8")
+    done = python(
+        "import sys; from manyheads.cli import main; sys.exit(main(sys.argv[1:]))",
+        *("data", "convert", str(source), str(target)),
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"1 record: {tmp_path}/\\xe9.jsonl\n"
+    assert target.exists()
 
 
 def test_formats_are_listed_by_name(run: Run) -> None:

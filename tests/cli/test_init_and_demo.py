@@ -28,6 +28,17 @@ def test_init_writes_a_commented_configuration_that_trains(
     assert "config.yaml: the file exists. Replace it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["run\udce9.yaml", "run\nmore: 1.yaml"])
+def test_a_configuration_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_records(tmp_path / "data.jsonl", sentences(30, 1))
+    assert main(["init", "data.jsonl", "--out", name]) == 0
+    assert load_config(name).files == ("data.jsonl",)
+    assert f"# Trained by: manyheads train {name!a}\n" in Path(name).read_text("utf-8")
+
+
 def test_train_shows_the_tasks_first_and_ends_with_scores_and_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -378,6 +378,20 @@ def test_resuming_without_a_stopped_run_says_that_it_starts_from_the_beginning(
     assert [json.loads(line)["text"] for line in lines] == ["one", "two"]
 
 
+@pytest.mark.parametrize("form", ["text", "csv", "parquet"])
+@pytest.mark.parametrize("options", [("--top-k", "3"), ("--logits",)])
+def test_what_only_json_lines_hold_is_refused_in_other_forms(
+    run: Run, predictor: FakePredictor, form: str, options: tuple[str, ...]
+) -> None:
+    result = run("predict", "a b", "--output", "o", "--format", form, *options)
+    assert result.status == 2
+    assert result.err == (
+        f"error: {options[0]} with output as {form}, which has no place for it; expected JSON "
+        "lines. Use --format jsonl.\n"
+    )
+    assert run("predict", "a b", "--format", "jsonl", *options).status == 0
+
+
 def test_texts_come_from_one_place_only(run: Run, predictor: FakePredictor) -> None:
     result = run("predict", "--file", "a.txt", "some text")
     assert result.status == 2

@@ -101,3 +101,9 @@ def test_help_and_messages_need_no_framework() -> None:
         """
     )
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["calibrate", "thresholds", "export", "push"])
+def test_a_checkpoint_is_offered_only_where_one_is_taken(run: Run, command: str) -> None:
+    assert ".pt checkpoint" in " ".join(run("info", "--help").out.split())
+    assert ".pt" not in run(command, "--help").out

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -225,6 +226,23 @@ def test_every_field_is_documented() -> None:
             "`checkpoint_every` is '5x'; expected a number of optimiser steps",
         ),
         ("checkpoint_every: ²", "`checkpoint_every` is '²'; expected a number of optimiser steps"),
+        (
+            "valid_file: v.jsonl\nhold_out: 0.2",
+            "`hold_out` is 0.2, but `valid_file` is set, so nothing is held out; leave one of",
+        ),
+        ("valid_file: v.jsonl\nhold_out_seed: 3", "`hold_out_seed` is 3, but `valid_file` is set"),
+        (
+            "keep_best_per_task: true\ntasks: {a: {kind: tagging}}",
+            "`keep_best_per_task` is true, but there is one task, a, whose best model is the run's",
+        ),
+        (
+            "keep_embeddings: {batch_size: 3}",
+            "`keep_embeddings.batch_size` is 3 unlabelled sentences, but there are none; set",
+        ),
+        (
+            "teacher: {sources: [m], batch_size: 3}",
+            "`teacher.batch_size` is 3 unlabelled sentences, but there are none; set `teacher.tex",
+        ),
         ("schedule_alpha: 0.5", "`schedule_alpha` is 0.5, but `schedule` is 'alternate'"),
         ("schedule: temperature\nschedule_alpha: 2", "`schedule_alpha` is 2; expected a number at"),
         ("schedule: ratios", "no task has a `ratio`"),
@@ -339,7 +357,7 @@ def test_a_mistake_is_reported_with_its_line_its_value_and_the_allowed_values(
         ({"lr": "fast"}, "^`learning_rate` is 'fast'; expected a number at least 0$"),
         ({"num-epoch": "3"}, r'^unknown key `num_epoch` \(did you mean "num_epochs"\?\)'),
         ({"tasks.ner.decodr": "crf"}, r'^unknown key `tasks\.ner\.decodr` \(did you mean "deco'),
-        ({"tasks.nr.decoder": "crf"}, r"`tasks\.nr\.kind` is missing"),
+        ({"tasks.nr.decoder": "crf"}, r"`tasks\.nr\.decoder`: there is no task 'nr'"),
         ({"tasks": "x"}, r"^`tasks` is 'x'; expected a mapping\. Set one field of one task"),
         ({"seed.x": "3"}, r"^there is no key `seed\.x`; expected the name of a field, or tasks"),
         ({"tasks.ner.labels.0": "x"}, r"^there is no key `tasks\.ner\.labels\.0`"),
@@ -470,3 +488,46 @@ LINES = st.builds("{}: {}".format, KEYS, st.one_of(VALUES.map(repr), st.text(max
 def test_any_file_is_a_configuration_or_a_configuration_error(write: Write, text: str) -> None:
     path = write(text.encode("utf-8", "replace").decode())
     assert len(message_of(lambda: load_config(path))) < 5000
+
+
+def test_a_run_may_have_settings_that_nothing_reads(tmp_path: Path) -> None:
+    values = {
+        "valid_file": "v.jsonl", "hold_out": 0.2, "keep_embeddings": {"batch_size": 3},
+        "keep_best_per_task": True, "tasks": {"a": {"kind": "tagging"}},
+    }  # fmt: skip
+    assert stored_config(values).hold_out == 0.2
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert load_config(path, {"num_epochs": 3}, stored=True).keep_best_per_task
+    with pytest.raises(ConfigError, match="so nothing is held out"):
+        load_config(path)
+
+
+def test_keys_that_only_trained_models_set_are_not_offered() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key `tasks\.a\.carrid`") as caught:
+        make_config({"tasks": {"a": {"kind": "tagging", "carrid": True}}})
+    assert "carried" not in str(caught.value)
+
+
+def test_a_field_of_a_task_that_there_is_not_names_the_nearest_task(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("tasks: {classification: {kind: classification}}", encoding="utf-8")
+    message = (
+        r"^`tasks\.clasification\.weight`: there is no task 'clasification' \(did you mean "
+        r'"classification"\?\); expected one of: classification\. For a new task, set '
+        r"`tasks\.clasification\.kind` too\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, {"tasks.clasification.weight": "2"})
+    with pytest.raises(ConfigError, match="expected one of: classification, ner"):
+        load_config(None, {"tasks.tags.decoder": "crf"})
+    new = {"tasks.topic.weight": "2", "tasks.topic.kind": "classification"}
+    assert load_config(path, new).tasks["topic"].weight == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("save_dir", "a path in UTF-8"), ("label_separator", "a text in UTF-8")]
+)
+def test_a_value_that_is_not_utf_8_is_refused_as_such(key: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`{key}` is 'run\\udce9'; expected {expected}$"):
+        load_config(None, {key: "run\udce9"})

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -396,6 +397,27 @@ def test_the_commands_write_the_report_and_the_errors(
     answers = [answer for line in lines for answer in line["tasks"].values()]
     assert all(answer["wrong"] for answer in answers)
     assert Counter(map(tuple, answers)) == {("gold", "predicted", "scores", "wrong"): len(answers)}
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_a_report_on_standard_output_is_utf_8_whatever_the_locale(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = write_records(tmp_path / "zoë.jsonl", sentences(12, 5))
+    written = BytesIO()
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(written, encoding="latin-1"))
+    command = ["report", str(trained), "--file", str(path), "--no-drift", "--format", form]
+    assert main([*command, "--out", "-"]) == 0
+    assert "zoë.jsonl" in written.getvalue().decode("utf-8")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "calibrate"])
+def test_a_layout_without_a_file_is_refused(trained: Path, capsys: Any, command: str) -> None:
+    assert main([command, str(trained), "--map", "said=text"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the layout of a file is given, but no file; expected both or neither: the "
+        "validation files are read as the model's configuration says. Name the file: --file FILE.\n"
+    )
 
 
 def test_training_writes_the_report_when_asked_to(tmp_path: Path, capsys: Any) -> None:

@@ -180,6 +180,8 @@ def test_thresholds_are_found_and_kept_and_leave_the_rest_undecided(
 ) -> None:
     data = tmp_path / "more.jsonl"
     data.write_text("".join(json.dumps(r) + "\n" for r in records(400, 4)))
+    assert main(["thresholds", str(model), "--map", "said=text"]) == 2
+    assert "the layout of a file is given, but no file" in capsys.readouterr().err
     command = ["thresholds", str(model), "--file", str(data), "--precision", "0.8"]
     assert main(command) == 0
     assert "a precision of 0.8" in capsys.readouterr().out

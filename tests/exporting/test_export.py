@@ -639,6 +639,11 @@ def test_the_command_shows_the_report_and_fails_if_no_graph_passes(
     [
         ({"formats": ("int4",)}, RequestError, "there is no format 'int4'.*one of: float32, int8"),
         ({"formats": ()}, RequestError, "no format is asked for"),
+        (
+            {"opset": 5},
+            RequestError,
+            "version 5 of ONNX's operators; expected one from 14 to 20. Leave `opset` out for 17.",
+        ),
         ({"limit": -1.0}, RequestError, "a limit of -1.0 points; expected a number from 0 to 100"),
         ({"data": "missing.jsonl"}, DataError, "missing.jsonl"),
     ],
@@ -655,6 +660,21 @@ def test_a_head_without_labelled_records_cannot_pass(exported: Path, tmp_path: P
     file.write_text('{"text": "John eats", "label": "statement"}\n')
     with pytest.raises(DataError, match="no validation record has a label for task ner"):
         export_model(exported, data=file, threads=1)
+
+
+def test_errors_of_the_system_are_not_blamed_on_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of(tiny_encoder_folder(tmp_path), intent=TaskConfig(kind="classification"))
+
+    def fail(*_: Any, **__: Any) -> None:
+        print("Torch IR graph at exception")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_graph(model)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_checkpoint_is_not_exported(trained: Path) -> None:

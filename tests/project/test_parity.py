@@ -16,7 +16,9 @@ import typer
 import manyheads
 from manyheads.cli import COMMANDS
 from manyheads.config import Config
+from manyheads.exporting import export_model
 from manyheads.server import ServerSettings
+from manyheads.training import add_label
 
 LAYOUT = {
     "format", "input_format", "text_field", "text2_field", "tokens_field", "map", "label_separator",
@@ -141,3 +143,15 @@ def test_every_verb_of_python_is_a_command() -> None:
     verbs = {name for name in manyheads.__all__ if inspect.isfunction(getattr(manyheads, name))}
     assert verbs - COMMAND.keys() == {"load", "load_config"}
     assert COMMAND.keys() <= verbs
+
+
+@pytest.mark.parametrize(
+    ("verb", "called"), [(manyheads.export, export_model), (manyheads.add_label, add_label)]
+)
+def test_defaults_that_are_repeated_because_a_package_needs_torch_are_its_own(
+    verb: Any, called: Any
+) -> None:
+    shared, own = inspect.signature(verb).parameters, inspect.signature(called).parameters
+    numbers = [name for name, one in own.items() if isinstance(one.default, int | float)]
+    assert "limit" in numbers
+    assert [shared[n].default for n in numbers] == [own[n].default for n in numbers]

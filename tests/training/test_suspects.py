@@ -25,7 +25,7 @@ from manyheads.data.suspects import (
     write_label_studio,
     write_suspects,
 )
-from manyheads.errors import DataError
+from manyheads.errors import DataError, RequestError
 from manyheads.tasks import Scheme, Span, TagSet, TaskSpec, kind_of
 from manyheads.tasks.labels import PartlyLabelled, unlabelled_words
 from manyheads.tasks.span_suspicion import span_suspicions
@@ -287,6 +287,29 @@ def test_lines_are_reviewed_and_fed_back(
     record = json.loads(fixed.read_text())
     assert [e["label"] for e in record["entities"]] == ["ORG", "LOC"]
     assert (record["label"], record["id"]) == ("x", 7)
+    assert main(["data", "suspects", str(one_record), *options, "--json", "-"]) == 0
+    applied = json.loads(capsys.readouterr().out)
+    assert [one["proposed"]["label"] for one in applied["suspects"]] == ["ORG"]
+
+
+def test_reviewed_lines_are_not_given_with_options_of_a_search(
+    one_record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, fixed = tmp_path / "lines.jsonl", tmp_path / "fixed.jsonl"
+    write_suspects([suspect()], lines)
+    command = ["data", "suspects", str(one_record), "--reviewed", str(lines), "--fix", str(fixed)]
+    options = {"count": 5, "seed": 1, "model_name": "bert", "device": "cpu", "threads": 1}
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        assert main([*command, flag, str(value)]) == 2
+        assert f"Leave out {flag}." in capsys.readouterr().err
+        with pytest.raises(RequestError, match=f"Leave out `{name}`"):
+            manyheads.suspects(one_record, reviewed=lines, fix=fixed, **{name: value})
+    assert not fixed.exists()
+    tasks = {"ner": {"kind": "tagging", "field": "spans"}}
+    other = write_records(tmp_path / "other.jsonl", [{"words": TEXT, "spans": [suspect().given]}])
+    manyheads.suspects(other, reviewed=lines, fix=fixed, tasks=tasks, text_field="words")
+    assert json.loads(fixed.read_text())["spans"][0]["label"] == "PER"
 
 
 @pytest.mark.parametrize(
@@ -431,8 +454,6 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert "would be written over itself" in capsys.readouterr().err
     assert main(["data", "suspects", str(path), *options, "--out", f"{tmp_path}/none/x"]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
-    assert main(["data", "suspects", str(path), "--reviewed", str(lines), "--count", "5"]) == 2
-    assert "Leave out --count." in capsys.readouterr().err
 
 
 def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:

@@ -145,13 +145,14 @@ def suspects(
 
     wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
     given = None if config is None else as_config(config, {})
+    settings["seed"] = seed
     with ExitStack() as named:
         path = named_data(data, "data", named)
         if reviewed is not None:
-            unused = {"out": out, "label_studio": label_studio, "count": count}
-            return fix_labels(path, fix, reviewed, given, wanted, layout, unused)[0]
+            searching = {"out": out, "label_studio": label_studio, "count": count, **settings}
+            return fix_labels(path, fix, reviewed, given, wanted, layout, searching)[0]
         return search(
-            path, given, wanted, layout, {**settings, "seed": seed}, count=count, out=out,
+            path, given, wanted, layout, settings, count=count, out=out,
             label_studio=label_studio, fix=fix, progress=suspect_progress(progress),
         )  # fmt: skip
 

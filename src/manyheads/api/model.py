@@ -263,7 +263,7 @@ class Model:
         if output is None:
             texts = file_texts(path, used, job.when_empty, pairs=self.predictor.pairs)
             return Predictions(job.predictions(texts))
-        check_output(form, path, output, resume)
+        check_output(form, path, output, resume, scoring)
         return answer_file(
             job, self.path, path, used, Path(output), resume=resume,
             note=messages("predict", progress),

@@ -50,6 +50,9 @@ FORMS = {
 }  # fmt: skip
 """By its ending, the form of an output file."""
 
+# Options about scores whose results only JSON lines hold.
+_ONLY_IN_JSON = ("top_k", "logits")
+
 # Endings of data files, which text for people would not be; those that are written are in `FORMS`.
 _DATA_ENDINGS = {*(e for format in FORMATS.values() for e in format.endings), ".xls", ".gz"}
 
@@ -249,8 +252,17 @@ def form_of(named: str | None, output: StrPath | None) -> Form:
     return Form(named)
 
 
-def check_output(form: Form, file: str | None, output: StrPath | None, resume: bool) -> None:
-    """Refuse a run that cannot be resumed, and a form that cannot be written there.
+def check_output(
+    form: Form, file: str | None, output: StrPath | None, resume: bool, scoring: Mapping[str, Any]
+) -> None:
+    """Refuse a run that cannot be resumed, and a form that cannot be written there or holds less.
+
+    Args:
+        form: the form of the output.
+        file: the file with the texts, if any.
+        output: the file to write; None for standard output.
+        resume: whether a stopped run is continued.
+        scoring: the options of `Predictor.predict` about scores.
 
     Raises:
         RequestError: it is one of these.
@@ -265,6 +277,13 @@ def check_output(form: Form, file: str | None, output: StrPath | None, resume: b
             f"{option('--format parquet')} cannot be written "
             + (f"with {option('--resume')}" if resume else "to standard output"),
             expected=f"{option('--output FILE')}, written in one go",
+            fix=f"Use {option('--format jsonl')}.",
+        )
+    lost = [option(f"--{name.replace('_', '-')}") for name in _ONLY_IN_JSON if scoring[name]]
+    if form is not Form.JSONL and lost:
+        raise RequestError(
+            f"{listing(lost)} with output as {form.value}, which has no place for it",
+            expected="JSON lines",
             fix=f"Use {option('--format jsonl')}.",
         )
 

@@ -150,7 +150,7 @@ def fix_labels(
     config: Config | None,
     tasks: Mapping[str, TaskConfig] | None,
     layout: Layout | None,
-    unused: Mapping[str, Any],
+    searching: Mapping[str, Any],
 ) -> tuple[Suspects, int]:
     """Write a file's records with reviewed proposals in place.
 
@@ -161,7 +161,8 @@ def fix_labels(
         config: names the tasks.
         tasks: the tasks; default, those of the configuration, or what the data show.
         layout: how the file is laid out.
-        unused: options of the search by name, which have no effect here; None where not given.
+        searching: the options of a search by name, which have no effect here unless they say how
+            the file is laid out; None where not given.
 
     Returns:
         the reviewed proposals, and how many records changed.
@@ -170,7 +171,13 @@ def fix_labels(
         RequestError: no new file is named, it is the file itself, or an option has no effect.
         DataError: a proposal does not fit the file.
     """
-    without_effect = [name for name, value in unused.items() if value is not None]
+    layouts = {name: value for name, value in searching.items() if name in LAYOUT}
+    without_effect = [
+        option(f"--{name.replace('_', '-')}")
+        for name, value in searching.items()
+        # The seed has its default where it was not given.
+        if name not in LAYOUT and value is not None and (name, value) != ("seed", 0)
+    ]
     if without_effect:
         raise RequestError(
             f"{option('--reviewed')} with {listing(without_effect)}",
@@ -184,7 +191,7 @@ def fix_labels(
             fix=f"Name the new file: {option('--fix FILE')}.",
         )
     _check_target(path, target)
-    chosen = _config(path, config, tasks, layout, {})
+    chosen = _config(path, config, tasks, layout, layouts)
     used, proposals = Layout.of(chosen), tuple(read_suspects(reviewed))
     changed = write_fixed(path, target, proposals, chosen.tasks, used)
     records = sum(1 for _ in read_rows(path, layout=used))

@@ -13,8 +13,8 @@ from manyheads.cli.options import (
     DataOptions,
     JsonFile,
     LabelledFile,
+    ModelFolder,
     Threads,
-    model_argument,
     takes_groups,
     write_json_to,
 )
@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 @takes_groups
 def calibrate(
-    model: Annotated[str, model_argument("the best model")] = DEFAULT_MODEL,
+    model: ModelFolder = DEFAULT_MODEL,
     *,
     file: LabelledFile = None,
     unknown: Annotated[

@@ -132,14 +132,16 @@ def suspects(
 
     given = tasks.loaded()
     layout, wanted = data.layout(given), tasks.named()
+    settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}
     if reviewed is not None:
-        unused = {"--out": out, "--label-studio": label_studio, "--count": count}
-        applied, changed = fix_labels(file, fix, reviewed, given, wanted, layout, unused)
+        searching = {"out": out, "label_studio": label_studio, "count": count, **settings}
+        applied, changed = fix_labels(file, fix, reviewed, given, wanted, layout, searching)
         for note in applied.notes:
             tell("note", note)
-        print(f"{counted(changed, 'record')} changed: {fix}")
+        write_json_to(json_file, applied.to_json())
+        if json_file != "-":
+            print(f"{counted(changed, 'record')} changed: {fix}")
         return
-    settings = {"model_name": model_name, "device": device, "threads": threads, "seed": seed}
     found = search(
         file, given, wanted, layout, settings, count=count, out=out, label_studio=label_studio,
         fix=fix, progress=suspect_progress(),

@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 @takes_groups
 def evaluate(
-    model: Annotated[str | None, model_argument("the latest checkpoint")] = None,
+    model: Annotated[str | None, model_argument(default="the latest checkpoint")] = None,
     *,
     scoring: ScoringOptions,
     errors: Annotated[

@@ -67,7 +67,7 @@ def export(
         limit=limit,
         opset=opset,
         threads=threads,
-        report=_ignore if quiet else show_report,
+        report=(lambda report: None) if quiet else show_report,
         progress=lambda text: tell("export", text),
     )
     write_json_to(json_file, _to_json(result))
@@ -112,21 +112,13 @@ def show_report(report: GateReport) -> None:
         f"embeddings: cosine {report.mean_cosine:.4f} on average, {report.min_cosine:.4f} at least",
         f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
         f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",
-        f"{report.sentences_per_second:,.0f} sentences/s on {_threads(report.threads)}, PyTorch "
-        f"{report.reference_sentences_per_second:,.0f}; one by one {report.milliseconds_alone:.1f} "
-        f"ms; {size:,.1f} MB",
+        f"{report.sentences_per_second:,.0f} sentences/s on {counted(report.threads, 'thread')}, "
+        f"PyTorch {report.reference_sentences_per_second:,.0f}; one by one "
+        f"{report.milliseconds_alone:.1f} ms; {size:,.1f} MB",
         *(f"refused: {fault}" for fault in report.faults),
     ]
     title = f"{report.backend}: {report.setting}, {counted(report.records, 'record')}"
     show([Section(title, table, "\n".join(notes))])
-
-
-def _threads(count: int) -> str:
-    return counted(count, "thread")
-
-
-def _ignore(report: GateReport) -> None:
-    pass
 
 
 def _to_json(result: ExportResult) -> dict[str, object]:

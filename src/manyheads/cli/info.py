@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from manyheads.api.description import Description, describe
-from manyheads.cli.options import DEFAULT_MODEL, JsonFile, write_json_to
+from manyheads.cli.options import DEFAULT_MODEL, JsonFile, TrainedModel, write_json_to
 from manyheads.display.tables import Section, cell, make_table, printable, show
 from manyheads.tasks import kind_of
 
@@ -18,13 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def info(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, the folder of a run (its best model) or a .pt checkpoint.",
-        ),
-    ] = DEFAULT_MODEL,
+    model: TrainedModel = DEFAULT_MODEL,
     *,
     json_file: JsonFile = None,
 ) -> None:

@@ -31,16 +31,25 @@ from manyheads.tasks import known_kinds
 
 DEFAULT_MODEL = "saved_model"
 
-TrainedModel = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="A model folder, a .pt checkpoint, or the folder of a run: its best."
-    ),
-]
-ModelFolder = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="A model folder, or the folder of a run: its best model."),
-]
+
+def model_argument(*, checkpoint: bool = True, default: str = "") -> Any:
+    """Declare the argument of a trained model.
+
+    Args:
+        checkpoint: whether it may be a checkpoint.
+        default: in words, which model of the default folder is the default, for the help; empty
+            where the command has another default or none.
+    """
+    return typer.Argument(
+        metavar="MODEL",
+        help=f"A model folder, {'a .pt checkpoint, ' * checkpoint}or the folder of a run: its best "
+        "model." + (f" Default: {default} in {DEFAULT_MODEL}." if default else ""),
+        show_default=not default,
+    )
+
+
+TrainedModel = Annotated[str, model_argument()]
+ModelFolder = Annotated[str, model_argument(checkpoint=False)]
 Device = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps, for PyTorch.")
 ]
@@ -243,16 +252,6 @@ def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     grouped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return grouped
-
-
-def model_argument(default: str) -> Any:
-    """Declare the argument of the model to score, which has a default."""
-    return typer.Argument(
-        metavar="MODEL",
-        help="A model folder, a .pt checkpoint, or the folder of a run: its best model. "
-        f"Default: {default} in {DEFAULT_MODEL}.",
-        show_default=False,
-    )
 
 
 FLAT_FIELDS = {

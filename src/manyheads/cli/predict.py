@@ -168,7 +168,7 @@ def predict(
         )
     output = None if to is None else Path(to)
     form = form_named or form_of(None, output)
-    check_output(form, file, output, resume)
+    check_output(form, file, output, resume, scoring)
     texts = argument_texts(given, when_empty)
 
     from manyheads.inference import load_predictor

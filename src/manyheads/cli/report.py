@@ -43,7 +43,7 @@ class _DataOptions(DataOptions):
 @app.command()
 @takes_groups
 def report(
-    model: Annotated[str | None, model_argument("the best model")] = None,
+    model: Annotated[str | None, model_argument(default="the best model")] = None,
     against: Annotated[
         str | None,
         typer.Argument(metavar="OTHER", help="Another model: show what changed from it to MODEL."),
@@ -108,7 +108,9 @@ def report(
         **scoring.arguments(), **vars(compute),
     )  # fmt: skip
     if name == "-":
-        sys.stdout.write((markdown if as_markdown else html_page)(found))
+        sys.stdout.flush()
+        # In UTF-8, as the page says, and not in the encoding of the terminal.
+        sys.stdout.buffer.write((markdown if as_markdown else html_page)(found).encode())
         return
     size = write_report(found, name, as_markdown=as_markdown)
     for sentence in found.verdict:

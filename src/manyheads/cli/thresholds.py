@@ -13,9 +13,9 @@ from manyheads.cli.options import (
     DataOptions,
     JsonFile,
     LabelledFile,
+    ModelFolder,
     Tasks,
     Threads,
-    model_argument,
     takes_groups,
     task_names,
     write_json_to,
@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 @takes_groups
 def thresholds(
-    model: Annotated[str, model_argument("the best model")] = DEFAULT_MODEL,
+    model: ModelFolder = DEFAULT_MODEL,
     *,
     precision: Annotated[
         float, typer.Option(metavar="SHARE", help="The share of answers that must be right.")

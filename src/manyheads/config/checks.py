@@ -25,13 +25,18 @@ class TaskInRunCheck:
     """From the run, the task and the task's name."""
 
 
-def first_problem(config: Config) -> str | None:
-    """Return the message of the first rule that a configuration breaks, or None."""
-    return next(_problems(config), None)
+def first_problem(config: Config, *, stored: bool) -> str | None:
+    """Return the message of the first rule that a configuration breaks, or None.
+
+    Args:
+        config: the configuration.
+        stored: whether a run was started with it, which may have settings refused since.
+    """
+    return next(_problems(config, stored=stored), None)
 
 
-def _problems(config: Config) -> Iterator[str]:
-    for check in CHECKS:
+def _problems(config: Config, *, stored: bool) -> Iterator[str]:
+    for check in (*CHECKS, *(() if stored else NEW_RUN_CHECKS)):
         if check.broken(config):
             yield check.message(config)
     for rule in TASK_IN_RUN_CHECKS:
@@ -41,6 +46,7 @@ def _problems(config: Config) -> Iterator[str]:
 
 
 CACHE = ("cache_activations", "cache_memory")
+HOLD_OUT = ("hold_out", "hold_out_seed")
 BY_SIZE = ("temperature", "annealed")
 SEVERAL_A_STEP = ("together", "joint")
 
@@ -302,6 +308,48 @@ CHECKS: tuple[Check[Config], ...] = (
         ),
     ),
 )
+
+NEW_RUN_CHECKS: tuple[Check[Config], ...] = (
+    Check(
+        "records are held out where there are no validation data",
+        lambda c: c.valid_file is not None and bool(changed(c, HOLD_OUT)),
+        lambda c: (
+            f"`{changed(c, HOLD_OUT)[0]}` is {getattr(c, changed(c, HOLD_OUT)[0]):g}, but "
+            "`valid_file` is set, so nothing is held out; leave one of them out"
+        ),
+    ),
+    Check(
+        "a task's best model is another than the run's",
+        lambda c: c.keep_best_per_task and len(c.tasks) < 2 and c.init_from is None,
+        lambda c: (
+            f"`keep_best_per_task` is true, but there is one task, {listing(c.tasks)}, whose best "
+            "model is the run's; leave it out"
+        ),
+    ),
+    Check(
+        "batches of texts to keep the embedding on need texts",
+        lambda c: (
+            c.keep_embeddings is not None
+            and c.keep_embeddings.batch_size is not None
+            and c.keep_embeddings.texts is None
+        ),
+        lambda c: (
+            f"`keep_embeddings.batch_size` is {c.keep_embeddings and c.keep_embeddings.batch_size} "
+            "unlabelled sentences, but there are none; set `keep_embeddings.texts`, or leave it out"
+        ),
+    ),
+    Check(
+        "batches of texts to learn from a teacher need texts",
+        lambda c: (
+            c.teacher is not None and c.teacher.batch_size is not None and not c.teacher.unlabelled
+        ),
+        lambda c: (
+            f"`teacher.batch_size` is {c.teacher and c.teacher.batch_size} unlabelled sentences, "
+            "but there are none; set `teacher.texts`, or leave it out"
+        ),
+    ),
+)
+"""Rules about settings that nothing reads, which runs of earlier versions may have."""
 
 TASK_IN_RUN_CHECKS: tuple[TaskInRunCheck, ...] = (
     TaskInRunCheck(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from manyheads.config.run import ALIASES, Config, standard_tasks
 from manyheads.config.sections.mixing import STORED
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument, parse_scalar, read_yaml
-from manyheads.errors import ConfigError, shorten
+from manyheads.errors import ConfigError, listing, nearest, shorten
 
 
 def load_config(
@@ -38,7 +38,8 @@ def load_config(
         overrides: values by field name, alias or dotted key (`tasks.ner.decoder`), hyphens and
             underscores alike. Text is read as YAML. Paths among them are relative to the working
             directory.
-        stored: whether a run was started with it, whose tasks may have names refused since.
+        stored: whether a run was started with it, which may have names of tasks and settings
+            refused since.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is not allowed.
@@ -48,9 +49,11 @@ def load_config(
     if path is not None:
         _resolve_inputs(values, Path(path).parent)
     # Keys of one task come last: they refine the tasks that the other keys make.
-    for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
-        parts = _key_path(key)
-        _set(values, parts, _parse(parts, value) if isinstance(value, str) else value)
+    given = sorted((overrides or {}).items(), key=lambda item: "." in item[0])
+    paths = [_key_path(key) for key, _ in given]
+    made = {parts[1] for parts in paths if parts[0] == "tasks" and parts[2:] == ("kind",)}
+    for parts, (_, value) in zip(paths, given, strict=True):
+        _set(values, parts, _parse(parts, value) if isinstance(value, str) else value, made)
         document = document.without(parts)
     return _validated(values, document, stored=stored)
 
@@ -65,7 +68,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
 
 
 def stored_config(values: Mapping[str, Any]) -> Config:
-    """Validate the configuration of a run or model, whose tasks may have names refused since.
+    """Validate the configuration of a run or model, which may have what is refused since.
 
     Raises:
         ConfigError: a key or value is not allowed.
@@ -179,7 +182,18 @@ def _parse(parts: tuple[str, ...], text: str) -> Any:
     return None if optional and text in ("", "null", *([] if is_any_text else "~")) else text
 
 
-def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
+def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any, made: Collection[str]) -> None:
+    """Set the value at a dotted key, in place.
+
+    Args:
+        values: the configuration.
+        parts: the key.
+        value: the value.
+        made: the tasks whose kind is set by a dotted key, and which may be new.
+
+    Raises:
+        ConfigError: the key is one of a task that there is not, or `tasks` is no mapping.
+    """
     if parts == ("tasks",) and not isinstance(value, dict):
         raise ConfigError(
             f"`tasks` is {shorten(value)}",
@@ -189,6 +203,13 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
     if len(parts) == 3 and not values.get("tasks"):
         values["tasks"] = standard_tasks(
             values.pop("num_classes", None), values.pop("num_ner_labels", None)
+        )
+    if len(parts) == 3 and not (parts[1] in values["tasks"] or parts[1] in made):
+        raise ConfigError(
+            f"there is no task {shorten(parts[1])}{nearest(parts[1], values['tasks'])}",
+            where=f"`{'.'.join(parts)}`",
+            expected=f"one of: {listing(values['tasks'])}",
+            fix=f"For a new task, set `tasks.{parts[1]}.kind` too.",
         )
     holder = values
     for part in parts[:-1]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from manyheads.config.fields import NUL_IN_PATH
-from manyheads.config.reference import allowed_values, section_of
+from manyheads.config.fields import NUL_IN_PATH, fields_where
+from manyheads.config.reference import allowed_values, section_of, setting_at
 from manyheads.config.run import ALIASES, Config
 from manyheads.config.task import TaskConfig
 from manyheads.config.yaml import YamlDocument
@@ -55,6 +55,9 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
         return ConfigError(
             f"`{key}` is {shorten(value)}", where=where, expected=message, fix="Check the path."
         )
+    if kind == "string_unicode":
+        text = "a text" if setting_at(key).path is None else "a path"
+        return ConfigError(f"`{key}` is {shorten(value)}", where=where, expected=f"{text} in UTF-8")
     if kind == "missing":
         return ConfigError(f"`{key}` is missing", where=where, expected=_allowed(location))
     hint = nearest(value, known_kinds()) if _is_kind(location) and isinstance(value, str) else ""
@@ -76,7 +79,8 @@ def _is_plain(value: object) -> bool:
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     section = section_of(location)
-    return [*section.model_fields, *(ALIASES if section is Config else ())]
+    names = fields_where(section, lambda setting: not setting.internal)
+    return [*names, *(ALIASES if section is Config else ())]
 
 
 def _allowed(location: tuple[str | int, ...]) -> str:

@@ -96,19 +96,22 @@ def section_of(location: tuple[str | int, ...]) -> type[Strict]:
     return TaskConfig if location[0] == "tasks" and len(location) > 2 else Config
 
 
-def setting_at(key: str) -> Setting:
-    """Return what the field at a dotted key declares; the strict defaults for an unknown key."""
+def _field_at(key: str) -> tuple[type[Strict], str]:
+    """Return the section of a dotted key, and the name of the field there."""
     parts = tuple(key.split("."))
     section = section_of(parts)
-    name = parts[-1] if section is not Config else parts[0]
+    return section, parts[-1] if section is not Config else parts[0]
+
+
+def setting_at(key: str) -> Setting:
+    """Return what the field at a dotted key declares; the strict defaults for an unknown key."""
+    section, name = _field_at(key)
     return setting_of(section, name) if name in section.model_fields else Setting()
 
 
 def default_at(key: str) -> object:
     """Return the default of the field at a dotted key as a JSON value, or None."""
-    parts = tuple(key.split("."))
-    section = section_of(parts)
-    name = parts[-1] if section is not Config else parts[0]
+    section, name = _field_at(key)
     info = section.model_fields.get(name)
     if info is None or info.is_required():
         return None

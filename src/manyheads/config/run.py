@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from manyheads.config.checks import first_problem
 from manyheads.config.sections import (
@@ -17,6 +17,7 @@ from manyheads.config.sections import (
     Selection,
     Transfer,
 )
+from manyheads.config.sections.mixing import is_stored
 from manyheads.config.task import TaskConfig
 from manyheads.errors import ConfigError
 from manyheads.tasks import kind_of
@@ -42,8 +43,8 @@ class Config(Hardware, Saving, Selection, Transfer, Mixing, Optimisation, Encode
         return self
 
     @model_validator(mode="after")
-    def _settings_go_together(self) -> Config:
-        problem = first_problem(self)
+    def _settings_go_together(self, info: ValidationInfo) -> Config:
+        problem = first_problem(self, stored=is_stored(info))
         if problem is not None:
             raise ValueError(problem)
         return self

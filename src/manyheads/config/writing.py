@@ -44,7 +44,7 @@ def config_text(config: Config, path: Path, notes: Mapping[str, str]) -> str:
     """Return a configuration as YAML, each key with a comment."""
     values = _relative(Config, config.model_dump(mode="json", exclude_unset=True), path.parent)
     tasks = values.pop("tasks", {})
-    lines = [_HEAD.format(name=path)]
+    lines = [_HEAD.format(name=_printable(path))]
     for name, value in values.items():
         lines += [*_comment(describe(Config, name).help), f"{name}: {_flow(value)}", ""]
     lines.append("# What the model learns. Remove a task, or change its kind, field or head.")
@@ -55,6 +55,12 @@ def config_text(config: Config, path: Path, notes: Mapping[str, str]) -> str:
         for key, value in _relative(TaskConfig, task, path.parent).items():
             lines.append(f"    {key}: {_flow(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _printable(path: Path) -> str:
+    """Return a path as it can stand in a comment: without line ends, and in UTF-8."""
+    name = str(path)
+    return name if name.isprintable() else ascii(name)
 
 
 def _comment(text: str) -> list[str]:

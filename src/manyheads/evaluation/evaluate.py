@@ -186,6 +186,13 @@ def labelled_sets(
     Returns:
         the files' names, and the records of each with the tasks that they have labels for.
     """
+    if data is None and layout not in (None, Layout()):
+        raise RequestError(
+            "the layout of a file is given, but no file",
+            expected="both or neither: the validation files are read as the model's configuration "
+            "says",
+            fix=f"Name the file: {option('--file FILE', '`data`')}.",
+        )
     chosen = _chosen(loaded, tasks)
     files = (
         {os.fspath(data): tuple(chosen)}

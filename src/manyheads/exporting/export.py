@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.errors import ModelError, RequestError, at, listing, nearest, option, shorten
 from manyheads.evaluation import FittedTask
 from manyheads.exporting.calibration import calibration_batches, training_texts
 from manyheads.exporting.candidates import Candidate, Exporter
 from manyheads.exporting.gate import LIMIT, Gate
 from manyheads.exporting.gate_report import GateReport
+from manyheads.exporting.graph import OPSET, OPSETS
 from manyheads.exporting.validation import validation_sets
 from manyheads.inference import (
     ENCODER_GRAPH,
@@ -44,8 +45,6 @@ BACKENDS_OF = {
 """By format, the backends that it makes a graph for."""
 FORMATS = tuple(BACKENDS_OF)
 DEFAULT_FORMATS = ("float32", "int8")
-
-OPSET = 17
 
 UNLABELLED = 1000
 """Training sentences on which the gate counts changed answers, at most."""
@@ -99,10 +98,10 @@ def export_model(
     Raises:
         ModelError: the model cannot be read or exported.
         DataError: there is nothing to compare on, or a head has no labelled record.
-        RequestError: there is no such format.
+        RequestError: there is no such format, or the limit or the version is out of range.
         StorageError: a graph cannot be written.
     """
-    _check_request(formats, limit)
+    _check_request(formats, limit, opset)
     folder = _model_folder(model)
     exporter = _exporter(folder, data, limit, opset, threads, progress)
     kept: list[GateReport] = []
@@ -120,7 +119,7 @@ def export_model(
     return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
 
 
-def _check_request(formats: Sequence[str], limit: float) -> None:
+def _check_request(formats: Sequence[str], limit: float, opset: int) -> None:
     for form in formats:
         if form not in FORMATS:
             raise RequestError(
@@ -135,6 +134,12 @@ def _check_request(formats: Sequence[str], limit: float) -> None:
         check_openvino("openvino", "nncf")
     if not 0 <= limit <= 100:
         raise RequestError(f"a limit of {limit} points", expected="a number from 0 to 100")
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise RequestError(
+            f"version {opset} of ONNX's operators",
+            expected=f"one from {OPSETS[0]} to {OPSETS[1]}",
+            fix=f"Leave {option('--opset')} out for {OPSET}.",
+        )
 
 
 def _model_folder(model: StrPath) -> Path:

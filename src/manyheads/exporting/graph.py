@@ -17,8 +17,9 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
+OPSETS = (14, 20)
+"""The first and the last version of ONNX's operators that can be asked for."""
 
 # Prefixes of the exporter's node names, derived from the modules' names.
 ENCODER, HEAD_LAYERS = "/model/encoder/backbone/", "/model/head_layers/"
@@ -291,6 +294,8 @@ def _trace(
                 )
             graph = onnx.load(path)
         _check_sizes(graph, traced, example, axes, model.encoder.max_positions)
+    except (OSError, MemoryError):  # which say nothing of the encoder
+        raise
     except Exception as error:  # the libraries raise exceptions of many types
         raise ModelError(
             f"a {config.model_type} encoder cannot be exported ({shorten(str(error), 200)})",
@@ -366,11 +371,11 @@ def _example(model: MultiTaskModel) -> tuple[Tensor, ...]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress warnings of the exporter and the optimiser: what matters is checked."""
+    """Suppress warnings and output of the exporter and the optimiser: what matters is checked."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -12,11 +12,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +126,7 @@ def quantize_static(model: Any, batches: Sequence[Batch], setting: StaticSetting
     inside = "|".join([*(re.escape(name[1:]) for name in LAYERS), *[NECKS] * setting.necks])
     openvino_core()  # before nncf makes and drops its own
     decline_reports()
-    # There is no switch for its progress bars.
-    with quiet(), redirect_stdout(StringIO()):
+    with quiet():  # there is no switch for its progress bars
         nncf: Any = import_module("nncf")
         nncf.set_log_level(logging.ERROR)
         return nncf.quantize(

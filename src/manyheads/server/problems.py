@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from manyheads.errors import ManyheadsError, shorten
 from manyheads.server.scheduling import LaneLost, QueueFull, TextTimeout
+from manyheads.server.schemas import ErrorResponse
 
 _TYPES = {
     401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error",
@@ -151,7 +152,5 @@ async def answer_http(request: Request, error: Exception) -> JSONResponse:
 
 def statuses(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route for the OpenAPI schema."""
-    from manyheads.server.schemas import ErrorResponse
-
     usual = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
     return {code: {"model": ErrorResponse} for code in sorted({*codes, *usual})}

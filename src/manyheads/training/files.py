@@ -246,6 +246,6 @@ def _remove(path: Path) -> None:
 def _holds(path: Path, config: Config) -> bool:
     """Return whether a file already holds the configuration, perhaps with the user's comments."""
     try:
-        return path.exists() and load_config(path) == config
+        return path.exists() and load_config(path, stored=True) == config
     except ManyheadsError:
         return False

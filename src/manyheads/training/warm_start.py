@@ -283,7 +283,8 @@ def _check(config: Config, trained: TrainedModel) -> None:
             f"were trained with {layers or 'none'}",
             fix="Leave `head_layers` out.",
         )
-    problem = first_problem(config.model_copy(update={"head_layers": layers}))
+    # The run's own settings were checked before.
+    problem = first_problem(config.model_copy(update={"head_layers": layers}), stored=True)
     if problem is not None:
         raise ConfigError(f"the model in `init_from` has layers for its heads: {problem}")
     pooling = trained.model.encoder.pooling.mode

@@ -29,6 +29,11 @@ STORED = "stored"
 """The key of the validation context of a trained model's configuration."""
 
 
+def is_stored(info: ValidationInfo) -> bool:
+    """Return whether the configuration that is validated is that of a run or trained model."""
+    return bool(info.context and info.context.get(STORED))
+
+
 def colliding_tasks(names: Collection[str]) -> str:
     """Describe two tasks whose columns have one name in a table; empty if there are none."""
     for name in names:
@@ -76,18 +81,18 @@ class Mixing(Strict):
     def _task_names(
         cls, tasks: dict[str, TaskConfig], info: ValidationInfo
     ) -> dict[str, TaskConfig]:
-        is_stored = bool(info.context and info.context.get(STORED))
+        stored = is_stored(info)
         for name in tasks:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
                 raise ValueError(
                     f"the task name {shorten(name)} must begin with a letter and have at most 64 "
                     "letters, digits, '_' or '-'"
                 )
-            if name in TAKEN_NAMES and not (is_stored and name in _ALLOWED_BEFORE):
+            if name in TAKEN_NAMES and not (stored and name in _ALLOWED_BEFORE):
                 raise ValueError(
                     f"the task name {name!r} is reserved, as are {listing(sorted(TAKEN_NAMES))}"
                 )
-        problem = "" if is_stored else colliding_tasks(tasks)
+        problem = "" if stored else colliding_tasks(tasks)
         if problem:
             raise ValueError(problem)
         return tasks
