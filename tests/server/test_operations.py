@@ -255,7 +255,7 @@ def test_a_bug_is_a_500_whose_log_entry_has_the_place_but_no_text() -> None:
     with serving(served_model(), gate) as client, logged("json") as lines:
         scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
 
-        def fail(texts: Any, wanted: Any) -> Any:
+        def fail(texts: Any, wanted: Any, step: Any) -> Any:
             raise KeyError(f"unexpected {texts}")
 
         scheduler._predict = fail
