@@ -62,6 +62,8 @@ _COUNTED = 32
 _STALL_SECONDS = 5.0
 """A step that takes longer than this makes the server not ready."""
 
+_LANE_NAME = "manyheads-lane-"
+
 _logger = logging.getLogger("manyheads.server")
 
 
@@ -328,11 +330,11 @@ class Scheduler:
         number = next(self._numbers)
         lane = _Lane(
             number,
-            threading.Thread(name=f"manyheads-lane-{number}", daemon=True),
+            threading.Thread(name=f"{_LANE_NAME}{number}", daemon=True),
             threading.Condition(self._lock),
         )
         lane.thread = threading.Thread(
-            target=self._work, args=(lane,), name=f"manyheads-lane-{number}", daemon=True
+            target=self._work, args=(lane,), name=f"{_LANE_NAME}{number}", daemon=True
         )
         lane.alive_at = time.monotonic()
         lane.thread.start()
@@ -476,6 +478,19 @@ class Scheduler:
             self._lost += replaced
         self._finish([(x, LaneLost("the computation of the text hung or died")) for x in failed])
         return replaced
+
+
+def wait_for_lanes(seconds: float) -> bool:
+    """Wait until no lane of this process runs any more, after their schedulers were closed.
+
+    Returns:
+        whether that was in time; otherwise a lane hangs, which Python cannot stop.
+    """
+    end = time.monotonic() + seconds
+    lanes = [thread for thread in threading.enumerate() if thread.name.startswith(_LANE_NAME)]
+    for thread in lanes:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in lanes)
 
 
 def _estimate(text: Text) -> int:
