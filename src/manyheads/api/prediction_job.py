@@ -78,7 +78,8 @@ class PredictionJob:
     @cached_property
     def csv_rows(self) -> CsvRows:
         """The rows of a CSV file."""
-        return CsvRows(self.columns, embed=self.embed)
+        scoped = self.predictor.answers_scope(self.tasks)
+        return CsvRows(self.columns, embed=self.embed, scoped=scoped)
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
@@ -160,7 +161,7 @@ class PredictionJob:
         predictions = chain(list(islice(predictions, 1)), predictions)
         return write_parquet(
             stream, predictions, answering, self.columns, embed=self.embed,
-            pairs=self.predictor.pairs,
+            scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
         )  # fmt: skip
 
     def write_file(

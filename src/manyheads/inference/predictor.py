@@ -208,6 +208,10 @@ class Predictor:
         scope = next((ScopeInputs(name) for name in able), None)
         return list(self._answered(texts, chosen, answer, scope, embed=embed))
 
+    def answers_scope(self, tasks: Sequence[str] | None = None) -> bool:
+        """Return whether predictions of these tasks, by default all, have `in_scope`."""
+        return self.scope is not None and bool(self._chosen(tasks))
+
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""
         return sum(len(encoding.ids) for encoding in self.tokenizer.encode_batch(texts))
