@@ -124,8 +124,10 @@ class Client:
         if not isinstance(thresholds, bool):
             for task, score in thresholds.items():
                 if isinstance(score, float) and not math.isfinite(score):
-                    found = f"the threshold of task {shorten(task)} is {score}"
-                    raise RequestError(found, expected="a number from 0 to 1")
+                    raise RequestError(
+                        f"the threshold of task {shorten(task)} is {score}",
+                        expected="a number from 0 to 1",
+                    )
         options: dict[str, Any] = {
             "embed": embed,
             "tokens": tokens,
