@@ -66,7 +66,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not str(url).lower().startswith(("http://", "https://")):
             raise RequestError(
                 f"the address of the server is {shorten(url)}",
                 expected="one that begins with http:// or https://",

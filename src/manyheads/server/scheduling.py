@@ -436,7 +436,7 @@ class Scheduler:
     def _wanted(self, answers: Sequence[Answer]) -> list[Answer]:
         """Return those that are still waited for; the late ones fail."""
         now = time.monotonic()
-        if late := [answer for answer in answers if answer.deadline < now]:
+        if late := [x for x in answers if x.deadline < now and x.outcome is None]:
             self._finish([(answer, TextTimeout()) for answer in late])
         return [x for x in answers if x.outcome is None and not x.cancelled]
 
