@@ -412,7 +412,7 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
 
 
 HANGING = """
-import atexit, sys, threading
+import atexit, os, sys, threading
 from manyheads.cli import main
 from manyheads.server import registry
 
@@ -421,8 +421,8 @@ class Hanging:
     def __init__(self, inner):
         self.inner = inner
     def run(self, batch):
-        if batch.input_ids.shape[1] > 50:
-            print("hangs", flush=True)
+        if threading.current_thread().name.startswith("manyheads-lane"):
+            os.write(1, b"hangs\\n")
             threading.Event().wait()
         return self.inner.run(batch)
 
@@ -437,10 +437,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(hangs: bool) -> None:
+def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
     # While a library computes, an end in order would abort the process.
-    arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "1"]
+    arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
     with subprocess.Popen(
         [sys.executable, "-c", HANGING, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -448,16 +447,13 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(hangs: bool
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
-        line = process.stdout.readline()
-        assert line.startswith("Serving"), process.stderr.read()
-        url = line.split(" at ")[1].split(" ")[0]
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            answer = client.post("/v1/predict", json={"texts": "Paris " * (100 if hangs else 1)})
-            assert (answer.status_code == 200) is not hangs
+        lines = sorted(process.stdout.readline() for _ in range(2))
+        assert lines[0].startswith("Serving"), process.stderr.read()
+        assert lines[1] == "hangs\n"
         process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+        assert process.stderr.read() == "stopped: by SIGTERM\n"
         assert process.wait(60) == 128 + signal.SIGTERM
-        assert process.stdout.read() == ("hangs\n" if hangs else "ended in order\n")
-        assert "stopped: by SIGTERM\n" in process.stderr.read()
 
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
