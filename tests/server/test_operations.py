@@ -440,11 +440,13 @@ sys.exit(main(sys.argv[1:]))
 def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
     # While a library computes, an end in order would abort the process.
     arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HANGING, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "NO_COLOR": "1"},
-    ) as process:  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", HANGING, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+        ))  # fmt: skip
+        stack.callback(process.kill)  # before it is waited for
         assert process.stdout is not None
         assert process.stderr is not None
         lines = sorted(process.stdout.readline() for _ in range(2))
