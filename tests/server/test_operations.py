@@ -452,6 +452,9 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
         lines = sorted(process.stdout.readline() for _ in range(2))
         assert lines[0].startswith("Serving"), process.stderr.read()
         assert lines[1] == "hangs\n"
+        # From then on the signal is the server's.
+        url = lines[0].split(" at ")[1].split(" ")[0]
+        assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == ""
         assert process.stderr.read() == "stopped: by SIGTERM\n"
