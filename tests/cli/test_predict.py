@@ -20,6 +20,7 @@ from manyheads.api.texts import WhenEmpty, argument_texts, count_texts, file_tex
 from manyheads.cli.conversation import EXAMPLES
 from manyheads.cli.predict import announced, split_arguments
 from manyheads.data.readers import Layout
+from manyheads.display import Counter
 from manyheads.errors import DataError, RequestError
 
 NO_LABEL = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 3}}
@@ -231,12 +232,12 @@ def test_the_progress_of_a_file_shows_the_time_left(
 ) -> None:
     totals: list[int | None] = []
 
-    def track(items: Any, description: str, total: int | None = None, *, enabled: bool) -> Any:
-        assert enabled
+    def counter(description: str, total: int | None, **options: bool) -> Any:
+        assert options == {"enabled": True, "grouped": True}
         totals.append(total)
-        return items
+        return Counter(description, total, enabled=False)
 
-    monkeypatch.setattr("manyheads.display.track", track)
+    monkeypatch.setattr("manyheads.display.Counter", counter)
     Path("in.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
     assert run("predict", "m/", "--file", "in.txt", *arguments).status == 0
     assert totals == [3]

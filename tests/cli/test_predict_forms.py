@@ -10,8 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import manyheads
 from command_line import Give, Run
 from files import read
 from manyheads.cli import main
@@ -156,6 +158,44 @@ def test_parquet_keeps_the_columns_with_their_types(model: str, tmp_path: Path) 
     assert [row["id"] for row in rows] == [7, 8]
     assert rows[0]["intent"].keys() == {"label", "id", "score"}
     assert len(rows[1]["embedding"]) == 32
+
+
+class KnownScope:
+    """A scope to which every text belongs alike."""
+
+    task = "intent"
+
+    def probabilities(self, embeddings: Any, logits: Any) -> Any:
+        return np.full(len(logits), 0.12345678)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_has_the_scope_of_a_model_that_has_one(
+    model: str, tmp_path: Path, ending: str
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    loaded = manyheads.load(model, threads=1)
+    loaded.predictor.scope = KnownScope()  # type: ignore[assignment]
+    records = [{"text": "\u200b", "in_scope": "mine"}, {"text": "John eats", "in_scope": "too"}]
+    given = write_records(tmp_path / "in.jsonl", records)
+    output = tmp_path / f"out.{ending}"
+    loaded.predict_file(given, output)
+    read_table = pandas.read_csv if ending == "csv" else pandas.read_parquet
+    table = read_table(output)
+    assert list(table["in_scope"]) == ["mine", "too"]
+    assert table["predicted_in_scope"].isna().tolist() == [True, False]
+    assert table["predicted_in_scope"][1] == pytest.approx(0.12345678, abs=1e-5)
+    answers = ["intent"] if ending == "parquet" else ["intent", "intent_score"]
+    names = ["text", "in_scope", *answers, "ner", "predicted_in_scope"]
+    assert list(table.columns) == [*names, *(["empty"] if ending == "parquet" else [])]
+    frame = loaded.predict(pandas.DataFrame({"text": ["John eats"]}))
+    assert list(frame["in_scope"]) == [0.12345678]
+    # Without the tasks there is none.
+    output = tmp_path / f"other.{ending}"
+    loaded.predict_file(given, output, tasks=[])
+    assert not any("predicted" in name for name in read_table(output).columns)
 
 
 def test_parquet_goes_to_a_file_in_one_go(model: str, run: Run) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +24,6 @@ from manyheads.display import (
     plain,
     rate,
     show,
-    track,
 )
 from manyheads.tasks.metrics import (
     Evaluation,
@@ -377,7 +376,7 @@ def test_progress_never_writes_to_standard_output(capsys: pytest.CaptureFixture[
         progress.begin(10, 0, ["intent", "ner"])
         trained(progress, clock, 4)
         progress.message("Evaluating ...")
-    list(track(range(3), "Predicting"))
+    list(Counter("Predicting").track(range(3)))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Evaluating ..." in captured.err
@@ -509,7 +508,43 @@ def test_tracked_items_come_through_with_rate_and_time_left() -> None:
     assert stream.getvalue().splitlines() == [
         "Predicting: 10/40 sentences, 5.0 sentences/s, 0:06 left",
         "Predicting: 20/40 sentences, 5.0 sentences/s, 0:04 left",
+        "Predicting: 20 sentences, 5.0 sentences/s, 0:04 in all",
     ]
+
+
+def test_items_that_come_in_groups_are_counted_by_groups() -> None:
+    stream, clock = io.StringIO(), Clock()
+    counter = Counter("Predicting", 5000, grouped=True, file=stream, interval=30.0, clock=clock)
+
+    def groups() -> Iterator[int]:
+        for size in (2000, 2000, 1000):
+            clock.now += 40.0
+            yield from range(size)
+            counter.end_group()
+
+    assert sum(1 for _ in counter.track(groups())) == 5000
+    assert stream.getvalue().splitlines() == [
+        "Predicting: 2,000/5,000 sentences, 50 sentences/s, 1:00 left",
+        "Predicting: 4,000/5,000 sentences, 50 sentences/s, 0:20 left",
+        "Predicting: 5,000/5,000 sentences, 42 sentences/s, 0:00 left",
+        "Predicting: 5,000 sentences, 42 sentences/s, 2:00 in all",
+    ]
+
+
+def test_short_or_failed_work_ends_without_a_line() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Counter("Predicting", 40, file=stream, interval=30.0, clock=clock) as counter:
+        clock.now += 29.0
+        counter.advance(5)
+
+    def fail() -> None:
+        with Counter("Predicting", 40, file=stream, interval=30.0, clock=clock):
+            clock.now += 31.0
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
+    assert stream.getvalue() == ""
 
 
 def test_work_of_unknown_size_shows_what_is_done() -> None:
@@ -517,24 +552,28 @@ def test_work_of_unknown_size_shows_what_is_done() -> None:
     with Counter("Reading", unit="records", file=stream, interval=0.0, clock=clock) as counter:
         clock.now += 2.0
         counter.advance(3000)
-    assert stream.getvalue() == "Reading: 3,000 records, 1,500 records/s\n"
+    assert stream.getvalue() == (
+        "Reading: 3,000 records, 1,500 records/s\n"
+        "Reading: 3,000 records, 1,500 records/s, 0:02 in all\n"
+    )
 
 
 @pytest.mark.parametrize("make", [io.StringIO, Terminal])
 def test_track_passes_every_item_on_in_order(make: Callable[[], io.StringIO]) -> None:
-    assert list(track(range(5), "Predicting", file=make())) == [0, 1, 2, 3, 4]
-    assert list(track(iter("ab"), "Predicting", file=make())) == ["a", "b"]
+    assert list(Counter("Predicting", 5, file=make()).track(range(5))) == [0, 1, 2, 3, 4]
+    assert list(Counter("Predicting", file=make()).track("ab")) == ["a", "b"]
 
 
-def test_a_terminal_shows_the_total_of_what_has_a_length() -> None:
+def test_a_terminal_shows_the_total() -> None:
     stream = Terminal()
-    list(track(range(5), "Predicting", file=stream))
+    list(Counter("Predicting", 5, file=stream).track(range(5)))
     assert "5/5 sentences" in stream.getvalue()
 
 
 def test_progress_that_is_not_wanted_is_not_shown() -> None:
     stream = Terminal()
-    assert list(track(range(5), "Predicting", file=stream, enabled=False)) == [0, 1, 2, 3, 4]
+    counter = Counter("Predicting", 5, file=stream, enabled=False)
+    assert list(counter.track(range(5))) == [0, 1, 2, 3, 4]
     assert stream.getvalue() == ""
 
 

@@ -52,6 +52,27 @@ def test_a_line_of_standard_input_that_is_no_text_is_named(
     assert result.err.startswith("error: standard input:2: the text is empty; expected a sentence")
 
 
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (b"caf\xe9\n", []),
+        (b'{"text": "caf\xe9"}\n', ["--file", "-", "--input-format", "jsonl"]),
+        (b'[{"text": "caf\xe9"}]', ["--file", "-", "--input-format", "json"]),
+    ],
+)
+def test_input_in_another_encoding_is_converted_on_the_way(
+    run: Run, predictor: FakePredictor, stdin: Give, given: bytes, options: list[str]
+) -> None:
+    stdin(given)
+    result = run("predict", *options)
+    assert result.status == 2
+    assert result.err.startswith("error: standard input:1: byte 0xe9 at offset ")
+    assert result.err.endswith(
+        "expected text in UTF-8. Convert the input, for example with: ... | iconv -f cp1252 -t "
+        "utf-8 | manyheads predict ...\n"
+    )
+
+
 @pytest.mark.parametrize("form", ["text", "jsonl"])
 @pytest.mark.parametrize("given", [b"", None], ids=["empty", "/dev/null"])
 def test_without_any_text_there_is_no_output(

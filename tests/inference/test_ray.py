@@ -315,7 +315,7 @@ SPECS = (
 
 
 def test_the_types_of_the_columns_do_not_depend_on_what_is_in_them() -> None:
-    schema = result_schema(SPECS, embed=True)
+    schema = result_schema(SPECS, embed=True, scoped=True)
     nothing = Prediction(
         "", {"intent": ClassResult(None, None, None), "topics": MultilabelResult(()),
              "ner": TaggingResult((), ()), "pos": TaggingResult((), ())}, None, 0,
@@ -325,18 +325,27 @@ def test_the_types_of_the_columns_do_not_depend_on_what_is_in_them() -> None:
     something = Prediction(
         "Ann", {"intent": label, "topics": MultilabelResult((label,)),
                 "ner": TaggingResult((entity,), (token,)), "pos": TaggingResult((), (token,))},
-        np.array([0.5, 1.0], np.float32),
+        np.array([0.5, 1.0], np.float32), in_scope=0.75,
     )  # fmt: skip
     for predictions in ([], [nothing], [something], [nothing, something]):
         columns = result_columns(predictions, SPECS, schema)
         assert [column.type for column in columns] == schema.types
     assert pa.Table.from_arrays(columns, schema=schema).to_pylist() == [
-        {"intent": None, "topics": [], "ner": [], "pos": [], "empty": True, "embedding": None},
+        {
+            "intent": None,
+            "topics": [],
+            "ner": [],
+            "pos": [],
+            "in_scope": None,
+            "empty": True,
+            "embedding": None,
+        },
         {
             "intent": label.to_json(),
             "topics": [label.to_json()],
             "ner": [entity.to_json()],
             "pos": [token._asdict()],
+            "in_scope": 0.75,
             "empty": False,
             "embedding": [0.5, 1.0],
         },
@@ -344,11 +353,11 @@ def test_the_types_of_the_columns_do_not_depend_on_what_is_in_them() -> None:
 
 
 def test_columns_of_the_input_keep_their_names() -> None:
-    assert output_columns(["ner"], ["text", "ner"], False) == {
+    assert output_columns(["ner", "empty"], ["text", "ner"]) == {
         "ner": "predicted_ner", "empty": "empty"
     }  # fmt: skip
     with pytest.raises(RequestError, match="has the columns 'ner' and 'predicted_ner' already"):
-        output_columns(["ner"], ["ner", "predicted_ner"], False)
+        output_columns(["ner"], ["ner", "predicted_ner"])
 
 
 def test_parts_of_the_input_are_put_under_one_schema() -> None:

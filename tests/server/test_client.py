@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
@@ -41,6 +42,55 @@ def test_long_lists_are_split_and_come_back_in_order() -> None:
         assert asking.predict([]).predictions == []
         with pytest.raises(RequestError, match="status 404: there is no model 'other'"):
             asking.predict(["a"], model="other")
+
+
+def test_a_faulty_text_is_named_by_its_place_in_the_whole_list() -> None:
+    with (
+        serving(served_model(), max_characters=100) as server,
+        manyheads.Client(str(server.base_url), texts_per_request=3) as asking,
+    ):
+        texts = ["John"] * 4
+        for length, number in ((9, 7), (7, 6)):
+            long = [*(texts * 2)[:number], "`texts[0]`" * 20, *texts][:length]
+            errors = [one["error"] for one in asking.predict(long).predictions if "error" in one]
+            place = f"texts[{number}]"
+            message = f"`{place}` has 200 characters; at most 100 are allowed"
+            assert [(e["param"], e["message"]) for e in errors] == [(place, message)]
+            with pytest.raises(RequestError, match=rf"`input\[{number}\]` has 200 characters"):
+                asking.encode(long)
+        with pytest.raises(RequestError, match=r"`input\[3\]` has no words"):
+            asking.encode([*texts[:3], "\u200b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\ud800", r"text 2: '\\ud800' has half a character \(an unpaired surrogate\); expected a"),
+        (["John", "\ud800"], r"text 2: 'John \\ud800' has half a character"),
+        (TextPair("a", "\ud800"), r"text 2: '\\ud800' has half a character"),
+        (None, "text 2: None is of the type NoneType; expected a text"),
+        ([None], "text 2: None is of the type NoneType; expected a text"),
+    ],
+)
+def test_a_text_that_cannot_be_sent_is_named(text: Any, message: str) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("a request was sent")
+
+    with client(refuse, []) as asking, pytest.raises(RequestError, match=message):
+        asking.predict(["John", text])
+    with client(refuse, []) as asking, pytest.raises(RequestError, match=message):
+        asking.encode(["John", text])
+
+
+def test_a_threshold_that_is_no_number_and_an_address_without_http_are_named() -> None:
+    message = "the threshold of task 'intent' is nan; expected a number from 0 to 1"
+    with manyheads.Client() as asking, pytest.raises(RequestError, match=message):
+        asking.predict(["John"], thresholds={"intent": float("nan")})
+    message = (
+        "the address of the server is 'localhost:8124'; expected .* Write http://localhost:8124"
+    )
+    with pytest.raises(RequestError, match=message):
+        manyheads.Client("localhost:8124")
 
 
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names() -> None:
@@ -114,7 +164,7 @@ def test_pairs_tokens_and_the_key_are_sent() -> None:
 
 def test_one_text_instead_of_a_list_and_a_missing_server_are_errors() -> None:
     with manyheads.Client("http://127.0.0.1:9", retries=0) as asking:
-        with pytest.raises(RequestError, match="one text, not a list"):
+        with pytest.raises(RequestError, match="one text, 'John', where texts were expected"):
             asking.predict("John")
         with pytest.raises(RequestError, match=r"cannot be reached .* manyheads serve MODEL"):
             asking.predict(["John"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -157,6 +158,28 @@ def test_a_client_that_leaves_frees_its_place() -> None:
         assert accepted(client)
         gate.open.set()
         assert first.result(60).status_code == 200
+
+
+def test_the_computation_of_a_long_text_ends_when_its_client_leaves() -> None:
+    gate = Gate()
+    with serving(served_model(), gate, timeout=600) as client:
+        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
+        long = "the weather in London " * 500
+        assert predict(client, long).json()["predictions"][0]["windows"] > 20
+        gate.open.clear()
+        body = json.dumps({"texts": long}).encode()
+        with connection(client) as raw:
+            raw.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            assert gate.entered.acquire(timeout=60)
+            (answer,) = scheduler._lanes[0].batch
+        assert becomes(lambda: answer.cancelled)
+        runs = gate.runs
+        gate.open.set()
+        assert becomes(lambda: not scheduler.computing)
+        assert gate.runs == runs
 
 
 def test_more_connections_than_allowed_get_503_but_probes_are_answered() -> None:

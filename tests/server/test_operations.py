@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,10 +30,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from safetensors.numpy import load_file, save
 
 from documents import replace_file
+from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
 from manyheads.inference import Predictor, load_predictor
-from manyheads.server import model_names, registry
+from manyheads.server import ServerSettings, model_names, registry, running, serve
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
@@ -237,6 +239,32 @@ def test_requests_need_a_key_where_keys_are_set() -> None:
         assert "wrong" not in lines.getvalue()
 
 
+def test_the_schema_says_which_requests_need_a_key() -> None:
+    for keys in ((), ("key",)):
+        with serving(served_model(), api_keys=keys) as client:
+            schema = client.get("/openapi.json").json()
+        needed = {path for path, has in schema["paths"].items() if "security" in str(has)}
+        assert needed == (schema["paths"].keys() - {"/livez", "/readyz"} if keys else set())
+        assert ("securitySchemes" in schema["components"]) is bool(keys)
+
+
+def test_a_file_of_keys_is_utf8_with_or_without_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("manyheads.server.serve", lambda *a, **k: given.append(k["api_keys"]))
+    file = tmp_path / "keys.txt"
+    file.write_bytes("\ufefffirst\n\n second \n".encode())
+    assert main(["serve", "model", "--api-keys", str(file)]) == 0
+    assert given == [("first", "second")]
+    file.write_bytes(b"first\nk\xe4y\n")
+    assert main(["serve", "model", "--api-keys", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {file} is not UTF-8: byte 0xe4 at offset 7; expected one key per line, as text "
+        "in UTF-8. Save the file as UTF-8.\n"
+    )
+
+
 def test_texts_are_logged_only_if_asked() -> None:
     for log_texts in (False, True):
         with serving(served_model(), log_texts=log_texts) as client, logged("json") as lines:
@@ -255,7 +283,7 @@ def test_a_bug_is_a_500_whose_log_entry_has_the_place_but_no_text() -> None:
     with serving(served_model(), gate) as client, logged("json") as lines:
         scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
 
-        def fail(texts: Any, wanted: Any) -> Any:
+        def fail(texts: Any, wanted: Any, step: Any) -> Any:
             raise KeyError(f"unexpected {texts}")
 
         scheduler._predict = fail
@@ -383,6 +411,56 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
         assert "Traceback" not in process.stderr.read()
 
 
+HANGING = """
+import atexit, os, sys, threading
+from manyheads.cli import main
+from manyheads.server import registry
+
+class Hanging:
+    name = "hanging"
+    def __init__(self, inner):
+        self.inner = inner
+    def run(self, batch):
+        if threading.current_thread().name.startswith("manyheads-lane"):
+            os.write(1, b"hangs\\n")
+            threading.Event().wait()
+        return self.inner.run(batch)
+
+def load(path, threads, loaded=registry.load_predictor):
+    predictor = loaded(path, threads=threads)
+    predictor.backend = Hanging(predictor.backend)
+    return predictor
+
+registry.load_predictor = load
+atexit.register(print, "ended in order")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
+    # While a library computes, an end in order would abort the process.
+    arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", HANGING, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+        ))  # fmt: skip
+        stack.callback(process.kill)  # before it is waited for
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = sorted(process.stdout.readline() for _ in range(2))
+        assert lines[0].startswith("Serving"), process.stderr.read()
+        assert lines[1] == "hangs\n"
+        # From then on the signal is the server's.
+        url = lines[0].split(" at ")[1].split(" ")[0]
+        assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+        assert process.stderr.read().endswith("}\nstopped: by SIGTERM\n")
+        assert process.wait(60) == 128 + signal.SIGTERM
+
+
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -463,6 +541,41 @@ def test_invalid_settings_are_named() -> None:
         make_settings(port=70000)
     with pytest.raises(RequestError, match=r"no setting 'prot' \(did you mean \"port\""):
         make_settings(prot=1)
+
+
+def test_an_address_that_another_process_listens_on_is_named_with_its_port(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = threading.enumerate()
+    bind = running.bind_socket
+    with contextlib.ExitStack() as stack:
+
+        def bind_two(settings: ServerSettings) -> socket.socket:
+            # Two servers start: neither listens while it loads its model.
+            ours = bind(settings)
+            port = ours.getsockname()[1]
+            stack.enter_context(bind(make_settings(port=port))).listen()
+            return ours
+
+        monkeypatch.setattr(running, "bind_socket", bind_two)
+        message = r"cannot listen on 127.0.0.1:0 \(Address already in use\); expected an address"
+        with pytest.raises(RequestError, match=message):
+            serve(model, port=0, threads=1)
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert becomes(lambda: not any(thread.is_alive() for thread in left), 60)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_an_address_of_ipv6_stands_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(running, "_run", lambda server, listening: listening.close())
+    serve(served_model(), host="::1", port=0, threads=1, report=lines.append)
+    assert re.search(r" at http://\[::1\]:\d+ \(API", lines[0])
+    with bind_socket(make_settings(host="::1", port=0)) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(RequestError, match=rf"cannot listen on \[::1\]:{port} \("):
+            bind_socket(make_settings(host="::1", port=port))
 
 
 def test_answers_are_sent_without_delay() -> None:

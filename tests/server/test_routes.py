@@ -55,8 +55,10 @@ def test_tasks_tokens_and_embedding_are_returned_only_on_request(client: httpx.C
     assert one.keys() == {"text", "intent", "windows"}
     (one,) = post(client, "/v1/predict", {"texts": "John", "tasks": []})["predictions"]
     assert one.keys() == {"text", "windows"}
-    (one,) = post(client, "/v1/predict", {"texts": ["John lives in Paris"]})["predictions"]
-    assert ("tokens" in one["ner"]) is not bool(one["ner"]["entities"])
+    texts = ["John lives in Paris", "the", "\u200b"]
+    answers = post(client, "/v1/predict", {"texts": texts, "tokens": False})["predictions"]
+    assert any(not one["ner"]["entities"] for one in answers)
+    assert not any("tokens" in one["ner"] for one in answers)
     assert post(client, "/v1/predict", {"texts": []})["predictions"] == []
 
 
@@ -182,6 +184,36 @@ def test_all_classes_are_returned_unless_fewer_are_asked_for(tmp_path: Path) -> 
         for top_k in (1, 1050, 1100, 10**30):
             body = {"inputs": "where is 5", "parameters": {"top_k": top_k}}
             assert post(asked, "/predict", body) == every[:top_k]
+
+
+def test_the_kind_of_a_task_decides_who_classifies_and_which_tags_are_results(
+    tmp_path: Path,
+) -> None:
+    record = {"tokens": ["where", "is", "John"], "topics": ["a"], "pos": ["W", "V", "N"]}
+    records = [{**record, "label": label} for label in ("question", "statement") * 4]
+    write_records(tmp_path / "train.jsonl", records)
+    write_records(tmp_path / "valid.jsonl", records)
+    tasks = {
+        "topics": {"kind": "multilabel"}, "pos": {"kind": "tagging"},
+        "label": {"kind": "classification"},
+    }  # fmt: skip
+    run(tmp_path, tasks=tasks)
+    with serving(tmp_path / "saved" / "best") as asked:
+        every = post(asked, "/predict", {"inputs": "where is John"})
+        assert {one["label"] for one in every} == {"question", "statement"}
+        [one] = post(asked, "/v1/predict", {"texts": "where is John"})["predictions"]
+        assert [token["text"] for token in one["pos"]["tokens"]] == ["where", "is", "John"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/embed", "/v1/embeddings"])
+def test_a_text_without_words_is_refused_by_its_place(client: httpx.Client, path: str) -> None:
+    field = "input" if path.startswith("/v1") else "inputs"
+    for texts, place in (("\u200b", field), (["\u200b"], f"{field}[0]")):
+        refused = client.post(path, json={field: texts})
+        assert refused.status_code == 422
+        error = refused.json()["error"]
+        assert (error["code"], error["param"]) == ("text_empty", place)
+        assert error["message"] == f"`{place}` has no words"
 
 
 @pytest.mark.parametrize(
@@ -322,6 +354,34 @@ def test_no_other_origin_may_call_unless_allowed(client: httpx.Client) -> None:
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         other = allowing.get("/livez", headers={"origin": "https://example.com"})
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_page_of_an_allowed_origin_may_ask_with_a_key_and_read_why_it_is_refused() -> None:
+    origin = {"origin": FOREIGN}
+    with serving(
+        served_model(), cors_origins=(FOREIGN,), api_keys=("key",), max_body=1024
+    ) as allowing:
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        }
+        preflight = allowing.options("/v1/predict", headers={**origin, **asked})
+        assert preflight.status_code == 200
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        key = {"authorization": "Bearer key"}
+        for status, headers, text in (
+            (200, key, "John"), (422, key, ""), (413, key, "x" * 2000), (401, {}, "John"),
+        ):  # fmt: skip
+            answer = allowing.post(
+                "/v1/predict", headers={**origin, **headers}, json={"texts": text}
+            )
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == FOREIGN
+            assert answer.headers["x-request-id"]
+        other = {**asked, "origin": "https://example.com"}
+        assert (
+            "access-control-allow-origin" not in allowing.options("/embed", headers=other).headers
+        )
 
 
 RELOAD = "/v1/models/tiny:reload"

@@ -16,6 +16,7 @@ from manyheads.tasks import Prediction
 from serving import becomes
 
 WARM = "warm"
+Step = Callable[[], None]
 
 
 class Model:
@@ -27,7 +28,7 @@ class Model:
         self.gate.set()
         self.entered = threading.Semaphore(0)
 
-    def __call__(self, texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
+    def __call__(self, texts: Sequence[Text], wanted: Wanted, step: Step) -> list[Prediction]:
         if list(texts) == [WARM]:
             return [Prediction(WARM, {})]
         self.batches.append((list(texts), wanted.embed))
@@ -144,7 +145,7 @@ def test_two_lanes_share_what_waits() -> None:
 def test_the_lane_that_became_idle_last_computes_the_next_text() -> None:
     threads = []
 
-    def predict(texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
+    def predict(texts: Sequence[Text], wanted: Wanted, step: Step) -> list[Prediction]:
         threads.append(threading.get_ident())
         return [Prediction(str(text), {}) for text in texts]
 
@@ -257,6 +258,103 @@ def test_a_lane_that_hangs_makes_the_server_not_ready_and_is_replaced() -> None:
         assert after.result(60).text == "after"
 
 
+class LongText:
+    """A model that reads a text in steps, each of which the test lets it begin."""
+
+    def __init__(self) -> None:
+        self.steps = threading.Semaphore(0)
+        self.begun = threading.Semaphore(0)
+        self.count = 0
+        self.ended = threading.Event()
+
+    def __call__(self, texts: Sequence[Text], wanted: Wanted, step: Step) -> list[Prediction]:
+        if list(texts) == ["long"]:
+            try:
+                for _ in range(9):
+                    assert self.steps.acquire(timeout=60)
+                    step()
+                    self.count += 1
+                    self.begun.release()
+            finally:
+                self.ended.set()
+        return [Prediction(str(text), {}) for text in texts]
+
+    def begin_step(self) -> None:
+        self.steps.release()
+        assert self.begun.acquire(timeout=60)
+
+    def end(self) -> None:
+        """Let it begin all the steps that it will."""
+        for _ in range(9):
+            self.steps.release()
+
+
+class Clock:
+    """The scheduler's time, which the test sets; threads still sleep by the real one."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("manyheads.server.scheduling.time", made)
+    return made
+
+
+def test_a_lane_that_computes_a_long_text_is_alive_for_as_long_as_its_steps_go_on(
+    clock: Clock,
+) -> None:
+    model = LongText()
+    with scheduling(model, stall_seconds=5.0, hang_seconds=30.0) as scheduler:
+        (long,) = submit(scheduler, ["long"], embed=False, deadline=clock.now + 3600)
+        for _ in range(8):
+            model.begin_step()
+            assert scheduler.trouble() == ""
+            clock.now += 20
+            assert scheduler.trouble() == "1 of 1 lanes do not answer"
+            assert scheduler.replace_lost(clock.now) == 0
+        model.end()
+        assert long.result().text == "long"
+        assert scheduler.lanes_lost == 0
+
+
+@pytest.mark.parametrize("why", ["cancelled", "late", "lost", "closed"])
+def test_a_batch_that_nobody_waits_for_ends_with_its_step(clock: Clock, why: str) -> None:
+    model = LongText()
+    with scheduling(model, stall_seconds=5.0, hang_seconds=30.0) as scheduler:
+        (long,) = submit(scheduler, ["long"], embed=False, deadline=clock.now + 25)
+        model.begin_step()
+        if why == "cancelled":
+            scheduler.cancel([long.answer])
+        elif why == "late":
+            clock.now += 26
+        elif why == "lost":
+            # The watch may be first.
+            clock.now += 31
+            scheduler.replace_lost(clock.now)
+            assert scheduler.lanes_lost == 1
+        else:
+            assert not scheduler.close(0)
+        model.end()
+        assert model.ended.wait(60)
+        assert model.count == 1
+        if why == "closed":
+            return
+        (after,) = submit(scheduler, ["after"], embed=False, deadline=clock.now + 60)
+        assert after.result().text == "after"
+        assert becomes(lambda: scheduler.computing == 0)
+        if why == "late":
+            with pytest.raises(TextTimeout):
+                long.result()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_lane_that_dies_is_replaced_by_the_watch() -> None:
     model = Model()
@@ -275,7 +373,7 @@ def test_a_lane_that_cannot_start_keeps_the_server_not_ready(
     broken = threading.Event()
     broken.set()
 
-    def predict(texts: Sequence[Text], wanted: Wanted) -> list[Prediction]:
+    def predict(texts: Sequence[Text], wanted: Wanted, step: Step) -> list[Prediction]:
         if broken.is_set():
             raise RuntimeError("no memory")
         return [Prediction(str(text), {}) for text in texts]

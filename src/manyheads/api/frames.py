@@ -49,6 +49,8 @@ def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bo
     columns: dict[str, list[Any]] = {}
     for number, prediction in enumerate(predictions):
         row = table_cells(prediction)
+        if prediction.in_scope is not None:
+            row["in_scope"] = prediction.in_scope
         if embed:
             row[EMBEDDING] = prediction.embedding
         for name, value in row.items():

@@ -16,6 +16,7 @@ from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS
 from manyheads.errors import DataError, RequestError, listing, option, shorten
 from manyheads.tasks import EMBEDDING, Prediction, TaskSpec
 from manyheads.tasks.label_values import is_encodable
+from manyheads.tasks.results import rounded
 
 _READ = frozenset((*TEXT_FIELDS, SECOND_TEXT))
 _ROWS = 4096
@@ -140,11 +141,12 @@ class CsvRows:
     Args:
         columns: the columns of the records' other fields.
         embed: whether there are embeddings.
+        scoped: whether predictions have `in_scope`.
     """
 
-    def __init__(self, columns: Columns, *, embed: bool) -> None:
+    def __init__(self, columns: Columns, *, embed: bool, scoped: bool) -> None:
         self._columns = columns
-        self._embed = embed
+        self._embed, self._scoped = embed, scoped
 
     def row(self, prediction: Prediction, *, header: bool) -> bytes:
         """Write a row, under a header if it is the first. Its fields are cells already.
@@ -160,6 +162,8 @@ class CsvRows:
                 answers |= {name: values["label"], f"{name}_score": values["score"]}
             else:
                 answers[name] = json_text(values, name)
+        if self._scoped:
+            answers["in_scope"] = rounded(prediction.in_scope)
         if self._embed:
             vector = prediction.embedding
             answers[EMBEDDING] = None if vector is None else json_text(vector.tolist(), EMBEDDING)
@@ -190,6 +194,7 @@ def write_parquet(
     columns: Columns,
     *,
     embed: bool,
+    scoped: bool,
     pairs: bool,
 ) -> int:
     """Write predictions as a Parquet table, with the columns that prediction with Ray writes.
@@ -200,6 +205,7 @@ def write_parquet(
         specs: the tasks that are answered.
         columns: the columns of the records' other fields.
         embed: whether there are embeddings.
+        scoped: whether predictions have `in_scope`.
         pairs: whether there are second texts.
 
     Returns:
@@ -220,8 +226,8 @@ def write_parquet(
         Type.TEXT: arrow.string(),
     }  # fmt: skip
     types = {name: arrow_types[type_] for name, type_ in columns.types.items()}
-    answers = result_schema(specs, embed)
-    names = output_columns([spec.name for spec in specs], [*texts, *types], embed)
+    answers = result_schema(specs, embed, scoped=scoped)
+    names = output_columns(answers.names, [*texts, *types])
     schema = arrow.schema(
         [
             *((name, arrow.string()) for name in texts),

@@ -158,7 +158,8 @@ class Model:
         A notebook shows the list as a table.
 
         The result has the columns and index of the DataFrame, for each task a column of its name
-        (`predicted_NAME` if that exists), and for classes their probability (`NAME_score`).
+        (`predicted_NAME` if that exists), for classes their probability (`NAME_score`), and
+        `in_scope` if the model has a scope.
 
         Args:
             texts: strings, lists of tokens, pairs of strings, or a pandas or polars DataFrame.

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from manyheads.api.kept_fields import (
     Columns,
@@ -30,6 +30,9 @@ from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, two_lines
+
+if TYPE_CHECKING:
+    from manyheads.display import Counter
 
 # The control characters that JSON leaves as they are; a terminal acts on some of them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x00, 0x0A), *range(0x7F, 0xA0))}
@@ -81,20 +84,27 @@ class PredictionJob:
     @cached_property
     def csv_rows(self) -> CsvRows:
         """The rows of a CSV file."""
-        return CsvRows(self.columns, embed=self.embed)
+        scoped = self.predictor.answers_scope(self.tasks)
+        return CsvRows(self.columns, embed=self.embed, scoped=scoped)
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
         self.predictor.predict([], tasks=self.tasks)
 
     def predictions(
-        self, texts: Iterable[Text | GivenText], chunk: int = 2048
+        self,
+        texts: Iterable[Text | GivenText],
+        chunk: int = 2048,
+        after_chunk: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
         """Predict for texts, each with its record's other fields as the output holds them."""
-        return (one for one in self._answers(texts, chunk) if one is not None)
+        return (one for one in self._answers(texts, chunk, after_chunk) if one is not None)
 
     def _answers(
-        self, texts: Iterable[Text | GivenText], chunk: int = 2048
+        self,
+        texts: Iterable[Text | GivenText],
+        chunk: int = 2048,
+        after_chunk: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction | None]:
         """Predict for texts; None for one that is left out as empty."""
         waiting: deque[Mapping[str, Any]] = deque()
@@ -111,6 +121,7 @@ class PredictionJob:
             tasks=self.tasks,
             when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
             chunk=chunk,
+            after_chunk=after_chunk,
             **self.scoring,
         )
         for prediction in predictions:
@@ -141,12 +152,11 @@ class PredictionJob:
         total: int | None = None,
     ) -> int:
         """Predict for texts and write the results; return how many there were."""
-        predictions = self.predictions(texts)
         if progress and (output is not None or not is_person(sys.stdout)):
-            from manyheads.display import track
-
-            description = f"Predicting ({self.predictor.backend.name})"
-            predictions = track(predictions, description, total, enabled=self.progress)
+            counter = self._counter(total)
+            predictions = counter.track(self.predictions(texts, after_chunk=counter.end_group))
+        else:
+            predictions = self.predictions(texts)
         count = 0
         with _opened(output) as stream:
             if self.form is Form.PARQUET:
@@ -163,7 +173,7 @@ class PredictionJob:
         predictions = chain(list(islice(predictions, 1)), predictions)
         return write_parquet(
             stream, predictions, answering, self.columns, embed=self.embed,
-            pairs=self.predictor.pairs,
+            scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
         )  # fmt: skip
 
     def write_file(
@@ -176,8 +186,6 @@ class PredictionJob:
         note: Callable[[str], None],
     ) -> int:
         """Predict for a file's texts, resumably; return how many there are."""
-        from manyheads.display import track
-
         left = total
 
         def started(done: int | None) -> None:
@@ -186,16 +194,25 @@ class PredictionJob:
             if resume:
                 note(_resumed(done, output))
 
-        description = f"Predicting ({self.predictor.backend.name})"
+        def predict(some: Iterable[Text | GivenText]) -> Iterator[Prediction | None]:
+            counter = self._counter(left)
+            return counter.track(self._answers(some, after_chunk=counter.end_group))
+
         return write_predictions(
             output,
             texts,
-            lambda some: track(self._answers(some), description, left, enabled=self.progress),
+            predict,
             self.shown,
             run=run,
             resume=resume,
             started=started,
         )
+
+    def _counter(self, total: int | None) -> Counter:
+        from manyheads.display import Counter
+
+        description = f"Predicting ({self.predictor.backend.name})"
+        return Counter(description, total, enabled=self.progress, grouped=True)
 
     def shown(self, prediction: Prediction, first: bool = True) -> bytes:
         """Return a prediction in the form of the output, which may begin with a header."""

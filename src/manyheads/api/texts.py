@@ -20,13 +20,11 @@ from manyheads.api.kept_fields import other_fields
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import Line, lines_of, opened
+from manyheads.data.readers.text_lines import STDIN, Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
 from manyheads.errors import DataError, RequestError, at, listing, option, shorten
 from manyheads.inference import Text, TextPair
 from manyheads.tasks.label_values import is_encodable
-
-STDIN = "standard input"
 
 
 class GivenText(NamedTuple):

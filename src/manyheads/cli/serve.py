@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from manyheads.cli.errors import catching
+from manyheads.errors import RequestError
 from manyheads.server import ServerSettings
+from manyheads.storage import explained
+
+_STEP_SECONDS = 1.0
+"""How long a stopped server waits for the threads that still compute."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -41,21 +50,44 @@ def serve(
     log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = False,
 ) -> None:
     """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
-    from manyheads.errors import RequestError
     from manyheads.server import serve as run
-    from manyheads.storage import explained
+    from manyheads.server import wait_for_lanes
 
-    keys: tuple[str, ...] = ()
-    if api_keys is not None:
-        with explained(api_keys, "read"):
-            lines = api_keys.read_text(encoding="utf-8").splitlines()
-        keys = tuple(line.strip() for line in lines if line.strip())
-        if not keys:
-            raise RequestError(f"{api_keys} has no key", expected="one key per line")
-    run(
-        *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
-        examples=examples,
-        max_body=max_body, max_texts=max_texts, max_characters=max_characters,
-        max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
-        cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,
-    )  # fmt: skip
+    keys = () if api_keys is None else _read_keys(api_keys)
+
+    def work() -> int:
+        run(
+            *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
+            examples=examples,
+            max_body=max_body, max_texts=max_texts, max_characters=max_characters,
+            max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
+            cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,
+        )  # fmt: skip
+        return 0
+
+    status = catching(work)
+    was_stopped = status > 128
+    if was_stopped and not wait_for_lanes(_STEP_SECONDS):
+        # A library that computes while the interpreter ends would abort the process.
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    raise typer.Exit(status)
+
+
+def _read_keys(path: Path) -> tuple[str, ...]:
+    try:
+        with explained(path, "read"):
+            # Some editors begin a file with a byte-order mark.
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}",
+            expected="one key per line, as text in UTF-8",
+            fix="Save the file as UTF-8.",
+        ) from error
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        raise RequestError(f"{path} has no key", expected="one key per line")
+    return keys

@@ -7,7 +7,7 @@ from manyheads.display.data import data_sections
 from manyheads.display.epochs import EpochTable
 from manyheads.display.found_tasks import inferred_tables
 from manyheads.display.live import duration, rate
-from manyheads.display.progress import Counter, track
+from manyheads.display.progress import Counter
 from manyheads.display.suspects import suspect_sections
 from manyheads.display.tables import (
     Section,
@@ -37,5 +37,4 @@ __all__ = [
     "show",
     "suspect_sections",
     "threshold_tables",
-    "track",
 ]

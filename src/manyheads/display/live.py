@@ -43,6 +43,7 @@ class Display:
         self._done = 0
         self._total: int | None = None
         self._bar: _Bar | None = None
+        self._first_line: float | None = None
         self._next_line: float | None = None
 
     def start(self, done: int, total: int | None) -> None:
@@ -54,22 +55,34 @@ class Display:
             self._bar.add_task(self._description, total=total, completed=done)
             self._bar.start()
         else:
-            self._next_line = self._clock() + self._interval
+            self._first_line = self._next_line = self._clock() + self._interval
 
-    def stop(self) -> None:
-        """Show no more progress."""
+    def stop(self, summary: str = "") -> None:
+        """Show no more progress.
+
+        Args:
+            summary: how the work ended, for a last line elsewhere than on a terminal; written only
+                after work that took long enough for other lines.
+        """
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.stop()
-        self._bar = self._next_line = None
+        elif summary and self._first_line is not None and self._clock() >= self._first_line:
+            self.message(f"{self._description}: {summary}")
+        self._bar = self._first_line = self._next_line = None
 
-    def update(self, done: int) -> None:
-        """Show how much is done; elsewhere than on a terminal, a line every so often."""
+    def update(self, done: int, *, line: bool = True) -> None:
+        """Show how much is done.
+
+        Args:
+            done: the number of items.
+            line: whether to write a line elsewhere than on a terminal, if one is due.
+        """
         self._done = done
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.update(self._bar.task_ids[0], completed=done)
-        elif self._next_line is not None and self._clock() >= self._next_line:
+        elif line and self._next_line is not None and self._clock() >= self._next_line:
             details = (" ".join(filter(None, cells)) for cells in self._details())
             self.message("; ".join([f"{self._description}: {self._status()}", *details]))
             self._next_line = self._clock() + self._interval

@@ -6,7 +6,7 @@ Progress goes to standard error, so that results on standard output stay clean.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
 from manyheads.display.live import PLAIN_INTERVAL, Display, duration, rate
@@ -23,6 +23,8 @@ class Counter:
         unit: the items, in the plural.
         file: the stream to write to. Default: standard error.
         enabled: False shows nothing, for example while results scroll by on the terminal.
+        grouped: whether items come in groups, after each of which `end_group` is called. Plain
+            lines are written only then: in the midst of a group the speed would be wrong.
         interval: seconds between plain lines where `file` is no terminal.
         clock: returns seconds.
     """
@@ -35,10 +37,12 @@ class Counter:
         *,
         file: TextIO | None = None,
         enabled: bool = True,
+        grouped: bool = False,
         interval: float = PLAIN_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._unit, self._enabled, self._clock = total, unit, enabled, clock
+        self._grouped = grouped
         self._display = Display(description, file, interval, clock, self._status, list)
         self._done = 0
         self._began = 0.0
@@ -49,14 +53,31 @@ class Counter:
             self._display.start(0, self._total)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._display.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._display.stop("" if kind else self._summary())
 
     def advance(self, count: int = 1) -> None:
         """Count some work as done."""
         self._done += count
         if self._enabled:
+            self._display.update(self._done, line=not self._grouped)
+
+    def end_group(self) -> None:
+        """Show the progress after a group of items."""
+        if self._enabled:
             self._display.update(self._done)
+
+    def track(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items one by one, and count them."""
+        with self:
+            for item in items:
+                yield item
+                self.advance()
+
+    def _summary(self) -> str:
+        seconds = self._clock() - self._began
+        parts = [f"{self._done:,} {self._unit}", rate(self._done, seconds, self._unit)]
+        return ", ".join([*filter(None, parts), f"{duration(seconds)} in all"])
 
     def _status(self) -> str:
         seconds = self._clock() - self._began
@@ -66,20 +87,3 @@ class Counter:
             left = max(self._total - self._done, 0) * seconds / self._done
             parts.append(f"{duration(left)} left")
         return ", ".join(part for part in parts if part)
-
-
-def track(
-    items: Iterable[T],
-    description: str,
-    total: int | None = None,
-    *,
-    file: TextIO | None = None,
-    enabled: bool = True,
-) -> Iterator[T]:
-    """Yield items one by one, and show the progress (see `Counter`)."""
-    if total is None and isinstance(items, Sequence):
-        total = len(items)
-    with Counter(description, total, file=file, enabled=enabled) as counter:
-        for item in items:
-            yield item
-            counter.advance()

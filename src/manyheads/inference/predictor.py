@@ -174,12 +174,14 @@ class Predictor:
         top_k: int = 0,
         thresholds: bool | Mapping[str, float] = True,
         logits: bool = False,
+        after_chunk: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
         """Predict for any number of texts, in their order and in constant memory.
 
         Args and errors are those of `predict`, and:
             chunk: texts that are processed together. One more chunk is read ahead, except with
                 `chunk=1`, where each text is answered before the next is requested.
+            after_chunk: called when all predictions of a chunk have been taken.
         """
         check_texts(texts)
         if when_empty not in get_args(WhenEmpty):
@@ -191,7 +193,7 @@ class Predictor:
         answer = ScoredResults(self._scorings(top_k, thresholds, logits))
         yield from self._answered(
             texts, self._chosen(tasks), answer, self.scope, embed=embed, when_empty=when_empty,
-            chunk=chunk,
+            chunk=chunk, after_chunk=after_chunk,
         )  # fmt: skip
 
     def record(
@@ -207,6 +209,10 @@ class Predictor:
         able = (spec.name for spec in chosen if kind_of(spec.kind).scopes)
         scope = next((ScopeInputs(name) for name in able), None)
         return list(self._answered(texts, chosen, answer, scope, embed=embed))
+
+    def answers_scope(self, tasks: Sequence[str] | None = None) -> bool:
+        """Return whether predictions of these tasks, by default all, have `in_scope`."""
+        return self.scope is not None and bool(self._chosen(tasks))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of all texts, special tokens included."""
@@ -278,6 +284,7 @@ class Predictor:
         embed: bool = False,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
+        after_chunk: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
         """Predict for a stream of texts, with answers made by `answer`."""
         scope = scope if specs else None
@@ -292,6 +299,8 @@ class Predictor:
         )
         for job, outputs in run_in_order(self.backend, jobs, self._compute, ahead=chunk > 1):
             yield from postprocessor.take(job, outputs)
+            if not job.chunk.batches_left:
+                after_chunk()
 
     def _compute(self, backend: Backend, job: Job) -> Mapping[str, Floats]:
         """Run the model on a batch of windows."""

@@ -69,6 +69,8 @@ class Service:
         texts: Sequence[Text],
         param: str,
         wanted: Wanted,
+        *,
+        is_list: bool,
     ) -> list[Prediction | Problem]:
         """Predict for the texts of a request.
 
@@ -78,6 +80,7 @@ class Service:
             texts: the texts.
             param: the request's field that holds them, for messages.
             wanted: what to compute.
+            is_list: whether that field is a list.
 
         Returns:
             for each text its prediction or its error.
@@ -91,7 +94,7 @@ class Service:
                 "allowed in a request", param=param, code="too_many_texts",
             )  # fmt: skip
         request.scope["state"].update(texts=len(texts), model=model.name)
-        places = [param] if len(texts) == 1 else [f"{param}[{i}]" for i in range(len(texts))]
+        places = [_place(param, i, is_list) for i in range(len(texts))]
         found: list[Prediction | Problem | None] = [
             self._problem_with(text, place) for text, place in zip(texts, places, strict=True)
         ]
@@ -211,3 +214,24 @@ def only(answers: Sequence[Prediction | Problem]) -> list[Prediction]:
             raise answer
         predictions.append(answer)
     return predictions
+
+
+def only_with_words(
+    answers: Sequence[Prediction | Problem], param: str, *, is_list: bool
+) -> list[Prediction]:
+    """Return the predictions of a request in which every text has to be valid and have words.
+
+    Raises:
+        Problem: the error of the first faulty text, or the first without words.
+    """
+    predictions = only(answers)
+    for i, prediction in enumerate(predictions):
+        if prediction.empty:
+            place = _place(param, i, is_list)
+            raise Problem(422, f"`{place}` has no words", param=place, code="text_empty")
+    return predictions
+
+
+def _place(param: str, i: int, is_list: bool) -> str:
+    """Return the place of a text in its request, for messages."""
+    return f"{param}[{i}]" if is_list else param

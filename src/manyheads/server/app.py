@@ -24,7 +24,7 @@ from manyheads.server.problems import (
     answer_problem,
     answer_validation,
 )
-from manyheads.server.protection import Protection
+from manyheads.server.protection import OPEN_PATHS, Protection
 from manyheads.server.registry import Load, Registry
 from manyheads.server.routes import direct_handlers, router
 from manyheads.server.scheduling import Scheduler
@@ -62,13 +62,14 @@ def create_app(
         yield
         await run_in_threadpool(registry.close, settings.timeout)
 
-    # Routing and FastAPI's middleware take as long as a short text. CORS needs them.
-    fast = {} if settings.cors_origins else direct_handlers(router)
+    # Routing and FastAPI's middleware take as long as a short text.
+    fast = direct_handlers(router)
     service = Service(registry, settings, monitoring)
     app = Application(
         protect=lambda inner: Protection(
             inner, settings, monitoring, fast, service.check_room, tracing
         ),
+        settings=settings,
         title="Manyheads",
         version=__version__,
         summary="Classes, entities and the embedding of a sentence, from one pass of one model.",
@@ -83,11 +84,6 @@ def create_app(
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_http)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"], allow_headers=["*"],
-        )  # fmt: skip
     return app
 
 
@@ -107,23 +103,53 @@ def _watch(monitoring: Monitoring, registry: Registry, name: str) -> None:
 
 
 class Application(FastAPI):
-    """An application whose protection stands before all of FastAPI's own middleware.
+    """An application whose protection stands before all of FastAPI's own middleware, and CORS
+    before the protection.
 
     Args:
         protect: wraps the application that it protects.
+        settings: the origins whose pages may call the server, and whether it needs keys.
         options: those of FastAPI.
     """
 
-    def __init__(self, *, protect: Callable[[ASGIApp], Protection], **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        protect: Callable[[ASGIApp], Protection],
+        settings: ServerSettings,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self._protect = protect
+        self._protect, self._settings = protect, settings
         self._protection: Protection | None = None
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the whole stack; Starlette calls this once."""
         self._protection = self._protect(super().build_middleware_stack())
-        return self._protection
+        if not self._settings.cors_origins:
+            return self._protection
+        # A browser asks without a key whether the page may send one, and shows the page no error
+        # that has no header for it.
+        return CORSMiddleware(
+            self._protection, allow_origins=list(self._settings.cors_origins),
+            allow_methods=["GET", "POST"], allow_headers=["*"],
+        )  # fmt: skip
 
     def refuse(self, scope: Scope) -> Response | None:
-        """Return the response to a request that is refused before its body is read, else None."""
-        return None if self._protection is None else self._protection.refuse(scope)
+        """Return the response to a request that is refused before its body is read, else None.
+
+        With CORS every response needs its headers, so that none is refused here.
+        """
+        if self._protection is None or self._settings.cors_origins:
+            return None
+        return self._protection.refuse(scope)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI schema, which says where a key is needed."""
+        schema = super().openapi()
+        if self._settings.api_keys:
+            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for path in schema["paths"].keys() - OPEN_PATHS:
+                for operation in schema["paths"][path].values():
+                    operation["security"] = [{"key": []}]
+        return schema

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +14,14 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, shorten
 from manyheads.inference import Text, TextPair
+from manyheads.inference.texts import check_texts, chunked
+from manyheads.tasks.label_values import is_encodable
 
 _BUSY = frozenset({429, 502, 503})
 _LONGEST_WAIT = 60.0
+_PLACE = re.compile(r"(texts|input)\[(\d+)\]")
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer, as when the server restarts."""
 
@@ -45,6 +50,9 @@ class Client:
         texts_per_request: longer lists are split into several requests.
         transport: the transport of httpx, for tests and proxies.
         sleep: the function that waits between attempts.
+
+    Raises:
+        RequestError: the address is not one of HTTP.
     """
 
     def __init__(
@@ -58,6 +66,12 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if not str(url).lower().startswith(("http://", "https://")):
+            raise RequestError(
+                f"the address of the server is {shorten(url)}",
+                expected="one that begins with http:// or https://",
+                fix=f"Write http://{url}." if "://" not in url else "",
+            )
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._http = httpx.Client(
             base_url=url, headers=headers, timeout=timeout, transport=transport
@@ -104,8 +118,16 @@ class Client:
             neighbours: how many of the nearest records of the server's examples are listed.
 
         Raises:
-            RequestError: the server cannot be reached, refused the request, or stayed busy.
+            RequestError: a text or threshold cannot be sent; or the server cannot be reached,
+                refused the request, or stayed busy.
         """
+        if not isinstance(thresholds, bool):
+            for task, score in thresholds.items():
+                if isinstance(score, float) and not math.isfinite(score):
+                    raise RequestError(
+                        f"the threshold of task {shorten(task)} is {score}",
+                        expected="a number from 0 to 1",
+                    )
         options: dict[str, Any] = {
             "embed": embed,
             "tokens": tokens,
@@ -118,23 +140,30 @@ class Client:
         if tasks is not None:
             options["tasks"] = list(tasks)
         answers = [
-            self._send("/v1/predict", {"texts": part, **options}) for part in self._parts(texts)
+            (start, self._send("/v1/predict", {"texts": part, **options}, start))
+            for start, part in self._parts(texts)
         ]
-        found = [prediction for answer in answers for prediction in answer["predictions"]]
+        found = [
+            {**one, "error": _moved(one["error"], start)} if "error" in one else one
+            for start, answer in answers
+            for one in answer["predictions"]
+        ]
         if not answers:
             return ServerAnswer(model or "", "", [])
-        return ServerAnswer(answers[0]["model"], answers[0]["version"], found)
+        _, first = answers[0]
+        return ServerAnswer(first["model"], first["version"], found)
 
     def encode(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
         """Return the embeddings of N texts, [N, H].
 
         Raises:
-            RequestError: the server cannot be reached, refused the request, or stayed busy.
+            RequestError: a text cannot be sent; or the server cannot be reached, refused the
+                request, or stayed busy.
         """
         rows: list[NDArray[np.float32]] = []
-        for part in self._parts(texts):
+        for start, part in self._parts(texts):
             body = {"input": part, "encoding_format": "base64", "model": model}
-            answer = self._send("/v1/embeddings", body)
+            answer = self._send("/v1/embeddings", body, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
         return np.array(rows, np.float32)
 
@@ -143,14 +172,24 @@ class Client:
         models: list[dict[str, Any]] = self._send("/v1/models", None)["data"]
         return models
 
-    def _parts(self, texts: Sequence[Text]) -> Iterator[list[Any]]:
-        if isinstance(texts, str):
-            raise RequestError("one text, not a list", fix="Put the text into a list.")
+    def _parts(self, texts: Sequence[Text]) -> Iterator[tuple[int, list[Any]]]:
+        """Yield the texts of each request, and the place of its first one."""
+        texts = _checked(texts)
         for start in range(0, len(texts), self._size):
             some = texts[start : start + self._size]
-            yield [_to_json(text) for text in some]
+            yield start, [_to_json(text) for text in some]
 
-    def _send(self, path: str, body: dict[str, Any] | None) -> Any:
+    def _send(self, path: str, body: dict[str, Any] | None, start: int = 0) -> Any:
+        """Send a request, and return the answer.
+
+        Args:
+            path: the route.
+            body: its body; None: a GET request.
+            start: the place of its first text among those of the caller.
+
+        Raises:
+            RequestError: the server cannot be reached, refused the request, or stayed busy.
+        """
         for attempt in range(self._retries + 1):
             is_last = attempt == self._retries
             try:
@@ -174,7 +213,8 @@ class Client:
             self._sleep(_seconds(response, attempt))
         if response.is_success:
             return response.json()
-        raise RequestError(f"the server sent status {response.status_code}: {_message(response)}")
+        message = _message(response, start)
+        raise RequestError(f"the server sent status {response.status_code}: {message}")
 
     def _is_temporary(self, error: httpx.TransportError) -> bool:
         """Return whether another attempt may succeed. One to a server that never answered would
@@ -182,6 +222,26 @@ class Client:
         return isinstance(error, _BROKEN) or (
             self._has_answered and isinstance(error, httpx.ConnectError)
         )
+
+
+def _checked(texts: Sequence[Text]) -> list[Text]:
+    """Return the texts of a request.
+
+    Raises:
+        RequestError: they are no list, or one of them cannot be sent.
+    """
+    check_texts(texts)
+    given = list(texts)
+    for [one] in chunked(given, 1, pairs=False):
+        for text in filter(None, (one.text, one.second)):
+            if not is_encodable(text):
+                raise RequestError(
+                    f"{shorten(text)} has half a character (an unpaired surrogate)",
+                    expected="a text of whole Unicode characters",
+                    fix="Leave it out or repair it.",
+                    where=f"text {one.number}",
+                )
+    return given
 
 
 def _to_json(text: Text) -> Any:
@@ -196,8 +256,18 @@ def _seconds(response: httpx.Response, attempt: int) -> float:
     return min(float(stated) if stated.isdigit() else float(2**attempt), _LONGEST_WAIT)
 
 
-def _message(response: httpx.Response) -> str:
+def _moved(error: dict[str, Any], start: int) -> dict[str, Any]:
+    """Return an error with the place of its text among those of the caller."""
+    param = error.get("param") or ""
+    if not (found := _PLACE.match(param)):
+        return error
+    place = f"{found[1]}[{int(found[2]) + start}]{param[found.end() :]}"
+    message = error["message"].replace(f"`{param}`", f"`{place}`", 1)
+    return {**error, "param": place, "message": message}
+
+
+def _message(response: httpx.Response, start: int) -> str:
     try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+        return str(_moved(response.json()["error"], start)["message"])
+    except (AttributeError, ValueError, KeyError, TypeError):
         return response.text[:200] or response.reason_phrase

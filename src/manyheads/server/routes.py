@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from manyheads.errors import ManyheadsError, RequestError, listing, shorten
 from manyheads.inference import Text, TextPair
-from manyheads.server.answering import Service, only
+from manyheads.server.answering import Service, only, only_with_words
 from manyheads.server.problems import Problem, statuses, validation_problem
 from manyheads.server.protection import DirectRoute
 from manyheads.server.registry import ReloadRunning, ServedModel
@@ -40,7 +40,14 @@ from manyheads.server.schemas import (
     Status,
     TaskInfo,
 )
-from manyheads.tasks import ClassResult, MultilabelResult, Prediction, Result, TaggingResult
+from manyheads.tasks import (
+    ClassResult,
+    MultilabelResult,
+    Prediction,
+    Result,
+    Scheme,
+    TaggingResult,
+)
 
 
 class _Route(APIRoute):
@@ -128,9 +135,10 @@ async def predict(body: PredictRequest, request: Request) -> Response:
     wanted = Wanted(
         body.embed or body.neighbours > 0, body.top_k, _thresholds(model, body.thresholds)
     )
-    answers = await service.answer(request, model, texts, "texts", wanted)
+    answers = await service.answer(request, model, texts, "texts", wanted, is_list=not one)
     if one:
         only(answers)
+    plain = {spec.name for spec in model.predictor.specs if spec.scheme is Scheme.PLAIN}
     near: list[list[dict[str, Any]] | None] = [None] * len(answers)
     if body.neighbours:
         near = await run_in_threadpool(_neighbours, model, answers, body.neighbours)
@@ -141,7 +149,9 @@ async def predict(body: PredictRequest, request: Request) -> Response:
         "predictions": [
             {"error": answer.body()}
             if isinstance(answer, Problem)
-            else _prediction(answer, tasks, neighbours, embed=body.embed, tokens=body.tokens)
+            else _prediction(
+                answer, tasks, neighbours, embed=body.embed, tokens=body.tokens, plain=plain
+            )
             for answer, neighbours in zip(answers, near, strict=True)
         ],
     })  # fmt: skip
@@ -155,9 +165,11 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     service = _service(request)
     model = service.model(body.model)
     texts = _only_texts(body.input)
+    is_list = not isinstance(body.input, str)
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "input", _VECTORS))
-    vectors = _vectors(predictions, "input", body.dimensions, normalize=body.dimensions is not None)
+    answers = await service.answer(request, model, texts, "input", _VECTORS, is_list=is_list)
+    predictions = only_with_words(answers, "input", is_list=is_list)
+    vectors = _vectors(predictions, body.dimensions, normalize=body.dimensions is not None)
     tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
     return _json({
         "object": "list",
@@ -181,9 +193,10 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     model = service.model(None)
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "inputs", _VECTORS))
-    normalize = body.normalize is not False
-    vectors = _vectors(predictions, "inputs", body.dimensions, normalize=normalize)
+    is_list = not isinstance(body.inputs, str)
+    answers = await service.answer(request, model, texts, "inputs", _VECTORS, is_list=is_list)
+    predictions = only_with_words(answers, "inputs", is_list=is_list)
+    vectors = _vectors(predictions, body.dimensions, normalize=body.normalize is not False)
     return _json([np.ascontiguousarray(vector) for vector in vectors])
 
 
@@ -192,13 +205,15 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     tags=["predict"],
 )  # fmt: skip
 async def classify(body: ClassifyRequest, request: Request) -> Response:
-    """Classify texts with the first classification task, in the form of
-    text-embeddings-inference."""
+    """Classify texts with the first classification task, or the first multilabel one if there is no
+    other, in the form of text-embeddings-inference."""
     service = _service(request)
     model = service.model(None)
     texts = _classified_texts(body.inputs)
     _note_texts(request, service, texts)
-    predictions = only(await service.answer(request, model, texts, "inputs", _CLASSES))
+    is_list = not isinstance(body.inputs, str)
+    answers = await service.answer(request, model, texts, "inputs", _CLASSES, is_list=is_list)
+    predictions = only_with_words(answers, "inputs", is_list=is_list)
     count = body.parameters.top_k if body.parameters else None
     scores = [_class_scores(prediction)[:count] for prediction in predictions]
     several = isinstance(body.inputs, list) and not all(isinstance(x, str) for x in body.inputs)
@@ -322,15 +337,14 @@ def _prediction(
     *,
     embed: bool,
     tokens: bool,
+    plain: Set[str],
 ) -> dict[str, Any]:
     results: dict[str, Result] = {}
     hidden = []
     for name in (name for name in prediction.results if name in tasks):
         results[name] = result = prediction.results[name]
-        if tokens or not isinstance(result, TaggingResult):
-            continue
         # Plain tags, which make no entities, are the result themselves.
-        if result.entities or result.undecided:
+        if not tokens and name not in plain and isinstance(result, TaggingResult):
             hidden.append(name)
             results[name] = replace(result, tokens=())
     record = replace(prediction, embedding=None, embedding2=None, results=results).to_json()
@@ -347,14 +361,11 @@ def _prediction(
 
 
 def _vectors(
-    predictions: list[Prediction], param: str, dimensions: int | None, *, normalize: bool
+    predictions: list[Prediction], dimensions: int | None, *, normalize: bool
 ) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
     vectors = []
-    for i, prediction in enumerate(predictions):
-        vector = prediction.embedding
-        if vector is None:
-            place = f"{param}[{i}]"
-            raise Problem(422, f"`{place}` has no words", param=place, code="text_empty")
+    for vector in (prediction.embedding for prediction in predictions):
+        assert vector is not None
         if dimensions is not None and dimensions > len(vector):
             raise Problem(
                 422, f"`dimensions` is {dimensions}; the model's embedding has {len(vector)}",
@@ -393,9 +404,10 @@ def _classified_texts(given: str | list[str] | list[list[str]]) -> list[str]:
 
 
 def _class_scores(prediction: Prediction) -> list[dict[str, Any]]:
-    for result in prediction.results.values():
-        if isinstance(result, ClassResult | MultilabelResult):
-            return [{"label": one.label, "score": one.score} for one in result.candidates]
+    for kind in (ClassResult, MultilabelResult):
+        for result in prediction.results.values():
+            if isinstance(result, kind):
+                return [{"label": one.label, "score": one.score} for one in result.candidates]
     raise Problem(422, "the model has no task of classification", code="no_classification")
 
 

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from manyheads.errors import ManyheadsError, RequestError
@@ -50,10 +51,17 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     registry: Registry = app.state.service.registry
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
-    # From here on, clients can connect; the first requests wait until the loop runs.
-    listening.listen(BACKLOG)
-    host, port = listening.getsockname()[:2]
-    report(f"Serving {', '.join(registry.names)} at http://{host}:{port} (API: /docs).")
+    try:
+        # From here on, clients can connect; the first requests wait until the loop runs.
+        with _explained(chosen):
+            listening.listen(BACKLOG)
+    except RequestError:
+        # Another process listens to the port since this one was bound to it.
+        registry.close(0)
+        listening.close()
+        raise
+    address = _address(*listening.getsockname()[:2])
+    report(f"Serving {', '.join(registry.names)} at http://{address} (API: /docs).")
     sys.setswitchinterval(_SWITCH_SECONDS)
     _run(make_server(app, chosen), listening)
 
@@ -104,15 +112,30 @@ def bind_socket(settings: ServerSettings) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
-    except OSError as error:
+        with _explained(settings):
+            listening.bind((settings.host, settings.port))
+    except RequestError:
         listening.close()
+        raise
+    return listening
+
+
+@contextmanager
+def _explained(settings: ServerSettings) -> Iterator[None]:
+    """Convert the system's errors in the body to errors about the server's address."""
+    try:
+        yield
+    except OSError as error:
         raise RequestError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror})",
+            f"cannot listen on {_address(settings.host, settings.port)} ({error.strerror})",
             expected="an address of this machine and a free port",
             fix="Choose another port with --port; 0 selects a free one.",
         ) from error
-    return listening
+
+
+def _address(host: str, port: int) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _set_up_log(settings: ServerSettings) -> None:

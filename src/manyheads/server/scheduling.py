@@ -4,9 +4,10 @@ A lane is a thread that computes one batch at a time. When it becomes free, it t
 queued text and others of similar length, up to a token budget and to its share of the queue. A
 single text on an idle server is therefore computed at once, and batches grow with the load.
 
-A lane that is busy for too long is lost: its texts fail, a new lane replaces it, and the server is
-not ready until the new lane has computed its first text. Python cannot stop the lost thread; it
-ends when its computation does.
+A lane gives a sign of life before each step, which is one run of the model: a long text takes many.
+A lane that gives none for too long is lost: its texts fail, a new lane replaces it, and the server
+is not ready until the new lane has computed its first text. Python cannot stop the lost thread; it
+ends with its step. So does a batch whose texts are no longer waited for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from manyheads.inference import Text
@@ -43,8 +45,9 @@ class Wanted:
         return self.top_k == other.top_k and self.thresholds == other.thresholds
 
 
-Predict: TypeAlias = Callable[[Sequence[Text], Wanted], Sequence[Prediction]]
-"""Predicts for texts."""
+Predict: TypeAlias = Callable[[Sequence[Text], Wanted, Callable[[], None]], Sequence[Prediction]]
+"""Predicts for texts. Calls its last argument before each run of the model, and lets the exception
+pass that this raises where the predictions are no longer needed."""
 
 _NEAR = 192
 """The oldest queued texts, among which a lane looks for those of similar length. With more, lists
@@ -57,7 +60,9 @@ _COUNTED = 32
 """The requests over which the share of the refused ones is averaged."""
 
 _STALL_SECONDS = 5.0
-"""A batch that takes longer than this makes the server not ready."""
+"""A step that takes longer than this makes the server not ready."""
+
+_LANE_NAME = "manyheads-lane-"
 
 _logger = logging.getLogger("manyheads.server")
 
@@ -78,6 +83,10 @@ class TextTimeout(Exception):
 
 class LaneLost(Exception):
     """The thread that computed a text hung or died."""
+
+
+class _Abandoned(Exception):
+    """No text of a batch is waited for any more."""
 
 
 @dataclass(slots=True)
@@ -119,7 +128,8 @@ class _Lane:
     woken: threading.Condition
     """Notified when there is work for it, or the scheduler closes."""
     batch: list[Answer] = field(default_factory=list)
-    busy_since: float | None = None
+    alive_at: float | None = None
+    """When it began its current step; None if it has no work."""
     lost: bool = False
     ready: bool = False
     """Whether it has computed its first text."""
@@ -134,8 +144,8 @@ class Scheduler:
         budget: tokens of a batch, estimated. The predictor splits a batch by length, which saves
             more padding with more texts.
         max_waiting: texts that may be queued.
-        hang_seconds: seconds after which a busy lane is lost.
-        stall_seconds: seconds after which a busy lane makes the scheduler not ready.
+        hang_seconds: seconds without a sign of life after which a busy lane is lost.
+        stall_seconds: seconds without one after which it makes the scheduler not ready.
         warm_text: the text that a new lane computes first.
         tracing: starts a span for each batch.
     """
@@ -272,7 +282,7 @@ class Scheduler:
             new = [lane for lane in self._lanes if not lane.ready]
             slow = [
                 lane for lane in self._lanes
-                if lane.busy_since is not None and now - lane.busy_since > self._stall_seconds
+                if lane.alive_at is not None and now - lane.alive_at > self._stall_seconds
             ]  # fmt: skip
             for lanes, state in ((dead, "died"), (slow, "do not answer"), (new, "are starting")):
                 if lanes:
@@ -320,25 +330,25 @@ class Scheduler:
         number = next(self._numbers)
         lane = _Lane(
             number,
-            threading.Thread(name=f"manyheads-lane-{number}", daemon=True),
+            threading.Thread(name=f"{_LANE_NAME}{number}", daemon=True),
             threading.Condition(self._lock),
         )
         lane.thread = threading.Thread(
-            target=self._work, args=(lane,), name=f"manyheads-lane-{number}", daemon=True
+            target=self._work, args=(lane,), name=f"{_LANE_NAME}{number}", daemon=True
         )
-        lane.busy_since = time.monotonic()
+        lane.alive_at = time.monotonic()
         lane.thread.start()
         return lane
 
     def _work(self, lane: _Lane) -> None:
         try:
-            self._predict([self._warm_text], Wanted(embed=True))
+            self._predict([self._warm_text], Wanted(embed=True), partial(self._step, lane))
         except Exception:
             # The watch replaces the lane.
             _logger.exception("lane failed to start")
             return
         with self._changed:
-            lane.ready, lane.busy_since = True, None
+            lane.ready, lane.alive_at = True, None
             self._changed.notify_all()
         while True:
             with self._changed:
@@ -348,19 +358,19 @@ class Scheduler:
                 if lane.lost or not self._queue:
                     return
                 lane.batch = self._take()
-                lane.busy_since = time.monotonic()
+                lane.alive_at = begun = time.monotonic()
             self._compute(lane)
             with self._changed:
-                took = time.monotonic() - lane.busy_since
+                took = time.monotonic() - begun
                 if lane.batch and took > 0:
                     self._rate += 0.1 * (len(lane.batch) / took - self._rate)
-                lane.batch, lane.busy_since = [], None
+                lane.batch, lane.alive_at = [], None
                 self._changed.notify_all()
 
     def _take(self) -> list[Answer]:
         """Take the oldest text and those nearest in length, within the budget and a fair share."""
         oldest = self._queue[0]
-        free = sum(1 for lane in self._lanes if lane.busy_since is None and not lane.lost)
+        free = sum(1 for lane in self._lanes if lane.alive_at is None and not lane.lost)
         room = self._budget
         if free > 1:
             share = -(-sum(answer.tokens for answer in self._queue) // free)
@@ -379,33 +389,56 @@ class Scheduler:
         return batch
 
     def _compute(self, lane: _Lane) -> None:
-        now = time.monotonic()
-        wanted = [x for x in lane.batch if not x.cancelled and x.deadline >= now]
-        self._finish([(x, TextTimeout()) for x in lane.batch if x.deadline < now])
+        wanted = self._wanted(lane.batch)
         if not wanted:
             return
         embed = any(answer.wanted.embed for answer in wanted)
         asked = replace(wanted[0].wanted, embed=embed)
+        step = partial(self._step, lane)
         try:
             with self._tracing.batch(len(wanted), (answer.request.span for answer in wanted)):
-                predictions = self._predict([answer.text for answer in wanted], asked)
+                predictions = self._predict([answer.text for answer in wanted], asked, step)
+        except _Abandoned:
+            return
         except Exception as error:
-            self._compute_alone(wanted, error)
+            self._compute_alone(wanted, error, step)
             return
         self._finish(list(zip(wanted, predictions, strict=True)))
 
-    def _compute_alone(self, answers: Sequence[Answer], error: Exception) -> None:
+    def _compute_alone(
+        self, answers: Sequence[Answer], error: Exception, step: Callable[[], None]
+    ) -> None:
         """Compute the texts of a failed batch one by one, so that only the faulty ones fail."""
         if len(answers) == 1:
             self._finish([(answers[0], error)])
             return
         for answer in answers:
             try:
-                [prediction] = self._predict([answer.text], answer.wanted)
+                [prediction] = self._predict([answer.text], answer.wanted, step)
+            except _Abandoned:
+                return
             except Exception as fault:
                 self._finish([(answer, fault)])
             else:
                 self._finish([(answer, prediction)])
+
+    def _step(self, lane: _Lane) -> None:
+        """Note a sign of life of a lane.
+
+        Raises:
+            _Abandoned: no text of its batch is waited for any more.
+        """
+        lane.alive_at = time.monotonic()
+        # The first text of a new lane is no part of a batch.
+        if lane.batch and not self._wanted(lane.batch):
+            raise _Abandoned
+
+    def _wanted(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Return those that are still waited for; the late ones fail."""
+        now = time.monotonic()
+        if late := [x for x in answers if x.deadline < now and x.outcome is None]:
+            self._finish([(answer, TextTimeout()) for answer in late])
+        return [x for x in answers if x.outcome is None and not x.cancelled]
 
     def _finish(self, outcomes: Sequence[tuple[Answer, Prediction | BaseException]]) -> None:
         """Set outcomes, and call `done` of the requests that are complete."""
@@ -435,7 +468,7 @@ class Scheduler:
         replaced = 0
         with self._changed:
             for i, lane in enumerate(self._lanes):
-                hangs = lane.busy_since is not None and now - lane.busy_since > self._hang_seconds
+                hangs = lane.alive_at is not None and now - lane.alive_at > self._hang_seconds
                 if self._closed or (lane.thread.is_alive() and not hangs):
                     continue
                 lane.lost = True
@@ -445,6 +478,19 @@ class Scheduler:
             self._lost += replaced
         self._finish([(x, LaneLost("the computation of the text hung or died")) for x in failed])
         return replaced
+
+
+def wait_for_lanes(seconds: float) -> bool:
+    """Wait until no lane of this process runs any more, after their schedulers were closed.
+
+    Returns:
+        whether that was in time; otherwise a lane hangs, which Python cannot stop.
+    """
+    end = time.monotonic() + seconds
+    lanes = [thread for thread in threading.enumerate() if thread.name.startswith(_LANE_NAME)]
+    for thread in lanes:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in lanes)
 
 
 def _estimate(text: Text) -> int:

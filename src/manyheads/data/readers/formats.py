@@ -322,7 +322,7 @@ def _refuse_other_files(head: bytes, path: Path, name: str) -> None:
             "the lines end at CR alone, as on very old Macintoshes",
             where=name,
             expected="lines that end at LF or CR LF",
-            fix=convert(path, "tr '\\r' '\\n' <", "lf"),
+            fix=convert(path, name, "tr '\\r' '\\n' <", "lf"),
         )
     for mark, encoding in _OTHER_UNICODE.items():
         if head.startswith(mark):
@@ -330,7 +330,7 @@ def _refuse_other_files(head: bytes, path: Path, name: str) -> None:
                 f"the file begins with a byte-order mark of {encoding}",
                 where=name,
                 expected="text in UTF-8",
-                fix=recode(path, encoding),
+                fix=recode(path, name, encoding),
             )
 
 

@@ -15,6 +15,8 @@ from manyheads.data.readers.row import Source
 from manyheads.errors import DataError, at
 
 UTF8_BOM = b"\xef\xbb\xbf"
+STDIN = "standard input"
+"""The name of a source that is no file."""
 
 Line = str | DataError
 """A line without its line break, or the error of an unreadable one, which is not raised so that a
@@ -114,23 +116,27 @@ def not_utf8(source: Source, line: int, offset: int, byte: int) -> DataError:
         f"byte 0x{byte:02x} at offset {offset} of the file is not UTF-8",
         where=at(source.name, line),
         expected="text in UTF-8",
-        fix=recode(source.path, "cp1252"),
+        fix=recode(source.path, source.name, "cp1252"),
     )
 
 
-def recode(path: Path, encoding: str) -> str:
+def recode(path: Path, name: str, encoding: str) -> str:
     """Return the advice to convert a file from another encoding, with the whole command."""
-    return convert(path, f"iconv -f {encoding} -t utf-8", "utf8")
+    return convert(path, name, f"iconv -f {encoding} -t utf-8", "utf8")
 
 
-def convert(path: Path, command: str, mark: str) -> str:
+def convert(path: Path, name: str, command: str, mark: str) -> str:
     """Return the advice to convert a file.
 
     Args:
         path: the file, which may be compressed; the result is not.
+        name: the path as the user wrote it, or `STDIN`.
         command: what precedes the file's name; with ` <` at its end if only standard input is read.
         mark: what to add to the name of the result.
     """
+    if name == STDIN:
+        filtered = f"... | {command.removesuffix(' <')} | manyheads predict ..."
+        return f"Convert the input, for example with: {filtered}"
     is_packed = path.suffix.lower() == ".gz"
     bare = path.with_suffix("") if is_packed else path
     target = shlex.quote(str(bare.with_name(f"{bare.stem}-{mark}{bare.suffix}")))

@@ -106,15 +106,15 @@ def predict_files(
 
     source = find_input(inputs, format)
     path = resolve_model(model).resolve()
-    specs = _specs(path, backend, threads or 1, tasks)
+    specs, scoped = _answered(path, backend, threads or 1, tasks)
     with ExitStack() as stack:
         place = stack.enter_context(output_folder(output))
         # Inside, so that the folder is removed after a failure is explained.
         stack.enter_context(explained(source.name))
         count = stack.enter_context(joined(address, workers, threads or 1, progress))
         found = survey(source)
-        results = result_schema(specs, embed)
-        names = output_columns([spec.name for spec in specs], found.columns.names, embed)
+        results = result_schema(specs, embed, scoped=scoped)
+        names = output_columns(results.names, found.columns.names)
         renamed = [field.with_name(names[field.name]) for field in results]
         job = Job(
             model=str(path),
@@ -147,11 +147,16 @@ def _require_ray() -> None:
         ) from error
 
 
-def _specs(
+def _answered(
     path: StrPath, backend: str, threads: int, tasks: Sequence[str] | None
-) -> list[TaskSpec]:
-    """Load the model in this process first, so that its errors are raised at once."""
+) -> tuple[list[TaskSpec], bool]:
+    """Load the model in this process first, so that its errors are raised at once.
+
+    Returns:
+        the tasks that are answered, and whether predictions have `in_scope`.
+    """
     predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
     predictor.predict([], tasks=tasks)
     specs = [spec for spec in predictor.specs if spec.answers]
-    return [spec for spec in specs if tasks is None or spec.name in tasks]
+    chosen = [spec for spec in specs if tasks is None or spec.name in tasks]
+    return chosen, predictor.answers_scope(tasks)

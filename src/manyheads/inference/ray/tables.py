@@ -3,7 +3,9 @@
 The column of a task has the task's name, or `predicted_NAME` where the input has a column of that
 name. Its type is the one that the task's kind states (`Kind.columns`).
 
-`empty` is true for a text without words. `embedding`, on request, is a list of float32.
+`in_scope`, if the model has a scope, is the probability that the text is of a known class; null for
+a text without words. `empty` is true for such a text. `embedding`, on request, is a list of
+float32.
 """
 
 from __future__ import annotations
@@ -17,14 +19,22 @@ from manyheads.errors import DataError, RequestError, listing, shorten
 from manyheads.tasks import EMBEDDING, Prediction, TaskSpec, kind_of
 from manyheads.tasks.kinds import Columns
 
-EMPTY = "empty"
+EMPTY, IN_SCOPE = "empty", "in_scope"
 
 _TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32()}
 
 
-def result_schema(specs: Iterable[TaskSpec], embed: bool) -> pa.Schema:
-    """Return the columns of a model's predictions, by the names of its tasks."""
+def result_schema(specs: Iterable[TaskSpec], embed: bool, *, scoped: bool = False) -> pa.Schema:
+    """Return the columns of a model's predictions, by the names of its tasks.
+
+    Args:
+        specs: the tasks that are answered.
+        embed: whether there are embeddings.
+        scoped: whether predictions have `in_scope`.
+    """
     fields = [(spec.name, _type(kind_of(spec.kind).columns(spec))) for spec in specs]
+    if scoped:
+        fields.append((IN_SCOPE, pa.float32()))
     fields.append((EMPTY, pa.bool_()))
     if embed:
         fields.append((EMBEDDING, pa.list_(pa.float32())))
@@ -37,21 +47,25 @@ def _type(columns: Columns) -> pa.DataType:
     return pa.list_(_type(columns[0])) if isinstance(columns, list) else _TYPES[columns]
 
 
-def output_columns(tasks: Sequence[str], taken: Sequence[str], embed: bool) -> Mapping[str, str]:
-    """Name the output's column of each task, of `empty` and of the embedding.
+def output_columns(answers: Iterable[str], taken: Sequence[str]) -> Mapping[str, str]:
+    """Name the output's column of each column of `result_schema`.
+
+    Args:
+        answers: the names of those columns.
+        taken: the names of the input's columns.
 
     Raises:
         RequestError: the input leaves no name for one.
     """
     names: dict[str, str] = {}
-    for task in (*tasks, EMPTY, *([EMBEDDING] if embed else [])):
-        free = [n for n in (task, f"predicted_{task}") if n not in (*taken, *names.values())]
+    for name in answers:
+        free = [n for n in (name, f"predicted_{name}") if n not in (*taken, *names.values())]
         if not free:
             raise RequestError(
-                f"the input has the columns {task!r} and 'predicted_{task}' already",
+                f"the input has the columns {name!r} and 'predicted_{name}' already",
                 fix="Rename one of them.",
             )
-        names[task] = free[0]
+        names[name] = free[0]
     return names
 
 
@@ -71,6 +85,8 @@ def result_columns(
         values: list[Any]
         if field.name == EMPTY:
             values = [prediction.empty for prediction in predictions]
+        elif field.name == IN_SCOPE:
+            values = [prediction.in_scope for prediction in predictions]
         elif field.name == EMBEDDING:
             values = [prediction.embedding for prediction in predictions]
         else:
