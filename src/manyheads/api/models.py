@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import messages, optional_data, refuse_unused
@@ -45,10 +47,12 @@ def load(
     """
     from manyheads.inference import load_model
 
-    loaded = load_model(
-        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
-    )
-    return Model(lambda: loaded)
+    compute: dict[str, Any] = {
+        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens
+    }  # fmt: skip
+    loaded = load_model(model, **compute)
+    # The path, not `model`: a name on the hub may be another model later.
+    return Model(partial(load_model, Path(loaded.path).absolute(), **compute), loaded)
 
 
 def predict(

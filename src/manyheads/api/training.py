@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -269,7 +270,7 @@ def add_label(
             threads=threads,
             report=messages("add-label", progress),
         )
-    return ExtendedModel(result, lambda: load_model(result.path, threads=threads))
+    return ExtendedModel(result, partial(load_model, result.path.absolute(), threads=threads))
 
 
 def compare(
@@ -417,4 +418,4 @@ def _run(
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-    return TrainedModel(result, lambda: load_model(result.best, threads=config.threads))
+    return TrainedModel(result, partial(load_model, result.best.absolute(), threads=config.threads))

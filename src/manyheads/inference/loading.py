@@ -21,6 +21,7 @@ from manyheads.errors import (
 )
 from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
+from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.storage import (
     Manifest,
     Prefer,
@@ -117,6 +118,18 @@ def load_model(
         )
         config = stored_config(manifest.config)
     return LoadedModel(os.fspath(path), predictor, config)
+
+
+def read_trust(predictor: Predictor, folder: StrPath) -> None:
+    """Give a predictor the calibration, thresholds and scope that its model's folder has now.
+
+    Raises:
+        ModelError: they are damaged, or do not fit the model.
+    """
+    manifest = read_manifest(folder)
+    backend, _, _ = predictor.backend.name.partition(" ")
+    predictor.scorings = read_scorings(manifest, predictor.specs, backend)
+    predictor.scope = read_scope(manifest, predictor.specs)
 
 
 def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None:

@@ -116,8 +116,14 @@ class Predictor:
             self._limits,
         )
 
-    def __reduce__(self) -> str | tuple[object, ...]:
-        return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.reload is None:
+            raise RequestError(
+                "this predictor runs a model in memory, and cannot be pickled or copied",
+                expected="the predictor of an exported graph, or a `Model`, which holds its path",
+                fix="Pickle what manyheads.load returns.",
+            )
+        return (self.reload, ())
 
     def sample_outputs(self) -> dict[str, Floats]:
         """Compute the backend's outputs for a few fixed sentences, for comparing processors."""
