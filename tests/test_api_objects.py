@@ -642,3 +642,35 @@ def test_records_in_memory_are_converted(tmp_path: Path) -> None:
     assert manyheads.convert(RECORDS, tmp_path / "out.json", to="label-studio") == len(RECORDS)
     tasks = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [task["data"]["text"] for task in tasks] == [one["text"] for one in RECORDS]
+
+
+def test_a_string_or_nothing_in_place_of_a_list_of_names_is_refused(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    records: Any = sentences(8, 2)
+    one: Any = "ner"
+    message = "(tasks|slices|formats) are 'ner'; expected a list"
+    for call in (
+        lambda: model.evaluate(records, tasks=one),
+        lambda: model.predict(TEXTS, tasks=one),
+        lambda: model.predict_file(tmp_path / "texts.txt", tasks=one),
+        lambda: model.report(records, tasks=one),
+        lambda: model.report(records, slices=one),
+        lambda: manyheads.thresholds(model, records, tasks=one),
+        lambda: manyheads.export(model, formats=one, data=records),
+    ):
+        with pytest.raises(RequestError, match=message):
+            call()
+    with pytest.raises(RequestError, match="no format is asked for"):
+        manyheads.export(model, formats=[], data=records)
+    with pytest.raises(RequestError, match="no task is named; expected some of: classification"):
+        model.evaluate(records, tasks=[])
+
+
+def test_no_model_and_repeated_columns_are_refused(model: manyheads.TrainedModel) -> None:
+    nothing: Any = None
+    with pytest.raises(RequestError, match="the model is None; expected the path of a model"):
+        manyheads.load(nothing)
+    frame = pd.DataFrame([[*TEXTS]], columns=["text", "text"])
+    with pytest.raises(RequestError, match="the DataFrame has 2 columns 'text'; expected one"):
+        model.predict(frame)

@@ -12,7 +12,7 @@ from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.data.readers import Layout
-from manyheads.errors import RequestError, listing, shorten
+from manyheads.errors import RequestError, listing, refuse_one_name, shorten
 from manyheads.inference import LoadedModel, Predictor, Text, read_trust
 from manyheads.inference.predictor import embed_texts
 from manyheads.inference.texts import WhenEmpty
@@ -277,6 +277,7 @@ class Model:
                 {"format": format, "resume": resume}, "without `output`",
                 expected="a file to write; without one the predictions are returned",
             )  # fmt: skip
+        refuse_one_name("tasks", tasks)
         treatment = WhenEmpty.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()

@@ -38,7 +38,8 @@ def load(
             on the hub: `user/name`, or `user/name@revision`.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
-        threads: processor threads; default: all available cores.
+        threads: processor threads; default: all available cores. PyTorch has one number for the
+            whole process, which a model that runs in it sets.
         batch_tokens: tokens of a batch, padding included.
 
     Raises:
@@ -196,8 +197,8 @@ def export(
     with ExitStack() as named:
         path = optional_data(data, "comparison", named)
         return export_model(
-            model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, opset=opset,
-            threads=threads, progress=messages("export", progress),
+            model, formats=DEFAULT_FORMATS if formats is None else formats, data=path, limit=limit,
+            opset=opset, threads=threads, progress=messages("export", progress),
         )  # fmt: skip
 
 

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyheads.errors import ModelError, RequestError, at, listing, nearest, shorten
+from manyheads.errors import (
+    ModelError,
+    RequestError,
+    at,
+    listing,
+    nearest,
+    refuse_one_name,
+    shorten,
+)
 from manyheads.evaluation import FittedTask
 from manyheads.exporting.calibration import calibration_batches, training_texts
 from manyheads.exporting.candidates import Candidate, Exporter
@@ -121,6 +129,7 @@ def export_model(
 
 
 def _check_request(formats: Sequence[str], limit: float) -> None:
+    refuse_one_name("formats", formats)
     for form in formats:
         if form not in FORMATS:
             raise RequestError(

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from numbers import Real
+from operator import index
+from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import RequestError, listing, nearest, option, shorten
+from manyheads.errors import RequestError, listing, nearest, option, refuse_one_name, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
 from manyheads.inference.postprocessing import (
@@ -318,14 +320,21 @@ class Predictor:
         """Return the scoring of each task.
 
         Raises:
-            RequestError: `top_k` is negative, or a threshold is not a probability or of no task.
+            RequestError: `top_k` is negative, `thresholds` are neither of both, or a threshold is
+                not a probability or of no task.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        if isinstance(top_k, bool) or not isinstance(top_k, SupportsIndex) or index(top_k) < 0:
             raise RequestError(f"top_k is {shorten(top_k)}", expected="a whole number from 0")
+        top_k = index(top_k)
+        if not isinstance(thresholds, bool | np.bool_ | Mapping):
+            raise RequestError(
+                f"thresholds are {shorten(thresholds)}",
+                expected='True, False, or the scores by task, such as {"intent": 0.8}',
+            )
         given = thresholds if isinstance(thresholds, Mapping) else {}
         self._chosen(list(given))
         for task, score in given.items():
-            able = isinstance(score, int | float) and not isinstance(score, bool)
+            able = isinstance(score, Real) and not isinstance(score, bool)
             if not able or not 0 <= score <= 1:
                 found = f"the threshold of task {shorten(task)} is {shorten(score)}"
                 raise RequestError(found, expected="a number from 0 to 1")
@@ -342,10 +351,7 @@ class Predictor:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
             return answering
-        if isinstance(tasks, str):
-            raise RequestError(
-                f"tasks are {shorten(tasks)}", expected="a list", fix="Put the name into a list."
-            )
+        refuse_one_name("tasks", tasks)
         names = [spec.name for spec in answering]
         for task in tasks:
             if any(spec.name == task for spec in self.specs) and task not in names:
