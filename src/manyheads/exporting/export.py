@@ -12,6 +12,7 @@ from manyheads.errors import (
     at,
     listing,
     nearest,
+    option,
     refuse_one_name,
     shorten,
 )
@@ -152,7 +153,8 @@ def _model_folder(model: StrPath) -> Path:
         raise ModelError(
             "a checkpoint cannot be exported", where=at(folder),
             expected="a model folder, into which the graphs go",
-            fix="Export the run's best model: manyheads export RUN_FOLDER",
+            fix="Export the run's best model: "
+            + option("manyheads export RUN_FOLDER", "manyheads.export(RUN_FOLDER)"),
         )  # fmt: skip
     return folder
 

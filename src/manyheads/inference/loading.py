@@ -172,7 +172,8 @@ def _exported(path: Path, backend: str, device: str) -> Manifest | None:
         raise ModelError(
             f"a checkpoint has no graph for backend {backend!r}", where=at(path),
             expected="a model folder, such as the run's best model",
-            fix="Export that one first: manyheads export MODEL",
+            fix="Export that one first: "
+            + option("manyheads export MODEL", "manyheads.export(MODEL)"),
         )  # fmt: skip
     if backend != "auto" and device not in ("auto", "cpu"):
         raise RequestError(

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from manyheads.errors import ModelError, RequestError, at, listing, shorten
+from manyheads.errors import ModelError, RequestError, at, listing, option, shorten
 from manyheads.storage.atomic import StrPath, explained
 from manyheads.storage.manifest import BEST, is_model_folder
 
@@ -79,7 +79,8 @@ def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
         raise ModelError(
             "there is no such model", where=at(path),
             expected="a model folder, a checkpoint (.pt) or a run's folder",
-            fix="Train one first (manyheads train CONFIG), or correct the path.",
+            fix=f"Train one first ({option('manyheads train CONFIG', 'manyheads.train(CONFIG)')}), "
+            "or correct the path.",
         )  # fmt: skip
     best = path / BEST if is_model_folder(path / BEST) else None
     if prefer == "best" and best:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ModelError, option, shorten
 from manyheads.tasks.calibration import Calibration
 
 CANDIDATES = 3
@@ -64,7 +64,8 @@ def read_thresholds(stored: object, where: str) -> Thresholds:
         raise ModelError(
             f"its thresholds are {shorten(stored)}",
             expected="a precision, a confidence, a score and scores by label, from 0 to 1",
-            fix="The model's files are damaged or were edited. Run: manyheads thresholds MODEL",
+            fix="The model's files are damaged or were edited. Run: "
+            + option("manyheads thresholds MODEL", "manyheads.thresholds(MODEL)"),
             where=where,
         )
     precision, confidence, score = (
