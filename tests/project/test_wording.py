@@ -53,7 +53,7 @@ def test_no_advice_outside_the_command_names_a_command() -> None:
             if not isinstance(node, ast.keyword) or node.arg != "fix":
                 continue
             for text in texts_outside_options(node):
-                if re.search(r"\bmanyheads [a-z]", text.value):
+                if re.search(r"\bmanyheads (?!that )[a-z]", text.value):
                     found.append(f"{path.relative_to(PACKAGE)}:{text.lineno}: {text.value}")
     assert not found, "\n".join(found)
 
