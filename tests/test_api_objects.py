@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pydoc
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +20,17 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+import transformers
 
 import manyheads
+from equal_runs import assert_same_run
 from manyheads.api.arguments import named_texts
 from manyheads.cli import COMMANDS
 from manyheads.data.readers import in_memory, read_rows
 from manyheads.errors import ConfigError, DataError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
+from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
 from training_setup import Spy, sentences, settings, write_records
 
@@ -390,6 +395,91 @@ def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
     assert spy.ended
 
 
+def test_an_epoch_is_saved_before_its_callback_is_called(tmp_path: Path) -> None:
+    run, seen = tmp_path / "saved", []
+
+    def look(entry: Mapping[str, Any]) -> None:
+        seen.append((run / f"mtl_epoch{entry['epoch']}.pt").exists())
+        assert (read_manifest(run / "best").metrics == entry["metrics"]) is entry["best"]
+
+    manyheads.train(
+        sentences(8, 1), valid=sentences(4, 2), progress=False, on_epoch=look,
+        **options(tmp_path, num_epochs=2),
+    )  # fmt: skip
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize(("callback", "call"), [("on_step", 6), ("on_epoch", 1), ("on_epoch", 2)])
+def test_a_run_that_a_callback_stops_is_saved_and_resumed(
+    tmp_path: Path, callback: str, call: int
+) -> None:
+    data: dict[str, Any] = {"valid": sentences(4, 2), "progress": False}
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    manyheads.train(sentences(8, 1), **data, **options(whole, num_epochs=2))
+    calls = []
+
+    def stop(value: object) -> None:
+        calls.append(value)
+        if len(calls) == call:
+            raise KeyboardInterrupt("enough")
+
+    spy = Spy()
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        manyheads.train(
+            sentences(8, 1),
+            reporter=spy,
+            **{callback: stop},
+            **data,
+            **options(tmp_path, num_epochs=2),
+        )
+    assert len(calls) == call
+    ended = (callback, call) == ("on_epoch", 2)
+    assert spy.said("Continue with `resume=True`") is not ended
+    manyheads.train(sentences(8, 1), resume=True, **data, **options(tmp_path, num_epochs=2))
+    assert_same_run(whole / "saved", tmp_path / "saved", epoch=2)
+
+
+def test_a_second_run_in_a_process_is_refused_and_one_in_a_callback_is_not(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"valid": sentences(4, 2), "progress": False}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    second = options(tmp_path / "second")
+
+    def again(entry: object) -> None:
+        with (
+            ThreadPoolExecutor(1) as threads,
+            pytest.raises(RequestError, match="another run is in progress in this process"),
+        ):
+            threads.submit(manyheads.train, sentences(8, 1), **data, **second).result()
+        assert not (tmp_path / "second" / "saved").exists()
+        manyheads.train(sentences(8, 1), **data, **second)
+
+    manyheads.train(sentences(8, 1), on_epoch=again, **data, **options(tmp_path / "first"))
+    weights = [tmp_path / name / "saved/best/model.safetensors" for name in ("first", "second")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path) -> None:
+    def state() -> tuple[Any, ...]:
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        return torch.get_rng_state().tolist(), random.getstate(), torch.get_num_threads(), bars
+
+    threads = torch.get_num_threads()
+    transformers.utils.logging.enable_progress_bar()
+    torch.set_num_threads(2)
+    try:
+        before = state()
+        trained = manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), progress=False, **options(tmp_path)
+        )
+        assert state() == before
+        assert manyheads.load(trained.best, threads=2).module is not None
+        assert state() == before
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_data_check_takes_records_and_reports_its_findings() -> None:
     report = manyheads.check(RECORDS, [RECORDS[0]])
     assert not report.ok
@@ -554,3 +644,35 @@ def test_records_in_memory_are_converted(tmp_path: Path) -> None:
     assert manyheads.convert(RECORDS, tmp_path / "out.json", to="label-studio") == len(RECORDS)
     tasks = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [task["data"]["text"] for task in tasks] == [one["text"] for one in RECORDS]
+
+
+def test_a_string_or_nothing_in_place_of_a_list_of_names_is_refused(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    records: Any = sentences(8, 2)
+    one: Any = "ner"
+    message = "(tasks|slices|formats) are 'ner'; expected a list"
+    for call in (
+        lambda: model.evaluate(records, tasks=one),
+        lambda: model.predict(TEXTS, tasks=one),
+        lambda: model.predict_file(tmp_path / "texts.txt", tasks=one),
+        lambda: model.report(records, tasks=one),
+        lambda: model.report(records, slices=one),
+        lambda: manyheads.thresholds(model, records, tasks=one),
+        lambda: manyheads.export(model, formats=one, data=records),
+    ):
+        with pytest.raises(RequestError, match=message):
+            call()
+    with pytest.raises(RequestError, match="no format is asked for"):
+        manyheads.export(model, formats=[], data=records)
+    with pytest.raises(RequestError, match="no task is named; expected some of: classification"):
+        model.evaluate(records, tasks=[])
+
+
+def test_no_model_and_repeated_columns_are_refused(model: manyheads.TrainedModel) -> None:
+    nothing: Any = None
+    with pytest.raises(RequestError, match="the model is None; expected the path of a model"):
+        manyheads.load(nothing)
+    frame = pd.DataFrame([[*TEXTS]], columns=["text", "text"])
+    with pytest.raises(RequestError, match="the DataFrame has 2 columns 'text'; expected one"):
+        model.predict(frame)

@@ -126,6 +126,18 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def refuse_one_name(option: str, names: object) -> None:
+    """Refuse a string where a list of names is expected; it would be read letter by letter.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if isinstance(names, str):
+        raise RequestError(
+            f"{option} are {shorten(names)}", expected="a list", fix="Put the name into a list."
+        )
+
+
 def install(extra: str) -> str:
     """Return the sentence that explains how to install an extra, for `fix`."""
     return (

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 import manyheads
 from manyheads.api import export
 from manyheads.cli import main
-from manyheads.errors import ManyheadsError, ModelError
+from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.inference import SCOPE_FILE, load_predictor
 from manyheads.inference.trust import read_scorings
 from manyheads.storage import add_files, read_manifest, set_calibration
@@ -248,3 +252,60 @@ def set_calibration_raw(model: Path, calibration: dict[str, Any]) -> None:
     """Write a calibration as an attacker would, with a seal that is right."""
     (model / "README.md").unlink()
     set_calibration(model, calibration)
+
+
+def test_a_model_that_is_calibrated_again_predicts_with_that_at_once(model: Path) -> None:
+    used = manyheads.load(model, threads=1)
+    before = used.predict_proba(["mary lives in paris"], "classification")
+    module = used.module
+    manyheads.calibrate(used, list(records(60, 5)), threads=1)
+    fresh = manyheads.load(model, threads=1)
+    after = used.predict_proba(["mary lives in paris"], "classification")
+    assert (after == fresh.predict_proba(["mary lives in paris"], "classification")).all()
+    assert (after != before).any()
+    assert used.predictor.scope is not None
+    manyheads.thresholds(used, list(records(150, 6)), precision=0.7, threads=1)
+    assert used.predictor.scorings["classification"].thresholds is not None
+    assert used.module is module
+
+
+def test_a_model_whose_module_was_only_used_is_saved_as_it_is(model: Path, tmp_path: Path) -> None:
+    used = manyheads.load(model, threads=1)
+    assert sum(parameter.numel() for parameter in used.module.parameters())
+    assert read_manifest(used.save(tmp_path / "copy")) == replace(
+        read_manifest(model), folder=tmp_path / "copy"
+    )
+    used.save(model)
+    assert read_manifest(model).calibration["tasks"]
+
+
+def test_a_model_with_changed_weights_is_saved_with_a_warning_and_not_pickled(
+    model: Path, tmp_path: Path
+) -> None:
+    manyheads.thresholds(model, list(records(150, 6)), precision=0.7, threads=1)
+    changed = manyheads.load(model, threads=1)
+    with torch.no_grad():
+        next(changed.module.head("ner").parameters()).add_(1)
+    with pytest.warns(UserWarning, match="is saved without calibration, thresholds, scope, which"):
+        changed.save(model)
+    assert not read_manifest(model).calibration
+    copied = pickle.loads(pickle.dumps(changed))
+    assert copied.predict(["mary"])[0]["ner"].to_dict()
+    with torch.no_grad():
+        next(changed.module.head("ner").parameters()).add_(1)
+    with pytest.raises(RequestError, match=r"have changed and are in no folder.*model\.save"):
+        pickle.dumps(changed)
+
+
+def test_a_pickle_or_copy_of_a_model_loads_it_again_from_its_folder(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    loaded = manyheads.load(model.name, threads=1)
+    monkeypatch.chdir(tmp_path)
+    for copied in (pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
+        assert copied.path == model
+        found = copied.predict_proba(["mary lives in paris"], "classification")
+        assert (found == loaded.predict_proba(["mary lives in paris"], "classification")).all()
+    with pytest.raises(RequestError, match="runs a model in memory, and cannot be pickled"):
+        pickle.dumps(loaded.predictor)

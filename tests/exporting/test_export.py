@@ -734,7 +734,7 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
     graph.write_bytes(data)
     with pytest.raises(ModelError, match=r"manyheads\.onnx: has the SHA-256"):
         load_exported(folder)
-    with pytest.raises(ModelError, match=r"not been exported for 'onnx-int8'.*manyheads export"):
+    with pytest.raises(ModelError, match=r"not been exported for 'onnx-int8'.*manyheads.export"):
         load_exported(folder, "onnx-int8")
 
 

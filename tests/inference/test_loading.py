@@ -72,7 +72,7 @@ def test_without_a_best_model_the_latest_checkpoint_is_taken(tmp_path: Path) -> 
 
 
 def test_anything_but_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere: there is no such model.*manyheads train"):
+    with pytest.raises(ModelError, match=r"nowhere: there is no such model.*manyheads\.train"):
         load_predictor(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
     message = r"holds neither a model nor a checkpoint.*It holds: notes\.txt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,12 +146,26 @@ def test_thresholds_can_be_given_by_task() -> None:
     assert found["ner"].entities
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    of_numpy: Any = {"top_k": np.int64(2), "thresholds": {"intent": np.float32(0.5)}}
+    plain: Any = {"top_k": 2, "thresholds": {"intent": 0.5}}
+    found, same = (predictor(CALIBRATED).predict(["john"], **o) for o in (of_numpy, plain))
+    assert found == same
+    switched: Any = np.False_
+    assert predictor(CALIBRATED).predict(["john"], thresholds=switched)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"top_k": -1}, "top_k is -1"),
         ({"thresholds": {"intent": 2}}, "threshold of task 'intent' is 2"),
         ({"thresholds": {"intents": 0.5}}, "did you mean"),
+        (
+            {"thresholds": 0.99},
+            r"thresholds are 0\.99; expected True, False, or the scores",
+        ),
+        ({"thresholds": {"intent": np.float32(2)}}, "expected a number from 0 to 1"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

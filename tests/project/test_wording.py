@@ -43,6 +43,21 @@ def test_no_message_outside_the_command_names_an_option_as_it_is_typed() -> None
     assert not found, "\n".join(found)
 
 
+def test_no_advice_outside_the_command_names_a_command() -> None:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] in FRONTS:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.keyword) or node.arg != "fix":
+                continue
+            for text in texts_outside_options(node):
+                if re.search(r"\bmanyheads (?!that )[a-z]", text.value):
+                    found.append(f"{path.relative_to(PACKAGE)}:{text.lineno}: {text.value}")
+    assert not found, "\n".join(found)
+
+
 def options_without_a_python_name(tree: ast.AST) -> Iterator[str]:
     """Yield the names that `option` derives from what is typed."""
     for node in ast.walk(tree):

@@ -201,7 +201,7 @@ def test_new_labels_are_lowered_by_what_the_limit_demands(
 @pytest.mark.parametrize(
     ("task", "new", "error", "message"),
     [
-        ("mood", NEW, RequestError, "the model has no task 'mood'.*`manyheads add-head`"),
+        ("mood", NEW, RequestError, "the model has no task 'mood'.*manyheads.add_head"),
         ("classification", records(3, 1), DataError, "no record has a new label of the task"),
         ("classification", [{"text": "a", "label": 7}], DataError, "label 7 .* like an index"),
     ],

@@ -115,7 +115,7 @@ def test_truncated_records_and_unseen_validation_labels_are_reported(tmp_path: P
     assert labels.endswith("order (2)")
     assert types.endswith("GPE (2)")
     assert re.search("longer than 6 sub-tokens: . of 6 records", cut)
-    assert "manyheads data check" in cut
+    assert "manyheads.check lists them" in cut
 
 
 def test_a_task_without_file_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
         pairs: whether a column `text2` has second texts.
 
     Raises:
-        RequestError: there is no such column.
+        RequestError: there is no such column, or several.
     """
     names = list(frame.columns)
     if column not in names:
@@ -35,6 +35,13 @@ def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
             expected=f"one of: {listing(names)}",
             fix="Name the column of texts: text=NAME.",
         )
+    for name in (column, *([_SECOND] if pairs else [])):
+        if names.count(name) > 1:
+            raise RequestError(
+                f"the DataFrame has {names.count(name)} columns {name!r}",
+                expected="one, with the texts",
+                fix="Rename the others.",
+            )
     texts = [_text(value) for value in frame[column]]
     if not (pairs and _SECOND in names):
         return list(texts)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.data.readers import Layout
-from manyheads.errors import RequestError, listing, shorten
-from manyheads.inference import LoadedModel, Predictor, Text
+from manyheads.errors import RequestError, listing, refuse_one_name, shorten
+from manyheads.inference import LoadedModel, Predictor, Text, read_trust
 from manyheads.inference.predictor import embed_texts
 from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath
@@ -35,17 +35,43 @@ _LABELS_SHOWN = 8
 class Model:
     """A trained model. Functions that take the path of a model take this object as well.
 
+    A pickle or a copy holds the path and loads the model again.
+
     Args:
         load: loads it when it is first used.
+        loaded: the model, if that was done.
     """
 
-    def __init__(self, load: Callable[[], LoadedModel]) -> None:
+    def __init__(self, load: Callable[[], LoadedModel], loaded: LoadedModel | None = None) -> None:
         self._load = load
         self._module: MultiTaskModel | None = None
+        if loaded is not None:
+            self._loaded = loaded
 
     @cached_property
     def _loaded(self) -> LoadedModel:
         return self._load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._has_changed():
+            raise RequestError(
+                "the weights of `module` have changed and are in no folder",
+                expected="a model as it was loaded; a pickle or a copy holds its path",
+                fix="Save it, and load that: manyheads.load(model.save(FOLDER)).",
+            )
+        state = {name: value for name, value in vars(self).items() if name != "_loaded"}
+        return {**state, "_module": None}
+
+    def _has_changed(self) -> bool:
+        """Return whether `module` has other weights than the model's files."""
+        from manyheads.api.saving import has_weights_of
+
+        return self._module is not None and not has_weights_of(self._module, self.path)
+
+    def _read_trust_again(self) -> None:
+        """Predict with the calibration, thresholds and scope that the model's folder has now."""
+        if "_loaded" in vars(self):
+            read_trust(self.predictor, self.path)
 
     @property
     def path(self) -> Path:
@@ -252,6 +278,7 @@ class Model:
                 {"format": format, "resume": resume}, "without `output`",
                 expected="a file to write; without one the predictions are returned",
             )  # fmt: skip
+        refuse_one_name("tasks", tasks)
         treatment = WhenEmpty.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()
@@ -340,19 +367,32 @@ class Model:
         )  # fmt: skip
 
     def save(self, path: StrPath) -> Path:
-        """Write the model to a folder: a copy, or the weights of `module` if that was used.
+        """Write the model to a folder: a copy, or the weights of `module` if they have changed.
+
+        Calibration, thresholds, scope and graphs hold for the weights that they were made from. A
+        warning names those that changed weights leave behind.
 
         Raises:
             RequestError: the folder holds something else.
             StorageError: it cannot be written.
         """
-        if self._module is None and self.path.is_dir():
-            _copy(self.path, path)
+        from manyheads.api.saving import copy_model, made_from_weights
+
+        is_folder = self.path.is_dir()
+        if is_folder and not self._has_changed():
+            copy_model(self.path, path)
             return Path(path)
         from manyheads.modeling import model_contents, save_model_folder
 
+        left = made_from_weights(self.path) if is_folder else []
         max_length = self.predictor.max_length
         save_model_folder(path, model_contents(self.module, self.config, max_length, {}))
+        if left:
+            warn(
+                f"the weights of `module` have changed: {os.fspath(path)} is saved without "
+                f"{listing(left)}, which are of the weights before. Make them again with "
+                "manyheads.calibrate, manyheads.thresholds and manyheads.export."
+            )
         return Path(path)
 
 
@@ -423,12 +463,3 @@ class ExtendedModel(Model):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n  extended: {self.result}"
-
-
-def _copy(source: Path, target: StrPath) -> None:
-    from manyheads.storage import atomic_folder, read_manifest, refuse_other_folder
-
-    read_manifest(source).verify()
-    refuse_other_folder(target)
-    with atomic_folder(target) as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import messages, optional_data, refuse_unused
@@ -36,7 +38,8 @@ def load(
             on the hub: `user/name`, or `user/name@revision`.
         backend: what runs the model; `auto` selects the fastest exported graph, or PyTorch.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, for PyTorch.
-        threads: processor threads; default: all available cores.
+        threads: processor threads; default: all available cores. PyTorch has one number for the
+            whole process, which a model that runs in it sets.
         batch_tokens: tokens of a batch, padding included.
 
     Raises:
@@ -45,10 +48,12 @@ def load(
     """
     from manyheads.inference import load_model
 
-    loaded = load_model(
-        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens
-    )
-    return Model(lambda: loaded)
+    compute: dict[str, Any] = {
+        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens
+    }  # fmt: skip
+    loaded = load_model(model, **compute)
+    # The path, not `model`: a name on the hub may be another model later.
+    return Model(partial(load_model, Path(loaded.path).absolute(), **compute), loaded)
 
 
 def predict(
@@ -192,8 +197,8 @@ def export(
     with ExitStack() as named:
         path = optional_data(data, "comparison", named)
         return export_model(
-            model, formats=formats or DEFAULT_FORMATS, data=path, limit=limit, opset=opset,
-            threads=threads, progress=messages("export", progress),
+            model, formats=DEFAULT_FORMATS if formats is None else formats, data=path, limit=limit,
+            opset=opset, threads=threads, progress=messages("export", progress),
         )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ def comparison_progress(shown: bool = True) -> ReporterOf:
 class Calling(Reporter):
     """Calls functions at each step and epoch, and forwards everything to another reporter.
 
+    An exception in one of them ends the run, which saves its state first.
+
     Args:
         reporter: shows the progress.
         on_step: takes each loss of a step.
@@ -63,13 +65,20 @@ class Calling(Reporter):
         """Forward it, then call the function for steps."""
         self._reporter.step(report)
         if self._on_step is not None:
-            self._on_step(report)
+            self._call(self._on_step, report)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Forward it, then call the function for epochs with the last entry."""
         self._reporter.epoch(history)
         if self._on_epoch is not None:
-            self._on_epoch(history[-1])
+            self._call(self._on_epoch, history[-1])
+
+    def _call(self, function: Callable[[Any], None], value: Any) -> None:
+        if self.failure is None:
+            try:
+                function(value)
+            except BaseException as error:
+                self.failure = error
 
     def message(self, text: str) -> None:
         """Forward it."""

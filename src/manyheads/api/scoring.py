@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 from manyheads.api.arguments import optional_data, optional_texts, warn
+from manyheads.api.model import Model
 from manyheads.config import BATCH_TOKENS
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout
@@ -166,7 +167,8 @@ def calibrate(
     the scores before, and are removed.
 
     Args:
-        model: a model folder, or a run's folder (its best model).
+        model: a model folder, a run's folder (its best model), or a `Model`, which then predicts
+            with the calibration.
         data: labelled records in memory or a file of any format; default: the validation data of
             the run.
         unknown: texts that are of no class that the model knows, in memory or a file.
@@ -180,11 +182,14 @@ def calibrate(
     from manyheads.evaluation import calibrate as verb
 
     with ExitStack() as named:
-        return verb(
+        found = verb(
             model, data=optional_data(data, "calibration", named),
             unknown=optional_texts(unknown, "unknown", named), layout=layout, threads=threads,
             batch_tokens=batch_tokens, warn=warn,
         )  # fmt: skip
+    if isinstance(model, Model):
+        model._read_trust_again()
+    return found
 
 
 def thresholds(
@@ -200,10 +205,12 @@ def thresholds(
 ) -> ThresholdReport:
     """Find the scores from which a share of the answers is right, and store them in the model.
 
-    The command is `manyheads thresholds`. Load the model again to predict with them.
+    The command is `manyheads thresholds`.
 
     Args:
-        model: a model folder, or a run's folder (its best model).
+        model: a model folder, a run's folder (its best model), or a `Model`, which then predicts
+            with the thresholds. A model that was loaded from the path before has to be loaded
+            again.
         data: labelled records in memory or a file of any format; default: the validation data of
             the run.
         precision: the share of answers that has to be right.
@@ -221,7 +228,10 @@ def thresholds(
 
     with ExitStack() as named:
         path = optional_data(data, "thresholds", named)
-        return verb(
+        found = verb(
             model, precision=precision, confidence=confidence, data=path, layout=layout,
             tasks=tasks, threads=threads, batch_tokens=batch_tokens, warn=warn,
         )  # fmt: skip
+    if isinstance(model, Model):
+        model._read_trust_again()
+    return found

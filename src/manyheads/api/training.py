@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +67,8 @@ def train(
         progress: whether progress is shown: a bar on a terminal, lines elsewhere.
         reporter: shows the progress instead.
         on_step: called with a `StepReport` for each loss of a step.
-        on_epoch: called at the end of an epoch with its losses, metrics and score.
+        on_epoch: called with the losses, metrics and score of an epoch, once it is saved. An
+            exception in `on_step` or `on_epoch` ends the run, which saves its state first.
         report: whether to write report.html to `save_dir` when done.
         **settings: configuration fields, such as `num_epochs`, which override `config`.
 
@@ -269,7 +272,7 @@ def add_label(
             threads=threads,
             report=messages("add-label", progress),
         )
-    return ExtendedModel(result, lambda: load_model(result.path, threads=threads))
+    return ExtendedModel(result, partial(load_model, result.path.absolute(), threads=threads))
 
 
 def compare(
@@ -406,6 +409,8 @@ def _run(
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedModel:
+    # rich draws numbers when it is imported and for links.
+    state = random.getstate()
     from manyheads.api.progress import Calling, progress_of
     from manyheads.inference import load_model
     from manyheads.training import Reporter
@@ -417,4 +422,5 @@ def _run(
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-    return TrainedModel(result, lambda: load_model(result.best, threads=config.threads))
+        random.setstate(state)
+    return TrainedModel(result, partial(load_model, result.best.absolute(), threads=config.threads))

@@ -68,7 +68,8 @@ def convert(
             expected=option(
                 "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
             ),
-            fix="`manyheads predict --format jsonl` writes predictions.",
+            fix=option("`manyheads predict --format jsonl`", "`predict_file`")
+            + " writes predictions.",
         )
     rows = read_rows(source, layout=layout, on_unread=on_unread)
     refused = RefusedLabels() if warn is not None and to == "manyheads" else None

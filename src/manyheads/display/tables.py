@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from manyheads.errors import counted
+from manyheads.errors import counted, option
 from manyheads.tasks import kind_of
 from manyheads.tasks.metrics import (
     ConfidenceMetrics,
@@ -199,7 +199,8 @@ def _overview(
 
 
 def _trusted(found: ConfidenceMetrics) -> str:
-    how = "calibrated" if found["calibrated"] else "not calibrated (manyheads calibrate)"
+    calibrate = option("manyheads calibrate", "manyheads.calibrate")
+    how = "calibrated" if found["calibrated"] else f"not calibrated ({calibrate})"
     return (
         f"scores are {how}: calibration error {found['ece']:.4f} "
         f"({found['ece_by_chance']:.4f} by chance), Brier {found['brier']:.4f}, "

@@ -22,6 +22,7 @@ from manyheads.errors import (
     listing,
     nearest,
     option,
+    refuse_one_name,
     shorten,
 )
 from manyheads.evaluation.drift import measure_drift
@@ -288,6 +289,9 @@ def _check_labelled(
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
     known = loaded.config.tasks
+    refuse_one_name("tasks", tasks)
+    if tasks is not None and not tasks:
+        raise RequestError("no task is named", expected=f"some of: {listing(known)}")
     for name in tasks or ():
         if name not in known:
             raise RequestError(

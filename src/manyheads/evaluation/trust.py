@@ -11,7 +11,16 @@ from typing import Any
 
 from manyheads.config import BATCH_TOKENS
 from manyheads.data.readers import Layout, read_rows
-from manyheads.errors import DataError, ModelError, RequestError, counted, listing, option, shorten
+from manyheads.errors import (
+    DataError,
+    ModelError,
+    RequestError,
+    counted,
+    listing,
+    option,
+    refuse_one_name,
+    shorten,
+)
 from manyheads.evaluation.calibration import (
     FittedTask,
     evidence_of,
@@ -241,6 +250,7 @@ def thresholds(
             raise RequestError(
                 f"{name} is {shorten(share)}", expected="a number from 0.5 to below 1"
             )
+    refuse_one_name("tasks", tasks)
     manifest = _model_folder(model)
     loaded = _loaded(manifest, threads, batch_tokens, warn)
     known: Mapping[str, Any] = manifest.calibration.get("tasks", {})
@@ -273,8 +283,8 @@ def _calibrated(
     Raises:
         ModelError: one of them is not calibrated, or none is.
     """
-    wanted = [name for name in (tasks or known) if name in known]
-    if wanted and len(wanted) == len(tasks or wanted):
+    wanted = [name for name in (known if tasks is None else tasks) if name in known]
+    if wanted and len(wanted) == len(wanted if tasks is None else tasks):
         return wanted
     raise ModelError(
         "is not calibrated" if not known else f"has no calibration of {listing(tasks or ())}",

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from manyheads.errors import ModelError, RequestError, at, listing, nearest, option, shorten
+from manyheads.errors import (
+    ModelError,
+    RequestError,
+    at,
+    listing,
+    nearest,
+    option,
+    refuse_one_name,
+    shorten,
+)
 from manyheads.evaluation import FittedTask
 from manyheads.exporting.calibration import calibration_batches, training_texts
 from manyheads.exporting.candidates import Candidate, Exporter
@@ -120,6 +129,7 @@ def export_model(
 
 
 def _check_request(formats: Sequence[str], limit: float, opset: int) -> None:
+    refuse_one_name("formats", formats)
     for form in formats:
         if form not in FORMATS:
             raise RequestError(
@@ -148,7 +158,8 @@ def _model_folder(model: StrPath) -> Path:
         raise ModelError(
             "a checkpoint cannot be exported", where=at(folder),
             expected="a model folder, into which the graphs go",
-            fix="Export the run's best model: manyheads export RUN_FOLDER",
+            fix="Export the run's best model: "
+            + option("manyheads export RUN_FOLDER", "manyheads.export(RUN_FOLDER)"),
         )  # fmt: skip
     return folder
 

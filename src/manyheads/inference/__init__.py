@@ -20,7 +20,7 @@ from manyheads.inference.graphs import (
     open_backend,
     report_name,
 )
-from manyheads.inference.loading import LoadedModel, load_model, load_predictor
+from manyheads.inference.loading import LoadedModel, load_model, load_predictor, read_trust
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
@@ -56,6 +56,7 @@ __all__ = [
     "load_predictor",
     "make_predictor",
     "open_backend",
+    "read_trust",
     "report_name",
     "scope_files",
     "single_batch_backend",

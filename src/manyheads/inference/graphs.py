@@ -209,7 +209,7 @@ def _candidates(manifest: Manifest, backend: str, alone: bool) -> tuple[str, ...
         raise ModelError(
             f"the model has not been exported{f' for {backend!r}' if candidates else ''}",
             expected=f"{listing(there)}, which it has" if there else "an exported model",
-            fix="Run: manyheads export MODEL",
+            fix="Run: " + option("manyheads export MODEL", "manyheads.export(MODEL)"),
             where=at(manifest.folder),
         )
     return candidates

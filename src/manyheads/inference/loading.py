@@ -21,6 +21,7 @@ from manyheads.errors import (
 )
 from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
+from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.storage import (
     Manifest,
     Prefer,
@@ -119,6 +120,18 @@ def load_model(
     return LoadedModel(os.fspath(path), predictor, config)
 
 
+def read_trust(predictor: Predictor, folder: StrPath) -> None:
+    """Give a predictor the calibration, thresholds and scope that its model's folder has now.
+
+    Raises:
+        ModelError: they are damaged, or do not fit the model.
+    """
+    manifest = read_manifest(folder)
+    backend, _, _ = predictor.backend.name.partition(" ")
+    predictor.scorings = read_scorings(manifest, predictor.specs, backend)
+    predictor.scope = read_scope(manifest, predictor.specs)
+
+
 def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None:
     if backend not in BACKENDS:
         raise RequestError(
@@ -159,7 +172,8 @@ def _exported(path: Path, backend: str, device: str) -> Manifest | None:
         raise ModelError(
             f"a checkpoint has no graph for backend {backend!r}", where=at(path),
             expected="a model folder, such as the run's best model",
-            fix="Export that one first: manyheads export MODEL",
+            fix="Export that one first: "
+            + option("manyheads export MODEL", "manyheads.export(MODEL)"),
         )  # fmt: skip
     if backend != "auto" and device not in ("auto", "cpu"):
         raise RequestError(

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from numbers import Real
+from operator import index
+from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import RequestError, listing, nearest, option, shorten
+from manyheads.errors import RequestError, listing, nearest, option, refuse_one_name, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
 from manyheads.inference.postprocessing import (
@@ -116,8 +118,14 @@ class Predictor:
             self._limits,
         )
 
-    def __reduce__(self) -> str | tuple[object, ...]:
-        return super().__reduce_ex__(2) if self.reload is None else (self.reload, ())
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.reload is None:
+            raise RequestError(
+                "this predictor runs a model in memory, and cannot be pickled or copied",
+                expected="the predictor of an exported graph, or a `Model`, which holds its path",
+                fix="Pickle what manyheads.load returns.",
+            )
+        return (self.reload, ())
 
     def sample_outputs(self) -> dict[str, Floats]:
         """Compute the backend's outputs for a few fixed sentences, for comparing processors."""
@@ -321,14 +329,21 @@ class Predictor:
         """Return the scoring of each task.
 
         Raises:
-            RequestError: `top_k` is negative, or a threshold is not a probability or of no task.
+            RequestError: `top_k` is negative, `thresholds` are neither of both, or a threshold is
+                not a probability or of no task.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        if isinstance(top_k, bool) or not isinstance(top_k, SupportsIndex) or index(top_k) < 0:
             raise RequestError(f"top_k is {shorten(top_k)}", expected="a whole number from 0")
+        top_k = index(top_k)
+        if not isinstance(thresholds, bool | np.bool_ | Mapping):
+            raise RequestError(
+                f"thresholds are {shorten(thresholds)}",
+                expected='True, False, or the scores by task, such as {"intent": 0.8}',
+            )
         given = thresholds if isinstance(thresholds, Mapping) else {}
         self._chosen(list(given))
         for task, score in given.items():
-            able = isinstance(score, int | float) and not isinstance(score, bool)
+            able = isinstance(score, Real) and not isinstance(score, bool)
             if not able or not 0 <= score <= 1:
                 found = f"the threshold of task {shorten(task)} is {shorten(score)}"
                 raise RequestError(found, expected="a number from 0 to 1")
@@ -345,10 +360,7 @@ class Predictor:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
             return answering
-        if isinstance(tasks, str):
-            raise RequestError(
-                f"tasks are {shorten(tasks)}", expected="a list", fix="Put the name into a list."
-            )
+        refuse_one_name("tasks", tasks)
         names = [spec.name for spec in answering]
         for task in tasks:
             if any(spec.name == task for spec in self.specs) and task not in names:

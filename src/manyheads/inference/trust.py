@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from manyheads.errors import ModelError, at, shorten
+from manyheads.errors import ModelError, at, option, shorten
 from manyheads.storage import LAYOUT, Manifest, not_tensors
 from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of, read_thresholds
 from manyheads.tasks.calibration import read_calibration
@@ -120,6 +120,7 @@ def _refused(found: str, where: str) -> ModelError:
     return ModelError(
         f"its calibration has {found}",
         expected="calibrations of its tasks",
-        fix="The model's files are damaged or were edited. Calibrate again: manyheads calibrate",
+        fix="The model's files are damaged or were edited. Calibrate again: "
+        + option("manyheads calibrate", "manyheads.calibrate(MODEL)"),
         where=where,
     )

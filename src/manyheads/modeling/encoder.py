@@ -6,7 +6,8 @@ Axes: B sentences, T tokens, H hidden, E embedding.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,20 @@ def _check_size(source: EncoderSource, where: str) -> None:
         )  # fmt: skip
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Turn off the progress bars of transformers meanwhile."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
     """Load an encoder's weights in float32.
 
@@ -226,14 +241,13 @@ def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
         ModelError: they are incomplete or damaged, or the model is not an encoder.
     """
     from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        backbone, info = AutoModel.from_pretrained(
-            source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
-            output_loading_info=True,
-        )  # fmt: skip
+        with without_progress_bars():
+            backbone, info = AutoModel.from_pretrained(
+                source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
+                output_loading_info=True,
+            )  # fmt: skip
     except Exception as error:  # the library and those below it raise all kinds
         raise ModelError(
             f"the encoder cannot be loaded ({shorten(str(error), 300)})",

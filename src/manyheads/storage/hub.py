@@ -29,6 +29,8 @@ def is_hub_name(model: StrPath) -> bool:
 
     An existing path is not a hub name.
     """
+    if not isinstance(model, str | os.PathLike):
+        return False
     return _NAME.fullmatch(os.fspath(model)) is not None and not Path(model).exists()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from manyheads.errors import ModelError, at, listing
+from manyheads.errors import ModelError, RequestError, at, listing, option, shorten
 from manyheads.storage.atomic import StrPath, explained
 from manyheads.storage.manifest import BEST, is_model_folder
 
@@ -65,7 +66,13 @@ def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
 
     Raises:
         ModelError: there is none.
+        RequestError: it is no path.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise RequestError(
+            f"the model is {shorten(model)}",
+            expected="the path of a model, a name on the hub, or a model that is loaded",
+        )
     path = Path(model)
     if is_model_folder(path) or path.is_file():
         return path
@@ -73,7 +80,8 @@ def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:
         raise ModelError(
             "there is no such model", where=at(path),
             expected="a model folder, a checkpoint (.pt) or a run's folder",
-            fix="Train one first (manyheads train CONFIG), or correct the path.",
+            fix=f"Train one first ({option('manyheads train CONFIG', 'manyheads.train(CONFIG)')}), "
+            "or correct the path.",
         )  # fmt: skip
     best = path / BEST if is_model_folder(path / BEST) else None
     if prefer == "best" and best:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from manyheads.errors import ModelError, RequestError, counted, shorten
+from manyheads.errors import ModelError, RequestError, counted, option, shorten
 from manyheads.storage.atomic import StrPath, sha256, sha256_file
 from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
 from manyheads.storage.untrusted import (
@@ -256,7 +256,8 @@ def read_manifest(folder: StrPath) -> Manifest:
         raise ModelError(
             f"has no {LAYOUT.manifest}" if root.is_dir() else "is not a folder that exists",
             expected="a model folder that Manyheads wrote, such as saved_model/best",
-            fix="Check the path, or train a model with `manyheads train`.",
+            fix="Check the path, or train a model with "
+            f"{option('`manyheads train`', 'manyheads.train')}.",
             where=os.fspath(folder),
         )
     where = os.fspath(path)

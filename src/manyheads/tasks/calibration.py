@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, listing, shorten
+from manyheads.errors import ModelError, listing, option, shorten
 from manyheads.tasks.decoding import sigmoid
 
 Values = NDArray[np.float64]
@@ -184,7 +184,8 @@ def _numbers(values: object, name: str, where: str) -> tuple[float, ...]:
 
 
 def _refused(found: str, expected: str, where: str) -> ModelError:
-    fix = "The model's files are damaged or were edited. Calibrate again: manyheads calibrate"
+    fix = "The model's files are damaged or were edited. Calibrate again: "
+    fix += option("manyheads calibrate", "manyheads.calibrate(MODEL)")
     return ModelError(f"its calibration has {found}", expected=expected, fix=fix, where=where)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import ModelError, shorten
+from manyheads.errors import ModelError, option, shorten
 from manyheads.tasks.calibration import Calibration
 
 CANDIDATES = 3
@@ -69,7 +69,8 @@ def read_thresholds(stored: object, where: str) -> Thresholds:
             f"its thresholds are {shorten(stored)}",
             expected="a precision, a confidence, a score and scores by label, from 0 to 1 "
             f"({NEVER:g} for a label that is never decided)",
-            fix="The model's files are damaged or were edited. Run: manyheads thresholds MODEL",
+            fix="The model's files are damaged or were edited. Run: "
+            + option("manyheads thresholds MODEL", "manyheads.thresholds(MODEL)"),
             where=where,
         )
     precision, confidence, score = (

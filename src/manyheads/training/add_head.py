@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, load_config
-from manyheads.errors import RequestError, at, listing, shorten
+from manyheads.errors import RequestError, at, listing, option, shorten
 from manyheads.modeling import load_checkpoint
 from manyheads.storage import StrPath, read_manifest, resolve_model
 
@@ -34,7 +34,7 @@ def add_head_config(
             raise RequestError(
                 f"`{key}` is set to {shorten(settings[key])}",
                 expected="a value taken from the model and the new task",
-                fix="Leave it out, or use `manyheads train`.",
+                fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
             )
     own = {"tasks": {task: dict(task_settings)}, "init_from": os.fspath(model)}
     config = load_config(None, {"freeze": "encoder", **settings, **own})
@@ -44,7 +44,8 @@ def add_head_config(
         raise RequestError(
             f"the model has a task {task!r} already", where=at(model),
             expected=f"another name than: {listing(known)}",
-            fix="To continue training that head, use `manyheads train` with `init_from`.",
+            fix="To continue training that head, use "
+            f"{option('`manyheads train`', 'manyheads.train')} with `init_from`.",
         )  # fmt: skip
     return config
 

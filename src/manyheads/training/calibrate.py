@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from manyheads.errors import ManyheadsError, counted
+from manyheads.errors import ManyheadsError, counted, option
 from manyheads.evaluation import (
     FOLDS,
     Outcomes,
@@ -105,7 +105,11 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
             # The training is done and saved, whatever the disk or a user's own kind does here.
             report(
                 f"warning: the scores of {model.folder} are not calibrated ({error}). The model is "
-                f"trained all the same. To try again, run: manyheads calibrate {model.folder}"
+                f"trained all the same. To try again, run: "
+                + option(
+                    f"manyheads calibrate {model.folder}",
+                    f"manyheads.calibrate({str(model.folder)!r})",
+                )
             )
 
 
@@ -121,9 +125,11 @@ def added_to(folder: Path) -> list[str]:
         return []
     added = []
     if graphs:
-        added.append(f"graphs ({', '.join(graphs)}); make them again by `manyheads export`")
+        by = option("`manyheads export`", "manyheads.export")
+        added.append(f"graphs ({', '.join(graphs)}); make them again by {by}")
     if is_by_user(manifest.calibration):
-        added.append("calibration or thresholds; make them again by `manyheads calibrate`")
+        by = option("`manyheads calibrate`", "manyheads.calibrate")
+        added.append(f"calibration or thresholds; make them again by {by}")
     return added
 
 

@@ -43,7 +43,7 @@ def distill_config(
             raise RequestError(
                 f"`{key}` is set to {shorten(settings[key])}",
                 expected="a value taken from the arguments",
-                fix="Leave it out, or use `manyheads train`.",
+                fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
             )
     sources = [os.fspath(path) for path in teachers]
     models = [path for path in sources if not is_soft_file(path)]

@@ -34,6 +34,7 @@ from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
 from manyheads.training.metrics_log import MetricsLog, NoLog, restored_log
+from manyheads.training.one_run import one_run
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
@@ -79,13 +80,15 @@ def train(
         reporter: shows progress, in the first process.
 
     Raises:
-        ManyheadsError: the configuration, data, encoder or folder is at fault.
+        ManyheadsError: the configuration, data, encoder or folder is at fault, or another thread
+            trains.
         TrainingError: the loss or the weights are not finite.
         ProcessLost: another process of the run is gone.
         Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
+        BaseException: what a callback raised; the state is saved.
     """
     config = holding_out(config)
-    with joined(config.device) as processes, ExitStack() as stack:
+    with one_run(), joined(config.device) as processes, ExitStack() as stack:
         if reporter is None or not processes.is_first:
             reporter = Reporter()
         with processes.failing_together(), ExitStack() as starting:
@@ -209,9 +212,10 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
                 flush(run, log, reporter)
             if logs:
                 log_step(run, log)
+            _stop_if_failed(reporter, stop)
             if run.processes.hears(stop):
                 flush(run, log, reporter)
-                raise _stopped(run, run.save_step(log), stop)
+                raise _stopped(run, run.save_step(log), stop, reporter)
             if run.save_is_due() and not last:
                 flush(run, log, reporter)
                 run.save_step(log)
@@ -219,16 +223,29 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             path = finish_epoch(run, log, reporter, stop)
         except Interrupted:
             # The epoch's steps are done; a resumed run starts with its evaluation.
-            raise _stopped(run, run.save_step(log), stop) from None
+            raise _stopped(run, run.save_step(log), stop, reporter) from None
+        _stop_if_failed(reporter, stop)
         if run.processes.hears(stop) and not state.finished:
-            raise _stopped(run, path, stop)
+            raise _stopped(run, path, stop, reporter)
+    if reporter.failure is not None:
+        raise reporter.failure
 
 
-def _stopped(run: Run, path: Path, stop: StopRequest) -> Stopped:
+def _stop_if_failed(reporter: Reporter, stop: StopRequest) -> None:
+    """Stop all processes, as a signal would, if a callback has raised an exception."""
+    if reporter.failure is not None:
+        stop.signal_number = signal.SIGTERM
+
+
+def _stopped(run: Run, path: Path, stop: StopRequest, reporter: Reporter) -> BaseException:
+    """Return what ends a run that was stopped and saved: a callback's exception, or `Stopped`."""
     text = (
         f"Stopped after step {run.state.step} of {run.total_steps}; {path} is saved. "
         f"Continue with {option('--resume')}."
     )
+    if reporter.failure is not None:
+        reporter.message(text)
+        return reporter.failure
     return Stopped(text if run.processes.is_first else "", stop.signal_number or signal.SIGTERM)
 
 
@@ -340,11 +357,11 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     entry = _epoch_entry(run, evaluation, points)
     better = _end_epoch(run, entry, points[-1])
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
-    reporter.epoch(state.history)
     path = run.save_epoch(log)
     # After the checkpoint, from which a resumed run can restore these folders.
     for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
         _replace_best(run, name, reporter)
+    reporter.epoch(state.history)
     run.outcomes = None
     if state.finished:
         if run.processes.is_first:

@@ -232,7 +232,7 @@ def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
         raise RequestError(
             f"the model has no task {task!r}{nearest(task, trained.model.heads)}", where=at(path),
             expected=f"one of: {listing(trained.model.heads)}",
-            fix="For a new task, use `manyheads add-head`.",
+            fix=f"For a new task, use {option('`manyheads add-head`', 'manyheads.add_head')}.",
         )  # fmt: skip
     head = trained.model.head(task)
     kind = kind_of(head.kind)
@@ -261,7 +261,8 @@ def _examples(
         raise DataError(
             f"no record has a new label of the task {task!r}", where=file,
             expected=f"others than: {listing(sorted(known))}",
-            fix="To train on with the same labels, use `manyheads train` with `init_from`.",
+            fix="To train on with the same labels, use "
+            f"{option('`manyheads train`', 'manyheads.train')} with `init_from`.",
         )  # fmt: skip
     numeral = next((name for name in new if name.isdecimal()), None)
     if numeral is not None and not any(name.isdecimal() for name in known):

@@ -30,6 +30,9 @@ class StepReport:
 class Reporter:
     """Shows a run's progress. Override what should be shown; by default nothing is."""
 
+    failure: BaseException | None = None
+    """If set, the run saves its state after the step or epoch, and raises this exception."""
+
     def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
         """Training starts, or resumes after `done_steps`."""
 
@@ -37,7 +40,7 @@ class Reporter:
         """A task was trained in an optimiser step."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """An epoch ended; the last entry of the history is its own."""
+        """An epoch ended and is saved; the last entry of the history is its own."""
 
     def message(self, text: str) -> None:
         """There is something to tell the user."""

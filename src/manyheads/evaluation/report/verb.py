@@ -12,7 +12,7 @@ from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
-from manyheads.errors import DataError, ModelError, RequestError, listing, option
+from manyheads.errors import DataError, ModelError, RequestError, listing, option, refuse_one_name
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate
 from manyheads.evaluation.report.build import (
     Surroundings,
@@ -76,6 +76,7 @@ def report(
             loaded, data=source, layout=layout, tasks=tasks, threads=threads, warn=warn, **more
         )
 
+    refuse_one_name("slices", slices)
     loaded = load("saved_model" if model is None else model)
     evaluated = evaluated_on(data, loaded, drift=drift, keep=slices)
     changed = None

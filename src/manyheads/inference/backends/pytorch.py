@@ -29,6 +29,7 @@ from manyheads.modeling import (
     longest_input,
     model_of_checkpoint,
     model_of_folder,
+    without_progress_bars,
 )
 from manyheads.storage import read_manifest, resolve_model
 from manyheads.tasks import Scope, Scoring
@@ -128,19 +129,17 @@ def source_embedder(config: Config, threads: int | None = None) -> Embedder:
 
 def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embedder | None:
     """Load a folder that was checked; None if the library is not installed."""
-    from transformers.utils.logging import disable_progress_bar
-
     logger = logging.getLogger("sentence_transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         from sentence_transformers import SentenceTransformer
 
-        model = SentenceTransformer(
-            str(folder), device="cpu", local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-        )  # fmt: skip
+        with without_progress_bars():
+            model = SentenceTransformer(
+                str(folder), device="cpu", local_files_only=True,
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+            )  # fmt: skip
     except ImportError:
         return None
     except Exception as error:  # the library raises all kinds
@@ -178,6 +177,8 @@ class TrainedModel:
     config: Config
 
 
+# The generator stays as it is, although modules are first made with random parameters.
+@torch.random.fork_rng(devices=())
 def load_trained(path: Path) -> TrainedModel:
     """Load a model folder or a checkpoint, on the CPU in float32.
 

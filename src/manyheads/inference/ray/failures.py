@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pyarrow as pa  # type: ignore[import-untyped]
 import ray
 
-from manyheads.errors import DataError, ManyheadsError, RequestError, shorten
+from manyheads.errors import DataError, ManyheadsError, RequestError, option, shorten
 
 # The start of Ray's advice, which is for callers of Ray.
 _ADVICE = re.compile(r"\.? Please check the CSV file|\n")
@@ -63,7 +63,8 @@ def _cause(error: Exception, where: str) -> Exception:
             f"cannot be read ({shorten(_ADVICE.split(str(deepest))[0], 300)})",
             where=where,
             expected="sound Parquet, JSON lines or CSV",
-            fix="Run `manyheads data check FILE` to see what is wrong, and where.",
+            fix=f"Run {option('`manyheads data check FILE`', 'manyheads.check(FILE)')} to see "
+            "what is wrong, and where.",
         )
     return RuntimeError(f"{type(deepest).__name__}: {deepest}")
 

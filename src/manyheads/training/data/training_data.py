@@ -19,7 +19,7 @@ from manyheads.data.records import (
     read_records,
     unseen_labels,
 )
-from manyheads.errors import ConfigError, DataError, counted, listing, shorten
+from manyheads.errors import ConfigError, DataError, counted, listing, option, shorten
 from manyheads.storage import sha256
 from manyheads.tasks import LabelSet, kind_of, units_of, with_units
 from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
@@ -280,8 +280,9 @@ class _Reader:
             yield (
                 f"longer than {self.max_length} sub-tokens: {dataset.truncated:,} of "
                 f"{counted(len(dataset), 'record')}; training does not see the last "
-                f"{counted(dataset.words_lost, 'word')} in all. `manyheads data check` lists "
-                "them; a larger `max_length` keeps them."
+                f"{counted(dataset.words_lost, 'word')} in all. "
+                f"{option('`manyheads data check`', 'manyheads.check')} lists them; "
+                "a larger `max_length` keeps them."
             )
 
     def validation(self, path: str, names: tuple[str, ...]) -> ValidationSet:
