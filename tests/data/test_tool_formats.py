@@ -352,6 +352,48 @@ def test_entities_of_clu_are_counted_in_the_units_of_the_file(tmp_path: Path, un
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
 
 
+@pytest.mark.parametrize("name", ["luis", "clu"])
+def test_positions_in_utf16_units_become_characters_and_stay_outside_the_text(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "x.json"
+
+    def positions(start: int, end: int) -> tuple[int, int]:
+        entity = (
+            {"startPos": start, "endPos": end - 1, "entity": "city"}
+            if name == "luis"
+            else {"offset": start, "length": end - start, "category": "city"}
+        )
+        data = {"utterances": [{"text": "🎉 fly to Oslo", "intent": "fly", "entities": [entity]}]}
+        path.write_text(
+            json.dumps(
+                {"luis_schema_version": "7", **data}
+                if name == "luis"
+                else {"projectFileVersion": "1", "assets": data}
+            )
+        )
+        (found,) = read(path)[0]["entities"]
+        return found["start"], found["end"]
+
+    assert positions(10, 14) == (9, 13)
+    assert positions(0, 2) == (0, 1)
+    assert positions(10, 15) == (9, 14)
+    assert positions(-1, 2) == (-1, 1)
+
+
+def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    city = {"start": 3, "end": 7, "value": "OSL", "entity": "city"}
+    examples = [
+        {"text": "to Oslo", "intent": "fly", "entities": [city | more]}
+        for more in ({}, {"role": "to"}, {"group": "1"}, {"role": "to", "group": "1"})
+    ]
+    path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": examples}}))
+    oslo = {"start": 3, "end": 7, "label": "city"}
+    assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [oslo]}] * 4
+    assert unread(path) == {"roles and groups of entities": 3}
+
+
 def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted(
     tmp_path: Path,
 ) -> None:
