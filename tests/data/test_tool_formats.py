@@ -327,8 +327,9 @@ def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson"])
+def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
     path.write_text(
         lines(
             [{"text": "a", "cats": {"X": 1, "Y": 0.0}}, {"text": "b", "cats": {"X": 0, "Y": 0.7}}]
@@ -436,6 +437,19 @@ def test_annotations_of_spacy_may_be_indented(tmp_path: Path) -> None:
     pair = ["Ada", {"entities": [[0, 3, "PER"]]}]
     path.write_text(json.dumps({"classes": ["PER"], "annotations": [pair]}, indent=2))
     assert read(path) == [{"text": "Ada", "entities": [{"start": 0, "end": 3, "label": "PER"}]}]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "json"])
+def test_pairs_of_spacy_may_be_one_a_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
+    ada = ["Ada", {"entities": [[0, 3, "PER"]], "cats": {"A": 1.0}}]
+    path.write_text(lines([ada, "", ["Bo", {"entities": 5}], ["Cy", {}], '["Di", {']))
+    errors: list[DataError] = []
+    found = [(row.line, row.fields) for row in read_rows(path, on_error=errors.append)]
+    entity = {"start": 0, "end": 3, "label": "PER"}
+    assert found == [(1, {"text": "Ada", "entities": [entity], "label": "A"}), (4, {"text": "Cy"})]
+    assert f"x.{ending}:3: `entities` is 5" in str(errors[0])
+    assert f"x.{ending}:5: broken JSON at column 9" in str(errors[1])
 
 
 def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path: Path) -> None:
