@@ -337,8 +337,9 @@ def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson"])
+def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
     path.write_text(
         lines(
             [{"text": "a", "cats": {"X": 1, "Y": 0.0}}, {"text": "b", "cats": {"X": 0, "Y": 0.7}}]
@@ -360,6 +361,48 @@ def test_entities_of_clu_are_counted_in_the_units_of_the_file(tmp_path: Path, un
     )
     oslo = {"start": 9, "end": 13, "label": "city"}
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
+
+
+@pytest.mark.parametrize("name", ["luis", "clu"])
+def test_positions_in_utf16_units_become_characters_and_stay_outside_the_text(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "x.json"
+
+    def positions(start: int, end: int) -> tuple[int, int]:
+        entity = (
+            {"startPos": start, "endPos": end - 1, "entity": "city"}
+            if name == "luis"
+            else {"offset": start, "length": end - start, "category": "city"}
+        )
+        data = {"utterances": [{"text": "🎉 fly to Oslo", "intent": "fly", "entities": [entity]}]}
+        path.write_text(
+            json.dumps(
+                {"luis_schema_version": "7", **data}
+                if name == "luis"
+                else {"projectFileVersion": "1", "assets": data}
+            )
+        )
+        (found,) = read(path)[0]["entities"]
+        return found["start"], found["end"]
+
+    assert positions(10, 14) == (9, 13)
+    assert positions(0, 2) == (0, 1)
+    assert positions(10, 15) == (9, 14)
+    assert positions(-1, 2) == (-1, 1)
+
+
+def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    city = {"start": 3, "end": 7, "value": "OSL", "entity": "city"}
+    examples = [
+        {"text": "to Oslo", "intent": "fly", "entities": [city | more]}
+        for more in ({}, {"role": "to"}, {"group": "1"}, {"role": "to", "group": "1"})
+    ]
+    path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": examples}}))
+    oslo = {"start": 3, "end": 7, "label": "city"}
+    assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [oslo]}] * 4
+    assert unread(path) == {"roles and groups of entities": 3}
 
 
 def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted(
@@ -404,6 +447,19 @@ def test_annotations_of_spacy_may_be_indented(tmp_path: Path) -> None:
     pair = ["Ada", {"entities": [[0, 3, "PER"]]}]
     path.write_text(json.dumps({"classes": ["PER"], "annotations": [pair]}, indent=2))
     assert read(path) == [{"text": "Ada", "entities": [{"start": 0, "end": 3, "label": "PER"}]}]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "json"])
+def test_pairs_of_spacy_may_be_one_a_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x.{ending}"
+    ada = ["Ada", {"entities": [[0, 3, "PER"]], "cats": {"A": 1.0}}]
+    path.write_text(lines([ada, "", ["Bo", {"entities": 5}], ["Cy", {}], '["Di", {']))
+    errors: list[DataError] = []
+    found = [(row.line, row.fields) for row in read_rows(path, on_error=errors.append)]
+    entity = {"start": 0, "end": 3, "label": "PER"}
+    assert found == [(1, {"text": "Ada", "entities": [entity], "label": "A"}), (4, {"text": "Cy"})]
+    assert f"x.{ending}:3: `entities` is 5" in str(errors[0])
+    assert f"x.{ending}:5: broken JSON at column 9" in str(errors[1])
 
 
 def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path: Path) -> None:

@@ -59,5 +59,7 @@ def test_the_command_and_the_function_write_records_to_label(tmp_path: Path) -> 
     found = manyheads.select(sentences(30, 9, fields=()), model, count=4, progress=False)
     assert [one.text for one in found.chosen] == [line["text"] for line in lines]
     assert found.chosen[0].uncertainty == lines[0]["uncertainty"]
+    write_records(pool, [r | {"answer": "reject"} for r in sentences(30, 9, fields=())])
+    assert manyheads.select(str(pool), model, count=4, progress=False).texts == found.texts
     with pytest.raises(RequestError, match=r"different texts?, and 500 are to be chosen"):
         manyheads.select(sentences(30, 9, fields=()), model, count=500, progress=False)

@@ -19,6 +19,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 import manyheads
+from files import write
 from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
@@ -145,6 +146,13 @@ def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     file.unlink()
     with pytest.raises(ModelError, match=r"scope\.safetensors"):
         load_predictor(model, backend="torch")
+
+
+def test_texts_out_of_scope_are_read_whatever_their_annotation(model: Path, tmp_path: Path) -> None:
+    answers = ["accept", "reject", "ignore"]
+    path = write(tmp_path / "x.jsonl", *({"text": f"new {a}", "answer": a} for a in answers))
+    manyheads.calibrate(model, list(records(150, 2)), unknown=path)
+    assert read_manifest(model).calibration["scope"]["unknown"] == 3
 
 
 def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from files import write
 from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel, find_encoder
 from manyheads.text import TextTokenizer
 from manyheads.training.data.training_data import read_texts
@@ -39,6 +40,15 @@ def test_unlabelled_sentences_are_drawn_by_the_step_alone_and_each_once_a_round(
     for first, second in zip(drawn[::2], drawn[1::2], strict=True):
         assert sorted(first + second) == list(range(len(TEXTS)))
     assert len({tuple(rows) for rows in drawn}) > 2
+
+
+def test_unlabelled_sentences_are_read_whatever_their_annotation(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    answers = ["accept", "reject", "ignore"]
+    path = write(tmp_path / "x.jsonl", *({"text": f"in {a}", "answer": a} for a in answers))
+    tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
+    assert len(read_texts([path], tokenizer, 32)) == 3
 
 
 def test_the_parts_of_all_processes_add_up_to_the_mean_loss(

@@ -96,7 +96,7 @@ def select(
         RequestError: a task is unknown, or the pool has no more texts than are wanted.
     """
     places: dict[str, str] = {}
-    for row in read_rows(pool, layout=layout):
+    for row in read_rows(pool, layout=layout, needs_labels=False):
         places.setdefault(read_text(row)[0], row.where)
     texts = list(places)
     if len(texts) <= count:

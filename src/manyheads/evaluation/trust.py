@@ -207,7 +207,8 @@ def _strange(
     predictor: Predictor, task: TaskOutcomes | None, file: StrPath
 ) -> list[tuple[Any, Any]]:
     """Return the embedding and the logits of each text of a file that is out of scope."""
-    texts = (row.fields.get("text") for row in read_rows(os.fspath(file)))
+    rows = read_rows(os.fspath(file), needs_labels=False)
+    texts = (row.fields.get("text") for row in rows)
     given = [text for text in texts if isinstance(text, str) and text.strip()]
     if not given:
         raise DataError("there is no text", where=os.fspath(file), expected="at least one `text`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from manyheads.errors import DataError, shorten
@@ -27,7 +27,24 @@ def as_list(value: Any, key: str, where: str, expected: str = "a list") -> list[
     raise DataError(f"`{key}` is {shorten(value)}", where=where, expected=expected)
 
 
-def from_example(value: Any, where: str, start: str, end: str, beyond: int = 0) -> dict[str, Any]:
+def from_utf16(text: str) -> Callable[[int], int]:
+    """Return the conversion of positions in UTF-16 units to positions in characters.
+
+    C# and JavaScript count these units, two of which are an emoji. Positions outside the text
+    stay outside.
+    """
+    units = text.encode("utf-16-le", "surrogatepass")
+
+    def convert(position: int) -> int:
+        before = units[: 2 * max(position, 0)]
+        return position - len(before) // 2 + len(before.decode("utf-16-le", "replace"))
+
+    return convert
+
+
+def from_example(
+    value: Any, where: str, start: str, end: str, beyond: int = 0, is_utf16: bool = False
+) -> dict[str, Any]:
     """Read an object with `text`, `intent` and `entities` to `text`, `label` and `entities`.
 
     Args:
@@ -36,6 +53,7 @@ def from_example(value: Any, where: str, start: str, end: str, beyond: int = 0) 
         start: the key of an entity's first character.
         end: the key of its end.
         beyond: how far the end of the entity lies beyond that, 1 if the last character is meant.
+        is_utf16: whether UTF-16 units are counted rather than characters.
 
     Raises:
         DataError: it is something else.
@@ -43,7 +61,11 @@ def from_example(value: Any, where: str, start: str, end: str, beyond: int = 0) 
     try:
         fields = {"text": value["text"], "label": value.get("intent")}
         if (entities := value.get("entities")) is not None:
-            fields["entities"] = [entity(e[start], e[end] + beyond, e["entity"]) for e in entities]
+            spans = [(e[start], e[end] + beyond, e["entity"]) for e in entities]
+            if is_utf16:
+                convert = from_utf16(value["text"])
+                spans = [(convert(begin), convert(stop), label) for begin, stop, label in spans]
+            fields["entities"] = [entity(*span) for span in spans]
         return fields
     except (TypeError, KeyError, AttributeError):
         raise DataError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from manyheads.data.readers.annotated import entity
+from manyheads.data.readers.annotated import entity, from_utf16
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_json_values
 from manyheads.data.readers.row import Row, Source
@@ -34,8 +34,8 @@ def read_clu(source: Source) -> Iterator[Row]:
 def _fields(value: Any, is_utf16: bool, where: str) -> dict[str, Any]:
     try:
         text = value["text"]
-        units = text.encode("utf-16-le", "surrogatepass") if is_utf16 else None
-        entities = [_entity(item, units) for item in value.get("entities") or ()]
+        convert = from_utf16(text) if is_utf16 else lambda position: position
+        entities = [_entity(item, convert) for item in value.get("entities") or ()]
         return {"text": text, "label": value.get("intent"), "entities": entities}
     except (TypeError, KeyError, AttributeError):
         raise DataError(
@@ -45,9 +45,7 @@ def _fields(value: Any, is_utf16: bool, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _entity(item: Any, units: bytes | None) -> dict[str, Any]:
-    """Return an entity by characters; the file may count the UTF-16 units of its text."""
+def _entity(item: Any, convert: Callable[[int], int]) -> dict[str, Any]:
+    """Return an entity by characters, given the conversion of the file's positions to them."""
     start, end = item["offset"], item["offset"] + item["length"]
-    if units is not None:
-        start, end = (len(units[: 2 * n].decode("utf-16-le", "replace")) for n in (start, end))
-    return entity(start, end, item["category"])
+    return entity(convert(start), convert(end), item["category"])

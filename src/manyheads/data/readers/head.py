@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,7 +49,8 @@ class Head:
 
     def _values(self) -> Iterator[Any]:
         text = self.text
-        position = 1 if text[:1] == "[" else 0
+        # Behind `["`, there is a pair on a line rather than a list of records.
+        position = 1 if re.match(r'\[(?!\s*")', text) else 0
         while position < len(text):
             while text[position : position + 1] in (*SPACE, ",") and position < len(text):
                 position += 1

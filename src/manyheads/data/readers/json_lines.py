@@ -30,23 +30,21 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 def read_json_lines(source: Source) -> Iterator[Row]:
     """Yield the objects of a JSON lines file; blank lines are skipped."""
+    for row, value in read_line_values(source):
+        yield from source.attempt(row, expect_object, value, row.where)
+
+
+def read_line_values(source: Source) -> Iterator[tuple[Row, Any]]:
+    """Yield the JSON value of each line, of any kind, with its place; blank lines are skipped."""
     for number, line in sound_lines(source):
         if line.strip(SPACE):
             row = Row(source.name, number, "line", {})
-            yield from source.attempt(row, _parse_object, line, row.where)
-
-
-def _parse_object(text: str, where: str) -> dict[str, Any]:
-    """Parse a text that is one JSON object.
-
-    Raises:
-        DataError: it is broken, nested too deeply, or another kind of value.
-    """
-    try:
-        value = DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise broken(error, where) from None
-    return expect_object(value, where)
+            try:
+                value = DECODER.decode(line)
+            except (ValueError, RecursionError) as error:
+                source.refuse(broken(error, row.where))
+            else:
+                yield row, value
 
 
 def expect_object(value: object, where: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def read_json_values(
 
 def read_objects(source: Source) -> Iterator[Row]:
     """Yield the objects of a JSON list or of JSON lines."""
-    return read_json_list(source) if begins_with_list(source) else read_json_lines(source)
+    return read_json_list(source) if begins_with(source, "[") else read_json_lines(source)
 
 
 def read_json_list(source: Source) -> Iterator[Row]:
@@ -78,10 +78,15 @@ def read_json_list(source: Source) -> Iterator[Row]:
             yield item.row
 
 
-def begins_with_list(source: Source) -> bool:
-    """Return whether a JSON file begins with a list rather than an object."""
+def begins_with(source: Source, beginning: str) -> bool:
+    """Return whether a JSON file begins with these characters, apart from white space."""
     with opened(source.path, source.name) as file:
-        return Window(file, source).next_character() == "["
+        window = Window(file, source)
+        for character in beginning:
+            if window.next_character() != character:
+                return False
+            window.position += 1
+    return True
 
 
 def _values(

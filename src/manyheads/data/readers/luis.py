@@ -1,4 +1,7 @@
-"""LUIS: one JSON object with `utterances`, whose entities end at their last character."""
+"""LUIS: one JSON object with `utterances`.
+
+Entities end at their last character, and positions count UTF-16 units, as in C#.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def read_luis(source: Source) -> Iterator[Row]:
     for item in read_json_values(source, lambda keys: keys in _ENTERED, "{"):
         if item.keys == ("utterances", ""):
             for row in source.attempt(
-                item.row, from_example, item.value, item.row.where, "startPos", "endPos", 1
+                item.row, from_example, item.value, item.row.where, "startPos", "endPos", 1, True
             ):
                 for entity in item.value.get("entities") or ():
                     children = entity.get("children")

@@ -19,7 +19,10 @@ def is_rasa_json(head: Head) -> bool:
 
 
 def read_rasa_json(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, and the intent as `label`; other sections are counted as unread."""
+    """Yield `text`, `entities`, and the intent as `label`.
+
+    Roles and groups of entities, and other sections, are counted as unread.
+    """
     for item in read_json_values(
         source,
         lambda keys: keys in ((), (_ROOT,)) or (keys[:1] == (_ROOT,) and len(keys) == 2),
@@ -30,4 +33,8 @@ def read_rasa_json(source: Source) -> Iterator[Row]:
             if len(keys) > 1:
                 source.pass_over(f"entries of `{keys[1]}`")
             continue
-        yield from source.attempt(row, from_example, item.value, row.where, "start", "end")
+        for example in source.attempt(row, from_example, item.value, row.where, "start", "end"):
+            for entity in item.value.get("entities") or ():
+                has_more = bool(entity.get("role") or entity.get("group"))
+                source.pass_over("roles and groups of entities", has_more)
+            yield example

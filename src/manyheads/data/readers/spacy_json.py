@@ -9,8 +9,8 @@ from typing import Any
 from manyheads.data.readers.annotated import as_list, entity
 from manyheads.data.readers.classes import one_or_many
 from manyheads.data.readers.head import Head
-from manyheads.data.readers.json_lines import read_json_lines
-from manyheads.data.readers.json_stream import begins_with_list, read_json_values
+from manyheads.data.readers.json_lines import read_line_values
+from manyheads.data.readers.json_stream import begins_with, read_json_values
 from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, shorten
 
@@ -40,12 +40,13 @@ def _rows(source: Source) -> Iterator[Row]:
 
 def _values(source: Source) -> Iterator[tuple[Row, Any]]:
     """Yield the pairs or records of a list, of JSON lines, or of an object's `annotations`."""
-    if begins_with_list(source):
+    name = source.path.name.lower().removesuffix(".gz")
+    has_pairs = begins_with(source, '["')
+    if begins_with(source, "[") and not has_pairs:
         for item in read_json_values(source, lambda keys: not keys, "["):
             yield item.row, item.value
-    elif source.path.name.lower().endswith((".jsonl", ".jsonl.gz")):
-        for row in read_json_lines(source):
-            yield row, row.fields
+    elif has_pairs or name.endswith((".jsonl", ".ndjson")):
+        yield from read_line_values(source)
     else:
         for item in read_json_values(source, lambda keys: keys in ((), ("annotations",)), "{"):
             if item.keys == ("annotations", "") and item.value is not None:

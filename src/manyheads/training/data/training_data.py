@@ -208,7 +208,8 @@ def _texts(paths: Sequence[str]) -> Iterator[Record]:
     for path in paths:
         has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
         parse = RecordParser({}, {})
-        for row in read_rows(path, layout=Layout(format="text" if has_lines else None)):
+        layout = Layout(format="text" if has_lines else None)
+        for row in read_rows(path, layout=layout, needs_labels=False):
             yield parse(row)
             if (other := row.fields.get(SECOND_TEXT)) is not None:
                 yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)
