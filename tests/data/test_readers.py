@@ -771,6 +771,23 @@ def test_indices_in_entities_of_parquet_get_the_class_names_of_the_file(
     assert second["entities"] is None
 
 
+def test_an_index_without_a_name_inside_an_object_of_parquet_stays(tmp_path: Path) -> None:
+    """No task may read the object; a list of tags is one of a task."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    names = {"names": ["de", "en"], "_type": "ClassLabel"}
+    features = {"meta": {"lang": names}, "ner": {"feature": names, "_type": "List"}}
+    meta = [{"lang": 1}, {"lang": -1}, {"lang": 7}, None]
+    table = pa.table({"text": [*"abcd"], "meta": meta, "ner": [[0], [0], [1], [-1]]})
+    info = json.dumps({"info": {"features": features}}).encode()
+    pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
+    errors: list[DataError] = []
+    rows = [row.fields for row in read_rows(tmp_path / "x.parquet", on_error=errors.append)]
+    assert [row["meta"] for row in rows] == [{"lang": "en"}, {"lang": None}, {"lang": 7}]
+    assert ["`ner` has the class -1" in str(error) for error in errors] == [True]
+
+
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = write(tmp_path / "x.parquet", b"PAR1" + string.printable.encode() + b"PAR1")
