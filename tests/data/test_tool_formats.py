@@ -103,6 +103,15 @@ def test_labels_of_fasttext_may_be_anywhere_in_a_line(tmp_path: Path) -> None:
     ]
 
 
+def test_a_label_that_a_line_of_fasttext_repeats_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("the first __label__a tag __label__a\n__label__b put it on\n")
+    assert read(path) == [
+        {"text": "the first tag", "label": "a"},
+        {"text": "put it on", "label": "b"},
+    ]
+
+
 @given(st.lists(st.tuples(words, st.sampled_from(["DESC:manner", "NUM:date"])), min_size=1))
 @QUICK
 def test_trec_round_trip(folder: Path, items: list[tuple[str, str]]) -> None:
