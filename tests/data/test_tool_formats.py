@@ -359,15 +359,18 @@ def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path, ending: s
     assert read(path) == [{"text": "a", "labels": ["X", "Y"]}]
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("unit", ["Utf16CodeUnit", "UnicodeCodePoint"])
-def test_entities_of_clu_are_counted_in_the_units_of_the_file(tmp_path: Path, unit: str) -> None:
+def test_entities_of_clu_are_counted_in_the_units_of_the_file(
+    tmp_path: Path, unit: str, is_last: bool
+) -> None:
     path = tmp_path / "x.json"
     offset = 10 if unit == "Utf16CodeUnit" else 9
     entity = {"category": "city", "offset": offset, "length": 4}
     assets = {"utterances": [{"text": "🎉 fly to Oslo", "intent": "fly", "entities": [entity]}]}
-    path.write_text(
-        json.dumps({"projectFileVersion": "1", "stringIndexType": unit, "assets": assets})
-    )
+    parts = {"stringIndexType": unit, "assets": assets}
+    parts = dict(reversed(parts.items())) if is_last else parts
+    path.write_text(json.dumps({"projectFileVersion": "1", **parts}))
     oslo = {"start": 9, "end": 13, "label": "city"}
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
 
