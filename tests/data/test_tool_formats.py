@@ -406,7 +406,7 @@ def test_positions_in_utf16_units_become_characters_and_stay_outside_the_text(
 
 def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    city = {"start": 3, "end": 7, "value": "OSL", "entity": "city"}
+    city = {"start": 3, "end": 7, "value": "Oslo", "entity": "city"}
     examples = [
         {"text": "to Oslo", "intent": "fly", "entities": [city | more]}
         for more in ({}, {"role": "to"}, {"group": "1"}, {"role": "to", "group": "1"})
@@ -415,6 +415,29 @@ def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
     oslo = {"start": 3, "end": 7, "label": "city"}
     assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [oslo]}] * 4
     assert unread(path) == {"roles and groups of entities": 3}
+
+
+@pytest.mark.parametrize("name", ["nlu.yml", "nlu.md", "nlu.json"])
+def test_values_of_rasas_entities_other_than_their_texts_are_counted(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    values = ["Oslo", "OSL", ""]
+    if name == "nlu.json":
+        city = {"start": 3, "end": 7, "entity": "city"}
+        examples = [
+            {"text": "to Oslo", "intent": "fly", "entities": [city | {"value": value}]}
+            for value in values
+        ]
+        path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": examples}}))
+    elif name == "nlu.yml":
+        examples = [f'- to [Oslo]{{"entity": "city", "value": "{value}"}}' for value in values]
+        path.write_text("nlu:\n- intent: fly\n  examples: |\n    " + "\n    ".join(examples))
+    else:
+        path.write_text("## intent:fly\n" + "".join(f"- to [Oslo](city:{v})\n" for v in values))
+    oslo = {"start": 3, "end": 7, "label": "city"}
+    assert read(path) == [{"text": "to Oslo", "entities": [oslo], "label": "fly"}] * 3
+    assert unread(path) == {"values of entities that differ from their texts": 1}
 
 
 def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted(
