@@ -506,6 +506,8 @@ def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path
     path.write_text(json.dumps([{"id": 0, "paragraphs": [{"sentences": []}]}], indent=1))
     assert "the file is the training data of spaCy 2" in message(path)
     assert "spacy convert FILE ." in message(path)
+    path.write_text(json.dumps([{"id": 0, "paragraphs": [{"heading": "x"}], "text": "a"}]))
+    assert read(path)[0]["text"] == "a"
 
 
 def test_every_format_has_a_name_and_is_described() -> None:
