@@ -207,17 +207,46 @@ def test_records_that_are_not_read_are_counted_over_all_files(tmp_path: Path) ->
     assert infer_tasks(files).unread["records whose answer is 'ignore'"] == 6
 
 
-def test_lists_of_a_tool_have_one_form_in_all_files(tmp_path: Path) -> None:
+def answered(tool: str, *texts: tuple[str, list[str]]) -> str:
+    """The file of a tool in which texts have classes."""
+    if tool == "fastText":
+        marked = [(text, [f"__label__{name}" for name in some]) for text, some in texts]
+        return "".join(" ".join([*some, text]) + "\n" for text, some in marked)
+    if tool == "Prodigy":
+        rows = [{"text": text, "accept": some, "answer": "accept"} for text, some in texts]
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    if tool == "doccano":
+        return "".join(json.dumps({"text": text, "label": some}) + "\n" for text, some in texts)
+    answers = [
+        [{"from_name": "topics", "type": "choices", "value": {"choices": some}}] if some else []
+        for _, some in texts
+    ]
+    return json.dumps(
+        [
+            {"data": {"text": text}, "annotations": [{"result": result}]}
+            for (text, _), result in zip(texts, answers, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("tool", "ending"),
+    [("fastText", "txt"), ("Prodigy", "jsonl"), ("doccano", "jsonl"), ("Label Studio", "json")],
+)
+def test_lists_of_a_tool_have_one_form_in_all_files(tmp_path: Path, tool: str, ending: str) -> None:
     """The second file has one label a line, and would be read as classes by itself."""
-    several, single = tmp_path / "several.txt", tmp_path / "single.txt"
-    several.write_text("__label__a __label__b one\n__label__a two\n__label__b three\n")
-    single.write_text("__label__a four\n__label__b five\nsix\n")
+    several, single = tmp_path / f"several.{ending}", tmp_path / f"single.{ending}"
+    several.write_text(answered(tool, ("one", ["a", "b"]), ("two", ["a"]), ("three", ["b"])))
+    single.write_text(answered(tool, ("four", ["a"]), ("five", ["b"]), ("six", [])))
+    labelled = 5 if tool == "Label Studio" else 6
     for files in ([several, single], [single, several]):
         [task] = infer_tasks([str(path) for path in files]).tasks
-        assert (task.kind, task.values.records) == ("multilabel", 6)
+        assert (task.kind, task.values.records) == ("multilabel", labelled)
     [task] = infer_tasks([str(single)]).tasks
     assert task.kind == "classification"
     found = read_records(str(single), {"multilabel": TaskConfig(kind="multilabel")}, {})
-    assert [record.labels["multilabel"] for record in found] == [("a",), ("b",), ()]
+    none = None if tool == "Label Studio" else ()
+    assert [record.labels.get("multilabel") for record in found] == [("a",), ("b",), none]
     findings = check_data([str(several), str(single)]).findings
-    assert not [one for one in findings if one.kind in (Kind.UNREAD, Kind.UNLABELLED)]
+    kinds = {one.kind for one in findings} - ({Kind.UNLABELLED} if none is None else set())
+    assert kinds.isdisjoint([Kind.UNREAD, Kind.UNLABELLED])

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from files import read, unread
+from manyheads.config import TaskConfig
+from manyheads.data.infer_tasks import infer_tasks
+from manyheads.data.records import read_records
 
 OSLO = {"start": 3, "end": 7, "text": "Oslo"}
 CITY = OSLO | {"label": "city"}
@@ -104,3 +107,31 @@ def test_the_short_forms_write_one_class_of_several_as_a_text(name: str, tmp_pat
         {"text": "hello, you", "intent": "greet", "labels": ["x", "y"], "entities": []},
         {"text": "bye", "intent": "end", "labels": ["y"], "entities": []},
     ]
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_question_that_a_multilabel_task_reads_has_lists_in_every_file(
+    tmp_path: Path, is_short: bool
+) -> None:
+    def answer(name: str, *classes: str) -> tuple[str, Any]:
+        one = choice(*classes)
+        return name, (one if len(classes) > 1 else classes[0]) if is_short else one
+
+    def file(name: str, *answers: list[tuple[str, Any]]) -> str:
+        own = {"annotation_id": 2, "lead_time": 3.5}
+        items = [{"text": "a", **dict(some), **own} if is_short else task("a", *some)
+                 for some in answers]  # fmt: skip
+        return str(write(tmp_path / name, items))
+
+    two = [answer("intent", "ask"), answer("topics", "x", "y")]
+    if is_short:
+        two.append(answer("places", "o", "p"))
+    several = file("several.json", two, two, two)
+    tell = [answer("intent", "tell"), answer("topics", "x")]
+    single = file("single.json", tell, tell, [answer("intent", "ask"), answer("topics", "y")])
+    for files in ([several, single], [single, several]):
+        kinds = {task.name: task.kind for task in infer_tasks(files).tasks}
+        assert kinds.items() >= {"intent": "classification", "topics": "multilabel"}.items()
+    tasks = {"topics": TaskConfig(kind="multilabel", field="topics")}
+    found = [record.labels["topics"] for record in read_records(single, tasks, {})]
+    assert found == [("x",), ("x",), ("y",)]

@@ -540,6 +540,19 @@ def test_csv_tokens_are_split_and_empty_cells_are_missing_values(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(("name", "between"), [("x.csv", ","), ("x.tsv", "\t")])
+def test_rows_without_a_value_are_skipped_but_not_for_predictions(
+    name: str, between: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, ",\ntext,label\na,x\n,\nb,y\n,\n".replace(",", between))
+    assert [row["text"] for row in read(path)] == ["a", "b"]
+    texts = [row.fields["text"] for row in read_rows(path, needs_labels=False)]
+    assert texts == ["a", "", "b", ""]
+    path = write(tmp_path / name, ",\na,x\n".replace(",", between))
+    unlabelled = read_rows(path, layout=Layout(names={"1": "text"}), needs_labels=False)
+    assert [row.fields["text"] for row in unlabelled] == ["", "a"]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -756,6 +769,23 @@ def test_indices_in_entities_of_parquet_get_the_class_names_of_the_file(
         {"start": 0, "end": 3, "label": "LOC"}, {"start": 4, "end": 6, "label": "PER"},
     ]  # fmt: skip
     assert second["entities"] is None
+
+
+def test_an_index_without_a_name_inside_an_object_of_parquet_stays(tmp_path: Path) -> None:
+    """No task may read the object; a list of tags is one of a task."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    names = {"names": ["de", "en"], "_type": "ClassLabel"}
+    features = {"meta": {"lang": names}, "ner": {"feature": names, "_type": "List"}}
+    meta = [{"lang": 1}, {"lang": -1}, {"lang": 7}, None]
+    table = pa.table({"text": [*"abcd"], "meta": meta, "ner": [[0], [0], [1], [-1]]})
+    info = json.dumps({"info": {"features": features}}).encode()
+    pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
+    errors: list[DataError] = []
+    rows = [row.fields for row in read_rows(tmp_path / "x.parquet", on_error=errors.append)]
+    assert [row["meta"] for row in rows] == [{"lang": "en"}, {"lang": None}, {"lang": 7}]
+    assert ["`ner` has the class -1" in str(error) for error in errors] == [True]
 
 
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:

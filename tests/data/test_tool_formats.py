@@ -103,6 +103,15 @@ def test_labels_of_fasttext_may_be_anywhere_in_a_line(tmp_path: Path) -> None:
     ]
 
 
+def test_a_label_that_a_line_of_fasttext_repeats_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("the first __label__a tag __label__a\n__label__b put it on\n")
+    assert read(path) == [
+        {"text": "the first tag", "label": "a"},
+        {"text": "put it on", "label": "b"},
+    ]
+
+
 @given(st.lists(st.tuples(words, st.sampled_from(["DESC:manner", "NUM:date"])), min_size=1))
 @QUICK
 def test_trec_round_trip(folder: Path, items: list[tuple[str, str]]) -> None:
@@ -350,15 +359,18 @@ def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path, ending: s
     assert read(path) == [{"text": "a", "labels": ["X", "Y"]}]
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("unit", ["Utf16CodeUnit", "UnicodeCodePoint"])
-def test_entities_of_clu_are_counted_in_the_units_of_the_file(tmp_path: Path, unit: str) -> None:
+def test_entities_of_clu_are_counted_in_the_units_of_the_file(
+    tmp_path: Path, unit: str, is_last: bool
+) -> None:
     path = tmp_path / "x.json"
     offset = 10 if unit == "Utf16CodeUnit" else 9
     entity = {"category": "city", "offset": offset, "length": 4}
     assets = {"utterances": [{"text": "🎉 fly to Oslo", "intent": "fly", "entities": [entity]}]}
-    path.write_text(
-        json.dumps({"projectFileVersion": "1", "stringIndexType": unit, "assets": assets})
-    )
+    parts = {"stringIndexType": unit, "assets": assets}
+    parts = dict(reversed(parts.items())) if is_last else parts
+    path.write_text(json.dumps({"projectFileVersion": "1", **parts}))
     oslo = {"start": 9, "end": 13, "label": "city"}
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
 
@@ -394,7 +406,7 @@ def test_positions_in_utf16_units_become_characters_and_stay_outside_the_text(
 
 def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    city = {"start": 3, "end": 7, "value": "OSL", "entity": "city"}
+    city = {"start": 3, "end": 7, "value": "Oslo", "entity": "city"}
     examples = [
         {"text": "to Oslo", "intent": "fly", "entities": [city | more]}
         for more in ({}, {"role": "to"}, {"group": "1"}, {"role": "to", "group": "1"})
@@ -403,6 +415,29 @@ def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
     oslo = {"start": 3, "end": 7, "label": "city"}
     assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [oslo]}] * 4
     assert unread(path) == {"roles and groups of entities": 3}
+
+
+@pytest.mark.parametrize("name", ["nlu.yml", "nlu.md", "nlu.json"])
+def test_values_of_rasas_entities_other_than_their_texts_are_counted(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    values = ["Oslo", "OSL", ""]
+    if name == "nlu.json":
+        city = {"start": 3, "end": 7, "entity": "city"}
+        examples = [
+            {"text": "to Oslo", "intent": "fly", "entities": [city | {"value": value}]}
+            for value in values
+        ]
+        path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": examples}}))
+    elif name == "nlu.yml":
+        examples = [f'- to [Oslo]{{"entity": "city", "value": "{value}"}}' for value in values]
+        path.write_text("nlu:\n- intent: fly\n  examples: |\n    " + "\n    ".join(examples))
+    else:
+        path.write_text("## intent:fly\n" + "".join(f"- to [Oslo](city:{v})\n" for v in values))
+    oslo = {"start": 3, "end": 7, "label": "city"}
+    assert read(path) == [{"text": "to Oslo", "entities": [oslo], "label": "fly"}] * 3
+    assert unread(path) == {"values of entities that differ from their texts": 1}
 
 
 def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted(
@@ -471,6 +506,8 @@ def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path
     path.write_text(json.dumps([{"id": 0, "paragraphs": [{"sentences": []}]}], indent=1))
     assert "the file is the training data of spaCy 2" in message(path)
     assert "spacy convert FILE ." in message(path)
+    path.write_text(json.dumps([{"id": 0, "paragraphs": [{"heading": "x"}], "text": "a"}]))
+    assert read(path)[0]["text"] == "a"
 
 
 def test_every_format_has_a_name_and_is_described() -> None:

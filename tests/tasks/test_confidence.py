@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from manyheads.tasks.metrics import (
+    binned,
     calibration_error,
     confidence_metrics,
     error_by_chance,
@@ -47,6 +48,7 @@ def test_bins_have_equal_mass() -> None:
     _, _, counts = reliability(scores, scores > 0.5)
     assert len(counts) == 15
     assert set(counts.tolist()) == {200}
+    assert binned(np.array([])) == []
 
 
 @pytest.mark.parametrize("levels", [1, 3, 40])

@@ -107,9 +107,11 @@ def infer_tasks(
     """
     layout = (layout or Layout()).reading(tasks or {})
     finder, unread = _read(files, layout, on_error)
-    if len(files) > 1 and {"label", "labels"} <= finder.values.keys():
+    lists = {name for name, values in finder.values.items() if values.lists and values.texts}
+    lists |= {"labels"} if {"label", "labels"} <= finder.values.keys() else set()
+    if len(files) > 1 and lists:
         # A tool's lists of classes were read by what is in each file; now they all stay lists.
-        finder, unread = _read(files, replace(layout, lists=True), on_error)
+        finder, unread = _read(files, replace(layout, lists=layout.lists | lists), on_error)
     return finder.tasks(files, tasks, unread, on_error)
 
 

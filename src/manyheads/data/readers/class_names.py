@@ -29,6 +29,8 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
 def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -> dict[str, Any]:
     """Replace the class indices of a row, in place, by their names; -1 means no label.
 
+    Inside objects, which may be of no task, an index without a name stays as it is.
+
     Entities that the `datasets` library stores as an object of lists become a list of objects.
 
     Raises:
@@ -37,7 +39,10 @@ def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -
     for column, known in names.items():
         if column in fields:
             value = fields[column]
-            fields[column] = None if value == -1 else _named(value, column, known, where)
+            if isinstance(known, tuple):
+                fields[column] = None if value == -1 else _named(value, column, known, where)
+            else:
+                fields[column] = _named_inside(value, known)
     for column, value in fields.items():
         if isinstance(value, dict) and value.keys() >= _ENTITY:
             fields[column] = _objects(value)
@@ -66,17 +71,25 @@ def _names(feature: Any) -> Names:
     return {key: names for key, one in feature.items() if (names := _names(one))}
 
 
-def _named(value: Any, column: str, names: Names, where: str) -> Any:
+def _named(value: Any, column: str, names: tuple[str, ...], where: str) -> Any:
     if value is None:
         return None
     if isinstance(value, list):
         return [_named(item, column, names, where) for item in value]
-    if isinstance(names, tuple):
-        return _name(value, column, names, where)
-    if isinstance(value, dict):
-        known = {k: _named(value.get(k), f"{column}.{k}", n, where) for k, n in names.items()}
-        return {**value, **known}
-    return value
+    return _name(value, column, names, where)
+
+
+def _named_inside(value: Any, names: Names) -> Any:
+    """Return objects with the names of the indices inside them."""
+    if isinstance(value, list):
+        return [_named_inside(item, names) for item in value]
+    if isinstance(names, Mapping):
+        if not isinstance(value, dict):
+            return value
+        return {**value, **{key: _named_inside(value.get(key), n) for key, n in names.items()}}
+    if value == -1:
+        return None
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _objects(lists: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ def one_or_many(read: Callable[[Source], Iterator[Row]], source: Source) -> Iter
     reads lists (`Layout.lists`), shows which is meant, so the file is read twice. A text without a
     class then has no label.
     """
-    if source.layout.lists or _have_several(read, source.quiet()):
+    if source.layout.keeps_lists("labels") or _have_several(read, source.quiet()):
         yield from read(source)
         return
     for row in read(source):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from manyheads.data.readers.annotated import entity, from_utf16
 from manyheads.data.readers.head import Head
-from manyheads.data.readers.json_stream import read_json_values
+from manyheads.data.readers.json_stream import JsonValue, read_json_values
 from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, shorten
 
+_UNIT = ("stringIndexType",)
 _UTTERANCES = ("assets", "utterances")
 _UTF16 = "Utf16CodeUnit"
 
@@ -22,13 +24,23 @@ def is_clu(head: Head) -> bool:
 
 def read_clu(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`."""
-    unit = _UTF16
-    for item in read_json_values(source, lambda keys: keys == _UTTERANCES[: len(keys)], "{"):
-        if item.keys == ("stringIndexType",):
-            unit = item.value
-        elif item.keys == (*_UTTERANCES, ""):
+    is_utf16 = _counts_utf16(source.quiet())
+    for item in _values(source):
+        if item.keys == (*_UTTERANCES, ""):
             row = item.row
-            yield from source.attempt(row, _fields, item.value, unit == _UTF16, row.where)
+            yield from source.attempt(row, _fields, item.value, is_utf16, row.where)
+
+
+def _values(source: Source) -> Iterator[JsonValue]:
+    return read_json_values(source, lambda keys: keys == _UTTERANCES[: len(keys)], "{")
+
+
+def _counts_utf16(source: Source) -> bool:
+    """Return whether positions are in UTF-16 units; the unit may stand after the utterances."""
+    # Broken JSON is reported by the second reading.
+    with suppress(DataError):
+        return next((v.value for v in _values(source) if v.keys == _UNIT), _UTF16) == _UTF16
+    return True
 
 
 def _fields(value: Any, is_utf16: bool, where: str) -> dict[str, Any]:

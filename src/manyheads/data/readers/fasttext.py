@@ -15,8 +15,8 @@ _LABEL = re.compile(rf"(?<!\S){_PREFIX}(\S*)\s*")
 
 
 def is_fasttext(head: Head) -> bool:
-    """Return whether the first line that is not blank begins with a label."""
-    return head.text.startswith(_PREFIX)
+    """Return whether a word of the first line that is not blank is a label."""
+    return _LABEL.search(head.text.partition("\n")[0]) is not None
 
 
 def read_fasttext(source: Source) -> Iterator[Row]:
@@ -27,5 +27,6 @@ def read_fasttext(source: Source) -> Iterator[Row]:
 def _rows(source: Source) -> Iterator[Row]:
     for number, line in sound_lines(source):
         if line.strip():
-            fields = {"text": _LABEL.sub("", line).strip(), "labels": _LABEL.findall(line)}
+            labels = [*dict.fromkeys(_LABEL.findall(line))]
+            fields = {"text": _LABEL.sub("", line).strip(), "labels": labels}
             yield Row(source.name, number, "line", fields)

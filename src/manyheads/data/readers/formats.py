@@ -170,7 +170,9 @@ _OTHER_TOOLS = {
         "WebAnno TSV, as INCEpTION writes it",
         "Export it from INCEpTION as CoNLL 2002, and give the file the ending .conll.",
     ),
-    re.compile(r'\[\s*\{\s*"id"\s*:\s*[^,]*,\s*"paragraphs"\s*:'): (
+    re.compile(
+        r'\[\s*\{\s*"id"\s*:\s*[^,]*,\s*"paragraphs"\s*:\s*\[\s*\{\s*"(raw|sentences|cats)"\s*:'
+    ): (
         "the training data of spaCy 2",
         "Convert it: spacy convert FILE . writes a .spacy file.",
     ),

@@ -49,8 +49,8 @@ def read_label_studio(source: Source) -> Iterator[Row]:
 
     Where a project asks several questions of the same form, each has a field of its own name, as
     has every choice of the short form. If no text has several classes of a question, it is read as
-    one of a single class. The first annotation that was not cancelled counts; tasks without one
-    are read as unlabelled texts.
+    one of a single class, unless a task reads lists (`Layout.lists`). The first annotation that was
+    not cancelled counts; tasks without one are read as unlabelled texts.
     """
     yield from _rows(source, read_objects)
 
@@ -114,8 +114,10 @@ def _fields(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
             key = "entities" if len(questions.labels) == 1 else name
             fields[key] = [*fields.get(key, ()), *value]
             continue
-        several = questions.choices[name] > 1
-        key = name if len(questions.choices) > 1 else "labels" if several else "label"
+        has_name = len(questions.choices) > 1 or source.layout.keeps_lists(name)
+        is_listed = source.layout.keeps_lists(name if has_name else "labels")
+        several = questions.choices[name] > 1 or is_listed
+        key = name if has_name else "labels" if several else "label"
         fields[key] = value if several else next(iter(value), None)
     if _is_annotated(row):
         # An annotated text without spans has no entities, rather than no label.
@@ -159,7 +161,7 @@ def _answers(
 ) -> Iterator[tuple[str, str, list[Any]]]:
     """Yield (form, question, answer): spans for `labels`, a list of classes for `choices`."""
     if "data" not in row.fields:
-        yield from _short_answers(row, questions)
+        yield from _short_answers(row, source, questions)
         return
     annotation = _annotation(row)
     if annotation is None:
@@ -183,7 +185,9 @@ def _answers(
             source.pass_over(f"annotations of the type {shorten(kind)}")
 
 
-def _short_answers(row: Row, questions: _Questions) -> Iterator[tuple[str, str, list[Any]]]:
+def _short_answers(
+    row: Row, source: Source, questions: _Questions
+) -> Iterator[tuple[str, str, list[Any]]]:
     for name, value in row.fields.items():
         if name in ("id", "text", *_MIN_FIELDS):
             continue
@@ -191,7 +195,7 @@ def _short_answers(row: Row, questions: _Questions) -> Iterator[tuple[str, str, 
             yield "labels", name, [_span(item, row) for item in value]
         elif type(value) is dict and "choices" in value:
             yield "choices", name, as_list(value["choices"], "choices", row.where)
-        elif type(value) is str and name in questions.choices:
+        elif type(value) is str and (name in questions.choices or source.layout.keeps_lists(name)):
             # A single one of several choices is written without a list.
             yield "choices", name, [value]
 

@@ -10,15 +10,15 @@ from manyheads.data.readers.annotated import from_pieces
 from manyheads.data.readers.row import Source
 from manyheads.errors import DataError, shorten
 
+OWN_VALUES = "values of entities that differ from their texts"
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}|\[\s*\{[^\[\]]*\}\s*\]))")
 
 
 def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str, Any]:
     """Convert `fly to [Oslo](city)` or `[NYC]{"entity": "city"}` to text, entities and label.
 
-    Values, roles and groups of an entity are counted as unread.
-
-    Attributes may also be a list of one entity.
+    Attributes may also be a list of one entity. Its role and group, and a value other than its
+    text, are counted as unread.
 
     Raises:
         DataError: the text in braces is not JSON with an `entity`, or there are several entities.
@@ -29,14 +29,20 @@ def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str
         words, name, attributes = match.groups()
         if attributes is not None:
             values = _attributes(attributes, where)
-            name = values["entity"]
+            name, value = values["entity"], values.get("value")
             if values.keys() - {"entity", "value"}:
                 source.pass_over("roles and groups of entities")
         else:
-            name = name.split(":", 1)[0]
+            name, _, value = name.partition(":")
+        source.pass_over(OWN_VALUES, is_own_value(value, words))
         pieces += [(text[position : match.start()], None), (words, name.strip())]
         position = match.end()
     return {**from_pieces([*pieces, (text[position:], None)]), "label": intent}
+
+
+def is_own_value(value: Any, words: str) -> bool:
+    """Return whether an entity has a value, and another one than its words."""
+    return value not in (None, "") and str(value).strip() != words.strip()
 
 
 def _attributes(text: str, where: str) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from manyheads.data.readers.annotated import from_example
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import read_json_values
+from manyheads.data.readers.rasa import OWN_VALUES, is_own_value
 from manyheads.data.readers.row import Row, Source
 
 _ROOT = "rasa_nlu_data"
@@ -21,7 +23,8 @@ def is_rasa_json(head: Head) -> bool:
 def read_rasa_json(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Roles and groups of entities, and other sections, are counted as unread.
+    Roles and groups of entities, values other than their texts, and other sections are counted as
+    unread.
     """
     for item in read_json_values(
         source,
@@ -37,4 +40,8 @@ def read_rasa_json(source: Source) -> Iterator[Row]:
             for entity in item.value.get("entities") or ():
                 has_more = bool(entity.get("role") or entity.get("group"))
                 source.pass_over("roles and groups of entities", has_more)
+                # Positions that are no whole numbers are refused later.
+                with suppress(TypeError):
+                    words = item.value["text"][entity["start"] : entity["end"]]
+                    source.pass_over(OWN_VALUES, is_own_value(entity.get("value"), words))
             yield example

@@ -10,6 +10,7 @@ from typing import Any
 
 from manyheads.config import Config, TaskConfig
 from manyheads.errors import ConfigError, DataError, at, counted, listing
+from manyheads.tasks import kind_of
 
 MAX_RECORD_BYTES = 16 * 2**20
 """The largest record that is read. Python objects take up to about forty times the bytes that they
@@ -51,9 +52,9 @@ class Layout:
 
     own: Mapping[str, Layout] = field(default_factory=dict)
     """The layouts of files that differ, by path."""
-    lists: bool = False
-    """Whether a tool's lists of classes stay lists, `labels`, in a file where no text has several
-    classes (see `one_or_many`)."""
+    lists: frozenset[str] = frozenset()
+    """Fields, by the names that they are read as, in which a tool's lists of classes stay lists in
+    a file where no text has several classes (see `one_or_many`)."""
 
     @classmethod
     def of(cls, config: Config) -> Layout:
@@ -90,11 +91,23 @@ class Layout:
         return replace(common, own=own)
 
     def reading(self, tasks: Mapping[str, TaskConfig]) -> Layout:
-        """Return the layout for some tasks: lists stay lists if these read them alone."""
+        """Return the layout for some tasks: lists stay lists where these read lists alone."""
         read = {field for task in tasks.values() for field in task.fields}
-        several, single = (self.names.get(name, name) in read for name in ("labels", "label"))
+        several, single = (self.names.get(name, name) for name in ("labels", "label"))
+        lists = {
+            field
+            for task in tasks.values()
+            for field in task.fields
+            if field == several or "labels" in kind_of(task.kind).fields
+        }
+        if single in read:
+            lists.discard(several)
         own = {path: layout.reading(tasks) for path, layout in self.own.items()}
-        return replace(self, own=own, lists=self.lists or (several and not single))
+        return replace(self, own=own, lists=self.lists | lists)
+
+    def keeps_lists(self, name: str) -> bool:
+        """Return whether lists of classes stay lists in a field of the file (see `lists`)."""
+        return self.names.get(name, name) in self.lists
 
     def of_file(self, path: str) -> Layout:
         """Return the layout of one file."""

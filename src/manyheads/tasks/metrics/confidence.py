@@ -59,8 +59,10 @@ def binned(scores: Scores) -> list[NDArray[np.int64]]:
     Answers of equal scores are in one bin, so that the order of the answers has no effect.
 
     Returns:
-        the numbers of each bin's answers.
+        the numbers of each bin's answers; no bin if there are no answers.
     """
+    if not len(scores):
+        return []
     order = np.argsort(scores, kind="stable")
     parts = np.array_split(order, max(1, min(_BINS, len(order) // _FEWEST_IN_A_BIN)))
     ends = ends_of_ties(scores[order]) + 1
