@@ -32,6 +32,7 @@ from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
+from manyheads.training import StepReport
 from training_setup import Spy, sentences, settings, write_records
 
 RECORDS = [
@@ -393,6 +394,34 @@ def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
             sentences(8, 1), valid=sentences(4, 2), reporter=spy, on_step=stop, **options(tmp_path)
         )
     assert spy.ended
+
+
+class _Failing(Spy):
+    """A reporter that ends the run at its third step: it raises, or sets `failure`."""
+
+    def __init__(self, raises: bool) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def step(self, report: StepReport) -> None:
+        super().step(report)
+        if len(self.turns) == 3:
+            error = KeyError("enough")
+            if self.raises:
+                raise error
+            self.failure = error
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_run_that_a_reporter_of_ones_own_stops_is_saved(tmp_path: Path, raises: bool) -> None:
+    reporter = _Failing(raises)
+    with pytest.raises(KeyError, match="enough"):
+        manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), reporter=reporter,
+            **options(tmp_path, num_epochs=2),
+        )  # fmt: skip
+    assert reporter.said("Stopped after step 3 of")
+    assert reporter.ended
 
 
 def test_an_epoch_is_saved_before_its_callback_is_called(tmp_path: Path) -> None:
