@@ -509,6 +509,22 @@ def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path)
         torch.set_num_threads(threads)
 
 
+def test_what_a_callback_draws_from_pythons_generator_is_not_drawn_again(tmp_path: Path) -> None:
+    state, own = random.getstate(), random.Random(1)
+    drawn: list[float] = []
+    try:
+        random.seed(1)
+        manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), progress=False,
+            on_epoch=lambda entry: drawn.append(random.random()), **options(tmp_path),
+        )  # fmt: skip
+        drawn.append(random.random())
+    finally:
+        random.setstate(state)
+    assert len(drawn) > 1
+    assert drawn == [own.random() for _ in drawn]
+
+
 def test_the_data_check_takes_records_and_reports_its_findings() -> None:
     report = manyheads.check(RECORDS, [RECORDS[0]])
     assert not report.ok
