@@ -32,6 +32,7 @@ from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
+from manyheads.training import StepReport
 from training_setup import Spy, sentences, settings, write_records
 
 RECORDS = [
@@ -395,6 +396,34 @@ def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
     assert spy.ended
 
 
+class _Failing(Spy):
+    """A reporter that ends the run at its third step: it raises, or sets `failure`."""
+
+    def __init__(self, raises: bool) -> None:
+        super().__init__()
+        self.raises = raises
+
+    def step(self, report: StepReport) -> None:
+        super().step(report)
+        if len(self.turns) == 3:
+            error = KeyError("enough")
+            if self.raises:
+                raise error
+            self.failure = error
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_run_that_a_reporter_of_ones_own_stops_is_saved(tmp_path: Path, raises: bool) -> None:
+    reporter = _Failing(raises)
+    with pytest.raises(KeyError, match="enough"):
+        manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), reporter=reporter,
+            **options(tmp_path, num_epochs=2),
+        )  # fmt: skip
+    assert reporter.said("Stopped after step 3 of")
+    assert reporter.ended
+
+
 def test_an_epoch_is_saved_before_its_callback_is_called(tmp_path: Path) -> None:
     run, seen = tmp_path / "saved", []
 
@@ -478,6 +507,22 @@ def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path)
         assert state() == before
     finally:
         torch.set_num_threads(threads)
+
+
+def test_what_a_callback_draws_from_pythons_generator_is_not_drawn_again(tmp_path: Path) -> None:
+    state, own = random.getstate(), random.Random(1)
+    drawn: list[float] = []
+    try:
+        random.seed(1)
+        manyheads.train(
+            sentences(8, 1), valid=sentences(4, 2), progress=False,
+            on_epoch=lambda entry: drawn.append(random.random()), **options(tmp_path),
+        )  # fmt: skip
+        drawn.append(random.random())
+    finally:
+        random.setstate(state)
+    assert len(drawn) > 1
+    assert drawn == [own.random() for _ in drawn]
 
 
 def test_the_data_check_takes_records_and_reports_its_findings() -> None:

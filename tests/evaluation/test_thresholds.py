@@ -65,6 +65,14 @@ def test_a_precision_that_no_score_reaches_is_not_promised() -> None:
     assert reach(rng.random(30), np.ones(30, np.bool_), 0.9, 0.95) is not None
 
 
+def test_a_confidence_of_one_half_is_enough_for_a_threshold() -> None:
+    judged = answers(np.random.default_rng(0), 800)
+    reached = reach(judged.scores, judged.right, 0.9, 0.5)
+    assert reached is not None
+    assert 0.9 <= reached.low < reached.right / reached.answers
+    assert find_thresholds(judged, 0.9, 0.5).task == reached
+
+
 def test_a_label_that_is_often_wrong_has_a_higher_threshold() -> None:
     rng = np.random.default_rng(0)
     judged = answers(rng, 3000)

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from manyheads.inference import Text
 from manyheads.server import LaneLost, QueueFull, Scheduler, TextTimeout
 from manyheads.server.scheduling import Answer, Wanted
+from manyheads.server.tracing import Tracing
 from manyheads.tasks import Prediction
 from serving import becomes
 
@@ -184,6 +189,19 @@ def test_a_full_queue_refuses_more_and_names_the_time_to_try_again() -> None:
         assert not any("c" in batch for batch, _ in model.batches)
 
 
+def test_texts_that_were_dropped_as_late_do_not_shorten_the_time_to_try_again() -> None:
+    model = Model()
+    with scheduling(model, max_waiting=400) as scheduler:
+        for _ in range(30):
+            finish(submit(scheduler, ["late"], embed=False, deadline=later(-1)))
+        occupy(scheduler, model, "first")
+        submit(scheduler, ["waits"] * 400, embed=False, deadline=later())
+        with pytest.raises(QueueFull) as caught:
+            submit(scheduler, ["refused"], embed=False, deadline=later())
+        # No text is computed yet, so that the rate is the assumed one: 100 texts a second.
+        assert caught.value.seconds == 4.0
+
+
 def test_while_most_requests_are_refused_texts_do_not_wait() -> None:
     model = Model()
     with scheduling(model, max_waiting=1) as scheduler:
@@ -353,6 +371,22 @@ def test_a_batch_that_nobody_waits_for_ends_with_its_step(clock: Clock, why: str
         if why == "late":
             with pytest.raises(TextTimeout):
                 long.result()
+
+
+def test_the_span_of_a_batch_that_nobody_waits_for_is_not_a_failed_one() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing, model = Tracing(provider), LongText()
+    with scheduling(model, tracing=tracing) as scheduler:
+        with tracing.request("POST", {}):
+            (long,) = submit(scheduler, ["long"], embed=False, deadline=later())
+        model.begin_step()
+        scheduler.cancel([long.answer])
+        model.end()
+        assert becomes(lambda: scheduler.computing == 0)
+    (batch,) = (span for span in exporter.get_finished_spans() if span.name == "batch")
+    assert batch.status.status_code is StatusCode.UNSET
+    assert not batch.events
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -44,7 +44,8 @@ def comparison_progress(shown: bool = True) -> ReporterOf:
 class Calling(Reporter):
     """Calls functions at each step and epoch, and forwards everything to another reporter.
 
-    An exception in one of them ends the run, which saves its state first.
+    An exception in one of them, or in the other reporter's `step` or `epoch`, ends the run, which
+    saves its state first. So does the other reporter's `failure`.
 
     Args:
         reporter: shows the progress.
@@ -63,13 +64,13 @@ class Calling(Reporter):
 
     def step(self, report: StepReport) -> None:
         """Forward it, then call the function for steps."""
-        self._reporter.step(report)
+        self._call(self._reporter.step, report)
         if self._on_step is not None:
             self._call(self._on_step, report)
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Forward it, then call the function for epochs with the last entry."""
-        self._reporter.epoch(history)
+        self._call(self._reporter.epoch, history)
         if self._on_epoch is not None:
             self._call(self._on_epoch, history[-1])
 
@@ -79,6 +80,8 @@ class Calling(Reporter):
                 function(value)
             except BaseException as error:
                 self.failure = error
+            else:
+                self.failure = self._reporter.failure
 
     def message(self, text: str) -> None:
         """Forward it."""

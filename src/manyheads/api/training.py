@@ -409,18 +409,18 @@ def _run(
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedModel:
-    # rich draws numbers when it is imported and for links.
+    # rich draws a number when it is imported.
     state = random.getstate()
     from manyheads.api.progress import Calling, progress_of
     from manyheads.inference import load_model
     from manyheads.training import Reporter
     from manyheads.training import train as verb
 
+    random.setstate(state)
     shown = reporter or (progress_of(config) if progress else Reporter())
     try:
         calling = Calling(shown, on_step, on_epoch)
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-        random.setstate(state)
     return TrainedModel(result, partial(load_model, result.best.absolute(), threads=config.threads))

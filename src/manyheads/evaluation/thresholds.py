@@ -148,9 +148,9 @@ def clopper_pearson(right: int, total: int, level: float = 0.95) -> tuple[float,
     """Return the exact interval of a share (Clopper and Pearson, 1934).
 
     Raises:
-        ValueError: `right` is not between 0 and `total`, or `level` not between 0 and 1.
+        ValueError: `right` is not between 0 and `total`, or `level` not from 0 to below 1.
     """
-    if not 0 <= right <= total or not 0 < level < 1:
+    if not 0 <= right <= total or not 0 <= level < 1:
         raise ValueError(f"no interval of {right} of {total} at level {level}")
     tail = (1 - level) / 2
     low = _solve(lambda p: binomial_tail(right, total, p) - tail) if right else 0.0

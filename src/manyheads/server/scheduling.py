@@ -179,6 +179,7 @@ class Scheduler:
         self._closed = False
         self._numbers = itertools.count()
         self._rate = 100.0
+        """Texts that a lane computes in a second, averaged."""
         self._refused = 0.0
         """The share of the refused among the latest requests."""
         self._lost = 0
@@ -359,11 +360,11 @@ class Scheduler:
                     return
                 lane.batch = self._take()
                 lane.alive_at = begun = time.monotonic()
-            self._compute(lane)
+            computed = self._compute(lane)
             with self._changed:
                 took = time.monotonic() - begun
-                if lane.batch and took > 0:
-                    self._rate += 0.1 * (len(lane.batch) / took - self._rate)
+                if computed and took > 0:
+                    self._rate += 0.1 * (computed / took - self._rate)
                 lane.batch, lane.alive_at = [], None
                 self._changed.notify_all()
 
@@ -388,39 +389,47 @@ class Scheduler:
         self._queue = [answer for answer in self._queue if id(answer) not in taken]
         return batch
 
-    def _compute(self, lane: _Lane) -> None:
+    def _compute(self, lane: _Lane) -> int:
+        """Compute the texts of a batch that are still waited for; returns how many it computed."""
         wanted = self._wanted(lane.batch)
         if not wanted:
-            return
+            return 0
         embed = any(answer.wanted.embed for answer in wanted)
         asked = replace(wanted[0].wanted, embed=embed)
         step = partial(self._step, lane)
         try:
             with self._tracing.batch(len(wanted), (answer.request.span for answer in wanted)):
-                predictions = self._predict([answer.text for answer in wanted], asked, step)
-        except _Abandoned:
-            return
+                # Within the span, which an exception marks as failed.
+                try:
+                    predictions = self._predict([answer.text for answer in wanted], asked, step)
+                except _Abandoned:
+                    return 0
         except Exception as error:
-            self._compute_alone(wanted, error, step)
-            return
+            return self._compute_alone(wanted, error, step)
         self._finish(list(zip(wanted, predictions, strict=True)))
+        return len(wanted)
 
     def _compute_alone(
         self, answers: Sequence[Answer], error: Exception, step: Callable[[], None]
-    ) -> None:
-        """Compute the texts of a failed batch one by one, so that only the faulty ones fail."""
+    ) -> int:
+        """Compute the texts of a failed batch one by one, so that only the faulty ones fail.
+
+        Returns:
+            how many it computed, the faulty ones included.
+        """
         if len(answers) == 1:
             self._finish([(answers[0], error)])
-            return
-        for answer in answers:
+            return 1
+        for done, answer in enumerate(answers):
             try:
                 [prediction] = self._predict([answer.text], answer.wanted, step)
             except _Abandoned:
-                return
+                return done
             except Exception as fault:
                 self._finish([(answer, fault)])
             else:
                 self._finish([(answer, prediction)])
+        return len(answers)
 
     def _step(self, lane: _Lane) -> None:
         """Note a sign of life of a lane.

@@ -14,6 +14,7 @@ from manyheads.evaluation.report.curve import FEWEST_SIZES, Measured
 from manyheads.sampling import spread
 from manyheads.tasks import LabelSet, kind_of
 from manyheads.training.frozen_heads import FrozenHeads, epochs_for
+from manyheads.training.one_run import one_run
 from manyheads.training.progress import Progress, counting
 
 SEEDS = 3
@@ -24,6 +25,7 @@ _LEAST = 16
 _MOST_SIZES = 6
 
 
+@one_run()
 def measure_curves(
     config: Config,
     label_sets: Mapping[str, LabelSet],
@@ -51,7 +53,7 @@ def measure_curves(
 
     Raises:
         DataError: there are too few training records, or a label is not known.
-        RequestError: no task has an answer for a text.
+        RequestError: no task has an answer for a text, or another thread trains.
         ModelError: the encoder cannot be used.
     """
     tasks = {n: t for n, t in config.tasks.items() if n in label_sets and kind_of(t.kind).answers}

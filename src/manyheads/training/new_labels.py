@@ -63,6 +63,7 @@ from manyheads.training.new_rows import (
     grow,
     last_layer,
 )
+from manyheads.training.one_run import one_run
 
 LIMIT = 0.3
 """The most right answers with old labels that may be lost, in hundredths of the kept records."""
@@ -96,6 +97,7 @@ class AddedLabels:
         )
 
 
+@one_run()
 def add_label(
     model: StrPath,
     task: str,
@@ -123,7 +125,8 @@ def add_label(
         report: receives messages for the user.
 
     Raises:
-        ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
+        ManyheadsError: the model, a file or the folder cannot be used, no label is new, or another
+            thread trains.
     """
     if not 0 <= limit <= 100:
         raise RequestError(f"the limit is {limit}", expected="0 to 100 hundredths of the records")

@@ -30,7 +30,8 @@ os.register_at_fork(after_in_child=_forget_run)
 def one_run() -> Iterator[None]:
     """Refuse another run meanwhile; restore torch's generators and threads afterwards.
 
-    A run seeds the generators of the whole process at each step, and sets its number of threads.
+    A run seeds the generators of the whole process, and sets its number of threads. Training heads
+    on a frozen encoder, or new rows of a head, is a run too.
 
     Raises:
         RequestError: another thread trains.
@@ -40,7 +41,7 @@ def one_run() -> Iterator[None]:
         raise RequestError(
             "another run is in progress in this process",
             expected="one run at a time in a process, whose random numbers it sets",
-            fix="Wait for it, or train in processes of their own.",
+            fix="Wait for it, or use a process of its own for each.",
         )
     threads = torch.get_num_threads()
     # Asking for the state of a GPU's generator would set the GPU up.

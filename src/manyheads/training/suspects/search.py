@@ -18,6 +18,7 @@ from manyheads.tasks import Floats, TaskSpec, WordSpan, kind_of
 from manyheads.text import truncate
 from manyheads.training.data.dataset import Dataset
 from manyheads.training.frozen_heads import Advance, FrozenHeads
+from manyheads.training.one_run import one_run
 from manyheads.training.progress import Progress, counting
 from manyheads.training.suspects.folds import Folding, OutOfFold
 from manyheads.training.suspects.neighbours import neighbour_shares
@@ -37,6 +38,7 @@ class _Text:
     words: Sequence[WordSpan]
 
 
+@one_run()
 def find_suspects(
     path: str,
     config: Config,
@@ -61,7 +63,7 @@ def find_suspects(
 
     Raises:
         DataError: a record cannot be read, or there are too few.
-        RequestError: no task has labels that can be checked.
+        RequestError: no task has labels that can be checked, or another thread trains.
         ModelError: the encoder cannot be used.
     """
     began = time.monotonic()
