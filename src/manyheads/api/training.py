@@ -170,6 +170,7 @@ def add_head(
             task,
             {**(task_settings or {}), **own},
             {**with_layout(settings, layout), "save_dir": os.fspath(save_dir)},
+            resume=resume,
         )
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
@@ -221,7 +222,7 @@ def distill(
         }
         path = optional_texts(texts, "texts", named)
         chosen = {**with_layout(settings, layout), **files, "save_dir": os.fspath(save_dir)}
-        config = distill_config(sources, path, chosen)
+        config = distill_config(sources, path, chosen, resume=resume)
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
