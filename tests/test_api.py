@@ -71,6 +71,28 @@ def test_a_configuration_without_settings_is_taken_as_it_is(tmp_path: Path) -> N
     assert as_config(made, {}) is made
 
 
+@pytest.mark.parametrize("form", ["file", "mapping"])
+def test_a_run_with_settings_that_are_refused_since_is_resumed(tmp_path: Path, form: str) -> None:
+    best = manyheads.train(config(tmp_path)).best
+    path, values = _file(tmp_path), {**settings(tmp_path), "hold_out": 0.2}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    given = values if form == "mapping" else path
+    assert manyheads.train(config=given, resume=True, num_epochs=1).best == best
+    with pytest.raises(ConfigError, match="so nothing is held out"):
+        manyheads.train(config=given, overwrite=True)
+
+
+def test_data_are_read_as_a_configuration_with_settings_that_are_refused_since_says(
+    tmp_path: Path,
+) -> None:
+    values = {**settings(tmp_path), "hold_out": 0.2, "keep_best_per_task": True}
+    assert manyheads.check(config=values).files
+    tasks = {"classification": {"kind": "classification"}}
+    data = sentences(24, 9)
+    found = manyheads.suspects(data, config=values, tasks=tasks, progress=False)
+    assert found.tasks == {"classification": "classification"}
+
+
 def test_wrong_settings_and_wrong_kinds_of_configuration_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown key `batchsize`.*batch_size"):
         manyheads.train(config(tmp_path), batchsize=3)

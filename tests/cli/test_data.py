@@ -50,6 +50,14 @@ def test_sound_data_pass_the_check(run: Run, records: Path) -> None:
     ]
 
 
+def test_data_are_checked_as_the_configuration_of_an_earlier_run_says(
+    run: Run, records: Path
+) -> None:
+    with records.open("a", encoding="utf-8") as stream:
+        stream.write("hold_out: 0.2\n")  # which is refused beside `valid_file` since
+    assert run("data", "check", "--config", str(records)).status == 0
+
+
 def test_faults_of_data_are_listed_and_make_the_status_1(run: Run, records: Path) -> None:
     Path("valid.json").write_bytes(Path("train.json").read_bytes())
     result = run("data", "check", "train.json", "valid.json", "--config", str(records))

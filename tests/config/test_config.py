@@ -371,6 +371,23 @@ def test_a_mistake_in_an_override_is_not_blamed_on_the_file(
         load_config(write(FLAT), overrides)
 
 
+@pytest.mark.parametrize("tasks", ["3", "abc", "[a]", "{a: 3}"])
+@pytest.mark.parametrize("override", [{"tasks.a.kind": "tagging"}, {"tasks.a.weight": "2"}])
+def test_tasks_that_are_no_mapping_are_refused_beside_an_override_of_one(
+    write: Write, tasks: str, override: dict[str, str]
+) -> None:
+    path = write(f"train_file: a.jsonl\ntasks: {tasks}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:2: `tasks(\.a)?` is .*; expected a mapping"):
+        load_config(path, override)
+
+
+def test_a_task_and_its_fields_are_set_in_any_order() -> None:
+    task = ("tasks.topic", {"kind": "classification"})
+    field = ("tasks.topic.weight", "2")
+    for keys in ([task, field], [field, task]):
+        assert load_config(None, dict(keys)).tasks["topic"].weight == 2
+
+
 def test_the_error_for_a_task_without_a_file_names_the_settings() -> None:
     config = make_config({"tasks": {"a": {"kind": "tagging"}}, "valid_file": "v.json"})
     assert config.valid_files() == {"v.json": ("a",)}

@@ -692,6 +692,34 @@ def test_a_students_epochs_are_not_cut_short_by_its_teachers_automatic_stopping(
     assert (made.num_epochs, made.early_stopping) == (8, 2)
 
 
+def test_settings_of_the_teacher_that_its_student_would_not_read_are_left_out(
+    tmp_path: Path,
+) -> None:
+    data = write_records(tmp_path / "data.jsonl", sentences(30, 3))
+    kept = {"weight": 2, "texts": texts_file(tmp_path), "batch_size": 3}
+    first, _ = run(
+        tmp_path, train_file=None, valid_file=None, files=[str(data)], hold_out=0.2,
+        hold_out_seed=4, keep_best_per_task=True, keep_embeddings=kept,
+    )  # fmt: skip
+    best = [str(first.best)]
+    made = distill_config(best, None, {})
+    assert made.valid_file is not None
+    assert made.keep_best_per_task
+    assert made.keep_embeddings is not None
+    assert made.keep_embeddings.batch_size == 3
+    one: dict[str, Any] = {"tasks": {"ner": {"kind": "tagging"}}, "keep_embeddings.texts": None}
+    made = distill_config(best, None, one)
+    assert not made.keep_best_per_task
+    assert made.keep_embeddings is not None
+    assert (made.keep_embeddings.weight, made.keep_embeddings.batch_size) == (2, None)
+    own = {**one, "keep_best_per_task": True}
+    with pytest.raises(ConfigError, match="`keep_best_per_task` is true, but there is one task"):
+        distill_config(best, None, own)
+    assert distill_config(best, None, own, resume=True).keep_best_per_task
+    with pytest.raises(ConfigError, match=r"`hold_out` is 0\.3, but `valid_file` is set"):
+        distill_config(best, None, {"hold_out": "0.3"})
+
+
 def test_a_student_is_distilled_from_its_teachers_folder_alone(
     teacher: TrainResult, tmp_path: Path
 ) -> None:

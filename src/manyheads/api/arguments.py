@@ -79,27 +79,29 @@ def refuse_unused(options: Mapping[str, object], beside: str, *, expected: str) 
 
 
 def as_config(
-    config: Config | StrPath | Mapping[str, Any] | None, settings: Mapping[str, Any]
+    config: Config | StrPath | Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    *,
+    stored: bool = False,
 ) -> Config:
     """Return a configuration with settings laid over it.
 
     Args:
         config: a configuration, its file, or a mapping of its values; None for the defaults.
         settings: fields that override it.
+        stored: whether a run was started with it, which may have settings refused since.
 
     Raises:
         ConfigError: a key or value is invalid, or `config` is something else.
     """
     if config is None or isinstance(config, str | os.PathLike):
-        return load_config(config, settings)
+        return load_config(config, settings, stored=stored)
     if isinstance(config, Config):
-        return (
-            load_config(None, {**config.model_dump(exclude_unset=True), **settings})
-            if settings
-            else config
-        )
+        if not settings:
+            return config
+        config = config.model_dump(exclude_unset=True)
     if isinstance(config, Mapping):
-        return load_config(None, {**config, **settings})
+        return load_config(None, {**config, **settings}, stored=stored)
     raise ConfigError(
         f"the configuration is {shorten(config)}", expected="a Config, a path or a mapping"
     )

@@ -98,7 +98,7 @@ def check(
     """
     from manyheads.api.checking import check_files
 
-    settings = None if config is None else as_config(config, {})
+    settings = None if config is None else as_config(config, {}, stored=True)
     wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
     with ExitStack() as named:
         paths = [named_data(one, f"data {n}", named) for n, one in enumerate(data, 1)]
@@ -144,7 +144,7 @@ def suspects(
     from manyheads.api.searches import fix_labels, search, suspect_progress
 
     wanted = None if tasks is None else make_config({"tasks": tasks}).tasks
-    given = None if config is None else as_config(config, {})
+    given = None if config is None else as_config(config, {}, stored=True)
     settings["seed"] = seed
     with ExitStack() as named:
         path = named_data(data, "data", named)

@@ -238,7 +238,7 @@ def _config(
     fields = config.model_dump(exclude_unset=True)
     if layout is not None:
         fields = {name: value for name, value in fields.items() if name not in LAYOUT}
-    return load_config(None, {**fields, **given})
+    return load_config(None, {**fields, **given}, stored=True)
 
 
 def _check_target(path: str, target: StrPath | None) -> None:

@@ -108,7 +108,8 @@ def demo(
     Raises:
         ManyheadsError: a setting or the folder is invalid.
     """
-    config = load_config(None, {**DEMO, **settings, "save_dir": os.fspath(save_dir)})
+    values = {**DEMO, **settings, "save_dir": os.fspath(save_dir)}
+    config = load_config(None, values, stored=resume)
     return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
@@ -169,6 +170,7 @@ def add_head(
             task,
             {**(task_settings or {}), **own},
             {**with_layout(settings, layout), "save_dir": os.fspath(save_dir)},
+            resume=resume,
         )
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
@@ -220,7 +222,7 @@ def distill(
         }
         path = optional_texts(texts, "texts", named)
         chosen = {**with_layout(settings, layout), **files, "save_dir": os.fspath(save_dir)}
-        config = distill_config(sources, path, chosen)
+        config = distill_config(sources, path, chosen, resume=resume)
         return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
@@ -347,12 +349,12 @@ def _train_config(
         config, data = only_config(data, config), None
     if data is None:
         if config is not None or _names_data(settings):
-            return as_config(config, settings)
+            return as_config(config, settings, stored=resume)
         return run_config(default_config(resume), settings, resume=resume).config
     several = isinstance(data, list | tuple) and not are_records(data)
     paths = [named_data(one, "train", named) for one in (data if several else [data])]
     if config is not None:
-        return as_config(config, {**settings, "files": paths})
+        return as_config(config, {**settings, "files": paths}, stored=resume)
     return run_config(paths, settings, resume=resume).config
 
 

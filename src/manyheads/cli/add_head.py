@@ -78,5 +78,5 @@ def add_head(
     given = {"train_file": train_file, "valid_file": valid_file, "field": field}
     own = {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
     chosen = overrides_of({**fields, "save_dir": save_dir}, settings or ())
-    configuration = add_head_config(model, task, own, chosen)
+    configuration = add_head_config(model, task, own, chosen, resume=resume)
     run_training(configuration, f"Model: {model}", resume=resume, overwrite=overwrite)

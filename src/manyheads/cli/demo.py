@@ -32,7 +32,7 @@ def demo(
     come with the package.
     """
     overrides = {**SETTINGS, **overrides_of({"save_dir": save_dir}, settings or ())}
-    config = load_config(None, overrides)
+    config = load_config(None, overrides, stored=resume)
     run_training(config, "The demonstration", resume=resume, overwrite=overwrite)
 
     from manyheads.inference import load_predictor

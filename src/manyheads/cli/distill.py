@@ -52,6 +52,6 @@ def distill(
     from manyheads.training import distill_config
 
     chosen = overrides_of(fields, settings or ())
-    configuration = distill_config(teachers, texts, chosen)
+    configuration = distill_config(teachers, texts, chosen, resume=resume)
     title = f"Teacher: {listing(teachers)}"
     run_training(configuration, title, resume=resume, overwrite=overwrite)

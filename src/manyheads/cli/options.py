@@ -215,8 +215,8 @@ class TaskOptions:
     ] = None
 
     def loaded(self) -> Config | None:
-        """Return the configuration, if one is named."""
-        return None if self.config is None else load_config(self.config)
+        """Return the configuration, if one is named, which may be that of an earlier run."""
+        return None if self.config is None else load_config(self.config, stored=True)
 
     def named(self) -> dict[str, TaskConfig] | None:
         """Return the named tasks, if there are any."""

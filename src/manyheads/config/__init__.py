@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyheads.config.checks import first_problem
+from manyheads.config.checks import first_problem, unread_settings
 from manyheads.config.fields import AUTO, May, Setting, Strict, WarmStart, fields_where, setting_of
 from manyheads.config.loading import load_config, make_config, stored_config
 from manyheads.config.options import NESTED, Balancing, KeepEmbeddings, Lora, Teacher, is_soft_file
@@ -56,5 +56,6 @@ __all__ = [
     "setting_at",
     "setting_of",
     "stored_config",
+    "unread_settings",
     "write_config",
 ]

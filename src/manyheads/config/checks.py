@@ -25,6 +25,14 @@ class TaskInRunCheck:
     """From the run, the task and the task's name."""
 
 
+@dataclass(frozen=True)
+class UnreadCheck(Check["Config"]):
+    """A rule about settings of a run that nothing reads."""
+
+    settings: tuple[str, ...]
+    """Their dotted keys."""
+
+
 def first_problem(config: Config, *, stored: bool) -> str | None:
     """Return the message of the first rule that a configuration breaks, or None.
 
@@ -33,6 +41,11 @@ def first_problem(config: Config, *, stored: bool) -> str | None:
         stored: whether a run was started with it, which may have settings refused since.
     """
     return next(_problems(config, stored=stored), None)
+
+
+def unread_settings(config: Config) -> list[str]:
+    """Return the dotted keys of settings that nothing reads, which are refused in new runs."""
+    return [key for check in NEW_RUN_CHECKS if check.broken(config) for key in check.settings]
 
 
 def _problems(config: Config, *, stored: bool) -> Iterator[str]:
@@ -309,24 +322,26 @@ CHECKS: tuple[Check[Config], ...] = (
     ),
 )
 
-NEW_RUN_CHECKS: tuple[Check[Config], ...] = (
-    Check(
+NEW_RUN_CHECKS: tuple[UnreadCheck, ...] = (
+    UnreadCheck(
         "records are held out where there are no validation data",
         lambda c: c.valid_file is not None and bool(changed(c, HOLD_OUT)),
         lambda c: (
             f"`{changed(c, HOLD_OUT)[0]}` is {getattr(c, changed(c, HOLD_OUT)[0]):g}, but "
             "`valid_file` is set, so nothing is held out; leave one of them out"
         ),
+        HOLD_OUT,
     ),
-    Check(
+    UnreadCheck(
         "a task's best model is another than the run's",
         lambda c: c.keep_best_per_task and len(c.tasks) < 2 and c.init_from is None,
         lambda c: (
             f"`keep_best_per_task` is true, but there is one task, {listing(c.tasks)}, whose best "
             "model is the run's; leave it out"
         ),
+        ("keep_best_per_task",),
     ),
-    Check(
+    UnreadCheck(
         "batches of texts to keep the embedding on need texts",
         lambda c: (
             c.keep_embeddings is not None
@@ -337,8 +352,9 @@ NEW_RUN_CHECKS: tuple[Check[Config], ...] = (
             f"`keep_embeddings.batch_size` is {c.keep_embeddings and c.keep_embeddings.batch_size} "
             "unlabelled sentences, but there are none; set `keep_embeddings.texts`, or leave it out"
         ),
+        ("keep_embeddings.batch_size",),
     ),
-    Check(
+    UnreadCheck(
         "batches of texts to learn from a teacher need texts",
         lambda c: (
             c.teacher is not None and c.teacher.batch_size is not None and not c.teacher.unlabelled
@@ -347,6 +363,7 @@ NEW_RUN_CHECKS: tuple[Check[Config], ...] = (
             f"`teacher.batch_size` is {c.teacher and c.teacher.batch_size} unlabelled sentences, "
             "but there are none; set `teacher.texts`, or leave it out"
         ),
+        ("teacher.batch_size",),
     ),
 )
 """Rules about settings that nothing reads, which runs of earlier versions may have."""

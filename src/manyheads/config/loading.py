@@ -48,8 +48,8 @@ def load_config(
     values = _canonical(document.values, document)
     if path is not None:
         _resolve_inputs(values, Path(path).parent)
-    # Keys of one task come last: they refine the tasks that the other keys make.
-    given = sorted((overrides or {}).items(), key=lambda item: "." in item[0])
+    # The longest keys come last: they refine what the shorter ones make.
+    given = sorted((overrides or {}).items(), key=lambda item: item[0].count("."))
     paths = [_key_path(key) for key, _ in given]
     made = {parts[1] for parts in paths if parts[0] == "tasks" and parts[2:] == ("kind",)}
     for parts, (_, value) in zip(paths, given, strict=True):
@@ -185,6 +185,8 @@ def _parse(parts: tuple[str, ...], text: str) -> Any:
 def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any, made: Collection[str]) -> None:
     """Set the value at a dotted key, in place.
 
+    A task, or all of them, that is no mapping is left as it is: validation refuses it.
+
     Args:
         values: the configuration.
         parts: the key.
@@ -204,11 +206,12 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any, made: Colle
         values["tasks"] = standard_tasks(
             values.pop("num_classes", None), values.pop("num_ner_labels", None)
         )
-    if len(parts) == 3 and not (parts[1] in values["tasks"] or parts[1] in made):
+    tasks = values.get("tasks")
+    if len(parts) == 3 and isinstance(tasks, dict) and parts[1] not in (*tasks, *made):
         raise ConfigError(
-            f"there is no task {shorten(parts[1])}{nearest(parts[1], values['tasks'])}",
+            f"there is no task {shorten(parts[1])}{nearest(parts[1], tasks)}",
             where=f"`{'.'.join(parts)}`",
-            expected=f"one of: {listing(values['tasks'])}",
+            expected=f"one of: {listing(tasks)}",
             fix=f"For a new task, set `tasks.{parts[1]}.kind` too.",
         )
     holder = values
@@ -216,6 +219,8 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any, made: Colle
         inner = holder.get(part)
         if part in NESTED:
             inner = UNFOLD[part](inner)
+        elif inner is not None and not isinstance(inner, dict):
+            return
         holder[part] = dict(inner) if isinstance(inner, dict) else {}
         holder = holder[part]
     holder[parts[-1]] = value

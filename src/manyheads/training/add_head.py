@@ -14,7 +14,12 @@ from manyheads.storage import StrPath, read_manifest, resolve_model
 
 
 def add_head_config(
-    model: StrPath, task: str, task_settings: Mapping[str, Any], settings: Mapping[str, Any]
+    model: StrPath,
+    task: str,
+    task_settings: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    resume: bool = False,
 ) -> Config:
     """Return the configuration of a run that adds a task to a trained model.
 
@@ -24,6 +29,7 @@ def add_head_config(
         task_settings: its `kind` and further settings.
         settings: fields of the configuration, and dotted keys. The encoder is frozen unless
             `freeze` is among them.
+        resume: whether a run in the folder is continued.
 
     Raises:
         RequestError: the model has a task of this name, or a setting cannot be combined with it.
@@ -37,7 +43,7 @@ def add_head_config(
                 fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
             )
     own = {"tasks": {task: dict(task_settings)}, "init_from": os.fspath(model)}
-    config = load_config(None, {"freeze": "encoder", **settings, **own})
+    config = load_config(None, {"freeze": "encoder", **settings, **own}, stored=resume)
     # A resumed run does not need the model.
     known = task_names(resolve_model(model)) if Path(model).exists() else []
     if task in known:

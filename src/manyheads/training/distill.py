@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, is_soft_file, load_config
+from manyheads.config import Config, is_soft_file, load_config, unread_settings
 from manyheads.data.own_files import locate
 from manyheads.errors import RequestError, listing, option, shorten
 from manyheads.modeling import load_checkpoint
@@ -21,17 +21,23 @@ _OWN = ("save_dir", "init_from", "teacher", "student_layers", "files", "lora")
 
 
 def distill_config(
-    teachers: Sequence[StrPath], texts: StrPath | None, settings: Mapping[str, Any]
+    teachers: Sequence[StrPath],
+    texts: StrPath | None,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool = False,
 ) -> Config:
     """Return the configuration of a run whose student learns from trained models.
 
     Tasks, data and all settings are those of the first trained model among the teachers. A number
     of epochs that is set is not cut short by the early stopping that `auto` chose for the teacher.
+    Settings of the teacher that the student would not read are left out.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
         texts: unlabelled sentences, or None.
         settings: fields of the configuration, and dotted keys, which take precedence.
+        resume: whether a run in the folder is continued.
 
     Raises:
         RequestError: no teacher is a trained model, or a setting is set by this verb.
@@ -68,7 +74,21 @@ def distill_config(
     if {"num_epochs", "epochs"} & {name.replace("-", "_") for name in settings}:
         kept.pop("early_stopping", None)
     learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
-    return load_config(None, {"save_dir": SAVE_DIR, **kept, **settings, "teacher": learned})
+    own = {**settings, "teacher": learned}
+    merged = load_config(None, {**kept, **own}, stored=True)
+    kept = {"save_dir": SAVE_DIR, **_without(kept, unread_settings(merged))}
+    return load_config(None, {**kept, **own}, stored=resume)
+
+
+def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return a configuration's values without those at some keys, dotted in sections."""
+    return {
+        name: {key: one for key, one in value.items() if f"{name}.{key}" not in keys}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in values.items()
+        if name not in keys
+    }
 
 
 def trained_values(path: Path) -> Mapping[str, Any]:
