@@ -214,6 +214,8 @@ def tiny_encoder_folder(
     import torch
     from transformers import AutoConfig, AutoModel
 
+    from manyheads.modeling import without_progress_bars
+
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     family = _family(model_type)
@@ -234,7 +236,8 @@ def tiny_encoder_folder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModel.from_config(config)
-    model.save_pretrained(folder)
+    with without_progress_bars():
+        model.save_pretrained(folder)
 
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(

@@ -162,10 +162,11 @@ def augment(
 
 def _nothing_to_exchange(source: str | os.PathLike[str], layout: Layout | None) -> DataError:
     if any(one.spans for one in _sentences(source, layout)):
+        check = option(f"`manyheads data check {os.fspath(source)}`", "manyheads.check")
         return DataError(
             "each record with entities has one that is part of a word, or overlaps another",
             where=os.fspath(source), expected="entities of whole words",
-            fix=f"`manyheads data check {os.fspath(source)}` lists entities inside words.",
+            fix=f"{check} lists entities inside words.",
         )  # fmt: skip
     field = option("--map FIELD=ner", '`layout=Layout(names={FIELD: "ner"})`')
     return DataError(
