@@ -243,8 +243,8 @@ def test_a_run_on_records_is_resumed_with_the_tasks_that_it_was_started_with(
     call = {"valid": records(30, 40), **fast(tmp_path, num_epochs=2)}
     with pytest.raises(KeyboardInterrupt):
         manyheads.train(records(0, 30), tasks={"intent": task}, on_epoch=stop, **call)
+    other = {"intent": {**task, "dropout": 0.25}}
     with pytest.raises(RunMismatch, match=r"tasks\.intent\.dropout is 0\.25"):
-        other = {"intent": {**task, "dropout": 0.25}}
         manyheads.train(records(0, 30), tasks=other, resume=True, **call)
     again = manyheads.train(records(0, 30), tasks={"intent": task}, resume=True, **call)
     assert len(again.history) == 2
