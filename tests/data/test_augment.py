@@ -165,7 +165,7 @@ def test_pairs_are_left_and_errors_tell_what_to_do(tmp_path: Path) -> None:
         augment(plain, tmp_path / "out.jsonl")
     inside = {"text": "playing", "entities": [{"start": 0, "end": 4, "label": "X"}]}
     cut = write(tmp_path / "cut.jsonl", inside)
-    with pytest.raises(DataError, match=r"part of a word.*`manyheads data check .*cut.jsonl`"):
+    with pytest.raises(DataError, match=r"part of a word.*manyheads.check lists"):
         augment(cut, tmp_path / "out.jsonl")
     with pytest.raises(RequestError, match="written over itself"):
         augment(plain, plain)

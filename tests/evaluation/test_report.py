@@ -362,6 +362,26 @@ def test_the_report_of_a_model_equals_its_evaluation(trained: Path, tmp_path: Pa
     assert json.loads(json.dumps(found.to_json()))["wrong_records"] == found.wrong_records
 
 
+@pytest.mark.parametrize("is_of_task", [False, True])
+def test_another_model_is_compared_on_the_validation_file_as_the_first_one_reads_it(
+    tmp_path: Path, is_of_task: bool
+) -> None:
+    records = [{"phrase": f"word {n}", "sort": "xy"[n % 2]} for n in range(12)]
+    path = str(write_records(tmp_path / "data.jsonl", records))
+    files = {"train_file": path, "valid_file": path}
+    task: dict[str, Any] = {"kind": "classification"}
+    if is_of_task:
+        names = {"phrase": "text", "sort": "label"}
+        changes = {"tasks": {"sort": {**task, **files, "map": names}}} | dict.fromkeys(files)
+    else:
+        changes = {"tasks": {"sort": task}, "text_field": "phrase", "map": {"sort": "label"}}
+        changes |= files
+    model = Path(run(tmp_path, **changes)[0].save_dir)
+    found = report(model, against=model, drift=False).changes
+    assert found is not None
+    assert [task.name for task in found.tasks] == ["sort"]
+
+
 def test_a_field_for_slices_that_no_record_has_is_refused_with_the_nearest_one(
     trained: Path, tmp_path: Path, capsys: Any
 ) -> None:

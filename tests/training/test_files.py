@@ -230,6 +230,26 @@ def test_a_run_is_resumed_with_its_own_files_and_whatever_its_tasks_are_called(
         run_config([str(tmp_path / "config.yaml")], overrides, resume=False)
 
 
+def test_a_run_on_records_is_resumed_with_the_tasks_that_it_was_started_with(
+    tmp_path: Path,
+) -> None:
+    def records(first: int, end: int) -> list[dict[str, Any]]:
+        return [{"text": f"word {n}", "intent": "xy"[n % 2]} for n in range(first, end)]
+
+    def stop(epoch: object) -> None:
+        raise KeyboardInterrupt
+
+    task = {"kind": "classification", "field": "intent"}
+    call = {"valid": records(30, 40), **fast(tmp_path, num_epochs=2)}
+    with pytest.raises(KeyboardInterrupt):
+        manyheads.train(records(0, 30), tasks={"intent": task}, on_epoch=stop, **call)
+    other = {"intent": {**task, "dropout": 0.25}}
+    with pytest.raises(RunMismatch, match=r"tasks\.intent\.dropout is 0\.25"):
+        manyheads.train(records(0, 30), tasks=other, resume=True, **call)
+    again = manyheads.train(records(0, 30), tasks={"intent": task}, resume=True, **call)
+    assert len(again.history) == 2
+
+
 def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
     path = write_records(tmp_path / "data.jsonl", sentences(24, 7))
     spy = Spy()

@@ -742,3 +742,43 @@ def test_a_student_is_distilled_from_its_teachers_folder_alone(
         distill_config([best], None, {"init_from": "a"})
     with pytest.raises(manyheads.ManyheadsError, match="no such model"):
         distill_config([str(tmp_path / "none")], None, {})
+
+
+def test_tasks_that_the_teacher_inherited_are_named_and_its_frozen_encoder_is_not_cut(
+    teacher: TrainResult, tmp_path: Path
+) -> None:
+    data = write_records(tmp_path / "data.jsonl", sentences(12, 3))
+    added = manyheads.add_head(
+        teacher.best, "topic", kind="classification", train_file=data, valid_file=data,
+        save_dir=tmp_path / "added", num_epochs=1, threads=1, progress=False,
+    )  # fmt: skip
+    best, student = added.path, {"save_dir": tmp_path / "student"}
+    made = distill_config([best], None, student)
+    assert ([*made.tasks], made.freeze) == (["topic"], "encoder")
+    spy = Spy()
+    prepared(made, spy)
+    assert spy.said("that the student will not have, because its configuration names no data for")
+    assert spy.said("them: classification, ner. To have one, set")
+    both = {"tasks.ner.kind": "tagging", "tasks.ner.train_file": str(data)}
+    assert [*distill_config([best], None, student | both).tasks] == ["topic", "ner"]
+
+    for other in ({"student_layers": 1}, {"model-name": str(encoder_folder())}):
+        assert distill_config([best], None, other).freeze == "none"
+        assert distill_config([best], None, {**other, "freeze": "encoder"}).freeze == "encoder"
+    assert distill_config([best], None, {"model_name": made.model_name}).freeze == "encoder"
+
+
+def test_a_students_data_replace_those_of_all_tasks(tmp_path: Path) -> None:
+    rows = [{"phrase": f"word {n}", "sort": "xy"[n % 2]} for n in range(12)]
+    path = str(write_records(tmp_path / "rows.jsonl", rows))
+    layout = {"map": {"phrase": "text", "sort": "label"}}
+    files = {"train_file": path, "valid_file": path}
+    tasks = {"sort": {"kind": "classification", **files, **layout}}
+    best = str(run(tmp_path, train_file=None, valid_file=None, tasks=tasks)[0].best)
+    made = distill_config([best], None, {"train-file": "new.jsonl"})
+    assert made.train_files() == {"new.jsonl": ("sort",)}
+    assert made.valid_files() == {path: ("sort",)}
+    assert made.tasks["sort"].map == layout["map"]
+    made = distill_config([best], None, {"train_file": "new.jsonl", "valid_file": "other.jsonl"})
+    assert made.valid_files() == {"other.jsonl": ("sort",)}
+    assert made.tasks["sort"].map is None

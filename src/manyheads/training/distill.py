@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, is_soft_file, load_config, unread_settings
+from manyheads.config.section_checks import LAYOUT
 from manyheads.data.own_files import locate
 from manyheads.errors import RequestError, listing, option, shorten
 from manyheads.modeling import load_checkpoint
@@ -18,6 +19,9 @@ SAVE_DIR = "distilled"
 
 # A student is a run of its own.
 _OWN = ("save_dir", "init_from", "teacher", "student_layers", "files", "lora")
+# An encoder that is not the teacher's has to learn.
+_OF_ENCODER = ("freeze", "unfreeze_every")
+_FILES = ("train_file", "valid_file")
 
 
 def distill_config(
@@ -29,9 +33,11 @@ def distill_config(
 ) -> Config:
     """Return the configuration of a run whose student learns from trained models.
 
-    Tasks, data and all settings are those of the first trained model among the teachers. A number
-    of epochs that is set is not cut short by the early stopping that `auto` chose for the teacher.
-    Settings of the teacher that the student would not read are left out.
+    Tasks, data and all settings are those of the first trained model among the teachers, apart from
+    tasks that it inherited itself, whose data it does not name, and settings that the student would
+    not read. A number of epochs that is set is not cut short by the early stopping that `auto`
+    chose for the teacher, data that are set replace those of all tasks, and another encoder than
+    the teacher's is not frozen unless that is set.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
@@ -65,13 +71,17 @@ def distill_config(
         )
     teacher = resolve_model(models[0])
     values = locate(dict(trained_values(teacher)), teacher)
-    kept = {name: value for name, value in values.items() if name not in _OWN and value is not None}
+    given = {name.replace("-", "_"): v for name, v in settings.items() if v is not None}
+    not_kept = {*_OWN, *(_OF_ENCODER if _has_other_encoder(values, given) else ())}
+    kept = {
+        name: value for name, value in values.items() if name not in not_kept and value is not None
+    }
     kept["tasks"] = {
-        name: {key: value for key, value in task.items() if value is not None and key != "frozen"}
+        name: _kept_task(task, given)
         for name, task in values["tasks"].items()
         if not task.get("carried")
     }
-    if {"num_epochs", "epochs"} & {name.replace("-", "_") for name in settings}:
+    if {"num_epochs", "epochs"} & given.keys():
         kept.pop("early_stopping", None)
     learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
     own = {**settings, "teacher": learned}
@@ -89,6 +99,27 @@ def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         for name, value in values.items()
         if name not in keys
     }
+
+
+def _has_other_encoder(values: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Return whether settings give the student another encoder than its teacher started from."""
+    model = os.fspath(given.get("model_name", values["model_name"]))
+    return model != values["model_name"] or "student_layers" in given
+
+
+def _kept_task(task: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Return a teacher's task without its files in place of which others are given.
+
+    Args:
+        task: the task's section of the configuration.
+        given: the settings that are given.
+    """
+    kept = {key: value for key, value in task.items() if value is not None and key != "frozen"}
+    files = [key for key in _FILES if key in kept]
+    dropped = [key for key in files if key in given]
+    if dropped and dropped == files:
+        dropped += LAYOUT
+    return {key: value for key, value in kept.items() if key not in dropped}
 
 
 def trained_values(path: Path) -> Mapping[str, Any]:

@@ -64,6 +64,8 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
         save_dir = Path(load_config(None, _save_dir_of(overrides)).save_dir)
         kept = save_dir / CONFIG_FILE
         config = kept if kept.exists() else None
+        if config is not None:
+            overrides = _refining(config, overrides)
         if config is None and not files:
             raise RequestError(
                 f"there is no {CONFIG_FILE} of a run to resume",
@@ -80,6 +82,20 @@ def run_config(paths: Sequence[str], overrides: Mapping[str, Any], *, resume: bo
         return RunConfig(chosen, f"Configuration: {config}")
     chosen, found = starting_config(files, overrides)
     return RunConfig(chosen, f"Data: {listing(files)}", found)
+
+
+def _refining(config: Path, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return overrides whose `tasks` refine those of a run's folder, if they name the same ones.
+
+    The run added settings of its own to the tasks that it was started with.
+    """
+    tasks = overrides.get("tasks")
+    if not isinstance(tasks, Mapping) or not all(isinstance(t, Mapping) for t in tasks.values()):
+        return overrides
+    if tasks.keys() != load_config(config, stored=True).tasks.keys():
+        return overrides
+    fields = {f"tasks.{name}.{key}": v for name, task in tasks.items() for key, v in task.items()}
+    return fields | {key: value for key, value in overrides.items() if key != "tasks"}
 
 
 def _refuse_other_data(files: Sequence[str], run: Config, overrides: Mapping[str, Any]) -> None:

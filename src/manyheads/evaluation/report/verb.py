@@ -71,18 +71,23 @@ def report(
             batch_tokens=batch_tokens, warn=warn,
         )  # fmt: skip
 
-    def evaluated_on(source: StrPath | None, loaded: LoadedModel, **more: Any) -> EvaluationReport:
+    def evaluated_on(
+        source: StrPath | None, layout: Layout | None, loaded: LoadedModel, **more: Any
+    ) -> EvaluationReport:
         return evaluate(
             loaded, data=source, layout=layout, tasks=tasks, threads=threads, warn=warn, **more
         )
 
     refuse_one_name("slices", slices)
     loaded = load("saved_model" if model is None else model)
-    evaluated = evaluated_on(data, loaded, drift=drift, keep=slices)
+    evaluated = evaluated_on(data, layout, loaded, drift=drift, keep=slices)
     changed = None
     if against is not None:
-        source = data if data is not None else _only_file(evaluated)
-        changed = changes(evaluated_on(source, load(against), drift=False), evaluated)
+        source, laid_out = data, layout
+        if source is None:
+            source = _only_file(evaluated)
+            laid_out = Layout.of(located(loaded.config, loaded.path))
+        changed = changes(evaluated_on(source, laid_out, load(against), drift=False), evaluated)
     training, reason = _training_records(loaded)
     notes = _notes(evaluated, loaded, reason)
     found = curves = None

@@ -190,6 +190,13 @@ class TrainedTeacher:
                 expected=f"a task of the same name; it has {listing(self.specs)}",
                 fix="Rename the tasks of the configuration.",
             )
+        left = [name for name in self.specs if name not in tasks]
+        if left:
+            self._report(
+                f"Tasks of the teacher ({listing([self._path])}) that the student will not have, "
+                f"because its configuration names no data for them: {listing(left)}. To have one, "
+                "set its `tasks.NAME.kind` and `tasks.NAME.train_file`."
+            )
         empty = np.zeros((0, 2), np.int64)
         for name in shared:
             spec, kind = self.specs[name], kind_of(tasks[name].kind)
