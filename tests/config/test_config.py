@@ -386,6 +386,8 @@ def test_a_task_and_its_fields_are_set_in_any_order() -> None:
     field = ("tasks.topic.weight", "2")
     for keys in ([task, field], [field, task]):
         assert load_config(None, dict(keys)).tasks["topic"].weight == 2
+    given = {"tasks": {"topic": TaskConfig(kind="classification")}}
+    assert load_config(None, {**given, "tasks.topic.weight": 2}).tasks["topic"].weight == 2
 
 
 def test_the_error_for_a_task_without_a_file_names_the_settings() -> None:

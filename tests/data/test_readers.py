@@ -541,16 +541,17 @@ def test_csv_tokens_are_split_and_empty_cells_are_missing_values(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("name", "between"), [("x.csv", ","), ("x.tsv", "\t")])
-def test_rows_without_a_value_are_skipped_but_not_for_predictions(
+def test_rows_without_a_value_are_skipped_or_kept_as_asked(
     name: str, between: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / name, ",\ntext,label\na,x\n,\nb,y\n,\n".replace(",", between))
     assert [row["text"] for row in read(path)] == ["a", "b"]
-    texts = [row.fields["text"] for row in read_rows(path, needs_labels=False)]
+    assert [row.fields["text"] for row in read_rows(path, needs_labels=False)] == ["a", "b"]
+    texts = [row.fields["text"] for row in read_rows(path, keeps_empty_rows=True)]
     assert texts == ["a", "", "b", ""]
     path = write(tmp_path / name, ",\na,x\n".replace(",", between))
-    unlabelled = read_rows(path, layout=Layout(names={"1": "text"}), needs_labels=False)
-    assert [row.fields["text"] for row in unlabelled] == ["", "a"]
+    numbered = read_rows(path, layout=Layout(names={"1": "text"}), keeps_empty_rows=True)
+    assert [row.fields["text"] for row in numbered] == ["", "a"]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,14 @@ def test_tags_of_kaggle_round_trip(folder: Path, items: list[Sample], repeats: b
     ]
 
 
+def test_a_row_without_a_value_is_no_word_of_kaggle(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Sentence #,Word,POS,Tag\nSentence: 1,book,NN,O\n,a,DT,O\n,,,\n")
+    for kept in (False, True):
+        [row] = read_rows(path, keeps_empty_rows=kept)
+        assert row.fields["tokens"] == ["book", "a"]
+
+
 def test_kaggle_may_be_in_windows_1252(tmp_path: Path) -> None:
     path = tmp_path / "ner.csv"
     path.write_bytes(b"Sentence #,Word,POS,Tag\nSentence: 1,Caf\xe9,NN,B-org\n,\x80,NN,O\n")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import manyheads
-from manyheads.config import make_config
+from manyheads.config import TaskConfig, make_config
 from manyheads.data.hold_out import with_parts
 from manyheads.data.own_files import located
 from manyheads.errors import ConfigError, ModelError, RequestError
@@ -246,7 +246,8 @@ def test_a_run_on_records_is_resumed_with_the_tasks_that_it_was_started_with(
     other = {"intent": {**task, "dropout": 0.25}}
     with pytest.raises(RunMismatch, match=r"tasks\.intent\.dropout is 0\.25"):
         manyheads.train(records(0, 30), tasks=other, resume=True, **call)
-    again = manyheads.train(records(0, 30), tasks={"intent": task}, resume=True, **call)
+    same = {"intent": TaskConfig(**task)}
+    again = manyheads.train(records(0, 30), tasks=same, resume=True, **call)
     assert len(again.history) == 2
 
 

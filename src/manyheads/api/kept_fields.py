@@ -45,7 +45,7 @@ def other_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def columns_of(path: str, layout: Layout) -> dict[str, Type]:
     """Read the records of a file, and return the types of their other fields."""
     found: dict[str, Values] = {}
-    for row in read_rows(path, layout=layout, needs_labels=False):
+    for row in read_rows(path, layout=layout, needs_labels=False, keeps_empty_rows=True):
         for name, value in other_fields(row.fields).items():
             found.setdefault(name, set()).add(_kind(value))
     return {name: _type(kinds) for name, kinds in found.items()}

@@ -129,7 +129,9 @@ def stdin_texts(
             with tempfile.NamedTemporaryFile(prefix="manyheads-stdin-") as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE)
                 copy.flush()
-                records = Source(Path(copy.name), STDIN, layout=layout, needs_labels=False)
+                records = Source(
+                    Path(copy.name), STDIN, layout=layout, needs_labels=False, keeps_empty_rows=True
+                )
                 for row in chosen.read(records):
                     if not chosen.has_columns:
                         row = replace(row, fields=layout.renamed(row.fields))
@@ -169,7 +171,7 @@ def file_texts(
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
-        for row in read_rows(path, layout=layout, needs_labels=False):
+        for row in read_rows(path, layout=layout, needs_labels=False, keeps_empty_rows=True):
             yield from _row_texts(row, when_empty, pairs)
 
 

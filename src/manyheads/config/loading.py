@@ -219,8 +219,10 @@ def _set(values: dict[str, Any], parts: tuple[str, ...], value: Any, made: Colle
         inner = holder.get(part)
         if part in NESTED:
             inner = UNFOLD[part](inner)
-        elif inner is not None and not isinstance(inner, dict):
+        elif isinstance(inner, TaskConfig):
+            inner = inner.model_dump(exclude_unset=True)
+        elif inner is not None and not isinstance(inner, Mapping):
             return
-        holder[part] = dict(inner) if isinstance(inner, dict) else {}
+        holder[part] = dict(inner) if isinstance(inner, Mapping) else {}
         holder = holder[part]
     holder[parts[-1]] = value

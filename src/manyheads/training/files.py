@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, load_config, write_config
+from manyheads.config import Config, TaskConfig, load_config, write_config
 from manyheads.data.hold_out import (
     FOLDER,
     LAYOUT,
@@ -90,7 +90,13 @@ def _refining(config: Path, overrides: Mapping[str, Any]) -> Mapping[str, Any]:
     The run added settings of its own to the tasks that it was started with.
     """
     tasks = overrides.get("tasks")
-    if not isinstance(tasks, Mapping) or not all(isinstance(t, Mapping) for t in tasks.values()):
+    if not isinstance(tasks, Mapping):
+        return overrides
+    tasks = {
+        name: task.model_dump(exclude_unset=True) if isinstance(task, TaskConfig) else task
+        for name, task in tasks.items()
+    }
+    if not all(isinstance(task, Mapping) for task in tasks.values()):
         return overrides
     if tasks.keys() != load_config(config, stored=True).tasks.keys():
         return overrides

@@ -52,6 +52,7 @@ def read_rows(
     on_error: Callable[[DataError], None] | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
     needs_labels: bool = True,
+    keeps_empty_rows: bool = False,
 ) -> Iterator[Row]:
     """Stream the records of a file, a folder or a named data set, in order.
 
@@ -65,6 +66,7 @@ def read_rows(
         on_unread: receives, at the end, the counts of contents that records cannot hold, by kind.
         needs_labels: whether records that an annotation tool has no sound labels of are passed over
             or refused; without it, their texts are read.
+        keeps_empty_rows: whether a row of a table without any value is a record too.
 
     Raises:
         DataError: something cannot be read, or there is no record. Errors that show before the
@@ -79,7 +81,7 @@ def read_rows(
     file, split = (given, None) if is_name else without_split(given)
     source = Source(
         Path(file), name, limit_bytes, counter.note if on_error else None, layout, split,
-        needs_labels=needs_labels,
+        needs_labels=needs_labels, keeps_empty_rows=keeps_empty_rows,
     )  # fmt: skip
     if is_in_memory(name):
         chosen = _MEMORY

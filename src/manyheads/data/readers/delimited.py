@@ -58,7 +58,7 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
             cells = next(reader)
             # A row without any value, as spreadsheets write, is like a blank line; but below the
             # header, predictions have an answer to every row.
-            keeps_all = not source.needs_labels and (begun or source.layout.numbered)
+            keeps_all = source.keeps_empty_rows and (begun or source.layout.numbered)
             if cells and (len(cells) == 1 or any(cells) or keeps_all):
                 begun = True
                 yield line, cells

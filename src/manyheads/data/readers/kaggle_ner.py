@@ -26,7 +26,7 @@ def read_kaggle_ner(source: Source) -> Iterator[Row]:
     A sentence begins where the first column has another value; an empty one continues it. Lines
     that are not UTF-8 are read as Windows-1252, in which the corpus was published.
     """
-    source = replace(source, legacy_encoding="cp1252")
+    source = replace(source, legacy_encoding="cp1252", keeps_empty_rows=False)
     header: list[str] = []
     words: list[list[str]] = []
     first, current, size = 0, "", 0

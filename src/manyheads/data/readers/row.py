@@ -197,6 +197,8 @@ class Source:
     """The counts of contents that the reader passed over, by kind."""
     needs_labels: bool = True
     """Whether records are passed over or refused for their labels; predictions need the texts."""
+    keeps_empty_rows: bool = False
+    """Whether a row of a table without any value is a record too, so that every row is answered."""
 
     def refuse(self, error: DataError) -> None:
         """Report the error of one record if the others can still be read.
