@@ -36,7 +36,7 @@ def _train(place: Place, number: int, seconds: float, options: Sequence[str]) ->
     if place == "step":
         loop.forward_backward = slow(loop.forward_backward)
     elif place == "evaluation":
-        run._Watched.run = slow(run._Watched.run)  # type: ignore[method-assign]
+        run._Evaluated.run = slow(run._Evaluated.run)  # type: ignore[method-assign]
     elif place == "preparation":
         setup.load_training_data = slow(setup.load_training_data)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manyheads.inference.backends.base import Backend
+from manyheads.inference.backends.base import Backend, Watched
 from manyheads.inference.files import can_continue, describe_run, write_predictions
 from manyheads.inference.graphs import (
     ENCODER_GRAPH,
@@ -44,6 +44,7 @@ __all__ = [
     "Recorded",
     "Text",
     "TextPair",
+    "Watched",
     "WhenEmpty",
     "can_continue",
     "describe_run",

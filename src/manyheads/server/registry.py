@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import RequestError, at, listing, nearest, shorten
-from manyheads.inference import Backend, Predictor, Text, load_predictor
+from manyheads.inference import Predictor, Text, Watched, load_predictor
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
 from manyheads.server.memory import return_freed_memory
@@ -23,7 +23,6 @@ from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Tracing
 from manyheads.storage import StrPath, is_model_folder, read_manifest, resolve_model
 from manyheads.tasks import Prediction
-from manyheads.text import Batch, Floats
 
 _DRAIN_SECONDS = 60.0
 # A request that has looked up the old version submits its texts well within this time.
@@ -227,26 +226,13 @@ def _predict_with(predictor: Predictor) -> Predict:
     ) -> Sequence[Prediction]:
         limits = wanted.thresholds
         single = predictor.on_calling_thread()
-        single.backend = _Stepwise(single.backend, step)
+        single.backend = Watched(single.backend, step)
         return single.predict(
             texts, embed=wanted.embed, top_k=wanted.top_k,
             thresholds=limits if isinstance(limits, bool) else dict(limits),
         )  # fmt: skip
 
     return predict
-
-
-class _Stepwise:
-    """A backend that calls a function before each batch."""
-
-    def __init__(self, inner: Backend, step: Callable[[], None]) -> None:
-        self._inner, self._step = inner, step
-        self.name = inner.name
-
-    def run(self, batch: Batch) -> Mapping[str, Floats]:
-        """Run the model once."""
-        self._step()
-        return self._inner.run(batch)
 
 
 def _probes(predictor: Predictor) -> NDArray[np.float32]:

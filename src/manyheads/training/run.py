@@ -15,8 +15,7 @@ from manyheads.config import Config
 from manyheads.data.records import Record
 from manyheads.errors import at
 from manyheads.evaluation import REFERENCE, Outcomes, Reference, score
-from manyheads.inference import Predictor
-from manyheads.inference.backends.base import Backend
+from manyheads.inference import Backend, Predictor, Watched
 from manyheads.inference.backends.pytorch import make_predictor
 from manyheads.modeling import (
     ADAPTERS,
@@ -76,27 +75,20 @@ class Clock:
         return time.monotonic() - self._save
 
 
-class _Watched:
-    """A backend that calls a hook before each batch; an exception from it ends the evaluation.
+class _Evaluated(Watched):
+    """The backend of an evaluation after a step.
 
     Raises:
         TrainingError: an output is not finite.
     """
 
     def __init__(self, backend: Backend, before_batch: Callable[[], None], step: int) -> None:
-        self._backend = backend
-        self._before_batch = before_batch
+        super().__init__(backend, before_batch)
         self._step = step
 
-    @property
-    def name(self) -> str:
-        """The backend's name in messages."""
-        return self._backend.name
-
     def run(self, batch: Batch) -> Mapping[str, Floats]:
-        """Call the hook, then compute every head's logits and the embedding."""
-        self._before_batch()
-        outputs = self._backend.run(batch)
+        """Call the function, then compute every head's logits and the embedding."""
+        outputs = super().run(batch)
         if not all(np.isfinite(values).all() for values in outputs.values()):
             raise not_finite("the model's outputs", self._step)
         return outputs
@@ -174,7 +166,7 @@ class Run:
         exact = replace(self.compute, precision="float32")
         predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
-        predictor.backend = _Watched(backend, before_batch, self.state.step)
+        predictor.backend = _Evaluated(backend, before_batch, self.state.step)
         self.outcomes = score(predictor, self.validation_sets(), evidence=True)
         evaluation = self.outcomes.evaluation()
         if self.reference is not None:

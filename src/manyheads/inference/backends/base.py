@@ -5,7 +5,7 @@ Axes: B windows or sentences of a batch, W words, H hidden, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from manyheads.errors import ModelError, shorten
@@ -56,3 +56,26 @@ class Backend(Protocol):
             [B, H]. Neither padding nor other sentences may change a sentence's results. The arrays
             are not reused for the next batch.
         """
+
+
+class Watched:
+    """A backend that calls a function before each batch; an exception from it ends the prediction.
+
+    Args:
+        backend: computes the outputs.
+        before_batch: the function.
+    """
+
+    def __init__(self, backend: Backend, before_batch: Callable[[], None]) -> None:
+        self._backend = backend
+        self._before_batch = before_batch
+
+    @property
+    def name(self) -> str:
+        """The backend's name in messages."""
+        return self._backend.name
+
+    def run(self, batch: Batch) -> Mapping[str, Floats]:
+        """Call the function, then run the model once."""
+        self._before_batch()
+        return self._backend.run(batch)
