@@ -13,57 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from rival_model import IGNORE, JointModel
 
 Record = dict[str, Any]
 
 EPOCHS, EVERY, BATCH = 40, 5, 16
 """The Trainer's longest run, and how often it is scored on the validation sentences."""
-IGNORE = -100
-
-
-class PlainModel(nn.Module):
-    """An encoder of `transformers` with a linear layer for the sentence and one for its tokens."""
-
-    def __init__(self, folder: Path, classes: int, tags: int) -> None:
-        super().__init__()
-        hub: Any = import_module("transformers")
-        hub.utils.logging.set_verbosity_error()
-        hub.utils.logging.disable_progress_bar()
-        self.encoder = hub.AutoModel.from_pretrained(folder, dtype=torch.float32)
-        hidden = self.encoder.config.hidden_size
-        self.dropout = nn.Dropout(0.1)
-        self.classes = nn.Linear(hidden, classes) if classes else None
-        self.tags = nn.Linear(hidden, tags) if tags else None
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        label: Tensor | None = None,
-        ner: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Compute logits, and the sum of the losses of the labels that are given.
-
-        Args:
-            input_ids: [B, T] int64.
-            attention_mask: [B, T] int64.
-            label: [B] int64.
-            ner: [B, T] int64, -100 for all but the first token of a word.
-        """
-        tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        found = {"loss": torch.zeros(())}
-        if self.classes is not None:
-            mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
-            found["label"] = self.classes(self.dropout((tokens * mask).sum(1) / mask.sum(1)))
-            if label is not None:
-                found["loss"] = found["loss"] + nn.functional.cross_entropy(found["label"], label)
-        if self.tags is not None:
-            found["ner"] = self.tags(self.dropout(tokens))
-            if ner is not None:
-                loss = nn.functional.cross_entropy(found["ner"].flatten(0, 1), ner.flatten())
-                found["loss"] = found["loss"] + loss
-        return found
 
 
 class Reader:
@@ -93,10 +50,10 @@ class Reader:
                 for word, place in places.items():
                     row[place] = self.tags.index(record["ner"][word])
                 rows.append(row)
-            batch["ner"] = torch.tensor(rows)
+            batch["tags"] = torch.tensor(rows)
         return batch
 
-    def answers(self, model: PlainModel, records: Sequence[Record]) -> list[Record]:
+    def answers(self, model: JointModel, records: Sequence[Record]) -> list[Record]:
         """Predict labels and tags; a word that was cut off has none."""
         model.eval()
         found: list[Record] = []
@@ -106,7 +63,7 @@ class Reader:
             words = [r.get("tokens") or r["text"].split() for r in part]
             ids = self.tokenizer(words, is_split_into_words=True, truncation=True, max_length=128)
             with torch.inference_mode():
-                outputs = model(**batch)
+                outputs = model.logits(**batch)
             for i in range(len(part)):
                 answer: Record = {}
                 if self.labels:
@@ -114,7 +71,7 @@ class Reader:
                 if self.tags:
                     tags = ["O"] * len(words[i])
                     for word, place in _first_tokens(ids.word_ids(i)).items():
-                        tags[word] = self.tags[int(outputs["ner"][i, place].argmax())]
+                        tags[word] = self.tags[int(outputs["tags"][i, place].argmax())]
                     answer["ner"] = tags
                 found.append(answer)
         return found
@@ -142,7 +99,7 @@ def train_plainly(
     hub: Any = import_module("transformers")
     torch.manual_seed(seed)
     reader = Reader(folder, train)
-    model = PlainModel(folder, len(reader.labels), len(reader.tags))
+    model = JointModel(folder, len(reader.labels), len(reader.tags))
     known = [r for r in valid if set(r.get("ner", ())) <= set(reader.tags)]
     best: dict[str, Any] = {"score": -1.0}
 

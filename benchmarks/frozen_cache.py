@@ -29,10 +29,10 @@ import torch
 
 import manyheads.training.loop as training_module
 from accuracy import machine
-from manyheads.config import Config, available_cores
+from manyheads.config import Config
 from manyheads.modeling import epoch_path, keep_freed_memory, load_checkpoint
 from manyheads.training import Reporter, StepReport, train
-from snips import configuration, first_records
+from snips import configuration, first_records, training_parser
 
 WITHOUT, WITH = "without", "with"
 CACHE: Mapping[str, str] = {WITHOUT: "off", WITH: "auto"}
@@ -169,18 +169,9 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def main(given: Sequence[str] | None = None) -> None:
     """Train with and without the cache, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--model", help="encoder; default: that of the configuration")
-    parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser = training_parser(__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, help="default: all")
     parser.add_argument("--valid-records", type=int, help="default: all")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--smoke", action="store_true", help="a tiny run, for tests")
     arguments = parser.parse_args(given)
     for name, value in SMOKE.items() if arguments.smoke else ():
         setattr(arguments, name, value)

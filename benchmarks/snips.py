@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import Config, load_config
+from manyheads.config import Config, available_cores, load_config
 from manyheads.data.records import Record, read_records
 
 INTENT, SLOTS = "intent", "slots"
@@ -18,6 +19,21 @@ TASKS: Mapping[str, Mapping[str, str]] = {
 }
 
 _FILES = ("seq.in", "seq.out", "label")
+
+
+def training_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that all comparisons of trainings on SNIPS take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--model", help="encoder; default: that of the configuration")
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--precision", default="auto", help="precision of Manyheads")
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--smoke", action="store_true", help="a tiny run in one process, for tests")
+    return parser
 
 
 def first_records(folder: Path, count: int | None, out: Path) -> Path:

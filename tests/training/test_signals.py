@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
@@ -16,10 +15,10 @@ import yaml
 import forked
 from equal_runs import assert_same_run
 from forked import messages, run_script, status_of
+from held_command import Place, held_command, let_go, wait_for_message
 from manyheads.cli import main
 from manyheads.modeling import list_checkpoints, load_checkpoint
 from manyheads.training import train
-from slow_command import Place, slow_command
 from training_setup import config, sentences, settings, write_records
 
 SRC = Path(__file__).parents[2] / "src"
@@ -28,19 +27,24 @@ SIZES = {"num_epochs": 2, "checkpoint_every": 2}
 
 
 @contextmanager
-def slow_run(
-    folder: Path, place: Place, number: int, seconds: float
-) -> Iterator[ForkServerProcess]:
-    """Start a run that is slow at a place, and wait until it is there."""
+def held_run(folder: Path, place: Place, number: int) -> Iterator[ForkServerProcess]:
+    """Start a run that is held at a place, and wait until it is there."""
     values = settings(many(folder), **SIZES)
     (folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    with slow_command(folder, place, number, seconds, "config.yaml") as process:
+    with held_command(folder, place, number, "config.yaml") as process:
         yield process
 
 
 def send(process: ForkServerProcess, number: int) -> None:
     assert process.pid is not None
     os.kill(process.pid, number)
+
+
+def stop(folder: Path, process: ForkServerProcess, number: int) -> None:
+    """Send a signal, and wait until the run in a folder has noticed it."""
+    send(process, number)
+    name = signal.Signals(number).name
+    wait_for_message(folder, process, f"{name} received: stopping and saving.")
 
 
 def many(folder: Path) -> Path:
@@ -67,13 +71,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     tmp_path: Path, undisturbed: Path, place: Place, call: int, number: int, status: int, step: int
 ) -> None:
-    with slow_run(tmp_path, place, call, 0.5) as process:
-        send(process, number)
+    with held_run(tmp_path, place, call) as process:
+        stop(tmp_path, process, number)
+        let_go(tmp_path)
         assert status_of(process) == status, messages(tmp_path)
     said = messages(tmp_path)
     saved = tmp_path / "saved" / f"mtl_step{step}.pt"
     assert f"stopped: Stopped after step {step} of 16; {saved} is saved." in said
-    assert f"{signal.Signals(number).name} received: stopping and saving." in said
     assert "Continue with --resume." in said
     assert "Traceback" not in said
     load_checkpoint(saved)
@@ -85,7 +89,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
 def test_a_signal_before_anything_is_trained_stops_at_once(
     tmp_path: Path, number: int, status: int
 ) -> None:
-    with slow_run(tmp_path, "preparation", 1, 600) as process:
+    with held_run(tmp_path, "preparation", 1) as process:
         send(process, number)
         assert status_of(process) == status, messages(tmp_path)
     assert "stopped: by " in messages(tmp_path)
@@ -97,9 +101,8 @@ def test_a_second_signal_stops_at_once_and_breaks_nothing(
     tmp_path: Path, undisturbed: Path, place: Place
 ) -> None:
     # The seventh flush from the first checkpoint on is of one that replaces another.
-    with slow_run(tmp_path, place, 7, 600) as process:
-        send(process, signal.SIGTERM)
-        time.sleep(0.2)
+    with held_run(tmp_path, place, 7) as process:
+        stop(tmp_path, process, signal.SIGTERM)
         assert process.is_alive()
         send(process, signal.SIGTERM)
         assert status_of(process) == -signal.SIGTERM
@@ -113,7 +116,7 @@ def test_a_second_signal_stops_at_once_and_breaks_nothing(
 
 
 def test_the_launcher_resumes_like_the_command(tmp_path: Path, undisturbed: Path) -> None:
-    with slow_run(tmp_path, "step", 5, 600) as process:
+    with held_run(tmp_path, "step", 5) as process:
         process.kill()
     forked.run(tmp_path, run_script, str(SRC / "train.py"), "config.yaml", "--resume")
     assert "Continuing from " in messages(tmp_path)
@@ -123,7 +126,7 @@ def test_the_launcher_resumes_like_the_command(tmp_path: Path, undisturbed: Path
 def test_a_second_run_on_a_folder_is_refused_with_the_first_named_and_a_killed_one_blocks_none(
     tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with slow_run(tmp_path, "step", 3, 600) as process:
+    with held_run(tmp_path, "step", 3) as process:
         for options in (["--resume"], ["--overwrite"], []):
             assert main(["train", str(tmp_path / "config.yaml"), *options]) == 2
             said = capsys.readouterr().err

@@ -25,7 +25,7 @@ from manyheads.api.model import ExtendedModel, TrainedModel
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import Layout, are_records
-from manyheads.errors import RequestError
+from manyheads.errors import RequestError, option
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -367,22 +367,30 @@ def _names_data(settings: Mapping[str, Any]) -> bool:
     )
 
 
-def default_config(resume: bool) -> list[str]:
-    """Return the configuration of a training for which nothing is named: config.yaml.
+def default_config(resume: bool, path: Path = Path(CONFIG)) -> list[str]:
+    """Return the configuration of a training for which nothing is named.
 
     A resumed run has one in its folder.
+
+    Args:
+        resume: whether a run is resumed.
+        path: where the configuration is looked for.
 
     Raises:
         RequestError: there is no such file.
     """
-    if Path(CONFIG).exists():
-        return [CONFIG]
+    if path.exists():
+        return [str(path)]
     if resume:
         return []
+    named = option(
+        "manyheads train CONFIG, or manyheads train FILE ...",
+        "manyheads.train(CONFIG), or manyheads.train(DATA).",
+    )
     raise RequestError(
-        f"no data and no configuration are named, and there is no {CONFIG} here",
-        expected="labelled data, or a configuration",
-        fix="Name them: manyheads.train(DATA), or manyheads.train(CONFIG).",
+        f"no configuration and no data are named, and there is no {path} here",
+        expected="a YAML file, or labelled data",
+        fix=f"Name them: {named}",
     )
 
 

@@ -18,6 +18,8 @@ from manyheads.storage import explained
 _STEP_SECONDS = 1.0
 """How long a stopped server waits for the threads that still compute."""
 
+_DEFAULTS = ServerSettings()
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -31,23 +33,29 @@ def serve(
         list[str] | None,
         typer.Argument(metavar="[NAME=]MODEL ...", help="Models; the first is the default."),
     ] = None,
-    host: Annotated[str, typer.Option(help=_help("host"))] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help=_help("port"))] = 8000,
-    threads: Annotated[int | None, typer.Option(help=_help("threads"))] = None,
-    examples: Annotated[Path | None, typer.Option(metavar="FILE", help=_help("examples"))] = None,
-    max_body: Annotated[int, typer.Option(help=_help("max_body"))] = 4 << 20,
-    max_texts: Annotated[int, typer.Option(help=_help("max_texts"))] = 1024,
-    max_characters: Annotated[int, typer.Option(help=_help("max_characters"))] = 50_000,
-    max_queue: Annotated[int, typer.Option(help=_help("max_queue"))] = 2048,
-    max_connections: Annotated[int, typer.Option(help=_help("max_connections"))] = 512,
-    timeout: Annotated[float, typer.Option(help=_help("timeout"))] = 30.0,
+    host: Annotated[str, typer.Option(help=_help("host"))] = _DEFAULTS.host,
+    port: Annotated[int, typer.Option(help=_help("port"))] = _DEFAULTS.port,
+    threads: Annotated[int | None, typer.Option(help=_help("threads"))] = _DEFAULTS.threads,
+    examples: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_help("examples"))
+    ] = _DEFAULTS.examples,
+    max_body: Annotated[int, typer.Option(help=_help("max_body"))] = _DEFAULTS.max_body,
+    max_texts: Annotated[int, typer.Option(help=_help("max_texts"))] = _DEFAULTS.max_texts,
+    max_characters: Annotated[
+        int, typer.Option(help=_help("max_characters"))
+    ] = _DEFAULTS.max_characters,
+    max_queue: Annotated[int, typer.Option(help=_help("max_queue"))] = _DEFAULTS.max_queue,
+    max_connections: Annotated[
+        int, typer.Option(help=_help("max_connections"))
+    ] = _DEFAULTS.max_connections,
+    timeout: Annotated[float, typer.Option(help=_help("timeout"))] = _DEFAULTS.timeout,
     api_keys: Annotated[
         Path | None,
         typer.Option(help="File with the accepted keys, one per line. Default: no key is needed."),
     ] = None,
     cors_origin: Annotated[list[str] | None, typer.Option(help=_help("cors_origins"))] = None,
-    log_format: Annotated[str, typer.Option(help=_help("log_format"))] = "json",
-    log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = False,
+    log_format: Annotated[str, typer.Option(help=_help("log_format"))] = _DEFAULTS.log_format,
+    log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = _DEFAULTS.log_texts,
 ) -> None:
     """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
     from manyheads.server import serve as run

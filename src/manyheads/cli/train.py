@@ -20,7 +20,7 @@ from manyheads.cli.options import (
     takes_config_fields,
 )
 from manyheads.config import Config
-from manyheads.errors import RequestError, counted
+from manyheads.errors import counted
 from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -53,11 +53,12 @@ def train(
     They are saved in save_dir, the best model in its folder best. Options override the
     configuration; their names may have underscores or hyphens.
     """
-    from manyheads.api.training import report_run
+    from manyheads.api.training import CONFIG, default_config, report_run
     from manyheads.training.files import run_config
 
     overrides = dict(overrides_of(fields, settings or ())) | named_tasks(tasks)
-    chosen = run_config(paths or _default_config(context, resume), overrides, resume=resume)
+    default = context.obj["default_config"] or Path(CONFIG)
+    chosen = run_config(paths or default_config(resume, default), overrides, resume=resume)
     if chosen.found is not None:
         from manyheads.display import inferred_tables, show
 
@@ -104,15 +105,3 @@ def next_steps(save_dir: Path) -> list[tuple[str, str]]:
         (f"manyheads report {model}", "every error, and what to work on first, as a page"),
         (f"manyheads serve {model}", "the same over HTTP, with a page to try it"),
     ]
-
-
-def _default_config(context: typer.Context, resume: bool) -> list[str]:
-    """Return what is trained where nothing is named; a resumed run has it in its folder."""
-    path: Path = context.obj["default_config"] or Path("config.yaml")
-    if path.exists() or resume:
-        return [str(path)] if path.exists() else []
-    raise RequestError(
-        f"no configuration and no data are named, and there is no {path} here",
-        expected="a YAML file, or labelled data",
-        fix=f"Name them: {context.command_path} CONFIG, or {context.command_path} FILE ...",
-    )

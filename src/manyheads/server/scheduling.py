@@ -351,15 +351,9 @@ class Scheduler:
         with self._changed:
             lane.ready, lane.alive_at = True, None
             self._changed.notify_all()
-        while True:
-            with self._changed:
-                while not self._queue and not self._closed and not lane.lost:
-                    self._idle.append(lane)
-                    lane.woken.wait()
-                if lane.lost or not self._queue:
-                    return
-                lane.batch = self._take()
-                lane.alive_at = begun = time.monotonic()
+            has_batch = self._next_batch(lane)
+        while has_batch:
+            begun = time.monotonic()
             computed = self._compute(lane)
             with self._changed:
                 took = time.monotonic() - begun
@@ -367,6 +361,19 @@ class Scheduler:
                     self._rate += 0.1 * (computed / took - self._rate)
                 lane.batch, lane.alive_at = [], None
                 self._changed.notify_all()
+                # Under the same lock: a lane that has finished is at once among the idle ones.
+                has_batch = self._next_batch(lane)
+
+    def _next_batch(self, lane: _Lane) -> bool:
+        """Wait for texts and take a batch; returns whether there is one, or the lane has to end."""
+        while not self._queue and not self._closed and not lane.lost:
+            self._idle.append(lane)
+            lane.woken.wait()
+        if lane.lost or not self._queue:
+            return False
+        lane.batch = self._take()
+        lane.alive_at = time.monotonic()
+        return True
 
     def _take(self) -> list[Answer]:
         """Take the oldest text and those nearest in length, within the budget and a fair share."""

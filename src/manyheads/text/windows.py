@@ -138,7 +138,8 @@ def windows(encoding: Encoding, max_length: int, stride: int) -> list[Window]:
             fix="Make the stride shorter or max_length longer.",
         )
     size = _body(encoding)
-    starts = encoding.word_starts - encoding.prefix
+    # The type in which single positions are searched; from another, each search copies the array.
+    starts = encoding.word_starts.astype(np.int64) - encoding.prefix
     spans = _window_spans(starts, size, capacity, stride)
     bounds = starts.searchsorted(np.array(spans)).tolist()
     owners = _owners(starts, size, spans, bounds)
@@ -258,7 +259,7 @@ def _ids_between(encoding: Encoding, start: int, end: int) -> NDArray[np.int32]:
     return np.concatenate([ids[:prefix], ids[prefix + start : prefix + end], suffix])
 
 
-def _cut(starts: NDArray[np.int32], start: int, capacity: int, size: int) -> int:
+def _cut(starts: NDArray[np.integer[Any]], start: int, capacity: int, size: int) -> int:
     """Return the end of a window that begins at token `start`: a word's start, if possible."""
     if start + capacity >= size:
         return size
@@ -267,7 +268,7 @@ def _cut(starts: NDArray[np.int32], start: int, capacity: int, size: int) -> int
 
 
 def _window_spans(
-    starts: NDArray[np.int32], size: int, capacity: int, stride: int
+    starts: NDArray[np.int64], size: int, capacity: int, stride: int
 ) -> list[tuple[int, int]]:
     """Split `size` tokens into overlapping spans, given the [W] first tokens of words."""
     spans = [(0, _cut(starts, 0, capacity, size))]
@@ -284,7 +285,7 @@ def _window_spans(
 
 
 def _owners(
-    starts: NDArray[np.int32],
+    starts: NDArray[np.int64],
     size: int,
     spans: Sequence[tuple[int, int]],
     bounds: Sequence[Sequence[int]],
