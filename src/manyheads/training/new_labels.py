@@ -66,7 +66,8 @@ from manyheads.training.new_rows import (
 from manyheads.training.one_run import one_run
 
 LIMIT = 0.3
-"""The most right answers with old labels that may be lost, in hundredths of the kept records."""
+"""The most right answers with old labels that may be lost, in percentage points of the kept
+records."""
 MOST_KEPT = 6000
 """The most kept records that are used, drawn from the whole file."""
 
@@ -118,8 +119,8 @@ def add_label(
         train_file: examples of the new labels, and possibly of old ones.
         kept: records with old labels. Default: the validation data of the run.
         save_dir: the folder of the new model.
-        limit: the right answers that may be lost, in hundredths of the kept records, for tasks
-            with one label a text.
+        limit: the right answers that may be lost, in percentage points of the kept records, for
+            tasks with one label a text.
         overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
@@ -129,7 +130,7 @@ def add_label(
             thread trains.
     """
     if not 0 <= limit <= 100:
-        raise RequestError(f"the limit is {limit}", expected="0 to 100 hundredths of the records")
+        raise RequestError(f"the limit is {limit}", expected="0 to 100 percentage points")
     path = resolve_model(model)
     _check_target(Path(save_dir), path, overwrite)
     trained = load_trained(path)

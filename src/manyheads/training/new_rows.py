@@ -124,7 +124,12 @@ def fit_within(
     lower than those of other texts. For heads with one label a sentence.
 
     Args:
-        limit: the right answers that may be lost, in hundredths of the kept records.
+        head: the grown head; its new values are set.
+        layer: its last layer (see `last_layer`).
+        masks: of its new values (see `grow`).
+        new: examples of the new labels.
+        kept: records with old labels, as one batch: inputs [B, D], targets int64 [B].
+        limit: the right answers that may be lost, in percentage points of the kept records.
     """
     [records] = kept
     old = _old_labels(head, layer, masks)
