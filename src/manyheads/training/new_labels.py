@@ -257,7 +257,7 @@ def _examples(
         DataError: a record does not fit the task, or none has a new label.
     """
     free = settings.model_copy(update={"labels": None, "num_labels": None})
-    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    known = frozenset(old.record_names)
     records = [one for one in read_records(file, {task: free}, {}) if task in one.labels]
     found = [name for record in records for name in label_names(record.labels[task])]
     new = natural_order(dict.fromkeys(name for name in found if name not in known))
@@ -319,7 +319,7 @@ def _kept_records(
                 where=error.where, fix=_name_kept(),
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
-    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    known = frozenset(old.record_names)
     settings = {task: model.config.tasks[task]}
     labelled = (
         record
