@@ -82,7 +82,7 @@ def test_the_help_has_every_key_with_the_schema_s_meaning_and_default(
             if key.name not in ("tasks", "files"):  # which are for the file, and have no flag
                 name = key.name if "." in key.name else f"--{key.name.replace('_', '-')}"
                 assert name in text
-                assert "".join(key.help.split()) in text
+                assert "".join(key.help.removesuffix(".").split()) in text
     assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks", "files"}
 
 
@@ -94,6 +94,25 @@ def test_the_help_groups_the_flags_and_begins_with_those_that_matter_first(
     places = [text.index(f"\n{title}") for title in (MOST_USED, "Options", *titles)]
     assert places == sorted(places)
     assert text.index("--train-file") < text.index("--resume") < text.index("--num-classes")
+
+
+def test_the_help_has_the_defaults_of_a_run_on_files(run: Run) -> None:
+    train, init = (" ".join(run(name, "--help").out.split()) for name in ("train", "init"))
+    assert "Default: 3; with FILE, auto." in train
+    assert "Default: linear; with FILE, crf." in train
+    pooling = "[embedding, middle] for classification, [sentence] for others."
+    assert f"Default: [sentence]; with FILE, {pooling}" in train
+    assert f"Default: {pooling}" in init
+    rates = "by the kinds of the tasks and the number of records"
+    assert f"Peak learning rate of the heads. Default: 0.001; with FILE, {rates}." in train
+    assert "early stopping." in init
+    assert "Default: auto." in init
+    assert "Default: crf." in init
+    assert f"Peak learning rate of the heads. Default: {rates}." in init
+    assert "FILE," not in init
+    for refused in ("--train-file", "--num-classes", "--num-ner-labels"):
+        assert refused in train
+        assert refused not in init
 
 
 def test_the_help_of_distill_has_the_defaults_of_a_student(

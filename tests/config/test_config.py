@@ -98,6 +98,11 @@ def test_the_home_of_an_unknown_user_is_an_ordinary_name(write: Write) -> None:
     assert str(config.train_file).endswith("~nobody-of-this-name/a.json")
 
 
+PAIR_OF_NUMBERS = (
+    r"`tasks\.a\.score_range` is \[.*\]; expected a list of two numbers, the lower one first$"
+)
+
+
 @pytest.mark.parametrize(("alias", "field"), ALIASES.items())
 def test_an_alias_is_the_field_in_files_and_overrides(write: Write, alias: str, field: str) -> None:
     assert getattr(
@@ -296,6 +301,11 @@ def test_every_field_is_documented() -> None:
         ),
         ("tasks: {a: {kind: tagging, labels: PER}}", r"labels` is 'PER'; expected a list of names"),
         ("tasks: {a: {kind: tagging, labels: []}}", r"labels` is \[\]; expected a list of names"),
+        ("files: a.jsonl", r"`files` is '\S*a\.jsonl'; expected a list of paths$"),
+        ("tasks: {a: {kind: similarity, score_range: [0, 5, 7]}}", PAIR_OF_NUMBERS),
+        ("tasks: {a: {kind: similarity, score_range: [5]}}", PAIR_OF_NUMBERS),
+        ("tasks: {a: {kind: similarity, score_range: []}}", PAIR_OF_NUMBERS),
+        ("tasks: {a: {kind: similarity, score_range: [a, 5]}}", r"`.*\.0` is 'a'; expected a numb"),
         ("tasks: {a: {kind: tagging, labels: [x, x]}}", "`labels` has 'x' twice"),
         ("tasks: {a: {kind: tagging, labels: [x, ' ']}}", "`labels` has ' ' as an entry"),
         ("tasks: {a: {kind: tagging, labels: [1]}}", r"labels\.0` is 1; expected a name\. Put it"),

@@ -96,7 +96,8 @@ def predict(
         resume: continue the output of a run that was stopped.
         text, embed, tasks, when_empty, top_k, thresholds, logits: see `Model.predict`;
             `when_empty="skip"` leaves out texts of a file without words.
-        backend, device, threads, batch_tokens: see `load`.
+        backend, device, threads, batch_tokens: see `load`; with the engine `ray`, `threads` is by
+            default 1 for each worker.
         engine: `ray` predicts in many processes, on one machine or many; `file` and `output` are
             then folders too.
         workers: processes of the engine `ray`; default: as many as fit.
@@ -184,7 +185,7 @@ def export(
         model: a model, its folder, or a run's folder.
         formats: `float32`, `int8` (both ONNX) or `openvino`; default: the first two.
         data: labelled records to compare on, or a file; default: the validation data of the run.
-        limit: hundredths of its main metric that a task may lose to int8, beyond chance.
+        limit: percentage points of its main metric that a task may lose to int8, beyond chance.
         opset: the version of ONNX's operators.
         threads: processor threads; default: all available cores.
         progress: whether each step is written to standard error.

@@ -23,7 +23,6 @@ from manyheads.data.suspects import (
 )
 from manyheads.errors import RequestError, listing, option
 from manyheads.storage import StrPath, atomic_file, require_folder
-from manyheads.tasks import TagSet
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
@@ -213,8 +212,7 @@ def _new_labels(
     known = discover_labels({name: tasks[name] for name in proposed}, [path], layout)
     new = set()
     for name, labels in proposed.items():
-        own = known[name]
-        new |= labels.difference(own.types if isinstance(own, TagSet) else own.names)
+        new |= labels.difference(known[name].record_names)
     return sorted(new)
 
 

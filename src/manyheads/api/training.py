@@ -250,8 +250,9 @@ def add_label(
         kept: labelled records of the old labels, from which the new ones are told apart, and on
             which changed answers are counted; default: the validation data of the run.
         save_dir: folder of the new model.
-        limit: hundredths of the kept records whose right answer may be lost, for tasks with one
-            class a text; fewer cost the new classes some of theirs.
+        limit: the right answers that may be lost, in percentage points of the kept records, for
+            tasks with one class a text; a lower limit also costs the new classes some right
+            answers.
         overwrite: replace the model in `save_dir`.
         threads: processor threads; default: all available cores.
         progress: whether each step is written to standard error.

@@ -1,13 +1,8 @@
 """The command line: arguments, messages and exit status.
 
 A command is a module of its own with a typer `app`, imported only when it is asked for; so help
-and prediction start without the packages that training needs. Exit status:
-
-    0    done
-    1    a check or gate found something
-    2    the input or the request is at fault
-    70   a bug of Manyheads
-    130  stopped by Ctrl-C, 143 by SIGTERM, 141 because the output was closed by its reader
+and prediction start without the packages that training needs. docs/files.md lists the exit
+statuses.
 """
 
 from __future__ import annotations

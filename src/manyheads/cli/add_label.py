@@ -43,8 +43,9 @@ def add_label(
         float,
         typer.Option(
             metavar="POINTS",
-            help="Hundredths of the kept records whose right answer may be lost, for tasks with "
-            "one class a text; fewer cost the new classes some of theirs.",
+            help="The right answers that may be lost, in percentage points of the kept records, "
+            "for tasks with one class a text. A lower limit also costs the new classes some right "
+            "answers.",
         ),
     ] = 0.3,
     overwrite: Overwrite = False,

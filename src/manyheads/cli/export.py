@@ -34,8 +34,8 @@ def export(
         float,
         typer.Option(
             metavar="POINTS",
-            help="Hundredths of its main metric that a task may lose to int8, beyond what may be "
-            "chance with so many records.",
+            help="The percentage points of its main metric that a task may lose to int8, beyond "
+            "what may be chance with so many records.",
         ),
     ] = 0.3,
     file: Annotated[

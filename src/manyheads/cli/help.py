@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from typer.core import TyperCommand
 
@@ -13,6 +15,9 @@ MOST_USED = "Settings that matter first"
 
 class SettingsCommand(TyperCommand):
     """A command whose help groups its flags by section of the configuration."""
+
+    defaults: ClassVar[Mapping[str, str]] = {}
+    """The command's own defaults of keys that have no flag."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options, those that matter first before the others."""
@@ -34,7 +39,9 @@ class SettingsCommand(TyperCommand):
         for group in key_groups():
             # Keys with a dot have no flag; `--set` takes them.
             keys = [
-                (key.name, key.help) if "." in key.name else records.pop(key.name)
+                (key.name, replace(key, default=self.defaults.get(key.name, key.default)).help)
+                if "." in key.name
+                else records.pop(key.name)
                 for key in group.keys
                 if "." in key.name or key.name in records
             ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -15,12 +15,19 @@ from manyheads.cli.options import (
     overrides_of,
     takes_config_fields,
 )
+from manyheads.data.starting_config import starting_defaults
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(cls=SettingsCommand)
-@takes_config_fields()
+class _InitCommand(SettingsCommand):
+    defaults: ClassVar = starting_defaults()
+
+
+@app.command(cls=_InitCommand)
+@takes_config_fields(
+    without=("train_file", "num_classes", "num_ner_labels"), defaults=_InitCommand.defaults
+)
 def init(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE ...", help="Labelled data of any format.")

@@ -57,6 +57,21 @@ class _InputOptions(TextOptions):
     ] = None
 
 
+@dataclass(frozen=True)
+class _EngineOptions(ComputeOptions):
+    """The options for how a model runs, in this process or in those of Ray."""
+
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Processor threads. Default: all available cores; with --engine ray, 1 for each "
+            "process.",
+        ),
+    ] = None
+
+
 @app.command()
 @takes_groups
 def predict(
@@ -130,7 +145,7 @@ def predict(
         WhenEmpty,
         typer.Option(help="A text without words ends the command, is answered, or is left out."),
     ] = WhenEmpty.REFUSE,
-    compute: ComputeOptions,
+    compute: _EngineOptions,
     engine: EngineOption = Engine.LOCAL,
     workers: Workers = None,
     ray_address: RayAddress = None,

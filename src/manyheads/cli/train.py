@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -19,15 +19,28 @@ from manyheads.cli.options import (
     overrides_of,
     takes_config_fields,
 )
-from manyheads.config import Config
+from manyheads.config import Config, key_groups
+from manyheads.data.starting_config import starting_defaults
 from manyheads.errors import counted
 from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(cls=SettingsCommand)
-@takes_config_fields()
+_WITH_FILE = starting_defaults()
+
+
+class _TrainCommand(SettingsCommand):
+    defaults: ClassVar = {
+        key.name: f"{key.default}; with FILE, {_WITH_FILE[key.name]}"
+        for group in key_groups()
+        for key in group.keys
+        if key.name in _WITH_FILE
+    }
+
+
+@app.command(cls=_TrainCommand)
+@takes_config_fields(defaults=_TrainCommand.defaults)
 def train(
     context: typer.Context,
     paths: Annotated[

@@ -14,6 +14,7 @@ from manyheads.config.reference import (
     key_groups,
     literals,
     setting_at,
+    written,
 )
 from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
@@ -58,4 +59,5 @@ __all__ = [
     "stored_config",
     "unread_settings",
     "write_config",
+    "written",
 ]

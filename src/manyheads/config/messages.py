@@ -21,11 +21,13 @@ def config_error(error: ValidationError, document: YamlDocument | None) -> Confi
     problems = error.errors(include_url=False, include_context=False)
     # A misspelt key explains other missing ones.
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
-    first = _problem(problems[0], document)
-    if len(problems) == 1:
+    # Each missing member of a list is reported by itself; they are one error of the list.
+    found = {str(one): one for one in (_problem(problem, document) for problem in problems)}
+    first, *rest = found.values()
+    if not rest:
         return first
-    others = "; ".join(str(_problem(p, document)) for p in problems[1:6])
-    more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+    others = "; ".join(map(str, rest[:5]))
+    more = f"; and {len(rest) - 5} more" if len(rest) > 5 else ""
     return ConfigError(
         first.found,
         expected=first.expected,
@@ -36,10 +38,12 @@ def config_error(error: ValidationError, document: YamlDocument | None) -> Confi
 
 def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> ConfigError:
     location: tuple[str | int, ...] = tuple(problem["loc"])
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    if kind == "missing" and isinstance(location[-1], int):
+        location, kind = location[:-1], "too_short"
     key = ".".join(str(part) for part in location)
     where = document.where(location) if document else ""
     value = problem["input"]
-    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _known_keys(location)
         return ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -31,7 +32,9 @@ class KeepEmbeddings(Strict):
 class Teacher(Strict):
     """Keys of teacher: the trained models or soft labels that the heads learn from."""
 
-    sources: Annotated[tuple[str, ...], INPUT_FILE] = Field(min_length=1)
+    sources: Annotated[tuple[str, ...], replace(INPUT_FILE, allowed="a list of paths")] = Field(
+        min_length=1
+    )
     """Trained models, or JSON lines with soft labels. The target is the mean of several."""
     texts: Annotated[str | None, INPUT_FILE] = None
     """Unlabelled sentences to learn from as well: plain lines (.txt), or records of any format,

@@ -69,23 +69,24 @@ def describe(section: type[Strict], name: str, prefix: str = "") -> Key:
     info = section.model_fields[name]
     text = " ".join((info.description or "").split())
     meaning, _, default = text.partition(" Default: ")
+    setting = setting_of(section, name)
     if not default and not info.is_required() and info.default is not None:
-        default = _written(info.get_default(call_default_factory=True))
+        default = written(info.get_default(call_default_factory=True))
     return Key(
         prefix + name,
         tuple(alias for alias, field in ALIASES.items() if field == name and not prefix),
-        _PATHS.get(setting_of(section, name).path) or allowed_values(section, name),
+        setting.allowed or _PATHS.get(setting.path) or allowed_values(section, name),
         default.removesuffix("."),
         meaning,
     )
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """Write a default as in a configuration file."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(written, value))}]"
     return str(value)
 
 

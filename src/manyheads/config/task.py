@@ -121,9 +121,12 @@ class TaskConfig(Strict):
     further sentences if they are words, which is better with few records per class."""
     threshold: Annotated[Float, KEPT] = Field(default=0.5, gt=0, lt=1)
     """Multilabel: the lowest probability at which a label is predicted."""
-    score_range: Annotated[tuple[Float, Float], KEPT] = (0.0, 1.0)
+    score_range: Annotated[
+        tuple[Float, Float],
+        replace(KEPT, allowed="a list of two numbers, the lower one first"),
+    ] = (0.0, 1.0)
     """Similarity: the lowest and the highest possible score of a pair; for the STS benchmark,
-    [0, 5]."""
+    [0, 5]. Tasks that are found in data files get a range that contains their scores."""
     frozen: Annotated[bool, TRAINING] = False
     """Whether the head, which must come from `init_from`, is left unchanged. Its records still
     train the encoder unless that is frozen. Its dropout is off."""

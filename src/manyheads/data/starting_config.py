@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import AUTO, Config, load_config, make_config
+from manyheads.config import AUTO, Config, key_groups, load_config, make_config, written
 from manyheads.data.hold_out import LAYOUT
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
 from manyheads.data.readers import Layout, is_data_file
 from manyheads.errors import RequestError, listing
-from manyheads.tasks import kind_of
+from manyheads.tasks import Kind, kind_of, known_kinds
 
 SETTINGS: Mapping[str, Any] = {
     "num_epochs": AUTO,
@@ -55,6 +55,35 @@ def starting_config(
         "tasks": found.options(),
     }
     return load_config(None, {**values, **given}), found
+
+
+def starting_defaults() -> dict[str, str]:
+    """Return the defaults of a run on labelled files in words, where they are not the schema's.
+
+    Keys of tasks begin with `tasks.NAME.`, as in `key_groups`.
+    """
+    schema = {key.name: key.default for group in key_groups() for key in group.keys}
+    rate = "by the kinds of the tasks and the number of records"
+    found = {name: written(value) for name, value in SETTINGS.items()} | {
+        "learning_rate": rate,
+        "head_learning_rate": rate,
+        "schedule": "joint, or alternate where there is one task or records lack labels of some",
+    }
+    kinds = [kind_of(name) for name in known_kinds()]
+    for option in dict.fromkeys(name for kind in kinds for name in kind.starting):
+        key = f"tasks.NAME.{option}"
+        found[key] = _by_kind(option, kinds, schema[key])
+    return {name: default for name, default in found.items() if default != schema[name]}
+
+
+def _by_kind(option: str, kinds: Sequence[Kind], otherwise: str) -> str:
+    """Return an option's default, by the kinds of tasks where it depends on them."""
+    able = [kind for kind in kinds if option in kind.options]
+    own = {kind.name: written(kind.starting[option]) for kind in able if option in kind.starting}
+    if len(own) == len(able) and len(set(own.values())) == 1:
+        return next(iter(own.values()))
+    rest = [f"{otherwise} for others"] if len(own) < len(able) else []
+    return ", ".join([*(f"{value} for {name}" for name, value in own.items()), *rest])
 
 
 def split_paths(paths: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.data.readers import Layout, read_rows
-from manyheads.data.records import read_text
+from manyheads.data.readers import Layout, Row, read_rows
+from manyheads.data.records import SECOND_TEXT, check_text, read_text
 from manyheads.errors import RequestError, counted, option
-from manyheads.inference import LoadedModel
-from manyheads.tasks import Prediction
+from manyheads.inference import LoadedModel, TextPair
+from manyheads.tasks import Prediction, kind_of
 from manyheads.tasks.html import table
 from manyheads.tasks.metrics import directions
 
@@ -30,12 +30,14 @@ _CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A text to label, and how uncertain the model is about it."""
+    """A text or a pair of texts to label, and how uncertain the model is about it."""
 
     text: str
     where: str
     uncertainty: float
     """1 minus the lowest score among the answers of its tasks."""
+    text2: str | None = None
+    """The second text of a pair, of a model with a task of pairs."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Selection:
 
     pool: str
     texts: int
-    """Different texts in the pool."""
+    """Different texts in the pool; different pairs, for a model with a task of pairs."""
     chosen: tuple[Chosen, ...] = field(repr=False)
 
     def __len__(self) -> int:
@@ -52,9 +54,13 @@ class Selection:
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks: a row for each text."""
-        rows = [[one.text, f"{one.uncertainty:.2f}", one.where] for one in self.chosen]
+        names = ["text", *([SECOND_TEXT] if any(one.text2 for one in self.chosen) else [])]
+        rows = [
+            [*(getattr(one, name) or "" for name in names), f"{one.uncertainty:.2f}", one.where]
+            for one in self.chosen
+        ]
         title = f"{counted(len(self), 'text')} of {self.texts:,} in {self.pool}"
-        return table(title, ["text", "uncertainty", "where"], rows)
+        return table(title, [*names, "uncertainty", "where"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the selection as values of JSON."""
@@ -62,7 +68,14 @@ class Selection:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the texts as records to label."""
-        return [{"text": one.text, "uncertainty": one.uncertainty} for one in self.chosen]
+        return [
+            {
+                "text": one.text,
+                **({} if one.text2 is None else {SECOND_TEXT: one.text2}),
+                "uncertainty": one.uncertainty,
+            }
+            for one in self.chosen
+        ]
 
 
 def select(
@@ -80,11 +93,11 @@ def select(
     Of the most uncertain texts, ten times as many as are wanted, the most representative are
     chosen: their embeddings make clusters, weighted by uncertainty, and
     each cluster gives the text nearest to its centre (Zhdanov 2019, "Diverse mini-batch active
-    learning").
+    learning"). The second texts of pairs are read if the model has a task of pairs.
 
     Args:
         loaded: the model.
-        pool: texts, labelled or not; labels are not read.
+        pool: texts or pairs of texts, labelled or not; labels are not read.
         count: how many to choose.
         tasks: the tasks whose answers count; default, all.
         layout: how the pool is laid out.
@@ -95,9 +108,10 @@ def select(
         DataError: the pool cannot be read.
         RequestError: a task is unknown, or the pool has no more texts than are wanted.
     """
-    places: dict[str, str] = {}
+    pairs = any(kind_of(spec.kind).pairs for spec in loaded.predictor.specs)
+    places: dict[str | TextPair, str] = {}
     for row in read_rows(pool, layout=layout, needs_labels=False):
-        places.setdefault(read_text(row)[0], row.where)
+        places.setdefault(_input(row, pairs), row.where)
     texts = list(places)
     if len(texts) <= count:
         raise RequestError(
@@ -107,18 +121,35 @@ def select(
             fix=f"Label all of them, or name a smaller {option('--count')}.",
         )
     unsure = np.empty(len(texts), np.float64)
-    vectors: list[Floats] = []
+    first: list[Floats | None] = []
+    second: list[Floats | None] = []
     found = loaded.predictor.predict_stream(texts, tasks=tasks, embed=True)
     for i, prediction in enumerate(found):
         unsure[i] = uncertainty(prediction)
-        vectors.append(_vector(prediction, vectors))
+        first.append(prediction.embedding)
+        second.append(prediction.embedding2)
         advance(1)
     # An answer without a score, such as no entity, counts as an average one.
     known = unsure[~np.isnan(unsure)]
     unsure[np.isnan(unsure)] = np.median(known) if len(known) else 1.0
-    rows = spread_rows(np.stack(vectors), unsure, count, seed)
-    chosen = tuple(Chosen(texts[i], places[texts[i]], round(float(unsure[i]), 4)) for i in rows)
+    both = (first, second) if pairs else (first,)
+    vectors = np.concatenate([_stacked(one) for one in both], axis=1)
+    rows = spread_rows(vectors, unsure, count, seed)
+    chosen = tuple(_chosen(texts[i], places[texts[i]], round(float(unsure[i]), 4)) for i in rows)
     return Selection(pool, len(texts), chosen)
+
+
+def _input(row: Row, pairs: bool) -> str | TextPair:
+    """Return the text of a row; with `pairs` and a second text, both."""
+    text, second = read_text(row)[0], row.fields.get(SECOND_TEXT)
+    if not pairs or second is None:
+        return text
+    return TextPair(text, check_text(second, SECOND_TEXT, row.where))
+
+
+def _chosen(given: str | TextPair, where: str, unsure: float) -> Chosen:
+    text, second = (given, None) if isinstance(given, str) else given
+    return Chosen(text, where, unsure, second)
 
 
 def uncertainty(prediction: Prediction) -> float:
@@ -127,11 +158,11 @@ def uncertainty(prediction: Prediction) -> float:
     return 1.0 - min(scores) if scores else float("nan")
 
 
-def _vector(prediction: Prediction, before: Sequence[Floats]) -> Floats:
-    """Return the embedding; of a text without words, zeros."""
-    if prediction.embedding is not None:
-        return np.asarray(prediction.embedding, np.float32)
-    return np.zeros_like(before[0]) if before else np.zeros(1, np.float32)
+def _stacked(vectors: Sequence[Floats | None]) -> Floats:
+    """Return embeddings as one array [N, E]; zeros where there is no text, or one without words."""
+    size = next((len(one) for one in vectors if one is not None), 1)
+    none = np.zeros(size, np.float32)
+    return np.stack([none if one is None else np.asarray(one, np.float32) for one in vectors])
 
 
 def spread_rows(vectors: Floats, weights: NDArray[np.float64], count: int, seed: int) -> list[int]:

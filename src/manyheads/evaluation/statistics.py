@@ -17,6 +17,8 @@ from manyheads.tasks.metrics import Ratio, shares
 
 Floats = NDArray[np.float64]
 
+_LEVEL = 0.95
+"""The confidence level of intervals over sentences."""
 # Numbers drawn at once; bounds the memory of a bootstrap (8 bytes each).
 _DRAWN_AT_ONCE = 4_000_000
 
@@ -72,7 +74,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
     """
     if not values:
         raise ValueError("no values to take a mean of")
-    _check_level(level)
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must be between 0 and 1")
     mean, count = fmean(values), len(values)
     if count == 1:
         return MeanInterval(mean, None, None, None, count, level)
@@ -81,18 +84,16 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
     return MeanInterval(mean, deviation, mean - margin, mean + margin, count, level)
 
 
-def share_interval(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of a share, from a sample.
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share, from a sample.
 
     The interval is Wilson's score interval (1927), which holds for small samples and rare events.
 
     Args:
         count: the members of the sample that have the property.
         total: all members, at least 1.
-        level: the confidence level.
     """
-    _check_level(level)
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
     share, spread = count / total, z * z / total
     middle = (share + spread / 2) / (1 + spread)
     margin = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
@@ -104,26 +105,25 @@ def paired_bootstrap(
     second: Ratio,
     *,
     resamples: int = 10_000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> PairedDifference:
     """Compare two systems' metrics on the same sentences by resampling the sentences.
 
     Each resample draws as many sentences as there are, with replacement, the same ones for both
-    systems; the interval is between percentiles of the differences (Efron and Tibshirani 1993,
+    systems; the 95 % interval is between percentiles of the differences (Efron and Tibshirani 1993,
     chapter 13; Koehn 2004 for its use on system outputs). Sentences with equal counts are
     interchangeable, so a resample is one multinomial draw over the G different counts, not B
     draws of sentences: exactly the same distribution, and tens of groups instead of thousands
     of sentences.
 
     Raises:
-        ValueError: the systems differ in the number of sentences, there is none, `resamples` is
-            below 1, or `level` is not between 0 and 1.
+        ValueError: the systems differ in the number of sentences, there is none, or `resamples` is
+            below 1.
     """
     rows = [first.numerator, first.denominator, second.numerator, second.denominator]
     sums = _resampled(rows, resamples, seed)
     differences = shares(sums[:, 2], sums[:, 3]) - shares(sums[:, 0], sums[:, 1])
-    low, high = _between(differences, level)
+    low, high = _between(differences)
     return PairedDifference(
         first=first.value(),
         second=second.value(),
@@ -132,22 +132,20 @@ def paired_bootstrap(
         high=float(high),
         second_better=float((differences > 0).mean() + (differences == 0).mean() / 2),
         sentences=len(first.numerator),
-        level=level,
+        level=_LEVEL,
     )
 
 
-def bootstrap_interval(
-    ratio: Ratio, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Return the confidence interval of a metric, by resampling the sentences.
+def bootstrap_interval(ratio: Ratio, *, resamples: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a metric, by resampling the sentences.
 
     The method is that of `paired_bootstrap`.
 
     Raises:
-        ValueError: there is no sentence, `resamples` is below 1, or `level` is not between 0 and 1.
+        ValueError: there is no sentence, or `resamples` is below 1.
     """
-    sums = _resampled([ratio.numerator, ratio.denominator], resamples, seed)
-    return _between(shares(sums[:, 0], sums[:, 1]), level)
+    sums = _resampled([ratio.numerator, ratio.denominator], resamples, seed=0)
+    return _between(shares(sums[:, 0], sums[:, 1]))
 
 
 def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
@@ -170,10 +168,9 @@ def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
     return sums
 
 
-def _between(values: Floats, level: float) -> tuple[float, float]:
-    """Return the percentiles between which values lie with probability `level`."""
-    _check_level(level)
-    tail = (1 - level) / 2
+def _between(values: Floats) -> tuple[float, float]:
+    """Return the percentiles between which values lie with probability `_LEVEL`."""
+    tail = (1 - _LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -216,8 +213,3 @@ def _t_below(t: float, freedom: int) -> float:
         total += term
     within = 2 / math.pi * (angle + sine * total) if odd else sine * total
     return (1 + within) / 2
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must be between 0 and 1")

@@ -40,7 +40,7 @@ from manyheads.sampling import spread
 from manyheads.tasks import Prediction, kind_of
 
 LIMIT = 0.3
-"""Points (hundredths) of its main metric that a head may lose, if nothing else is asked for."""
+"""Percentage points of its main metric that a head may lose, if nothing else is asked for."""
 
 _JUDGED = 500
 """Answers below which a calibration error is not compared, since it would be chance."""

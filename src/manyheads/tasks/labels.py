@@ -124,6 +124,11 @@ class LabelSet:
             raise DataError("a label is an empty string", expected="a name for every label")
         object.__setattr__(self, "_index", index)
 
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """The names by which records label: for tags of entities, the types of these."""
+        return self.names
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -178,6 +183,11 @@ class TagSet(LabelSet):
         if self.scheme is Scheme.PLAIN:
             return self.names
         return types_of(self.names)
+
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """The names by which records label: the types."""
+        return self.types
 
     @classmethod
     def of_types(cls, types: Iterable[str]) -> TagSet:

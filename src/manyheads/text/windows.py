@@ -203,14 +203,14 @@ def plan_batches(
     """Group sentences of similar length into batches of bounded size, the longest first.
 
     Args:
-        lengths: tokens of each sentence.
+        lengths: [N] tokens of each of N sentences.
         token_budget: tokens of a batch, padding included. A longer sentence is its own batch.
         max_sentences: sentences of a batch.
         overhead: the cost of one more batch, in tokens. A batch ends early if that saves more
             padding than the next batch costs.
 
     Returns:
-        The indices of the sentences of each batch.
+        The indices of the sentences of each batch, [B] int64.
     """
     sizes = np.asarray(lengths, np.int64)
     order = np.argsort(-sizes, kind="stable")

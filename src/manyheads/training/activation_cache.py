@@ -373,7 +373,7 @@ class CachedBackend:
         return "torch"
 
     def run(self, batch: Batch) -> Mapping[str, Floats]:
-        """Compute every head's logits and the embedding."""
+        """Compute every head's logits and the embedding (see `Backend.run`)."""
         cached = self._cache.evaluated_batch(ModelInputs.of(batch))
         model = self._cache.model
         if model.training:  # visiting every module takes longer than the heads

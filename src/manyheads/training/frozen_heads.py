@@ -1,11 +1,11 @@
 """Heads on a frozen encoder, trained any number of times on activations that are computed once.
 
-Axes: N records, B records of a batch, E embedding.
+Axes: N records, P of them that are trained on, B records of a batch, E embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 
 import numpy as np
@@ -31,8 +31,8 @@ Advance = Callable[[int], None]
 BATCH = 32
 _POOL = 16
 """Batches whose records are sorted by length together, to reduce padding."""
-RATE = 3e-3
-DECAY = 0.01
+_RATE = 3e-3
+_DECAY = 0.01
 _STEPS = 300
 """The least number of training steps; few records are read more often to reach it."""
 
@@ -47,6 +47,25 @@ def epochs_for(records: int, epochs: int = 6, steps: int | None = None) -> int:
     """
     steps = _STEPS if steps is None else steps
     return max(epochs, -(-steps * BATCH // max(1, records)))
+
+
+def train_with_decay(
+    parameters: Iterable[torch.nn.Parameter], losses: Iterable[torch.Tensor], steps: int
+) -> None:
+    """Take a step of AdamW on each loss; the learning rate falls to 0 in a straight line.
+
+    Args:
+        parameters: those that are trained.
+        losses: a scalar for each batch, computed when it is asked for.
+        steps: the number of losses.
+    """
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    for loss in losses:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
 
 
 class FrozenHeads:
@@ -127,7 +146,7 @@ class FrozenHeads:
         """Train new heads.
 
         Args:
-            places: the records to train on.
+            places: [P] int64, the positions of the records to train on, P of them.
             epochs: how often each is read.
             generator: determines the heads' first weights and the order of the records.
             advance: receives the progress.
@@ -138,16 +157,14 @@ class FrozenHeads:
         for name in trained:
             self.model.heads[name] = self._head(name).to(self.compute.device)
         parameters = [p for name in trained for p in self.model.head(name).parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
-        steps = epochs * -(-len(places) // BATCH)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-        for _ in range(epochs):
-            for batch in self._batches(generator.permutation(places), generator):
-                optimizer.zero_grad()
-                self._loss(batch, trained).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                advance(len(batch))
+
+        def losses() -> Iterator[torch.Tensor]:
+            for _ in range(epochs):
+                for batch in self._batches(generator.permutation(places), generator):
+                    yield self._loss(batch, trained)
+                    advance(len(batch))
+
+        train_with_decay(parameters, losses(), epochs * -(-len(places) // BATCH))
 
     def predictor(self) -> Predictor:
         """Return a predictor with the present heads; all of them share the activations of a

@@ -66,7 +66,8 @@ from manyheads.training.new_rows import (
 from manyheads.training.one_run import one_run
 
 LIMIT = 0.3
-"""The most right answers with old labels that may be lost, in hundredths of the kept records."""
+"""The most right answers with old labels that may be lost, in percentage points of the kept
+records."""
 MOST_KEPT = 6000
 """The most kept records that are used, drawn from the whole file."""
 
@@ -118,8 +119,8 @@ def add_label(
         train_file: examples of the new labels, and possibly of old ones.
         kept: records with old labels. Default: the validation data of the run.
         save_dir: the folder of the new model.
-        limit: the right answers that may be lost, in hundredths of the kept records, for tasks
-            with one label a text.
+        limit: the right answers that may be lost, in percentage points of the kept records, for
+            tasks with one label a text.
         overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
@@ -129,7 +130,7 @@ def add_label(
             thread trains.
     """
     if not 0 <= limit <= 100:
-        raise RequestError(f"the limit is {limit}", expected="0 to 100 hundredths of the records")
+        raise RequestError(f"the limit is {limit}", expected="0 to 100 percentage points")
     path = resolve_model(model)
     _check_target(Path(save_dir), path, overwrite)
     trained = load_trained(path)
@@ -256,7 +257,7 @@ def _examples(
         DataError: a record does not fit the task, or none has a new label.
     """
     free = settings.model_copy(update={"labels": None, "num_labels": None})
-    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    known = frozenset(old.record_names)
     records = [one for one in read_records(file, {task: free}, {}) if task in one.labels]
     found = [name for record in records for name in label_names(record.labels[task])]
     new = natural_order(dict.fromkeys(name for name in found if name not in known))
@@ -318,7 +319,7 @@ def _kept_records(
                 where=error.where, fix=_name_kept(),
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
-    known = frozenset(old.types if isinstance(old, TagSet) else old.names)
+    known = frozenset(old.record_names)
     settings = {task: model.config.tasks[task]}
     labelled = (
         record

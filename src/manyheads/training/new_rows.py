@@ -36,6 +36,10 @@ _WORD_ROWS = 128
 def grow(head: Head, old: Head) -> dict[str, Tensor]:
     """Copy a head's parameters into one for more labels, and set its other values to 0.
 
+    Args:
+        head: the head for old and new labels, old ones first; it is changed.
+        old: the trained head.
+
     Returns:
         For each parameter with new values, a mask that is 1 at those and 0 elsewhere.
     """
@@ -124,7 +128,12 @@ def fit_within(
     lower than those of other texts. For heads with one label a sentence.
 
     Args:
-        limit: the right answers that may be lost, in hundredths of the kept records.
+        head: the grown head; its new values are set.
+        layer: its last layer (see `last_layer`).
+        masks: of its new values (see `grow`).
+        new: examples of the new labels.
+        kept: records with old labels, as one batch: inputs [B, D], targets int64 [B].
+        limit: the right answers that may be lost, in percentage points of the kept records.
     """
     [records] = kept
     old = _old_labels(head, layer, masks)
@@ -189,6 +198,13 @@ def fit(
     The rows of the last layer are learned in coordinates in which the inputs of one label have
     equal variance in all directions. A few examples then separate the label from others by its
     mean, and not by directions in which all labels vary.
+
+    Args:
+        head: the grown head; its new values are set.
+        layer: its last layer (see `last_layer`).
+        masks: of its new values (see `grow`).
+        new: examples of the new labels.
+        kept: records with old labels.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in head.named_parameters()}
     old = _old_labels(head, layer, masks)

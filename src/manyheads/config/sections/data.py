@@ -23,9 +23,12 @@ class Data(Strict):
     valid_file: Annotated[str | None, _FIRST_FILE] = None
     """Validation records, on which the best model is chosen. Default: each task's own, or a part of
     its training records that is held out."""
-    files: Annotated[tuple[str, ...] | None, INPUT_FILE] = Field(default=None, min_length=1)
+    files: Annotated[tuple[str, ...] | None, replace(INPUT_FILE, allowed="a list of paths")] = (
+        Field(default=None, min_length=1)
+    )
     """Labelled files that are read as one, instead of `train_file`. Without `valid_file`, part of
-    them is held out for validation; both parts are written to the folder data in `save_dir`."""
+    them is held out for validation; both parts are written to the folder data in `save_dir`.
+    Default: none; `train_file` is read."""
     hold_out: Annotated[Float, FREE] = Field(default=0.15, gt=0, lt=0.9)
     """Without validation data: the share of the training records that is held out. Copies of a text
     stay together, and of each label at least two records are held out where there are ten."""

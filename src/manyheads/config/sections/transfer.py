@@ -17,8 +17,9 @@ class Transfer(Strict):
         str | None, Setting(resume="same name", processes="same name", path="input")
     ] = Field(default=None, min_length=1)
     """A trained model to start from: its encoder, and the heads of its tasks. Tasks named in
-    `tasks` continue to learn; the others are kept unchanged and need no data. `model_name` and
-    `max_length` are then the model's. Default: start from `model_name` with new heads."""
+    `tasks` continue to learn; the others are kept unchanged and need no data. `model_name` is
+    then the model's, and so is `max_length` unless you set it. Default: start from `model_name`
+    with new heads."""
     freeze: Annotated[
         str, Setting(allowed="one of: none, embeddings, layers:K (such as layers:3), encoder")
     ] = Field(default="none", pattern=r"^(none|embeddings|layers:[1-9]\d{0,3}|encoder)$")

@@ -9,7 +9,7 @@ from manyheads.config import TaskConfig
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import Record, labelled_field, read_text
 from manyheads.errors import DataError, listing
-from manyheads.tasks import LabelSet, Pair, Span, TagSet, WordSpan, kind_of, raise_error
+from manyheads.tasks import LabelSet, Pair, Span, WordSpan, kind_of, raise_error
 from manyheads.tasks.kinds import Label, RawRecord
 
 _MAX_FIELDS = 100
@@ -108,7 +108,7 @@ def unseen_labels(records: Iterable[Record], task: str, labels: LabelSet) -> Cou
 
     For tags, entity types are counted: once for each entity of such a type.
     """
-    known = frozenset(labels.types if isinstance(labels, TagSet) else labels.names)
+    known = frozenset(labels.record_names)
     counts: Counter[str] = Counter()
     for record in records:
         if task in record.labels:

@@ -83,7 +83,7 @@ class OnnxBackend:
         return self._name
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
-        """Compute every head's logits and the embedding."""
+        """Compute every head's logits and the embedding (see `Backend.run`)."""
         if self._int8:
             batch = batch.with_tokens_as_padding()
         # A graph without heads for words takes no words.

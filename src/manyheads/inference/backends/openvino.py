@@ -106,7 +106,7 @@ class OpenVinoBackend:
         return self._name
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
-        """Compute every head's logits and the embedding."""
+        """Compute every head's logits and the embedding (see `Backend.run`)."""
         if self._process != os.getpid():
             raise RequestError(
                 "the process was forked after the model was loaded: OpenVINO's threads are gone",

@@ -57,7 +57,7 @@ class TorchBackend:
         return f"torch ({self.compute.precision}, {self.compute.device})"
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
-        """Compute every head's logits and the embedding."""
+        """Compute every head's logits and the embedding (see `Backend.run`)."""
         inputs = ModelInputs.of(batch).to(self.compute.device)
         self.model.eval()
         with torch.inference_mode(), self.compute.autocast():

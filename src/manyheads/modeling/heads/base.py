@@ -68,6 +68,11 @@ class Head(nn.Module, ABC):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the mean loss over the labels.
 
+        Args:
+            logits: as `logits` returned them: [B, L] or [B, W, L] float32.
+            targets: as `Kind.collate` made them, int64 or float32: [B]; [B, L] of several labels;
+                [B, W] of words; [B, 2] of pairs. `UNLABELLED` where there is no label.
+
         Returns:
             A float32 scalar; zero, with zero gradients, if there is no label.
         """

@@ -172,6 +172,9 @@ class Classification(NamedClasses):
     exclusive = True
     scopes: ClassVar[bool] = True
     sought_as: ClassVar[str | None] = "classification"
+    starting: ClassVar[Mapping[str, Any]] = {
+        "start": "fitted", "pooling": ["embedding", "middle"], "label_smoothing": 0.1
+    }  # fmt: skip
 
     def recognises(self, values: FieldValues) -> bool:
         """Return whether the values are classes: few distinct names or indices."""
@@ -183,9 +186,7 @@ class Classification(NamedClasses):
 
         A head with the user's own options starts as usual.
         """
-        if self.pairs or {"reads", *SENTENCE_OPTIONS} & set(given):
-            return {}
-        return {"start": "fitted", "pooling": ["embedding", "middle"], "label_smoothing": 0.1}
+        return {} if {"reads", *SENTENCE_OPTIONS} & set(given) else self.starting
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return lower rates for few records per class.

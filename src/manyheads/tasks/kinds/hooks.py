@@ -39,6 +39,9 @@ class Discovery:
 
     sought_as: ClassVar[str | None] = None
     """The name of the task for which the data check searches files without a configuration."""
+    starting: ClassVar[Mapping[str, Any]] = {}
+    """The options of a task that is found in this way, where they are not the defaults and do not
+    depend on the data; the help shows them."""
 
     def recognises(self, values: FieldValues) -> bool:
         """Return whether the values of a field can be labels of this kind.
@@ -51,11 +54,13 @@ class Discovery:
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Return the options of a task that is found in this way, where they are not the defaults.
 
+        By default these are `starting`.
+
         Args:
             values: those of its field.
             given: the options that the user sets, which override these.
         """
-        return {}
+        return self.starting
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return the learning rates that suit such a task; a run uses the highest of its tasks."""

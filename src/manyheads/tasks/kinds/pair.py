@@ -8,8 +8,8 @@ Axes: B pairs, H numbers of a vector, L classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class PairClassification(Classification):
     scopes = False
     measured_in = "pairs of texts"
     sought_as = None
+    starting: ClassVar[Mapping[str, Any]] = {}
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -145,6 +145,8 @@ class Tagging(Kind):
         "accuracy of tokens"
     )
     sought_as = "ner"
+    starting: ClassVar[Mapping[str, Any]] = {"decoder": "crf", "neck": "bilstm"}
+    """The head that tags best after few records."""
     card_tag = "token-classification"
 
     def recognises(self, values: FieldValues) -> bool:
@@ -156,10 +158,6 @@ class Tagging(Kind):
         tags = tags and (values.name in self.fields or len(values.distinct) > 1)
         empty = values.lists - values.filled
         return tags or bool(values.spans and values.spans + empty == values.records)
-
-    def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
-        """Return the head that tags best after few records."""
-        return {"decoder": "crf", "neck": "bilstm"}
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return higher rates for few records: a CRF and a BiLSTM start from random weights."""

@@ -54,7 +54,8 @@ def ranked(
         spec: the task.
         labels: of each record.
         texts: of each record.
-        logs: of each record, from heads that were not trained on it.
+        logs: of each record the logarithms of its labels' probabilities, [L], or [W, L] of a kind
+            with outputs per word, from heads that were not trained on it.
         seed: determines which labels are made wrong.
     """
     kind = kind_of(spec.kind)

@@ -20,11 +20,10 @@ from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.heads.base import take_rows
 from manyheads.tasks import Floats
 from manyheads.text import WORD_FEATURE_ROWS
-from manyheads.training.frozen_heads import DECAY, RATE, Advance, FrozenHeads
+from manyheads.training.frozen_heads import Advance, FrozenHeads, train_with_decay
+from manyheads.training.probe import DROPOUT, UNITS, joined, probed_layers
 
 BATCH = 512
-UNITS = 256
-DROPOUT = 0.4
 _FEATURES = 32
 _ROWS = 256
 _READ = 8192
@@ -33,7 +32,7 @@ _READ = 8192
 class WordNetwork(nn.Module):
     """Tags a word by its vectors and the shape of it and its neighbours.
 
-    An encoder that lower-cases does not show the shape. Strong dropout prevents overconfidence.
+    An encoder that lower-cases does not show the shape.
 
     Args:
         size: of the vectors.
@@ -74,18 +73,14 @@ class Words:
 
     def __init__(self, heads: FrozenHeads, task: str) -> None:
         self._compute, self._tags = heads.compute, len(heads.specs()[task].labels)
-        layers = heads.model.encoder.shape.num_layers
-        # A middle and an upper layer: the words themselves, and their context.
-        self._layers = sorted({(layers + 1) // 2, max(1, layers - 1)})
+        layers = probed_layers(heads.model.encoder.shape)
         vectors, features, targets, counts = [], [], [], []
         for start in range(0, len(heads.rows), _ROWS):
             rows = heads.rows[start : start + _ROWS]
             batch = heads.cache.training_batch(0, rows)
             mask = batch.word_mask
-            states = [take_rows(batch.states[n], batch.word_starts)[mask] for n in self._layers]
-            states = [state.float() for state in states]
-            joined = torch.cat([functional.layer_norm(s, s.shape[-1:]) for s in states], dim=1)
-            vectors.append(joined.to(torch.bfloat16))
+            states = [take_rows(batch.states[n], batch.word_starts)[mask] for n in layers]
+            vectors.append(joined(states).to(torch.bfloat16))
             features.append(_with_neighbours(batch.word_features, mask))
             targets.append(heads.data.targets[task].collate(rows, mask.shape[1])[mask.cpu()])
             counts.append(mask.sum(dim=1).cpu())
@@ -108,21 +103,19 @@ class Words:
         """Train a network on some records (see `FrozenHeads.fit`)."""
         torch.manual_seed(int(generator.integers(2**31)))
         network = WordNetwork(self._vectors.shape[1], self._tags).to(self._compute.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
         words = np.flatnonzero(np.isin(self._record, places))
         words = words[(self._targets[torch.from_numpy(words)] >= 0).cpu().numpy()]
-        steps = epochs * -(-len(words) // BATCH)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-        for _ in range(epochs):
-            order = torch.from_numpy(generator.permutation(words))
-            for start in range(0, len(order), BATCH):
-                batch = order[start : start + BATCH]
-                optimizer.zero_grad()
-                logits = self._logits(network, batch)
-                functional.cross_entropy(logits, self._targets[batch]).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-            advance(len(places))
+
+        def losses() -> Iterator[Tensor]:
+            for _ in range(epochs):
+                order = torch.from_numpy(generator.permutation(words))
+                for start in range(0, len(order), BATCH):
+                    batch = order[start : start + BATCH]
+                    logits = self._logits(network, batch)
+                    yield functional.cross_entropy(logits, self._targets[batch])
+                advance(len(places))
+
+        train_with_decay(network.parameters(), losses(), epochs * -(-len(words) // BATCH))
         return network.eval()
 
     def predict(
