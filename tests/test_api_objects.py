@@ -32,8 +32,8 @@ from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
-from manyheads.training import StepReport
-from training_setup import Spy, sentences, settings, write_records
+from manyheads.training import StepReport, train
+from training_setup import Spy, config, sentences, settings, write_records
 
 RECORDS = [
     {"text": "will anna eat ?", "label": "question"},
@@ -467,6 +467,20 @@ def test_a_run_that_a_callback_stops_is_saved_and_resumed(
     assert spy.said("Continue with `resume=True`") is not ended
     manyheads.train(sentences(8, 1), resume=True, **data, **options(tmp_path, num_epochs=2))
     assert_same_run(whole / "saved", tmp_path / "saved", epoch=2)
+
+
+def test_a_reporter_that_is_not_one_is_refused_before_the_run_begins(tmp_path: Path) -> None:
+    class Shows:
+        def step(self, report: StepReport) -> None:
+            raise AssertionError
+
+    makers: dict[str, Any] = {"an object of Shows": Shows(), "the class Spy": Spy}
+    for name, reporter in makers.items():
+        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
+            manyheads.train(RECORDS, reporter=reporter, **options(tmp_path))
+        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
+            train(config(tmp_path), reporter=reporter)
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_second_run_in_a_process_is_refused_and_one_in_a_callback_is_not(tmp_path: Path) -> None:

@@ -419,7 +419,10 @@ def _run(
     from manyheads.training import train as verb
 
     random.setstate(state)
-    shown = reporter or (progress_of(config) if progress else Reporter())
+    if reporter is None:
+        shown = progress_of(config) if progress else Reporter()
+    else:
+        shown = Reporter.checked(reporter)
     try:
         calling = Calling(shown, on_step, on_epoch)
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
