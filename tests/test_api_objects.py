@@ -208,6 +208,33 @@ def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
     assert (made.map, list(made.tasks)) == (layout.names, ["classification", "ner"])
 
 
+def test_a_layout_replaces_that_of_a_configuration_or_a_teacher(tmp_path: Path) -> None:
+    def renamed(count: int, seed: int, text: str, label: str) -> str:
+        rows = [{text: " ".join(r["tokens"]), label: r["label"]} for r in sentences(count, seed)]
+        return str(write_records(tmp_path / f"{text}{seed}.jsonl", rows))
+
+    files = {
+        f"{key}_file": renamed(20, seed, "said", "is") for key, seed in (("train", 1), ("valid", 2))
+    }
+    tasks = {"classification": {"kind": "classification"}}
+    first = settings(tmp_path, tasks=tasks, text_field="said", map={"is": "label"}, **files)
+    teacher = manyheads.train(config=first, progress=False)
+
+    others = {
+        "train_file": renamed(20, 3, "phrase", "sort"),
+        "valid_file": renamed(9, 4, "phrase", "sort"),
+    }
+    layout = manyheads.Layout(names={"phrase": "text", "sort": "label"})
+    student = manyheads.distill(
+        teacher.best, layout=layout, save_dir=tmp_path / "student", progress=False, **others
+    )
+    assert (student.config.text_field, student.config.map) == (None, layout.names)
+    again = manyheads.train(
+        config=first, layout=layout, progress=False, save_dir=tmp_path / "again", **others
+    )
+    assert again.config.map == layout.names
+
+
 def test_a_layout_beside_settings_that_say_the_same_is_refused(tmp_path: Path) -> None:
     layout = manyheads.Layout(names={"column": "ner"})
     with pytest.raises(ConfigError, match="`layout` is given beside `text_field`, `map`"):
