@@ -550,6 +550,38 @@ def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path)
         torch.set_num_threads(threads)
 
 
+def test_verbs_that_load_a_model_restore_the_threads(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    model.save(folder)
+    records, one = sentences(60, 3), {"threads": 1}
+    verbs = {
+        "calibrate": lambda: manyheads.calibrate(folder, records, **one),
+        "thresholds": lambda: manyheads.thresholds(folder, records, precision=0.5, **one),
+        "evaluate": lambda: manyheads.evaluate(folder, records, drift=False, **one),
+        "drift": lambda: manyheads.evaluate(folder, records, **one),
+        "report": lambda: manyheads.report(folder, records, drift=False, **one),
+        "predict": lambda: manyheads.predict(TEXTS, folder, **one),
+        "select": lambda: manyheads.select(records, folder, count=2, progress=False, **one),
+        "export": lambda: manyheads.export(
+            folder, data=records, formats=["float32"], progress=False, **one
+        ),
+    }
+    before = torch.get_num_threads()
+    try:
+        left = {}
+        for name, verb in verbs.items():
+            torch.set_num_threads(2)
+            verb()
+            left[name] = torch.get_num_threads()
+        assert left == dict.fromkeys(verbs, 2)
+        manyheads.load(folder, backend="torch", **one)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_a_callback_draws_from_pythons_generator_is_not_drawn_again(tmp_path: Path) -> None:
     state, own = random.getstate(), random.Random(1)
     drawn: list[float] = []

@@ -20,7 +20,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, make_config
+from manyheads.config import (
+    AUTO,
+    Config,
+    Strict,
+    TaskConfig,
+    fields_where,
+    make_config,
+    restored_threads,
+)
 from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
@@ -107,6 +115,7 @@ class _Scored:
     data: tuple[str, ...]
 
 
+@restored_threads()
 def compare(
     config: Config,
     *,
