@@ -26,7 +26,7 @@ from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import Layout, are_records
 from manyheads.errors import RequestError
-from manyheads.storage import StrPath
+from manyheads.storage import StrPath, is_comparison
 
 if TYPE_CHECKING:
     from manyheads.api.progress import OnEpoch, OnStep
@@ -320,7 +320,8 @@ def compare(
             files["train_file"] = named_data(data, "train", named)
         elif data is not None:
             config = only_config(data, config)
-        chosen = as_config(config, {**with_layout(settings, layout), **files})
+        overrides = {**with_layout(settings, layout), **files}
+        chosen = as_config(config, overrides, stored=is_comparison(out))
         tests: Any
         if isinstance(test_files, Mapping) and not are_records(test_files):
             tests = {

@@ -29,7 +29,9 @@ from manyheads.storage.embedding import (
 from manyheads.storage.hub import fetch_model, is_hub_name, push_model
 from manyheads.storage.locate import (
     METRICS_FILE,
+    SEED_FOLDER,
     Prefer,
+    is_comparison,
     latest_checkpoint,
     logged_epochs,
     other_best,
@@ -79,6 +81,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "METRICS_FILE",
     "POOLING_MODES",
+    "SEED_FOLDER",
     "SIMILARITIES",
     "DenseLayer",
     "EncoderFiles",
@@ -104,6 +107,7 @@ __all__ = [
     "fetch_model",
     "hostile",
     "inside",
+    "is_comparison",
     "is_hub_name",
     "is_model_folder",
     "is_same",
