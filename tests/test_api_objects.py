@@ -32,8 +32,8 @@ from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
-from manyheads.training import StepReport
-from training_setup import Spy, sentences, settings, write_records
+from manyheads.training import StepReport, train
+from training_setup import Spy, config, sentences, settings, write_records
 
 RECORDS = [
     {"text": "will anna eat ?", "label": "question"},
@@ -206,6 +206,33 @@ def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
     file = write_records(tmp_path / "named.jsonl", otherwise_named(sentences(40, 1)))
     made = manyheads.init(file, out=tmp_path / "c.yaml", layout=layout)
     assert (made.map, list(made.tasks)) == (layout.names, ["classification", "ner"])
+
+
+def test_a_layout_replaces_that_of_a_configuration_or_a_teacher(tmp_path: Path) -> None:
+    def renamed(count: int, seed: int, text: str, label: str) -> str:
+        rows = [{text: " ".join(r["tokens"]), label: r["label"]} for r in sentences(count, seed)]
+        return str(write_records(tmp_path / f"{text}{seed}.jsonl", rows))
+
+    files = {
+        f"{key}_file": renamed(20, seed, "said", "is") for key, seed in (("train", 1), ("valid", 2))
+    }
+    tasks = {"classification": {"kind": "classification"}}
+    first = settings(tmp_path, tasks=tasks, text_field="said", map={"is": "label"}, **files)
+    teacher = manyheads.train(config=first, progress=False)
+
+    others = {
+        "train_file": renamed(20, 3, "phrase", "sort"),
+        "valid_file": renamed(9, 4, "phrase", "sort"),
+    }
+    layout = manyheads.Layout(names={"phrase": "text", "sort": "label"})
+    student = manyheads.distill(
+        teacher.best, layout=layout, save_dir=tmp_path / "student", progress=False, **others
+    )
+    assert (student.config.text_field, student.config.map) == (None, layout.names)
+    again = manyheads.train(
+        config=first, layout=layout, progress=False, save_dir=tmp_path / "again", **others
+    )
+    assert again.config.map == layout.names
 
 
 def test_a_layout_beside_settings_that_say_the_same_is_refused(tmp_path: Path) -> None:
@@ -469,6 +496,20 @@ def test_a_run_that_a_callback_stops_is_saved_and_resumed(
     assert_same_run(whole / "saved", tmp_path / "saved", epoch=2)
 
 
+def test_a_reporter_that_is_not_one_is_refused_before_the_run_begins(tmp_path: Path) -> None:
+    class Shows:
+        def step(self, report: StepReport) -> None:
+            raise AssertionError
+
+    makers: dict[str, Any] = {"an object of Shows": Shows(), "the class Spy": Spy}
+    for name, reporter in makers.items():
+        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
+            manyheads.train(RECORDS, reporter=reporter, **options(tmp_path))
+        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
+            train(config(tmp_path), reporter=reporter)
+    assert not (tmp_path / "saved").exists()
+
+
 def test_a_second_run_in_a_process_is_refused_and_one_in_a_callback_is_not(tmp_path: Path) -> None:
     data: dict[str, Any] = {"valid": sentences(4, 2), "progress": False}
     for name in ("first", "second"):
@@ -507,6 +548,38 @@ def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path)
         assert state() == before
     finally:
         torch.set_num_threads(threads)
+
+
+def test_verbs_that_load_a_model_restore_the_threads(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    model.save(folder)
+    records, one = sentences(60, 3), {"threads": 1}
+    verbs = {
+        "calibrate": lambda: manyheads.calibrate(folder, records, **one),
+        "thresholds": lambda: manyheads.thresholds(folder, records, precision=0.5, **one),
+        "evaluate": lambda: manyheads.evaluate(folder, records, drift=False, **one),
+        "drift": lambda: manyheads.evaluate(folder, records, **one),
+        "report": lambda: manyheads.report(folder, records, drift=False, **one),
+        "predict": lambda: manyheads.predict(TEXTS, folder, **one),
+        "select": lambda: manyheads.select(records, folder, count=2, progress=False, **one),
+        "export": lambda: manyheads.export(
+            folder, data=records, formats=["float32"], progress=False, **one
+        ),
+    }
+    before = torch.get_num_threads()
+    try:
+        left = {}
+        for name, verb in verbs.items():
+            torch.set_num_threads(2)
+            verb()
+            left[name] = torch.get_num_threads()
+        assert left == dict.fromkeys(verbs, 2)
+        manyheads.load(folder, backend="torch", **one)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_a_callback_draws_from_pythons_generator_is_not_drawn_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,56 @@ def test_pairs_tokens_and_the_key_are_sent() -> None:
         asking.predict([TextPair("a", "b"), ("c", "d")])
     assert seen[0].headers["authorization"] == "Bearer key"
     assert json.loads(seen[0].content)["texts"] == [{"text": "a", "text2": "b"}, ["c", "d"]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(502, html="<html>Bad Gateway</html>"),
+        httpx.Response(200, html="<html>Please log in</html>"),
+        httpx.Response(200, json={"status": "ok"}),
+        httpx.Response(200, json=["ok"]),
+        httpx.Response(404, json={"error": "not found"}),
+    ],
+)
+def test_an_answer_that_is_not_the_servers_is_an_error_that_shows_it(
+    answer: httpx.Response,
+) -> None:
+    message = (
+        rf"sent status {answer.status_code} with an answer that is not Manyheads' "
+        rf"\({re.escape(answer.headers['Content-Type'])}: .*\); expected the JSON of .* a proxy"
+    )
+    with client(lambda request: answer, [], retries=1) as asking:
+        with pytest.raises(RequestError, match=message):
+            asking.predict(["a"])
+        with pytest.raises(RequestError, match=message):
+            asking.encode(["a"])
+        with pytest.raises(RequestError, match=message):
+            asking.models()
+
+
+def test_a_key_that_is_not_ascii_is_sent_as_the_server_reads_it() -> None:
+    key = "schlüssel-ключ"
+    with serving(served_model(), api_keys=(key,)) as server:
+        with manyheads.Client(str(server.base_url), api_key=key) as asking:
+            assert [model["id"] for model in asking.models()] == ["tiny"]
+        with (
+            manyheads.Client(str(server.base_url), api_key="schlussel") as asking,
+            pytest.raises(RequestError, match="status 401: the request has no valid key"),
+        ):
+            asking.models()
+
+
+@pytest.mark.parametrize("key", ["secret\n", " secret", "sec\nret", "sec\ud800ret", ""])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(RequestError, match="the API key is empty, begins or ends with") as refused:
+        manyheads.Client(api_key=key)
+    assert "sec" not in str(refused.value)
+
+
+def test_an_address_that_is_none_is_named() -> None:
+    with pytest.raises(RequestError, match="the address of the server is 'http://a:port'"):
+        manyheads.Client("http://a:port")
 
 
 def test_one_text_instead_of_a_list_and_a_missing_server_are_errors() -> None:

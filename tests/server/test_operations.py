@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import io
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +37,8 @@ from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
 from manyheads.inference import Predictor, load_predictor
-from manyheads.server import ServerSettings, model_names, registry, running, serve
+from manyheads.server import ServerSettings, create_app, model_names, registry, running, serve
+from manyheads.server.connections import make_server
 from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.server.settings import make_settings
@@ -493,6 +496,21 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
 
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_signal_before_the_loop_runs_causes_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> asyncio.AbstractEventLoop:
+        raise KeyboardInterrupt
+
+    settings = ServerSettings()
+    server = make_server(create_app({}, settings), settings)
+    monkeypatch.setattr(server.config, "get_loop_factory", lambda: interrupted)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run([])
+        gc.collect()
+    assert caught == []
 
 
 def ask_livez(raw: socket.socket) -> bytes:

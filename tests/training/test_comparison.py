@@ -18,7 +18,7 @@ import manyheads
 from manyheads.cli import main
 from manyheads.config import Config
 from manyheads.display import comparison_sections, draw_comparison, plain
-from manyheads.errors import ManyheadsError, ModelError, RequestError
+from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.training import Comparison, Stopped, compare, config_alone
 from manyheads.training.comparison import _runs, epochs_alone, measure, training_seconds
@@ -351,3 +351,20 @@ def test_python_users_compare_with_a_mapping(base: Path, compared: tuple[Compari
     assert reached(comparison) == reached(compared[0])
     with pytest.raises(ManyheadsError, match="expected a list of dicts"):
         manyheads.compare(3)  # type: ignore[arg-type]
+
+
+def test_a_comparison_that_was_begun_with_a_setting_that_is_refused_since_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = settings(tmp_path, tasks=TASKS, hold_out=0.2)
+    path, out = tmp_path / "config.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(values))
+    command = ["compare", str(path), "--out", str(out), "--seeds", "1", "--json", "-"]
+    with pytest.raises(ConfigError, match="nothing is held out"):
+        manyheads.compare(path, out=out, seeds=1, progress=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("manyheads.config.checks.NEW_RUN_CHECKS", ())
+        manyheads.compare(path, out=out, seeds=1, progress=False)
+    manyheads.compare(path, out=out, seeds=1, progress=False)
+    assert main(command) == 0
+    assert main([*command[:3], str(tmp_path / "new"), *command[4:]]) == 2

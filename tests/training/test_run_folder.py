@@ -18,6 +18,7 @@ from equal_runs import assert_equal, weights
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.modeling import list_checkpoints
+from manyheads.storage import StorageError
 from manyheads.training import train
 from training_setup import (
     Spy,
@@ -188,6 +189,32 @@ def test_an_error_before_the_first_step_leaves_the_run_that_overwrite_replaces(
     with pytest.raises(ManyheadsError):
         train(config(tmp_path, **changes), overwrite=True)
     assert digest(another_run) == before
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, free = shutil.disk_usage(tmp_path), [0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+    message = r"too little space for a checkpoint \(0 bytes of .* free\); expected at least .* kB"
+    with pytest.raises(StorageError, match=message):
+        run(tmp_path)
+    saved = tmp_path / "saved"
+    assert names(saved) == []
+
+    free[0] = usage.free
+    result, _ = run(tmp_path)
+    free[0] = (saved / "mtl_epoch1.pt").stat().st_size
+    run(tmp_path, save_dir=str(tmp_path / "other"))
+
+    free[0] = 0
+    assert train(config(tmp_path), resume=True).best == result.best
+    before = digest(saved)
+    with pytest.raises(StorageError, match=message):
+        train(config(tmp_path, num_epochs=2), resume=True)
+    assert digest(saved) == before
+    # The files of a run that is replaced make room.
+    train(config(tmp_path), overwrite=True)
 
 
 def test_a_second_run_on_a_folder_is_refused(tmp_path: Path) -> None:

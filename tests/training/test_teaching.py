@@ -762,7 +762,7 @@ def test_a_student_is_distilled_from_its_teachers_folder_alone(
         distill_config([str(tmp_path / "none")], None, {})
 
 
-def test_tasks_that_the_teacher_inherited_are_named_and_its_frozen_encoder_is_not_cut(
+def test_tasks_that_the_teacher_inherited_are_named_and_the_student_of_an_added_head_is_not_frozen(
     teacher: TrainResult, tmp_path: Path
 ) -> None:
     data = write_records(tmp_path / "data.jsonl", sentences(12, 3))
@@ -772,7 +772,8 @@ def test_tasks_that_the_teacher_inherited_are_named_and_its_frozen_encoder_is_no
     )  # fmt: skip
     best, student = added.path, {"save_dir": tmp_path / "student"}
     made = distill_config([best], None, student)
-    assert ([*made.tasks], made.freeze) == (["topic"], "encoder")
+    # The teacher's encoder is not the pretrained one, which the student starts from.
+    assert ([*made.tasks], made.freeze) == (["topic"], "none")
     spy = Spy()
     prepared(made, spy)
     assert spy.said("that the student will not have, because its configuration names no data for")
@@ -780,10 +781,19 @@ def test_tasks_that_the_teacher_inherited_are_named_and_its_frozen_encoder_is_no
     both = {"tasks.ner.kind": "tagging", "tasks.ner.train_file": str(data)}
     assert [*distill_config([best], None, student | both).tasks] == ["topic", "ner"]
 
-    for other in ({"student_layers": 1}, {"model-name": str(encoder_folder())}):
+    assert distill_config([best], None, {"freeze": "encoder"}).freeze == "encoder"
+
+
+def test_a_frozen_encoder_stays_frozen_where_the_student_starts_from_the_same(
+    tmp_path: Path,
+) -> None:
+    best = run(tmp_path, freeze="encoder")[0].best
+    assert distill_config([best], None, {}).freeze == "encoder"
+    same = {"model_name": str(encoder_folder())}
+    assert distill_config([best], None, same).freeze == "encoder"
+    for other in ({"student_layers": 1}, {"model-name": str(tmp_path)}):
         assert distill_config([best], None, other).freeze == "none"
         assert distill_config([best], None, {**other, "freeze": "encoder"}).freeze == "encoder"
-    assert distill_config([best], None, {"model_name": made.model_name}).freeze == "encoder"
 
 
 def test_a_students_data_replace_those_of_all_tasks(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from manyheads.config import Config, load_config
+from manyheads.data.hold_out import LAYOUT
 from manyheads.data.readers import Layout, are_records, are_splits, in_memory, is_data_file
 from manyheads.errors import ConfigError, RequestError, listing, shorten
 from manyheads.storage import StrPath
@@ -110,6 +111,8 @@ def as_config(
 def with_layout(settings: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
     """Return settings of a configuration that include how the data are laid out.
 
+    The layout replaces that of a configuration as a whole.
+
     Raises:
         ConfigError: a setting says so too, or the layout is that of several files.
     """
@@ -121,13 +124,12 @@ def with_layout(settings: Mapping[str, Any], layout: Layout | None) -> dict[str,
             fix="Set the others as `format` and `map` of the tasks with these files.",
         )  # fmt: skip
     said = {"format": layout.format, "map": layout.names, "label_separator": layout.separator}
-    names = ("text_field", "text2_field", "tokens_field", *said)
-    if both := [name for name in names if name in settings]:
+    if both := [name for name in LAYOUT if name in settings]:
         raise ConfigError(
             f"`layout` is given beside {listing(f'`{name}`' for name in both)}",
             expected="one or the other", fix=f"Say it in `layout` alone: {_AS_LAYOUT}.",
         )  # fmt: skip
-    return {**settings, **{name: value for name, value in said.items() if value}}
+    return {**settings, **dict.fromkeys(LAYOUT), **said}
 
 
 def warn(text: str) -> None:

@@ -14,7 +14,7 @@ from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import WhenEmpty
-from manyheads.config import BATCH_TOKENS
+from manyheads.config import BATCH_TOKENS, restored_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
 from manyheads.storage import StrPath
@@ -56,6 +56,7 @@ def load(
     return Model(partial(load_model, Path(loaded.path).absolute(), **compute), loaded)
 
 
+@restored_threads()
 def predict(
     texts: Any = None,
     model: StrPath = "saved_model",

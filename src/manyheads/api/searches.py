@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from manyheads.config import Config, TaskConfig, load_config
+from manyheads.config import Config, TaskConfig, load_config, restored_threads
 from manyheads.data.hold_out import LAYOUT
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, read_rows
@@ -103,6 +103,7 @@ def measure_curves(progress: bool = True) -> MeasureCurves:
     )
 
 
+@restored_threads()
 def chosen_texts(
     pool: str,
     model: StrPath,

@@ -26,7 +26,7 @@ from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import Layout, are_records
 from manyheads.errors import RequestError, option
-from manyheads.storage import StrPath
+from manyheads.storage import StrPath, is_comparison
 
 if TYPE_CHECKING:
     from manyheads.api.progress import OnEpoch, OnStep
@@ -321,7 +321,8 @@ def compare(
             files["train_file"] = named_data(data, "train", named)
         elif data is not None:
             config = only_config(data, config)
-        chosen = as_config(config, {**with_layout(settings, layout), **files})
+        overrides = {**with_layout(settings, layout), **files}
+        chosen = as_config(config, overrides, stored=is_comparison(out))
         tests: Any
         if isinstance(test_files, Mapping) and not are_records(test_files):
             tests = {
@@ -428,7 +429,10 @@ def _run(
     from manyheads.training import train as verb
 
     random.setstate(state)
-    shown = reporter or (progress_of(config) if progress else Reporter())
+    if reporter is None:
+        shown = progress_of(config) if progress else Reporter()
+    else:
+        shown = Reporter.checked(reporter)
     try:
         calling = Calling(shown, on_step, on_epoch)
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)

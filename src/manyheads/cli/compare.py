@@ -11,6 +11,7 @@ from manyheads.cli.errors import tell
 from manyheads.cli.options import JsonFile, overrides_of, write_json_to
 from manyheads.config import load_config
 from manyheads.errors import RequestError, listing
+from manyheads.storage import is_comparison
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -54,7 +55,8 @@ def compare(
     reports for each task the change due to joint training, its confidence interval, and the time
     saved. To continue a comparison that was stopped, run the same command again.
     """
-    configuration = load_config(config, overrides_of({}, settings or ()))
+    begun = is_comparison(out)
+    configuration = load_config(config, overrides_of({}, settings or ()), stored=begun)
     files = _test_files(test_file or [])
     from manyheads.api.progress import comparison_progress
     from manyheads.display import show

@@ -20,7 +20,7 @@ from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.sections.mixing import colliding_tasks
 from manyheads.config.task import TaskConfig
-from manyheads.config.threads import available_cores
+from manyheads.config.threads import available_cores, restored_threads, undo_threads
 from manyheads.config.writing import config_text, write_config
 
 __all__ = [
@@ -54,9 +54,11 @@ __all__ = [
     "literals",
     "load_config",
     "make_config",
+    "restored_threads",
     "setting_at",
     "setting_of",
     "stored_config",
+    "undo_threads",
     "unread_settings",
     "write_config",
     "written",

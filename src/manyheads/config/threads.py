@@ -1,8 +1,13 @@
-"""The number of processor cores that this process may use."""
+"""The number of processor threads: how many this process may use, and restoring what it had."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+
+_undo: ContextVar[ExitStack | None] = ContextVar("_undo", default=None)
 
 
 def available_cores() -> int:
@@ -16,3 +21,23 @@ def available_cores() -> int:
         cores = os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
+
+
+@contextmanager
+def restored_threads() -> Iterator[None]:
+    """Restore PyTorch's number of threads, which is the whole process's, afterwards.
+
+    For verbs that load a model and do not return it. PyTorch is not loaded for this: whatever sets
+    the number registers how to restore it (`undo_threads`).
+    """
+    with ExitStack() as undo:
+        token = _undo.set(undo)
+        try:
+            yield
+        finally:
+            _undo.reset(token)
+
+
+def undo_threads() -> ExitStack | None:
+    """Return what is undone at the end of the innermost `restored_threads`; None outside."""
+    return _undo.get()

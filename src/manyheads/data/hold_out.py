@@ -109,7 +109,7 @@ def splits_of(config: Config) -> tuple[Split, ...]:
         for path, names in training.items()
         if (mine := tuple(name for name in names if name in unvalidated))
     )  # fmt: skip
-    layout = [name for name in LAYOUT if name in config.model_fields_set]
+    layout = [name for name in LAYOUT if getattr(config, name)]
     if layout and (len(splits) < len(training) or len(unvalidated) < len(config.tasks)):
         raise ConfigError(
             f"`{layout[0]}` is set, and {listing(unvalidated)} has no validation data while other "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS, TaskConfig
+from manyheads.config import BATCH_TOKENS, TaskConfig, restored_threads
 from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, read_rows, without_split
 from manyheads.data.readers.memory import is_in_memory
@@ -91,6 +91,7 @@ class EvaluationReport:
         return {**found, "drift": {"unknown": self.no_drift}} if self.no_drift else found
 
 
+@restored_threads()
 def evaluate(
     model: StrPath | LoadedModel | None = None,
     *,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS
+from manyheads.config import BATCH_TOKENS, restored_threads
 from manyheads.data.readers import Layout, read_rows
 from manyheads.errors import (
     DataError,
@@ -130,6 +130,7 @@ def vars_of(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
+@restored_threads()
 def calibrate(
     model: StrPath = "saved_model",
     *,
@@ -218,6 +219,7 @@ def _strange(
     return [one for one in found if one is not None]  # type: ignore[misc]
 
 
+@restored_threads()
 def thresholds(
     model: StrPath = "saved_model",
     *,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from manyheads.config import restored_threads
 from manyheads.errors import (
     ModelError,
     RequestError,
@@ -80,6 +81,7 @@ class ExportResult:
         return "\n".join([*lines, *(f"  missing: {name}" for name in self.missing)])
 
 
+@restored_threads()
 def export_model(
     model: StrPath = "saved_model",
     *,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from manyheads.config import available_cores
+from manyheads.config import available_cores, undo_threads
 from manyheads.config.sections.hardware import DEVICES
 from manyheads.errors import RequestError, shorten
 
@@ -88,6 +88,8 @@ def choose_compute(
 ) -> Compute:
     """Choose device, threads and precision, and set the number of threads.
 
+    Within `restored_threads`, the number is restored later.
+
     Args:
         device: see `choose_device`.
         precision: `float32`, `bf16`, or `auto`: bf16 where products of the encoder's size are
@@ -100,6 +102,8 @@ def choose_compute(
     """
     chosen = choose_device(device)
     count = threads or available_cores()
+    if (undo := undo_threads()) is not None:
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
     torch.set_num_threads(count)
     if precision != "auto":
         return Compute(chosen, precision, count, "as configured")

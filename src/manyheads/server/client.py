@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 import numpy as np
@@ -22,6 +22,8 @@ from manyheads.tasks.label_values import is_encodable
 _BUSY = frozenset({429, 502, 503})
 _LONGEST_WAIT = 60.0
 _PLACE = re.compile(r"(texts|input)\[(\d+)\]")
+_PREDICTED: Mapping[str, type] = {"model": str, "version": str, "predictions": list}
+_LISTED: Mapping[str, type] = {"data": list}
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 """The connection ended before the answer, as when the server restarts."""
 
@@ -52,7 +54,7 @@ class Client:
         sleep: the function that waits between attempts.
 
     Raises:
-        RequestError: the address is not one of HTTP.
+        RequestError: the address is not one of HTTP, or the key cannot be sent.
     """
 
     def __init__(
@@ -72,10 +74,18 @@ class Client:
                 expected="one that begins with http:// or https://",
                 fix=f"Write http://{url}." if "://" not in url else "",
             )
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=timeout, transport=transport
-        )
+        headers = {} if api_key is None else {"Authorization": f"Bearer {_checked_key(api_key)}"}
+        try:
+            # The server compares the bytes of keys; httpx would write them in ASCII alone.
+            self._http = httpx.Client(
+                base_url=url, headers=httpx.Headers(headers, encoding="utf-8"), timeout=timeout,
+                transport=transport,
+            )  # fmt: skip
+        except httpx.InvalidURL as error:
+            raise RequestError(
+                f"the address of the server is {shorten(url)} ({error})",
+                expected="one such as http://localhost:8000",
+            ) from None
         self._retries, self._size, self._sleep = retries, texts_per_request, sleep
         self._has_answered = False
 
@@ -119,7 +129,7 @@ class Client:
 
         Raises:
             RequestError: a text or threshold cannot be sent; or the server cannot be reached,
-                refused the request, or stayed busy.
+                refused the request, or stayed busy; or something else answered.
         """
         if not isinstance(thresholds, bool):
             for task, score in thresholds.items():
@@ -140,7 +150,7 @@ class Client:
         if tasks is not None:
             options["tasks"] = list(tasks)
         answers = [
-            (start, self._send("/v1/predict", {"texts": part, **options}, start))
+            (start, self._send("/v1/predict", {"texts": part, **options}, _PREDICTED, start))
             for start, part in self._parts(texts)
         ]
         found = [
@@ -158,18 +168,18 @@ class Client:
 
         Raises:
             RequestError: a text cannot be sent; or the server cannot be reached, refused the
-                request, or stayed busy.
+                request, or stayed busy; or something else answered.
         """
         rows: list[NDArray[np.float32]] = []
         for start, part in self._parts(texts):
             body = {"input": part, "encoding_format": "base64", "model": model}
-            answer = self._send("/v1/embeddings", body, start)
+            answer = self._send("/v1/embeddings", body, _LISTED, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
         return np.array(rows, np.float32)
 
     def models(self) -> list[dict[str, Any]]:
         """Return the server's models with their tasks and labels."""
-        models: list[dict[str, Any]] = self._send("/v1/models", None)["data"]
+        models: list[dict[str, Any]] = self._send("/v1/models", None, _LISTED)["data"]
         return models
 
     def _parts(self, texts: Sequence[Text]) -> Iterator[tuple[int, list[Any]]]:
@@ -179,16 +189,20 @@ class Client:
             some = texts[start : start + self._size]
             yield start, [_to_json(text) for text in some]
 
-    def _send(self, path: str, body: dict[str, Any] | None, start: int = 0) -> Any:
+    def _send(
+        self, path: str, body: dict[str, Any] | None, fields: Mapping[str, type], start: int = 0
+    ) -> dict[str, Any]:
         """Send a request, and return the answer.
 
         Args:
             path: the route.
             body: its body; None: a GET request.
+            fields: the fields of an answer, each with its type.
             start: the place of its first text among those of the caller.
 
         Raises:
-            RequestError: the server cannot be reached, refused the request, or stayed busy.
+            RequestError: the server cannot be reached, refused the request, or stayed busy; or
+                something else answered.
         """
         for attempt in range(self._retries + 1):
             is_last = attempt == self._retries
@@ -211,10 +225,18 @@ class Client:
             if is_last or response.status_code not in _BUSY:
                 break
             self._sleep(_seconds(response, attempt))
-        if response.is_success:
-            return response.json()
-        message = _message(response, start)
-        raise RequestError(f"the server sent status {response.status_code}: {message}")
+        answer = _json_of(response)
+        if response.is_success and _has(answer, fields):
+            return answer
+        if not response.is_success and (message := _message(answer, start)):
+            raise RequestError(f"the server sent status {response.status_code}: {message}")
+        kind = response.headers.get("Content-Type", "without a type")
+        raise RequestError(
+            f"{self._http.base_url} sent status {response.status_code} with an answer that is not "
+            f"Manyheads' ({kind}: {shorten(response.text, 200)})",
+            expected="the JSON of a Manyheads server",
+            fix="Check the address, and whether a proxy answers in the server's place.",
+        )
 
     def _is_temporary(self, error: httpx.TransportError) -> bool:
         """Return whether another attempt may succeed. One to a server that never answered would
@@ -222,6 +244,22 @@ class Client:
         return isinstance(error, _BROKEN) or (
             self._has_answered and isinstance(error, httpx.ConnectError)
         )
+
+
+def _checked_key(key: str) -> str:
+    """Return a key that a header can hold.
+
+    Raises:
+        RequestError: it has a control character or white space at an end, as of a line of a file,
+            or is empty. The message does not show it.
+    """
+    if key and key.isprintable() and key == key.strip() and is_encodable(key):
+        return key
+    raise RequestError(
+        "the API key is empty, begins or ends with white space, or has a control character",
+        expected="a key as in the server's file of keys, without the end of the line",
+        fix="Remove white space around it: api_key=KEY.strip().",
+    )
 
 
 def _checked(texts: Sequence[Text]) -> list[Text]:
@@ -266,8 +304,22 @@ def _moved(error: dict[str, Any], start: int) -> dict[str, Any]:
     return {**error, "param": place, "message": message}
 
 
-def _message(response: httpx.Response, start: int) -> str:
+def _json_of(response: httpx.Response) -> Any:
+    """Return the value of an answer; None if it is not JSON."""
     try:
-        return str(_moved(response.json()["error"], start)["message"])
-    except (AttributeError, ValueError, KeyError, TypeError):
-        return response.text[:200] or response.reason_phrase
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _has(answer: Any, fields: Mapping[str, type]) -> TypeGuard[dict[str, Any]]:
+    return isinstance(answer, dict) and all(
+        isinstance(answer.get(name), kind) for name, kind in fields.items()
+    )
+
+
+def _message(answer: Any, start: int) -> str:
+    """Return the message of a server's error; empty if it is not one of Manyheads."""
+    if not _has(answer, {"error": dict}) or not _has(answer["error"], {"message": str}):
+        return ""
+    return str(_moved(answer["error"], start)["message"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -118,6 +118,22 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A server that accepts what the system has queued before it stops; closing the listening
     socket would reset those connections."""
+
+    _serving: Coroutine[Any, Any, None] | None = None
+
+    def serve(self, sockets: list[socket.socket] | None = None) -> Coroutine[Any, Any, None]:
+        """Return what serves until the server is stopped."""
+        self._serving = super().serve(sockets)
+        return self._serving
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the server is stopped."""
+        try:
+            super().run(sockets)
+        finally:
+            # A signal may have come before the loop ran it; Python would warn of that.
+            if self._serving is not None:
+                self._serving.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, answer all requests, and close."""

@@ -261,6 +261,30 @@ class _ReportingFile(io.FileIO):
             raise self.failure from error
 
 
+def require_space(folder: StrPath, needed: int, what: str) -> None:
+    """Refuse a folder whose disk has too little free space, if the system reports it.
+
+    Args:
+        folder: a folder that exists.
+        needed: bytes that will be written at least.
+        what: what they are, in words.
+
+    Raises:
+        StorageError: there are fewer.
+    """
+    with suppress(OSError):
+        usage = shutil.disk_usage(folder)
+        # Some network file systems report nothing.
+        if usage.total and usage.free < needed:
+            raise StorageError(
+                f"the disk has too little space for {what} ({_readable(usage.free)} of "
+                f"{_readable(usage.total)} free)",
+                expected=f"at least {_readable(needed)}",
+                fix="Free some space or choose another folder.",
+                where=os.fspath(folder),
+            )
+
+
 def _free_space(path: StrPath) -> str:
     """Describe how much space is left, if the system reports it."""
     place = Path(path).absolute()

@@ -16,6 +16,8 @@ Prefer = Literal["best", "latest"]
 
 METRICS_FILE = "metrics.jsonl"
 """The name of the log in a run's folder."""
+SEED_FOLDER = "seed-"
+"""What the names of the folders in a comparison begin with; the seed follows."""
 _CHECKPOINT = re.compile(r"mtl_(epoch|step)(\d+)\.pt")
 
 
@@ -55,6 +57,11 @@ def list_checkpoints(save_dir: StrPath) -> tuple[CheckpointFile, ...]:
         files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     found = [file for path in files if (file := CheckpointFile.named(path))]
     return tuple(sorted(found, key=lambda file: (not file.is_epoch, file.number)))
+
+
+def is_comparison(folder: StrPath) -> bool:
+    """Return whether a folder holds a comparison, which may have been stopped."""
+    return any(Path(folder).glob(f"{SEED_FOLDER}*/*"))
 
 
 def resolve_model(model: StrPath, prefer: Prefer = "best") -> Path:

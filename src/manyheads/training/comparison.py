@@ -20,7 +20,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import AUTO, Config, Strict, TaskConfig, fields_where, make_config
+from manyheads.config import (
+    AUTO,
+    Config,
+    Strict,
+    TaskConfig,
+    fields_where,
+    restored_threads,
+    stored_config,
+)
 from manyheads.data.hold_out import holding_out, splits_of
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
@@ -35,7 +43,7 @@ from manyheads.evaluation import (
 )
 from manyheads.inference import Predictor, load_predictor
 from manyheads.modeling import Encoder, find_encoder
-from manyheads.storage import METRICS_FILE, StrPath, write_json
+from manyheads.storage import METRICS_FILE, SEED_FOLDER, StrPath, write_json
 from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
 from manyheads.training.data.schedules import Schedule, rounds
@@ -107,6 +115,7 @@ class _Scored:
     data: tuple[str, ...]
 
 
+@restored_threads()
 def compare(
     config: Config,
     *,
@@ -247,7 +256,7 @@ def config_alone(config: Config, task: str, epochs: int) -> Config:
     own = config.tasks[task].model_dump(exclude=_of_several(TaskConfig))
     if config.best_metric.partition(".")[0] == task:
         values["best_metric"] = config.best_metric
-    return make_config({**values, "tasks": {task: own}, "num_epochs": epochs})
+    return stored_config({**values, "tasks": {task: own}, "num_epochs": epochs})
 
 
 def _of_several(section: type[Strict]) -> set[str]:
@@ -299,7 +308,7 @@ def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) ->
     """Return the runs of a seed by name; each one's folder is named after it."""
     runs = {task: config_alone(config, task, epochs[task]) for task in config.tasks}
     runs[TOGETHER] = config
-    place = folder / f"seed-{seed}"
+    place = folder / f"{SEED_FOLDER}{seed}"
     return {
         name: one.model_copy(
             update={

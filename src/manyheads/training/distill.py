@@ -36,8 +36,8 @@ def distill_config(
     Tasks, data and all settings are those of the first trained model among the teachers, apart from
     tasks that it inherited itself, whose data it does not name, and settings that the student would
     not read. A number of epochs that is set is not cut short by the early stopping that `auto`
-    chose for the teacher, data that are set replace those of all tasks, and another encoder than
-    the teacher's is not frozen unless that is set.
+    chose for the teacher, data that are set replace those of all tasks, and an encoder other than
+    the one that the teacher started from is not frozen unless that is set.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
@@ -102,9 +102,13 @@ def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _has_other_encoder(values: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Return whether settings give the student another encoder than its teacher started from."""
+    """Return whether the student starts from another encoder than its teacher did.
+
+    It starts from a pretrained one, also if the teacher continued a trained model.
+    """
     model = os.fspath(given.get("model_name", values["model_name"]))
-    return model != values["model_name"] or "student_layers" in given
+    continued = values.get("init_from") is not None
+    return continued or model != values["model_name"] or "student_layers" in given
 
 
 def _kept_task(task: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:

@@ -80,17 +80,17 @@ def train(
         reporter: shows progress, in the first process.
 
     Raises:
-        ManyheadsError: the configuration, data, encoder or folder is at fault, or another thread
-            trains.
+        ManyheadsError: the configuration, data, encoder, folder or reporter is at fault, or another
+            thread trains.
         TrainingError: the loss or the weights are not finite.
         ProcessLost: another process of the run is gone.
         Stopped: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
         BaseException: what a callback raised; the state is saved.
     """
+    given = Reporter() if reporter is None else Reporter.checked(reporter)
     config = holding_out(config)
     with one_run(), joined(config.device) as processes, ExitStack() as stack:
-        if reporter is None or not processes.is_first:
-            reporter = Reporter()
+        reporter = given if processes.is_first else Reporter()
         with processes.failing_together(), ExitStack() as starting:
             if processes.is_first:
                 stack.enter_context(_own_folder(config))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from manyheads.errors import RequestError
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -29,6 +31,24 @@ class StepReport:
 
 class Reporter:
     """Shows a run's progress. Override what should be shown; by default nothing is."""
+
+    @staticmethod
+    def checked(value: object) -> Reporter:
+        """Return a reporter that a caller gave.
+
+        Raises:
+            RequestError: it is something else, such as a class.
+        """
+        if isinstance(value, Reporter):
+            return value
+        name = value.__name__ if isinstance(value, type) else type(value).__name__
+        raise RequestError(
+            f"the reporter is {'the class' if isinstance(value, type) else 'an object of'} {name}",
+            expected="an object of manyheads.training.Reporter, or of a class derived from it",
+            fix="Make an object of the class."
+            if isinstance(value, type) and issubclass(value, Reporter)
+            else "Derive the class from it, or pass functions as `on_step` and `on_epoch`.",
+        )
 
     failure: BaseException | None = None
     """If set, the run saves its state after the step or epoch, and raises this exception."""

@@ -213,6 +213,14 @@ class Run:
             prune(self.save_dir, self.config.keep_checkpoints)
         self.clock.saved()
 
+    def least_bytes(self) -> int:
+        """Return the bytes that a checkpoint has at least.
+
+        Those are the parameters, and AdamW's two means of each one that is trained now.
+        """
+        trained = sum(p.nbytes for p in self.trained() if p.requires_grad)
+        return sum(p.nbytes for p in self.model.parameters()) + 2 * trained
+
     def contents(self) -> CheckpointContents:
         """Return the contents of a checkpoint of the current state."""
         return CheckpointContents(

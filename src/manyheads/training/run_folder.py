@@ -17,7 +17,15 @@ from manyheads.modeling import (
     newest_intact,
     remove_checkpoints,
 )
-from manyheads.storage import BEST, METRICS_FILE, best_of, explained, is_model_folder, read_manifest
+from manyheads.storage import (
+    BEST,
+    METRICS_FILE,
+    best_of,
+    explained,
+    is_model_folder,
+    read_manifest,
+    require_space,
+)
 from manyheads.training.run import Run
 from manyheads.training.state import RunMismatch, differing_keys
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER
@@ -104,6 +112,22 @@ def refuse_other_run(save_dir: Path, resume: bool) -> None:
             where=at(save_dir), expected="a new or empty `save_dir`",
             fix=f"{first}eplace it with {option('--overwrite')}, or choose another `save_dir`.",
         )  # fmt: skip
+
+
+def require_room(run: Run) -> None:
+    """Refuse to train where the first checkpoint will not fit, which an epoch would be lost for.
+
+    What `remove_run` removes makes room for it.
+
+    Raises:
+        StorageError: the disk has too little free space.
+    """
+    removed = 0
+    if not run.state.step:
+        paths = [*(file.path for file in list_checkpoints(run.save_dir))]
+        for path in (*paths, *_beside_checkpoints(run.save_dir)):
+            removed += sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
+    require_space(run.save_dir, run.least_bytes() - removed, "a checkpoint")
 
 
 def remove_run(save_dir: Path) -> None:

@@ -49,6 +49,7 @@ from manyheads.training.run_folder import (
     find_checkpoint,
     refuse_other_run,
     remove_run,
+    require_room,
     restore_best,
 )
 from manyheads.training.teaching import TEACHERS, Teaching
@@ -338,7 +339,10 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
         restore_best(run, report)
         # A run that was killed between a save and this left one checkpoint too many.
         prune(run.save_dir, config.keep_checkpoints)
+        if not run.state.finished:
+            require_room(run)
     else:
+        require_room(run)
         # Only once everything else is known to be in order.
         remove_run(run.save_dir)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS, Config
+from manyheads.config import BATCH_TOKENS, Config, restored_threads
 from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
@@ -31,6 +31,7 @@ FindSuspects = Callable[[str, Config], Iterable[Suspect]]
 """Finds the labels of (file, configuration) that are likely wrong."""
 
 
+@restored_threads()
 def report(
     model: StrPath | None = None,
     *,
