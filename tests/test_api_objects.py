@@ -206,6 +206,7 @@ def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
     file = write_records(tmp_path / "named.jsonl", otherwise_named(sentences(40, 1)))
     made = manyheads.init(file, out=tmp_path / "c.yaml", layout=layout)
     assert (made.map, list(made.tasks)) == (layout.names, ["classification", "ner"])
+    assert "null" not in (tmp_path / "c.yaml").read_text()
 
 
 def test_a_layout_replaces_that_of_a_configuration_or_a_teacher(tmp_path: Path) -> None:

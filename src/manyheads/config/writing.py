@@ -46,6 +46,10 @@ def config_text(config: Config, path: Path, notes: Mapping[str, str]) -> str:
     tasks = values.pop("tasks", {})
     lines = [_HEAD.format(name=_printable(path))]
     for name, value in values.items():
+        default = Config.model_fields[name].get_default(call_default_factory=True)
+        if value in (None, {}) and value == default:
+            # Set to take back what another configuration says.
+            continue
         lines += [*_comment(describe(Config, name).help), f"{name}: {_flow(value)}", ""]
     lines.append("# What the model learns. Remove a task, or change its kind, field or head.")
     lines.append("tasks:")
