@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -454,6 +455,28 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert "would be written over itself" in capsys.readouterr().err
     assert main(["data", "suspects", str(path), *options, "--out", f"{tmp_path}/none/x"]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
+
+
+def with_pairs(folder: Path, count: int) -> tuple[str, Any]:
+    """Sentences with a class, every second one also the first text of a pair, and their tasks."""
+    records = sentences(count, 3, fields=["label"])
+    for i, record in enumerate(records[::2]):
+        record |= {
+            "text": " ".join(record.pop("tokens")),
+            "text2": f"paris {i}",
+            "same": "yn"[i % 2],
+        }
+    tasks = {"label": {"kind": "classification"}, "same": {"kind": "pair", "field": "same"}}
+    return str(write_records(folder / "pairs.jsonl", records)), config(tasks=tasks)
+
+
+BRIEF = Folding(folds=2, repeats=1, epochs=1, steps=20)
+
+
+def test_single_texts_are_checked_beside_pairs(tmp_path: Path) -> None:
+    path, made = with_pairs(tmp_path, 40)
+    found = find_suspects(path, made, count=1000, folding=BRIEF)
+    assert Counter(one.task for one in found) == {"label": 40, "same": 20}
 
 
 def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:
