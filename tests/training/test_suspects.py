@@ -479,6 +479,20 @@ def test_single_texts_are_checked_beside_pairs(tmp_path: Path) -> None:
     assert Counter(one.task for one in found) == {"label": 40, "same": 20}
 
 
+def test_neighbours_vote_with_their_own_labels_in_any_number_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = with_pairs(tmp_path, 40)
+
+    def scores() -> list[float]:
+        found = find_suspects(path, made, count=1000, folding=BRIEF)
+        return [one.score for one in sorted(found, key=lambda one: (one.task, one.record))]
+
+    at_once = scores()
+    monkeypatch.setattr("manyheads.training.data.dataset._CHUNK", 8)
+    assert scores() == pytest.approx(at_once, abs=1e-3)
+
+
 def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:
     records = [{"text": f"text {i}", "value": float(i), "label": "ab"[i % 2]} for i in range(6)]
     with pytest.raises(manyheads.ManyheadsError, match="numbers, which cannot be checked"):

@@ -16,7 +16,6 @@ from manyheads.data.suspects import Suspect, Suspects
 from manyheads.errors import DataError, RequestError, counted, listing
 from manyheads.tasks import Floats, TaskSpec, WordSpan, kind_of
 from manyheads.text import truncate
-from manyheads.training.data.dataset import Dataset
 from manyheads.training.frozen_heads import Advance, FrozenHeads
 from manyheads.training.one_run import one_run
 from manyheads.training.progress import Progress, counting
@@ -159,7 +158,7 @@ def with_neighbours(made: Probabilities, heads: FrozenHeads) -> Probabilities:
     for name, task in heads.tasks.items():
         kind = kind_of(task.kind)
         if not kind.per_word and not kind.pairs:
-            logs[name] = _mixed(logs[name], vectors, heads.data, name)
+            logs[name] = _mixed(logs[name], vectors, heads, name)
     return replace(made, logs=logs)
 
 
@@ -197,13 +196,14 @@ def suspects_among(
     return sorted(found, key=lambda one: -one.score)
 
 
-def _mixed(logs: Sequence[Floats], vectors: Floats, dataset: Dataset, task: str) -> list[Floats]:
+def _mixed(logs: Sequence[Floats], vectors: Floats, heads: FrozenHeads, task: str) -> list[Floats]:
     """Mix the labels of the nearest sentences into the probabilities of a task."""
-    targets = dataset.targets[task]
+    targets = heads.data.targets[task]
+    known = targets.labelled[heads.rows]
     labels = np.zeros((len(logs), targets.num_labels), np.float32)
-    for i in np.flatnonzero(targets.labelled[: len(logs)]):
-        labels[i, targets.values.row(int(i))] = 1.0
-    shares = neighbour_shares(vectors, labels, targets.labelled[: len(logs)])
+    for i in np.flatnonzero(known):
+        labels[i, targets.values.row(int(heads.rows[i]))] = 1.0
+    shares = neighbour_shares(vectors, labels, known)
     return list(_mean_log_odds(np.stack(logs), shares))
 
 
