@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -499,3 +499,35 @@ def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:
         manyheads.suspects(records, tasks={"value": {"kind": "regression"}}, progress=False)
     with pytest.raises(DataError, match="6 records; expected at least 20"):
         manyheads.suspects(records, tasks={"t": {"kind": "classification"}}, progress=False)
+
+
+def test_copies_of_few_texts_are_refused(tmp_path: Path) -> None:
+    records = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(30)]
+    path = write_records(tmp_path / "numbered.jsonl", records)
+    made = config(tasks={"label": {"kind": "classification"}})
+    with pytest.raises(DataError, match=r"labels in 1 different text; expected at least 5; texts"):
+        find_suspects(str(path), made)
+    path = write_records(tmp_path / "tagged.jsonl", sentences(4, 3, fields=["ner"]) * 10)
+    with pytest.raises(DataError, match="labels in 4 different texts; expected at least 5"):
+        find_suspects(str(path), config(tasks={"ner": {"kind": "tagging"}}))
+
+
+def test_a_task_with_labels_in_few_texts_is_left_out_with_a_note(tmp_path: Path) -> None:
+    records = [*sentences(40, 1, fields=["label"]), *sentences(2, 5)]
+    path = write_records(tmp_path / "few.jsonl", records)
+    found = find_suspects(str(path), config(), count=1000, folding=replace(BRIEF, folds=3))
+    assert found.notes == ("not checked: ner (labels in fewer than 3 texts)",)
+    assert found.tasks == {"classification": "classification"}
+    assert len(found) == 42
+
+
+def test_tags_are_judged_if_all_of_them_are_in_the_fold_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_parts(keys: Sequence[str], folds: int, seed: int) -> Any:
+        return (np.arange(len(keys)) < 40).astype(np.int64)
+
+    monkeypatch.setattr("manyheads.training.suspects.folds.fold_of", two_parts)
+    records = [*sentences(40, 1, fields=["label"]), *sentences(2, 5)]
+    path = write_records(tmp_path / "few.jsonl", records)
+    assert find_suspects(str(path), config(), folding=BRIEF).notes == ()

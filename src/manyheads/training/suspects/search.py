@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,7 +61,7 @@ def find_suspects(
         progress: shows the progress.
 
     Raises:
-        DataError: a record cannot be read, or there are too few.
+        DataError: a record cannot be read, or there are too few, or too few different texts.
         RequestError: no task has labels that can be checked, or another thread trains.
         ModelError: the encoder cannot be used.
     """
@@ -82,16 +82,46 @@ def find_suspects(
             where=path,
             expected=f"at least {_LEAST_RECORDS} records, most of them with correct labels",
         )
+    folding = folding or Folding(seed=config.seed)
+    few = _with_few_texts(records, tasks, folding.folds, path)
+    tasks = {name: task for name, task in tasks.items() if name not in few}
+    label_sets = {name: label_sets[name] for name in tasks}
     heads = FrozenHeads(records, tasks, label_sets, config)
-    made = out_of_fold(heads, records, folding or Folding(seed=config.seed), progress)
+    made = out_of_fold(heads, records, folding, progress)
     found = suspects_among(records, tasks, with_neighbours(made, heads), config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
     notes = []
     if skipped:
         notes.append(f"not checked: {listing(skipped)} (numbers are neither right nor wrong)")
+    if few:
+        notes.append(f"not checked: {listing(few)} (labels in fewer than {folding.folds} texts)")
     seconds = time.monotonic() - began
     kinds = {name: task.kind for name, task in tasks.items()}
     return Suspects(path, len(records), kinds, tuple(likely), tuple(notes), seconds)
+
+
+def _with_few_texts(
+    records: Sequence[Record], tasks: Iterable[str], folds: int, path: str
+) -> list[str]:
+    """Return the tasks with labels in fewer texts than there are folds; copies count once.
+
+    Raises:
+        DataError: all of them are such tasks.
+    """
+    keys = [text_key(record) for record in records]
+    texts = {
+        name: len({key for key, record in zip(keys, records, strict=True) if name in record.labels})
+        for name in tasks
+    }
+    few = [name for name, number in texts.items() if number < folds]
+    if len(few) == len(texts):
+        raise DataError(
+            f"labels in {counted(max(texts.values()), 'different text')}",
+            where=path,
+            expected=f"at least {folds}; texts that differ only in numbers, case or punctuation "
+            "are copies",
+        )
+    return few
 
 
 def _in_records(advance: Advance, records: int, passes: int) -> Advance:

@@ -111,7 +111,8 @@ class Words:
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
         words = np.flatnonzero(np.isin(self._record, places))
         words = words[(self._targets[torch.from_numpy(words)] >= 0).cpu().numpy()]
-        steps = epochs * -(-len(words) // BATCH)
+        # Labels in few texts may all be in the fold that is left out.
+        steps = max(1, epochs * -(-len(words) // BATCH))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for _ in range(epochs):
             order = torch.from_numpy(generator.permutation(words))
