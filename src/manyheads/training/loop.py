@@ -197,6 +197,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             Schedule.of(config),
             seed=config.seed,
             epoch=state.epoch,
+            ahead=state.ahead,
         )
         for number in range(state.step_in_epoch, len(plan)):
             step = plan[number]
