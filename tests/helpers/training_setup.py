@@ -126,6 +126,7 @@ class Spy(Reporter):
     messages: list[str] = field(default_factory=list)
     losses: list[tuple[str, float]] = field(default_factory=list)
     sentences: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     turns: list[str] = field(default_factory=list)
     """The task, or the first of the tasks, of each optimiser step."""
     history: list[Mapping[str, Any]] = field(default_factory=list)
@@ -138,6 +139,7 @@ class Spy(Reporter):
     def step(self, report: StepReport) -> None:
         self.losses.append((report.task, report.loss))
         self.sentences[report.task] = self.sentences.get(report.task, 0) + report.sentences
+        self.tokens[report.task] = self.tokens.get(report.task, 0) + report.tokens
         if report.steps:
             self.turns.append(report.task)
             self.at_step(len(self.turns))

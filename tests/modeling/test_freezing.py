@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equal_runs import assert_resumes
+from equal_runs import assert_resumes, stop_at
 from manyheads.config import Config
 from manyheads.errors import ConfigError, ModelError
 from manyheads.modeling import (
@@ -27,7 +27,7 @@ from manyheads.training.data import Schedule, plan_epoch
 from manyheads.training.optimizer import parameter_groups
 from tiny import FAMILIES
 from tiny_models import make_inputs, make_model
-from training_setup import Spy, config, encoder_folder, prepared
+from training_setup import Killed, Spy, config, encoder_folder, prepared
 
 LAYERS = 2
 REGIMES = {"none": 0, "embeddings": 1, "layers:1": 2, "encoder": 3}
@@ -200,6 +200,29 @@ def test_a_run_stopped_around_an_unfreezing_resumes_bit_identically(tmp_path: Pa
     (tmp_path / "texts.txt").write_text("john eats\nparis\n", encoding="utf-8")
     for step in (3, 4, 5):
         assert_resumes(settings("whole"), settings(f"stopped at {step}"), step)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 3)])
+def test_a_run_that_unfreezes_layers_continues_with_more_or_fewer_epochs(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    def settings(epochs: int) -> Config:
+        return config(
+            tmp_path, freeze="encoder", unfreeze_every="1e", num_epochs=epochs,
+            checkpoint_every=1,
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        train(settings(before), reporter=Spy(stop_at(12)))
+    train(settings(after), resume=True)
+    optimizer = load_checkpoint(epoch_path(tmp_path / "saved", after)).training["optimizer"]
+    names = [name for group in optimizer["param_groups"] for name in group["names"]]
+    steps: dict[int, set[int]] = {}
+    for number, state in optimizer["state"].items():
+        if (group := group_by_name(names[number])) is not None:
+            steps.setdefault(group, set()).add(int(state["step"]))
+    # Of 8 steps an epoch; those before the interruption count too.
+    assert steps == {2 - i: {8 * (after - 1 - i)} for i in range(after - 1)}
 
 
 def test_a_task_of_pairs_waits_until_a_part_of_the_encoder_is_unfrozen(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,16 @@ from equal_runs import STEPS, assert_equal, assert_resumes, hard_config, state_o
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
 from manyheads.storage import read_manifest
-from manyheads.training import Run, Stopped, calibrate, loop, train
+from manyheads.training import (
+    Run,
+    StepResult,
+    Stopped,
+    calibrate,
+    forward_backward,
+    loop,
+    train,
+)
+from manyheads.training.data import Step
 from training_setup import (
     Killed,
     Spy,
@@ -219,6 +229,29 @@ def test_a_finished_run_continues_with_more_epochs_and_reports_the_learning_rate
     assert len(longer.history) == 3
     assert spy.said("started with 2 epochs and continues to 3. The learning rate")
     assert epoch_path(tmp_path / "saved", 3).exists()
+
+
+def test_an_annealed_run_that_continues_with_more_epochs_skips_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Counter[tuple[int, int]] = Counter()
+
+    def counted(run: Run, step: Step) -> StepResult:
+        for part in step.parts:
+            seen.update((part.source, int(row)) for batch in part.batches for row in batch)
+        return forward_backward(run, step)
+
+    monkeypatch.setattr("manyheads.training.loop.forward_backward", counted)
+    write_records(tmp_path / "classes.jsonl", sentences(24, 3, fields=["label"]))
+    write_records(tmp_path / "tags.jsonl", sentences(4, 4, fields=["ner"]))
+    for epochs in (1, 2):
+        train(
+            hard_config(tmp_path, num_epochs=epochs, schedule="annealed", gradient_accumulation=1),
+            resume=epochs > 1,
+        )
+    for source, count in enumerate((24, 4)):
+        times = [seen[source, row] for row in range(count)]
+        assert max(times) - min(times) <= 1
 
 
 def test_a_run_cannot_have_fewer_epochs_than_it_has_completed(base: Path, tmp_path: Path) -> None:

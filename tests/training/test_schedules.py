@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyheads.training.data import Schedule, Source, Step, plan_epoch, steps_per_epoch
-from manyheads.training.data.schedules import passes, shared_turns
+from manyheads.training.data.schedules import passes, shared_turns, turns_ahead
 
 ONCE = ["alternate", "joint", "together", "proportional"]
 """The schedules in which an epoch sees every record once."""
@@ -97,6 +98,38 @@ def test_no_record_is_skipped_under_any_schedule_or_cap(
         assert max(mine) - min(mine) <= (2 if capped and schedule.by_shares else 1)
         # A step may have fewer batches; the mean is exact if the turns end with a round.
         assert abs(np.mean(mine) - count) <= accumulation * batch_size / len(one.rows)
+
+
+@pytest.mark.parametrize("name", [*BY_SHARES, *ONCE])
+@settings(max_examples=20)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)), min_size=1, max_size=3),
+)
+def test_no_record_is_skipped_if_the_number_of_epochs_is_changed(
+    name: str, counts: list[int], changes: list[tuple[int, int]]
+) -> None:
+    sources = [source(f"t{i}", n) for i, n in enumerate(counts)]
+    ratios = tuple(float(3**i) for i in range(len(counts)))
+    schedule, ahead, done = Schedule(name, 0.0, ratios, epochs=3), list[int](), list[Step]()
+    length = steps_per_epoch(sources, schedule)
+
+    def train_until(end: int) -> None:
+        while len(done) < end:
+            epoch, place = divmod(len(done), length)
+            plan = plan_epoch(sources, schedule, seed=1, epoch=epoch, ahead=ahead)
+            done.extend(plan[place : place + end - len(done)])
+
+    for more, epochs in changes:
+        train_until(min(len(done) + more, schedule.epochs * length))
+        longer = replace(schedule, epochs=schedule.epochs + epochs)
+        ahead = turns_ahead(sources, schedule, longer, len(done), ahead)
+        schedule = longer
+    train_until(schedule.epochs * length)
+    times = seen(done)
+    for number, one in enumerate(sources):
+        mine = [times[number, int(row)] for row in one.rows]
+        assert max(mine) - min(mine) <= 1
 
 
 @pytest.mark.parametrize("name", [*BY_SHARES, *ONCE])

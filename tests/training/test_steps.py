@@ -277,3 +277,19 @@ def test_padding_changes_neither_loss_nor_gradient(
         torch.testing.assert_close(loss, results[1][0][task], atol=1e-6, rtol=0)
     for name, gradient in results[0][1].items():
         torch.testing.assert_close(gradient, results[1][1][name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_the_reported_tokens_are_those_of_both_texts_of_pairs(tmp_path: Path) -> None:
+    records = [
+        {"text": "john eats", "text2": f"in paris {'x ' * i}", "same": "yn"[i % 2]}
+        for i in range(6)
+    ]
+    file = str(write_records(tmp_path / "pairs.jsonl", records))
+    changes: dict[str, Any] = {
+        "train_file": file,
+        "valid_file": file,
+        "tasks": {"same": {"kind": "pair", "field": "same"}},
+    }
+    [dataset] = prepared(tmp_path, **changes).data.datasets
+    _, spy = run(tmp_path, num_epochs=1, **changes)
+    assert spy.tokens == {"same": len(dataset.tokens.values)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -456,9 +457,77 @@ def test_the_command_shows_a_table_and_never_writes_over_the_data(
     assert "its folder does not exist" in capsys.readouterr().err
 
 
+def with_pairs(folder: Path, count: int) -> tuple[str, Any]:
+    """Sentences with a class, every second one also the first text of a pair, and their tasks."""
+    records = sentences(count, 3, fields=["label"])
+    for i, record in enumerate(records[::2]):
+        record |= {
+            "text": " ".join(record.pop("tokens")),
+            "text2": f"paris {i}",
+            "same": "yn"[i % 2],
+        }
+    tasks = {"label": {"kind": "classification"}, "same": {"kind": "pair", "field": "same"}}
+    return str(write_records(folder / "pairs.jsonl", records)), config(tasks=tasks)
+
+
+BRIEF = Folding(folds=2, repeats=1, epochs=1, steps=20)
+
+
+def test_single_texts_are_checked_beside_pairs(tmp_path: Path) -> None:
+    path, made = with_pairs(tmp_path, 40)
+    found = find_suspects(path, made, count=1000, folding=BRIEF)
+    assert Counter(one.task for one in found) == {"label": 40, "same": 20}
+
+
+def test_neighbours_vote_with_their_own_labels_in_any_number_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = with_pairs(tmp_path, 40)
+
+    def scores() -> list[float]:
+        found = find_suspects(path, made, count=1000, folding=BRIEF)
+        return [one.score for one in sorted(found, key=lambda one: (one.task, one.record))]
+
+    at_once = scores()
+    monkeypatch.setattr("manyheads.training.data.dataset._CHUNK", 8)
+    assert scores() == pytest.approx(at_once, abs=1e-3)
+
+
 def test_numbers_and_few_records_cannot_be_checked(tmp_path: Path) -> None:
     records = [{"text": f"text {i}", "value": float(i), "label": "ab"[i % 2]} for i in range(6)]
     with pytest.raises(manyheads.ManyheadsError, match="numbers, which cannot be checked"):
         manyheads.suspects(records, tasks={"value": {"kind": "regression"}}, progress=False)
     with pytest.raises(DataError, match="6 records; expected at least 20"):
         manyheads.suspects(records, tasks={"t": {"kind": "classification"}}, progress=False)
+
+
+def test_copies_of_few_texts_are_refused(tmp_path: Path) -> None:
+    records = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(30)]
+    path = write_records(tmp_path / "numbered.jsonl", records)
+    made = config(tasks={"label": {"kind": "classification"}})
+    with pytest.raises(DataError, match=r"labels in 1 different text; expected at least 5; texts"):
+        find_suspects(str(path), made)
+    path = write_records(tmp_path / "tagged.jsonl", sentences(4, 3, fields=["ner"]) * 10)
+    with pytest.raises(DataError, match="labels in 4 different texts; expected at least 5"):
+        find_suspects(str(path), config(tasks={"ner": {"kind": "tagging"}}))
+
+
+def test_a_task_with_labels_in_few_texts_is_left_out_with_a_note(tmp_path: Path) -> None:
+    records = [*sentences(40, 1, fields=["label"]), *sentences(2, 5)]
+    path = write_records(tmp_path / "few.jsonl", records)
+    found = find_suspects(str(path), config(), count=1000, folding=replace(BRIEF, folds=3))
+    assert found.notes == ("not checked: ner (labels in fewer than 3 texts)",)
+    assert found.tasks == {"classification": "classification"}
+    assert len(found) == 42
+
+
+def test_tags_are_judged_if_all_of_them_are_in_the_fold_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_parts(keys: Sequence[str], folds: int, seed: int) -> Any:
+        return (np.arange(len(keys)) < 40).astype(np.int64)
+
+    monkeypatch.setattr("manyheads.training.suspects.folds.fold_of", two_parts)
+    records = [*sentences(40, 1, fields=["label"]), *sentences(2, 5)]
+    path = write_records(tmp_path / "few.jsonl", records)
+    assert find_suspects(str(path), config(), folding=BRIEF).notes == ()

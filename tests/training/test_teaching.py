@@ -25,6 +25,7 @@ from manyheads.text import Batch
 from manyheads.training import TrainResult, distill_config, train
 from manyheads.training.teaching import sources
 from manyheads.training.teaching.soft_labels import SoftLabels
+from manyheads.training.teaching.targets import Lesson
 from manyheads.training.teaching.term import embedding_distance
 from training_setup import (
     Spy,
@@ -324,6 +325,24 @@ def test_soft_labels_of_a_file_are_learned_on_its_texts(
         write_records(soft, [{"text": "john eats", **value}])
         with pytest.raises((DataError, ConfigError), match=message):
             run(tmp_path / "bad", teacher=str(soft))
+
+
+def test_a_probability_near_one_stays_what_the_teacher_said(tmp_path: Path) -> None:
+    records = [{"text": "john eats", "topics": ["a"]}, {"text": "it was bad", "topics": ["b"]}]
+    file = str(write_records(tmp_path / "topics.jsonl", records))
+    likely = {"text": "john eats", "topics": {"a": 0.9998, "b": 0.0003}}
+    soft = str(write_records(tmp_path / "soft.jsonl", [likely]))
+    made = config(
+        tmp_path, tasks={"topics": {"kind": "multilabel"}}, train_file=file, valid_file=file,
+        teacher=soft,
+    )  # fmt: skip
+    one, told = prepared(made), Spy()
+    source = SoftLabels(soft, made.tasks, embed=False, report=told.message)
+    lesson = Lesson.of([source], made.tasks, one.data.label_sets, embed=False)
+    targets = lesson.targets(one.data.datasets[0], one.tokenizer, one.max_length, told.message)
+    [[given, other]] = targets.batch("topics", np.array([0]), 1).tolist()
+    assert given == pytest.approx(0.9998, abs=1e-6)
+    assert other == pytest.approx(0.0003, abs=1e-6)
 
 
 def test_predicted_classes_of_words_are_read_as_soft_labels() -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manyheads.errors import ConfigError, DataError
@@ -66,6 +67,28 @@ def test_batches_may_have_a_budget_of_sub_tokens(tmp_path: Path, schedule: str) 
         widths = [len(batch) * tokens.lengths_of(batch).max() for batch in batches]
         assert max(widths) <= 24
         assert sorted(row for batch in batches for row in batch) == list(range(14))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_budget_of_sub_tokens_holds_for_both_texts_of_pairs(tmp_path: Path, every: int) -> None:
+    records = sentences(40, 1, fields=["label"])
+    for i, record in enumerate(records):
+        record["text"] = " ".join(record.pop("tokens"))
+        if i % every == 0:
+            record |= {"text2": "the weather was very bad " * (i % 4 + 1), "same": "yn"[i // 2 % 2]}
+    train_file = str(write_records(tmp_path / "pairs.jsonl", records))
+    tasks = {"label": {"kind": "classification"}, "same": {"kind": "pair", "field": "same"}}
+    data = load(
+        tmp_path, schedule="joint", tokens_per_batch=96, tasks=tasks, train_file=train_file,
+        valid_file=train_file,
+    )  # fmt: skip
+    [source], [dataset] = data.sources, data.datasets
+    batches = list(draw_batches(source, 1, 0))
+    drawn = [dataset.with_partners(batch) for batch in batches]
+    padded = [len(rows) * int(dataset.tokens.lengths_of(rows).max()) for rows in drawn]
+    assert max(padded) <= 96
+    assert np.mean(padded) > 64
+    assert sorted(row for batch in batches for row in batch) == source.rows.tolist()
 
 
 def test_joint_tasks_are_drawn_together_file_by_file(tmp_path: Path) -> None:

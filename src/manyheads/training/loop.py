@@ -197,6 +197,7 @@ def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest)
             Schedule.of(config),
             seed=config.seed,
             epoch=state.epoch,
+            ahead=state.ahead,
         )
         for number in range(state.step_in_epoch, len(plan)):
             step = plan[number]
@@ -301,8 +302,9 @@ def step_reports(run: Run, done: InFlightStep, losses: Mapping[str, float]) -> I
     steps = 1
     for part in done.step.parts:
         source = run.data.sources[part.source]
-        lengths = run.data.datasets[source.dataset].tokens
-        tokens = sum(int(lengths.lengths_of(batch).sum()) for batch in part.batches)
+        dataset = run.data.datasets[source.dataset]
+        read = [dataset.with_partners(batch) for batch in part.batches]
+        tokens = sum(int(dataset.tokens.lengths_of(rows).sum()) for rows in read)
         labelled = [task for task in source.tasks if task in done.result.labelled]
         for number, task in enumerate(labelled):
             yield StepReport(task, losses[task], part.records, tokens, steps, number > 0)

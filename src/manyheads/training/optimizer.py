@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -79,11 +79,34 @@ class AdamW(torch.optim.AdamW):
     A batch reads about one row in a hundred of an embedding table. Its sparse gradient spares the
     backward pass a table of zeros; here its rows are copied into a reused table of zeros, so that
     rows without a gradient decay and follow their momentum as usual.
+
+    Args:
+        groups: of parameters, with their names (see `parameter_groups`).
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         super().__init__(groups, fused=True)
         self._dense: dict[nn.Parameter, Tensor] = {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore the state of the parameters by their names.
+
+        A run with more or fewer epochs than before may unfreeze more or fewer layers: parameters
+        that are trained only now begin without a state, and that of others is dropped.
+        """
+        saved = {
+            name: (state_dict["state"].get(number), group["lr"])
+            for group in state_dict["param_groups"]
+            for name, number in zip(group["names"], group["params"], strict=True)
+        }
+        state, groups = {}, self.state_dict()["param_groups"]
+        for group in groups:
+            for name, number in zip(group["names"], group["params"], strict=True):
+                values, rate = saved.get(name, (None, group["lr"]))
+                group["lr"] = rate
+                if values is not None:
+                    state[number] = values
+        super().load_state_dict({"state": state, "param_groups": groups})
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient; sparse gradients must be coalesced."""

@@ -36,7 +36,7 @@ from manyheads.text import TextTokenizer
 from manyheads.training.activation_cache import ActivationCache
 from manyheads.training.balancing import Balancer, learned_group, make_balancer
 from manyheads.training.batch_reader import BatchReader, FullReader
-from manyheads.training.data.schedules import Schedule, passes, steps_per_epoch
+from manyheads.training.data.schedules import Schedule, passes, steps_per_epoch, turns_ahead
 from manyheads.training.data.training_data import TrainingData, load_training_data
 from manyheads.training.distillation import ORIGINAL, ORIGINAL_CONFIG, Distillation
 from manyheads.training.distributed import ALONE, Processes
@@ -324,8 +324,12 @@ def restore(run: Run, found: CheckpointContents | None, report: Report) -> None:
     config, processes = run.config, run.processes
     if found:
         run.restore(found)
-        state = run.state
-        check_resumed(config, stored_epochs(found), state, report)
+        state, epochs = run.state, stored_epochs(found)
+        check_resumed(config, epochs, state, report)
+        if config.epochs != epochs:
+            new = Schedule.of(config)
+            old = replace(new, epochs=epochs)
+            state.ahead = turns_ahead(run.data.sources, old, new, state.step, state.ahead)
         # The number of epochs and `early_stopping` may be others now.
         state.finished = is_complete(config, state.epoch, state.history)
         report(f"Resumed after step {run.state.step} of {run.total_steps}.")

@@ -93,6 +93,9 @@ class TrainingState:
     """Steps skipped because a loss or gradient was not finite."""
     log_bytes: int = 0
     """Size of the metrics log."""
+    ahead: list[int] = field(default_factory=list)
+    """By how many turns each source is ahead of the schedule, if the number of epochs was changed
+    (see `turns_ahead`)."""
     finished: bool = False
     """Whether the run is complete, or was stopped early."""
 

@@ -12,7 +12,8 @@ An epoch has as many steps as it takes to see every record once. Three schedules
 In the other schedules a source has a share of the steps, and its turns are spread evenly. A source
 whose share exceeds its size starts anew within an epoch, reshuffled; one with a smaller share
 continues in the next epoch where it stopped. So no record is skipped, and the counts of a source's
-records differ by at most one (by two if it is capped as well).
+records differ by at most one (by two if it is capped as well), also in a run whose number of epochs
+is changed: each source continues where it stopped.
 
 - `proportional`: shares are proportional to the sizes, so every record is seen once an epoch;
 - `temperature`: proportional to the sizes to the power alpha, between 1 (proportional) and 0
@@ -89,7 +90,12 @@ class Schedule:
 
 
 def plan_epoch(
-    sources: Sequence[Source], schedule: Schedule | None = None, *, seed: int, epoch: int
+    sources: Sequence[Source],
+    schedule: Schedule | None = None,
+    *,
+    seed: int,
+    epoch: int,
+    ahead: Sequence[int] = (),
 ) -> Sequence[Step]:
     """Return the steps of an epoch, which are made on demand.
 
@@ -98,6 +104,7 @@ def plan_epoch(
         schedule: how they share the steps; default, in turn.
         seed: the run's seed.
         epoch: the epoch, from 0.
+        ahead: see `turns_ahead`; default, by none.
     """
     schedule = schedule or Schedule()
     sizes = _sizes(sources, schedule)
@@ -110,7 +117,34 @@ def plan_epoch(
         Stream(source, seed, size, schedule.accumulation)
         for source, size in zip(sources, sizes, strict=True)
     ]
+    if ahead:
+        before = [had + more for had, more in zip(before, ahead, strict=True)]
     return InTurn(streams, turns, before)
+
+
+def turns_ahead(
+    sources: Sequence[Source], old: Schedule, new: Schedule, step: int, ahead: Sequence[int] = ()
+) -> list[int]:
+    """Return by how many turns each source is ahead of a schedule that replaces another.
+
+    The number of epochs determines the shares of an annealed schedule, so that a source may have
+    had more or fewer turns than the schedule of a longer or shorter run gives it.
+
+    Args:
+        sources: the run's sources.
+        old: the schedule up to the step.
+        new: the schedule from there on.
+        step: optimiser steps done.
+        ahead: by how many turns each is ahead of the old schedule; default, by none.
+    """
+    if not new.by_shares:
+        return []
+    sizes = _sizes(sources, new)
+    had, given = (
+        np.bincount(_first_turns(sizes, schedule, step), minlength=len(sizes))
+        for schedule in (old, new)
+    )
+    return [int(n) for n in had - given + np.array(ahead or [0])]
 
 
 def steps_per_epoch(sources: Sequence[Source], schedule: Schedule | None = None) -> int:
@@ -156,10 +190,14 @@ def _turns(sizes: Sequence[int], schedule: Schedule, epoch: int) -> tuple[Turns,
         turns = numbers[np.argsort(places, kind="stable")]
         return turns, [epoch * size for size in sizes]
     length = sum(sizes)
-    steps = (epoch + 1) * length
-    run = shared_turns(_shares(sizes, schedule, steps + len(sizes)), steps)
+    run = _first_turns(sizes, schedule, (epoch + 1) * length)
     before = np.bincount(run[: epoch * length], minlength=len(sizes))
     return run[epoch * length :], before.tolist()
+
+
+def _first_turns(sizes: Sequence[int], schedule: Schedule, steps: int) -> Turns:
+    """Assign the first steps of a run by shares to the sources."""
+    return shared_turns(_shares(sizes, schedule, steps + len(sizes)), steps)
 
 
 def shared_turns(shares: NDArray[np.float64], length: int) -> Turns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,21 @@ def make_bins(
     parts = _cut(counts, budget)
     ends = np.cumsum([part.batches for part in parts], dtype=np.int64)
     return TokenBins(parts, _order(lengths, parts, limit), ends)
+
+
+def join_bins(groups: Sequence[tuple[NDArray[np.int64], TokenBins]]) -> TokenBins:
+    """Join the bins of groups of a source's rows, which share no batches.
+
+    Args:
+        groups: for each, the indices of its rows among the source's, and its bins.
+    """
+    parts: list[Bin] = []
+    first = 0
+    for indices, bins in groups:
+        parts += [replace(part, first=first + part.first) for part in bins.parts]
+        first += len(indices)
+    order = np.concatenate([indices[bins.order] for indices, bins in groups])
+    return TokenBins(tuple(parts), order, np.cumsum([part.batches for part in parts]))
 
 
 def _cut(counts: NDArray[np.int64], budget: int) -> tuple[Bin, ...]:

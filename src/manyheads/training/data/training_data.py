@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from manyheads.config import Config
 from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.records import (
@@ -25,7 +27,8 @@ from manyheads.tasks import LabelSet, kind_of, units_of, with_units
 from manyheads.text import TextTokenizer, Units, scripts_message, unknown_scripts
 from manyheads.training.data.batching import Source
 from manyheads.training.data.dataset import Dataset, build_dataset
-from manyheads.training.data.token_bins import make_bins
+from manyheads.training.data.ragged import Integers
+from manyheads.training.data.token_bins import TokenBins, join_bins, make_bins
 
 
 @dataclass(frozen=True)
@@ -395,5 +398,21 @@ def _source(
     max_records: int | None = None,
 ) -> Source:
     rows, lengths = dataset.labelled_rows(tasks)
-    bins = None if tokens_per_batch is None else make_bins(lengths, tokens_per_batch)
+    bins = None if tokens_per_batch is None else _bins(dataset, rows, lengths, tokens_per_batch)
     return Source(name, tasks, number, rows, lengths, batch_size, bins, max_records)
+
+
+def _bins(dataset: Dataset, rows: Integers, lengths: Integers, budget: int) -> TokenBins:
+    """Group a source's rows by length; a pair has twice that of its longer text.
+
+    Both texts are padded to the longest of their batch. Single texts have batches of their own:
+    with pairs of the same length, whose texts are half as long, they would exceed the budget.
+    """
+    if dataset.partners is None:
+        return make_bins(lengths, budget)
+    partners = dataset.partners[rows]
+    pairs, singles = np.flatnonzero(partners >= 0), np.flatnonzero(partners < 0)
+    longer = np.maximum(lengths[pairs], dataset.tokens.lengths_of(partners[pairs]))
+    return join_bins(
+        [(singles, make_bins(lengths[singles], budget)), (pairs, make_bins(2 * longer, budget))]
+    )

@@ -120,9 +120,9 @@ class OutOfFold:
             for name in self._others:
                 head = model.head(name)
                 kind, logits = kind_of(head.kind), outputs[name].float().cpu().numpy()
-                if kind.pairs:
-                    logits = self._both(rows, len(batch), logits)
-                shares = kind.probabilities(logits, head.learned())
+                # Behind the records' own texts are the second ones of pairs.
+                own = self._both(rows, len(batch), logits) if kind.pairs else logits[: len(batch)]
+                shares = kind.probabilities(own, head.learned())
                 yield from zip([name] * len(batch), batch.tolist(), shares, strict=True)
             advance(len(batch))
 

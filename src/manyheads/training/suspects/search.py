@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,6 @@ from manyheads.data.suspects import Suspect, Suspects
 from manyheads.errors import DataError, RequestError, counted, listing
 from manyheads.tasks import Floats, TaskSpec, WordSpan, kind_of
 from manyheads.text import truncate
-from manyheads.training.data.dataset import Dataset
 from manyheads.training.frozen_heads import Advance, FrozenHeads
 from manyheads.training.one_run import one_run
 from manyheads.training.progress import Progress, counting
@@ -62,7 +61,7 @@ def find_suspects(
         progress: shows the progress.
 
     Raises:
-        DataError: a record cannot be read, or there are too few.
+        DataError: a record cannot be read, or there are too few, or too few different texts.
         RequestError: no task has labels that can be checked, or another thread trains.
         ModelError: the encoder cannot be used.
     """
@@ -83,16 +82,46 @@ def find_suspects(
             where=path,
             expected=f"at least {_LEAST_RECORDS} records, most of them with correct labels",
         )
+    folding = folding or Folding(seed=config.seed)
+    few = _with_few_texts(records, tasks, folding.folds, path)
+    tasks = {name: task for name, task in tasks.items() if name not in few}
+    label_sets = {name: label_sets[name] for name in tasks}
     heads = FrozenHeads(records, tasks, label_sets, config)
-    made = out_of_fold(heads, records, folding or Folding(seed=config.seed), progress)
+    made = out_of_fold(heads, records, folding, progress)
     found = suspects_among(records, tasks, with_neighbours(made, heads), config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
     notes = []
     if skipped:
         notes.append(f"not checked: {listing(skipped)} (numbers are neither right nor wrong)")
+    if few:
+        notes.append(f"not checked: {listing(few)} (labels in fewer than {folding.folds} texts)")
     seconds = time.monotonic() - began
     kinds = {name: task.kind for name, task in tasks.items()}
     return Suspects(path, len(records), kinds, tuple(likely), tuple(notes), seconds)
+
+
+def _with_few_texts(
+    records: Sequence[Record], tasks: Iterable[str], folds: int, path: str
+) -> list[str]:
+    """Return the tasks with labels in fewer texts than there are folds; copies count once.
+
+    Raises:
+        DataError: all of them are such tasks.
+    """
+    keys = [text_key(record) for record in records]
+    texts = {
+        name: len({key for key, record in zip(keys, records, strict=True) if name in record.labels})
+        for name in tasks
+    }
+    few = [name for name, number in texts.items() if number < folds]
+    if len(few) == len(texts):
+        raise DataError(
+            f"labels in {counted(max(texts.values()), 'different text')}",
+            where=path,
+            expected=f"at least {folds}; texts that differ only in numbers, case or punctuation "
+            "are copies",
+        )
+    return few
 
 
 def _in_records(advance: Advance, records: int, passes: int) -> Advance:
@@ -159,7 +188,7 @@ def with_neighbours(made: Probabilities, heads: FrozenHeads) -> Probabilities:
     for name, task in heads.tasks.items():
         kind = kind_of(task.kind)
         if not kind.per_word and not kind.pairs:
-            logs[name] = _mixed(logs[name], vectors, heads.data, name)
+            logs[name] = _mixed(logs[name], vectors, heads, name)
     return replace(made, logs=logs)
 
 
@@ -197,13 +226,14 @@ def suspects_among(
     return sorted(found, key=lambda one: -one.score)
 
 
-def _mixed(logs: Sequence[Floats], vectors: Floats, dataset: Dataset, task: str) -> list[Floats]:
+def _mixed(logs: Sequence[Floats], vectors: Floats, heads: FrozenHeads, task: str) -> list[Floats]:
     """Mix the labels of the nearest sentences into the probabilities of a task."""
-    targets = dataset.targets[task]
+    targets = heads.data.targets[task]
+    known = targets.labelled[heads.rows]
     labels = np.zeros((len(logs), targets.num_labels), np.float32)
-    for i in np.flatnonzero(targets.labelled[: len(logs)]):
-        labels[i, targets.values.row(int(i))] = 1.0
-    shares = neighbour_shares(vectors, labels, targets.labelled[: len(logs)])
+    for i in np.flatnonzero(known):
+        labels[i, targets.values.row(int(heads.rows[i]))] = 1.0
+    shares = neighbour_shares(vectors, labels, known)
     return list(_mean_log_odds(np.stack(logs), shares))
 
 

@@ -115,7 +115,9 @@ class Words:
                     yield functional.cross_entropy(logits, self._targets[batch])
                 advance(len(places))
 
-        train_with_decay(network.parameters(), losses(), epochs * -(-len(words) // BATCH))
+        # Labels in few texts may all be in the fold that is left out.
+        steps = max(1, epochs * -(-len(words) // BATCH))
+        train_with_decay(network.parameters(), losses(), steps)
         return network.eval()
 
     def predict(

@@ -128,7 +128,12 @@ class Lesson:
         Raises:
             ConfigError: the teachers' embeddings have different lengths.
         """
-        builders = {name: RaggedBuilder(np.float16) for name in self.kinds}
+        # The logit of a probability near 1 depends on digits that 16 bits lack. For every word, 32
+        # would take twice the memory.
+        builders = {
+            name: RaggedBuilder(np.float16 if kind_of(kind).per_word else np.float32)
+            for name, kind in self.kinds.items()
+        }
         vectors = RaggedBuilder(np.float32)
         sizes = {name: max(1, len(self.labels[name])) for name in self.kinds}
         known = dict.fromkeys([*self.kinds, EMBEDDING], 0.0)
