@@ -233,6 +233,16 @@ def test_requests_need_a_key_where_keys_are_set() -> None:
                 headers = {"authorization": f"Bearer {key}"}
                 assert client.get("/v1/models", headers=headers).status_code == 200
             assert client.get("/metrics").status_code == 401
+            assert client.post("/v1/models/tiny:reload").status_code == 401
+            assert client.post("/v1/predict", content="x").status_code == 401
+            assert client.get("/v1/unknown").status_code == 401
+            page = client.get("/metrics", headers=headers).text
+            for method, path, number in (
+                ("GET", "/v1/models", 3), ("GET", "/metrics", 1), ("GET", "other", 1),
+                ("POST", "/v1/models/{name}:reload", 1), ("POST", "/v1/predict", 1),
+            ):  # fmt: skip
+                labels = f'{{method="{method}",path="{path}",status="401"}}'
+                assert f"manyheads_requests_total{labels} {number}.0" in page
             for path in ("/", "/livez", "/readyz"):
                 assert client.get(path).status_code == 200
         assert "-key" not in lines.getvalue()

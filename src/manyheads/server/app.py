@@ -64,10 +64,11 @@ def create_app(
 
     # Routing and FastAPI's middleware take as long as a short text.
     fast = direct_handlers(router)
+    routes = [*router.routes, *page_router.routes]
     service = Service(registry, settings, monitoring)
     app = Application(
         protect=lambda inner: Protection(
-            inner, settings, monitoring, fast, service.check_room, tracing
+            inner, settings, monitoring, fast, routes, service.check_room, tracing
         ),
         settings=settings,
         title="Manyheads",
