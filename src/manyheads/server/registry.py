@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import RequestError, at, listing, nearest, shorten
+from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, at, listing, nearest, option, shorten
 from manyheads.inference import Predictor, Text, Watched, load_predictor
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
@@ -84,7 +86,7 @@ class Registry:
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
-        self._examples = None if settings.examples is None else read_examples(settings.examples)
+        self._examples = _read_examples(settings)
         self._settings = settings
         self._load = load or _load
         self._paths = dict(paths)
@@ -212,6 +214,17 @@ def _drain(old: list[ServedModel]) -> None:
     old[0].scheduler.close(_DRAIN_SECONDS)
     time.sleep(_GRACE_SECONDS)  # its threads end
     return_freed_memory()
+
+
+def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
+    if settings.examples is not None:
+        return read_examples(settings.examples, settings.layout)
+    if settings.layout not in (None, Layout()):
+        raise RequestError(
+            "the layout of a file of examples is given, but no file", expected="both or neither",
+            fix=f"Name the file: {option('--examples FILE', '`examples`')}.",
+        )  # fmt: skip
+    return None
 
 
 def _load(path: Path, threads: int | None) -> Predictor:

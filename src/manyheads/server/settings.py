@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
+from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, nearest, shorten
 
 
@@ -23,6 +24,8 @@ class ServerSettings(BaseModel):
     """Processor threads. Default: all cores."""
     examples: Path | None = None
     """Data file whose nearest records are shown with an answer (`neighbours` of a request)."""
+    layout: InstanceOf[Layout] | None = None
+    """How that file is laid out, where content and names do not show it."""
     max_body: int = Field(default=4 << 20, ge=1024, le=1 << 30)
     """Maximum bytes of a request body; a larger one gets status 413."""
     max_texts: int = Field(default=1024, ge=1, le=1_000_000)
