@@ -34,7 +34,7 @@ class ServerAnswer:
     version: str
     predictions: list[dict[str, Any]]
     """In the order of the texts, each in the form of `Prediction.to_json`, or an object with
-    `error` if the server refused the text."""
+    `error` and no `text` if the server refused the text."""
 
 
 class Client:
