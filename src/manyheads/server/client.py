@@ -47,7 +47,7 @@ class Client:
         retries: how often a request is repeated. If the server is busy, after the time in its
             Retry-After or else after 1, 2, 4 ... seconds, at most 60. If the connection breaks, or
             a server that has answered before cannot be reached, after 0, 1, 3, 7 ... seconds.
-        texts_per_request: longer lists are split into several requests.
+        texts_per_request: longer lists are split into several requests; at least 1.
         transport: the transport of httpx, for tests and proxies.
         sleep: the function that waits between attempts.
 
@@ -66,6 +66,11 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if texts_per_request < 1 or retries < 0:
+            raise RequestError(
+                f"texts_per_request is {texts_per_request} and retries is {retries}",
+                expected="at least 1 and at least 0",
+            )
         if not str(url).lower().startswith(("http://", "https://")):
             raise RequestError(
                 f"the address of the server is {shorten(url)}",
@@ -122,6 +127,7 @@ class Client:
                 refused the request, or stayed busy.
         """
         if not isinstance(thresholds, bool):
+            thresholds = {task: _plain(score) for task, score in thresholds.items()}
             for task, score in thresholds.items():
                 if isinstance(score, float) and not math.isfinite(score):
                     raise RequestError(
@@ -129,11 +135,11 @@ class Client:
                         expected="a number from 0 to 1",
                     )
         options: dict[str, Any] = {
-            "embed": embed,
-            "tokens": tokens,
-            "top_k": top_k,
-            "neighbours": neighbours,
-            "thresholds": thresholds if isinstance(thresholds, bool) else dict(thresholds),
+            "embed": _plain(embed),
+            "tokens": _plain(tokens),
+            "top_k": _plain(top_k),
+            "neighbours": _plain(neighbours),
+            "thresholds": thresholds,
         }
         if model is not None:
             options["model"] = model
@@ -165,6 +171,9 @@ class Client:
             body = {"input": part, "encoding_format": "base64", "model": model}
             answer = self._send("/v1/embeddings", body, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
+        if not len(texts):
+            # Only an embedding shows how many columns there are.
+            return self.encode(["a"], model=model)[:0]
         return np.array(rows, np.float32)
 
     def models(self) -> list[dict[str, Any]]:
@@ -198,11 +207,7 @@ class Client:
                 )
             except httpx.TransportError as error:
                 if is_last or not self._is_temporary(error):
-                    raise RequestError(
-                        f"{self._http.base_url} cannot be reached "
-                        f"({error or type(error).__name__})",
-                        fix="Is the server running? Start it: manyheads serve MODEL",
-                    ) from error
+                    raise self._failure(error) from error
                 # No request changes anything, so one that the server may have received can be
                 # sent again.
                 self._sleep(min(2.0**attempt - 1, _LONGEST_WAIT))
@@ -215,6 +220,20 @@ class Client:
             return response.json()
         message = _message(response, start)
         raise RequestError(f"the server sent status {response.status_code}: {message}")
+
+    def _failure(self, error: httpx.TransportError) -> RequestError:
+        """Return the error that a request without an answer becomes."""
+        late = isinstance(error, httpx.TimeoutException)
+        if late and not isinstance(error, httpx.ConnectTimeout):
+            return RequestError(
+                f"{self._http.base_url} did not answer within {self._http.timeout.read:g} seconds",
+                fix="Allow more with `timeout`, or send fewer texts at a time with "
+                "`texts_per_request`.",
+            )
+        return RequestError(
+            f"{self._http.base_url} cannot be reached ({error or type(error).__name__})",
+            fix="Is the server running? Start it: manyheads serve MODEL",
+        )
 
     def _is_temporary(self, error: httpx.TransportError) -> bool:
         """Return whether another attempt may succeed. One to a server that never answered would
@@ -242,6 +261,11 @@ def _checked(texts: Sequence[Text]) -> list[Text]:
                     where=f"text {one.number}",
                 )
     return given
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of numpy as Python's own, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _to_json(text: Text) -> Any:
