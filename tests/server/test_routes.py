@@ -400,9 +400,12 @@ def test_a_page_of_an_allowed_origin_may_ask_with_a_key_and_read_why_it_is_refus
             assert answer.headers["access-control-allow-origin"] == FOREIGN
             assert answer.headers["x-request-id"]
         other = {**asked, "origin": "https://example.com"}
-        assert (
-            "access-control-allow-origin" not in allowing.options("/embed", headers=other).headers
-        )
+        refused = allowing.options("/embed", headers=other)
+        assert "access-control-allow-origin" not in refused.headers
+        assert refused.status_code == 400
+        assert refused.headers["content-type"] == "application/json"
+        assert refused.json()["error"]["code"] == "cross_origin"
+        assert "Disallowed CORS origin; expected" in refused.json()["error"]["message"]
 
 
 RELOAD = "/v1/models/tiny:reload"

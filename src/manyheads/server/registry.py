@@ -267,7 +267,8 @@ def model_names(paths: Sequence[StrPath]) -> dict[str, Path]:
     """Return the models of a command line by name.
 
     Args:
-        paths: NAME=PATH, or a path alone; then the run's or model's folder is the name.
+        paths: a path, by whose run's or model's folder the model is named; or NAME=PATH, if there
+            is no such path.
 
     Raises:
         RequestError: two models have the same name, or a name is empty or has a slash.
@@ -275,7 +276,8 @@ def model_names(paths: Sequence[StrPath]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for given in paths:
         name, equals, path = os.fspath(given).partition("=")
-        if not equals:
+        # The name of a folder may have the sign too: runs/lr=3e-5.
+        if not equals or Path(given).exists():
             path = os.fspath(given)
             folder = Path(path).resolve()
             name = (folder.parent if folder.name == "best" else folder).name
