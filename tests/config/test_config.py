@@ -280,7 +280,7 @@ def test_every_field_is_documented() -> None:
         ("tasks: {a b: {kind: tagging}}", "the task name 'a b' must begin with a letter"),
         (
             "tasks: {text: {kind: tagging}}",
-            "the task name 'text' is reserved, as are embedding, embedding2, empty, in_scope, mean",
+            "the task name 'text' is reserved, as are embedding, embedding2, empty, error",
         ),
         (
             "tasks: {a: {kind: tagging}, a_score: {kind: tagging}}",
@@ -475,6 +475,12 @@ def test_no_task_has_the_name_of_a_field_of_results() -> None:
             make_config({"tasks": {name: {"kind": "pair"}}})
 
 
+@pytest.mark.parametrize("name", ["error", "neighbours"])
+def test_no_task_has_the_name_of_a_field_of_the_servers_answers(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"the task name '{name}' is reserved"):
+        make_config({"tasks": {name: {"kind": "classification"}}})
+
+
 def test_no_task_has_the_name_of_another_ones_column() -> None:
     label = ClassResult("x", 0, 0.5)
     for ending in {**label.cells(), **MultilabelResult((label,)).cells()}:
@@ -483,7 +489,7 @@ def test_no_task_has_the_name_of_another_ones_column() -> None:
 
 
 def test_a_trained_model_keeps_names_that_were_allowed_before() -> None:
-    names = ("in_scope", "text2", "a", "a_score")
+    names = ("in_scope", "text2", "error", "neighbours", "a", "a_score")
     stored = {"tasks": {name: {"kind": "classification"} for name in names}}
     assert tuple(stored_config(stored).tasks) == names
     for name in ("embedding", "../a"):

@@ -27,6 +27,7 @@ from graph_outputs import (
 )
 from manyheads.cli import main
 from manyheads.config import TaskConfig
+from manyheads.data.readers import Layout
 from manyheads.data.records import Record
 from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.exporting import Gate, GateReport, export_model
@@ -741,6 +742,26 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
 def test_bytes_that_are_not_a_graph_are_refused() -> None:
     with pytest.raises(ModelError, match=r"cannot load the graph.*Export the model again"):
         OnnxBackend(b"nothing of the kind", name="graph", threads=1)
+
+
+def test_the_records_of_a_named_file_are_read_by_its_layout(trained: Path, tmp_path: Path) -> None:
+    from manyheads.config import make_config
+    from manyheads.exporting import validation_sets
+
+    manifest = read_manifest(trained)
+    specs = [TaskSpec.from_json(task) for task in manifest.tasks]
+    file = tmp_path / "labelled.csv"
+    file.write_text("utterance,topic\nJohn lives in Paris,statement\n")
+    layout = Layout(names={"utterance": "text", "topic": "intent"})
+    ((records, _),) = validation_sets(make_config(manifest.config), specs, file, trained, layout)
+    assert [(one.text, list(one.labels)) for one in records] == [
+        ("John lives in Paris", ["intent"])
+    ]
+    missing = Layout(names={"body": "text"})
+    with pytest.raises(DataError, match="there is no column 'body'"):
+        export_model(trained, data=file, layout=missing, threads=1)
+    with pytest.raises(RequestError, match="the layout of a file is given, but no file"):
+        export_model(trained, layout=layout)
 
 
 def test_records_are_spread_over_a_long_file(

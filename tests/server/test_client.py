@@ -41,6 +41,7 @@ def test_long_lists_are_split_and_come_back_in_order() -> None:
         np.testing.assert_allclose(vectors, expected, atol=1e-5)
         assert [model["id"] for model in asking.models()] == ["tiny"]
         assert asking.predict([]).predictions == []
+        assert asking.encode([]).shape == (0, vectors.shape[1])
         with pytest.raises(RequestError, match="status 404: there is no model 'other'"):
             asking.predict(["a"], model="other")
 
@@ -92,6 +93,42 @@ def test_a_threshold_that_is_no_number_and_an_address_without_http_are_named() -
     )
     with pytest.raises(RequestError, match=message):
         manyheads.Client("localhost:8124")
+
+
+@pytest.mark.parametrize(
+    "options", [{"texts_per_request": 0}, {"texts_per_request": -1}, {"retries": -1}]
+)
+def test_numbers_that_leave_nothing_to_send_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match="expected at least 1 and at least 0"):
+        manyheads.Client(**options)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_sent_as_numbers() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}]})
+
+    with client(answer, []) as asking:
+        thresholds = {"intent": np.float32(0.5)}
+        asking.predict(["a"], top_k=np.int64(2), embed=np.bool_(True), thresholds=thresholds)  # type: ignore[arg-type]
+        with pytest.raises(RequestError, match="the threshold of task 'intent' is nan"):
+            asking.predict(["a"], thresholds={"intent": np.float32("nan")})  # type: ignore[dict-item]
+    body = json.loads(seen[0].content)
+    assert (body["top_k"], body["embed"], body["thresholds"]) == (2, True, {"intent": 0.5})
+
+
+def test_a_server_that_does_not_answer_in_time_is_not_called_unreachable() -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("timed out")
+
+    with (
+        client(late, [], timeout=3) as asking,
+        pytest.raises(RequestError, match=r"did not answer within 3 seconds\. Allow") as error,
+    ):
+        asking.models()
+    assert "running" not in str(error.value)
 
 
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names() -> None:

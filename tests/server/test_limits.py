@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -188,6 +189,23 @@ def test_more_connections_than_allowed_get_503_but_probes_are_answered() -> None
         gate.open.set()
         assert first.result(60).status_code == 200
         assert client.get("/v1/models").status_code == 200
+
+
+def test_bodies_that_do_not_arrive_take_no_place_where_no_key_is_needed() -> None:
+    with (
+        serving(served_model(), max_connections=1, api_keys=("key",)) as client,
+        ExitStack() as stack,
+    ):
+        for path, status in ((b"/", b"405"), (b"/livez", b"405"), (b"/unknown", b"401")):
+            raw = stack.enter_context(connection(client))
+            raw.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" % path)
+            assert answer_of(raw).startswith(b"HTTP/1.1 " + status)
+            assert (
+                client.get("/v1/models", headers={"authorization": "Bearer key"}).status_code == 200
+            )
+            # The body that arrives after the answer is skipped.
+            raw.sendall(b"0123456789GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer_of(raw).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_that_does_not_arrive_gets_408() -> None:

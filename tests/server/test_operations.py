@@ -237,6 +237,16 @@ def test_requests_need_a_key_where_keys_are_set() -> None:
                 headers = {"authorization": f"Bearer {key}"}
                 assert client.get("/v1/models", headers=headers).status_code == 200
             assert client.get("/metrics").status_code == 401
+            assert client.post("/v1/models/tiny:reload").status_code == 401
+            assert client.post("/v1/predict", content="x").status_code == 401
+            assert client.get("/v1/unknown").status_code == 401
+            page = client.get("/metrics", headers=headers).text
+            for method, path, number in (
+                ("GET", "/v1/models", 3), ("GET", "/metrics", 1), ("GET", "other", 1),
+                ("POST", "/v1/models/{name}:reload", 1), ("POST", "/v1/predict", 1),
+            ):  # fmt: skip
+                labels = f'{{method="{method}",path="{path}",status="401"}}'
+                assert f"manyheads_requests_total{labels} {number}.0" in page
             for path in ("/", "/livez", "/readyz"):
                 assert client.get(path).status_code == 200
         assert "-key" not in lines.getvalue()
@@ -574,10 +584,18 @@ def test_several_models_are_served_by_name() -> None:
         assert answer.json()["model"] == "two"
 
 
-def test_models_of_the_command_line_are_named_by_their_folders() -> None:
+def test_models_of_the_command_line_are_named_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert model_names(["runs/tickets/best", "b=runs/other"]) == {
         "tickets": Path("runs/tickets/best"),
         "b": Path("runs/other"),
+    }
+    monkeypatch.chdir(tmp_path)
+    Path("runs/lr=3e-3").mkdir(parents=True)
+    assert model_names(["runs/lr=3e-3", "b=runs/lr=3e-3"]) == {
+        "lr=3e-3": Path("runs/lr=3e-3"),
+        "b": Path("runs/lr=3e-3"),
     }
     with pytest.raises(RequestError, match="two models have the name 'a'"):
         model_names(["a", "x/a"])
@@ -590,6 +608,30 @@ def test_invalid_settings_are_named() -> None:
         make_settings(port=70000)
     with pytest.raises(RequestError, match=r"no setting 'prot' \(did you mean \"port\""):
         make_settings(prot=1)
+    with pytest.raises(RequestError, match="host is ''; expected string should have at least 1"):
+        make_settings(host="")
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("*", "*"),
+        ("https://Shop.example.com/", "https://shop.example.com"),
+        ("HTTPS://shop.example.com:443", "https://shop.example.com"),
+        ("http://shop.example.com:443", "http://shop.example.com:443"),
+        ("http://[::1]:5173", "http://[::1]:5173"),
+    ],
+)
+def test_an_origin_is_compared_as_browsers_write_it(given: str, origin: str) -> None:
+    assert make_settings(cors_origins=(given,)).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize("given", ["", "null", "shop.example.com", "https://a/b", "https://a b"])
+def test_an_origin_that_no_page_has_is_refused(given: str) -> None:
+    with pytest.raises(
+        RequestError, match=rf"cors_origins is '{given}'; expected \* or an origin,"
+    ):
+        make_settings(cors_origins=(given,))
 
 
 def test_an_address_that_another_process_listens_on_is_named_with_its_port(

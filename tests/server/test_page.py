@@ -196,6 +196,20 @@ def test_many_lines_make_a_table_to_sort_and_download(visit: Visit, tmp_path: Pa
         assert "John lives in Paris" in (tmp_path / name).read_text()
 
 
+def test_a_table_tells_a_task_called_error_from_a_refused_text(visit: Visit) -> None:
+    page = visit.page
+    error = {"label": "none", "id": 0, "score": 0.5}
+    tasks = [{"name": "error", "kind": "classification", "labels": ["none", "some"]}]
+    model = {"id": "tiny", "version": "1", "backend": "torch", "examples": 0, "tasks": tasks}
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    found = [{"text": "a", "windows": 1, "error": error}, {"error": {"message": "it is empty"}}]
+    body = {"model": "tiny", "version": "1", "milliseconds": 1.0, "predictions": found}
+    page.route("**/v1/predict", lambda route: route.fulfill(json=body))
+    page.reload()
+    visit.ask("a\nb")
+    expect(page.locator("#rows tr")).to_have_text(["anone50.0 %", "bit is empty"])
+
+
 def test_cells_that_a_spreadsheet_would_compute_are_downloaded_as_text(
     visit: Visit, tmp_path: Path
 ) -> None:

@@ -12,9 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from manyheads.errors import DataError
+from manyheads.data.readers import Layout
+from manyheads.errors import DataError, RequestError
 from manyheads.inference import load_predictor
+from manyheads.server import create_app
 from manyheads.server.examples import _plain, read_examples
+from manyheads.server.settings import make_settings
 from serving import served_model, serving
 from training_setup import run, write_records
 
@@ -102,7 +105,7 @@ def test_the_nearest_examples_are_returned_on_request(client: httpx.Client, tmp_
 
 def test_values_that_json_cannot_hold_are_shown_as_text(tmp_path: Path) -> None:
     file = tmp_path / "examples.jsonl"
-    record = {"text": "a \ud800", "id": 10**30, "list": [2**63, -(2**63) - 1], "score": "mine"}
+    record = {"text": "a \ud800", "id": 10**30, "list": [2**63, -(2**63) - 1]}
     file.write_text(json.dumps(record) + "\n")
     with serving(served_model(), examples=file) as asked:
         [one] = post(asked, "/v1/predict", {"texts": "a", "neighbours": 1})["predictions"]
@@ -117,6 +120,24 @@ def test_a_file_of_examples_without_texts_is_refused(tmp_path: Path) -> None:
     file.write_text('{"label": "a"}\n')
     with pytest.raises(DataError, match=r"examples\.jsonl:1: the example has no text"):
         read_examples(file)
+
+
+def test_examples_are_read_by_a_layout_and_no_field_hides_the_similarity(tmp_path: Path) -> None:
+    file = tmp_path / "examples.csv"
+    file.write_text("utterance,score\nwhere is Mary,5\n")
+    with pytest.raises(DataError, match=r"`layout=Layout\(names=\{"):
+        read_examples(file)
+    names = {"utterance": "text"}
+    with pytest.raises(DataError, match=r"a field 'score', which is the similarity .* Rename it"):
+        read_examples(file, Layout(names=names))
+    layout = Layout(names={**names, "score": "rating"})
+    with serving(served_model(), examples=file, layout=layout) as asked:
+        [one] = post(asked, "/v1/predict", {"texts": "a", "neighbours": 1})["predictions"]
+    [found] = one["neighbours"]
+    assert 0 < found.pop("score") <= 1
+    assert found == {"text": "where is Mary", "rating": "5"}
+    with pytest.raises(RequestError, match="Name the file: `examples`"):
+        create_app({}, make_settings(layout=layout))
 
 
 def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
@@ -379,9 +400,12 @@ def test_a_page_of_an_allowed_origin_may_ask_with_a_key_and_read_why_it_is_refus
             assert answer.headers["access-control-allow-origin"] == FOREIGN
             assert answer.headers["x-request-id"]
         other = {**asked, "origin": "https://example.com"}
-        assert (
-            "access-control-allow-origin" not in allowing.options("/embed", headers=other).headers
-        )
+        refused = allowing.options("/embed", headers=other)
+        assert "access-control-allow-origin" not in refused.headers
+        assert refused.status_code == 400
+        assert refused.headers["content-type"] == "application/json"
+        assert refused.json()["error"]["code"] == "cross_origin"
+        assert "Disallowed CORS origin; expected" in refused.json()["error"]["message"]
 
 
 RELOAD = "/v1/models/tiny:reload"

@@ -173,6 +173,7 @@ def export(
     *,
     formats: Sequence[str] | None = None,
     data: Any = None,
+    layout: Layout | None = None,
     limit: float = 0.3,
     opset: int = 17,
     threads: int | None = None,
@@ -186,6 +187,7 @@ def export(
         model: a model, its folder, or a run's folder.
         formats: `float32`, `int8` (both ONNX) or `openvino`; default: the first two.
         data: labelled records to compare on, or a file; default: the validation data of the run.
+        layout: how `data` are laid out, where content and names do not show it.
         limit: percentage points of its main metric that a task may lose to int8, beyond chance.
         opset: the version of ONNX's operators.
         threads: processor threads; default: all available cores.
@@ -199,8 +201,9 @@ def export(
     with ExitStack() as named:
         path = optional_data(data, "comparison", named)
         return export_model(
-            model, formats=DEFAULT_FORMATS if formats is None else formats, data=path, limit=limit,
-            opset=opset, threads=threads, progress=messages("export", progress),
+            model, formats=DEFAULT_FORMATS if formats is None else formats, data=path,
+            layout=layout, limit=limit, opset=opset, threads=threads,
+            progress=messages("export", progress),
         )  # fmt: skip
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manyheads.cli.errors import tell
-from manyheads.cli.options import DEFAULT_MODEL, JsonFile, ModelFolder, Threads, write_json_to
+from manyheads.cli.options import (
+    DEFAULT_MODEL,
+    InputOptions,
+    JsonFile,
+    ModelFolder,
+    Threads,
+    takes_groups,
+    write_json_to,
+)
 from manyheads.errors import CheckFailed, counted, listing
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
+@takes_groups
 def export(
     model: ModelFolder = DEFAULT_MODEL,
     *,
@@ -45,6 +54,7 @@ def export(
             help="Labelled data to compare on. Default: the validation data of the run.",
         ),
     ] = None,
+    data: InputOptions,
     opset: Annotated[
         int, typer.Option(metavar="N", min=14, max=20, help="The version of ONNX's operators.")
     ] = 17,
@@ -64,6 +74,7 @@ def export(
         model,
         formats=[name for name in names if name] or DEFAULT_FORMATS,
         data=file,
+        layout=data.layout(),
         limit=limit,
         opset=opset,
         threads=threads,

@@ -159,6 +159,13 @@ class DataOptions(TextOptions):
 
 
 @dataclass(frozen=True)
+class InputOptions(DataOptions):
+    """Those options for a command with a `--format` of its own."""
+
+    format: InputFormat = None
+
+
+@dataclass(frozen=True)
 class ComputeOptions:
     """The options for how a model runs, as one parameter of a command."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +12,7 @@ import typer
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
     ComputeOptions,
-    DataOptions,
-    InputFormat,
+    InputOptions,
     ScoringOptions,
     model_argument,
     takes_groups,
@@ -31,13 +29,6 @@ class Form(str, Enum):
 
     HTML = "html"
     MD = "md"
-
-
-@dataclass(frozen=True)
-class _DataOptions(DataOptions):
-    """The options for how data are laid out; `--format` is that of the report."""
-
-    format: InputFormat = None
 
 
 @app.command()
@@ -86,7 +77,7 @@ def report(
             "encoder, and extrapolate it.",
         ),
     ] = False,
-    data: _DataOptions,
+    data: InputOptions,
     compute: ComputeOptions,
 ) -> None:
     """Write what a model gets wrong: one HTML file with scores, pictures and every error.

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from manyheads.cli.errors import catching
+from manyheads.cli.options import InputOptions, takes_groups
 from manyheads.errors import RequestError
 from manyheads.server import ServerSettings
 from manyheads.storage import explained
@@ -28,17 +29,20 @@ def _help(field: str) -> str:
 
 
 @app.command()
+@takes_groups
 def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME=]MODEL ...", help="Models; the first is the default."),
     ] = None,
+    *,
     host: Annotated[str, typer.Option(help=_help("host"))] = _DEFAULTS.host,
     port: Annotated[int, typer.Option(help=_help("port"))] = _DEFAULTS.port,
     threads: Annotated[int | None, typer.Option(help=_help("threads"))] = _DEFAULTS.threads,
     examples: Annotated[
         Path | None, typer.Option(metavar="FILE", help=_help("examples"))
     ] = _DEFAULTS.examples,
+    data: InputOptions,
     max_body: Annotated[int, typer.Option(help=_help("max_body"))] = _DEFAULTS.max_body,
     max_texts: Annotated[int, typer.Option(help=_help("max_texts"))] = _DEFAULTS.max_texts,
     max_characters: Annotated[
@@ -66,7 +70,7 @@ def serve(
     def work() -> int:
         run(
             *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
-            examples=examples,
+            examples=examples, layout=data.layout(),
             max_body=max_body, max_texts=max_texts, max_characters=max_characters,
             max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
             cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,

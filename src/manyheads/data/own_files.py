@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, stored_config
-from manyheads.data.readers import is_dataset_name, without_split
+from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.errors import RequestError, option
 from manyheads.storage import BEST, StrPath
 
 _FILES = ("train_file", "valid_file", "files")
@@ -65,6 +66,21 @@ def may_open(path: str, config: Config, model: StrPath) -> bool:
         return False
     run = run_folder(model)
     return run == Path(config.save_dir).resolve() or _is_in(Path(path).resolve(), run.parent)
+
+
+def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
+    """Do nothing unless a layout is given without the data that it is for.
+
+    Raises:
+        RequestError: it is.
+    """
+    if data is None and layout not in (None, Layout()):
+        raise RequestError(
+            "the layout of a file is given, but no file",
+            expected="both or neither: the validation files are read as the model's configuration "
+            "says",
+            fix=f"Name the file: {option('--file FILE', '`data`')}.",
+        )
 
 
 def run_folder(model: StrPath) -> Path:

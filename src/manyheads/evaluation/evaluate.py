@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, TaskConfig, restored_threads
-from manyheads.data.own_files import located, may_open
+from manyheads.data.own_files import located, may_open, refuse_layout_alone
 from manyheads.data.readers import Layout, read_rows, without_split
 from manyheads.data.readers.memory import is_in_memory
 from manyheads.data.records import Reach, Record, read_records, unseen_labels
@@ -188,13 +188,7 @@ def labelled_sets(
     Returns:
         the files' names, and the records of each with the tasks that they have labels for.
     """
-    if data is None and layout not in (None, Layout()):
-        raise RequestError(
-            "the layout of a file is given, but no file",
-            expected="both or neither: the validation files are read as the model's configuration "
-            "says",
-            fix=f"Name the file: {option('--file FILE', '`data`')}.",
-        )
+    refuse_layout_alone(layout, data)
     chosen = _chosen(loaded, tasks)
     files = (
         {os.fspath(data): tuple(chosen)}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyheads.config import restored_threads
+from manyheads.data.own_files import refuse_layout_alone
+from manyheads.data.readers import Layout
 from manyheads.errors import (
     ModelError,
     RequestError,
@@ -87,6 +89,7 @@ def export_model(
     *,
     formats: Sequence[str] = DEFAULT_FORMATS,
     data: StrPath | None = None,
+    layout: Layout | None = None,
     limit: float = LIMIT,
     opset: int = OPSET,
     threads: int | None = None,
@@ -100,6 +103,7 @@ def export_model(
         formats: some of `FORMATS`.
         data: labelled records for the gate; default, the validation files that the model was
             chosen on.
+        layout: how `data` are laid out, where content and names do not show it.
         limit: points of its main metric that a head may lose, beyond chance.
         opset: the version of ONNX's operators.
         threads: processor threads; default, all available cores.
@@ -109,12 +113,14 @@ def export_model(
     Raises:
         ModelError: the model cannot be read or exported.
         DataError: there is nothing to compare on, or a head has no labelled record.
-        RequestError: there is no such format, or the limit or the version is out of range.
+        RequestError: there is no such format, the limit or the version is out of range, or a layout
+            is given without data.
         StorageError: a graph cannot be written.
     """
     _check_request(formats, limit, opset)
+    refuse_layout_alone(layout, data)
     folder = _model_folder(model)
-    exporter = _exporter(folder, data, limit, opset, threads, progress)
+    exporter = _exporter(folder, data, layout, limit, opset, threads, progress)
     kept: list[GateReport] = []
     refused: list[GateReport] = []
     missing: list[str] = []
@@ -169,6 +175,7 @@ def _model_folder(model: StrPath) -> Path:
 def _exporter(
     folder: Path,
     data: StrPath | None,
+    layout: Layout | None,
     limit: float,
     opset: int,
     threads: int | None,
@@ -183,7 +190,7 @@ def _exporter(
     compute = choose_compute("cpu", "float32", threads)
     manifest = read_manifest(folder)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
-    sets = validation_sets(trained.config, specs, data, folder)
+    sets = validation_sets(trained.config, specs, data, folder, layout)
     progress("predicting for the validation records with PyTorch in float32")
     gate = Gate(
         pytorch.TorchBackend(trained.model, compute),

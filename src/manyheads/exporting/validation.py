@@ -20,7 +20,11 @@ MAX_RECORDS = 10_000
 
 
 def validation_sets(
-    config: Config, specs: Sequence[TaskSpec], data: StrPath | None, model: StrPath
+    config: Config,
+    specs: Sequence[TaskSpec],
+    data: StrPath | None,
+    model: StrPath,
+    layout: Layout | None = None,
 ) -> RecordSets:
     """Read the validation records of a model, or those of a file.
 
@@ -29,6 +33,8 @@ def validation_sets(
         specs: the model's tasks.
         data: a labelled file; default, the validation files of the configuration.
         model: the model's folder.
+        layout: how `data` are laid out, where content and names do not show it; the validation
+            files have the layout of the configuration.
 
     Raises:
         DataError: there are no records, or they cannot be read.
@@ -37,8 +43,7 @@ def validation_sets(
     own = located(config, model).valid_files()
     files = own if data is None else {os.fspath(data): tuple(names)}
     label_sets = {spec.name: spec.label_set() for spec in specs}
-    # A named file has the standard layout; the model's own files have that of training.
-    layout = Layout.of(config) if data is None else None
+    layout = Layout.of(config) if data is None else layout
     sets = []
     for path, tasks in files.items():
         if data is None and not may_open(path, config, model):

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from manyheads.server.answering import Service
 from manyheads.server.monitoring import Monitoring
+from manyheads.server.origins import Cors
 from manyheads.server.page import router as page_router
 from manyheads.server.problems import (
     Problem,
@@ -64,10 +64,11 @@ def create_app(
 
     # Routing and FastAPI's middleware take as long as a short text.
     fast = direct_handlers(router)
+    routes = [*router.routes, *page_router.routes]
     service = Service(registry, settings, monitoring)
     app = Application(
         protect=lambda inner: Protection(
-            inner, settings, monitoring, fast, service.check_room, tracing
+            inner, settings, monitoring, fast, routes, service.check_room, tracing
         ),
         settings=settings,
         title="Manyheads",
@@ -130,7 +131,7 @@ class Application(FastAPI):
             return self._protection
         # A browser asks without a key whether the page may send one, and shows the page no error
         # that has no header for it.
-        return CORSMiddleware(
+        return Cors(
             self._protection, allow_origins=list(self._settings.cors_origins),
             allow_methods=["GET", "POST"], allow_headers=["*"],
         )  # fmt: skip

@@ -36,7 +36,7 @@ class ServerAnswer:
     version: str
     predictions: list[dict[str, Any]]
     """In the order of the texts, each in the form of `Prediction.to_json`, or an object with
-    `error` if the server refused the text."""
+    `error` and no `text` if the server refused the text."""
 
 
 class Client:
@@ -49,7 +49,7 @@ class Client:
         retries: how often a request is repeated. If the server is busy, after the time in its
             Retry-After or else after 1, 2, 4 ... seconds, at most 60. If the connection breaks, or
             a server that has answered before cannot be reached, after 0, 1, 3, 7 ... seconds.
-        texts_per_request: longer lists are split into several requests.
+        texts_per_request: longer lists are split into several requests; at least 1.
         transport: the transport of httpx, for tests and proxies.
         sleep: the function that waits between attempts.
 
@@ -68,6 +68,11 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if texts_per_request < 1 or retries < 0:
+            raise RequestError(
+                f"texts_per_request is {texts_per_request} and retries is {retries}",
+                expected="at least 1 and at least 0",
+            )
         if not str(url).lower().startswith(("http://", "https://")):
             raise RequestError(
                 f"the address of the server is {shorten(url)}",
@@ -132,6 +137,7 @@ class Client:
                 refused the request, or stayed busy; or something else answered.
         """
         if not isinstance(thresholds, bool):
+            thresholds = {task: _plain(score) for task, score in thresholds.items()}
             for task, score in thresholds.items():
                 if isinstance(score, float) and not math.isfinite(score):
                     raise RequestError(
@@ -139,11 +145,11 @@ class Client:
                         expected="a number from 0 to 1",
                     )
         options: dict[str, Any] = {
-            "embed": embed,
-            "tokens": tokens,
-            "top_k": top_k,
-            "neighbours": neighbours,
-            "thresholds": thresholds if isinstance(thresholds, bool) else dict(thresholds),
+            "embed": _plain(embed),
+            "tokens": _plain(tokens),
+            "top_k": _plain(top_k),
+            "neighbours": _plain(neighbours),
+            "thresholds": thresholds,
         }
         if model is not None:
             options["model"] = model
@@ -175,6 +181,9 @@ class Client:
             body = {"input": part, "encoding_format": "base64", "model": model}
             answer = self._send("/v1/embeddings", body, _LISTED, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
+        if not len(texts):
+            # Only an embedding shows how many columns there are.
+            return self.encode(["a"], model=model)[:0]
         return np.array(rows, np.float32)
 
     def models(self) -> list[dict[str, Any]]:
@@ -212,11 +221,7 @@ class Client:
                 )
             except httpx.TransportError as error:
                 if is_last or not self._is_temporary(error):
-                    raise RequestError(
-                        f"{self._http.base_url} cannot be reached "
-                        f"({error or type(error).__name__})",
-                        fix="Is the server running? Start it: manyheads serve MODEL",
-                    ) from error
+                    raise self._failure(error) from error
                 # No request changes anything, so one that the server may have received can be
                 # sent again.
                 self._sleep(min(2.0**attempt - 1, _LONGEST_WAIT))
@@ -236,6 +241,20 @@ class Client:
             f"Manyheads' ({kind}: {shorten(response.text, 200)})",
             expected="the JSON of a Manyheads server",
             fix="Check the address, and whether a proxy answers in the server's place.",
+        )
+
+    def _failure(self, error: httpx.TransportError) -> RequestError:
+        """Return the error that a request without an answer becomes."""
+        late = isinstance(error, httpx.TimeoutException)
+        if late and not isinstance(error, httpx.ConnectTimeout):
+            return RequestError(
+                f"{self._http.base_url} did not answer within {self._http.timeout.read:g} seconds",
+                fix="Allow more with `timeout`, or send fewer texts at a time with "
+                "`texts_per_request`.",
+            )
+        return RequestError(
+            f"{self._http.base_url} cannot be reached ({error or type(error).__name__})",
+            fix="Is the server running? Start it: manyheads serve MODEL",
         )
 
     def _is_temporary(self, error: httpx.TransportError) -> bool:
@@ -280,6 +299,11 @@ def _checked(texts: Sequence[Text]) -> list[Text]:
                     where=f"text {one.number}",
                 )
     return given
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of numpy as Python's own, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _to_json(text: Text) -> Any:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.data.readers import read_rows
-from manyheads.errors import DataError, at
+from manyheads.data.readers import Layout, read_rows
+from manyheads.errors import DataError, at, option
 from manyheads.inference import Predictor, embed_texts
 
 MAX_EXAMPLES = 100_000
 """A search computes a product with every example."""
+_SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,22 @@ class Examples:
         count = min(count, len(scores))
         best = np.argpartition(-scores, count - 1)[:count]
         best = best[np.argsort(-scores[best])]
-        return [{**self.records[i], "score": round(float(scores[i]), 6)} for i in best]
+        return [{**self.records[i], _SCORE: round(float(scores[i]), 6)} for i in best]
 
 
-def read_examples(path: Path) -> list[dict[str, Any]]:
+def read_examples(path: Path, layout: Layout | None = None) -> list[dict[str, Any]]:
     """Read the records of a data file of any format.
 
+    Args:
+        path: the file.
+        layout: how it is laid out, where content and names do not show it.
+
     Raises:
-        DataError: the file cannot be read, is too long, or a record has no text.
+        DataError: the file cannot be read or is too long, or a record has no text or a field whose
+            name has another meaning here.
     """
     records = []
-    for row in read_rows(path):
+    for row in read_rows(path, layout=layout):
         records.append(_record(row.fields, row.where))
         if len(records) > MAX_EXAMPLES:
             raise DataError(
@@ -76,8 +82,18 @@ def _record(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
         text = " ".join(map(str, tokens))
     if not isinstance(text, str) or not text.strip():
         raise DataError(
-            "the example has no text", expected="a field `text` or `tokens`", where=where
-        )
+            "the example has no text", expected="a field `text` or `tokens`", where=where,
+            fix="Name its field: "
+            + option("--text-field NAME", '`layout=Layout(names={NAME: "text"})`') + ".",
+        )  # fmt: skip
+    if _SCORE in fields:
+        raise DataError(
+            f"the example has a field {_SCORE!r}, which is the similarity where examples are "
+            "listed",
+            expected="another name", where=where,
+            fix="Rename it: "
+            + option("--map score=rating", '`layout=Layout(names={"score": "rating"})`') + ".",
+        )  # fmt: skip
     labels = {k: v for k, v in fields.items() if k not in ("text", "tokens")}
     return {"text": _plain(text), **_plain(labels)}
 

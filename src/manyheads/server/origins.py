@@ -1,12 +1,17 @@
-"""POST requests that a browser sends for the page of another origin are refused.
+"""Pages of other origins: what they may send, and how a browser learns it (CORS).
 
-For a request without a body or with a plain one, a browser asks no server whether the page may send
-it: CORS keeps the answer from the page, not the effect from the server.
+POST requests that a browser sends for the page of another origin are refused. For a request without
+a body or with a plain one, a browser asks no server whether the page may send it: CORS keeps the
+answer from the page, not the effect from the server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from manyheads.errors import shorten
 from manyheads.server.problems import Problem
@@ -44,3 +49,23 @@ def check_origin(headers: Mapping[bytes, bytes], allowed: Collection[str]) -> No
         "pass on the header Host",
         code="cross_origin",
     )  # fmt: skip
+
+
+class Cors(CORSMiddleware):
+    """CORS whose refusals have the form of all errors."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the response to a browser that asks what a page may send."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        problem = Problem(
+            response.status_code,
+            f"{bytes(response.body).decode()}; expected GET or POST, from the page of an origin "
+            "for which the server was started with --cors-origin",
+            code="cross_origin",
+        )
+        refusal = problem.response()
+        kept = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
+        refusal.headers.update(kept)
+        return refusal

@@ -1,8 +1,8 @@
 """ASGI middleware before the routes: request ids, keys, origins, limits on size and number, and the
 log.
 
-The whole body is read first, so that no route handles one that is too large or too slow. While the
-queue is full, `connections` has requests refused before that.
+The whole body is read first, so that no route handles one that is too large or too slow; the open
+paths have none. While the queue is full, `connections` has requests refused before that.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manyheads.server.monitoring import Monitoring
@@ -31,7 +31,7 @@ from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Span, Tracing
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz"})
-"""The paths that need no key and do not count as connections."""
+"""The paths that need no key and do not count as connections. A body sent to them is not read."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -54,6 +54,7 @@ class Protection:
         settings: limits and keys.
         monitoring: counts requests.
         direct: by path, the routes whose POST requests bypass the rest of the application.
+        routes: all routes, under which refused requests are counted too.
         check_room: raises `Problem` if no such request can be queued.
         tracing: starts a span for each request.
     """
@@ -64,12 +65,13 @@ class Protection:
         settings: ServerSettings,
         monitoring: Monitoring,
         direct: Mapping[str, DirectRoute],
+        routes: Sequence[BaseRoute],
         check_room: Callable[[], None],
         tracing: Tracing,
     ) -> None:
         self._tracing = tracing
         self._app = app
-        self._direct = direct
+        self._direct, self._routes = direct, routes
         self._check_room = check_room
         self._settings = settings
         self._monitoring = monitoring
@@ -119,19 +121,21 @@ class Protection:
                 ]  # fmt: skip
             await send(message)
 
-        self._under_way += 1
+        is_open = scope["path"] in OPEN_PATHS
+        self._under_way += not is_open
         with self._tracing.request(scope["method"], headers) as span:
             try:
                 self._check(scope, headers, self._under_way)
-                body = await self._body(headers, receive)
-                await self._answer(scope, _replaying(body, receive), send_with_id)
+                if not is_open:
+                    receive = _replaying(await self._body(headers, receive), receive)
+                await self._answer(scope, receive, send_with_id)
             except Exception as error:
                 if not isinstance(error, Problem):
                     log_bug(request_id, error)
                 if not status:
                     await problem_of(error).response()(scope, receive, send_with_id)
             finally:
-                self._under_way -= 1
+                self._under_way -= not is_open
                 seconds = time.monotonic() - begun
                 if span is None:
                     # In the next round of the event loop, before which the answer is sent.
@@ -206,8 +210,13 @@ class Protection:
         finally:
             timer.cancel()
 
+    def _route(self, scope: Scope) -> BaseRoute | None:
+        matching = (one for one in self._routes if one.matches(scope)[0] is not Match.NONE)
+        return next(matching, None)
+
     def _note(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        # One that was refused before it was routed has none yet.
+        route = getattr(scope.get("route") or self._route(scope), "path", "other")
         state = scope["state"]
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._monitoring.request(route, method, status, seconds)

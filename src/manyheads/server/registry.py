@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.errors import RequestError, at, listing, nearest, shorten
+from manyheads.data.readers import Layout
+from manyheads.errors import RequestError, at, listing, nearest, option, shorten
 from manyheads.inference import Predictor, Text, Watched, load_predictor
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
@@ -84,7 +86,7 @@ class Registry:
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
-        self._examples = None if settings.examples is None else read_examples(settings.examples)
+        self._examples = _read_examples(settings)
         self._settings = settings
         self._load = load or _load
         self._paths = dict(paths)
@@ -214,6 +216,17 @@ def _drain(old: list[ServedModel]) -> None:
     return_freed_memory()
 
 
+def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
+    if settings.examples is not None:
+        return read_examples(settings.examples, settings.layout)
+    if settings.layout not in (None, Layout()):
+        raise RequestError(
+            "the layout of a file of examples is given, but no file", expected="both or neither",
+            fix=f"Name the file: {option('--examples FILE', '`examples`')}.",
+        )  # fmt: skip
+    return None
+
+
 def _load(path: Path, threads: int | None) -> Predictor:
     return load_predictor(path, threads=threads)
 
@@ -254,7 +267,8 @@ def model_names(paths: Sequence[StrPath]) -> dict[str, Path]:
     """Return the models of a command line by name.
 
     Args:
-        paths: NAME=PATH, or a path alone; then the run's or model's folder is the name.
+        paths: a path, by whose run's or model's folder the model is named; or NAME=PATH, if there
+            is no such path.
 
     Raises:
         RequestError: two models have the same name, or a name is empty or has a slash.
@@ -262,7 +276,8 @@ def model_names(paths: Sequence[StrPath]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for given in paths:
         name, equals, path = os.fspath(given).partition("=")
-        if not equals:
+        # The name of a folder may have the sign too: runs/lr=3e-5.
+        if not equals or Path(given).exists():
             path = os.fspath(given)
             folder = Path(path).resolve()
             name = (folder.parent if folder.name == "best" else folder).name

@@ -71,7 +71,7 @@ class PredictResponse(BaseModel):
     predictions: list[dict[str, Any]]
     """For each text an object with `text`, the result of each task, `windows`, `in_scope` if the
     model knows its scope, and `embedding` or `neighbours` if requested; or an object with `error`
-    if this text was refused."""
+    alone if this text was refused."""
 
 
 class EmbeddingsRequest(_Strict):

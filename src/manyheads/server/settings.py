@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, InstanceOf, ValidationError
 
+from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, nearest, shorten
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?")
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _origin(given: str) -> str:
+    """Return an origin as browsers write it: in lower case, without a path or the usual port."""
+    if given == "*":
+        return given
+    found = _ORIGIN.fullmatch(given.lower().removesuffix("/"))
+    if found is None:
+        raise ValueError(
+            "* or an origin, such as https://shop.example.com or http://localhost:5173"
+        )
+    scheme, host, port = found.groups(default="")
+    return f"{scheme}://{host}{'' if port == _USUAL_PORTS.get(scheme) else port}"
 
 
 class ServerSettings(BaseModel):
@@ -15,7 +33,7 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 for all interfaces."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 selects a free one, which is printed."""
@@ -23,6 +41,8 @@ class ServerSettings(BaseModel):
     """Processor threads. Default: all cores."""
     examples: Path | None = None
     """Data file whose nearest records are shown with an answer (`neighbours` of a request)."""
+    layout: InstanceOf[Layout] | None = None
+    """How that file is laid out, where content and names do not show it."""
     max_body: int = Field(default=4 << 20, ge=1024, le=1 << 30)
     """Maximum bytes of a request body; a larger one gets status 413."""
     max_texts: int = Field(default=1024, ge=1, le=1_000_000)
@@ -37,8 +57,9 @@ class ServerSettings(BaseModel):
     """Seconds that a request may take, after which it gets status 504."""
     api_keys: tuple[str, ...] = ()
     """Accepted keys (`Authorization: Bearer KEY`). Default: no key is needed."""
-    cors_origins: tuple[str, ...] = ()
-    """Origins whose pages may call the server from a browser (CORS). Default: none."""
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    """Origins whose pages may call the server from a browser (CORS), such as
+    https://shop.example.com; * for all. Default: none."""
     log_format: Literal["json", "text"] = "json"
     """Format of the log: one JSON object, or one line of text, for each request."""
     log_texts: bool = False
@@ -59,5 +80,6 @@ def make_settings(**values: Any) -> ServerSettings:
         if problem["type"] == "extra_forbidden":
             known = nearest(name, ServerSettings.model_fields)
             raise RequestError(f"the server has no setting {shorten(name)}{known}") from None
-        expected = problem["msg"].removeprefix("Input should be ").lower()
+        expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        expected = expected[:1].lower() + expected[1:]
         raise RequestError(f"{name} is {shorten(problem['input'])}", expected=expected) from None

@@ -16,10 +16,10 @@ from manyheads.tasks import EXTRAS
 
 _SEVERAL = Setting(compare="several")
 
-TAKEN_NAMES = ("text", "text2", *EXTRAS, "mean", "weighted")
+TAKEN_NAMES = ("text", "text2", *EXTRAS, "error", "neighbours", "mean", "weighted")
 """Names with a meaning of their own in results or settings, which no task can have."""
 
-_ALLOWED_BEFORE = ("text2", "in_scope", "embedding2")
+_ALLOWED_BEFORE = ("text2", "in_scope", "embedding2", "error", "neighbours")
 """Those of them that tasks of earlier models may have."""
 
 _ENDINGS = ("_score", "_scores")
