@@ -165,7 +165,7 @@ def _suggested(answer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[di
     for result in answer.values():
         if isinstance(result, dict) and "entities" in result:
             entities += result["entities"]
-        elif isinstance(result, dict) and "label" in result:
+        elif isinstance(result, dict) and result.get("label") is not None:
             classes.append(result)
         elif isinstance(result, dict) and "labels" in result:
             classes += [item for item in result["labels"] if isinstance(item, dict)]
