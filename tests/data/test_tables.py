@@ -167,6 +167,19 @@ def test_labels_in_one_cell_are_split_at_the_separator_of_the_layout(tmp_path: P
     assert [row["labels"] for row in read(path, separator=",")] == [["15", "25"], ["4"], None]
 
 
+def test_columns_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    counts: dict[str, int] = {}
+    path.write_text(",text,label,\n0,a,x,\n1,b,y,\n")
+    found = [row.fields for row in read_rows(path, on_unread=counts.update)]
+    assert found == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    assert counts == {"columns without a name in the header": 2}
+    path.write_text(",label,\n0,x,\n")
+    assert ":1: the header has no column `text` or `tokens`, only: label; " in message(path)
+    path.write_text(",body,rude,kind\n0,so so,0,1\n1,yes,1,1\n")
+    assert read(path)[0] == {"text": "so so", "labels": ["kind"]}
+
+
 def test_semicolons_separate_cells_if_they_do_so_in_the_header(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text('text;label\n"a; b, c";x\n')
