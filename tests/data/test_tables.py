@@ -188,6 +188,22 @@ def test_semicolons_separate_cells_if_they_do_so_in_the_header(tmp_path: Path) -
     assert read(path, names={"body": "text"}) == [{"text": "a", "label": "x"}]
 
 
+@pytest.mark.parametrize("mark", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}\n", '"SEP={}"\r\n', "\ufeffsep={}\n"])
+def test_a_line_before_the_header_states_the_separator_as_for_excel(
+    line: str, mark: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    header = line.format(mark) + f"text{mark}label\n"
+    path.write_text(header + f"a b{mark}x\n", encoding="utf-8", newline="")
+    (row,) = read_rows(path)
+    assert (row.fields, row.line) == ({"text": "a b", "label": "x"}, 3)
+    path.write_text(header + f"a{mark}x{mark}y\n", encoding="utf-8", newline="")
+    assert f"{path}:3: 3 cells, beginning with 'a'" in message(path)
+    path.write_text(line.format(mark) + f"txt{mark}label\n", encoding="utf-8", newline="")
+    assert f"{path}:2: the header has no column `text`" in message(path)
+
+
 @given(st.lists(st.tuples(words, st.booleans(), st.booleans()), min_size=1, max_size=5))
 @QUICK
 def test_indicator_columns_round_trip(folder: Path, items: list[tuple[str, bool, bool]]) -> None:
