@@ -167,6 +167,13 @@ def test_labels_in_one_cell_are_split_at_the_separator_of_the_layout(tmp_path: P
     assert [row["labels"] for row in read(path, separator=",")] == [["15", "25"], ["4"], None]
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_a_blank_second_text_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("text,text2\na,b\nc,\nd, \n".replace(",", "\t" if "tsv" in name else ","))
+    assert [row["text2"] for row in read(path)] == ["b", None, None]
+
+
 def test_columns_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     counts: dict[str, int] = {}

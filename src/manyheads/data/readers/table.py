@@ -14,6 +14,7 @@ from typing import Any
 
 from manyheads.data.readers.row import Layout, Row, Source
 from manyheads.errors import DataError, at, listing, nearest, option, shorten
+from manyheads.tasks.label_values import SECOND_TEXT
 
 TEXT_COLUMNS = ("text", "tokens")
 
@@ -100,7 +101,7 @@ def _fields(
 
     Cells are texts, or lists if they have the form of a Python, NumPy or JSON list. Otherwise
     `tokens` is split at white space, and `labels` at the layout's separator. An empty cell is None,
-    except in the text's column.
+    except in the text's column; a blank second text is none either.
 
     Raises:
         DataError: there are more or fewer cells than columns, or half a list.
@@ -116,8 +117,10 @@ def _fields(
     for name, cell in zip(header, cells, strict=True):
         if not name:
             continue
-        if name in ("text", "text2"):
+        if name == "text":
             fields[name] = cell
+        elif name == SECOND_TEXT:
+            fields[name] = cell if cell.strip() else None
         elif cell[:1] == "[" and cell[-1:] == "]" and (items := cell_list(cell)) is not None:
             fields[name] = items
         elif name == "tokens":
