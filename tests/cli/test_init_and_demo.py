@@ -39,6 +39,17 @@ def test_a_configuration_may_have_any_name(
     assert f"# Trained by: manyheads train {name!a}\n" in Path(name).read_text("utf-8")
 
 
+def test_init_shows_classes_that_seem_joined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").write_text("text,labels\n" + "a,p\nb,q\nc,p|q\n" * 2, encoding="utf-8")
+    assert main(["init", "x.csv"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "`labels` has the class 'p|q', whose parts are classes too" in out
+    assert "--label-separator '|'" in out
+
+
 def test_train_shows_the_tasks_first_and_ends_with_scores_and_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

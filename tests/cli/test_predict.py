@@ -287,6 +287,13 @@ def test_texts_of_brat_are_read_with_and_without_annotations(tmp_path: Path) -> 
     assert [one.text for one in found] == ["one", "two"]
 
 
+def test_a_row_of_a_table_without_a_second_text_is_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("text,text2\na,b\nc,\n", encoding="utf-8")
+    found = file_texts(str(path), Layout(), WhenEmpty.REFUSE, pairs=True)
+    assert [one.text for one in found] == [("a", "b"), "c"]
+
+
 def test_the_format_of_a_file_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one O\ntwo B-X\n", encoding="utf-8")

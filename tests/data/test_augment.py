@@ -86,6 +86,17 @@ def test_entities_are_exchanged_within_a_class_and_other_fields_stay(tmp_path: P
         assert record["text"][entity["start"] : entity["end"]] in ("Yesterday", "Thriller", "Help")
 
 
+def test_the_order_of_several_classes_makes_no_other_group(tmp_path: Path) -> None:
+    records = [
+        {**song(way, name, "x"), "label": None, "labels": labels}
+        for way, name, labels in (("play", "Yesterday", ["a", "b"]), ("hear", "Help", ["b", "a"]))
+    ]
+    target = tmp_path / "out.jsonl"
+    manyheads.augment(records, target, copies=9)
+    new = [record["text"] for record in read(target)[2:]]
+    assert sorted(new) == ["hear Yesterday now", "play Help now"]
+
+
 def test_new_records_lack_what_is_about_the_words_of_the_old_text(tmp_path: Path) -> None:
     words = {"tokens": ["skip", "Let", "it", "be"], "ner": ["O", "B-SONG", "I-SONG", "I-SONG"]}
     source = write(

@@ -140,6 +140,44 @@ def test_predictions_are_suggestions_beside_labels_or_replace_missing_ones(
     assert second["annotations"][0]["result"][0]["value"] == {"choices": ["bye"]}
 
 
+def test_labels_that_a_tool_file_lacks_are_named_with_the_option_that_writes_them(
+    tmp_path: Path,
+) -> None:
+    slots = [{"start": 0, "end": 2, "label": "who"}]
+    source = write(
+        tmp_path / "x.jsonl",
+        *({"text": f"hi {i}", "intent": "ab"[i % 2], "slots": slots * (i % 2), "id": f"n{i}"}
+          for i in range(8)),
+    )  # fmt: skip
+    target = tmp_path / "out.jsonl"
+    heard: list[str] = []
+    unread: dict[str, int] = {}
+    convert(source, target, to="doccano", warn=heard.append, on_unread=unread.update)
+    assert unread == {"the field `intent`": 8, "the field `slots`": 8, "the field `id`": 8}
+    names = {"intent": "label", "slots": "entities"}
+    (message,) = heard
+    assert message.startswith("the labels in `intent`, `slots` are not written: ")
+    assert message.endswith(f"name the fields to write: `layout=Layout(names={json.dumps(names)})`")
+    layout = Layout(names=names)
+    convert(source, target, to="doccano", layout=layout, warn=heard.append)
+    assert len(heard) == 1
+    first, second, *_ = map(json.loads, target.read_text().splitlines())
+    assert first == {"text": "hi 0", "entities": [], "cats": ["a"]}
+    assert second == {"text": "hi 1", "entities": [[0, 2, "who"]], "cats": ["b"]}
+
+
+@pytest.mark.parametrize("tool", ["doccano", "label-studio"])
+def test_pairs_are_refused_for_tools_of_single_texts(tmp_path: Path, tool: str) -> None:
+    pair = {"text": "a dog", "text2": "an animal", "label": "entailment"}
+    source = write(tmp_path / "x.jsonl", {"text": "a cat"}, pair)
+    target = tmp_path / "out"
+    with pytest.raises(DataError, match=rf"x\.jsonl:2: the record is a pair.* of {tool} holds"):
+        convert(source, target, to=tool)
+    assert not target.exists()
+    layout = Layout(names={"text2": "second"})
+    assert convert(source, target, to=tool, layout=layout) == 2
+
+
 def test_contradictory_requests_are_refused_before_reading(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with pytest.raises(RequestError, match=r"no tool 'docano' .*did you mean \"doccano\""):

@@ -149,14 +149,30 @@ def test_named_validation_data_are_used_unchanged(tmp_path: Path) -> None:
     assert (parts.training, parts.held_out) == (10, 4)
 
 
-def test_too_few_records_to_hold_one_out_are_refused(tmp_path: Path) -> None:
-    values = {
-        "files": [write(tmp_path / "1.jsonl", *[{"text": "a", "label": "x"}] * 3)],
-        "tasks": {"topic": {"kind": "classification", "field": "label"}},
-        "save_dir": str(tmp_path / "run"),
-    }
-    with pytest.raises(DataError, match=r"3 records with 1 different text, .*: `valid_file`"):
+@pytest.mark.parametrize(("share", "least"), [(0.15, 4), (0.2, 3), (0.3, 2)])
+def test_too_few_records_to_hold_one_out_are_refused(
+    tmp_path: Path, share: float, least: int
+) -> None:
+    def write_labelled(number: int, *, distinct: bool = True) -> None:
+        records = [
+            {"text": f"{label} {'pqrstu'[i * distinct]}", "label": label}
+            for label in "xy"
+            for i in range(number)
+        ]
+        values = {
+            "files": [write(tmp_path / "1.jsonl", *records)],
+            "tasks": {"topic": {"kind": "classification", "field": "label"}},
+            "save_dir": str(tmp_path / "run"),
+            "hold_out": share,
+        }
         write_parts(load_config(None, values), *splits_of(load_config(None, values)))
+
+    few = rf"\d records with \d different texts, .* at least {least} records, .*: `valid_file`"
+    with pytest.raises(DataError, match=few):
+        write_labelled(least - 1)
+    with pytest.raises(DataError, match=few):
+        write_labelled(least, distinct=False)
+    write_labelled(least)
 
 
 def test_a_layout_that_only_some_files_would_keep_is_refused() -> None:

@@ -147,6 +147,27 @@ def test_an_ambiguous_field_is_refused_with_the_options_that_name_its_task(tmp_p
     assert "`topic` (2 different texts in 12 records)" in message
 
 
+@pytest.mark.parametrize(("field", "mapped"), [("labels", ""), ("topics", "--map topics=labels ")])
+def test_classes_that_seem_joined_are_named_with_the_option_that_splits_them(
+    field: str, mapped: str, tmp_path: Path
+) -> None:
+    found = inferred(tmp_path, records(**{field: ["a", "b", "a|b"], "one": ["p", "p|q", "r"]}))
+    with worded_for_command():
+        assert found.hints() == [
+            f"`{field}` has the class 'a|b', whose parts are classes too; for several classes in "
+            f"a cell of a table: {mapped}--label-separator '|'"
+        ]
+
+
+def test_several_columns_of_0_and_1_are_refused_with_the_format_that_reads_them(
+    tmp_path: Path,
+) -> None:
+    with worded_for_command(), pytest.raises(RequestError) as caught:
+        inferred(tmp_path, records(rude=["0", "1", "1"], kind=["1", "0", "1"], stars=[1, 2, 3]))
+    end = "If `rude`, `kind` are the labels of a table: --format indicators."
+    assert str(caught.value).endswith(end)
+
+
 def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no field of .* has labels of a task: `note` \(12 "):
         inferred(tmp_path, records(note=[f"text {i}" for i in range(12)]))

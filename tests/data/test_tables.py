@@ -167,12 +167,48 @@ def test_labels_in_one_cell_are_split_at_the_separator_of_the_layout(tmp_path: P
     assert [row["labels"] for row in read(path, separator=",")] == [["15", "25"], ["4"], None]
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_a_blank_second_text_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("text,text2\na,b\nc,\nd, \n".replace(",", "\t" if "tsv" in name else ","))
+    assert [row["text2"] for row in read(path)] == ["b", None, None]
+
+
+def test_columns_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    counts: dict[str, int] = {}
+    path.write_text(",text,label,\n0,a,x,\n1,b,y,\n")
+    found = [row.fields for row in read_rows(path, on_unread=counts.update)]
+    assert found == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    assert counts == {"columns without a name in the header": 2}
+    path.write_text(",label,\n0,x,\n")
+    assert ":1: the header has no column `text` or `tokens`, only: label; " in message(path)
+    path.write_text(",body,rude,kind\n0,so so,0,1\n1,yes,1,1\n")
+    assert read(path)[0] == {"text": "so so", "labels": ["kind"]}
+
+
 def test_semicolons_separate_cells_if_they_do_so_in_the_header(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text('text;label\n"a; b, c";x\n')
     assert read(path) == [{"text": "a; b, c", "label": "x"}]
     path.write_text("body;label\na;x\n")
     assert read(path, names={"body": "text"}) == [{"text": "a", "label": "x"}]
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}\n", '"SEP={}"\r\n', "\ufeffsep={}\n"])
+def test_a_line_before_the_header_states_the_separator_as_for_excel(
+    line: str, mark: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    header = line.format(mark) + f"text{mark}label\n"
+    path.write_text(header + f"a b{mark}x\n", encoding="utf-8", newline="")
+    (row,) = read_rows(path)
+    assert (row.fields, row.line) == ({"text": "a b", "label": "x"}, 3)
+    path.write_text(header + f"a{mark}x{mark}y\n", encoding="utf-8", newline="")
+    assert f"{path}:3: 3 cells, beginning with 'a'" in message(path)
+    path.write_text(line.format(mark) + f"txt{mark}label\n", encoding="utf-8", newline="")
+    assert f"{path}:2: the header has no column `text`" in message(path)
 
 
 @given(st.lists(st.tuples(words, st.booleans(), st.booleans()), min_size=1, max_size=5))

@@ -553,3 +553,13 @@ def test_json_has_the_documented_form() -> None:
         "text": "Paris", "tag": "B-LOC", "id": 3, "start": 11, "end": 16,
     }  # fmt: skip
     assert len(record["embedding"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("windows", "extras"), [(0, {"empty": True}), (1, {}), (3, {"windows": 3})]
+)
+def test_dict_and_json_of_a_prediction_have_the_same_extras(
+    windows: int, extras: dict[str, object]
+) -> None:
+    prediction = Prediction("a", {}, windows=windows)
+    assert prediction.to_dict() == prediction.to_json() == {"text": "a", **extras}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import manyheads
 from manyheads.errors import RequestError
 from manyheads.inference import Predictor
 from manyheads.tasks import (
@@ -33,6 +36,10 @@ CALIBRATED = {
     "intent": Scoring(Temperature(2.0)),
     "topics": Scoring(Platt((1.0, 1.0), (-1.0, 0.0))),
     "ner": Scoring(Platt((0.5,), (-1.0,))),
+}
+HELD = {
+    name: Scoring(scoring.calibration, Thresholds(0.9, 0.95, 0.99))
+    for name, scoring in CALIBRATED.items()
 }
 
 
@@ -113,9 +120,7 @@ def test_candidates_and_logits_come_on_request() -> None:
 
 
 def test_below_its_threshold_a_result_is_undecided() -> None:
-    limits = Thresholds(0.9, 0.95, 0.99)
-    held = {n: Scoring(s.calibration, limits) for n, s in CALIBRATED.items()}
-    (found,) = predictor(held).predict(["john lives"])
+    (found,) = predictor(HELD).predict(["john lives"])
     record = found.to_json()
     assert record["intent"]["label"] is None
     assert [c["label"] for c in record["intent"]["candidates"]] == ["ask", "say", "shout"]
@@ -129,9 +134,22 @@ def test_below_its_threshold_a_result_is_undecided() -> None:
     assert found["intent"].undecided
     assert "undecided between ask " in found["intent"].words()
     assert "perhaps PER" in found["ner"].words()
-    (decided,) = predictor(held).predict(["john lives"], thresholds=False)
+    (decided,) = predictor(HELD).predict(["john lives"], thresholds=False)
     assert decided["intent"].label == "ask"
     assert isinstance(decided["topics"], MultilabelResult)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("john lives", {"entities": [[0, 4, "PER"]], "cats": ["ask", "short"]}), ("\u200b", {})],
+)
+def test_suggestions_for_a_tool_are_made_without_thresholds(
+    text: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyheads.api.data.load", lambda _: predictor(HELD))
+    target = tmp_path / "out.jsonl"
+    manyheads.convert([{"text": text}], target, to="doccano", model="m")
+    assert json.loads(target.read_text(encoding="utf-8")) == {"text": text, **expected}
 
 
 def test_a_label_with_its_own_threshold_is_held_to_it() -> None:

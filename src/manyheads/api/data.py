@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,11 +224,13 @@ def convert(
     """Write data of any format as ours or for a labelling tool; see `manyheads.data.convert`.
 
     The source may be records in memory. With a model, its predictions are written beside or in
-    place of labels. Labels that training would refuse are written, and `warn` is told.
+    place of labels, without its thresholds. Labels that training would refuse are written, and
+    `warn` is told.
     """
     from manyheads.data.convert import convert as verb
 
-    predict = None if model is None else load(model).predict_stream
+    # A tool needs a label to correct, however sure the model is of it.
+    predict = None if model is None else partial(load(model).predict_stream, thresholds=False)
     with ExitStack() as named:
         path = named_data(source, "convert", named)
         return verb(

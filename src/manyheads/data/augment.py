@@ -209,7 +209,7 @@ class _Sentence:
     text: str
     spans: Sequence[Span]
     group: tuple[str, ...] | None
-    """Its classes."""
+    """Its classes, whose order in a list means nothing."""
     value: Mapping[str, Any]
     """All of its fields."""
     where: str
@@ -269,7 +269,7 @@ class _FieldsOfWords:
 def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterator[_Sentence]:
     for row in read_rows(source, layout=layout):
         text, spans, classes = entities_and_classes(row)
-        group = None if classes is None else tuple(classes)
+        group = None if classes is None else tuple(sorted(set(classes)))
         yield _Sentence(text, spans or (), group, without_nulls(row), row.where)
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from manyheads.data.infer_tasks import TaskFinder
 from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
-from manyheads.data.records.record import read_text
+from manyheads.data.records.record import TEXT_FIELDS, read_text
 from manyheads.data.refused_labels import RefusedLabels
 from manyheads.errors import DataError, RequestError, listing, nearest, option
 from manyheads.storage import atomic_file
-from manyheads.tasks import Span
-from manyheads.tasks.label_values import NamedTags, read_tags
+from manyheads.tasks import Span, kind_of
+from manyheads.tasks.label_values import SECOND_TEXT, NamedTags, read_tags
 from manyheads.tasks.labels import Scheme, scheme_of, spans_of
 
 TOOLS = ("manyheads", "doccano", "label-studio")
+
+_ENTITIES, _CLASSES = ("ner", "entities"), ("label", "labels")
+"""The fields that are written for a tool; of each, the first one that a record has."""
 
 
 class Answer(Protocol):
@@ -49,12 +55,15 @@ def convert(
         layout: the layout of the source, as far as the user states it.
         predict: predicts for texts; for a tool, the predictions are written beside the labels as
             suggestions (Label Studio), or in place of missing labels (doccano).
-        on_unread: receives the counts, by kind, of contents that records cannot hold.
+        on_unread: receives the counts, by kind, of contents that records cannot hold, and for a
+            tool, of its fields that are not written.
         warn: receives a message if training would refuse labels in the usual fields of records in
-            Manyheads' own format; without it, labels are not read.
+            Manyheads' own format, and if labels are in fields that are not written for a tool;
+            without it, they are not read.
 
     Raises:
-        DataError: the source cannot be read, or a record cannot be written for the tool.
+        DataError: the source cannot be read, or a record cannot be written for the tool, such as a
+            pair of texts.
         RequestError: there is no such tool, or predictions are requested without one.
     """
     if to not in TOOLS:
@@ -73,14 +82,21 @@ def convert(
         )
     rows = read_rows(source, layout=layout, on_unread=on_unread)
     refused = RefusedLabels() if warn is not None and to == "manyheads" else None
-    lines = _ours(rows, refused) if to == "manyheads" else _for_tool(rows, to, predict)
+    unwritten = _Unwritten()
+    lines = _ours(rows, refused) if to == "manyheads" else _for_tool(rows, to, predict, unwritten)
     is_list = to == "label-studio"
     count = 0
     with atomic_file(Path(target)) as file:
         for line in json_list(lines) if is_list else lines:
             file.write(line)
             count += 1
-    message = "" if refused is None else refused.message(os.fspath(source), os.fspath(target))
+    if on_unread is not None and unwritten.counts:
+        on_unread({f"the field `{name}`": number for name, number in unwritten.counts.items()})
+    message = (
+        unwritten.message(os.fspath(source))
+        if refused is None
+        else refused.message(os.fspath(source), os.fspath(target))
+    )
     if message and warn is not None:
         warn(message)
     return count - is_list
@@ -100,11 +116,73 @@ def without_nulls(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.fields.items() if value is not None}
 
 
-def _for_tool(rows: Iterator[Row], tool: str, predict: Predict | None) -> Iterator[bytes]:
+def _for_tool(
+    rows: Iterator[Row], tool: str, predict: Predict | None, unwritten: _Unwritten
+) -> Iterator[bytes]:
     write = _doccano if tool == "doccano" else _label_studio
-    for row, answer in _answered(rows, predict):
+    for row, answer in _answered(_single_texts(rows, tool), predict):
         text, spans, classes = entities_and_classes(row)
+        unwritten.add(row)
         yield json_line(write(text, spans, classes, answer), row.where)
+
+
+def _single_texts(rows: Iterator[Row], tool: str) -> Iterator[Row]:
+    for row in rows:
+        if row.fields.get(SECOND_TEXT) is not None:
+            other = option(
+                f"--map {SECOND_TEXT}=second",
+                f'`layout=Layout(names={{"{SECOND_TEXT}": "second"}})`',
+            )
+            raise DataError(
+                f"the record is a pair, with a second text in `{SECOND_TEXT}`",
+                where=row.where,
+                expected=f"one text, which is what a record of {tool} holds",
+                fix=f"To write the first texts alone, give the other field another name: {other}.",
+            )
+        yield row
+
+
+class _Unwritten:
+    """The fields of records that are not written for a tool, and what labels they have."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """The records that have each of them."""
+        self._finder = TaskFinder()
+
+    def add(self, row: Row) -> None:
+        """Count the fields of a row."""
+        text, tokens = read_text(row)
+        written = {*TEXT_FIELDS, _filled(row, _ENTITIES), _filled(row, _CLASSES)}
+        self.counts.update(without_nulls(row).keys() - written)
+        self._finder.add(row, text, tokens)
+
+    def message(self, source: str) -> str:
+        """Return a message about the labels in these fields; empty if there are none."""
+        tasks = self._finder.tasks([source], on_error=lambda error: None).tasks
+        names: dict[str, str] = {}
+        for values, kind in ((task.values, kind_of(task.kind)) for task in tasks):
+            if values.name in self.counts and kind.sought_as is not None:
+                # An empty list in `ner` is one of tags.
+                names.setdefault("entities" if values.spans else kind.fields[0], values.name)
+        if not names:
+            return ""
+        layout = {theirs: ours for ours, theirs in names.items()}
+        mapped = option(
+            " ".join(f"--map {theirs}={ours}" for theirs, ours in layout.items()),
+            f"`layout=Layout(names={json.dumps(layout, ensure_ascii=False)})`",
+        )
+        return (
+            f"the labels in {listing(f'`{name}`' for name in layout)} are not written: for a tool, "
+            f"the classes are those of {listing(f'`{name}`' for name in _CLASSES)}, and the "
+            f"entities those of {listing(f'`{name}`' for name in _ENTITIES)}; name the fields to "
+            f"write: {mapped}"
+        )
+
+
+def _filled(row: Row, names: Sequence[str]) -> str | None:
+    """Return the first of some fields that a row has."""
+    return next((name for name in names if row.fields.get(name) is not None), None)
 
 
 def _answered(
@@ -135,7 +213,7 @@ def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[s
     text, tokens = read_text(row)
     fields = row.fields
     spans: tuple[Span, ...] | None = None
-    field = next((name for name in ("ner", "entities") if fields.get(name) is not None), None)
+    field = _filled(row, _ENTITIES)
     if field is not None:
         raw = read_tags(fields[field], field, text, tokens, row.where)
         if isinstance(raw, NamedTags):
@@ -152,7 +230,7 @@ def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[s
             raise DataError(
                 f"`{field}` has indices of tags", where=row.where, expected="names of tags"
             )
-    label, labels = fields.get("label"), fields.get("labels")
+    label, labels = (fields.get(name) for name in _CLASSES)
     if label is not None:
         return text, spans, [str(label)]
     return text, spans, None if labels is None else [str(name) for name in labels]
@@ -165,7 +243,7 @@ def _suggested(answer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[di
     for result in answer.values():
         if isinstance(result, dict) and "entities" in result:
             entities += result["entities"]
-        elif isinstance(result, dict) and "label" in result:
+        elif isinstance(result, dict) and result.get("label") is not None:
             classes.append(result)
         elif isinstance(result, dict) and "labels" in result:
             classes += [item for item in result["labels"] if isinstance(item, dict)]

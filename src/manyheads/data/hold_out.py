@@ -34,8 +34,9 @@ FOLDER = "data"
 TRAIN, VALID = "train.jsonl", "valid.jsonl"
 
 LEAST = 2
-"""Records of a label that are held out at least, where it has `ENOUGH` records; one of four."""
+"""Records of a label that are held out at least, where it has `ENOUGH` records; one of `ONE_OF`."""
 ENOUGH = 10
+ONE_OF = 4
 MOST = 2000
 """The most records to hold out, apart from those that rare labels need: more are slow to score."""
 
@@ -180,7 +181,7 @@ def write_parts(config: Config, split: Split) -> Parts:
     if split.valid_file is None:
         held = hold_out(keys, labels, config.hold_out, config.hold_out_seed)
         if not held or len(held) == len(keys):
-            raise _too_few(split, keys)
+            raise _too_few(split, keys, config.hold_out)
     with explained(split.train.parent):
         split.train.parent.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(tasks)
@@ -239,15 +240,17 @@ def _keys_and_labels(
     return keys, labels
 
 
-def _too_few(split: Split, keys: Sequence[str]) -> DataError:
+def _too_few(split: Split, keys: Sequence[str], share: float) -> DataError:
     own = f"`tasks.{split.validated[0]}.valid_file`"
     whole = split.validated == split.tasks
     named = option("--valid-file FILE") if whole else own
+    # A label never loses its only record.
+    least = next(total for total in range(2, ONE_OF + 1) if _to_hold_out(total, share))
     return DataError(
         f"{counted(len(keys), 'record')} with {counted(len(set(keys)), 'different text')}, "
         "of which none can be held out for validation",
         where=listing(split.files),
-        expected="at least two texts for each label that differ in more than case, "
+        expected=f"a label with at least {least} records, whose texts differ in more than case, "
         "punctuation, white space or digits",
         fix=f"Add records, or name others for validation: {named}.",
     )
@@ -282,9 +285,7 @@ def hold_out(
     taken: Counter[tuple[str, str]] = Counter()
     chosen: set[str] = set()
     for label in sorted(holders, key=lambda one: (totals[one], one)):
-        total = totals[label]
-        least = LEAST if total >= ENOUGH else int(total >= 4)
-        wanted = max(least, round(share * total))
+        wanted = _to_hold_out(totals[label], share)
         for key in holders[label]:
             if taken[label] >= wanted:
                 break
@@ -297,6 +298,12 @@ def hold_out(
             chosen.add(key)
             taken.update(mine)
     return {number for key in chosen for number in groups[key]}
+
+
+def _to_hold_out(total: int, share: float) -> int:
+    """Return how many records are to be held out of a label that has `total`."""
+    least = LEAST if total >= ENOUGH else int(total >= ONE_OF)
+    return max(least, round(share * total))
 
 
 def text_key(record: Record) -> str:

@@ -13,7 +13,7 @@ from manyheads.config import TaskConfig
 from manyheads.config.sections.mixing import TAKEN_NAMES, colliding_tasks
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
-from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option
+from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option, shorten
 from manyheads.tasks import FieldValues, Kind, WordSpan, kind_of, known_kinds
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
@@ -30,6 +30,8 @@ _NO_LABELS = ("lemma", "deprel")
 """Columns of CoNLL-U that are no task of their own: words, and relations to words that are not
 read."""
 _MAX_FIELDS = 200
+_MARKS = ",;|"
+"""Marks that may separate several labels in a cell."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ class InferredTasks:
             task.name: f"field `{task.values.name}`: {task.values.describe()}"
             for task in self.tasks
         }
+
+    def hints(self) -> list[str]:
+        """Return a message for each task whose classes seem to be several in one cell."""
+        return [
+            f"`{task.values.name}` has the class {shorten(joined)}, whose parts are classes too; "
+            f"for several classes in a cell of a table: {_separated(task.values.name, mark)}"
+            for task in self.tasks
+            if not task.values.lists
+            for joined, mark in _joined_classes(task.values)[:1]
+        ]
 
     def options(self) -> dict[str, dict[str, Any]]:
         """Return the tasks in the form of a configuration."""
@@ -272,11 +284,28 @@ def _without_gaps(columns: Mapping[str, FieldValues]) -> str:
 def _joined(columns: Mapping[str, FieldValues]) -> str:
     """Return the option that splits joined labels, if a column seems to have them."""
     cells = columns["labels"].distinct if "labels" in columns else ()
-    mark = next((mark for mark in ",;|" if any(mark in cell for cell in cells)), "")
-    if not mark:
-        return ""
-    named = option(f"--label-separator '{mark}'", f"`layout=Layout(separator={mark!r})`")
-    return f" For several labels in a cell of `labels`: {named}."
+    mark = next((mark for mark in _MARKS if any(mark in cell for cell in cells)), "")
+    return f" For several labels in a cell of `labels`: {_separated('labels', mark)}." * bool(mark)
+
+
+def _joined_classes(values: FieldValues) -> list[tuple[str, str]]:
+    """Return the values whose parts, between marks, are values too; each with its mark."""
+    return [
+        (value, mark)
+        for value in values.distinct
+        for mark in _MARKS
+        if mark in value and all(part.strip() in values.distinct for part in value.split(mark))
+    ]
+
+
+def _separated(name: str, mark: str) -> str:
+    """Return the option that splits the labels in the cells of a column."""
+    if name == "labels":
+        return option(f"--label-separator '{mark}'", f"`layout=Layout(separator={mark!r})`")
+    return option(
+        f"--map {name}=labels --label-separator '{mark}'",
+        f"`layout=Layout(names={{{name!r}: 'labels'}}, separator={mark!r})`",
+    )
 
 
 def _named(
@@ -331,8 +360,21 @@ def _ambiguous(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
         f"{' or '.join(kind.name for kind in able)}; all fields: {_described(columns)}",
         expected="a field whose values fit one kind of task, or named tasks",
-        fix=f"Name every task that should be learned: {choices}.",
+        fix=f"Name every task that should be learned: {choices}.{_indicators(columns)}",
     )
+
+
+def _indicators(columns: Mapping[str, FieldValues]) -> str:
+    """Return the option by which columns of 0 and 1 are labels, if there are several."""
+    found = [
+        name
+        for name, values in columns.items()
+        if values.wholes == values.records and (values.low, values.high) == (0, 1)
+    ]
+    if len(found) < 2:
+        return ""
+    named = option("--format indicators", '`layout=Layout(format="indicators")`')
+    return f" If {listing(f'`{name}`' for name in found)} are the labels of a table: {named}."
 
 
 def _described(columns: Mapping[str, FieldValues]) -> str:

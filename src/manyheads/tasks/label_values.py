@@ -237,9 +237,10 @@ def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
     """
     text = fields.get(SECOND_TEXT)
     if text is None:
-        hint = next((h for f in fields if (h := nearest(f, [SECOND_TEXT]))), "")
+        filled = [name for name, value in fields.items() if value is not None]
+        hint = next((h for f in filled if (h := nearest(f, [SECOND_TEXT]))), "")
         raise DataError(
-            f"{label}, but no `{SECOND_TEXT}` among the fields {listing(fields)}{hint}",
+            f"{label}, but no `{SECOND_TEXT}` among the fields {listing(filled)}{hint}",
             where=where,
             expected=f"a pair: `text`, `{SECOND_TEXT}` and {label}",
         )
@@ -255,8 +256,9 @@ def check_text(text: Any, field: str, where: str) -> str:
     if type(text) is not str:
         raise DataError(f"`{field}` is {shorten(text)}", where=where, expected="a string")
     if not text or text.isspace():
+        what = "the text" if field == "text" else f"`{field}`"
         raise DataError(
-            f"the text is {'only white space' if text else 'empty'}",
+            f"{what} is {'only white space' if text else 'empty'}",
             where=where,
             expected="a sentence",
             fix="Remove the record.",

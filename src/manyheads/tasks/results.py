@@ -374,18 +374,18 @@ class Prediction:
             record["embedding"] = self.embedding.tolist()
         if self.embedding2 is not None:
             record["embedding2"] = self.embedding2.tolist()
-        if self.empty:
-            record["empty"] = True
-        elif self.windows > 1:
-            record["windows"] = self.windows
         return record
 
     def _values(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the texts, the results and the requested extras."""
+        """Return the texts, the results and the extras that are there."""
         texts = {"text": self.text, "text2": self.text2}
         others = {
-            "in_scope": self.in_scope, "embedding": self.embedding, "embedding2": self.embedding2
-        }  # fmt: skip
+            "in_scope": self.in_scope,
+            "embedding": self.embedding,
+            "embedding2": self.embedding2,
+            "empty": self.empty or None,
+            "windows": self.windows if self.windows > 1 else None,
+        }
         record = {name: text for name, text in texts.items() if text is not None} | dict(results)
         return record | {name: value for name, value in others.items() if value is not None}
 

@@ -11,6 +11,8 @@ from manyheads.data.readers.table import table_rows
 from manyheads.data.readers.text_lines import Line, read_lines
 from manyheads.errors import DataError, at
 
+_SEPARATOR = re.compile(r'(?i)"?sep=([^\r\n"])"?\r?\n?')
+"""The line before the header by which Excel learns what separates the cells."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"', re.DOTALL)
 
 
@@ -37,10 +39,16 @@ def read_cells(source: Source, delimiter: str) -> Iterator[Row]:
 def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each record, the header included, with its first line's number.
 
+    A line such as `sep=;` before the header is no record, and states the delimiter.
+
     Raises:
         DataError: the first record is broken; the errors of later ones go to the source.
     """
     lines = _CountedLines(source)
+    first = lines.peek()
+    if isinstance(first, str) and (stated := _SEPARATOR.fullmatch(first)):
+        delimiter = stated[1]
+        next(lines)
     # This limit is the whole process's, and low: it is raised and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), source.limit))
     reader = (

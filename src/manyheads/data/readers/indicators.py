@@ -15,7 +15,8 @@ from manyheads.errors import DataError, listing
 
 _VALUES = {"0": False, "1": True, "0.0": False, "1.0": True}
 _NOT_KNOWN = "-1"
-_NUMBERING = re.compile(r"(?i)(.*_)?(id|index|idx)")
+_NUMBERING = re.compile(r"(?i)((.*_)?(id|index|idx))?")
+"""Names of columns that number the records; pandas writes such a column without a name."""
 
 
 def is_indicators(head: Head) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from manyheads.data.readers.row import Layout, Row, Source
 from manyheads.errors import DataError, at, listing, nearest, option, shorten
+from manyheads.tasks.label_values import SECOND_TEXT
 
 TEXT_COLUMNS = ("text", "tokens")
 
@@ -81,23 +82,26 @@ def _header(
     renamed = source.layout.header(names, where)
     if _is_pair(names) and not source.layout.names:
         return list(PAIR_COLUMNS), True
-    twice = next((name for name in renamed if renamed.count(name) > 1), None)
-    if twice is not None or "" in names:
-        what = f"the column {shorten(twice)} twice" if twice else "a column without a name"
+    twice = next((name for name in renamed if name and renamed.count(name) > 1), None)
+    if twice is not None:
         raise DataError(
-            f"the header has {what}", where=where, expected="a distinct name for each column"
+            f"the header has the column {shorten(twice)} twice",
+            where=where,
+            expected="a distinct name for each column",
         )
+    # Such as the row numbers that pandas writes, or the empty cells behind a spreadsheet's table.
+    source.pass_over("columns without a name in the header", names.count(""))
     return _with_text(renamed, names, where, more), False
 
 
 def _fields(
     header: Sequence[str], cells: Sequence[str], layout: Layout, where: str
 ) -> dict[str, Any]:
-    """Return a row's cells by the header's names.
+    """Return a row's cells by the header's names; those of columns without a name are left out.
 
     Cells are texts, or lists if they have the form of a Python, NumPy or JSON list. Otherwise
     `tokens` is split at white space, and `labels` at the layout's separator. An empty cell is None,
-    except in the text's column.
+    except in the text's column; a blank second text is none either.
 
     Raises:
         DataError: there are more or fewer cells than columns, or half a list.
@@ -111,8 +115,12 @@ def _fields(
         )
     fields: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
-        if name in ("text", "text2"):
+        if not name:
+            continue
+        if name == "text":
             fields[name] = cell
+        elif name == SECOND_TEXT:
+            fields[name] = cell if cell.strip() else None
         elif cell[:1] == "[" and cell[-1:] == "]" and (items := cell_list(cell)) is not None:
             fields[name] = items
         elif name == "tokens":
@@ -216,7 +224,7 @@ def _with_text(
             f"{named}." if name else "write them with commas or tabs."
         )
     raise DataError(
-        f"the header has no column `text` or `tokens`, only: {listing(cells)}{hint}",
+        f"the header has no column `text` or `tokens`, only: {listing(filter(None, cells))}{hint}",
         where=where,
         expected="a header with the columns' names in the first line",
         fix=fix,
