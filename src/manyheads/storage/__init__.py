@@ -51,6 +51,7 @@ from manyheads.storage.manifest import (
     read_encoder,
     read_heads,
     read_manifest,
+    read_model,
     refuse_other_folder,
     seal,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "read_heads",
     "read_json",
     "read_manifest",
+    "read_model",
     "refuse_code",
     "refuse_other_folder",
     "refuse_sizes",
