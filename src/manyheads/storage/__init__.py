@@ -55,7 +55,7 @@ from manyheads.storage.manifest import (
     refuse_other_folder,
     seal,
 )
-from manyheads.storage.manifest_update import add_files, set_calibration
+from manyheads.storage.manifest_update import add_files, change_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
@@ -93,6 +93,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "best_of",
+    "change_calibration",
     "check_code",
     "check_format_version",
     "check_torch_file",
@@ -131,7 +132,6 @@ __all__ = [
     "require_folder",
     "resolve_model",
     "seal",
-    "set_calibration",
     "sha256",
     "sha256_file",
     "sync_folder",

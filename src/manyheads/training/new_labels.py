@@ -45,10 +45,11 @@ from manyheads.sampling import drawn
 from manyheads.storage import (
     Manifest,
     StrPath,
+    change_calibration,
     explained,
+    read_manifest,
     refuse_other_folder,
     resolve_model,
-    set_calibration,
 )
 from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
 from manyheads.tasks.found import natural_order
@@ -367,7 +368,7 @@ def _carry_calibrations(
     """Copy the calibrations of the other tasks, whose scores are unchanged."""
     known = {} if old is None else old.calibration.get("tasks", {})
     if others := {name: scores for name, scores in known.items() if name != task}:
-        set_calibration(new, {"tasks": others})
+        change_calibration(read_manifest(new), lambda known: {**known, "tasks": others})
     if task in known:
         report(
             f"The scores of {task} are not calibrated with the new labels. "
