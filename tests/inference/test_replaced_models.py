@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from safetensors.numpy import load_file, save
 import manyheads
 from documents import replace_file, rewrite_manifest
 from manyheads.errors import ModelError
+from manyheads.exporting import export_model
 from manyheads.inference import load_model
 from manyheads.inference.backends import pytorch
-from manyheads.storage import LAYOUT, atomic_folder
+from manyheads.storage import LAYOUT, atomic_folder, read_manifest
 from training_setup import run, sentences, write_records
 
 TEXTS = ["john lives in paris", "where is mary"]
@@ -120,3 +123,15 @@ def test_a_loaded_model_does_not_take_the_calibration_of_another(
     valid = write_records(tmp_path / "valid.jsonl", records(60, 3))
     with pytest.raises(ModelError, match="another model than the one that was loaded"):
         manyheads.calibrate(model, valid, threads=1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no export on Python 3.10")
+def test_graphs_are_not_added_to_another_model(new: Path, served: Path) -> None:
+    def progress(step: str) -> None:
+        if step == "writing onnx/manyheads.onnx":
+            replace(served, new)
+
+    with pytest.raises(ModelError, match="holds another model than when this began"):
+        export_model(served, formats=["float32"], limit=100, threads=1, progress=progress)
+    assert read_manifest(served) == dataclasses.replace(read_manifest(new), folder=served)
+    assert not (served / "onnx").exists()

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from manyheads.errors import ManyheadsError
+from manyheads.storage.locked import locked_folder
 from manyheads.storage.temporary import (
     create_temporary_file,
     create_temporary_folder,
-    lock_folder,
     remove_leftovers,
     sibling,
 )
@@ -326,20 +326,18 @@ def _swap(temporary: Path, target: Path) -> None:
     if not target.exists():
         temporary.rename(target)
         return
-    try:
-        _exchange(temporary, target)
-    except OSError as error:
-        # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers` moves
-        # the old folder back.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise
-        lock = lock_folder(target)
+    # Another process that writes to the folder under its lock finishes first.
+    with locked_folder(target):
         try:
+            _exchange(temporary, target)
+        except OSError as error:
+            # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers`
+            # moves the old folder back.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                raise
             aside = target.rename(sibling(target, "old"))
             temporary.rename(target)
             shutil.rmtree(aside, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 def _exchange(first: Path, second: Path) -> None:

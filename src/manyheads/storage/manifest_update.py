@@ -3,17 +3,22 @@
 Only files that the manifest lists are part of the model. A file to be replaced is first removed
 from the manifest, then written whole, then listed again. At any moment, even after a power cut, a
 reader finds an intact model: with the old files, without them, or with the new ones.
+
+Results are added to the model that they were made from: writers of a folder wait for each other,
+and one that finds another model there is refused.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from manyheads.errors import ModelError
 from manyheads.storage.atomic import (
     atomic_file,
     explained,
@@ -52,7 +57,7 @@ def add_files(
         The manifest's new entries, by name.
 
     Raises:
-        ModelError: it is no model folder any more, or its manifest is damaged.
+        ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
     root, gone = model.folder, [*remove]
@@ -81,7 +86,7 @@ def change_calibration(model: Manifest, change: Change) -> None:
         change: returns the new calibration, given what the manifest has by now.
 
     Raises:
-        ModelError: it is no model folder any more, or its manifest is damaged.
+        ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
     with _locked(model):
@@ -90,11 +95,23 @@ def change_calibration(model: Manifest, change: Change) -> None:
 
 @contextmanager
 def _locked(model: Manifest) -> Iterator[Manifest]:
-    """Keep other writers from a model's folder, and yield its manifest as it is now."""
+    """Keep other writers from a model's folder, and yield its manifest as it is now.
+
+    Raises:
+        ModelError: the folder holds another model by now.
+    """
     with ExitStack() as held:
         with explained(model.folder):
             held.enter_context(locked_folder(model.folder))
-        yield read_manifest(model.folder)
+        manifest = read_manifest(model.folder)
+        if not manifest.is_same_model(model):
+            raise ModelError(
+                "holds another model than when this began",
+                expected="the model that the results belong to",
+                fix="Repeat it for the new model.",
+                where=os.fspath(model.folder),
+            )
+        yield manifest
 
 
 def _stored(target: Path, contents: Path | bytes) -> StoredFile:
