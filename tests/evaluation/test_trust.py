@@ -23,9 +23,10 @@ from files import write
 from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
+from manyheads.evaluation import trust
 from manyheads.inference import SCOPE_FILE, load_predictor
 from manyheads.inference.trust import read_scorings
-from manyheads.storage import add_files, read_manifest, set_calibration
+from manyheads.storage import add_files, change_calibration, read_manifest
 from manyheads.tasks import Temperature
 from tiny import tiny_encoder_folder
 
@@ -117,7 +118,7 @@ def test_a_hostile_scope_is_refused(
     tensors = stored_scope(model)
     changed = change(tensors.pop(name))
     tensors |= {} if changed is None else {name: changed}
-    add_files(model, {SCOPE_FILE: save_tensors(tensors)})
+    add_files(read_manifest(model), {SCOPE_FILE: save_tensors(tensors)})
     with pytest.raises(ModelError, match=message):
         load_predictor(model, backend="torch")
 
@@ -127,7 +128,7 @@ def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
     before = [p.in_scope for p in manyheads.load(model).predict(texts)]
     tensors = stored_scope(model)
     assert not tensors.pop("direction").any()
-    add_files(model, {SCOPE_FILE: save_tensors(tensors)})
+    add_files(read_manifest(model), {SCOPE_FILE: save_tensors(tensors)})
     assert [p.in_scope for p in manyheads.load(model).predict(texts)] == before
 
 
@@ -140,7 +141,7 @@ def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
         small.setattr("manyheads.inference.trust._MOST_BYTES", 100)
         with pytest.raises(ManyheadsError, match=r"too large|more than|at most"):
             load_predictor(model, backend="torch")
-    add_files(model, {SCOPE_FILE: contents[:-8]})
+    add_files(read_manifest(model), {SCOPE_FILE: contents[:-8]})
     with pytest.raises(ModelError, match=r"scope\.safetensors"):
         load_predictor(model, backend="torch")
     file.unlink()
@@ -158,7 +159,9 @@ def test_texts_out_of_scope_are_read_whatever_their_annotation(model: Path, tmp_
 def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) -> None:
     manifest = read_manifest(model)
     own = {"classification": {"scores": {"method": "temperature", "temperature": 3.5}}}
-    set_calibration(model, {**manifest.calibration, "backends": {"onnx-int8": own}})
+    change_calibration(
+        read_manifest(model), lambda _: {**manifest.calibration, "backends": {"onnx-int8": own}}
+    )
     specs = load_predictor(model, backend="torch").specs
     manifest = read_manifest(model)
     usual, int8 = (read_scorings(manifest, specs, name) for name in ("onnx", "onnx-int8"))
@@ -210,7 +213,7 @@ def test_thresholds_are_found_and_kept_and_leave_the_rest_undecided(
 def test_a_model_of_an_earlier_version_is_reported_as_not_calibrated(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_calibration(model, {})
+    change_calibration(read_manifest(model), lambda _: {})
     assert main(["info", str(model)]) == 0
     assert "not calibrated" in capsys.readouterr().out
     assert "not calibrated" in (model / "README.md").read_text()
@@ -259,7 +262,42 @@ def test_a_hostile_calibration_is_refused(model: Path, tasks: Any) -> None:
 def set_calibration_raw(model: Path, calibration: dict[str, Any]) -> None:
     """Write a calibration as an attacker would, with a seal that is right."""
     (model / "README.md").unlink()
-    set_calibration(model, calibration)
+    change_calibration(read_manifest(model), lambda _: calibration)
+
+
+@pytest.mark.parametrize("verb", ["calibrate", "thresholds"])
+def test_a_graph_that_is_exported_meanwhile_keeps_its_calibrations(
+    verb: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"classification": {"scores": {"method": "temperature", "temperature": 3.0}}}
+    score = trust.score
+
+    def export_meanwhile(*arguments: Any, **options: Any) -> Any:
+        change_calibration(
+            read_manifest(model), lambda known: {**known, "backends": {"onnx-int8": own}}
+        )
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(trust, "score", export_meanwhile)
+    getattr(manyheads, verb)(model, list(records(60, 6)), threads=1)
+    assert read_manifest(model).calibration["backends"] == {"onnx-int8": own}
+
+
+def test_thresholds_for_a_calibration_that_was_replaced_meanwhile_are_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = trust.find_thresholds
+
+    def calibrate_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(trust, "find_thresholds", find)
+        manyheads.calibrate(model, list(records(60, 6)), threads=1)
+        return find(*arguments)
+
+    monkeypatch.setattr(trust, "find_thresholds", calibrate_meanwhile)
+    with pytest.raises(ModelError, match=r"calibrated anew meanwhile.*Find the thresholds again"):
+        manyheads.thresholds(model, list(records(60, 7)), threads=1)
+    tasks = read_manifest(model).calibration["tasks"].values()
+    assert not any(task.get("thresholds") for task in tasks)
 
 
 def test_a_model_that_is_calibrated_again_predicts_with_that_at_once(model: Path) -> None:

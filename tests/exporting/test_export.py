@@ -561,7 +561,7 @@ def test_graphs_that_version_0_1_exported_are_used_and_replaced(
         "onnx/model.onnx": GRAPHS["onnx"], "onnx/model.report.json": report_name("onnx"),
     }  # fmt: skip
     files = {name: (folder / now).read_bytes() for name, now in earlier.items()}
-    add_files(folder, files, remove=earlier.values())
+    add_files(read_manifest(folder), files, remove=earlier.values())
     assert exported_backends(read_manifest(folder)) == ("onnx",)
     found = load_exported(folder, "onnx").predict(["John lives in Paris"], embed=True)
     assert [p.to_json() for p in found] == [p.to_json() for p in expected]
@@ -689,24 +689,26 @@ def test_a_checkpoint_is_not_exported(trained: Path) -> None:
 
 def test_files_are_added_replaced_and_removed_with_the_manifest(best: Path) -> None:
     before = read_manifest(best).files
-    add_files(best, {"onnx/a.bin": b"one", "onnx/b.bin": b"two"})
-    add_files(best, {"onnx/a.bin": b"other"}, remove=["onnx/b.bin", "onnx/never.bin"])
+    add_files(read_manifest(best), {"onnx/a.bin": b"one", "onnx/b.bin": b"two"})
+    add_files(
+        read_manifest(best), {"onnx/a.bin": b"other"}, remove=["onnx/b.bin", "onnx/never.bin"]
+    )
     manifest = read_manifest(best)
     manifest.verify()
     assert set(manifest.files) == {*before, "onnx/a.bin"}
     assert manifest.read("onnx/a.bin") == b"other"
     assert not (best / "onnx/b.bin").exists()
     with pytest.raises(ValueError, match=r"heads\.safetensors is the model's own"):
-        add_files(best, {LAYOUT.heads: b""})
+        add_files(read_manifest(best), {LAYOUT.heads: b""})
     with pytest.raises(ModelError, match="leads out of the folder"):
-        add_files(best, {"../a.bin": b""})
+        add_files(read_manifest(best), {"../a.bin": b""})
 
 
 @pytest.mark.parametrize("stop", range(3))
 def test_a_kill_while_files_are_added_leaves_a_sealed_model(
     best: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_files(best, {"onnx/a.bin": b"one"})
+    add_files(read_manifest(best), {"onnx/a.bin": b"one"})
     from manyheads.storage import manifest_update
 
     calls = 0
@@ -721,7 +723,7 @@ def test_a_kill_while_files_are_added_leaves_a_sealed_model(
 
     monkeypatch.setattr(manifest_update, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
-        add_files(best, {"onnx/a.bin": b"other"})
+        add_files(read_manifest(best), {"onnx/a.bin": b"other"})
     manifest = read_manifest(best)
     manifest.verify()
     assert ("onnx/a.bin" in manifest.files) == (stop == 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from manyheads.inference import Predictor, load_predictor
+from manyheads.inference import LoadedModel, load_model
 from manyheads.server import ServerSettings, create_app
 from manyheads.server.connections import make_server
 from manyheads.server.running import bind_socket
@@ -56,10 +56,10 @@ class Gate:
         self.runs = 0
         """The batches that have arrived."""
 
-    def load(self, path: Path, threads: int | None) -> Predictor:
-        predictor = load_predictor(path, threads=1)
-        predictor.backend = _Gated(predictor.backend, self)
-        return predictor
+    def load(self, path: Path, threads: int | None) -> LoadedModel:
+        loaded = load_model(path, threads=1)
+        loaded.predictor.backend = _Gated(loaded.predictor.backend, self)
+        return loaded
 
 
 class _Gated:

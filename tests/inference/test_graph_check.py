@@ -29,7 +29,9 @@ TEXTS = ["John lives in Paris", "will Mary eat in Rome?", "the weather in London
 def exported(exported_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a float32 graph, never to be changed."""
     folder = shutil.copytree(exported_model, tmp_path_factory.mktemp("float32") / "best")
-    add_files(folder, {}, remove=[*graph_files("onnx-int8"), report_name("onnx-int8")])
+    add_files(
+        read_manifest(folder), {}, remove=[*graph_files("onnx-int8"), report_name("onnx-int8")]
+    )
     return folder
 
 

@@ -12,7 +12,7 @@ import manyheads
 from hub_server import Hub, running_hub
 from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
-from manyheads.storage import add_files, is_hub_name, seal
+from manyheads.storage import add_files, is_hub_name, read_manifest, seal
 from training_setup import sentences, settings
 
 TEXTS = ["john lives in paris", "will it rain in york ?"]
@@ -57,7 +57,7 @@ def test_only_safetensors_json_and_the_card_are_pushed_and_fetched(
     model: manyheads.TrainedModel, hub: Hub, tmp_path: Path
 ) -> None:
     folder = model.save(tmp_path / "copy")
-    add_files(folder, {"onnx/model.onnx": b"graph", "onnx/report.json": b"{}"})
+    add_files(read_manifest(folder), {"onnx/model.onnx": b"graph", "onnx/report.json": b"{}"})
     (folder / "code.py").write_text("raise SystemExit")
     manyheads.push(folder, "me/mine")
     sent = set(hub.repos["me/mine"][0])

@@ -43,7 +43,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def change_report(folder: Path, backend: str, **changes: Any) -> None:
     name = report_name(backend)
     report = read_manifest(folder).read_json(name)
-    add_files(folder, {name: json_bytes({**report, **changes})})
+    add_files(read_manifest(folder), {name: json_bytes({**report, **changes})})
 
 
 def spoil(folder: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_named_graph_is_used_with_a_warning(best: Path) -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_without_another_graph_the_model_is_refused(best: Path) -> None:
     spoil(best)
-    add_files(best, {}, remove=[GRAPHS["onnx"]])
+    add_files(read_manifest(best), {}, remove=[GRAPHS["onnx"]])
     with pytest.raises(ModelError, match=r"no graph computes .*Export the model again"):
         load_predictor(best, threads=1, warn=lambda text: None)
 
@@ -137,7 +137,7 @@ def test_invalid_samples_never_end_in_a_traceback(best: Path, samples: Any) -> N
 def test_a_report_of_an_older_version_is_accepted(best: Path, elsewhere: None) -> None:
     report = read_manifest(best).read_json(report_name("onnx-int8"))
     del report["samples"]
-    add_files(best, {report_name("onnx-int8"): json_bytes(report)})
+    add_files(read_manifest(best), {report_name("onnx-int8"): json_bytes(report)})
     assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
 
 

@@ -152,7 +152,7 @@ def test_a_model_without_graphs_names_the_missing_packages(best: Path, tmp_path:
     import shutil
 
     folder = shutil.copytree(best, tmp_path / "best")
-    add_files(folder, {}, remove=[GRAPHS[b] for b in ("onnx", "onnx-int8")])
+    add_files(read_manifest(folder), {}, remove=[GRAPHS[b] for b in ("onnx", "onnx-int8")])
     script = "from manyheads.cli import main; sys.exit(main(sys.argv[1:]))"
     done = in_bare_environment(script, "predict", str(folder), "John")
     assert done.returncode == 2

@@ -36,7 +36,7 @@ from documents import replace_file
 from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
-from manyheads.inference import Predictor, load_predictor
+from manyheads.inference import LoadedModel, Predictor, load_model
 from manyheads.server import ServerSettings, create_app, model_names, registry, running, serve
 from manyheads.server.connections import make_server
 from manyheads.server.protection import LogFormatter
@@ -106,6 +106,19 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
         stop.set()
         assert set().union(*(seen.result(60) for seen in asking)) <= {old, new}
         assert client.get("/readyz").status_code == 200
+
+
+def test_a_version_is_that_of_the_files_that_were_read(model: Path) -> None:
+    def load(path: Path, threads: int | None) -> LoadedModel:
+        loaded = load_model(path, threads=1)
+        change(model, "heads.safetensors", "weight")
+        return loaded
+
+    with serving(served_model()) as client:
+        version = predict(client)["version"]
+    models = registry.Registry({"tiny": model}, make_settings(), load)
+    assert models.get().version == version
+    assert models.close(60)
 
 
 def test_the_old_version_is_freed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,12 +217,12 @@ def test_a_start_that_fails_at_a_later_model_leaves_no_thread(model: Path, tmp_p
 def test_a_version_that_computes_nothing_leaves_no_thread_and_is_freed(model: Path) -> None:
     loaded: list[weakref.ref[Predictor]] = []
 
-    def load(path: Path, threads: int | None) -> Predictor:
-        predictor = load_predictor(path, threads=1)
+    def load(path: Path, threads: int | None) -> LoadedModel:
+        model = load_model(path, threads=1)
         if loaded:
-            predictor.backend = Broken()
-        loaded.append(weakref.ref(predictor))
-        return predictor
+            model.predictor.backend = Broken()
+        loaded.append(weakref.ref(model.predictor))
+        return model
 
     models = registry.Registry({"tiny": model}, make_settings(), load)
     assert models.get().scheduler.wait_ready(60)
@@ -470,12 +483,12 @@ class Hanging:
             threading.Event().wait()
         return self.inner.run(batch)
 
-def load(path, threads, loaded=registry.load_predictor):
-    predictor = loaded(path, threads=threads)
-    predictor.backend = Hanging(predictor.backend)
-    return predictor
+def load(path, threads, loaded=registry.load_model):
+    model = loaded(path, threads=threads)
+    model.predictor.backend = Hanging(model.predictor.backend)
+    return model
 
-registry.load_predictor = load
+registry.load_model = load
 atexit.register(print, "ended in order")
 sys.exit(main(sys.argv[1:]))
 """

@@ -137,6 +137,14 @@ def test_an_exception_in_the_body_leaves_the_old_contents(tmp_path: Path) -> Non
     assert contents(tmp_path) == {"file": OLD}
 
 
+def test_a_private_file_is_private_while_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o600)
+    with atomic_file(tmp_path / "file") as file:
+        file.write(NEW)
+        modes = {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
 def test_another_failure_in_the_body_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         (tmp_path / "missing").read_bytes()
@@ -346,6 +354,19 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
             fill(folder, data)
         assert contents(tmp_path / "best") == expected(data)
         assert names(tmp_path) == ["best"]
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o2770])
+@pytest.mark.usefixtures("way")
+def test_a_folder_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    best = tmp_path / "best"
+    best.mkdir()
+    best.chmod(mode)
+    with atomic_folder(best) as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) == mode
+        fill(folder, NEW)
+    assert stat.S_IMODE(best.stat().st_mode) == mode
+    assert contents(best) == expected(NEW)
 
 
 @pytest.mark.usefixtures("way")

@@ -18,7 +18,7 @@ from files import write_records
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, RequestError
 from manyheads.sampling import drawn
-from manyheads.storage import read_manifest, set_calibration
+from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import add_label
 from manyheads.training.data.dataset import build_dataset
 from manyheads.training.new_rows import _penalties
@@ -141,7 +141,9 @@ def test_other_tasks_stay_calibrated(model: manyheads.TrainedModel, tmp_path: Pa
     found = {"records": 20, "answers": 20, "source": "records", "ece_before": 0.2, "ece": 0.1}
     ner = {"scores": {"method": "platt", "slope": [0.5], "bias": [0.0]}, **found}
     classes = {"scores": {"method": "temperature", "temperature": 2.0}, **found}
-    set_calibration(calibrated, {"tasks": {"classification": classes, "ner": ner}})
+    change_calibration(
+        read_manifest(calibrated), lambda _: {"tasks": {"classification": classes, "ner": ner}}
+    )
     both = manyheads.add_label(
         calibrated, "classification", train_file=NEW, kept=records(9, 3), threads=1,
         save_dir=tmp_path / "new", progress=False,

@@ -71,7 +71,7 @@ class Model:
     def _read_trust_again(self) -> None:
         """Predict with the calibration, thresholds and scope that the model's folder has now."""
         if "_loaded" in vars(self):
-            read_trust(self.predictor, self.path)
+            read_trust(self._loaded)
 
     @property
     def path(self) -> Path:

@@ -44,10 +44,10 @@ from manyheads.storage import (
     Manifest,
     StrPath,
     add_files,
+    change_calibration,
     is_model_folder,
     read_manifest,
     resolve_model,
-    set_calibration,
 )
 
 Warn = Callable[[str], None]
@@ -179,29 +179,34 @@ def calibrate(
         )
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
     report = CalibrationReport(loaded.path, fitted, backends)
-    scope = _fitted_scope(manifest, loaded.predictor, outcomes, unknown, source, warn)
-    set_calibration(manifest.folder, {**report.to_json(), **scope})
+    files_of_scope, scope = _fitted_scope(loaded.predictor, outcomes, unknown, source, warn)
+
+    def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        own = report.to_json()
+        # A graph that was exported meanwhile keeps its own calibrations.
+        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}, **scope}
+
+    add_files(manifest, files_of_scope, calibration=change)
     return report
 
 
 def _fitted_scope(
-    manifest: Manifest,
     predictor: Predictor,
     outcomes: Outcomes,
     unknown: StrPath | None,
     source: str,
     warn: Warn,
-) -> dict[str, Any]:
-    """Fit and store the scope of a model's texts; return its entry in the manifest, if any."""
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Fit the scope of a model's texts; return its file and its entry in the manifest, if any."""
     strange = [] if unknown is None else _strange(predictor, outcomes.scope_task, unknown)
     scope = fit_scope_of(outcomes, unknown=strange)
     if scope is None:
         if unknown is not None:
             warn("whether texts are in scope cannot be known: that needs a task of exclusive "
                  "classes, with two records of at least three classes and 60 in all")  # fmt: skip
-        return {}
-    add_files(manifest.folder, scope_files(scope))
-    return {"scope": {"task": scope.task, "source": source, "unknown": len(strange)}}
+        return {}, {}
+    entry = {"task": scope.task, "source": source, "unknown": len(strange)}
+    return scope_files(scope), {"scope": entry}
 
 
 def _strange(
@@ -266,12 +271,22 @@ def thresholds(
         calibration = loaded.predictor.scorings[name].calibration
         judged = task.kind.judge(task.spec, evidence, calibration)
         found[name] = find_thresholds(judged, precision, confidence)
-    changed = {
-        name: {**known[name], "thresholds": limits.to_json() if limits else None}
-        for name, one in found.items()
-        for limits in (one.thresholds,)
-    }
-    set_calibration(manifest.folder, {**manifest.calibration, "tasks": {**known, **changed}})
+
+    def change(now: Mapping[str, Any]) -> Mapping[str, Any]:
+        tasks = dict(now.get("tasks", {}))
+        for name, one in found.items():
+            if tasks.get(name, {}).get("scores") != known[name].get("scores"):
+                raise ModelError(
+                    f"the scores of {name} were calibrated anew meanwhile",
+                    expected="the calibration for which the thresholds were found",
+                    fix="Find the thresholds again.",
+                    where=str(manifest.folder),
+                )
+            limits = one.thresholds
+            tasks[name] = {**tasks[name], "thresholds": limits.to_json() if limits else None}
+        return {**now, "tasks": tasks}
+
+    change_calibration(manifest, change)
     return ThresholdReport(loaded.path, outcomes.records, found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manyheads.config import restored_threads
 from manyheads.data.own_files import refuse_layout_alone
@@ -40,12 +41,12 @@ from manyheads.inference import (
     report_name,
 )
 from manyheads.storage import (
+    Manifest,
     StrPath,
     add_files,
     is_model_folder,
     read_manifest,
     resolve_model,
-    set_calibration,
 )
 from manyheads.tasks import TaskSpec
 
@@ -119,21 +120,21 @@ def export_model(
     """
     _check_request(formats, limit, opset)
     refuse_layout_alone(layout, data)
-    folder = _model_folder(model)
-    exporter = _exporter(folder, data, layout, limit, opset, threads, progress)
+    manifest = read_manifest(_model_folder(model))
+    exporter = _exporter(manifest, data, layout, limit, opset, threads, progress)
     kept: list[GateReport] = []
     refused: list[GateReport] = []
     missing: list[str] = []
     for backend in (one for form in FORMATS if form in formats for one in BACKENDS_OF[form]):
         candidate = _first_passing(exporter, backend, report, refused)
         if candidate is None:
-            _remove_graph(folder, backend)
+            _remove_graph(manifest, backend)
             missing.append(backend)
         else:
             progress(f"writing {GRAPHS[backend]}")
-            _add_graph(folder, backend, exporter, candidate)
+            _add_graph(manifest, backend, exporter, candidate)
             kept.append(candidate.report)
-    return ExportResult(folder, tuple(kept), tuple(refused), tuple(missing))
+    return ExportResult(manifest.folder, tuple(kept), tuple(refused), tuple(missing))
 
 
 def _check_request(formats: Sequence[str], limit: float, opset: int) -> None:
@@ -173,7 +174,7 @@ def _model_folder(model: StrPath) -> Path:
 
 
 def _exporter(
-    folder: Path,
+    manifest: Manifest,
     data: StrPath | None,
     layout: Layout | None,
     limit: float,
@@ -186,9 +187,8 @@ def _exporter(
     from manyheads.modeling import choose_compute
 
     progress("loading the model")
-    trained = pytorch.load_trained(folder)
+    folder, trained = manifest.folder, pytorch.load_trained(manifest)
     compute = choose_compute("cpu", "float32", threads)
-    manifest = read_manifest(folder)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
     sets = validation_sets(trained.config, specs, data, folder, layout)
     progress("predicting for the validation records with PyTorch in float32")
@@ -223,22 +223,32 @@ def _first_passing(
     return None
 
 
-def _add_graph(folder: Path, backend: str, exporter: Exporter, candidate: Candidate) -> None:
-    add_files(folder, exporter.files(backend, candidate), remove=earlier_files(backend))
-    if backend in INT8:
-        _calibrate_apart(folder, backend, exporter.calibrations(backend))
+def _add_graph(manifest: Manifest, backend: str, exporter: Exporter, candidate: Candidate) -> None:
+    """Add a graph and, if its products have 8 bits, calibrations of its own."""
+    add_files(
+        manifest,
+        exporter.files(backend, candidate),
+        remove=earlier_files(backend),
+        calibration=_apart(backend, exporter.calibrations(backend)) if backend in INT8 else None,
+    )
 
 
-def _remove_graph(folder: Path, backend: str) -> None:
+def _remove_graph(manifest: Manifest, backend: str) -> None:
     """Remove the graph of an earlier export, which this one would refuse."""
     stale = [*graph_files(backend), report_name(backend), *earlier_files(backend)]
-    add_files(folder, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
+    add_files(manifest, {}, remove=stale + [ENCODER_GRAPH] * (backend == ONNX))
 
 
-def _calibrate_apart(folder: Path, backend: str, fitted: Mapping[str, FittedTask]) -> None:
-    """Give a graph of 8-bit products calibrations of its own, if the model is calibrated."""
-    known = read_manifest(folder).calibration
-    if known.get("tasks"):
-        own = {name: task.to_json() for name, task in fitted.items() if name in known["tasks"]}
-        backends = {**known.get("backends", {}), backend: own}
-        set_calibration(folder, {**known, "backends": backends})
+def _apart(
+    backend: str, fitted: Mapping[str, FittedTask]
+) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return a change that adds a backend's own calibrations, if the model is calibrated."""
+
+    def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        tasks = known.get("tasks", {})
+        own = {name: task.to_json() for name, task in fitted.items() if name in tasks}
+        return (
+            {**known, "backends": {**known.get("backends", {}), backend: own}} if tasks else known
+        )
+
+    return change

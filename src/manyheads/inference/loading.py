@@ -30,6 +30,7 @@ from manyheads.storage import (
     is_hub_name,
     is_model_folder,
     read_manifest,
+    read_model,
     resolve_model,
 )
 from manyheads.text import limit_tokenizer_threads
@@ -45,6 +46,8 @@ class LoadedModel:
     path: str
     predictor: Predictor
     config: Config
+    manifest: Manifest | None = None
+    """That of the model folder that was read; None for a checkpoint."""
 
 
 def load_predictor(
@@ -109,24 +112,38 @@ def load_model(
     _check_options(backend, threads, batch_tokens)
     path = resolve_model(fetch_model(os.fspath(model)) if is_hub_name(model) else model, prefer)
     limit_tokenizer_threads(threads)
-    manifest = _exported(path, backend, device)
-    if manifest is None:
-        predictor, config = _load_in_torch(path, device, threads, batch_tokens, precision)
-    else:
-        predictor = load_exported(
-            manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone, warn=warn
-        )
-        config = stored_config(manifest.config)
-    return LoadedModel(os.fspath(path), predictor, config)
+    _check_backend(path, backend, device)
+
+    def load(manifest: Manifest | None) -> LoadedModel:
+        if manifest is not None and _runs_graph(manifest, backend, device):
+            predictor = load_exported(
+                manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone,
+                warn=warn,
+            )  # fmt: skip
+            config = stored_config(manifest.config)
+        else:
+            predictor, config = _load_in_torch(
+                manifest or path, device, threads, batch_tokens, precision
+            )
+        return LoadedModel(os.fspath(path), predictor, config, manifest)
+
+    return read_model(path, load) if is_model_folder(path) else load(None)
 
 
-def read_trust(predictor: Predictor, folder: StrPath) -> None:
+def read_trust(loaded: LoadedModel) -> None:
     """Give a predictor the calibration, thresholds and scope that its model's folder has now.
 
     Raises:
-        ModelError: they are damaged, or do not fit the model.
+        ModelError: they are damaged, or the folder holds another model by now.
     """
-    manifest = read_manifest(folder)
+    predictor, manifest = loaded.predictor, read_manifest(loaded.path)
+    if loaded.manifest is None or not loaded.manifest.is_same_model(manifest):
+        raise ModelError(
+            "the folder holds another model than the one that was loaded",
+            expected="the model that was loaded",
+            fix="Load the model again.",
+            where=at(manifest.folder),
+        )
     backend, _, _ = predictor.backend.name.partition(" ")
     predictor.scorings = read_scorings(manifest, predictor.specs, backend)
     predictor.scope = read_scope(manifest, predictor.specs)
@@ -148,38 +165,42 @@ def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None
 
 
 def _load_in_torch(
-    path: Path, device: str, threads: int | None, batch_tokens: int, precision: str
+    source: Path | Manifest, device: str, threads: int | None, batch_tokens: int, precision: str
 ) -> tuple[Predictor, Config]:
     try:
         from manyheads.inference.backends import pytorch
     except ImportError as error:
         raise ModelError(
-            f"running this model needs PyTorch and transformers ({error})", where=at(path),
+            f"running this model needs PyTorch and transformers ({error})",
+            where=at(source.folder if isinstance(source, Manifest) else source),
             fix=install("train"),
         ) from error  # fmt: skip
     return pytorch.load(
-        path, device=device, threads=threads, batch_tokens=batch_tokens, precision=precision
+        source, device=device, threads=threads, batch_tokens=batch_tokens, precision=precision
     )
 
 
-def _exported(path: Path, backend: str, device: str) -> Manifest | None:
-    """Return the manifest of a model, if one of its graphs is to run it and not PyTorch."""
-    if backend == "torch" or (backend == "auto" and device not in ("auto", "cpu")):
-        return None
+def _check_backend(path: Path, backend: str, device: str) -> None:
+    """Check that a graph can be asked for, if one is asked for by name."""
+    if backend in ("auto", "torch"):
+        return
     if not is_model_folder(path):
-        if backend == "auto":
-            return None
         raise ModelError(
             f"a checkpoint has no graph for backend {backend!r}", where=at(path),
             expected="a model folder, such as the run's best model",
             fix="Export that one first: "
             + option("manyheads export MODEL", "manyheads.export(MODEL)"),
         )  # fmt: skip
-    if backend != "auto" and device not in ("auto", "cpu"):
+    if device not in ("auto", "cpu"):
         raise RequestError(
             f"backend {backend!r} does not run on device {device!r}",
             expected="device cpu",
             fix=f"Use {option('--backend torch')}.",
         )
-    manifest = read_manifest(path)
-    return manifest if backend != "auto" or runnable_backends(manifest) else None
+
+
+def _runs_graph(manifest: Manifest, backend: str, device: str) -> bool:
+    """Return whether one of the model's graphs is to run it, and not PyTorch."""
+    if backend == "auto":
+        return device in ("auto", "cpu") and bool(runnable_backends(manifest))
+    return backend != "torch"

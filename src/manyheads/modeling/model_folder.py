@@ -116,15 +116,18 @@ def save_model_folder(path: StrPath, contents: ModelContents) -> None:
         (folder / LAYOUT.card).write_text(_card(contents), encoding="utf-8")
 
 
-def load_model_folder(path: StrPath) -> ModelContents:
+def load_model_folder(model: StrPath | Manifest) -> ModelContents:
     """Read and verify a model folder. Its tensors are on the CPU.
+
+    Args:
+        model: the folder, or its manifest.
 
     Raises:
         ModelError: it is not a model folder, or a file in it is missing, truncated, damaged,
             hostile, of another model or of a newer format.
         StorageError: it cannot be read.
     """
-    manifest = read_manifest(path)
+    manifest = model if isinstance(model, Manifest) else read_manifest(model)
     # Tensors are read into memory once, so that the verified bytes are those that are used.
     tensors = (LAYOUT.weights, LAYOUT.heads)
     manifest.verify(*(name for name in manifest.files if name not in tensors))

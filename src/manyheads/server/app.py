@@ -44,7 +44,7 @@ def create_app(
     Args:
         models: each model's folder by name; the first is the default.
         settings: limits, keys and logs.
-        load: loads a predictor from a path with a number of threads. Default: `load_predictor`.
+        load: loads a model from a path with a number of threads. Default: `load_model`.
         tracer_provider: OpenTelemetry's. Default: the one of the process.
 
     Raises:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, at, listing, nearest, option, shorten
-from manyheads.inference import Predictor, Text, Watched, load_predictor
+from manyheads.inference import LoadedModel, Predictor, Text, Watched, load_model
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
 from manyheads.server.memory import return_freed_memory
 from manyheads.server.scheduling import Predict, Scheduler, Wanted
 from manyheads.server.settings import ServerSettings
 from manyheads.server.tracing import Tracing
-from manyheads.storage import StrPath, is_model_folder, read_manifest, resolve_model
+from manyheads.storage import StrPath
 from manyheads.tasks import Prediction
 
 _DRAIN_SECONDS = 60.0
@@ -65,7 +65,7 @@ class ServedModel:
         return same and bool(np.allclose(self.probes, other.probes, atol=_SAME_VECTORS))
 
 
-Load = Callable[[Path, int | None], Predictor]
+Load = Callable[[Path, int | None], LoadedModel]
 
 
 class Registry:
@@ -74,7 +74,7 @@ class Registry:
     Args:
         paths: each model's folder by name; the first is the default of requests.
         settings: the server's settings.
-        load: loads a predictor from a path with a number of threads.
+        load: loads a model from a path with a number of threads.
         tracing: starts a span for each batch.
     """
 
@@ -193,8 +193,8 @@ class Registry:
 
     def _open(self, name: str) -> ServedModel:
         path = self._paths[name]
-        predictor = self._load(path, self._settings.threads)
-        version = _version(path)
+        loaded = self._load(path, self._settings.threads)
+        predictor = loaded.predictor
         probes = _probes(predictor)
         examples = None if self._examples is None else embed_examples(predictor, self._examples)
         # Last: if one of the above fails, no thread keeps the model in memory.
@@ -205,7 +205,7 @@ class Registry:
             hang_seconds=self._settings.timeout,
             tracing=self._tracing,
         )
-        return ServedModel(name, path, version, probes, predictor, scheduler, examples)
+        return ServedModel(name, path, _version(loaded), probes, predictor, scheduler, examples)
 
 
 def _drain(old: list[ServedModel]) -> None:
@@ -227,8 +227,8 @@ def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
     return None
 
 
-def _load(path: Path, threads: int | None) -> Predictor:
-    return load_predictor(path, threads=threads)
+def _load(path: Path, threads: int | None) -> LoadedModel:
+    return load_model(path, threads=threads)
 
 
 def _predict_with(predictor: Predictor) -> Predict:
@@ -253,13 +253,12 @@ def _probes(predictor: Predictor) -> NDArray[np.float32]:
     return np.array([p.embedding for p in predictions if p.embedding is not None], np.float32)
 
 
-def _version(path: Path) -> str:
-    resolved = resolve_model(path)
-    if is_model_folder(resolved):
-        files = read_manifest(resolved).files
+def _version(loaded: LoadedModel) -> str:
+    if loaded.manifest is not None:
+        files = loaded.manifest.files
         checksums = repr(sorted((name, file.sha256) for name, file in files.items()))
         return hashlib.sha256(checksums.encode()).hexdigest()[:12]
-    stat = resolved.stat()
+    stat = Path(loaded.path).stat()
     return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
 
 

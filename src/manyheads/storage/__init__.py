@@ -54,10 +54,11 @@ from manyheads.storage.manifest import (
     read_encoder,
     read_heads,
     read_manifest,
+    read_model,
     refuse_other_folder,
     seal,
 )
-from manyheads.storage.manifest_update import add_files, set_calibration
+from manyheads.storage.manifest_update import add_files, change_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
@@ -96,6 +97,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "best_of",
+    "change_calibration",
     "check_code",
     "check_format_version",
     "check_torch_file",
@@ -128,6 +130,7 @@ __all__ = [
     "read_heads",
     "read_json",
     "read_manifest",
+    "read_model",
     "refuse_code",
     "refuse_other_folder",
     "refuse_sizes",
@@ -135,7 +138,6 @@ __all__ = [
     "require_space",
     "resolve_model",
     "seal",
-    "set_calibration",
     "sha256",
     "sha256_file",
     "sync_folder",

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from manyheads.errors import ManyheadsError
+from manyheads.storage.locked import locked_folder
 from manyheads.storage.temporary import (
     create_temporary_file,
     create_temporary_folder,
-    lock_folder,
     remove_leftovers,
     sibling,
 )
@@ -152,7 +152,9 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
         return
     remove_leftovers(target.parent, target.name)
     with explained(path):
-        temporary, descriptor = create_temporary_file(target)
+        temporary, descriptor = create_temporary_file(
+            target, 0o666 if mode is None else mode & 0o777
+        )
     raw = _ReportingFile(descriptor, path)
     file = io.BufferedWriter(raw, _BUFFER)
     try:
@@ -181,6 +183,7 @@ def atomic_file(path: StrPath) -> Iterator[BinaryIO]:
 def atomic_folder(path: StrPath) -> Iterator[Path]:
     """Yield an empty folder to fill, which replaces `path` only when it is complete.
 
+    It has the permissions of the old folder, if there is one, and its owner can always fill it.
     Old and new are exchanged in one step if the file system can do so, as local ones can, and by
     two renames otherwise. Everything in the old folder is removed. After an exception in the body
     the old folder is unchanged.
@@ -197,6 +200,10 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     with explained(path):
         temporary, lock = create_temporary_folder(target)
     try:
+        if mode is not None:
+            # Before it is filled, so that it is never less private than the old one.
+            with explained(path):
+                temporary.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
         try:
             yield temporary
         except OSError as error:
@@ -350,20 +357,18 @@ def _swap(temporary: Path, target: Path) -> None:
     if not target.exists():
         temporary.rename(target)
         return
-    try:
-        _exchange(temporary, target)
-    except OSError as error:
-        # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers` moves
-        # the old folder back.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise
-        lock = lock_folder(target)
+    # Another process that writes to the folder under its lock finishes first.
+    with locked_folder(target):
         try:
+            _exchange(temporary, target)
+        except OSError as error:
+            # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers`
+            # moves the old folder back.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                raise
             aside = target.rename(sibling(target, "old"))
             temporary.rename(target)
             shutil.rmtree(aside, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, RequestError, counted, option, shorten
-from manyheads.storage.atomic import StrPath, sha256, sha256_file
+from manyheads.storage.atomic import StorageError, StrPath, sha256, sha256_file
 from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
@@ -39,6 +39,7 @@ FORMAT_VERSION = 1
 MAX_HEADS_BYTES = 4 << 30
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_Read = TypeVar("_Read")
 _GET_AGAIN = "Copy the whole folder again, or train the model again."
 
 
@@ -63,6 +64,7 @@ class Layout:
 
 
 LAYOUT = Layout()
+_OWN = tuple(getattr(LAYOUT, name) for name in Layout.__slots__)
 BEST = "best"
 """The name of the best model's folder in a run's folder."""
 
@@ -147,6 +149,15 @@ class Manifest:
             DenseLayer.from_settings(Fields(one, where, _GET_AGAIN), b"") for one in self.dense
         ]
         return embedding_size(self.hidden_size, self.pooling, layers)
+
+    def is_same_model(self, other: Manifest) -> bool:
+        """Return whether another manifest is of the same model, whatever was added to either."""
+        return self._identity() == other._identity()
+
+    def _identity(self) -> tuple[Any, ...]:
+        """Return the tasks and the checksums of the files that the model was saved with."""
+        dense = (f"{dense_folder(i)}/{LAYOUT.weights}" for i in range(len(self.dense)))
+        return self.tasks, self.dense, [(name, self.files.get(name)) for name in (*_OWN, *dense)]
 
     def path(self, name: str) -> Path:
         """Return the path of one of the model's files, whether the file exists or not.
@@ -278,6 +289,29 @@ def read_manifest(folder: StrPath) -> Manifest:
             where=where,
         )
     return _parse(root, values, where)
+
+
+def read_model(folder: StrPath, read: Callable[[Manifest], _Read]) -> _Read:
+    """Read a model by one manifest, so that all parts are of the same model.
+
+    If its files do not fit the manifest because the model was replaced meanwhile, it is read once
+    more, by the new manifest.
+
+    Args:
+        folder: the model folder.
+        read: reads the model by its manifest.
+
+    Raises:
+        ManyheadsError: as `read_manifest` and `read` do.
+    """
+    manifest = read_manifest(folder)
+    try:
+        return read(manifest)
+    except (ModelError, StorageError):
+        newer = read_manifest(folder)
+        if newer == manifest:
+            raise
+    return read(newer)
 
 
 def check_format_version(

@@ -3,6 +3,9 @@
 Only files that the manifest lists are part of the model. A file to be replaced is first removed
 from the manifest, then written whole, then listed again. At any moment, even after a power cut, a
 reader finds an intact model: with the old files, without them, or with the new ones.
+
+Results are added to the model that they were made from: writers of a folder wait for each other,
+and one that finds another model there is refused.
 """
 
 from __future__ import annotations
@@ -10,61 +13,105 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from manyheads.errors import ModelError
 from manyheads.storage.atomic import (
-    StrPath,
     atomic_file,
     explained,
     json_bytes,
     sha256_file,
     write_bytes,
 )
-from manyheads.storage.manifest import LAYOUT, StoredFile, read_manifest, seal
+from manyheads.storage.locked import locked_folder
+from manyheads.storage.manifest import LAYOUT, Manifest, StoredFile, read_manifest, seal
 from manyheads.storage.model_card import with_calibration
 from manyheads.storage.untrusted import inside, read_json
+
+Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Returns a model's new calibration, given the one that its manifest has by now."""
 
 # The files of every model, written with the model and never added.
 _OWN = frozenset(name for name in (getattr(LAYOUT, field) for field in LAYOUT.__slots__))
 
 
 def add_files(
-    folder: StrPath, add: Mapping[str, Path | bytes], remove: Iterable[str] = ()
+    model: Manifest,
+    add: Mapping[str, Path | bytes],
+    remove: Iterable[str] = (),
+    calibration: Change | None = None,
 ) -> dict[str, StoredFile]:
-    """Add files to a model, and remove others.
+    """Add files to a model, and remove others. Other writers of the folder wait.
 
     Args:
-        folder: the model folder.
+        model: the manifest of the model that the files belong to.
         add: the contents or a file to copy, by name in the folder, such as `onnx/model.onnx`.
             Existing files of these names are replaced.
         remove: files to remove, if they exist.
+        calibration: changes the calibration together with the list of files.
 
     Returns:
         The manifest's new entries, by name.
 
     Raises:
-        ModelError: it is no model folder, or its manifest is damaged.
+        ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
-    manifest = read_manifest(folder)
-    root = manifest.folder
-    gone = [*remove]
+    root, gone = model.folder, [*remove]
     for name in (*add, *gone):
         inside(root, name)
         if name in _OWN:
             raise ValueError(f"{name} is the model's own and cannot be added or removed")
-    replaced = [name for name in (*gone, *add) if name in manifest.files]
-    if replaced:
-        _relist(root, {}, replaced)
-    for name in gone:
-        with explained(root / name):
-            (root / name).unlink(missing_ok=True)
-    listed = {name: _stored(root / name, contents) for name, contents in add.items()}
-    if listed:
-        _relist(root, listed, ())
+    with _locked(model) as manifest:
+        replaced = [name for name in (*gone, *add) if name in manifest.files]
+        if replaced:
+            _rewrite(root, unlisted=replaced)
+        for name in gone:
+            with explained(root / name):
+                (root / name).unlink(missing_ok=True)
+        listed = {name: _stored(root / name, contents) for name, contents in add.items()}
+        if listed or calibration:
+            _rewrite(root, listed, calibration=calibration)
     return listed
+
+
+def change_calibration(model: Manifest, change: Change) -> None:
+    """Change a model's calibration in its manifest and its card. Other writers wait.
+
+    Args:
+        model: the manifest of the model that the calibration is of.
+        change: returns the new calibration, given what the manifest has by now.
+
+    Raises:
+        ModelError: the folder holds another model by now or none, or its manifest is damaged.
+        StorageError: a file cannot be written; the model in the folder stays intact.
+    """
+    with _locked(model):
+        _rewrite(model.folder, calibration=change)
+
+
+@contextmanager
+def _locked(model: Manifest) -> Iterator[Manifest]:
+    """Keep other writers from a model's folder, and yield its manifest as it is now.
+
+    Raises:
+        ModelError: the folder holds another model by now.
+    """
+    with ExitStack() as held:
+        with explained(model.folder):
+            held.enter_context(locked_folder(model.folder))
+        manifest = read_manifest(model.folder)
+        if not manifest.is_same_model(model):
+            raise ModelError(
+                "holds another model than when this began",
+                expected="the model that the results belong to",
+                fix="Repeat it for the new model.",
+                where=os.fspath(model.folder),
+            )
+        yield manifest
 
 
 def _stored(target: Path, contents: Path | bytes) -> StoredFile:
@@ -83,36 +130,32 @@ def _stored(target: Path, contents: Path | bytes) -> StoredFile:
     return StoredFile(target.stat().st_size, sha256_file(target))
 
 
-def set_calibration(folder: StrPath, calibration: Mapping[str, Any]) -> None:
-    """Replace a model's calibration in its manifest and its card.
-
-    Raises:
-        ModelError: it is no model folder, or its manifest is damaged.
-        StorageError: a file cannot be written; the model in the folder stays intact.
-    """
-    root = read_manifest(folder).folder
-    values: dict[str, Any] = read_json(root / LAYOUT.manifest)
-    # As it will be read back, so that the seal does not depend on types that JSON lacks.
-    values["calibration"] = json.loads(json.dumps(calibration))
-    _write(root, values)
-    card = root / LAYOUT.card
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        if (new := with_calibration(text, values["calibration"])) != text:
-            write_bytes(card, new.encode())
-
-
-def _relist(root: Path, listed: Mapping[str, StoredFile], unlisted: Iterable[str]) -> None:
-    """Rewrite the manifest with some files added and others removed."""
+def _rewrite(
+    root: Path,
+    listed: Mapping[str, StoredFile] | None = None,
+    unlisted: Iterable[str] = (),
+    calibration: Change | None = None,
+) -> None:
+    """Rewrite the manifest with some files added, others removed, or another calibration."""
     values: dict[str, Any] = read_json(root / LAYOUT.manifest)
     files = {name: entry for name, entry in values["files"].items() if name not in set(unlisted)}
-    for name, stored in listed.items():
+    for name, stored in (listed or {}).items():
         files[name] = {"size": stored.size, "sha256": stored.sha256}
     values["files"] = dict(sorted(files.items()))
-    _write(root, values)
-
-
-def _write(root: Path, values: dict[str, Any]) -> None:
-    """Seal a manifest and write it."""
+    if calibration is not None:
+        # As it will be read back, so that the seal does not depend on types that JSON lacks.
+        known = values.get("calibration", {})
+        changed = json.loads(json.dumps(calibration(known)))
+        if changed != known:
+            values["calibration"] = changed
     values["sha256"] = seal(values)
-    write_bytes(os.fspath(root / LAYOUT.manifest), json_bytes(values))
+    write_bytes(root / LAYOUT.manifest, json_bytes(values))
+    if calibration is not None:
+        _rewrite_card(root / LAYOUT.card, values.get("calibration", {}))
+
+
+def _rewrite_card(card: Path, calibration: Mapping[str, Any]) -> None:
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        if (new := with_calibration(text, calibration)) != text:
+            write_bytes(card, new.encode())

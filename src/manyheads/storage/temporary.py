@@ -17,8 +17,12 @@ from pathlib import Path
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.manyheads-(?P<kind>tmp|old)", re.DOTALL)
 
 
-def create_temporary_file(target: Path) -> tuple[Path, int]:
+def create_temporary_file(target: Path, mode: int = 0o666) -> tuple[Path, int]:
     """Create and lock the file that will become `target`.
+
+    Args:
+        target: the file.
+        mode: the most permissions that it has; the umask takes from them.
 
     Returns:
         Its path and its descriptor, which holds the lock while it is open.
@@ -29,7 +33,7 @@ def create_temporary_file(target: Path) -> tuple[Path, int]:
     while True:
         temporary = sibling(target, "tmp")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = os.open(temporary, flags, mode)
         _lock(descriptor)
         # Another process's clean-up may have removed it between the two calls.
         if os.fstat(descriptor).st_nlink:

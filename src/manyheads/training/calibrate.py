@@ -22,11 +22,11 @@ from manyheads.evaluation import (
 from manyheads.inference import exported_backends, load_predictor, scope_files
 from manyheads.storage import (
     BEST,
+    Manifest,
     add_files,
     best_of,
     read_manifest,
     resolve_model,
-    set_calibration,
 )
 from manyheads.tasks import kind_of
 from manyheads.training.run import Run
@@ -97,10 +97,11 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
         models.append(_Model(run.save_dir / best_of(task), best.epoch, scores))
     for model in models:
         try:
-            calibration = read_manifest(model.folder).calibration
+            manifest = read_manifest(model.folder)
+            calibration = manifest.calibration
             if "tasks" in calibration and (only_missing or is_by_user(calibration)):
                 continue
-            _calibrate(run, model, report)
+            _calibrate(run, model, manifest, report)
         except Exception as error:
             # The training is done and saved, whatever the disk or a user's own kind does here.
             report(
@@ -150,7 +151,7 @@ class _Model:
     """Of each epoch, the scores that selected it, without each fold."""
 
 
-def _calibrate(run: Run, model: _Model, report: Callable[[str], None]) -> None:
+def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[str], None]) -> None:
     """Calibrate a model on validation records, and write the calibration to its folder.
 
     It is fitted on the records that did not decide the choice of the epoch; if these are not
@@ -170,9 +171,13 @@ def _calibrate(run: Run, model: _Model, report: Callable[[str], None]) -> None:
     values: dict[str, Any] = {"tasks": _carried(run) | tasks}
     scope = fit_scope_of(outcomes, other or ())
     if scope is not None:
-        add_files(model.folder, scope_files(scope))
         values["scope"] = {"task": scope.task, "source": source, "unknown": 0}
-    set_calibration(model.folder, values)
+
+    def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        # Those of graphs that were exported meanwhile.
+        return {**values, "backends": known["backends"]} if "backends" in known else values
+
+    add_files(manifest, {} if scope is None else scope_files(scope), calibration=change)
 
 
 def _evidence(run: Run, model: _Model) -> Outcomes:

@@ -43,12 +43,13 @@ from manyheads.modeling import (
 )
 from manyheads.sampling import drawn
 from manyheads.storage import (
+    Manifest,
     StrPath,
+    change_calibration,
     explained,
     read_manifest,
     refuse_other_folder,
     resolve_model,
-    set_calibration,
 )
 from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
 from manyheads.tasks.found import natural_order
@@ -150,9 +151,11 @@ def add_label(
     changed, scores = _compared(predictor, after, task, scored)
     with explained(save_dir):
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
-    contents = model_contents(extended, config, trained.max_length, _metrics(path, task))
+    contents = model_contents(
+        extended, config, trained.max_length, _metrics(trained.manifest, task)
+    )
     save_model_folder(save_dir, contents)
-    _carry_calibrations(path, Path(save_dir), task, report)
+    _carry_calibrations(trained.manifest, Path(save_dir), task, report)
     counts = _counts(examples, task, _kinds(labels, new))
     return AddedLabels(Path(save_dir), task, counts, len(scored), changed, *scores)
 
@@ -351,20 +354,22 @@ def _extended_config(config: Config, task: str, labels: LabelSet) -> Config:
     return config.model_copy(update={"tasks": tasks})
 
 
-def _metrics(path: Path, task: str) -> dict[str, Any]:
+def _metrics(old: Manifest | None, task: str) -> dict[str, Any]:
     """Return a model's stored scores without those of a task."""
-    metrics = dict(read_manifest(path).metrics) if path.is_dir() else {}
+    metrics = {} if old is None else dict(old.metrics)
     if metrics:
         metrics["tasks"] = {n: scores for n, scores in metrics["tasks"].items() if n != task}
         metrics.pop("frame_accuracy", None)
     return metrics
 
 
-def _carry_calibrations(model: Path, new: Path, task: str, report: Callable[[str], None]) -> None:
+def _carry_calibrations(
+    old: Manifest | None, new: Path, task: str, report: Callable[[str], None]
+) -> None:
     """Copy the calibrations of the other tasks, whose scores are unchanged."""
-    known = read_manifest(model).calibration.get("tasks", {}) if model.is_dir() else {}
+    known = {} if old is None else old.calibration.get("tasks", {})
     if others := {name: scores for name, scores in known.items() if name != task}:
-        set_calibration(new, {"tasks": others})
+        change_calibration(read_manifest(new), lambda known: {**known, "tasks": others})
     if task in known:
         report(
             f"The scores of {task} are not calibrated with the new labels. "

@@ -31,7 +31,7 @@ from manyheads.modeling import (
     model_of_folder,
     without_progress_bars,
 )
-from manyheads.storage import read_manifest, resolve_model
+from manyheads.storage import Manifest, read_manifest, resolve_model
 from manyheads.tasks import Scope, Scoring
 from manyheads.text import Batch, Floats, TextTokenizer
 
@@ -175,46 +175,53 @@ class TrainedModel:
     tokenizer: TextTokenizer
     max_length: int
     config: Config
+    manifest: Manifest | None = None
+    """That of the model folder; None for a checkpoint."""
 
 
 # The generator stays as it is, although modules are first made with random parameters.
 @torch.random.fork_rng(devices=())
-def load_trained(path: Path) -> TrainedModel:
+def load_trained(source: Path | Manifest) -> TrainedModel:
     """Load a model folder or a checkpoint, on the CPU in float32.
+
+    Args:
+        source: a model folder, its manifest, or a checkpoint.
 
     Raises:
         ModelError: it is damaged, or does not fit together.
     """
-    if path.is_dir():
-        folder = load_model_folder(path)
+    if isinstance(source, Manifest):
+        manifest, path, folder = source, source.folder, load_model_folder(source)
         model, config, files = model_of_folder(folder, path), folder.config, folder.encoder
+    elif source.is_dir():
+        return load_trained(read_manifest(source))
     else:
-        checkpoint = load_checkpoint(path)
+        manifest, path, checkpoint = None, source, load_checkpoint(source)
         model, config = model_of_checkpoint(checkpoint, path), checkpoint.config
         files = checkpoint.encoder
     tokenizer = TextTokenizer.from_json(model.encoder.tokenizer_json, where=at(path))
-    return TrainedModel(model.eval(), tokenizer, files.max_length, stored_config(config))
+    return TrainedModel(model.eval(), tokenizer, files.max_length, stored_config(config), manifest)
 
 
 def load(
-    path: Path,
+    source: Path | Manifest,
     *,
     device: str,
     threads: int | None,
     batch_tokens: int,
     precision: str = "float32",
 ) -> tuple[Predictor, Config]:
-    """Load a model folder or a checkpoint for prediction.
+    """Load a model folder, by its manifest or path, or a checkpoint for prediction.
 
     Raises:
         ModelError: it is damaged, or its parts do not fit together.
         RequestError: there is no such device.
     """
-    trained = load_trained(path)
+    trained = load_trained(source)
     compute = choose_compute(device, precision, threads)
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]
-    manifest = read_manifest(path) if path.is_dir() else None
+    manifest = trained.manifest
     predictor = make_predictor(
         model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens,
         scorings=None if manifest is None else read_scorings(manifest, specs),
