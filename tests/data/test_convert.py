@@ -58,6 +58,16 @@ def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
         convert(plain, target, to="doccano")
 
 
+@pytest.mark.parametrize("field", ["label", "labels"])
+def test_a_class_for_a_tool_may_be_in_a_list_or_not(tmp_path: Path, field: str) -> None:
+    classes: list[Any] = ["ask", ["ask"], 1, ["a", "b"]]
+    source = write(tmp_path / "x.jsonl", *({"text": "a", field: value} for value in classes))
+    target = tmp_path / "out.jsonl"
+    convert(source, target, to="doccano", layout=Layout(format="jsonl"))
+    found = [json.loads(line)["label"] for line in target.read_text().splitlines()]
+    assert found == [["ask"], ["ask"], ["1"], ["a", "b"]]
+
+
 SPAN = {"start": 0, "end": 4, "label": "a"}
 
 

@@ -230,10 +230,12 @@ def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[s
             raise DataError(
                 f"`{field}` has indices of tags", where=row.where, expected="names of tags"
             )
-    label, labels = (fields.get(name) for name in _CLASSES)
-    if label is not None:
-        return text, spans, [str(label)]
-    return text, spans, None if labels is None else [str(name) for name in labels]
+    field = _filled(row, _CLASSES)
+    if field is None:
+        return text, spans, None
+    # One class may be written without a list, as in a cell of a table.
+    classes = fields[field] if isinstance(fields[field], list) else [fields[field]]
+    return text, spans, [str(name) for name in classes]
 
 
 def _suggested(answer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
