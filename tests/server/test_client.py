@@ -42,6 +42,7 @@ def test_long_lists_are_split_and_come_back_in_order() -> None:
         assert [model["id"] for model in asking.models()] == ["tiny"]
         assert asking.predict([]).predictions == []
         assert asking.encode([]).shape == (0, vectors.shape[1])
+        np.testing.assert_array_equal(asking.encode(iter(texts[:4])), vectors)  # type: ignore[arg-type]
         with pytest.raises(RequestError, match="status 404: there is no model 'other'"):
             asking.predict(["a"], model="other")
 

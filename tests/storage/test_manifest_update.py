@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,7 +16,7 @@ import torch
 from documents import ENCODER
 from manyheads.errors import ModelError
 from manyheads.modeling import ModelContents, save_model_folder
-from manyheads.storage import add_files, change_calibration, read_manifest
+from manyheads.storage import add_files, atomic_folder, change_calibration, read_manifest
 
 TASK = {"name": "intent", "kind": "classification", "labels": ["ask", "tell"]}
 
@@ -82,3 +85,47 @@ def test_a_model_is_not_replaced_while_files_are_added(model: Path) -> None:
     found.verify()
     assert "onnx/model.onnx" not in found.files
     assert not found.calibration
+
+
+def test_results_for_a_folder_that_is_gone_are_refused(model: Path) -> None:
+    manifest = read_manifest(model)
+    shutil.rmtree(model)
+    with pytest.raises(ModelError, match="best"):
+        add_files(manifest, {"onnx/model.onnx": b"graph"})
+
+
+def test_a_writer_that_is_stopped_does_not_stop_others_for_ever(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manyheads.storage.locked._PATIENCE", 0.1)
+    descriptor = os.open(model, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        add_files(read_manifest(model), {"onnx/model.onnx": b"graph"})
+        assert "onnx/model.onnx" in read_manifest(model).files
+        saved(model, 2.0)
+    finally:
+        os.close(descriptor)
+    assert "onnx/model.onnx" not in read_manifest(model).files
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_a_model_is_written_does_not_keep_its_lock(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with atomic_folder(model) as folder:
+        child = os.fork()
+        if child == 0:  # with copies of all descriptors, until the test closes the pipe
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        saved(folder, 1.0)
+    try:
+        monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits for the lock"))
+        saved(model, 2.0)
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+    read_manifest(model).verify()

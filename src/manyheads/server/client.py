@@ -136,6 +136,7 @@ class Client:
             RequestError: a text or threshold cannot be sent; or the server cannot be reached,
                 refused the request, or stayed busy; or something else answered.
         """
+        thresholds = _plain(thresholds)
         if not isinstance(thresholds, bool):
             thresholds = {task: _plain(score) for task, score in thresholds.items()}
             for task, score in thresholds.items():
@@ -181,7 +182,7 @@ class Client:
             body = {"input": part, "encoding_format": "base64", "model": model}
             answer = self._send("/v1/embeddings", body, _LISTED, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
-        if not len(texts):
+        if not rows:
             # Only an embedding shows how many columns there are.
             return self.encode(["a"], model=model)[:0]
         return np.array(rows, np.float32)

@@ -81,10 +81,11 @@ def _record(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(text, str) and isinstance(tokens, list):
         text = " ".join(map(str, tokens))
     if not isinstance(text, str) or not text.strip():
+        named = option("--text-field NAME", '`layout=Layout(names={NAME: "text"})`')
         raise DataError(
-            "the example has no text", expected="a field `text` or `tokens`", where=where,
-            fix="Name its field: "
-            + option("--text-field NAME", '`layout=Layout(names={NAME: "text"})`') + ".",
+            "the example has no text", expected="a field `text` or `tokens`, with words",
+            where=where,
+            fix="" if {"text", "tokens"} & set(fields) else f"Name its field: {named}.",
         )  # fmt: skip
     if _SCORE in fields:
         raise DataError(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from manyheads.errors import ManyheadsError
-from manyheads.storage.locked import locked_folder
+from manyheads.storage.locked import only_writer, unlock
 from manyheads.storage.temporary import (
     create_temporary_file,
     create_temporary_folder,
@@ -202,8 +202,11 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     try:
         if mode is not None:
             # Before it is filled, so that it is never less private than the old one.
+            wanted = stat.S_IMODE(mode) | stat.S_IRWXU
             with explained(path):
-                temporary.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
+                # Some network file systems have the same modes everywhere, and refuse changes.
+                if stat.S_IMODE(temporary.stat().st_mode) != wanted:
+                    temporary.chmod(wanted)
         try:
             yield temporary
         except OSError as error:
@@ -217,7 +220,7 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     finally:
         # After an exchange this is the old folder.
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+        unlock(lock)
 
 
 def sync_folder(folder: Path) -> None:
@@ -358,7 +361,7 @@ def _swap(temporary: Path, target: Path) -> None:
         temporary.rename(target)
         return
     # Another process that writes to the folder under its lock finishes first.
-    with locked_folder(target):
+    with only_writer(target):
         try:
             _exchange(temporary, target)
         except OSError as error:

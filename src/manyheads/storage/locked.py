@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_PATIENCE = 30.0
+"""Seconds to wait for another writer of a folder: more than one ever takes that is not stopped."""
 
-def open_locked(
-    path: Path, flags: int, mode: int = 0o666, *, required: bool = True, wait: bool = False
-) -> int:
+
+def open_locked(path: Path, flags: int, mode: int = 0o666, *, required: bool = True) -> int:
     """Open a file and lock it; its descriptor, which is returned, holds the lock while it is open.
 
     Args:
@@ -20,17 +22,16 @@ def open_locked(
         mode: the permissions of a new file.
         required: whether it is an error if the file system has no locks. Otherwise the file is
             then opened without.
-        wait: whether to wait while another descriptor holds the lock.
 
     Raises:
-        BlockingIOError: another descriptor holds the lock, and `wait` is false.
+        BlockingIOError: another descriptor holds the lock.
         OSError: the file cannot be opened or locked.
     """
     while True:
         descriptor = os.open(path, flags, mode)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise
             except OSError:
@@ -46,17 +47,34 @@ def open_locked(
 
 
 @contextmanager
-def locked_folder(path: Path) -> Iterator[None]:
-    """Hold a folder's lock, once no other writer has it; without locks, nothing is held.
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait for other writers of a folder, and keep them waiting.
+
+    A writer that is stopped (Ctrl-Z) must not stop others: after half a minute one goes on without
+    the lock, as it does where the file system has none.
 
     Raises:
         OSError: the folder cannot be opened.
     """
-    descriptor = open_locked(path, os.O_RDONLY, required=False, wait=True)
+    descriptor = None
+    end = time.monotonic() + _PATIENCE
+    while descriptor is None and time.monotonic() < end:
+        try:
+            descriptor = open_locked(folder, os.O_RDONLY, required=False)
+        except BlockingIOError:
+            time.sleep(0.02)
     try:
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            unlock(descriptor)
+
+
+def unlock(descriptor: int) -> None:
+    """Close a descriptor and release its lock, even if a forked child has a copy of it."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def is_same(descriptor: int, path: Path) -> bool:

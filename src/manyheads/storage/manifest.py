@@ -64,7 +64,8 @@ class Layout:
 
 
 LAYOUT = Layout()
-_OWN = tuple(getattr(LAYOUT, name) for name in Layout.__slots__)
+OWN_FILES = tuple(getattr(LAYOUT, name) for name in Layout.__slots__)
+"""The files of every model, written with the model and never added."""
 BEST = "best"
 """The name of the best model's folder in a run's folder."""
 
@@ -157,7 +158,11 @@ class Manifest:
     def _identity(self) -> tuple[Any, ...]:
         """Return the tasks and the checksums of the files that the model was saved with."""
         dense = (f"{dense_folder(i)}/{LAYOUT.weights}" for i in range(len(self.dense)))
-        return self.tasks, self.dense, [(name, self.files.get(name)) for name in (*_OWN, *dense)]
+        return (
+            self.tasks,
+            self.dense,
+            [(name, self.files.get(name)) for name in (*OWN_FILES, *dense)],
+        )
 
     def path(self, name: str) -> Path:
         """Return the path of one of the model's files, whether the file exists or not.

@@ -26,16 +26,13 @@ from manyheads.storage.atomic import (
     sha256_file,
     write_bytes,
 )
-from manyheads.storage.locked import locked_folder
-from manyheads.storage.manifest import LAYOUT, Manifest, StoredFile, read_manifest, seal
+from manyheads.storage.locked import only_writer
+from manyheads.storage.manifest import LAYOUT, OWN_FILES, Manifest, StoredFile, read_manifest, seal
 from manyheads.storage.model_card import with_calibration
 from manyheads.storage.untrusted import inside, read_json
 
 Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Returns a model's new calibration, given the one that its manifest has by now."""
-
-# The files of every model, written with the model and never added.
-_OWN = frozenset(name for name in (getattr(LAYOUT, field) for field in LAYOUT.__slots__))
 
 
 def add_files(
@@ -63,7 +60,7 @@ def add_files(
     root, gone = model.folder, [*remove]
     for name in (*add, *gone):
         inside(root, name)
-        if name in _OWN:
+        if name in OWN_FILES:
             raise ValueError(f"{name} is the model's own and cannot be added or removed")
     with _locked(model) as manifest:
         replaced = [name for name in (*gone, *add) if name in manifest.files]
@@ -101,8 +98,10 @@ def _locked(model: Manifest) -> Iterator[Manifest]:
         ModelError: the folder holds another model by now.
     """
     with ExitStack() as held:
-        with explained(model.folder):
-            held.enter_context(locked_folder(model.folder))
+        # Without a folder, reading the manifest says so.
+        if model.folder.is_dir():
+            with explained(model.folder):
+                held.enter_context(only_writer(model.folder))
         manifest = read_manifest(model.folder)
         if not manifest.is_same_model(model):
             raise ModelError(
