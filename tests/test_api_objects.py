@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pydoc
@@ -568,16 +569,23 @@ def test_verbs_that_load_a_model_restore_the_threads(
         "export": lambda: manyheads.export(
             folder, data=records, formats=["float32"], progress=False, **one
         ),
+        "convert": lambda: manyheads.convert(
+            records, tmp_path / "tasks.json", to="label-studio", model=folder
+        ),
     }
     before = torch.get_num_threads()
     try:
         left = {}
         for name, verb in verbs.items():
-            torch.set_num_threads(2)
+            torch.set_num_threads(3)
             verb()
             left[name] = torch.get_num_threads()
-        assert left == dict.fromkeys(verbs, 2)
-        manyheads.load(folder, backend="torch", **one)
+        assert left == dict.fromkeys(verbs, 3)
+        loaded = manyheads.load(folder, backend="torch", **one)
+        assert torch.get_num_threads() == 1
+        # A copy loads the model when it is first asked, and keeps it.
+        torch.set_num_threads(3)
+        copy.copy(loaded).report(records, drift=False)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

@@ -67,14 +67,14 @@ def test_the_command_and_the_function_write_records_to_label(tmp_path: Path) -> 
 
 def test_pairs_of_one_first_text_are_different_for_a_model_of_pairs(tmp_path: Path) -> None:
     records = [
-        {"text": f"{name} lives in {place}", "text2": second, "label": label}
+        {"text": f"{name} lives in {place}", "text2": second, "label": label, "who": name}
         for name in ("ann", "john")
         for place in ("london", "paris", "berlin", "rome")
         for second, label in ((f"who is in {place} ?", "same"), ("where is mary ?", "other"))
     ]
     write_records(tmp_path / "train.jsonl", records)
     write_records(tmp_path / "valid.jsonl", records)
-    tasks = {"same": {"kind": "pair"}}
+    tasks = {"same": {"kind": "pair", "field": "label"}, "who": {"kind": "classification"}}
     model = run(tmp_path, tasks=tasks, num_epochs=1)[0].save_dir
     pool = [
         ("ann lives in rome", text) for text in ("a b", "where is she ?", "the weather was bad")
@@ -84,7 +84,9 @@ def test_pairs_of_one_first_text_are_different_for_a_model_of_pairs(tmp_path: Pa
     assert all(0 < one.uncertainty < 1 for one in found.chosen)
     assert {(one["text"], one["text2"]) for one in found.records()} < {*pool, ("john", "mary")}
     assert "where is she ?" in found._repr_html_()
-    # Another model does not read the second text.
+    # Other tasks and models do not read the second text.
+    who = manyheads.select([*pool, ("john", "mary")], model, count=1, tasks=["who"], progress=False)
+    assert who.texts == 2
     other = run(tmp_path / "single", num_epochs=1)[0].save_dir
     single = manyheads.select([*pool, ("john", "mary")], other, count=1, progress=False)
     assert single.texts == 2

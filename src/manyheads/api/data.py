@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import as_config, named_data, named_texts, with_layout
 from manyheads.api.models import load
-from manyheads.config import BATCH_TOKENS, Config, make_config, write_config
+from manyheads.config import BATCH_TOKENS, Config, make_config, restored_threads, write_config
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, at, option
 from manyheads.storage import StrPath
@@ -211,6 +211,7 @@ def formats() -> dict[str, str]:
     return {name: form.description for name, form in FORMATS.items()}
 
 
+@restored_threads()
 def convert(
     source: Any,
     target: StrPath,

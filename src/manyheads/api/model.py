@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
+from manyheads.config import kept_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
 from manyheads.inference import LoadedModel, Predictor, Text, read_trust
@@ -50,7 +51,8 @@ class Model:
 
     @cached_property
     def _loaded(self) -> LoadedModel:
-        return self._load()
+        with kept_threads():
+            return self._load()
 
     def __getstate__(self) -> dict[str, Any]:
         if self._has_changed():

@@ -20,7 +20,12 @@ from manyheads.config.run import ALIASES, BATCH_TOKENS, Config
 from manyheads.config.sections import DEFAULT_MODEL, SECTIONS
 from manyheads.config.sections.mixing import colliding_tasks
 from manyheads.config.task import TaskConfig
-from manyheads.config.threads import available_cores, restored_threads, undo_threads
+from manyheads.config.threads import (
+    available_cores,
+    kept_threads,
+    restored_threads,
+    undo_threads,
+)
 from manyheads.config.writing import config_text, write_config
 
 __all__ = [
@@ -50,6 +55,7 @@ __all__ = [
     "fields_where",
     "first_problem",
     "is_soft_file",
+    "kept_threads",
     "key_groups",
     "literals",
     "load_config",

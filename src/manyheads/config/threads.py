@@ -38,6 +38,16 @@ def restored_threads() -> Iterator[None]:
             _undo.reset(token)
 
 
+@contextmanager
+def kept_threads() -> Iterator[None]:
+    """Within `restored_threads`, load a model that stays: its number of threads stays too."""
+    token = _undo.set(None)
+    try:
+        yield
+    finally:
+        _undo.reset(token)
+
+
 def undo_threads() -> ExitStack | None:
     """Return what is undone at the end of the innermost `restored_threads`; None outside."""
     return _undo.get()

@@ -37,7 +37,7 @@ class Chosen:
     uncertainty: float
     """1 minus the lowest score among the answers of its tasks."""
     text2: str | None = None
-    """The second text of a pair, of a model with a task of pairs."""
+    """The second text of a pair, if a task of pairs counts."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Selection:
 
     pool: str
     texts: int
-    """Different texts in the pool; different pairs, for a model with a task of pairs."""
+    """Different texts in the pool; different pairs, if a task of pairs counts."""
     chosen: tuple[Chosen, ...] = field(repr=False)
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ def select(
     Of the most uncertain texts, ten times as many as are wanted, the most representative are
     chosen: their embeddings make clusters, weighted by uncertainty, and
     each cluster gives the text nearest to its centre (Zhdanov 2019, "Diverse mini-batch active
-    learning"). The second texts of pairs are read if the model has a task of pairs.
+    learning"). The second texts of pairs are read if one of the tasks is of pairs.
 
     Args:
         loaded: the model.
@@ -108,7 +108,11 @@ def select(
         DataError: the pool cannot be read.
         RequestError: a task is unknown, or the pool has no more texts than are wanted.
     """
-    pairs = any(kind_of(spec.kind).pairs for spec in loaded.predictor.specs)
+    pairs = any(
+        kind_of(spec.kind).pairs
+        for spec in loaded.predictor.specs
+        if tasks is None or spec.name in tasks
+    )
     places: dict[str | TextPair, str] = {}
     for row in read_rows(pool, layout=layout, needs_labels=False):
         places.setdefault(_input(row, pairs), row.where)
