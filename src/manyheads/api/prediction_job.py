@@ -29,7 +29,7 @@ from manyheads.data.readers import FORMATS, Layout
 from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
-from manyheads.tasks import Prediction, two_lines
+from manyheads.tasks import Prediction, TaskSpec, two_lines
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
@@ -84,8 +84,16 @@ class PredictionJob:
     @cached_property
     def csv_rows(self) -> CsvRows:
         """The rows of a CSV file."""
-        scoped = self.predictor.answers_scope(self.tasks)
-        return CsvRows(self.columns, embed=self.embed, scoped=scoped)
+        return CsvRows(
+            self.columns, self.answering, embed=self.embed,
+            scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
+        )  # fmt: skip
+
+    @property
+    def answering(self) -> list[TaskSpec]:
+        """The tasks that have columns in a table."""
+        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
+        return [spec for spec in specs if spec.answers]
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
@@ -167,12 +175,10 @@ class PredictionJob:
 
     def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
         """Write predictions as a Parquet file; return how many there were."""
-        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
-        answering = [spec for spec in specs if spec.answers]
         # The columns may be those of the first record.
         predictions = chain(list(islice(predictions, 1)), predictions)
         return write_parquet(
-            stream, predictions, answering, self.columns, embed=self.embed,
+            stream, predictions, self.answering, self.columns, embed=self.embed,
             scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
         )  # fmt: skip
 
