@@ -26,6 +26,7 @@ from manyheads.api.kept_fields import (
 from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import FORMATS, Layout
+from manyheads.data.readers.text_lines import STDIN
 from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
@@ -98,6 +99,19 @@ class PredictionJob:
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
         self.predictor.predict([], tasks=self.tasks)
+
+    def file_texts(
+        self, file: str, layout: Layout, note: Callable[[str], None]
+    ) -> Iterator[GivenText]:
+        """Yield the texts of a file; the note names, at the end, the contents that are not read."""
+        name = STDIN if file == "-" else file
+
+        def unread(counts: Mapping[str, int]) -> None:
+            for what, count in counts.items():
+                note(f"{name}: not read: {what} ({count:,})")
+
+        pairs = self.predictor.pairs
+        return file_texts(file, layout, self.when_empty, pairs=pairs, on_unread=unread)
 
     def predictions(
         self,
@@ -337,7 +351,7 @@ def answer_file(
     Raises:
         ManyheadsError: a text is invalid, or a file cannot be read or written.
     """
-    texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
+    texts = job.file_texts(file, layout, note)
     if job.form in (Form.CSV, Form.PARQUET) and file != "-":
         lines = has_lines(file) or layout.format == "text"
         job = replace(job, fields={} if lines else columns_of(file, layout))
