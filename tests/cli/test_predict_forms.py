@@ -160,6 +160,26 @@ def test_parquet_keeps_the_columns_with_their_types(model: str, tmp_path: Path) 
     assert len(rows[1]["embedding"]) == 32
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("name", ["x.csv", "-"])
+def test_columns_without_a_name_are_not_kept_and_named_once(
+    model: str, tmp_path: Path, stdin: Give, run: Run, name: str, ending: str
+) -> None:
+    content = b",text,id,\n0,John eats,7,x\n1,Mary sleeps,8,y\n"
+    file = name if name == "-" else str(tmp_path / name)
+    if name == "-":
+        stdin(content)
+    else:
+        Path(file).write_bytes(content)
+    output = tmp_path / f"out.{ending}"
+    options = ["--input-format", "csv", "--output", str(output)]
+    result = run("predict", model, "--file", file, *options)
+    assert result.status == 0
+    assert [str(row["id"]) for row in read(output)] == ["7", "8"]
+    place = "standard input" if name == "-" else file
+    assert result.err.count(f"{place}: not read: columns without a name in the header (2)") == 1
+
+
 class KnownScope:
     """A scope to which every text belongs alike."""
 

@@ -84,6 +84,26 @@ def test_several_fields_are_several_tasks_with_their_counts(tmp_path: Path) -> N
     assert (found.records, found.complete) == (12, False)
 
 
+@pytest.mark.parametrize(
+    ("field", "values", "kind"),
+    [("label", ["same", "other"], "pair"), ("score", [0.0, 0.25, 1.0], "similarity")],
+)
+@pytest.mark.parametrize("blank", [0, 7])
+def test_a_table_of_pairs_is_one_also_where_a_second_text_is_blank(
+    tmp_path: Path, field: str, values: list[Any], kind: str, blank: int
+) -> None:
+    rows = [
+        f"text {i},{'' if i == blank else f'other {i}'},{values[i % len(values)]}"
+        for i in range(12)
+    ]
+    path = write(tmp_path / "x.csv", "\n".join([f"text,text2,{field}", *rows, ""]))
+    found = infer_tasks([str(path)])
+    assert found.options() == {field: {"kind": kind}}
+    report = check_data([str(path)], found.configs())
+    assert [finding.where for finding in report.findings] == [f"{path}:{blank + 2}"]
+    assert "`text2` is empty" in report.findings[0].message
+
+
 TAGGER = {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}
 TAGGED = ["O", "B-X", "O"]
 

@@ -181,6 +181,10 @@ def test_columns_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None
     found = [row.fields for row in read_rows(path, on_unread=counts.update)]
     assert found == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
     assert counts == {"columns without a name in the header": 2}
+    path.write_text(",text\n0,a\n")
+    counts.clear()
+    [row] = read_rows(path, layout=Layout(names={"": "id"}), on_unread=counts.update)
+    assert (row.fields, counts) == ({"id": "0", "text": "a"}, {})
     path.write_text(",label,\n0,x,\n")
     assert ":1: the header has no column `text` or `tokens`, only: label; " in message(path)
     path.write_text(",body,rude,kind\n0,so so,0,1\n1,yes,1,1\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_files_with_pairs_are_predicted(
     assert [line["text2"] for line in lines] == [record["text2"] for record in records]
     right = sum(x["same"]["label"] == r["label"] for x, r in zip(lines, records, strict=True))
     assert right > 30
+
+
+@pytest.mark.parametrize("seconds", [("", "where is Mary ?"), ("where is Mary ?", "")])
+def test_all_rows_of_a_table_have_the_columns_of_pairs(
+    trained: Path, tmp_path: Path, seconds: tuple[str, str]
+) -> None:
+    given, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [f"{number},John eats,{second}\n" for number, second in enumerate(seconds)]
+    given.write_text("".join(["id,text,text2\n", *rows]))
+    assert main(["predict", str(trained), "--file", str(given), "--output", str(output)]) == 0
+    with output.open(newline="") as file:
+        header, *answers = csv.reader(file)
+    assert header == ["text", "text2", "id", "same", "same_score"]
+    for number, (second, row) in enumerate(zip(seconds, answers, strict=True)):
+        assert row[:3] == ["John eats", second, str(number)]
+        assert [bool(cell) for cell in row[3:]] == [bool(second)] * 2
 
 
 def test_its_export_predicts_the_same(trained: Path) -> None:

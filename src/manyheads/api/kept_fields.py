@@ -14,7 +14,7 @@ from manyheads.data.readers import Layout, read_rows
 from manyheads.data.readers.optional import optional_module
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS
 from manyheads.errors import DataError, RequestError, listing, option, shorten
-from manyheads.tasks import EMBEDDING, Prediction, TaskSpec
+from manyheads.tasks import EMBEDDING, Prediction, TaskSpec, kind_of
 from manyheads.tasks.label_values import is_encodable
 from manyheads.tasks.results import rounded
 
@@ -133,20 +133,26 @@ class Columns:
 
 
 class CsvRows:
-    """Writes predictions as rows of CSV: the record's other fields, then a column for each answer.
+    """Writes predictions as rows of CSV: texts, other fields of records, a column for each answer.
 
-    A class has a column for its label and one for its score; all other results are JSON. An answer
-    whose name a field has is called `predicted_NAME`.
+    All rows have the same columns; what a prediction lacks is an empty cell. A class has a column
+    for its label and one for its score; all other results are JSON. An answer whose name a field
+    has is called `predicted_NAME`.
 
     Args:
         columns: the columns of the records' other fields.
+        specs: the tasks that are answered.
         embed: whether there are embeddings.
         scoped: whether predictions have `in_scope`.
+        pairs: whether there are second texts.
     """
 
-    def __init__(self, columns: Columns, *, embed: bool, scoped: bool) -> None:
+    def __init__(
+        self, columns: Columns, specs: Sequence[TaskSpec], *, embed: bool, scoped: bool, pairs: bool
+    ) -> None:
         self._columns = columns
-        self._embed, self._scoped = embed, scoped
+        self._classes = {spec.name: _is_class(spec) for spec in specs}
+        self._embed, self._scoped, self._pairs = embed, scoped, pairs
 
     def row(self, prediction: Prediction, *, header: bool) -> bytes:
         """Write a row, under a header if it is the first. Its fields are cells already.
@@ -156,19 +162,21 @@ class CsvRows:
         """
         fields = self._columns.types
         answers: dict[str, object] = {}
-        for name, result in prediction.results.items():
-            values = result.to_json()
-            if "label" in values:
-                answers |= {name: values["label"], f"{name}_score": values["score"]}
+        for name, is_class in self._classes.items():
+            # A task of pairs has no result for a single text.
+            result = prediction.results.get(name)
+            values = {} if result is None else result.to_json()
+            if is_class:
+                answers |= {name: values.get("label"), f"{name}_score": values.get("score")}
             else:
-                answers[name] = json_text(values, name)
+                answers[name] = json_text(values, name) if values else None
         if self._scoped:
             answers["in_scope"] = rounded(prediction.in_scope)
         if self._embed:
             vector = prediction.embedding
             answers[EMBEDDING] = None if vector is None else json_text(vector.tolist(), EMBEDDING)
         row: dict[str, object] = {"text": prediction.text}
-        if prediction.text2 is not None:
+        if self._pairs:
             row[SECOND_TEXT] = prediction.text2
         row |= {name: prediction.fields.get(name) for name in fields}
         for name, value in answers.items():
@@ -185,6 +193,12 @@ class CsvRows:
             writer.writerow(row)
         writer.writerow(row.values())
         return stream.getvalue().encode()
+
+
+def _is_class(spec: TaskSpec) -> bool:
+    """Return whether the task's results are a label and its score."""
+    columns = kind_of(spec.kind).columns(spec)
+    return isinstance(columns, dict) and {"label", "score"} <= columns.keys()
 
 
 def write_parquet(

@@ -273,7 +273,7 @@ class Model:
         """
         from manyheads.api.arguments import messages, refuse_unused
         from manyheads.api.prediction_job import PredictionJob, answer_file, check_output, form_of
-        from manyheads.api.texts import WhenEmpty, file_texts
+        from manyheads.api.texts import WhenEmpty
 
         if output is None:
             refuse_unused(
@@ -290,14 +290,11 @@ class Model:
             self.predictor, form, embed, chosen, treatment, scoring, progress=progress
         )
         job.check_tasks()
+        note = messages("predict", progress)
         if output is None:
-            texts = file_texts(path, used, job.when_empty, pairs=self.predictor.pairs)
-            return Predictions(job.predictions(texts))
+            return Predictions(job.predictions(job.file_texts(path, used, note)))
         check_output(form, path, output, resume, scoring)
-        return answer_file(
-            job, self.path, path, used, Path(output), resume=resume,
-            note=messages("predict", progress),
-        )  # fmt: skip
+        return answer_file(job, self.path, path, used, Path(output), resume=resume, note=note)
 
     def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
         """Return the probability of every label of a task (see `Predictor.predict_proba`).

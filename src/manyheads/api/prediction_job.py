@@ -26,10 +26,11 @@ from manyheads.api.kept_fields import (
 from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import FORMATS, Layout
+from manyheads.data.readers.text_lines import STDIN
 from manyheads.errors import RequestError, counted, listing, nearest, option
 from manyheads.inference import Predictor, Text, can_continue, describe_run, write_predictions
 from manyheads.storage import StrPath
-from manyheads.tasks import Prediction, two_lines
+from manyheads.tasks import Prediction, TaskSpec, two_lines
 
 if TYPE_CHECKING:
     from manyheads.display import Counter
@@ -84,12 +85,33 @@ class PredictionJob:
     @cached_property
     def csv_rows(self) -> CsvRows:
         """The rows of a CSV file."""
-        scoped = self.predictor.answers_scope(self.tasks)
-        return CsvRows(self.columns, embed=self.embed, scoped=scoped)
+        return CsvRows(
+            self.columns, self.answering, embed=self.embed,
+            scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
+        )  # fmt: skip
+
+    @property
+    def answering(self) -> list[TaskSpec]:
+        """The tasks that have columns in a table."""
+        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
+        return [spec for spec in specs if spec.answers]
 
     def check_tasks(self) -> None:
         """Refuse unknown tasks before any text is read."""
         self.predictor.predict([], tasks=self.tasks)
+
+    def file_texts(
+        self, file: str, layout: Layout, note: Callable[[str], None]
+    ) -> Iterator[GivenText]:
+        """Yield the texts of a file; the note names, at the end, the contents that are not read."""
+        name = STDIN if file == "-" else file
+
+        def unread(counts: Mapping[str, int]) -> None:
+            for what, count in counts.items():
+                note(f"{name}: not read: {what} ({count:,})")
+
+        pairs = self.predictor.pairs
+        return file_texts(file, layout, self.when_empty, pairs=pairs, on_unread=unread)
 
     def predictions(
         self,
@@ -167,12 +189,10 @@ class PredictionJob:
 
     def write_parquet(self, stream: BinaryIO, predictions: Iterator[Prediction]) -> int:
         """Write predictions as a Parquet file; return how many there were."""
-        specs = [s for s in self.predictor.specs if self.tasks is None or s.name in self.tasks]
-        answering = [spec for spec in specs if spec.answers]
         # The columns may be those of the first record.
         predictions = chain(list(islice(predictions, 1)), predictions)
         return write_parquet(
-            stream, predictions, answering, self.columns, embed=self.embed,
+            stream, predictions, self.answering, self.columns, embed=self.embed,
             scoped=self.predictor.answers_scope(self.tasks), pairs=self.predictor.pairs,
         )  # fmt: skip
 
@@ -331,7 +351,7 @@ def answer_file(
     Raises:
         ManyheadsError: a text is invalid, or a file cannot be read or written.
     """
-    texts = file_texts(file, layout, job.when_empty, pairs=job.predictor.pairs)
+    texts = job.file_texts(file, layout, note)
     if job.form in (Form.CSV, Form.PARQUET) and file != "-":
         lines = has_lines(file) or layout.format == "text"
         job = replace(job, fields={} if lines else columns_of(file, layout))

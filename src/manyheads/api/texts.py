@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -98,7 +98,11 @@ def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Itera
 
 
 def stdin_texts(
-    when_empty: WhenEmpty, layout: Layout | None = None, *, pairs: bool = False
+    when_empty: WhenEmpty,
+    layout: Layout | None = None,
+    *,
+    pairs: bool = False,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Iterator[GivenText]:
     """Yield the texts of standard input.
 
@@ -107,7 +111,7 @@ def stdin_texts(
         layout: its format, and the names of its fields; by default every line is a text (see
             `line_texts`). Records of other formats are copied to a temporary file first, so the
             input has to end.
-        pairs: see `file_texts`.
+        pairs, on_unread: see `file_texts`.
 
     Raises:
         DataError: it cannot be read, is not of the format, or a text is empty and refused.
@@ -136,6 +140,8 @@ def stdin_texts(
                     if not chosen.has_columns:
                         row = replace(row, fields=layout.renamed(row.fields))
                     yield from _row_texts(row, when_empty, pairs)
+                if on_unread is not None:
+                    on_unread(records.unread)
             return
         yield from map(GivenText, line_texts(lines_of(sys.stdin.buffer, source), STDIN, when_empty))
     except OSError as error:
@@ -144,7 +150,12 @@ def stdin_texts(
 
 
 def file_texts(
-    path: str, layout: Layout, when_empty: WhenEmpty, *, pairs: bool = False
+    path: str,
+    layout: Layout,
+    when_empty: WhenEmpty,
+    *,
+    pairs: bool = False,
+    on_unread: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Iterator[GivenText]:
     """Yield the texts of a file: of its records, or of its lines where it has no records.
 
@@ -155,12 +166,13 @@ def file_texts(
         layout: its format and the names of its fields, as far as they are given.
         when_empty: what to do about a text that is empty.
         pairs: whether `text2`, where a record has it, makes a pair with its text.
+        on_unread: receives, at the end, the counts of contents that are not read, by kind.
 
     Raises:
         DataError: something cannot be read, or is empty and refused.
     """
     if path == "-":
-        yield from stdin_texts(when_empty, layout, pairs=pairs)
+        yield from stdin_texts(when_empty, layout, pairs=pairs, on_unread=on_unread)
     elif layout.format == "text" or (layout == Layout() and has_lines(path)):
         empty = True
         source = Source(Path(path), path)
@@ -171,7 +183,10 @@ def file_texts(
         if empty:
             raise DataError("the file is empty", where=path, expected="a sentence a line")
     else:
-        for row in read_rows(path, layout=layout, needs_labels=False, keeps_empty_rows=True):
+        rows = read_rows(
+            path, layout=layout, needs_labels=False, keeps_empty_rows=True, on_unread=on_unread
+        )
+        for row in rows:
             yield from _row_texts(row, when_empty, pairs)
 
 

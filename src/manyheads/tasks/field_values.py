@@ -116,9 +116,9 @@ class FieldValues:
         return both
 
     @property
-    def all_paired(self) -> bool:
-        """Whether the values are about two texts."""
-        return self.paired == self.records
+    def is_paired(self) -> bool:
+        """Whether the values are about two texts; a record without a second one is faulty then."""
+        return self.paired > 0
 
     @property
     def is_few(self) -> bool:

@@ -238,9 +238,11 @@ def read_second_text(fields: Mapping[str, Any], label: str, where: str) -> str:
     text = fields.get(SECOND_TEXT)
     if text is None:
         filled = [name for name, value in fields.items() if value is not None]
-        hint = next((h for f in filled if (h := nearest(f, [SECOND_TEXT]))), "")
+        hint = next((h for f in filled if f != "text" and (h := nearest(f, [SECOND_TEXT]))), "")
         raise DataError(
-            f"{label}, but no `{SECOND_TEXT}` among the fields {listing(filled)}{hint}",
+            f"{label}, but `{SECOND_TEXT}` is empty"
+            if SECOND_TEXT in fields
+            else f"{label}, but no `{SECOND_TEXT}` among the fields {listing(filled)}{hint}",
             where=where,
             expected=f"a pair: `text`, `{SECOND_TEXT}` and {label}",
         )

@@ -165,7 +165,8 @@ def _answers(
         return
     annotation = _annotation(row)
     if annotation is None:
-        source.pass_over("tasks without an annotation (their texts are read)")
+        if source.needs_labels:
+            source.pass_over("tasks without an annotation (their texts are read)")
         return
     more = len([a for a in row.fields.get("annotations") or () if type(a) is dict]) - 1
     if more:

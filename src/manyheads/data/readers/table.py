@@ -90,7 +90,7 @@ def _header(
             expected="a distinct name for each column",
         )
     # Such as the row numbers that pandas writes, or the empty cells behind a spreadsheet's table.
-    source.pass_over("columns without a name in the header", names.count(""))
+    source.pass_over("columns without a name in the header", renamed.count(""))
     return _with_text(renamed, names, where, more), False
 
 

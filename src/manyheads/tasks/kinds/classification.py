@@ -179,7 +179,7 @@ class Classification(NamedClasses):
     def recognises(self, values: FieldValues) -> bool:
         """Return whether the values are classes: few distinct names or indices."""
         few = values.is_few or (values.name in self.fields and len(values.distinct) > 1)
-        return values.classes == values.records and few and values.all_paired == self.pairs
+        return values.classes == values.records and few and values.is_paired == self.pairs
 
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Start with a fitted head, which helps most with few records per class.

@@ -83,7 +83,7 @@ class Multilabel(NamedClasses):
         """Return whether the values are lists of classes."""
         few = values.is_few or values.name in self.fields
         lists = bool(values.filled) and values.lists == values.records
-        return lists and few and not values.repeating and not values.all_paired
+        return lists and few and not values.repeating and not values.is_paired
 
     def classes(self, record: RawRecord, field: str) -> Sequence[NameOrIndex]:
         """Read the classes of a record."""

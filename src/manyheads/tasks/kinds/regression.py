@@ -101,7 +101,7 @@ class Regression(Kind):
         """Return whether the values are numbers of single texts, and not identifiers."""
         varied = len(values.distinct) > 1
         named = values.name in self.fields or not values.is_identifier
-        return values.numbers == values.records and varied and named and not values.all_paired
+        return values.numbers == values.records and varied and named and not values.is_paired
 
     def reader(
         self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool

@@ -58,7 +58,7 @@ class Similarity(Kind):
         varied = len(values.distinct) > 1
         is_scale = values.is_few or values.wholes < values.records
         named = values.name in self.fields or is_scale
-        return values.numbers == values.records and varied and named and values.all_paired
+        return values.numbers == values.records and varied and named and values.is_paired
 
     def starting_options(self, values: FieldValues, given: Collection[str]) -> Mapping[str, Any]:
         """Return the range of the scores, unless it is the default."""
