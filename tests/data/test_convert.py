@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import manyheads
 from files import read, write
 from manyheads.data.convert import convert
 from manyheads.data.readers import Layout
-from manyheads.errors import DataError, RequestError
+from manyheads.errors import DataError, RequestError, worded_for_command
 
 words = st.text(alphabet="abcé中", min_size=1, max_size=5)
 
@@ -167,13 +168,77 @@ def test_labels_that_a_tool_file_lacks_are_named_with_the_option_that_writes_the
     names = {"intent": "label", "slots": "entities"}
     (message,) = heard
     assert message.startswith("the labels in `intent`, `slots` are not written: ")
-    assert message.endswith(f"name the fields to write: `layout=Layout(names={json.dumps(names)})`")
+    assert message.endswith(
+        f"name one field for each to write it: `layout=Layout(names={json.dumps(names)})`"
+    )
     layout = Layout(names=names)
     convert(source, target, to="doccano", layout=layout, warn=heard.append)
     assert len(heard) == 1
     first, second, *_ = map(json.loads, target.read_text().splitlines())
     assert first == {"text": "hi 0", "entities": [], "cats": ["a"]}
     assert second == {"text": "hi 1", "entities": [[0, 2, "who"]], "cats": ["b"]}
+
+
+LABELS: tuple[tuple[dict[str, list[Any]], str], ...] = (
+    ({"label": ["a", "b"], "labels": [["x"], ["y"]]}, ""),
+    ({"label": ["a", None], "intent": ["p", "q"]}, ""),
+    ({"ner": [["O", "B-X"]], "entities": [[{"start": 0, "end": 1, "label": "Y"}]]}, ""),
+    ({"pos": [["N", "N"], ["V", "N"]]}, ""),
+    ({"intent": ["a", "b"], "topics": [["x"], ["y"], ["x", "y"]]}, "--map intent=label"),
+    ({"main topic": ["a", "b"]}, "--map 'main topic=label'"),
+    ({"label": ["a", "b"], "slots": [["O", "B-X"], ["O", "O"]]}, "--map slots=ner"),
+)
+
+
+@pytest.mark.parametrize(("fields", "advised"), LABELS)
+def test_for_labels_that_a_tool_file_lacks_at_most_one_field_of_each_is_advised(
+    fields: dict[str, list[Any]], advised: str, tmp_path: Path
+) -> None:
+    records = (
+        {"text": f"hi {i}", **{name: value[i % len(value)] for name, value in fields.items()}}
+        for i in range(12)
+    )
+    source = write(tmp_path / "x.jsonl", *records)
+    target = tmp_path / "out.jsonl"
+    heard: list[str] = []
+    with worded_for_command():
+        convert(source, target, to="doccano", warn=heard.append)
+    (message,) = heard
+    assert message.endswith(f"to write it: {advised}" if advised else "`ner`, `entities`")
+    names = dict(word.split("=") for word in shlex.split(advised) if "=" in word)
+    (ours,) = names.values() or ("",)
+    convert(source, target, to="doccano", layout=Layout(names=names))
+    written = "entities" if ours == "ner" else "label"
+    assert not names or written in json.loads(target.read_text().splitlines()[0])
+
+
+def test_a_field_that_the_layout_renames_is_advised_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("body,aim\n" + "a b,x\nc d,y\n" * 6, encoding="utf-8")
+    names = {"body": "text", "aim": "intent"}
+    heard: list[str] = []
+    target = tmp_path / "out"
+    convert(path, target, to="doccano", layout=Layout(names=names), warn=heard.append)
+    assert heard[0].endswith(f"`layout=Layout(names={json.dumps(names | {'aim': 'label'})})`")
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "fix", "first"),
+    [
+        ("", {}, '{"1": "text"}', {"1": "text"}),
+        ("a,b,c\n", {"a": "text", "b": "text2"}, "do not read `b` as `text2`.", {"a": "text"}),
+    ],
+)
+def test_pairs_with_other_names_are_refused_with_how_to_read_the_first_text(
+    header: str, names: dict[str, str], fix: str, first: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}a b,c d,1.5\nb c,d e,2.5\n", encoding="utf-8")
+    target = tmp_path / "out"
+    with pytest.raises(DataError) as caught:
+        convert(path, target, to="doccano", layout=Layout(names=names))
+    assert fix in (caught.value.fix or "")
+    assert convert(path, target, to="doccano", layout=Layout(names=first)) == 2
 
 
 @pytest.mark.parametrize("tool", ["doccano", "label-studio"])

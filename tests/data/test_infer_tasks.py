@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from files import write
 from manyheads.config import TaskConfig
 from manyheads.data.check import Kind, check_data
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
+from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
 from manyheads.errors import RequestError, worded_for_command
 
@@ -167,25 +169,80 @@ def test_an_ambiguous_field_is_refused_with_the_options_that_name_its_task(tmp_p
     assert "`topic` (2 different texts in 12 records)" in message
 
 
-@pytest.mark.parametrize(("field", "mapped"), [("labels", ""), ("topics", "--map topics=labels ")])
-def test_classes_that_seem_joined_are_named_with_the_option_that_splits_them(
-    field: str, mapped: str, tmp_path: Path
+def table(path: Path, records: Sequence[dict[str, Any]]) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, records[0])
+        writer.writeheader()
+        writer.writerows(records)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "names", "mapped"),
+    [
+        ("labels", {}, ""),
+        ("topics", {}, "--map topics=labels "),
+        ("main topic", {}, "--map 'main topic=labels' "),
+        ("aim", {"aim": "topic"}, "--map aim=labels "),
+    ],
+)
+def test_classes_that_seem_joined_are_named_with_the_options_that_split_them(
+    field: str, names: dict[str, str], mapped: str, tmp_path: Path
 ) -> None:
-    found = inferred(tmp_path, records(**{field: ["a", "b", "a|b"], "one": ["p", "p|q", "r"]}))
+    several = {field: ["a", "b", "a|b"], "one": ["p", "p|q", "r"]}
+    path = table(tmp_path / "x.csv", records(**several))
     with worded_for_command():
-        assert found.hints() == [
-            f"`{field}` has the class 'a|b', whose parts are classes too; for several classes in "
-            f"a cell of a table: {mapped}--label-separator '|'"
-        ]
+        (hint,) = infer_tasks([path], Layout(names=names)).hints
+    assert hint == (
+        f"`{names.get(field, field)}` has the class 'a|b', whose parts are classes too; for "
+        f"several classes in a cell: {mapped}--label-separator '|'"
+    )
+    (hint,) = infer_tasks([path], Layout(names=names)).hints
+    named = names if field == "labels" else {field: "labels"}
+    shown = f"names={named!r}, " if named else ""
+    assert hint.endswith(f": `layout=Layout({shown}separator='|')`")
+    advised = Layout(names=named, separator="|")
+    assert infer_tasks([path], advised).options()["multilabel"] == {"kind": "multilabel"}
+
+
+def test_joined_classes_are_not_named_where_no_option_splits_them(tmp_path: Path) -> None:
+    joined: dict[str, Any] = {"topics": ["a", "b", "a|b"]}
+    assert inferred(tmp_path, records(**joined)).hints == ()
+    path = tmp_path / "x.csv"
+    for more in (PAIR, {"labels": ["p", "q"]}):
+        assert infer_tasks([table(path, records(**joined, **more))]).hints == ()
+    assert (
+        infer_tasks(
+            [table(path, records(**joined))], tasks={"topics": TaskConfig(kind="classification")}
+        ).hints
+        == ()
+    )
 
 
 def test_several_columns_of_0_and_1_are_refused_with_the_format_that_reads_them(
     tmp_path: Path,
 ) -> None:
+    columns: dict[str, Any] = {"rude": ["0", "1", "1"], "kind": ["1", "0", "1"]}
+    path = table(tmp_path / "x.csv", records(**columns, stars=[1, 2, 3]))
     with worded_for_command(), pytest.raises(RequestError) as caught:
-        inferred(tmp_path, records(rude=["0", "1", "1"], kind=["1", "0", "1"], stars=[1, 2, 3]))
+        infer_tasks([path])
     end = "If `rude`, `kind` are the labels of a table: --format indicators."
     assert str(caught.value).endswith(end)
+    found = infer_tasks(
+        [path], Layout(format="indicators"), {"labels": TaskConfig(kind="multilabel")}
+    )
+    assert found.tasks[0].values.lists == 12
+
+
+def test_columns_of_0_and_1_of_other_files_and_of_pairs_are_not_advised_as_labels(
+    tmp_path: Path,
+) -> None:
+    columns: dict[str, Any] = {"rude": [0, 1, 1], "kind": [1, 0, 1], "stars": [1, 2, 3]}
+    lines = write(tmp_path / "x.jsonl", *records(**columns))
+    for path in (lines, table(tmp_path / "x.csv", records(**columns, **PAIR))):
+        with pytest.raises(RequestError, match="could be") as caught:
+            infer_tasks([str(path)])
+        assert "indicators" not in str(caught.value)
 
 
 def test_a_file_without_labels_is_refused_with_the_fields_that_it_has(tmp_path: Path) -> None:

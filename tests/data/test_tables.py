@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -213,6 +214,24 @@ def test_a_line_before_the_header_states_the_separator_as_for_excel(
     assert f"{path}:3: 3 cells, beginning with 'a'" in message(path)
     path.write_text(line.format(mark) + f"txt{mark}label\n", encoding="utf-8", newline="")
     assert f"{path}:2: the header has no column `text`" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "fields"),
+    [
+        ("body,rude,kind\na b,1,0\nc d,0,1\n", {"text": "a b", "labels": ["rude"]}),
+        (
+            "Sentence #,Word,POS,Tag\nSentence: 1,Rome,NNP,B-geo\n",
+            {"tokens": ["Rome"], "ner": ["B-geo"], "pos": ["NNP"]},
+        ),
+    ],
+)
+def test_a_format_is_recognised_behind_a_line_that_states_the_separator(
+    table: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"sep=,\n{table}", encoding="utf-8")
+    assert read(path)[0] == fields
 
 
 @given(st.lists(st.tuples(words, st.booleans(), st.booleans()), min_size=1, max_size=5))

@@ -21,7 +21,16 @@ from manyheads.errors import ConfigError, DataError, ModelError, shorten
 from manyheads.exporting import export_model
 from manyheads.inference.ray.tables import result_columns, result_schema
 from manyheads.modeling import EncoderShape, Features, Head
-from manyheads.tasks import Kind, LabelSet, Prediction, Result, TaskSpec, kind_of, register_kind
+from manyheads.tasks import (
+    FieldValues,
+    Kind,
+    LabelSet,
+    Prediction,
+    Result,
+    TaskSpec,
+    kind_of,
+    register_kind,
+)
 from manyheads.tasks.kinds import RawRecord, ReadLabel, ReadText, Settings, registry
 from manyheads.tasks.metrics import spearman
 from training_setup import PLACES, run, sentences, write_records
@@ -241,6 +250,14 @@ def test_two_classes_cannot_have_one_name() -> None:
     with pytest.raises(ValueError, match="'stars' is registered"):
         register_kind(Other)
     assert type(kind_of("stars")) is Stars
+
+
+def test_a_kind_of_pairs_derived_from_classification_starts_without_its_options() -> None:
+    base = kind_of("classification")
+    derived: Kind = type("Inference", (type(base),), {"name": "inference", "pairs": True})()
+    values = FieldValues("label")
+    assert base.starting_options(values, ()) == base.starting
+    assert derived.starting_options(values, ()) == {}
 
 
 def test_an_installed_package_can_register_kinds(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from manyheads.data.infer_tasks import TaskFinder
+from manyheads.data.infer_tasks import InferredTask, TaskFinder
 from manyheads.data.json_lines import json_line, json_list
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records.record import TEXT_FIELDS, read_text
@@ -80,10 +82,15 @@ def convert(
             fix=option("`manyheads predict --format jsonl`", "`predict_file`")
             + " writes predictions.",
         )
+    layout = layout or Layout()
     rows = read_rows(source, layout=layout, on_unread=on_unread)
     refused = RefusedLabels() if warn is not None and to == "manyheads" else None
-    unwritten = _Unwritten()
-    lines = _ours(rows, refused) if to == "manyheads" else _for_tool(rows, to, predict, unwritten)
+    unwritten = _Unwritten(layout, seeks_labels=warn is not None)
+    lines = (
+        _ours(rows, refused)
+        if to == "manyheads"
+        else _for_tool(_single_texts(rows, to, layout), to, predict, unwritten)
+    )
     is_list = to == "label-studio"
     count = 0
     with atomic_file(Path(target)) as file:
@@ -92,13 +99,14 @@ def convert(
             count += 1
     if on_unread is not None and unwritten.counts:
         on_unread({f"the field `{name}`": number for name, number in unwritten.counts.items()})
-    message = (
-        unwritten.message(os.fspath(source))
-        if refused is None
-        else refused.message(os.fspath(source), os.fspath(target))
-    )
-    if message and warn is not None:
-        warn(message)
+    if warn is not None:
+        message = (
+            unwritten.message(os.fspath(source))
+            if refused is None
+            else refused.message(os.fspath(source), os.fspath(target))
+        )
+        if message:
+            warn(message)
     return count - is_list
 
 
@@ -120,64 +128,114 @@ def _for_tool(
     rows: Iterator[Row], tool: str, predict: Predict | None, unwritten: _Unwritten
 ) -> Iterator[bytes]:
     write = _doccano if tool == "doccano" else _label_studio
-    for row, answer in _answered(_single_texts(rows, tool), predict):
+    for row, answer in _answered(rows, predict):
         text, spans, classes = entities_and_classes(row)
         unwritten.add(row)
         yield json_line(write(text, spans, classes, answer), row.where)
 
 
-def _single_texts(rows: Iterator[Row], tool: str) -> Iterator[Row]:
+def _single_texts(rows: Iterator[Row], tool: str, layout: Layout) -> Iterator[Row]:
     for row in rows:
         if row.fields.get(SECOND_TEXT) is not None:
-            other = option(
-                f"--map {SECOND_TEXT}=second",
-                f'`layout=Layout(names={{"{SECOND_TEXT}": "second"}})`',
-            )
             raise DataError(
                 f"the record is a pair, with a second text in `{SECOND_TEXT}`",
                 where=row.where,
                 expected=f"one text, which is what a record of {tool} holds",
-                fix=f"To write the first texts alone, give the other field another name: {other}.",
+                fix=f"To write the first texts alone, {_without_pairs(layout)}.",
             )
         yield row
+
+
+def _without_pairs(layout: Layout) -> str:
+    """Return how to read the first text of pairs alone."""
+    theirs = layout.theirs(SECOND_TEXT)
+    if theirs != SECOND_TEXT:
+        return f"do not read `{theirs}` as `{SECOND_TEXT}`"
+    named = option(
+        f"--map {SECOND_TEXT}=second",
+        f"`layout=Layout(names={_json({**layout.names, SECOND_TEXT: 'second'})})`",
+    )
+    numbered = option("--map 1=text", '`layout=Layout(names={"1": "text"})`')
+    return (
+        f"give the other field another name: {named}; in a table without a header, name the first "
+        f"column alone: {numbered}"
+    )
 
 
 class _Unwritten:
     """The fields of records that are not written for a tool, and what labels they have."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout, *, seeks_labels: bool) -> None:
         self.counts: Counter[str] = Counter()
         """The records that have each of them."""
-        self._finder = TaskFinder()
+        self._layout = layout
+        self._finder = TaskFinder() if seeks_labels else None
+        self._written: set[str] = set()
 
     def add(self, row: Row) -> None:
         """Count the fields of a row."""
-        text, tokens = read_text(row)
-        written = {*TEXT_FIELDS, _filled(row, _ENTITIES), _filled(row, _CLASSES)}
-        self.counts.update(without_nulls(row).keys() - written)
-        self._finder.add(row, text, tokens)
+        slots = (_filled(row, _ENTITIES), _filled(row, _CLASSES))
+        written = {name for name in slots if name is not None}
+        self._written |= written
+        fields = {
+            name: value
+            for name, value in without_nulls(row).items()
+            if name not in written and name not in TEXT_FIELDS
+        }
+        self.counts.update(fields.keys())
+        if fields and self._finder is not None:
+            self._finder.add(replace(row, fields=fields), *read_text(row))
 
     def message(self, source: str) -> str:
         """Return a message about the labels in these fields; empty if there are none."""
-        tasks = self._finder.tasks([source], on_error=lambda error: None).tasks
-        names: dict[str, str] = {}
-        for values, kind in ((task.values, kind_of(task.kind)) for task in tasks):
-            if values.name in self.counts and kind.sought_as is not None:
-                # An empty list in `ner` is one of tags.
-                names.setdefault("entities" if values.spans else kind.fields[0], values.name)
-        if not names:
+        if self._finder is None:
             return ""
-        layout = {theirs: ours for ours, theirs in names.items()}
-        mapped = option(
-            " ".join(f"--map {theirs}={ours}" for theirs, ours in layout.items()),
-            f"`layout=Layout(names={json.dumps(layout, ensure_ascii=False)})`",
+        tasks = self._finder.tasks([source], on_error=lambda error: None).tasks
+        found = [task for task in tasks if kind_of(task.kind).sought_as is not None]
+        if not found:
+            return ""
+        lost, classes, entities = (
+            listing(f"`{name}`" for name in names)
+            for names in ([task.values.name for task in found], _CLASSES, _ENTITIES)
         )
         return (
-            f"the labels in {listing(f'`{name}`' for name in layout)} are not written: for a tool, "
-            f"the classes are those of {listing(f'`{name}`' for name in _CLASSES)}, and the "
-            f"entities those of {listing(f'`{name}`' for name in _ENTITIES)}; name the fields to "
-            f"write: {mapped}"
+            f"the labels in {lost} are not written: for a tool, the classes are those of "
+            f"{classes}, and the entities those of {entities}{self._advice(found)}"
         )
+
+    def _advice(self, found: Sequence[InferredTask]) -> str:
+        """Return the options that write labels where records have none; at most one field each."""
+        names: dict[str, str] = {}
+        for slot in (_CLASSES, _ENTITIES):
+            fields = [(task.values.name, ours) for task in found if (ours := _field(task)) in slot]
+            if fields and self._written.isdisjoint(slot):
+                name, ours = fields[0]
+                names[self._layout.theirs(name)] = ours
+        if not names:
+            return ""
+        mapped = option(
+            " ".join(f"--map {shlex.quote(f'{old}={new}')}" for old, new in names.items()),
+            f"`layout=Layout(names={_json({**self._layout.names, **names})})`",
+        )
+        return f"; name one field for each to write it: {mapped}"
+
+
+def _field(task: InferredTask) -> str | None:
+    """Return the field in which the labels of a task can be written; None if there is none."""
+    values, kind = task.values, kind_of(task.kind)
+    if kind.fields[0] not in _ENTITIES:
+        return kind.fields[0]
+    if values.spans:
+        return "entities"
+    tags = " ".join(values.distinct).split() if values.texts else values.distinct
+    try:
+        return "ner" if scheme_of(tags) is not Scheme.PLAIN else None
+    except DataError:
+        return None
+
+
+def _json(names: Mapping[str, str]) -> str:
+    return json.dumps(names, ensure_ascii=False)
 
 
 def _filled(row: Row, names: Sequence[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ _NO_LABELS = ("lemma", "deprel")
 """Columns of CoNLL-U that are no task of their own: words, and relations to words that are not
 read."""
 _MAX_FIELDS = 200
+_TABLES = (".csv", ".tsv")
 _MARKS = ",;|"
 """Marks that may separate several labels in a cell."""
 
@@ -60,6 +62,8 @@ class InferredTasks:
     """The fields that no task uses, except the texts."""
     unread: Mapping[str, int] = field(default_factory=dict)
     """The counts of contents that the readers passed over, by kind."""
+    hints: tuple[str, ...] = ()
+    """Messages about tasks of tables whose classes seem to be several in one cell."""
 
     @property
     def complete(self) -> bool:
@@ -72,16 +76,6 @@ class InferredTasks:
             task.name: f"field `{task.values.name}`: {task.values.describe()}"
             for task in self.tasks
         }
-
-    def hints(self) -> list[str]:
-        """Return a message for each task whose classes seem to be several in one cell."""
-        return [
-            f"`{task.values.name}` has the class {shorten(joined)}, whose parts are classes too; "
-            f"for several classes in a cell of a table: {_separated(task.values.name, mark)}"
-            for task in self.tasks
-            if not task.values.lists
-            for joined, mark in _joined_classes(task.values)[:1]
-        ]
 
     def options(self) -> dict[str, dict[str, Any]]:
         """Return the tasks in the form of a configuration."""
@@ -124,7 +118,7 @@ def infer_tasks(
     if len(files) > 1 and lists:
         # A tool's lists of classes were read by what is in each file; now they all stay lists.
         finder, unread = _read(files, replace(layout, lists=layout.lists | lists), on_error)
-    return finder.tasks(files, tasks, unread, on_error)
+    return finder.tasks(files, tasks, unread, on_error, layout)
 
 
 def _read(
@@ -185,6 +179,7 @@ class TaskFinder:
         named: Mapping[str, TaskConfig] | None = None,
         unread: Mapping[str, int] | None = None,
         on_error: Callable[[ManyheadsError], None] | None = None,
+        layout: Layout | None = None,
     ) -> InferredTasks:
         """Return the tasks of the records.
 
@@ -193,15 +188,20 @@ class TaskFinder:
             named: the tasks, if the user names them.
             unread: the counts of contents that the readers passed over.
             on_error: receives the errors of single fields (see `infer_tasks`).
+            layout: that of the files, for messages.
 
         Raises:
             RequestError: see `infer_tasks`.
         """
         if named is None:
             found, unused = _recognised(self, files, on_error)
+            hints = _hints(found, self.values, layout or Layout()) if _are_tables(files) else []
         else:
             found, unused = _named(named, self.values, files)
-        return InferredTasks(tuple(files), self.records, tuple(found), unused, unread or {})
+            hints = []
+        return InferredTasks(
+            tuple(files), self.records, tuple(found), unused, unread or {}, tuple(hints)
+        )
 
     def add(self, row: Row, text: str, tokens: Sequence[WordSpan] | None) -> None:
         """Add the values of a record with this text (see `read_text`)."""
@@ -285,7 +285,33 @@ def _joined(columns: Mapping[str, FieldValues]) -> str:
     """Return the option that splits joined labels, if a column seems to have them."""
     cells = columns["labels"].distinct if "labels" in columns else ()
     mark = next((mark for mark in _MARKS if any(mark in cell for cell in cells)), "")
-    return f" For several labels in a cell of `labels`: {_separated('labels', mark)}." * bool(mark)
+    return (
+        f" For several labels in a cell of `labels`: {_separated('labels', mark, Layout())}."
+        * bool(mark)
+    )
+
+
+def _are_tables(files: Sequence[str]) -> bool:
+    """Return whether all files are CSV or TSV, by their endings."""
+    return all(file.lower().removesuffix(".gz").endswith(_TABLES) for file in files)
+
+
+def _hints(
+    found: Sequence[InferredTask], columns: Mapping[str, FieldValues], layout: Layout
+) -> list[str]:
+    """Return a message for each task whose classes seem to be several in one cell of a table.
+
+    Several classes of a pair are no task, and other classes in `labels` would not be read.
+    """
+    return [
+        f"`{task.values.name}` has the class {shorten(joined)}, whose parts are classes too; "
+        f"for several classes in a cell: {_separated(task.values.name, mark, layout)}"
+        for task in found
+        if not task.values.lists
+        and not task.values.paired
+        and (task.values.name == "labels" or "labels" not in columns)
+        for joined, mark in _joined_classes(task.values)[:1]
+    ]
 
 
 def _joined_classes(values: FieldValues) -> list[tuple[str, str]]:
@@ -298,14 +324,16 @@ def _joined_classes(values: FieldValues) -> list[tuple[str, str]]:
     ]
 
 
-def _separated(name: str, mark: str) -> str:
-    """Return the option that splits the labels in the cells of a column."""
+def _separated(name: str, mark: str, layout: Layout) -> str:
+    """Return the options that split the labels in the cells of a column."""
+    theirs = layout.theirs(name)
+    names = dict(layout.names) if name == "labels" else {**layout.names, theirs: "labels"}
+    named = f"names={names!r}, " if names else ""
+    python = f"`layout=Layout({named}separator={mark!r})`"
     if name == "labels":
-        return option(f"--label-separator '{mark}'", f"`layout=Layout(separator={mark!r})`")
-    return option(
-        f"--map {name}=labels --label-separator '{mark}'",
-        f"`layout=Layout(names={{{name!r}: 'labels'}}, separator={mark!r})`",
-    )
+        return option(f"--label-separator '{mark}'", python)
+    mapped = shlex.quote(f"{theirs}=labels")
+    return option(f"--map {mapped} --label-separator '{mark}'", python)
 
 
 def _named(
@@ -360,7 +388,8 @@ def _ambiguous(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
         f"{' or '.join(kind.name for kind in able)}; all fields: {_described(columns)}",
         expected="a field whose values fit one kind of task, or named tasks",
-        fix=f"Name every task that should be learned: {choices}.{_indicators(columns)}",
+        fix=f"Name every task that should be learned: {choices}."
+        + _indicators(columns) * _are_tables(files),
     )
 
 
@@ -369,7 +398,9 @@ def _indicators(columns: Mapping[str, FieldValues]) -> str:
     found = [
         name
         for name, values in columns.items()
-        if values.wholes == values.records and (values.low, values.high) == (0, 1)
+        if values.wholes == values.records
+        and (values.low, values.high) == (0, 1)
+        and not values.paired
     ]
     if len(found) < 2:
         return ""

@@ -27,6 +27,6 @@ def inferred_tables(found: InferredTasks) -> list[Section]:
         f"({named_task(field=printable(name))} uses it)"
         for name, values in found.unused.items()
     ]
-    notes += map(printable, found.hints())
+    notes += map(printable, found.hints)
     notes += [f"not read: {what} ({count:,})" for what, count in found.unread.items()]
     return [Section(f"Tasks found in {counted(found.records, 'record')}", table, "\n".join(notes))]

@@ -11,7 +11,7 @@ from manyheads.data.readers.table import table_rows
 from manyheads.data.readers.text_lines import Line, read_lines
 from manyheads.errors import DataError, at
 
-_SEPARATOR = re.compile(r'(?i)"?sep=([^\r\n"])"?\r?\n?')
+SEPARATOR = re.compile(r'(?i)"?sep=([^\r\n"])"?(?:\r?\n|\Z)')
 """The line before the header by which Excel learns what separates the cells."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"', re.DOTALL)
 
@@ -46,7 +46,7 @@ def read_records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str
     """
     lines = _CountedLines(source)
     first = lines.peek()
-    if isinstance(first, str) and (stated := _SEPARATOR.fullmatch(first)):
+    if isinstance(first, str) and (stated := SEPARATOR.fullmatch(first)):
         delimiter = stated[1]
         next(lines)
     # This limit is the whole process's, and low: it is raised and never lowered.

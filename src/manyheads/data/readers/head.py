@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from manyheads.data.readers.delimited import SEPARATOR
 from manyheads.data.readers.json_lines import DECODER, SPACE
 from manyheads.data.readers.row import Layout
 from manyheads.data.readers.text_lines import UTF8_BOM
@@ -18,7 +19,7 @@ HEAD_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Head:
-    """The first bytes of a file, and views of them without a byte-order mark."""
+    """The first bytes of a file, and views without a byte-order mark and Excel's `sep=` line."""
 
     data: bytes
     ending: str
@@ -28,14 +29,19 @@ class Head:
     @cached_property
     def text(self) -> str:
         """The beginning as text; bytes that are not UTF-8 become replacement characters."""
-        return self.data.removeprefix(UTF8_BOM).decode(errors="replace").lstrip(SPACE)
+        return self._content.lstrip(SPACE)
 
     @cached_property
     def lines(self) -> list[str]:
         """The whole lines, without their ends."""
-        text = self.data.removeprefix(UTF8_BOM).decode(errors="replace").replace("\r\n", "\n")
-        lines = text.split("\n")
+        lines = self._content.replace("\r\n", "\n").split("\n")
         return lines[:-1] if len(self.data) >= HEAD_BYTES else lines
+
+    @cached_property
+    def _content(self) -> str:
+        content = self.data.removeprefix(UTF8_BOM).decode(errors="replace")
+        stated = SEPARATOR.match(content)
+        return content if stated is None else content[stated.end() :]
 
     @cached_property
     def values(self) -> list[Any]:

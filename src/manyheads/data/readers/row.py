@@ -109,6 +109,10 @@ class Layout:
         """Return whether lists of classes stay lists in a field of the file (see `lists`)."""
         return self.names.get(name, name) in self.lists
 
+    def theirs(self, name: str) -> str:
+        """Return the file's own name of a field that is read as `name`."""
+        return next((theirs for theirs, ours in self.names.items() if ours == name), name)
+
     def of_file(self, path: str) -> Layout:
         """Return the layout of one file."""
         return self.own.get(path, self)

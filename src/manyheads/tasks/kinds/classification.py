@@ -186,7 +186,9 @@ class Classification(NamedClasses):
 
         A head with the user's own options starts as usual.
         """
-        return {} if {"reads", *SENTENCE_OPTIONS} & set(given) else self.starting
+        if self.pairs or {"reads", *SENTENCE_OPTIONS} & set(given):
+            return {}
+        return self.starting
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return lower rates for few records per class.
