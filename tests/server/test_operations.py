@@ -468,24 +468,32 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
         assert "Traceback" not in process.stderr.read()
 
 
-HANGING = """
+# Its models call `computes` with the thread's name before each batch, and `loaded` after a load.
+CHANGED = """
 import atexit, os, sys, threading
 from manyheads.cli import main
 from manyheads.server import registry
 
-class Hanging:
-    name = "hanging"
+def computes(thread):
+    pass
+
+def loaded(model, loads=[]):
+    pass
+
+PATCH
+
+class Changed:
+    name = "changed"
     def __init__(self, inner):
         self.inner = inner
     def run(self, batch):
-        if threading.current_thread().name.startswith("manyheads-lane"):
-            os.write(1, b"hangs\\n")
-            threading.Event().wait()
+        computes(threading.current_thread().name)
         return self.inner.run(batch)
 
-def load(path, threads, loaded=registry.load_model):
-    model = loaded(path, threads=threads)
-    model.predictor.backend = Hanging(model.predictor.backend)
+def load(path, threads, load=registry.load_model):
+    model = load(path, threads=threads)
+    model.predictor.backend = Changed(model.predictor.backend)
+    loaded(model)
     return model
 
 registry.load_model = load
@@ -494,24 +502,64 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
-    # While a library computes, an end in order would abort the process.
+@contextlib.contextmanager
+def server_process(patch: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a server of its own with a changed function, and kill it in the end if it still runs."""
     arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(
-            [sys.executable, "-c", HANGING, *arguments],
+            [sys.executable, "-c", CHANGED.replace("PATCH", patch), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "NO_COLOR": "1"},
         ))  # fmt: skip
         stack.callback(process.kill)  # before it is waited for
+        yield process
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    """Return the next lines of a process's standard output, sorted."""
+    assert process.stdout is not None
+    return sorted(process.stdout.readline() for _ in range(count))
+
+
+def alive_at(serving_line: str) -> None:
+    """Ask a server whether it lives; from then on its signals are its own."""
+    assert serving_line.startswith("Serving"), serving_line
+    url = serving_line.split(" at ")[1].split(" ")[0]
+    assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+
+
+HANGS = """
+def computes(thread):
+    if thread.startswith("manyheads-lane"):
+        os.write(1, b"hangs\\n")
+        threading.Event().wait()
+"""
+
+RELOADS = """
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 2:
+        os.write(1, b"reloads\\n")
+        while True:
+            model.predictor.predict(["Is everything ready?"])
+"""
+
+
+@pytest.mark.parametrize("patch", [HANGS, RELOADS], ids=["a lane", "a reload"])
+def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(patch: str) -> None:
+    # While a library computes, an end in order would abort the process.
+    with server_process(patch) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = sorted(process.stdout.readline() for _ in range(2))
-        assert lines[0].startswith("Serving"), process.stderr.read()
-        assert lines[1] == "hangs\n"
-        # From then on the signal is the server's.
-        url = lines[0].split(" at ")[1].split(" ")[0]
-        assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+        if patch is HANGS:
+            serving_line, state = lines_of(process, 2)
+            alive_at(serving_line)
+        else:
+            alive_at(*lines_of(process, 1))
+            process.send_signal(signal.SIGHUP)
+            (state,) = lines_of(process, 1)
+        assert state in {"hangs\n", "reloads\n"}, process.stderr.read()
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == ""
         assert process.stderr.read().endswith("}\nstopped: by SIGTERM\n")

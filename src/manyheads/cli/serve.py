@@ -63,7 +63,7 @@ def serve(
 ) -> None:
     """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
     from manyheads.server import serve as run
-    from manyheads.server import wait_for_lanes
+    from manyheads.server import wait_for_threads
 
     keys = () if api_keys is None else _read_keys(api_keys)
 
@@ -79,7 +79,7 @@ def serve(
 
     status = catching(work)
     was_stopped = status > 128
-    if was_stopped and not wait_for_lanes(_STEP_SECONDS):
+    if was_stopped and not wait_for_threads(_STEP_SECONDS):
         # A library that computes while the interpreter ends would abort the process.
         with suppress(OSError):
             sys.stdout.flush()

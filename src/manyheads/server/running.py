@@ -18,6 +18,7 @@ from manyheads.server.connections import BACKLOG, Server, make_server
 from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
 from manyheads.server.registry import Registry, model_names
+from manyheads.server.scheduling import RELOAD_NAME
 from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
@@ -98,7 +99,7 @@ def _reload_all(registry: Registry) -> None:
             else:
                 logger.info("reloaded", extra={"fields": {"model": name, "version": version}})
 
-    threading.Thread(target=work, name="manyheads-reload", daemon=True).start()
+    threading.Thread(target=work, name=RELOAD_NAME, daemon=True).start()
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:
