@@ -566,6 +566,37 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(patch: str)
         assert process.wait(60) == 128 + signal.SIGTERM
 
 
+EARLY = """
+import signal
+
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 1:
+        os.kill(os.getpid(), signal.SIGHUP)
+    else:
+        os.write(1, b"reloads\\n")
+"""
+
+
+def test_sighup_while_a_server_loads_its_models_reloads_them_afterwards() -> None:
+    with server_process(EARLY) as process:
+        assert process.stderr is not None
+        state, serving_line = sorted(lines_of(process, 2), reverse=True)
+        assert state == "reloads\n", process.stderr.read()
+        alive_at(serving_line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_sighup_before_a_server_loads_its_models_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "manyheads.server.serve", lambda *a, **k: os.kill(os.getpid(), signal.SIGHUP)
+    )
+    assert main(["serve", "model"]) == 0
+
+
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +64,9 @@ def serve(
     log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = _DEFAULTS.log_texts,
 ) -> None:
     """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
+    if threading.current_thread() is threading.main_thread():
+        # Nothing is loaded yet that could be loaded again. The server sets its own handler.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from manyheads.server import serve as run
     from manyheads.server import wait_for_threads
 

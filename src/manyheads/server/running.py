@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -15,10 +14,10 @@ from typing import Any
 from manyheads.errors import ManyheadsError, RequestError
 from manyheads.server.app import create_app
 from manyheads.server.connections import BACKLOG, Server, make_server
+from manyheads.server.hangups import Hangups
 from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
 from manyheads.server.registry import Registry, model_names
-from manyheads.server.scheduling import RELOAD_NAME
 from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
@@ -30,7 +29,7 @@ _SWITCH_SECONDS = 0.0005
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
     """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
-    SIGHUP loads every model's files again.
+    SIGHUP loads every model's files again, once the models are loaded that are being loaded.
 
     In a notebook, interrupt the kernel to stop the server.
 
@@ -48,23 +47,23 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     _set_up_log(chosen)
     listening = bind_socket(chosen)
     return_large_blocks()
-    app = create_app(named, chosen)
-    registry: Registry = app.state.service.registry
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
-    try:
-        # From here on, clients can connect; the first requests wait until the loop runs.
-        with _explained(chosen):
-            listening.listen(BACKLOG)
-    except RequestError:
-        # Another process listens to the port since this one was bound to it.
-        registry.close(0)
-        listening.close()
-        raise
-    address = _address(*listening.getsockname()[:2])
-    report(f"Serving {', '.join(registry.names)} at http://{address} (API: /docs).")
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    _run(make_server(app, chosen), listening)
+    with Hangups() as hangups:
+        app = create_app(named, chosen)
+        registry: Registry = app.state.service.registry
+        hangups.start(lambda: _reload_all(registry))
+        try:
+            # From here on, clients can connect; the first requests wait until the loop runs.
+            with _explained(chosen):
+                listening.listen(BACKLOG)
+        except RequestError:
+            # Another process listens to the port since this one was bound to it.
+            registry.close(0)
+            listening.close()
+            raise
+        address = _address(*listening.getsockname()[:2])
+        report(f"Serving {', '.join(registry.names)} at http://{address} (API: /docs).")
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        _run(make_server(app, chosen), listening)
 
 
 def _run(server: Server, listening: socket.socket) -> None:
@@ -87,19 +86,17 @@ def _run(server: Server, listening: socket.socket) -> None:
 
 
 def _reload_all(registry: Registry) -> None:
-    """Reload all models on another thread, so that the signal handler returns at once."""
-
-    def work() -> None:
-        for name in registry.names:
-            try:
-                version = registry.reload(name).version
-            except ManyheadsError as error:
-                fields = {"model": name, "error": str(error)}
-                logger.error("reload failed", extra={"fields": fields})
-            else:
-                logger.info("reloaded", extra={"fields": {"model": name, "version": version}})
-
-    threading.Thread(target=work, name=RELOAD_NAME, daemon=True).start()
+    """Load all models again, and log the outcome."""
+    for name in registry.names:
+        fields = {"model": name}
+        try:
+            version = registry.reload(name).version
+        except ManyheadsError as error:
+            logger.error("reload failed", extra={"fields": {**fields, "error": str(error)}})
+        except Exception:
+            logger.exception("reload failed", extra={"fields": fields})
+        else:
+            logger.info("reloaded", extra={"fields": {**fields, "version": version}})
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:
