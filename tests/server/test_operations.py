@@ -156,7 +156,14 @@ def test_a_version_that_embeds_differently_is_refused_unless_allowed(model: Path
         change(model, "model.safetensors", "word_embeddings")
         refused = client.post("/v1/models/tiny:reload")
         assert refused.status_code == 409
-        assert "embedding of the new version of model 'tiny' differs" in refused.text
+        error = refused.json()["error"]
+        assert error["code"] == "reload_refused"
+        assert error["message"] == (
+            f"{model}: the embedding of the new version of model 'tiny' differs, so its vectors "
+            "cannot be compared with those that clients have stored. Once the old vectors are no "
+            "longer used, call POST /v1/models/tiny:reload?allow_new_embedding=true, or restart "
+            "the server."
+        )
         assert client.get("/v1/models").json()["data"][0] == old
         allowed = client.post("/v1/models/tiny:reload?allow_new_embedding=true")
         assert allowed.status_code == 200
