@@ -30,6 +30,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file, save
 
 from documents import replace_file
@@ -202,6 +204,54 @@ def test_a_reload_is_refused_while_one_of_the_same_model_is_running(model: Path)
         assert first.result(60).status_code == other.result(60).status_code == 200
         assert later.result(60) is models.get("one")
         assert client.post("/v1/models/one:reload").status_code == 200
+
+
+def test_metrics_show_the_served_version_and_the_results_of_reloads(model: Path) -> None:
+    with serving(model) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+
+        def shown() -> tuple[list[dict[str, str]], dict[str, float]]:
+            metrics = {one.name: one for one in metrics_of(client)}
+            reloads = metrics["manyheads_reloads"].samples
+            return (
+                [sample.labels for sample in metrics["manyheads_model"].samples],
+                {s.labels["result"]: s.value for s in reloads if s.name.endswith("_total")},
+            )
+
+        def served() -> list[dict[str, str]]:
+            (info,) = client.get("/v1/models").json()["data"]
+            return [{"model": "tiny", **{key: info[key] for key in ("version", "embedding")}}]
+
+        first = served()
+        assert shown() == (first, {"replaced": 0, "refused": 0, "failed": 0})
+        change(model, "model.safetensors", "word_embeddings")
+        running.reload_all(service)
+        assert shown() == (first, {"replaced": 0, "refused": 1, "failed": 0})
+        client.post("/v1/models/tiny:reload?allow_new_embedding=true")
+        assert served() != first
+        assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 0})
+        (model / "heads.safetensors").write_bytes(b"damaged")
+        running.reload_all(service)
+        assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 1})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the process's metrics need Linux")
+def test_the_documentation_lists_all_metrics_with_their_labels() -> None:
+    page = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    table = page.partition("### Metrics")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", table, flags=re.MULTILINE)
+    with serving(served_model()) as client:
+        predict(client)
+        found = {
+            one.name + "_total" * (one.type == "counter"): set(one.samples[0].labels) - {"le"}
+            for one in metrics_of(client)
+            if not one.name.endswith("_created")
+        }
+    assert {name: set(re.findall(r"\w+", labels)) for name, labels in rows} == found
+
+
+def metrics_of(client: httpx.Client) -> list[Metric]:
+    return list(text_string_to_metric_families(client.get("/metrics").text))
 
 
 class Broken:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from manyheads.server.answering import Service
-from manyheads.server.monitoring import Monitoring
+from manyheads.server.monitoring import Identity, Monitoring
 from manyheads.server.origins import Cors
 from manyheads.server.page import router as page_router
 from manyheads.server.problems import (
@@ -94,8 +94,13 @@ def _watch(monitoring: Monitoring, registry: Registry, name: str) -> None:
     def scheduler() -> Scheduler:
         return registry.get(name).scheduler
 
+    def identity() -> Identity:
+        model = registry.get(name)
+        return Identity(model.version, model.embedding)
+
     monitoring.watch(
         name,
+        identity,
         waiting_texts=lambda: scheduler().waiting,
         computing_texts=lambda: scheduler().computing,
         lost_lanes=lambda: scheduler().lanes_lost,

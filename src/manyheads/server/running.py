@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from manyheads.errors import ManyheadsError, RequestError
+from manyheads.server.answering import Service
 from manyheads.server.app import create_app
 from manyheads.server.connections import BACKLOG, Server, make_server
 from manyheads.server.hangups import Hangups
 from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
-from manyheads.server.registry import Registry, model_names
+from manyheads.server.registry import model_names
 from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
@@ -49,19 +50,19 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     return_large_blocks()
     with Hangups() as hangups:
         app = create_app(named, chosen)
-        registry: Registry = app.state.service.registry
-        hangups.start(lambda: _reload_all(registry))
+        service: Service = app.state.service
+        hangups.start(lambda: reload_all(service))
         try:
             # From here on, clients can connect; the first requests wait until the loop runs.
             with _explained(chosen):
                 listening.listen(BACKLOG)
         except RequestError:
             # Another process listens to the port since this one was bound to it.
-            registry.close(0)
+            service.registry.close(0)
             listening.close()
             raise
         address = _address(*listening.getsockname()[:2])
-        report(f"Serving {', '.join(registry.names)} at http://{address} (API: /docs).")
+        report(f"Serving {', '.join(service.registry.names)} at http://{address} (API: /docs).")
         sys.setswitchinterval(_SWITCH_SECONDS)
         _run(make_server(app, chosen), listening)
 
@@ -85,12 +86,12 @@ def _run(server: Server, listening: socket.socket) -> None:
         thread.join()
 
 
-def _reload_all(registry: Registry) -> None:
+def reload_all(service: Service) -> None:
     """Load all models again, and log the outcome."""
-    for name in registry.names:
+    for name in service.registry.names:
         fields = {"model": name}
         try:
-            version = registry.reload(name).version
+            version = service.reload(name).version
         except ManyheadsError as error:
             logger.error("reload failed", extra={"fields": {**fields, "error": str(error)}})
         except Exception:
