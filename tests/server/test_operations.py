@@ -332,17 +332,46 @@ def test_the_schema_says_which_requests_need_a_key() -> None:
         assert ("securitySchemes" in schema["components"]) is bool(keys)
 
 
-def test_a_file_of_keys_is_utf8_with_or_without_a_byte_order_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr("manyheads.server.serve", lambda *a, **k: given.append(k["api_keys"]))
+def statuses(client: httpx.Client, *keys: str) -> list[int]:
+    """The statuses of requests with these keys."""
+    headers = [{"authorization": f"Bearer {key}"} for key in keys]
+    return [client.get("/v1/models", headers=one).status_code for one in headers]
+
+
+def test_keys_are_read_again_on_sighup_and_stay_where_the_file_is_faulty(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     file.write_bytes("\ufefffirst\n\n second \n".encode())
-    assert main(["serve", "model", "--api-keys", str(file)]) == 0
-    assert given == [("first", "second")]
+    with serving(served_model(), api_keys=file) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        assert statuses(client, "first", "second", "third") == [200, 200, 401]
+        file.write_text("second\nthird\n", encoding="utf-8")
+        with logged("json") as lines:
+            running.reload_all(service)
+        entry = json.loads(lines.getvalue().splitlines()[0])
+        assert (entry["event"], entry["file"], entry["keys"]) == ("keys read", str(file), 2)
+        assert statuses(client, "first", "second", "third") == [401, 200, 200]
+        for content, reason in (
+            (b"first\nk\xe4y\n", f"{file} is not UTF-8: byte 0xe4 at offset 7"),
+            (b" \n", f"{file} has no key; expected one key per line"),
+            (None, f"{file}: cannot be read"),
+        ):
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            with logged("json") as lines:
+                running.reload_all(service)
+            entry = json.loads(lines.getvalue().splitlines()[0])
+            assert (entry["level"], entry["event"]) == ("error", "keys not read")
+            assert entry["error"].startswith(reason)
+            assert statuses(client, "first", "second", "third") == [401, 200, 200]
+
+
+def test_a_server_whose_file_of_keys_is_faulty_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.txt"
     file.write_bytes(b"first\nk\xe4y\n")
-    assert main(["serve", "model", "--api-keys", str(file)]) == 2
+    assert main(["serve", "model", "--port", "0", "--api-keys", str(file)]) == 2
     assert capsys.readouterr().err == (
         f"error: {file} is not UTF-8: byte 0xe4 at offset 7; expected one key per line, as text "
         "in UTF-8. Save the file as UTF-8.\n"

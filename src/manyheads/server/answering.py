@@ -13,6 +13,7 @@ from fastapi import Request
 
 from manyheads.errors import RequestError
 from manyheads.inference import Text, TextPair
+from manyheads.server.keys import Keys
 from manyheads.server.monitoring import FAILED, REFUSED, REPLACED, Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.protection import log_bug
@@ -32,6 +33,7 @@ class Service:
     registry: Registry
     settings: ServerSettings
     monitoring: Monitoring
+    keys: Keys
 
     def model(self, name: str | None) -> ServedModel:
         """Return a model by name, by default the first.

@@ -30,7 +30,8 @@ _SWITCH_SECONDS = 0.0005
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
     """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
-    SIGHUP loads every model's files again, once the models are loaded that are being loaded.
+    SIGHUP reads the file of keys and loads every model's files again; while the server starts, it
+    does so once the models are loaded.
 
     In a notebook, interrupt the kernel to stop the server.
 
@@ -42,13 +43,13 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
 
     Raises:
         ModelError: a model cannot be loaded.
-        RequestError: a setting is invalid, or the address is not available.
+        StorageError: the file of keys cannot be read.
+        RequestError: a setting is invalid, the address is not available, or the file has no key.
     """
     named, chosen = model_names(models or ["saved_model"]), make_settings(**settings)
     _set_up_log(chosen)
-    listening = bind_socket(chosen)
     return_large_blocks()
-    with Hangups() as hangups:
+    with bind_socket(chosen) as listening, Hangups() as hangups:
         app = create_app(named, chosen)
         service: Service = app.state.service
         hangups.start(lambda: reload_all(service))
@@ -59,7 +60,6 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
         except RequestError:
             # Another process listens to the port since this one was bound to it.
             service.registry.close(0)
-            listening.close()
             raise
         address = _address(*listening.getsockname()[:2])
         report(f"Serving {', '.join(service.registry.names)} at http://{address} (API: /docs).")
@@ -87,17 +87,25 @@ def _run(server: Server, listening: socket.socket) -> None:
 
 
 def reload_all(service: Service) -> None:
-    """Load all models again, and log the outcome."""
+    """Read the file of keys and load all models again, and log the outcome."""
+    if (file := service.keys.file) is not None:
+        try:
+            service.keys.read_again()
+        except ManyheadsError as error:
+            logger.error("keys not read", extra={"fields": {"error": str(error)}})
+        else:
+            fields = {"file": str(file), "keys": len(service.keys)}
+            logger.info("keys read", extra={"fields": fields})
     for name in service.registry.names:
-        fields = {"model": name}
+        of_model = {"model": name}
         try:
             version = service.reload(name).version
         except ManyheadsError as error:
-            logger.error("reload failed", extra={"fields": {**fields, "error": str(error)}})
+            logger.error("reload failed", extra={"fields": {**of_model, "error": str(error)}})
         except Exception:
-            logger.exception("reload failed", extra={"fields": fields})
+            logger.exception("reload failed", extra={"fields": of_model})
         else:
-            logger.info("reloaded", extra={"fields": {**fields, "version": version}})
+            logger.info("reloaded", extra={"fields": {**of_model, "version": version}})
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:
