@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,7 +183,9 @@ class Registry:
                 f"the embedding of the new version of model {new.name!r} differs, so its vectors "
                 "cannot be compared with those that clients have stored",
                 where=at(new.path),
-                fix="Set allow_new_embedding once the old vectors are no longer used.",
+                fix="Once the old vectors are no longer used, call POST "
+                f"/v1/models/{quote(new.name)}:reload?allow_new_embedding=true, or restart the "
+                "server.",
             )
         if not new.scheduler.wait_ready(_WARM_SECONDS):
             raise RequestError(
