@@ -187,7 +187,7 @@ class _Worker:
             precision: Any = name.removeprefix("torch ")
             compute: Compute = choose_compute("cpu", precision, self.setup.threads)
             trained: pytorch.TrainedModel = self.trained
-            predictor = pytorch.make_predictor(
+            predictor = pytorch.predictor_of_model(
                 trained.model, compute, trained.tokenizer, trained.max_length
             )
         return Built(

@@ -409,7 +409,7 @@ def gate_for(
 ) -> tuple[Gate, OnnxBackend]:
     from manyheads.config import make_config
     from manyheads.exporting import validation_sets
-    from manyheads.inference import make_predictor
+    from manyheads.inference import predictor_of_folder
     from manyheads.inference.backends import pytorch
 
     manifest = read_manifest(folder)
@@ -418,7 +418,7 @@ def gate_for(
     assert task_specs(model) == [spec.to_json() for spec in specs]
     gate = Gate(
         TorchBackend(model, choose_compute("cpu", "float32", 1)),
-        lambda backend: make_predictor(manifest, backend),
+        lambda backend: predictor_of_folder(manifest, backend),
         validation_sets(make_config(manifest.config), specs, None, folder),
         limit=limit,
         unlabelled=unlabelled,

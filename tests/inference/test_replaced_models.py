@@ -97,7 +97,7 @@ def test_all_parts_of_a_model_are_of_the_same_one(
 def test_a_model_that_was_read_when_it_is_replaced_is_the_old_one(
     old: Path, new: Path, served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before(monkeypatch, "make_predictor", lambda: replace(served, new))
+    before(monkeypatch, "predictor_of_model", lambda: replace(served, new))
     assert answers(served) == answers(old)
 
 

@@ -13,7 +13,7 @@ from manyheads.api.arguments import messages, optional_data, refuse_unused
 from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
-from manyheads.api.texts import WhenEmpty
+from manyheads.api.texts import EmptyTexts
 from manyheads.config import BATCH_TOKENS, restored_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
@@ -134,7 +134,7 @@ def predict(
             None if output is None else os.fspath(output),
             unsupported=[f"`{name}`" for name, value in others.items() if value],
             input_format=None if layout is None else layout.format, embed=embed, tasks=tasks,
-            when_empty=WhenEmpty.named(when_empty), workers=workers, address=ray_address,
+            when_empty=EmptyTexts.named(when_empty), workers=workers, address=ray_address,
             progress=progress, **compute,
         )  # fmt: skip
     refuse_ray_options(workers, ray_address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from manyheads.api.texts import WhenEmpty
+from manyheads.api.texts import EmptyTexts
 from manyheads.errors import RequestError, option, refuse_one_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def predict_with_ray(
     input_format: str | None,
     embed: bool,
     tasks: Sequence[str] | None,
-    when_empty: WhenEmpty,
+    when_empty: EmptyTexts,
     backend: str,
     device: str,
     threads: int | None,
@@ -83,8 +83,8 @@ def predict_with_ray(
         device=device,
         tasks=tasks,
         embed=embed,
-        when_empty="refuse" if when_empty is WhenEmpty.REFUSE else "flag",
-        skip_empty=when_empty is WhenEmpty.SKIP,
+        when_empty=when_empty.of_predictor,
+        skip_empty=when_empty is EmptyTexts.SKIP,
         batch_tokens=batch_tokens,
         threads=threads,
         workers=workers,

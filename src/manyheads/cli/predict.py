@@ -18,7 +18,7 @@ import typer
 
 from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
-from manyheads.api.texts import GivenText, WhenEmpty, argument_texts, is_person, stdin_texts
+from manyheads.api.texts import EmptyTexts, GivenText, argument_texts, is_person, stdin_texts
 from manyheads.cli.conversation import converse, show_examples
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
@@ -142,9 +142,9 @@ def predict(
     ] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
-        WhenEmpty,
+        EmptyTexts,
         typer.Option(help="A text without words ends the command, is answered, or is left out."),
-    ] = WhenEmpty.REFUSE,
+    ] = EmptyTexts.REFUSE,
     compute: _EngineOptions,
     engine: EngineOption = Engine.LOCAL,
     workers: Workers = None,

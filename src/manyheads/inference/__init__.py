@@ -16,8 +16,8 @@ from manyheads.inference.graphs import (
     exported_backends,
     graph_files,
     load_exported,
-    make_predictor,
     open_backend,
+    predictor_of_folder,
     report_name,
 )
 from manyheads.inference.loading import LoadedModel, load_model, load_predictor, read_trust
@@ -55,8 +55,8 @@ __all__ = [
     "load_exported",
     "load_model",
     "load_predictor",
-    "make_predictor",
     "open_backend",
+    "predictor_of_folder",
     "read_trust",
     "report_name",
     "scope_files",

@@ -175,7 +175,7 @@ def load_exported(
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
     for chosen in _candidates(manifest, backend, alone):
         opened = open_backend(chosen, _read_graph(manifest, chosen), threads=threads)
-        predictor = make_predictor(manifest, opened, chosen, batch_tokens=batch_tokens)
+        predictor = predictor_of_folder(manifest, opened, chosen, batch_tokens=batch_tokens)
         if _computes_the_same(chosen, predictor, manifest):
             break
         warn(
@@ -313,7 +313,7 @@ def open_backend(
     return ParallelBackend(single, open_joint, count) if count > 1 else single
 
 
-def make_predictor(
+def predictor_of_folder(
     manifest: Manifest,
     backend: Backend,
     name: str | None = None,

@@ -65,7 +65,7 @@ class TorchBackend:
         return {name: values.float().cpu().numpy() for name, values in outputs.items()}
 
 
-def make_predictor(
+def predictor_of_model(
     model: MultiTaskModel,
     compute: Compute,
     tokenizer: TextTokenizer,
@@ -123,7 +123,7 @@ def source_embedder(config: Config, threads: int | None = None) -> Embedder:
             return embedder
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     length = min(config.max_length, encoder.max_positions)
-    predictor = make_predictor(MultiTaskModel(encoder, {}), compute, tokenizer, length)
+    predictor = predictor_of_model(MultiTaskModel(encoder, {}), compute, tokenizer, length)
     return partial(embed_texts, predictor)
 
 
@@ -222,7 +222,7 @@ def load(
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]
     manifest = trained.manifest
-    predictor = make_predictor(
+    predictor = predictor_of_model(
         model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens,
         scorings=None if manifest is None else read_scorings(manifest, specs),
         scope=None if manifest is None else read_scope(manifest, specs),
