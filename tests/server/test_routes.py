@@ -136,7 +136,8 @@ def test_examples_are_read_by_a_layout_and_no_field_hides_the_similarity(tmp_pat
     [found] = one["neighbours"]
     assert 0 < found.pop("score") <= 1
     assert found == {"text": "where is Mary", "rating": "5"}
-    with pytest.raises(RequestError, match="Name the file: `examples`"):
+    alone = "given, but no file; expected both or neither. Name the file: `examples`"
+    with pytest.raises(RequestError, match=alone):
         create_app({}, make_settings(layout=layout))
 
 

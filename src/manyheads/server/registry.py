@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.data.readers import Layout
-from manyheads.errors import RequestError, at, listing, nearest, option, shorten
+from manyheads.data.own_files import refuse_layout_alone
+from manyheads.errors import RequestError, at, listing, nearest, shorten
 from manyheads.inference import LoadedModel, Predictor, Text, Watched, load_model
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
@@ -217,14 +217,9 @@ def _drain(old: list[ServedModel]) -> None:
 
 
 def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
-    if settings.examples is not None:
-        return read_examples(settings.examples, settings.layout)
-    if settings.layout not in (None, Layout()):
-        raise RequestError(
-            "the layout of a file of examples is given, but no file", expected="both or neither",
-            fix=f"Name the file: {option('--examples FILE', '`examples`')}.",
-        )  # fmt: skip
-    return None
+    examples, names = settings.examples, ("--examples FILE", "`examples`")
+    refuse_layout_alone(settings.layout, examples, names=names, otherwise="")
+    return None if examples is None else read_examples(examples, settings.layout)
 
 
 def _load(path: Path, threads: int | None) -> LoadedModel:
