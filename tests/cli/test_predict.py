@@ -22,6 +22,7 @@ from manyheads.cli.predict import announced, split_arguments
 from manyheads.data.readers import Layout
 from manyheads.display import Counter
 from manyheads.errors import DataError, RequestError
+from manyheads.inference import Runtime
 
 NO_LABEL = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 3}}
 """A span of Label Studio without a label."""
@@ -46,14 +47,8 @@ def test_options_of_prediction_reach_the_predictor(run: Run, predictor: FakePred
     result = run("predict", "--model", "m", *options, "--tasks", "classification, ner", "a")
     assert result.status == 0, result.err
     assert callable(predictor.loaded.pop("warn"))
-    assert predictor.loaded == {
-        "model": "m",
-        "backend": "onnx",
-        "alone": True,
-        "device": "cpu",
-        "threads": 1,
-        "batch_tokens": 64,
-    }
+    runtime = Runtime("onnx", "cpu", 1, 64)
+    assert predictor.loaded == {"model": "m", "runtime": runtime, "alone": True}
     assert predictor.options["tasks"] == ["classification", "ner"]
 
 

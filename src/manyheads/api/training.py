@@ -252,7 +252,7 @@ def add_label(
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
     """
-    from manyheads.inference import load_model
+    from manyheads.inference import Runtime, load_model
     from manyheads.training import add_label as verb
 
     with ExitStack() as named:
@@ -267,7 +267,8 @@ def add_label(
             threads=threads,
             report=messages("add-label", progress),
         )
-    return ExtendedModel(result, partial(load_model, result.path.absolute(), threads=threads))
+    runtime = Runtime(threads=threads)
+    return ExtendedModel(result, partial(load_model, result.path.absolute(), runtime))
 
 
 def compare(
@@ -422,7 +423,7 @@ def run(
     # rich draws a number when it is imported.
     state = random.getstate()
     from manyheads.api.progress import Calling, progress_of
-    from manyheads.inference import load_model
+    from manyheads.inference import Runtime, load_model
     from manyheads.training import Reporter
     from manyheads.training import train as verb
 
@@ -436,4 +437,5 @@ def run(
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-    return TrainedModel(result, partial(load_model, result.best.absolute(), threads=config.threads))
+    runtime = Runtime(threads=config.threads)
+    return TrainedModel(result, partial(load_model, result.best.absolute(), runtime))

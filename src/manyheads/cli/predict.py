@@ -168,7 +168,7 @@ def predict(
             unsupported=_not_with_ray(source, form_named, resume, scoring),
             input_format=source.format, embed=embed, tasks=task_names(tasks),
             when_empty=when_empty, workers=workers, address=ray_address,
-            progress=is_person(sys.stderr), **vars(compute),
+            progress=is_person(sys.stderr), runtime=compute.runtime,
         )  # fmt: skip
         files = counted(written.files, "file")
         tell("note", f"{counted(written.rows, 'row')} in {files}: {written.output}")
@@ -186,15 +186,15 @@ def predict(
     check_output(form, file, output, resume, scoring)
     texts = argument_texts(given, when_empty)
 
-    from manyheads.inference import load_predictor
+    from manyheads.inference import load_model
 
     doubtful = None
     if not model and given and given == arguments and _is_word(given[0]):
         doubtful = given[0]  # read as a text, but perhaps meant as a model
     try:
-        predictor = load_predictor(
-            name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
-        )
+        predictor = load_model(
+            name, compute.runtime, alone=bool(given), warn=lambda text: tell("warning", text)
+        ).predictor
     except ModelError as error:
         if doubtful is None or Path(name).exists():
             raise

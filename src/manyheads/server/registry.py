@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from manyheads.data.own_files import refuse_layout_alone
 from manyheads.errors import RequestError, at, listing, nearest, shorten
-from manyheads.inference import LoadedModel, Predictor, Text, Watched, load_model
+from manyheads.inference import LoadedModel, Predictor, Runtime, Text, Watched, load_model
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
 from manyheads.server.memory import return_freed_memory
@@ -223,7 +223,7 @@ def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
 
 
 def _load(path: Path, threads: int | None) -> LoadedModel:
-    return load_model(path, threads=threads)
+    return load_model(path, Runtime(threads=threads))
 
 
 def _predict_with(predictor: Predictor) -> Predict:
