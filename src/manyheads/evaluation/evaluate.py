@@ -115,7 +115,7 @@ def evaluate(
         layout: how `data` are laid out, where content and names do not show it; validation files
             are read as the model's configuration says.
         tasks: the tasks to score; default, all that the data have labels for.
-        runtime: what runs a model that is not loaded.
+        runtime: what runs the model, unless it is loaded; its threads run the original encoder too.
         drift: whether to compare the embedding with the original encoder's on some of the
             records.
         keep: fields by which scores are compared; the records keep their values (`Record.kept`).
