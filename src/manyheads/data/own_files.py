@@ -72,7 +72,7 @@ def refuse_layout_alone(
     layout: Layout | None,
     data: StrPath | None,
     *,
-    names: tuple[str, str] = ("--file FILE", "`data`"),
+    name: str = "",
     otherwise: str = ": the validation files are read as the model's configuration says",
 ) -> None:
     """Do nothing unless a layout is given without the data that it is for.
@@ -80,7 +80,7 @@ def refuse_layout_alone(
     Args:
         layout: the layout.
         data: the data.
-        names: the option that names the data, of a command and in Python.
+        name: the option that names the data; default, that of a file to score on.
         otherwise: what happens without data, for the message.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_layout_alone(
         raise RequestError(
             "the layout of a file is given, but no file",
             expected=f"both or neither{otherwise}",
-            fix=f"Name the file: {option(*names)}.",
+            fix=f"Name the file: {name or option('--file FILE', '`data`')}.",
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.data.own_files import refuse_layout_alone
-from manyheads.errors import RequestError, at, listing, nearest, shorten
+from manyheads.errors import RequestError, at, listing, nearest, option, shorten
 from manyheads.inference import LoadedModel, Predictor, Runtime, Text, Watched, load_model
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
@@ -217,8 +217,8 @@ def _drain(old: list[ServedModel]) -> None:
 
 
 def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
-    examples, names = settings.examples, ("--examples FILE", "`examples`")
-    refuse_layout_alone(settings.layout, examples, names=names, otherwise="")
+    examples, name = settings.examples, option("--examples FILE", "`examples`")
+    refuse_layout_alone(settings.layout, examples, name=name, otherwise="")
     return None if examples is None else read_examples(examples, settings.layout)
 
 
