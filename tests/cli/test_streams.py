@@ -23,7 +23,9 @@ FAKE = f"""
     sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
     import manyheads.inference
     from fake_predictor import FakePredictor
-    manyheads.inference.load_predictor = lambda *args, **options: FakePredictor()
+    from types import SimpleNamespace
+    loaded = SimpleNamespace(predictor=FakePredictor())
+    manyheads.inference.load_model = lambda *args, **options: loaded
     from manyheads.cli import main
     sys.exit(main(["predict", *sys.argv[1:]]))
 """

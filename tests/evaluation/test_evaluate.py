@@ -11,6 +11,7 @@ import pytest
 
 from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.evaluation import EvaluationReport, evaluate
+from manyheads.inference import Runtime
 from manyheads.storage import other_best
 from manyheads.training import TrainResult
 from training_setup import run, sentences, write_records
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
 
 
 def scored(model: Any, **options: Any) -> EvaluationReport:
-    return evaluate(model, threads=1, **options)
+    return evaluate(model, runtime=Runtime(threads=1), **options)
 
 
 def as_json(value: Any) -> Any:

@@ -24,7 +24,7 @@ from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import trust
-from manyheads.inference import SCOPE_FILE, load_predictor
+from manyheads.inference import SCOPE_FILE, Runtime, load_model
 from manyheads.inference.trust import read_scorings
 from manyheads.storage import add_files, change_calibration, read_manifest
 from manyheads.tasks import Temperature
@@ -120,7 +120,7 @@ def test_a_hostile_scope_is_refused(
     tensors |= {} if changed is None else {name: changed}
     add_files(read_manifest(model), {SCOPE_FILE: save_tensors(tensors)})
     with pytest.raises(ModelError, match=message):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
 
 
 def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
@@ -140,13 +140,13 @@ def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     with monkeypatch.context() as small:
         small.setattr("manyheads.inference.trust._MOST_BYTES", 100)
         with pytest.raises(ManyheadsError, match=r"too large|more than|at most"):
-            load_predictor(model, backend="torch")
+            load_model(model, Runtime("torch"))
     add_files(read_manifest(model), {SCOPE_FILE: contents[:-8]})
     with pytest.raises(ModelError, match=r"scope\.safetensors"):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
     file.unlink()
     with pytest.raises(ModelError, match=r"scope\.safetensors"):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
 
 
 def test_texts_out_of_scope_are_read_whatever_their_annotation(model: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) 
     change_calibration(
         read_manifest(model), lambda _: {**manifest.calibration, "backends": {"onnx-int8": own}}
     )
-    specs = load_predictor(model, backend="torch").specs
+    specs = load_model(model, Runtime("torch")).predictor.specs
     manifest = read_manifest(model)
     usual, int8 = (read_scorings(manifest, specs, name) for name in ("onnx", "onnx-int8"))
     assert int8["classification"].calibration == Temperature(3.5)
@@ -183,7 +183,7 @@ def test_every_backend_gives_the_same_calibrated_scores(model: Path) -> None:
     )
     assert result.kept
     texts = ["where is john", "mary lives in paris"]
-    torch, onnx = (load_predictor(model, backend=b, threads=1) for b in ("torch", "onnx"))
+    torch, onnx = (load_model(model, Runtime(b, threads=1)).predictor for b in ("torch", "onnx"))
     assert torch.scorings == onnx.scorings != {}
     for one, other in zip(torch.predict(texts), onnx.predict(texts), strict=True):
         assert one["classification"].score == pytest.approx(other["classification"].score, abs=1e-4)
@@ -256,7 +256,7 @@ LIMITS = {"precision": 0.9, "confidence": 0.9, "score": 0.5, "labels": {}}
 def test_a_hostile_calibration_is_refused(model: Path, tasks: Any) -> None:
     set_calibration_raw(model, {"tasks": tasks})
     with pytest.raises(ManyheadsError, match=r"calibration has|thresholds are|as calibration\."):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
 
 
 def set_calibration_raw(model: Path, calibration: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ from documents import replace_file
 from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
-from manyheads.inference import LoadedModel, Predictor, load_model
+from manyheads.inference import LoadedModel, Predictor, Runtime, load_model
 from manyheads.server import ServerSettings, create_app, model_names, registry, running, serve
 from manyheads.server.connections import make_server
 from manyheads.server.protection import LogFormatter
@@ -112,7 +112,7 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
 
 def test_a_version_is_that_of_the_files_that_were_read(model: Path) -> None:
     def load(path: Path, threads: int | None) -> LoadedModel:
-        loaded = load_model(path, threads=1)
+        loaded = load_model(path, Runtime(threads=1))
         change(model, "heads.safetensors", "weight")
         return loaded
 
@@ -275,7 +275,7 @@ def test_a_version_that_computes_nothing_leaves_no_thread_and_is_freed(model: Pa
     loaded: list[weakref.ref[Predictor]] = []
 
     def load(path: Path, threads: int | None) -> LoadedModel:
-        model = load_model(path, threads=1)
+        model = load_model(path, Runtime(threads=1))
         if loaded:
             model.predictor.backend = Broken()
         loaded.append(weakref.ref(model.predictor))
@@ -576,8 +576,8 @@ class Changed:
         computes(threading.current_thread().name)
         return self.inner.run(batch)
 
-def load(path, threads, load=registry.load_model):
-    model = load(path, threads=threads)
+def load(path, runtime, load=registry.load_model):
+    model = load(path, runtime)
     model.predictor.backend = Changed(model.predictor.backend)
     loaded(model)
     return model

@@ -14,9 +14,7 @@ from manyheads.api.predictions import Predictions
 from manyheads.config import kept_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
-from manyheads.inference import LoadedModel, Predictor, Text, read_trust
-from manyheads.inference.predictor import embed_texts
-from manyheads.inference.texts import WhenEmpty
+from manyheads.inference import LoadedModel, Predictor, Text, WhenEmpty, embed_texts, read_trust
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, TaskSpec
 from manyheads.tasks.html import table
@@ -273,7 +271,7 @@ class Model:
         """
         from manyheads.api.arguments import messages, refuse_unused
         from manyheads.api.prediction_job import PredictionJob, answer_file, check_output, form_of
-        from manyheads.api.texts import WhenEmpty
+        from manyheads.api.texts import EmptyTexts
 
         if output is None:
             refuse_unused(
@@ -281,7 +279,7 @@ class Model:
                 expected="a file to write; without one the predictions are returned",
             )  # fmt: skip
         refuse_one_name("tasks", tasks)
-        treatment = WhenEmpty.named(when_empty)
+        treatment = EmptyTexts.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()
         scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}

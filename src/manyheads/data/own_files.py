@@ -68,8 +68,20 @@ def may_open(path: str, config: Config, model: StrPath) -> bool:
     return run == Path(config.save_dir).resolve() or _is_in(Path(path).resolve(), run.parent)
 
 
-def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
+def refuse_layout_alone(
+    layout: Layout | None,
+    data: StrPath | None,
+    *,
+    name: str = "",
+    otherwise: str = ": the validation files are read as the model's configuration says",
+) -> None:
     """Do nothing unless a layout is given without the data that it is for.
+
+    Args:
+        layout: the layout.
+        data: the data.
+        name: the option that names the data; default, that of a file to score on.
+        otherwise: what happens without data, for the message.
 
     Raises:
         RequestError: it is.
@@ -77,9 +89,8 @@ def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
     if data is None and layout not in (None, Layout()):
         raise RequestError(
             "the layout of a file is given, but no file",
-            expected="both or neither: the validation files are read as the model's configuration "
-            "says",
-            fix=f"Name the file: {option('--file FILE', '`data`')}.",
+            expected=f"both or neither{otherwise}",
+            fix=f"Name the file: {name or option('--file FILE', '`data`')}.",
         )
 
 

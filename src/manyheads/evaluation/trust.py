@@ -35,6 +35,7 @@ from manyheads.inference import (
     INT8,
     LoadedModel,
     Predictor,
+    Runtime,
     exported_backends,
     load_exported,
     load_model,
@@ -174,9 +175,8 @@ def calibrate(
         )
     backends = {}
     for backend in (one for one in INT8 if one in exported_backends(manifest)):
-        predictor = load_exported(
-            manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
-        )
+        runtime = Runtime(backend, threads=threads, batch_tokens=batch_tokens)
+        predictor = load_exported(manifest, runtime, warn=warn)
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
     report = CalibrationReport(loaded.path, fitted, backends)
     files_of_scope, scope = _fitted_scope(loaded.predictor, outcomes, unknown, source, warn)
@@ -320,10 +320,8 @@ def _calibrated(
 def _loaded(manifest: Manifest, threads: int | None, batch_tokens: int, warn: Warn) -> LoadedModel:
     """Load a model with the backend that computes in float32: an exported graph if it has one."""
     exact = (one for one in exported_backends(manifest) if one not in INT8)
-    return load_model(
-        manifest.folder, backend=next(exact, "torch"), threads=threads,
-        batch_tokens=batch_tokens, warn=warn,
-    )  # fmt: skip
+    runtime = Runtime(next(exact, "torch"), threads=threads, batch_tokens=batch_tokens)
+    return load_model(manifest.folder, runtime, warn=warn)
 
 
 def _model_folder(model: StrPath) -> Manifest:

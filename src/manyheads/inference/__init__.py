@@ -16,15 +16,16 @@ from manyheads.inference.graphs import (
     exported_backends,
     graph_files,
     load_exported,
-    make_predictor,
     open_backend,
+    predictor_of_folder,
     report_name,
 )
-from manyheads.inference.loading import LoadedModel, load_model, load_predictor, read_trust
+from manyheads.inference.loading import LoadedModel, load_model, read_trust
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
 from manyheads.inference.trust import SCOPE_FILE, scope_files
 
@@ -42,6 +43,7 @@ __all__ = [
     "ParallelBackend",
     "Predictor",
     "Recorded",
+    "Runtime",
     "Text",
     "TextPair",
     "Watched",
@@ -54,9 +56,8 @@ __all__ = [
     "graph_files",
     "load_exported",
     "load_model",
-    "load_predictor",
-    "make_predictor",
     "open_backend",
+    "predictor_of_folder",
     "read_trust",
     "report_name",
     "scope_files",

@@ -19,7 +19,7 @@ from manyheads.evaluation import (
     folds_of,
     score,
 )
-from manyheads.inference import exported_backends, load_predictor, scope_files
+from manyheads.inference import Runtime, exported_backends, load_model, scope_files
 from manyheads.storage import (
     BEST,
     Manifest,
@@ -184,7 +184,7 @@ def _evidence(run: Run, model: _Model) -> Outcomes:
     """Return the model's outcomes on the validation data; scored again unless the run has them."""
     if run.best_evidence is not None and model.epoch == run.state.best.epoch:
         return run.best_evidence
-    predictor = load_predictor(model.folder, backend="torch", threads=run.config.threads)
+    predictor = load_model(model.folder, Runtime("torch", threads=run.config.threads)).predictor
     return score(predictor, run.validation_sets(), evidence=True)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from manyheads.config import Config, TaskConfig
 from manyheads.data.records import Record
 from manyheads.inference import Predictor
-from manyheads.inference.backends.pytorch import load_trained, make_predictor
+from manyheads.inference.backends.pytorch import load_trained, predictor_of_model
 from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder
 from manyheads.modeling.heads import Head, make_head
 from manyheads.storage import resolve_model
@@ -169,7 +169,7 @@ class FrozenHeads:
     def predictor(self) -> Predictor:
         """Return a predictor with the present heads; all of them share the activations of a
         text."""
-        made = make_predictor(self.model, self.compute, self.tokenizer, self.max_length)
+        made = predictor_of_model(self.model, self.compute, self.tokenizer, self.max_length)
         made.backend = self.cache.evaluation_backend(made.backend)
         return made
 

@@ -32,7 +32,7 @@ from manyheads.errors import (
 )
 from manyheads.evaluation import own_validation_files, score
 from manyheads.inference import LoadedModel, Predictor
-from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained, predictor_of_model
 from manyheads.modeling import (
     Head,
     MultiTaskModel,
@@ -140,14 +140,14 @@ def add_label(
     examples, labels = _examples(trained.config.tasks[task], task, head.labels, train_file)
     new = labels.names[len(head.labels) :]
     report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
-    predictor = make_predictor(trained.model, compute, trained.tokenizer, trained.max_length)
+    predictor = predictor_of_model(trained.model, compute, trained.tokenizer, trained.max_length)
     old = LoadedModel(os.fspath(path), predictor, trained.config)
     fitted, scored = _kept_records(old, task, head.labels, kept, report)
     config = _extended_config(trained.config, task, labels)
     report(f"Fitting {counted(len(new), 'row')} of the head ...")
     read = replace(trained, tokenizer=predictor.tokenizer, config=config)
     extended = _extended(read, task, labels, examples, fitted, limit)
-    after = make_predictor(extended, compute, trained.tokenizer, trained.max_length)
+    after = predictor_of_model(extended, compute, trained.tokenizer, trained.max_length)
     changed, scores = _compared(predictor, after, task, scored)
     with explained(save_dir):
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)

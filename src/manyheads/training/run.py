@@ -16,7 +16,7 @@ from manyheads.data.records import Record
 from manyheads.errors import at
 from manyheads.evaluation import REFERENCE, Outcomes, Reference, score
 from manyheads.inference import Backend, Predictor, Watched
-from manyheads.inference.backends.pytorch import make_predictor
+from manyheads.inference.backends.pytorch import predictor_of_model
 from manyheads.modeling import (
     ADAPTERS,
     CheckpointContents,
@@ -164,7 +164,7 @@ class Run:
             before_batch: called before each batch; an exception from it ends the evaluation.
         """
         exact = replace(self.compute, precision="float32")
-        predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
+        predictor = predictor_of_model(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
         predictor.backend = _Evaluated(backend, before_batch, self.state.step)
         self.outcomes = score(predictor, self.validation_sets(), evidence=True)

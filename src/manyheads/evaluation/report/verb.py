@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS, Config, restored_threads
+from manyheads.config import Config, restored_threads
 from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
@@ -23,7 +23,7 @@ from manyheads.evaluation.report.build import (
 from manyheads.evaluation.report.changes import changes
 from manyheads.evaluation.report.curve import MeasureCurves, learning_curve
 from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, LearningCurve, Report
-from manyheads.inference import LoadedModel, embed_texts, load_model
+from manyheads.inference import LoadedModel, Runtime, embed_texts, load_model
 from manyheads.storage import Prefer, StrPath, logged_epochs
 from manyheads.tasks.kinds import find_kind
 
@@ -43,10 +43,7 @@ def report(
     layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
     slices: Sequence[str] = (),
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    runtime: Runtime = Runtime(),
     drift: bool = True,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -59,7 +56,7 @@ def report(
             their own; default, they are not looked for.
         curve: measures the score by number of training records; default, it is not measured.
         checkpoint: which model of a run's folder is scored; default, the best one.
-        data, layout, tasks, backend, device, threads, batch_tokens, drift, warn: see `evaluate`.
+        data, layout, tasks, runtime, drift, warn: see `evaluate`.
         slices: fields of the records, such as `channel`, by whose values scores are compared.
 
     Raises:
@@ -67,16 +64,13 @@ def report(
     """
 
     def load(path: StrPath) -> LoadedModel:
-        return load_model(
-            path, prefer=checkpoint or "best", backend=backend, device=device, threads=threads,
-            batch_tokens=batch_tokens, warn=warn,
-        )  # fmt: skip
+        return load_model(path, runtime, prefer=checkpoint or "best", warn=warn)
 
     def evaluated_on(
         source: StrPath | None, layout: Layout | None, loaded: LoadedModel, **more: Any
     ) -> EvaluationReport:
         return evaluate(
-            loaded, data=source, layout=layout, tasks=tasks, threads=threads, warn=warn, **more
+            loaded, data=source, layout=layout, tasks=tasks, runtime=runtime, warn=warn, **more
         )
 
     refuse_one_name("slices", slices)
