@@ -39,7 +39,7 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.heads import Head
 from manyheads.storage import resolve_model
-from manyheads.tasks import LabelSet, TagSet, TaskSpec, units_of
+from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
 
 INHERITED = "inherited"
@@ -95,9 +95,9 @@ class WarmStart:
     @property
     def units(self) -> Units | None:
         """The units that carry tags in the trained model; None if it tags nothing."""
-        specs = [TaskSpec.from_json(spec).label_set() for spec in self.carried.specs]
-        sets = [s for s in (*self.labels.values(), *specs) if isinstance(s, TagSet)]
-        return units_of(sets) if sets else None
+        carried = (TaskSpec.from_json(spec).label_set() for spec in self.carried.specs)
+        sets = [*self.labels.values(), *carried]
+        return units_of(sets) if any(labels.units for labels in sets) else None
 
     @classmethod
     def of_model(cls, trained: TrainedModel, config: Config) -> WarmStart:
