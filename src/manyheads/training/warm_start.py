@@ -242,9 +242,8 @@ def _carried(config: Config, name: str) -> TaskConfig:
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
     values |= {"valid_file": valid_file, "carried": True}
     if valid_file is not None:
-        layout = Layout.of(config).of_file(valid_file)
-        values |= {"format": layout.format, "map": dict(layout.names) or None}
-        values["label_separator"] = layout.separator
+        values |= dict.fromkeys(fields_where(TaskConfig, lambda setting: setting.layout))
+        values |= Layout.of(config).of_file(valid_file).settings()
     return TaskConfig.model_validate(values)
 
 
