@@ -102,12 +102,8 @@ class Manifest:
             ModelError: the manifest does not list it.
         """
         if name not in self.files:
-            raise ModelError(
-                f"has no {shorten(name)} in its list of files",
-                expected="all files of the model",
-                fix=GET_AGAIN,
-                where=os.fspath(self.folder / LAYOUT.manifest),
-            )
+            found = f"has no {shorten(name)} in its list of files"
+            raise _broken(found, "all files of the model", GET_AGAIN, self.folder / LAYOUT.manifest)
         return inside(self.folder, name)
 
     def read(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
@@ -140,32 +136,23 @@ class Manifest:
             self._check_digest(name, path, sha256_file(path))
 
     def _check_size(self, name: str, path: Path) -> None:
-        expected = self.files[name].size
+        expected = f"the {self.files[name].size} bytes that the model was saved with"
         if not path.is_file():
-            raise ModelError(
-                "is missing",
-                expected=f"the {expected} bytes that the model was saved with",
-                fix=GET_AGAIN,
-                where=os.fspath(path),
-            )
+            raise _broken("is missing", expected, GET_AGAIN, path)
         size = path.stat().st_size
-        if size != expected:
-            raise ModelError(
-                f"has {counted(size, 'byte')}",
-                expected=f"the {expected} bytes that the model was saved with",
-                fix=f"It is truncated, or from another model. {GET_AGAIN}",
-                where=os.fspath(path),
-            )
+        if size != self.files[name].size:
+            fix = f"It is truncated, or from another model. {GET_AGAIN}"
+            raise _broken(f"has {counted(size, 'byte')}", expected, fix, path)
 
     def _check_digest(self, name: str, path: Path, digest: str) -> None:
-        expected = self.files[name].sha256
-        if digest != expected:
-            raise ModelError(
-                f"has the SHA-256 {digest}",
-                expected=f"{expected}, which the model was saved with",
-                fix=f"It is damaged, or from another model. {GET_AGAIN}",
-                where=os.fspath(path),
-            )
+        if digest != self.files[name].sha256:
+            expected = f"{self.files[name].sha256}, which the model was saved with"
+            fix = f"It is damaged, or from another model. {GET_AGAIN}"
+            raise _broken(f"has the SHA-256 {digest}", expected, fix, path)
+
+
+def _broken(found: str, expected: str, fix: str, path: Path) -> ModelError:
+    return ModelError(found, expected=expected, fix=fix, where=os.fspath(path))
 
 
 def read_manifest(folder: StrPath) -> Manifest:
