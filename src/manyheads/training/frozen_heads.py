@@ -6,7 +6,6 @@ Axes: N records, P of them that are trained on, B records of a batch, E embeddin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -112,14 +111,6 @@ class FrozenHeads:
         seconds = np.zeros(0, np.int64) if partners is None else partners
         self.rows = np.setdiff1d(np.arange(len(self.data)), seconds[seconds >= 0])
         """[N] the row of each record, or of its first text."""
-
-    def relabelled(self, records: Sequence[Record]) -> FrozenHeads:
-        """Return a copy with other labels of the same texts, which shares the activations."""
-        other = copy(self)
-        other.data = build_dataset(
-            records, "the records", self.tasks, self._label_sets, self.tokenizer, self.max_length
-        )
-        return other
 
     def specs(self) -> dict[str, TaskSpec]:
         """Describe the tasks for decoding."""
