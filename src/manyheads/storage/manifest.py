@@ -103,7 +103,7 @@ class Manifest:
         """
         if name not in self.files:
             found = f"has no {shorten(name)} in its list of files"
-            raise _broken(found, "all files of the model", GET_AGAIN, self.folder / LAYOUT.manifest)
+            raise _broken(found, "all files of the model", self.folder / LAYOUT.manifest)
         return inside(self.folder, name)
 
     def read(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
@@ -138,20 +138,20 @@ class Manifest:
     def _check_size(self, name: str, path: Path) -> None:
         expected = f"the {self.files[name].size} bytes that the model was saved with"
         if not path.is_file():
-            raise _broken("is missing", expected, GET_AGAIN, path)
+            raise _broken("is missing", expected, path)
         size = path.stat().st_size
         if size != self.files[name].size:
             fix = f"It is truncated, or from another model. {GET_AGAIN}"
-            raise _broken(f"has {counted(size, 'byte')}", expected, fix, path)
+            raise _broken(f"has {counted(size, 'byte')}", expected, path, fix)
 
     def _check_digest(self, name: str, path: Path, digest: str) -> None:
         if digest != self.files[name].sha256:
             expected = f"{self.files[name].sha256}, which the model was saved with"
             fix = f"It is damaged, or from another model. {GET_AGAIN}"
-            raise _broken(f"has the SHA-256 {digest}", expected, fix, path)
+            raise _broken(f"has the SHA-256 {digest}", expected, path, fix)
 
 
-def _broken(found: str, expected: str, fix: str, path: Path) -> ModelError:
+def _broken(found: str, expected: str, path: Path, fix: str = GET_AGAIN) -> ModelError:
     return ModelError(found, expected=expected, fix=fix, where=os.fspath(path))
 
 
@@ -176,20 +176,12 @@ def read_manifest(folder: StrPath) -> Manifest:
     where = os.fspath(path)
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ModelError(
-            "is not the manifest of a Manyheads model",
-            expected=f'a file with "format": "{FORMAT}"',
-            fix=GET_AGAIN,
-            where=where,
-        )
+        expected = f'a file with "format": "{FORMAT}"'
+        raise _broken("is not the manifest of a Manyheads model", expected, path)
     check_format_version(values.get("format_version"), values.get("versions"), where)
     if values.get("sha256") != seal(values):
-        raise ModelError(
-            "has changed since the model was saved",
-            expected="the checksum that it ends with",
-            fix=f"It is damaged, or was edited. {GET_AGAIN}",
-            where=where,
-        )
+        expected, fix = "the checksum that it ends with", "It is damaged, or was edited."
+        raise _broken("has changed since the model was saved", expected, path, f"{fix} {GET_AGAIN}")
     return _parse(root, values, where)
 
 
