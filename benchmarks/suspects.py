@@ -21,6 +21,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from manyheads.config import load_config
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.evaluation import mean_interval
 from manyheads.tasks import LabelSet, Span, TagSet
+from manyheads.training.data import dataset
 from manyheads.training.suspects import FrozenHeads, folds, search
 
 SHARE = 0.05
@@ -114,7 +116,10 @@ def measure(
     plant = plant_entities if isinstance(labels, TagSet) else plant_classes
     changed, planted = plant(records, task, labels, generator, confusion)  # type: ignore[arg-type]
     began = time.process_time()
-    relabelled = heads.relabelled(changed)
+    relabelled = copy(heads)
+    relabelled.data = dataset.build_dataset(
+        changed, "the records", heads.tasks, {task: labels}, heads.tokenizer, heads.max_length
+    )
     judged = search.out_of_fold(relabelled, changed, folds.Folding())
     mixed = search.with_neighbours(judged, relabelled)
     found = search.suspects_among(changed, heads.tasks, mixed)

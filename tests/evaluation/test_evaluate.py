@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     }
     with pytest.MonkeyPatch.context() as patched:
         scores = iter([0.9, 0.1])
-        patched.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+        patched.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
         result, _ = run(folder, tasks=tasks, num_epochs=2)
     return result
 

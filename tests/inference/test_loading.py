@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose best epoch is the first of two."""
     with pytest.MonkeyPatch.context() as patched:
         scores = iter([0.9, 0.1])
-        patched.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+        patched.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
         result, _ = run(tmp_path_factory.mktemp("loaded"), num_epochs=2)
     return result.save_dir
 

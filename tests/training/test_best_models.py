@@ -35,7 +35,7 @@ from training_setup import (
 def fake_scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Give epochs these scores, whatever the model has learned."""
     scores = iter(values)
-    monkeypatch.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+    monkeypatch.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
 
 
 def test_the_best_model_is_that_of_the_best_epoch_and_not_the_last(
@@ -175,7 +175,7 @@ def test_each_best_model_is_calibrated_on_records_that_did_not_select_its_epoch(
     ])  # fmt: skip
     keys = ("score_without_fold", "task_scores_without_fold")
     monkeypatch.setattr(
-        "manyheads.training.loop.scores_without_folds",
+        "manyheads.training.epoch_end.scores_without_folds",
         lambda run: dict(zip(keys, next(without_folds), strict=True)),
     )
     result, spy = run(tmp_path, num_epochs=2, keep_best_per_task=True)

@@ -227,10 +227,7 @@ def _config(
 ) -> Config:
     given: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
     if layout is not None:
-        stated = {
-            "format": layout.format, "map": dict(layout.names), "label_separator": layout.separator
-        }  # fmt: skip
-        given.update({name: value for name, value in stated.items() if value})
+        given.update(layout.settings())
     if tasks is not None:
         given["tasks"] = {n: task.model_dump(exclude_unset=True) for n, task in tasks.items()}
     if config is None:

@@ -26,8 +26,9 @@ from manyheads.storage.atomic import (
     sha256_file,
     write_bytes,
 )
+from manyheads.storage.layout import LAYOUT, OWN_FILES
 from manyheads.storage.locked import only_writer
-from manyheads.storage.manifest import LAYOUT, OWN_FILES, Manifest, StoredFile, read_manifest, seal
+from manyheads.storage.manifest import Manifest, StoredFile, read_manifest, seal
 from manyheads.storage.model_card import with_calibration
 from manyheads.storage.untrusted import inside, read_json
 

@@ -51,7 +51,7 @@ from manyheads.storage import (
     refuse_other_folder,
     resolve_model,
 )
-from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
+from manyheads.tasks import LabelSet, kind_of
 from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
 from manyheads.training.data.dataset import build_dataset
@@ -137,14 +137,14 @@ def add_label(
     trained = load_trained(path)
     compute = choose_compute("cpu", "float32", threads)
     head = _extensible(trained, task, path)
-    examples, labels = _examples(trained.config.tasks[task], task, head.labels, train_file)
-    new = labels.names[len(head.labels) :]
-    report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
+    examples, new = _examples(trained.config.tasks[task], task, head.labels, train_file)
+    labels = head.labels.extended(new)
+    report(f"New labels of {task}: {listing(new)}. Reading kept records ...")
     predictor = predictor_of_model(trained.model, compute, trained.tokenizer, trained.max_length)
     old = LoadedModel(os.fspath(path), predictor, trained.config)
     fitted, scored = _kept_records(old, task, head.labels, kept, report)
     config = _extended_config(trained.config, task, labels)
-    report(f"Fitting {counted(len(new), 'row')} of the head ...")
+    report(f"Fitting {counted(len(labels) - len(head.labels), 'row')} of the head ...")
     read = replace(trained, tokenizer=predictor.tokenizer, config=config)
     extended = _extended(read, task, labels, examples, fitted, limit)
     after = predictor_of_model(extended, compute, trained.tokenizer, trained.max_length)
@@ -156,7 +156,7 @@ def add_label(
     )
     save_model_folder(save_dir, contents)
     _carry_calibrations(trained.manifest, Path(save_dir), task, report)
-    counts = _counts(examples, task, _kinds(labels, new))
+    counts = _counts(examples, task, new)
     return AddedLabels(Path(save_dir), task, counts, len(scored), changed, *scores)
 
 
@@ -253,8 +253,8 @@ def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
 
 def _examples(
     settings: TaskConfig, task: str, old: LabelSet, file: str
-) -> tuple[list[Record], LabelSet]:
-    """Read the examples, and return them with the old labels followed by the new ones.
+) -> tuple[list[Record], list[str]]:
+    """Read the examples, and return them with the names of their new labels.
 
     Raises:
         DataError: a record does not fit the task, or none has a new label.
@@ -277,17 +277,7 @@ def _examples(
             f"the label {numeral} of the task {task!r} looks like an index", where=file,
             expected=f"names, as the model has: {listing(sorted(known))}",
         )  # fmt: skip
-    if isinstance(old, TagSet):
-        tags = [f"{prefix}-{name}" for name in new for prefix in "BI"]
-        names = (*old.names, *(tags if old.scheme is Scheme.BIO else new))
-        return records, replace(old, names=names, stages=(*old.stages, len(old)))
-    return records, LabelSet((*old.names, *new))
-
-
-def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
-    """Return new labels as records name them: for BIO tags, the entity types."""
-    is_bio = isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
-    return list(dict.fromkeys(name[2:] if is_bio else name for name in new))
+    return records, new
 
 
 def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:

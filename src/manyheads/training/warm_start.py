@@ -39,7 +39,7 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.heads import Head
 from manyheads.storage import resolve_model
-from manyheads.tasks import LabelSet, TagSet, TaskSpec, units_of
+from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
 
 INHERITED = "inherited"
@@ -95,9 +95,9 @@ class WarmStart:
     @property
     def units(self) -> Units | None:
         """The units that carry tags in the trained model; None if it tags nothing."""
-        specs = [TaskSpec.from_json(spec).label_set() for spec in self.carried.specs]
-        sets = [s for s in (*self.labels.values(), *specs) if isinstance(s, TagSet)]
-        return units_of(sets) if sets else None
+        carried = (TaskSpec.from_json(spec).label_set() for spec in self.carried.specs)
+        sets = [*self.labels.values(), *carried]
+        return units_of(sets) if any(labels.units for labels in sets) else None
 
     @classmethod
     def of_model(cls, trained: TrainedModel, config: Config) -> WarmStart:
@@ -242,9 +242,8 @@ def _carried(config: Config, name: str) -> TaskConfig:
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
     values |= {"valid_file": valid_file, "carried": True}
     if valid_file is not None:
-        layout = Layout.of(config).of_file(valid_file)
-        values |= {"format": layout.format, "map": dict(layout.names) or None}
-        values["label_separator"] = layout.separator
+        values |= dict.fromkeys(fields_where(TaskConfig, lambda setting: setting.layout))
+        values |= Layout.of(config).of_file(valid_file).settings()
     return TaskConfig.model_validate(values)
 
 

@@ -302,7 +302,8 @@ class LabelChecks(Calibrating):
     """
 
     checks_labels: ClassVar[bool] = False
-    """Whether likely wrong labels can be found (see `suspicions`)."""
+    """Whether likely wrong labels can be found (see `suspicions`); they need names, and targets
+    that are their indices."""
     spoils: ClassVar[tuple[str, ...]] = ()
     """The errors that `spoiled` makes; without any, suspicions are ranked by their score."""
 
