@@ -26,7 +26,7 @@ from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
-from manyheads.inference.trust import SCOPE_FILE, scope_files
+from manyheads.inference.trust import scope_file, store_calibration
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -36,7 +36,6 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
-    "SCOPE_FILE",
     "Backend",
     "LoadedModel",
     "ParallelBackend",
@@ -59,8 +58,9 @@ __all__ = [
     "open_backend",
     "read_trust",
     "report_name",
-    "scope_files",
+    "scope_file",
     "single_batch_backend",
+    "store_calibration",
     "sums_overflow",
     "write_predictions",
 ]

@@ -58,7 +58,7 @@ from manyheads.storage.manifest import (
     refuse_other_folder,
     seal,
 )
-from manyheads.storage.manifest_update import add_files, change_calibration
+from manyheads.storage.manifest_update import Change, add_files, change_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
@@ -84,6 +84,7 @@ __all__ = [
     "POOLING_MODES",
     "SEED_FOLDER",
     "SIMILARITIES",
+    "Change",
     "DenseLayer",
     "EncoderFiles",
     "Fields",

@@ -19,11 +19,10 @@ from manyheads.evaluation import (
     folds_of,
     score,
 )
-from manyheads.inference import exported_backends, load_predictor, scope_files
+from manyheads.inference import exported_backends, load_predictor, store_calibration
 from manyheads.storage import (
     BEST,
     Manifest,
-    add_files,
     best_of,
     read_manifest,
     resolve_model,
@@ -170,14 +169,12 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     tasks = {name: task.to_json() for name, task in fitted.items()}
     values: dict[str, Any] = {"tasks": _carried(run) | tasks}
     scope = fit_scope_of(outcomes, other or ())
-    if scope is not None:
-        values["scope"] = {"task": scope.task, "source": source, "unknown": 0}
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         # Those of graphs that were exported meanwhile.
         return {**values, "backends": known["backends"]} if "backends" in known else values
 
-    add_files(manifest, {} if scope is None else scope_files(scope), calibration=change)
+    store_calibration(manifest, change, scope, source)
 
 
 def _evidence(run: Run, model: _Model) -> Outcomes:
