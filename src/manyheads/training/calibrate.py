@@ -25,7 +25,6 @@ from manyheads.storage import (
     Manifest,
     best_of,
     read_manifest,
-    resolve_model,
 )
 from manyheads.tasks import kind_of
 from manyheads.training.run import Run
@@ -167,7 +166,9 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
             f"calibration error {task.error_before:.3f} before, {task.error:.3f} after."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
-    values: dict[str, Any] = {"tasks": _carried(run) | tasks}
+    # The outputs of carried tasks are those of `init_from` while the encoder is.
+    carried = run.warm_start.carried.calibrations if run.freezing.is_whole else {}
+    values: dict[str, Any] = {"tasks": {**carried, **tasks}}
     scope = fit_scope_of(outcomes, other or ())
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -183,15 +184,3 @@ def _evidence(run: Run, model: _Model) -> Outcomes:
         return run.best_evidence
     predictor = load_predictor(model.folder, backend="torch", threads=run.config.threads)
     return score(predictor, run.validation_sets(), evidence=True)
-
-
-def _carried(run: Run) -> dict[str, Any]:
-    """Return the calibrations of carried tasks, if their outputs are still those of `init_from`."""
-    if run.config.init_from is None or not run.freezing.is_whole:
-        return {}
-    try:
-        tasks = read_manifest(resolve_model(run.config.init_from)).calibration.get("tasks", {})
-    except ManyheadsError:
-        # It was a checkpoint, which has none, or is gone by now.
-        return {}
-    return {name: tasks[name] for name in run.warm_start.carried.tasks if name in tasks}
