@@ -106,6 +106,21 @@ def test_a_table_of_pairs_is_one_also_where_a_second_text_is_blank(
     assert "`text2` is empty" in report.findings[0].message
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["ask", "tell"], "classification"), ([0.5, 0.25], "regression")]
+)
+def test_a_stray_second_text_makes_no_pairs_of_the_other_records(
+    tmp_path: Path, values: list[Any], kind: str
+) -> None:
+    some = records(value=values)
+    some[7]["text2"] = "a comment"
+    (task,) = inferred(tmp_path, some).tasks
+    assert task.kind == kind
+    report = check_data([str(tmp_path / "data.jsonl")])
+    assert [finding.where for finding in report.findings] == [f"{tmp_path / 'data.jsonl'}:8"]
+    assert "has a second text, `text2`, which no task reads" in report.findings[0].message
+
+
 TAGGER = {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}
 TAGGED = ["O", "B-X", "O"]
 
