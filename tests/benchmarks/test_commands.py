@@ -14,7 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.inference.backends import pytorch
 from manyheads.text import Batch
 from rivals import padded_loop
@@ -65,7 +65,8 @@ def test_the_padded_loop_answers_with_a_tagger_that_reads_the_shape_of_words() -
     texts = ["john lives in paris", "where is mary ?", "will anna eat in rome ?"]
     *answers, embeddings = padded_loop(folder, trained, len(texts), 16)(texts)
     assert len(answers) == len(trained.model.heads)
-    predictions = load_predictor(folder, backend="torch", threads=1).predict(texts, embed=True)
+    model = load_model(folder, Runtime("torch", threads=1))
+    predictions = model.predictor.predict(texts, embed=True)
     np.testing.assert_allclose(embeddings, [p.embedding for p in predictions], atol=1e-5)
 
 

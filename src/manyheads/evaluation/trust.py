@@ -29,7 +29,7 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
-from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
+from manyheads.evaluation.scoring import TaskOutcomes, score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
     INT8,
@@ -39,12 +39,11 @@ from manyheads.inference import (
     exported_backends,
     load_exported,
     load_model,
-    scope_files,
+    store_calibration,
 )
 from manyheads.storage import (
     Manifest,
     StrPath,
-    add_files,
     change_calibration,
     is_model_folder,
     read_manifest,
@@ -179,34 +178,19 @@ def calibrate(
         predictor = load_exported(manifest, runtime, warn=warn)
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
     report = CalibrationReport(loaded.path, fitted, backends)
-    files_of_scope, scope = _fitted_scope(loaded.predictor, outcomes, unknown, source, warn)
+    strange = [] if unknown is None else _strange(loaded.predictor, outcomes.scope_task, unknown)
+    scope = fit_scope_of(outcomes, unknown=strange)
+    if scope is None and unknown is not None:
+        warn("whether texts are in scope cannot be known: that needs a task of exclusive classes, "
+             "with two records of at least three classes and 60 in all")  # fmt: skip
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         own = report.to_json()
         # A graph that was exported meanwhile keeps its own calibrations.
-        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}, **scope}
+        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}}
 
-    add_files(manifest, files_of_scope, calibration=change)
+    store_calibration(manifest, change, scope, source, len(strange))
     return report
-
-
-def _fitted_scope(
-    predictor: Predictor,
-    outcomes: Outcomes,
-    unknown: StrPath | None,
-    source: str,
-    warn: Warn,
-) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Fit the scope of a model's texts; return its file and its entry in the manifest, if any."""
-    strange = [] if unknown is None else _strange(predictor, outcomes.scope_task, unknown)
-    scope = fit_scope_of(outcomes, unknown=strange)
-    if scope is None:
-        if unknown is not None:
-            warn("whether texts are in scope cannot be known: that needs a task of exclusive "
-                 "classes, with two records of at least three classes and 60 in all")  # fmt: skip
-        return {}, {}
-    entry = {"task": scope.task, "source": source, "unknown": len(strange)}
-    return scope_files(scope), {"scope": entry}
 
 
 def _strange(

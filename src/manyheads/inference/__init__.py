@@ -27,7 +27,7 @@ from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
 from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
-from manyheads.inference.trust import SCOPE_FILE, scope_files
+from manyheads.inference.trust import scope_file, store_calibration
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -37,7 +37,6 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
-    "SCOPE_FILE",
     "Backend",
     "LoadedModel",
     "ParallelBackend",
@@ -60,8 +59,9 @@ __all__ = [
     "predictor_of_folder",
     "read_trust",
     "report_name",
-    "scope_files",
+    "scope_file",
     "single_batch_backend",
+    "store_calibration",
     "sums_overflow",
     "write_predictions",
 ]

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from manyheads.config import Config, stored_config
@@ -30,7 +31,6 @@ from manyheads.storage import (
     fetch_model,
     is_hub_name,
     is_model_folder,
-    read_manifest,
     read_model,
     resolve_model,
 )
@@ -96,7 +96,11 @@ def read_trust(loaded: LoadedModel) -> None:
     Raises:
         ModelError: they are damaged, or the folder holds another model by now.
     """
-    predictor, manifest = loaded.predictor, read_manifest(loaded.path)
+    read_model(loaded.path, partial(_read_trust, loaded))
+
+
+def _read_trust(loaded: LoadedModel, manifest: Manifest) -> None:
+    predictor = loaded.predictor
     if loaded.manifest is None or not loaded.manifest.is_same_model(manifest):
         raise ModelError(
             "the folder holds another model than the one that was loaded",
@@ -105,8 +109,9 @@ def read_trust(loaded: LoadedModel) -> None:
             where=at(manifest.folder),
         )
     backend, _, _ = predictor.backend.name.partition(" ")
-    predictor.scorings = read_scorings(manifest, predictor.specs, backend)
+    scorings = read_scorings(manifest, predictor.specs, backend)
     predictor.scope = read_scope(manifest, predictor.specs)
+    predictor.scorings = scorings
 
 
 def _check_options(runtime: Runtime) -> None:

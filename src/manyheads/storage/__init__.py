@@ -55,7 +55,7 @@ from manyheads.storage.manifest import (
     read_model,
     seal,
 )
-from manyheads.storage.manifest_update import add_files, change_calibration
+from manyheads.storage.manifest_update import Change, add_files, change_calibration
 from manyheads.storage.model_card import model_card
 from manyheads.storage.model_parts import (
     EncoderFiles,
@@ -88,6 +88,7 @@ __all__ = [
     "POOLING_MODES",
     "SEED_FOLDER",
     "SIMILARITIES",
+    "Change",
     "DenseLayer",
     "EncoderFiles",
     "Fields",

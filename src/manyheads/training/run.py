@@ -49,7 +49,7 @@ from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
 from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
-from manyheads.training.warm_start import INHERITED, WarmStart
+from manyheads.training.warm_start import CALIBRATIONS, INHERITED, WarmStart
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -246,6 +246,7 @@ class Run:
         state: dict[str, Any] = {}
         if self.config.init_from is not None:
             state[INHERITED] = list(self.warm_start.tasks)
+            state[CALIBRATIONS] = dict(self.warm_start.carried.calibrations)
         if self.config.lora is not None:
             state[ADAPTERS] = adapter_state(self.model)
         for term in self.terms:

@@ -45,6 +45,9 @@ from manyheads.text import Units
 INHERITED = "inherited"
 """The checkpoint's key of the tasks whose heads continued to learn."""
 
+CALIBRATIONS = "carried_calibrations"
+"""The checkpoint's key of the carried tasks' calibrations."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -55,6 +58,8 @@ class Carried:
     """Each as `TaskSpec.to_json` writes it."""
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """Their heads' parameters, as `<task>.<parameter>`."""
+    calibrations: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Those of their calibrations that the trained model has, as its manifest holds them."""
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters by their names in a whole model."""
@@ -107,6 +112,7 @@ class WarmStart:
         specs = {str(spec["name"]): spec for spec in task_specs(model)}
         taken = [name for name in config.tasks if name in specs]
         left = [name for name in specs if name not in config.tasks]
+        known = {} if trained.manifest is None else trained.manifest.calibration.get("tasks", {})
         return cls(
             model_name=old.model_name,
             max_length=trained.max_length,
@@ -123,6 +129,7 @@ class WarmStart:
                     for name in left
                     for key, tensor in model.head(name).state_dict().items()
                 },
+                {name: known[name] for name in left if name in known},
             ),
         )
 
@@ -147,6 +154,7 @@ class WarmStart:
                     for name, tensor in found.model.items()
                     if name.startswith(tuple(f"{HEADS}{task}." for task in carried))
                 },
+                found.training.get(CALIBRATIONS, {}),
             ),
         )
 

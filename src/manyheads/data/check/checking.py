@@ -93,7 +93,8 @@ def check_data(
 def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> InferredTasks:
     """Return the tasks that training would find in files.
 
-    Fields that training would refuse, because they fit several kinds of task, are reported.
+    Fields that training would refuse, because they fit several kinds of task, are reported, and
+    those whose classes seem to be several in one cell.
     """
     files = list(dict.fromkeys(paths))
 
@@ -102,7 +103,10 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> Inferr
         if isinstance(error, RequestError):
             findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
 
-    return infer_tasks(files, layout, on_error=report)
+    found = infer_tasks(files, layout, on_error=report)
+    for hint in found.hints:
+        findings.add("", Kind.JOINED, listing(files), hint)
+    return found
 
 
 def _read(
