@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -14,6 +15,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import transfer
+from benchmark_data import data_sets, tiny_study
 from manyheads.inference import Runtime, load_model
 from manyheads.inference.backends import pytorch
 from manyheads.text import Batch
@@ -73,3 +76,19 @@ def test_the_padded_loop_answers_with_a_tagger_that_reads_the_shape_of_words() -
 def test_a_batch_of_random_tokens_has_every_input_of_a_graph() -> None:
     feeds = batch_of(2, 8).feeds(field.name for field in fields(Batch))
     assert all(len(array) == 2 for array in feeds.values())
+
+
+def test_a_report_of_transfer_is_written_with_settings_that_its_regime_alone_allows(
+    tmp_path: Path,
+) -> None:
+    stsb = data_sets(tmp_path / "data") / "stsb"
+    stsb.mkdir()
+    for name in ("train", "test"):
+        (stsb / f"{name}.csv").write_text("john eats,mary eats,4.0\na,bad rain,0.0\n")
+    parts = tmp_path / "out" / "transfer-parts"
+    parts.mkdir(parents=True)
+    part = {"regime": "held", "seed": 1, "trained": 5, "minutes": 1.0, "epochs": 1}
+    scores = dict.fromkeys(transfer.METRICS, 0.5)
+    (parts / "held-1.json").write_text(json.dumps({**part, "scores": scores}))
+    transfer.main(tiny_study(tmp_path, "--only", "held", "--set", "head_layers=1"))
+    assert "| 50.0 |" in (tmp_path / "out" / "transfer.md").read_text()
