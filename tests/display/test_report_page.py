@@ -141,6 +141,26 @@ def test_hostile_texts_and_labels_are_shown_as_they_are(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_text_from_right_to_left_is_laid_out_so(chromium: Any, tmp_path: Path) -> None:
+    text = "דנה גרה ב-London."
+    spec = TaskSpec("ner", "tagging", ("O", "B-PER", "I-PER"), scheme=Scheme.BIO, decoder="linear")
+    records = [Record(text, None, {"ner": (Span(0, 3, "PER"),)}, "a.jsonl:1")]
+    results = [{"ner": TaggingResult((Entity("London", "PER", 10, 16, 0.5),), ())}]
+    nothing = Surroundings(records, lambda texts: np.ones((len(texts), 4), np.float32), (), ())
+    report = make_report(evaluation_of([spec], records, results), [], nothing)
+    (tmp_path / "report.html").write_text(html_page(report), encoding="utf-8")
+    page = chromium.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    gold, predicted = page.locator("#list .marked").all()
+    for line in (gold, predicted):
+        assert line.evaluate("(e) => getComputedStyle(e).direction") == "rtl"
+    first, last = gold.locator("mark").bounding_box(), predicted.locator("mark").bounding_box()
+    assert last["x"] + last["width"] < first["x"]
+    label = gold.locator("mark b").bounding_box()
+    assert label["x"] + label["width"] / 2 < first["x"] + first["width"] / 2
+    page.close()
+
+
 def test_a_cell_of_the_matrix_leads_to_its_sentences(page: Any) -> None:
     assert shown(page) == "50 of 50 records, page 1 of 3"
     page.get_by_role("button", name="gold buy, predicted ask: 20").click()

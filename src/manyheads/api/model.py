@@ -309,9 +309,41 @@ class Model:
         """
         return self.predictor.predict_proba(texts, task)
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32."""
-        return embed_texts(self.predictor, texts)
+    def encode(
+        self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Floats:
+        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32.
+
+        Args:
+            texts: N texts. One without words becomes zeros.
+            prompt_name: the prompt of the encoder to put before each text, by the name that
+                `manyheads info` shows; default: the encoder's default prompt, if it has one.
+            prompt: the prompt itself, in place of one of the encoder's.
+
+        Raises:
+            RequestError: the encoder has no such prompt, or leaves prompts out of the pooling.
+        """
+        predictor = self.predictor
+        if prompt_name is not None or prompt is not None:
+            predictor = predictor.with_prompt(self._prompt(prompt_name, prompt))
+        return embed_texts(predictor, texts)
+
+    def _prompt(self, name: str | None, prompt: str | None) -> str:
+        manifest = self._loaded.manifest
+        reading = self.module.encoder.reading if manifest is None else manifest.reading
+        if prompt is None and name not in reading.prompts:
+            raise RequestError(
+                f"the encoder has no prompt {shorten(name)}",
+                expected=f"one of: {listing(reading.prompts)}" if reading.prompts else "",
+                fix="Name one of its prompts, or give the text of one: prompt=TEXT.",
+            )
+        text = reading.prompts[str(name)] if prompt is None else prompt
+        if text and not reading.include_prompt:
+            raise RequestError(
+                "the encoder leaves prompts out of the pooling, which is not supported",
+                fix="Leave out prompt and prompt_name, or use SentenceTransformer.",
+            )
+        return text
 
     def evaluate(
         self,

@@ -30,7 +30,7 @@ from manyheads.modeling import (
     longest_input,
     model_of_checkpoint,
     model_of_folder,
-    without_progress_bars,
+    quiet_loading,
 )
 from manyheads.storage import Manifest, read_manifest, resolve_model
 from manyheads.tasks import Scope, Scoring
@@ -136,7 +136,7 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
     try:
         from sentence_transformers import SentenceTransformer
 
-        with without_progress_bars():
+        with quiet_loading():
             model = SentenceTransformer(
                 str(folder), device="cpu", local_files_only=True,
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
@@ -154,6 +154,9 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
         for module in model:
             if type(module).__name__ == "Pooling":
                 setattr(module, "pooling_mode", pooling)  # noqa: B010
+    tokenizer: Any = model.tokenizer
+    if tokenizer.pad_token is None:  # any token will do, as padding is masked
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     # If the folder's length exceeds the table of positions, the library would read too much.
     transformer: Any = model.transformers_model
     longest = longest_input(transformer, getattr(transformer.config, "pad_token_id", None) or 0)
