@@ -12,7 +12,7 @@ import torch
 
 from manyheads.api import evaluate
 from manyheads.exporting import export_model
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.modeling import find_encoder, quiet_loading
 from tiny import tiny_byte_bpe
 from training_setup import run
@@ -71,6 +71,6 @@ def test_a_language_model_without_padding_token_trains_predicts_and_is_exported(
     np.testing.assert_allclose(again.encode(TEXTS), expected, atol=1e-5)
     export_model(result.best, formats=["float32"], threads=1)
     for backend in ("torch", "onnx"):
-        predictor = load_predictor(result.best, backend=backend, threads=1)
+        predictor = load_model(result.best, Runtime(backend, threads=1)).predictor
         found = [one.embedding for one in predictor.predict(TEXTS, embed=True)]
         np.testing.assert_allclose(np.stack(found), expected, atol=1e-4)
