@@ -252,6 +252,15 @@ class Reporting:
         """
         return value if isinstance(value, str | int | float) else str(value)
 
+    def compares(self, label: Label, gold: Any, predicted: Any) -> bool:
+        """Return whether anything of a record's label is compared. Default: it is.
+
+        Args:
+            label: the record's.
+            gold, predicted: from `outcome`.
+        """
+        return True
+
     def answer_scores(self, label: Label, result: Any) -> tuple[float, ...]:
         """Return the probabilities of the answers that `outcome` keeps. Default: of all.
 

@@ -416,6 +416,10 @@ class Tagging(Kind):
             return " ".join(value.tags)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
 
+    def compares(self, label: Label, gold: TaggedText, predicted: TaggedText) -> bool:
+        """Return whether any word has a label."""
+        return bool(gold.tags or gold.entities or predicted.entities or not unlabelled_words(label))
+
     def answer_scores(self, label: Label, result: TaggingResult) -> tuple[float, ...]:
         """Return the scores of the entities that reach into no word without a label."""
         return tuple(e.score for e in _judgeable(result.entities, label))
