@@ -119,8 +119,9 @@ def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dic
             for metric in ("accuracy", "f1"):
                 if metric in metrics:
                     scores[f"{scored} {metric}"] = metrics[metric]
-        if not task and len(tasks) > 1:
-            scores["frame accuracy"] = report.evaluation["frame_accuracy"]
+        frames = report.evaluation["frame_accuracy"]
+        if not task and len(tasks) > 1 and frames is not None:
+            scores["frame accuracy"] = frames
     return scores
 
 

@@ -143,6 +143,14 @@ def test_an_evaluation_in_a_pipe_has_every_task_and_label_and_no_control_charact
     assert cells(text, "<unknown>") == ["<unknown>", "0.0000", "0.0000", "0.0000", "1"]
 
 
+def test_without_an_answer_that_is_right_or_wrong_there_is_no_frame_accuracy() -> None:
+    pairs = similarity_metrics([0.0, 0.5, 1.0], [0.1, 0.7, 0.6])
+    of_pairs: Evaluation = {"tasks": {"likeness": pairs}, "frame_accuracy": None, "records": 3}
+    text = plain(evaluation_tables(of_pairs, KINDS))
+    assert "likeness" in text
+    assert "frame accuracy" not in text
+
+
 def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     sections = evaluation_tables(evaluation(("a" * 50, "b" * 50)), KINDS)
     monkeypatch.setenv("COLUMNS", "30")

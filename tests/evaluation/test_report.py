@@ -101,6 +101,7 @@ def test_every_number_is_that_of_the_evaluation() -> None:
         off = sum(abs(b.score * (b.right + b.wrong) - b.right) for b in bins)
         assert off / trust["answers"] == pytest.approx(trust["ece"])
     frame = evaluated.evaluation["frame_accuracy"]
+    assert frame is not None
     assert made.frame_interval is not None
     assert made.frame_interval[0] <= frame <= made.frame_interval[1]
     assert made.wrong_records == len(made.errors) == 6
@@ -185,6 +186,7 @@ def test_of_similarities_those_out_of_the_order_of_the_scores_are_errors() -> No
     near = TaskSpec("near", "similarity", ())
     results: Any = [{"near": cosine} for cosine in cosines]
     made = make_report(evaluation_of([near], records, results))
+    assert (made.evaluation["frame_accuracy"], made.frame_interval) == (None, None)
     # The third and the first agree, whatever the range of the scores.
     assert [error.row for error in made.errors] == [1, 3]
 

@@ -230,7 +230,7 @@ def test_a_text_without_words_is_wrong_and_not_an_error() -> None:
 
 def test_without_records_there_are_no_metrics() -> None:
     evaluation = score(predictor(), [([], ["intent"])]).evaluation()
-    assert evaluation == {"tasks": {}, "frame_accuracy": 0.0, "records": 0}
+    assert evaluation == {"tasks": {}, "frame_accuracy": None, "records": 0}
 
 
 def test_calibration_keeps_a_limited_even_sample_and_all_of_fewer_records(

@@ -39,8 +39,9 @@ def _scores(report: Report) -> Iterator[str]:
             for t in report.tasks
         ],
     )
-    interval = f" ({_between(*report.frame_interval)})" if report.frame_interval else ""
-    yield f"Frame accuracy: {report.evaluation['frame_accuracy']:.4f}{interval}"
+    frames = report.evaluation["frame_accuracy"]
+    if frames is not None and report.frame_interval is not None:
+        yield f"Frame accuracy: {frames:.4f} ({_between(*report.frame_interval)})"
     drift = report.evaluation.get("drift", {})
     if "cosine" in drift:
         yield (

@@ -110,7 +110,8 @@ class Evaluation(_IfKnown):
     """The contents of `evaluate --json`: metrics of each task and of whole records."""
 
     tasks: dict[str, TaskMetrics]
-    frame_accuracy: float
+    frame_accuracy: float | None
+    """None where no record has an answer that is right or wrong, as with pairs that have scores."""
     records: int
 
 
