@@ -23,7 +23,6 @@ from manyheads.config import Config, available_cores, load_config
 from manyheads.display import TrainingProgress
 from manyheads.evaluation import mean_interval
 from manyheads.modeling import keep_freed_memory
-from manyheads.tasks import kind_of
 
 CONFIGS = Path(__file__).parent.parent / "src"
 
@@ -143,8 +142,7 @@ def hold_out(path: Path, folder: Path, task: str) -> dict[str, str]:
 
 def train_one(config: Config, *, resume: bool) -> None:
     """Train with a progress bar."""
-    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    with TrainingProgress(main) as progress:
+    with TrainingProgress() as progress:
         keep_freed_memory()
         train(config, resume=resume, reporter=progress)
 

@@ -22,7 +22,6 @@ from manyheads.cli.options import (
 from manyheads.config import Config, key_groups
 from manyheads.data.starting_config import starting_defaults
 from manyheads.errors import counted
-from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -93,8 +92,7 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
     if not is_first_process():
         run(config, resume=resume, overwrite=overwrite)
         return
-    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    with TrainingProgress(main) as progress:
+    with TrainingProgress() as progress:
         progress.message(title)
         result = run(config, resume=resume, overwrite=overwrite, reporter=progress)
     print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")

@@ -119,7 +119,9 @@ def train(
             _log(run, reporter.message) as log,
             _tensorboard(run, log),
         ):
-            reporter.begin(run.total_steps, run.state.step, list(config.tasks))
+            main = main_metrics(run)
+            tasks = {task: main[task] for task in config.tasks}
+            reporter.begin(run.total_steps, run.state.step, tasks)
             try:
                 train_loop(run, log, reporter, stop)
             except ProcessLost as lost:
