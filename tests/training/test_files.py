@@ -292,10 +292,19 @@ def test_a_run_that_still_improves_is_recognised() -> None:
     assert not of(0.5)
 
 
+def test_scores_in_words_claim_no_share_that_is_only_nearly_reached() -> None:
+    def said(accuracy: float) -> str:
+        return in_words({"a": {"accuracy": accuracy}}, {"a": "classification"})[0].split(" of ")[0]
+
+    assert [said(share) for share in (0.996, 0.004, 0.5, 1.0, 0.0)] == [
+        "a: over 99 %", "a: under 1 %", "a: 50 %", "a: 100 %", "a: 0 %",
+    ]  # fmt: skip
+
+
 def test_scores_in_words_name_the_weakest_labels() -> None:
     report = {"precision": 0.5, "recall": 0.5, "support": 4}
     reports = {"billing": report | {"f1": 0.5}, "other": report | {"f1": 0.95}}
     metrics = {"topic": {"accuracy": 0.9, "per_class": reports}}
     assert in_words(metrics, {"topic": "classification"}) == [
-        "topic: 90% of the texts get the right class; weakest: billing (F1 0.50 of 4)"
+        "topic: 90 % of the texts get the right class; weakest: billing (F1 0.50 of 4)"
     ]

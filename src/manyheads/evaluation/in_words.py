@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manyheads.tasks import kind_of
+from manyheads.tasks.results import percent_of
 
 GOOD = 0.9
 """The F1 from which a label is not called weak."""
@@ -25,7 +26,7 @@ def in_words(tasks: Mapping[str, Mapping[str, Any]], kinds: Mapping[str, str]) -
 def _task(name: str, metrics: Mapping[str, Any], kind_name: str) -> str:
     kind = kind_of(kind_name)
     if kind.in_words:
-        sentence = kind.in_words.format(**metrics)
+        sentence = kind.in_words.format(**{key: _shown(value) for key, value in metrics.items()})
     else:
         sentence = f"{kind.main_metric} {metrics[kind.main_metric]:.4f}"
     reports = metrics.get("per_class", metrics.get("per_type")) or {}
@@ -36,3 +37,14 @@ def _task(name: str, metrics: Mapping[str, Any], kind_name: str) -> str:
     )[:_WEAKEST]
     shown = ", ".join(f"{label} (F1 {f1:.2f} of {support:,})" for f1, label, support in weak)
     return f"{name}: {sentence}" + (f"; weakest: {shown}" if shown else "")
+
+
+class _Metric(float):
+    """A metric in a kind's sentence, in which a percentage hides no error by rounding."""
+
+    def __format__(self, form: str) -> str:
+        return percent_of(self) if form == ".0%" else super().__format__(form)
+
+
+def _shown(value: object) -> object:
+    return _Metric(value) if isinstance(value, float) else value
