@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manyheads.tasks import kind_of
+from manyheads.tasks import TaskSpec, kind_of
 from manyheads.tasks.results import percent_of
 
 GOOD = 0.9
@@ -13,22 +13,21 @@ GOOD = 0.9
 _WEAKEST = 3
 
 
-def in_words(tasks: Mapping[str, Mapping[str, Any]], kinds: Mapping[str, str]) -> list[str]:
+def in_words(tasks: Mapping[str, Mapping[str, Any]], specs: Mapping[str, TaskSpec]) -> list[str]:
     """Describe each task's metrics in a sentence, with its weakest labels.
 
     Args:
         tasks: the metrics of each task, as in `Evaluation`.
-        kinds: the kind of each task.
+        specs: the tasks, by name.
     """
-    return [_task(name, metrics, kinds[name]) for name, metrics in tasks.items()]
+    return [_task(metrics, specs[name]) for name, metrics in tasks.items()]
 
 
-def _task(name: str, metrics: Mapping[str, Any], kind_name: str) -> str:
-    kind = kind_of(kind_name)
-    if kind.in_words:
-        sentence = kind.in_words.format(**{key: _shown(value) for key, value in metrics.items()})
+def _task(metrics: Mapping[str, Any], spec: TaskSpec) -> str:
+    if template := kind_of(spec.kind).sentence(spec):
+        sentence = template.format(**{key: _shown(value) for key, value in metrics.items()})
     else:
-        sentence = f"{kind.main_metric} {metrics[kind.main_metric]:.4f}"
+        sentence = f"{spec.main_metric} {metrics[spec.main_metric]:.4f}"
     reports = metrics.get("per_class", metrics.get("per_type")) or {}
     weak = sorted(
         (report["f1"], label, report["support"])
@@ -36,7 +35,7 @@ def _task(name: str, metrics: Mapping[str, Any], kind_name: str) -> str:
         if report["support"] and report["f1"] < GOOD
     )[:_WEAKEST]
     shown = ", ".join(f"{label} (F1 {f1:.2f} of {support:,})" for f1, label, support in weak)
-    return f"{name}: {sentence}" + (f"; weakest: {shown}" if shown else "")
+    return f"{spec.name}: {sentence}" + (f"; weakest: {shown}" if shown else "")
 
 
 class _Metric(float):

@@ -244,6 +244,10 @@ class Reporting:
     no_labels: ClassVar[str] = "numbers"
     """The text on the model card in place of labels, for kinds without names."""
 
+    def sentence(self, spec: TaskSpec) -> str:
+        """Return the sentence for a task. Default: `in_words`."""
+        return self.in_words
+
     def shown(self, spec: TaskSpec, value: Any) -> Any:
         """Return gold or prediction, as made by `outcome`, as a readable JSON value.
 

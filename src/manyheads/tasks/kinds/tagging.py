@@ -410,6 +410,12 @@ class Tagging(Kind):
         right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
         return Ratio(np.array(right, np.float64), np.array([len(t) for t, _ in pairs], np.float64))
 
+    def sentence(self, spec: TaskSpec) -> str:
+        """Return the sentence about entities, or about words that have plain classes."""
+        if spec.scheme is Scheme.PLAIN:
+            return "{token_accuracy:.0%} of the words get the right class"
+        return self.in_words
+
     def shown(self, spec: TaskSpec, value: TaggedText) -> Any:
         """Return the entities, or the tags that are plain classes."""
         if value.entities is None:
