@@ -101,9 +101,20 @@ def test_markdown_shows_labels_as_text() -> None:
     assert "<img" not in text.replace(r"\<img", "")
     assert "| task | metric | score | 95 % interval | records |" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 5, 6, 7, 9}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 5, 6, 7, 10}
     assert "| 512 (extrapolated) | 0.8000 | 0.7500 to 0.8600 |" in text
     text.encode()
+
+
+def test_markdown_shows_each_change_with_its_interval() -> None:
+    made = hostile_report()
+    assert made.changes is not None
+    change = made.changes.tasks[0]
+    rows = [line.strip("| ").split(" | ") for line in markdown(made).splitlines()]
+    head = next(row for row in rows if "difference" in row)
+    shown = dict(zip(head, rows[rows.index(head) + 2], strict=True))
+    assert shown["difference"] == f"{change.after - change.before:+.4f}"
+    assert shown["95 % interval"] == f"{change.low:.4f} to {change.high:.4f}"
 
 
 @pytest.fixture(scope="module")

@@ -55,9 +55,11 @@ def _changes(report: Report) -> Iterator[str]:
         return
     yield f"## What changed from {_text(report.changes.model)}"
     yield _table(
-        ("task", "metric", "before", "after", "difference", "became right", "became wrong", "p"),
+        ("task", "metric", "before", "after", "difference", "95 % interval", "became right",
+         "became wrong", "p"),
         [
-            (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}", _between(c.low, c.high),
+            (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}",
+             f"{c.after - c.before:+.4f}", _between(c.low, c.high),
              c.better, c.worse, "" if c.p_value is None else f"{c.p_value:.3f}")
             for c in report.changes.tasks
         ],
