@@ -44,10 +44,9 @@ def _scores(report: Report) -> Iterator[str]:
         yield f"Frame accuracy: {frames:.4f} ({_between(*report.frame_interval)})"
     drift = report.evaluation.get("drift", {})
     if "cosine" in drift:
-        yield (
-            f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
-            f"{drift['similarity_correlation']:.4f}"
-        )
+        known = drift["similarity_correlation"]
+        correlation = "" if known is None else f", similarity correlation {known:.4f}"
+        yield f"Drift of the embedding: cosine {drift['cosine']:.4f}{correlation}"
 
 
 def _changes(report: Report) -> Iterator[str]:

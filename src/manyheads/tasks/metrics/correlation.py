@@ -40,8 +40,9 @@ class DriftMetrics(TypedDict):
 
     cosine: float
     """Mean over the sentences; 1 where nothing has changed."""
-    similarity_correlation: float
-    """Spearman's, of the similarities of each two sentences before and after."""
+    similarity_correlation: float | None
+    """Spearman's, of the similarities of each two sentences before and after; None where all are
+    equal, as of two sentences."""
     sentences: int
 
 
@@ -57,9 +58,10 @@ def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetri
     same_size = first.shape == second.shape
     cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
     similarities = [without_noise((some @ some.T)[pairs]) for some in (first, second)]
+    ranked = len(first) > 2 and all(np.ptp(some) > 0 for some in similarities)
     return {
         "cosine": round(cosine, _DIGITS),
-        "similarity_correlation": round(spearman(*similarities), _DIGITS),
+        "similarity_correlation": round(spearman(*similarities), _DIGITS) if ranked else None,
         "sentences": len(first),
     }
 
