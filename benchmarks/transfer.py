@@ -172,7 +172,7 @@ class Trained:
 def trained(config: Config) -> Trained:
     """Train, or resume an interrupted run."""
     save_dir = Path(config.save_dir)
-    progress = Listening({INTENT: "accuracy", SLOTS: "f1"})
+    progress = Listening()
     with progress:
         keep_freed_memory()
         train(config, resume=save_dir.exists(), reporter=progress)

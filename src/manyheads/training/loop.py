@@ -112,7 +112,9 @@ def train(
             _log(run, reporter.message) as log,
             _tensorboard(run, log),
         ):
-            reporter.begin(run.total_steps, run.state.step, list(config.tasks))
+            main = main_metrics(run)
+            tasks = {task: main[task] for task in config.tasks}
+            reporter.begin(run.total_steps, run.state.step, tasks)
             try:
                 train_loop(run, log, reporter, stop)
             except ProcessLost as lost:
@@ -176,8 +178,8 @@ def _result(run: Run) -> TrainResult:
 def _summary(run: Run) -> list[str]:
     if not run.state.best.epoch:
         return []
-    kinds = {name: task.kind for name, task in run.config.tasks.items()}
-    return in_words(run.state.history[run.state.best.epoch - 1]["metrics"]["tasks"], kinds)
+    specs = {task: run.model.head(task).spec(task) for task in run.model.heads}
+    return in_words(run.state.history[run.state.best.epoch - 1]["metrics"]["tasks"], specs)
 
 
 def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> None:

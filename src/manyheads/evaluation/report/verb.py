@@ -25,7 +25,6 @@ from manyheads.evaluation.report.curve import MeasureCurves, learning_curve
 from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, LearningCurve, Report
 from manyheads.inference import LoadedModel, Runtime, embed_texts, load_model
 from manyheads.storage import Prefer, StrPath, logged_epochs
-from manyheads.tasks.kinds import find_kind
 
 FindSuspects = Callable[[str, Config], Iterable[Suspect]]
 """Finds the labels of (file, configuration) that are likely wrong."""
@@ -211,15 +210,14 @@ def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
 
 def _epochs(loaded: LoadedModel) -> tuple[Epoch, ...]:
     """Return what the training run logged, where the model lies in the run's folder."""
+    main = {spec.name: spec.main_metric for spec in loaded.predictor.specs}
     epochs = []
     for entry in logged_epochs(Path(loaded.path).parent):
         try:
             scores = {
-                name: float(metrics[kind.main_metric])
+                name: float(metrics[main[name]])
                 for name, metrics in entry["metrics"]["tasks"].items()
-                if name in loaded.config.tasks
-                and (kind := find_kind(loaded.config.tasks[name].kind)) is not None
-                and kind.main_metric in metrics
+                if name in main and main[name] in metrics
             }
             losses = {name: float(loss) for name, loss in entry["loss"].items()}
             epochs.append(Epoch(int(entry["epoch"]), entry["best"] is True, losses, scores))

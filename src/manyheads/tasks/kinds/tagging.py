@@ -332,11 +332,21 @@ class Tagging(TagCalibration, TagChecks, Kind):
         right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
         return Ratio(np.array(right, np.float64), np.array([len(t) for t, _ in pairs], np.float64))
 
+    def sentence(self, spec: TaskSpec) -> str:
+        """Return the sentence about entities, or about words that have plain classes."""
+        if spec.scheme is Scheme.PLAIN:
+            return "{token_accuracy:.0%} of the words get the right class"
+        return self.in_words
+
     def shown(self, spec: TaskSpec, value: TaggedText) -> Any:
         """Return the entities, or the tags that are plain classes."""
         if value.entities is None:
             return " ".join(value.tags)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
+
+    def compares(self, label: Label, gold: TaggedText, predicted: TaggedText) -> bool:
+        """Return whether any word has a label."""
+        return bool(gold.tags or gold.entities or predicted.entities or not unlabelled_words(label))
 
     def answer_scores(self, label: Label, result: TaggingResult) -> tuple[float, ...]:
         """Return the scores of the entities that reach into no word without a label."""
