@@ -19,7 +19,7 @@ from manyheads.errors import listing, option
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, METRICS_FILE, RunLock, best_of, explained
 from manyheads.training.balancing import GradientMeans
-from manyheads.training.calibrate import calibrate_models
+from manyheads.training.calibrate import calibrate_models, main_metrics
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost
