@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, stored_config
 from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.data.records import Record, read_records
 from manyheads.errors import RequestError, option
 from manyheads.storage import BEST, StrPath
+from manyheads.tasks import LabelSet
 
 _FILES = ("train_file", "valid_file", "files")
 
@@ -66,6 +69,28 @@ def may_open(path: str, config: Config, model: StrPath) -> bool:
         return False
     run = run_folder(model)
     return run == Path(config.save_dir).resolve() or _is_in(Path(path).resolve(), run.parent)
+
+
+def training_records(
+    config: Config, label_sets: Mapping[str, LabelSet], model: StrPath
+) -> Iterator[Record]:
+    """Read a model's training data, without files that are missing or may not be opened unasked.
+
+    Args:
+        config: the configuration that the model was trained with.
+        label_sets: the labels of the tasks to read. Records may have others.
+        model: the model's folder or checkpoint.
+
+    Raises:
+        DataError: a record cannot be read.
+    """
+    for path, tasks in located(config, model).train_files().items():
+        settings = {name: config.tasks[name] for name in tasks if name in label_sets}
+        is_there = Path(without_split(path)[0]).exists()
+        if settings and is_there and may_open(path, config, model):
+            yield from read_records(
+                path, settings, label_sets, layout=Layout.of(config), allow_unseen=True
+            )
 
 
 def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
