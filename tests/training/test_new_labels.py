@@ -162,6 +162,34 @@ def test_old_classes_without_validation_records_keep_their_answers(tmp_path: Pat
         )  # fmt: skip
 
 
+def test_an_extended_model_finds_the_data_of_the_run_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = settings(
+        tmp_path, tasks={"classification": TASKS["classification"]}, train_file=None,
+        valid_file=None, save_dir="run",
+    )  # fmt: skip
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    manyheads.train(records(24, 1), valid=records(12, 2), progress=False, **values)
+    monkeypatch.chdir(tmp_path / "b")
+    manyheads.add_label(
+        "../a/run", "classification", train_file=NEW, save_dir="new", threads=1, progress=False
+    )
+    monkeypatch.chdir(tmp_path)
+    assert manyheads.evaluate("b/new", threads=1).evaluation["records"] == 12
+
+
+def test_a_new_label_that_is_spelt_like_another_is_said(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    new = [{"text": "where is anna ?", "label": "Question"}, *NEW]
+    with pytest.warns(UserWarning, match="'question', 'Question' of the task 'classification'"):
+        both = extended(model, "classification", tmp_path / "new", new)
+    assert both.result.examples == {"complaint": 4, "Question": 1}
+
+
 def test_a_check_on_few_records_is_said(
     model: manyheads.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from manyheads.config import Config, TaskConfig
 from manyheads.data.own_files import training_records
 from manyheads.data.readers import Layout
-from manyheads.data.records import Record, label_names, read_records
+from manyheads.data.records import Record, alike, label_names, read_records
 from manyheads.errors import (
     ConfigError,
     DataError,
@@ -134,7 +134,8 @@ def add_label(
         overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
-        warn: receives warnings: of old labels without kept records, and of a check on few records.
+        warn: receives warnings: of new labels spelt like others, of old labels without kept
+            records, and of a check on few records.
 
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, no label is new, or another
@@ -149,6 +150,7 @@ def add_label(
     head = _extensible(trained, task, path)
     examples, labels = _examples(trained.config.tasks[task], task, head.labels, train_file)
     new = labels.names[len(head.labels) :]
+    _warn_of_alike(task, head.labels, _kinds(labels, new), warn)
     report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
     predictor = make_predictor(trained.model, compute, trained.tokenizer, trained.max_length)
     old = LoadedModel(os.fspath(path), predictor, trained.config)
@@ -307,6 +309,17 @@ def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
 def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:
     counts = _frequencies(records, task)
     return {name: counts[name] for name in new}
+
+def _warn_of_alike(
+    task: str, old: LabelSet, new: Sequence[str], warn: Callable[[str], None]
+) -> None:
+    for group in alike([*old.record_names, *new]):
+        if not set(new).isdisjoint(group):
+            warn(
+                f"the labels {listing(map(repr, group))} of the task {task!r} differ only in case "
+                "or white space. Give one class one name."
+            )
+
 
 
 def _name_kept() -> str:
