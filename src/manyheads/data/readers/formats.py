@@ -46,6 +46,7 @@ from manyheads.data.readers.seq_folder import SEQ_FILES, read_seq_folder
 from manyheads.data.readers.snips import is_snips, read_snips
 from manyheads.data.readers.spacy_json import is_spacy, read_spacy
 from manyheads.data.readers.table import TEXT_COLUMNS
+from manyheads.data.readers.tagged_lines import is_tagged_lines, read_tagged_lines
 from manyheads.data.readers.text_lines import UTF8_BOM, convert, opened, recode
 from manyheads.data.readers.trec import is_trec, read_trec
 from manyheads.errors import DataError, at, listing, nearest, option
@@ -112,6 +113,10 @@ FORMATS: dict[str, Format] = {
     "fasttext": Format(
         "fastText's lines", read_fasttext, (), is_fasttext,
         (".txt", ".ft", ".train", ".valid", ".test"),
+    ),
+    "tagged-lines": Format(
+        "a sentence a line of word|TAG", read_tagged_lines, (), is_tagged_lines,
+        (".iob", ".iob2", ".bio", ".bio2", ".conll", ".txt"),
     ),
     "trec": Format("TREC's questions", read_trec, (), is_trec, (".label", ".txt")),
     "json": Format("a JSON list", read_json_list, (".json",)),
