@@ -284,8 +284,18 @@ def _format_of_folder(path: Path, name: str) -> Format:
         where=name,
         expected="seq.in (tokens), seq.out (tags) and label, line by line; annotations of brat; or "
         "what `save_to_disk` of the datasets library writes",
-        fix="Name one file, or a folder that has these.",
+        fix=_files_of(path) or "Name one file, or a folder that has these.",
     )
+
+
+def _files_of(folder: Path) -> str:
+    """Return the advice to name the files of a folder, if any may be of a format."""
+    endings = {e for known in FORMATS.values() for e in (*known.endings, *known.may_end)}
+    try:
+        files = sorted(one for one in folder.iterdir() if one.suffix.lower() in endings)
+    except OSError:
+        return ""
+    return f"Name its files: {listing(map(str, files))}." if files else ""
 
 
 def _is_folder(path: Path, name: str) -> bool:
