@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, TaskConfig
-from manyheads.data.own_files import training_records
+from manyheads.data.own_files import anchored, located, training_records
 from manyheads.data.readers import Layout
 from manyheads.data.records import Record, alike, label_names, read_records
 from manyheads.errors import (
@@ -167,8 +167,12 @@ def add_label(
     changed, scores = _compared(predictor, after, task, scored)
     with explained(save_dir):
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
+    # Its data stay with the run of the old model.
+    stored = anchored(located(config, path)).model_copy(
+        update={"save_dir": os.fspath(Path(save_dir).resolve())}
+    )
     contents = model_contents(
-        extended, config, trained.max_length, _metrics(trained.manifest, task)
+        extended, stored, trained.max_length, _metrics(trained.manifest, task)
     )
     save_model_folder(save_dir, contents)
     _carry_calibrations(trained.manifest, Path(save_dir), task, report)
@@ -306,10 +310,6 @@ def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name[2:] if is_bio else name for name in new))
 
 
-def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:
-    counts = _frequencies(records, task)
-    return {name: counts[name] for name in new}
-
 def _warn_of_alike(
     task: str, old: LabelSet, new: Sequence[str], warn: Callable[[str], None]
 ) -> None:
@@ -320,6 +320,10 @@ def _warn_of_alike(
                 "or white space. Give one class one name."
             )
 
+
+def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:
+    counts = _frequencies(records, task)
+    return {name: counts[name] for name in new}
 
 
 def _name_kept() -> str:
