@@ -62,9 +62,9 @@ def check_texts(texts: object) -> None:
         )
     fix = ""
     if hasattr(texts, "columns"):
-        fix = 'Give its column of texts, frame["text"], or use `manyheads.load(...).predict`.'
+        fix = 'Give its column of texts, data["text"], or use `manyheads.load(...).predict`.'
     elif isinstance(texts, Mapping):
-        fix = "Give a list of its texts; records are for `evaluate`."
+        fix = 'Give a list of its texts, such as data["text"]; of several splits, choose one.'
     elif isinstance(texts, Set):
         fix = "A set has no order; make a list of it."
     elif not isinstance(texts, Iterable):
