@@ -323,7 +323,10 @@ class Model:
         return self.predictor.predict_proba(texts, task)
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32."""
+        """Embed a list of texts, with the vectors of `SentenceTransformer.encode`: [N, H] float32.
+
+        It has no options. For those of `SentenceTransformer`, load the model's folder with it.
+        """
         return embed_texts(self.predictor, texts)
 
     def evaluate(
