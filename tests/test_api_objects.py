@@ -378,6 +378,26 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
+@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset"])
+def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.TrainedModel) -> None:
+    records = [{"q": text, "label": "question"} for text in TEXTS]
+    forms: dict[str, Any] = {
+        "dicts": records,
+        "columns": {"text": TEXTS, "label": ["question"] * len(TEXTS)},
+        "arrow": pa.Table.from_pylist(records),
+        "dataset": datasets.Dataset.from_list(records),
+    }
+    found = model.predict(forms[form], text="text" if form == "columns" else "q")
+    assert [one.text for one in found] == list(TEXTS)
+    assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    with pytest.raises(
+        RequestError, match=r"expected the path of a file\. For data in .* `predict`"
+    ):
+        model.predict_file(forms[form])
+    with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
+        model.predict([{"body": "where is anna ?"}])
+
+
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
     shown = repr(model)
     assert shown.startswith("TrainedModel(")
@@ -736,7 +756,7 @@ def test_files_and_their_columns_are_predicted_for(
         ({"ray_address": "here:1"}, '`ray_address` without `engine="ray"`'),
         ({"engine": "ray", "when_empty": "nope"}, "when_empty is 'nope'; expected one of: refuse"),
         ({"engine": "ray", "text": "body"}, '`text` with `engine="ray"`'),
-        ({"text": "body"}, "`text` is 'body', and the texts are no DataFrame"),
+        ({"text": "body"}, "`text` is 'body', and the texts have no fields"),
     ],
 )
 def test_options_of_prediction_without_effect_are_refused(

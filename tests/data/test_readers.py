@@ -838,3 +838,15 @@ def test_an_unavailable_data_set_is_one_clear_error(monkeypatch: pytest.MonkeyPa
     assert "does not name a data set" in message("datasets:a@b@c")
     monkeypatch.setattr(datasets, "__version__", "3.6.0")
     assert "version 4 or newer, which runs no code of a data set" in message("datasets:x")
+
+
+def test_of_a_folder_without_a_layout_the_files_are_named(tmp_path: Path) -> None:
+    for name in ("en.yml", "de.yml", "notes.doc"):
+        (tmp_path / name).write_text("nlu: []")
+    files = f"{tmp_path / 'de.yml'}, {tmp_path / 'en.yml'}"
+    with pytest.raises(DataError, match=rf"Name its files: {re.escape(files)}\.$"):
+        list(read_rows(tmp_path))
+    for name in ("en.yml", "de.yml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=r"Name one file, or a folder that has these\.$"):
+        list(read_rows(tmp_path))

@@ -12,7 +12,7 @@ from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import kept_threads
-from manyheads.data.readers import Layout
+from manyheads.data.readers import Layout, have_fields
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
 from manyheads.inference import LoadedModel, Predictor, Text, WhenEmpty, embed_texts, read_trust
 from manyheads.storage import StrPath
@@ -188,8 +188,9 @@ class Model:
         `in_scope` if the model has a scope.
 
         Args:
-            texts: strings, lists of tokens, pairs of strings, or a pandas or polars DataFrame.
-            text: the DataFrame's column of texts. A model with a task of pairs reads `text2` too.
+            texts: strings, lists of tokens, pairs of strings, a pandas or polars DataFrame, or
+                records in another form that `train` takes.
+            text: the column or field of texts. A model with a task of pairs reads `text2` too.
             embed: whether to return embeddings as well.
             tasks: the tasks to answer; default: all.
             when_empty: whether a text without words gets an empty prediction (`flag`) or is an
@@ -202,13 +203,18 @@ class Model:
         Raises:
             RequestError: a text, column, task or option is invalid.
         """
-        frame = is_frame(texts)
-        if not frame and text != "text":
+        frame, given = is_frame(texts), texts
+        if frame:
+            given = texts_of(texts, text, self.predictor.pairs)
+        elif have_fields(texts):
+            from manyheads.api.texts import record_texts
+
+            given = record_texts(texts, text, pairs=self.predictor.pairs)
+        elif text != "text":
             raise RequestError(
-                f"`text` is {shorten(text)}, and the texts are no DataFrame",
-                expected="a DataFrame, whose column of texts it names",
+                f"`text` is {shorten(text)}, and the texts have no fields",
+                expected="a DataFrame or records, whose field of texts it names",
             )
-        given = texts_of(texts, text, self.predictor.pairs) if frame else texts
         found = self.predictor.predict(
             given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
             thresholds=thresholds, logits=logits,
@@ -277,6 +283,11 @@ class Model:
             refuse_unused(
                 {"format": format, "resume": resume}, "without `output`",
                 expected="a file to write; without one the predictions are returned",
+            )  # fmt: skip
+        if not isinstance(file, str | os.PathLike):
+            raise RequestError(
+                f"the file is a {type(file).__name__}", expected="the path of a file",
+                fix="For data in memory, use `predict`.",
             )  # fmt: skip
         refuse_one_name("tasks", tasks)
         treatment = EmptyTexts.named(when_empty)

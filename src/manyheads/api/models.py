@@ -87,7 +87,8 @@ def predict(
     It loads the model. To predict more than once, load it yourself: `load(model).predict(texts)`.
 
     Args:
-        texts: strings, lists of tokens, pairs of strings, or a DataFrame.
+        texts: strings, lists of tokens, pairs of strings, a DataFrame, or records in another form
+            that `train` takes.
         model: a model folder, a checkpoint, a run's folder, or a name on the hub.
         file: a file of texts in place of them.
         output: where the predictions for a file are written (see `Model.predict_file`). Like

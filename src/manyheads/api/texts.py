@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from manyheads.api.kept_fields import other_fields
-from manyheads.data.readers import Layout, is_dataset_name, read_rows
+from manyheads.data.readers import Layout, in_memory, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import STDIN, Line, lines_of, opened
@@ -193,6 +193,22 @@ def file_texts(
         )
         for row in rows:
             yield from _row_texts(row, when_empty, pairs)
+
+
+def record_texts(records: Any, field: str, *, pairs: bool = False) -> list[Text]:
+    """Return the texts of records in memory, as those of a file (see `file_texts`).
+
+    Args:
+        records: records in any form that `in_memory` takes.
+        field: the field of their texts.
+        pairs: whether `text2`, where a record has it, makes a pair with its text.
+
+    Raises:
+        DataError: a record has no text.
+    """
+    layout = Layout() if field == "text" else Layout(names={field: "text"})
+    with in_memory(records, "texts") as name:
+        return [one.text for one in file_texts(name, layout, EmptyTexts.FLAG, pairs=pairs)]
 
 
 def count_texts(path: str, format: str | None) -> int | None:

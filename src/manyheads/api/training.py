@@ -240,7 +240,8 @@ def add_label(
         task: the task.
         train_file: examples of the new labels, in memory or a file.
         kept: labelled records of the old labels, from which the new ones are told apart, and on
-            which changed answers are counted; default: the validation data of the run.
+            which changed answers are counted; default: the validation data of the run, and training
+            records where they have few of an old label.
         save_dir: folder of the new model.
         limit: the right answers that may be lost, in percentage points of the kept records, for
             tasks with one class a text; a lower limit also costs the new classes some right
@@ -266,6 +267,7 @@ def add_label(
             overwrite=overwrite,
             threads=threads,
             report=messages("add-label", progress),
+            warn=warn,
         )
     runtime = Runtime(threads=threads)
     return ExtendedModel(result, partial(load_model, result.path.absolute(), runtime))

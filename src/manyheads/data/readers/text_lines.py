@@ -77,6 +77,11 @@ def sound_lines(source: Source) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def words_of(line: str) -> list[str]:
+    """Split at spaces and tabs; other white space, such as a no-break space, belongs to words."""
+    return [part for part in line.replace("\t", " ").split(" ") if part]
+
+
 def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
     """Yield the lines of an open stream, as `read_lines` does for a file."""
     offset = 0
