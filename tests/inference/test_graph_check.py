@@ -323,7 +323,7 @@ class Frame:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (Frame(), r"a Frame.*frame\[.text.\]"),
+        (Frame(), r"a Frame.*data\[.text.\]"),
         ({"text": "John"}, "the texts are a dict; expected a list of texts"),
         ({"John"}, "a set; .*has no order"),
         (None, "a NoneType; .*Give a list"),
